@@ -1,0 +1,105 @@
+"""Configurations from the reference's own `MODEL` and `INPUT` keys (AdelaiDet `adet/config/defaults.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from blendmask_edge.errors import ConfigError
+
+from blendmask_quantize.model.config import (
+    BasesConfig,
+    HeadConfig,
+    InferenceConfig,
+    InputConfig,
+    ModelConfig,
+    TrunkConfig,
+)
+
+
+def config_from_authors(keys: Mapping[str, Any], name: str) -> ModelConfig:
+    """The configuration that effective `MODEL` and `INPUT` keys describe.
+
+    Args:
+        keys: nested mapping, as in a YAML file with its bases merged in.
+        name: what to call it.
+
+    Raises:
+        ConfigError: a key is missing, or names a part that this package does not build.
+    """
+    try:
+        model, inputs = keys["MODEL"], keys["INPUT"]
+        return ModelConfig(
+            name=name,
+            classes=model["FCOS"]["NUM_CLASSES"],
+            trunk=_trunk(model),
+            pyramid_width=model["FPN"]["OUT_CHANNELS"],
+            extra_levels=model["FCOS"]["TOP_LEVELS"],
+            head=_head(model["FCOS"]),
+            bases=_bases(model["BASIS_MODULE"]),
+            attention_size=model["BLENDMASK"]["ATTN_SIZE"],
+            resolution=model["BLENDMASK"]["BOTTOM_RESOLUTION"],
+            input=_input(model, inputs),
+            inference=_inference(model["FCOS"]),
+        )
+    except KeyError as error:
+        raise ConfigError(f"the configuration lacks the key {error}: give the effective MODEL and INPUT keys") from error
+
+
+def _trunk(model: Mapping[str, Any]) -> TrunkConfig:
+    resnets = model["RESNETS"]
+    if "resnet" not in model["BACKBONE"]["NAME"] or any(resnets["DEFORM_ON_PER_STAGE"]):
+        raise ConfigError(f"the backbone {model['BACKBONE']['NAME']} with these options is not built here: use a ResNet")
+    return TrunkConfig(
+        depth=resnets["DEPTH"],
+        norm=resnets["NORM"],
+        frozen_stages=max(model["BACKBONE"]["FREEZE_AT"], 0),
+        stem_width=resnets["STEM_OUT_CHANNELS"],
+        res2_width=resnets["RES2_OUT_CHANNELS"],
+        bottleneck_width=resnets["NUM_GROUPS"] * resnets["WIDTH_PER_GROUP"],
+    )
+
+
+def _head(fcos: Mapping[str, Any]) -> HeadConfig:
+    return HeadConfig(
+        strides=tuple(fcos["FPN_STRIDES"]),
+        size_bounds=tuple(fcos["SIZES_OF_INTEREST"]),
+        shared_convs=fcos["NUM_SHARE_CONVS"],
+        class_convs=fcos["NUM_CLS_CONVS"],
+        box_convs=fcos["NUM_BOX_CONVS"],
+        norm=fcos["NORM"],
+        radius=fcos["POS_RADIUS"],
+        prior=fcos["PRIOR_PROB"],
+    )
+
+
+def _bases(bases: Mapping[str, Any]) -> BasesConfig:
+    return BasesConfig(
+        count=bases["NUM_BASES"],
+        width=bases["CONVS_DIM"],
+        convs=bases["NUM_CONVS"],
+        norm=bases["NORM"],
+        semantic=bases["LOSS_ON"],
+    )
+
+
+def _input(model: Mapping[str, Any], inputs: Mapping[str, Any]) -> InputConfig:
+    short = inputs["MIN_SIZE_TRAIN"]
+    return InputConfig(
+        channels=inputs["FORMAT"].lower(),
+        mean=tuple(model["PIXEL_MEAN"]),
+        std=tuple(model["PIXEL_STD"]),
+        test_short=inputs["MIN_SIZE_TEST"],
+        test_long=inputs["MAX_SIZE_TEST"],
+        train_short=tuple(short),
+        train_long=inputs["MAX_SIZE_TRAIN"],
+    )
+
+
+def _inference(fcos: Mapping[str, Any]) -> InferenceConfig:
+    return InferenceConfig(
+        score_threshold=fcos["INFERENCE_TH_TEST"],
+        candidates_per_level=fcos["PRE_NMS_TOPK_TEST"],
+        nms_threshold=fcos["NMS_TH"],
+        detections=fcos["POST_NMS_TOPK_TEST"],
+    )

@@ -1,0 +1,176 @@
+"""Reading and writing checkpoints: the reference's key names, never a pickle that runs code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from blendmask_edge.errors import CheckpointError
+from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.config import CONFIGS, ModelConfig, get_config
+from blendmask_quantize.model.labels import Labels, default_labels
+
+METADATA_KEY = "blendmask"
+_TRAINING_ONLY = "basis_module.seg_head."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded network and what its classes mean.
+
+    Attributes:
+        model: the network in evaluation mode, float32.
+        labels: names and category ids of its classes.
+        path: where it came from.
+    """
+
+    model: BlendMask
+    labels: Labels
+    path: Path
+
+    @property
+    def config(self) -> ModelConfig:
+        """The configuration the network was built from."""
+        return self.model.config
+
+
+def load_checkpoint(path: str | Path, config: str | ModelConfig | None = None) -> Checkpoint:
+    """Build the network that a checkpoint holds.
+
+    Args:
+        path: `.safetensors`, or a torch file with a state dict, bare or under `model`, in the reference's key names;
+            the old name `centerness` of the centerness convolution is understood.
+        config: a configuration or its name. A checkpoint written by `save_checkpoint` carries its own, and then the
+            name only has to agree.
+
+    Raises:
+        CheckpointError: the file cannot be read, or does not fit the configuration; names what is missing, unexpected
+            or of another shape, and the configuration it looks like.
+        ConfigError: no configuration has that name.
+    """
+    path = Path(path)
+    state, metadata = _read(path)
+    wanted = get_config(config) if isinstance(config, str) else config
+    stored = msgspec.convert(metadata["config"], ModelConfig) if "config" in metadata else None
+    chosen = _choose(path, wanted, stored)
+    labels = msgspec.convert(metadata["labels"], Labels) if "labels" in metadata else default_labels(chosen.classes)
+    return Checkpoint(_build(path, state, chosen), labels, path)
+
+
+def save_checkpoint(path: str | Path, model: BlendMask, labels: Labels, *, half: bool = False) -> None:
+    """Write weights, configuration and labels as safetensors; the file appears whole or not at all.
+
+    Args:
+        path: ends in `.safetensors`.
+        model: the network.
+        labels: what its classes mean.
+        half: store floating point tensors in half precision and leave the training-only semantic head out.
+    """
+    path = Path(path)
+    state = {key: value.detach().contiguous() for key, value in model.state_dict().items()}
+    config = model.config
+    if half:
+        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items() if _TRAINING_ONLY not in k}
+        state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+        config = replace(config, bases=replace(config.bases, semantic=False))
+    about = {"config": msgspec.to_builtins(config), "labels": msgspec.to_builtins(labels)}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(state, temporary, metadata={METADATA_KEY: json.dumps(about, sort_keys=True)})
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}: give the path of a .safetensors or .pth file")
+    try:
+        if path.suffix == ".safetensors":
+            return _read_safetensors(path)
+        return _state_of(torch.load(path, map_location="cpu", weights_only=True), path), {}
+    except (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint ({reason}): give a .safetensors file, or a torch file that holds "
+            "tensors only"
+        ) from error
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    with safe_open(path, framework="pt") as file:
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return state, json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+
+
+def _state_of(content: Any, path: Path) -> dict[str, Tensor]:
+    while isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        content = content["model"]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(f"{path} holds no state dict: expected tensors by name, bare or under the key 'model'")
+    return {key.replace("centerness", "ctrness"): value for key, value in content.items()}
+
+
+def _choose(path: Path, wanted: ModelConfig | None, stored: ModelConfig | None) -> ModelConfig:
+    if stored is None and wanted is None:
+        raise CheckpointError(f"{path} does not say which configuration it is of: name one, e.g. --config {_RT_NAME}")
+    if stored is not None and wanted is not None and stored.name != wanted.name:
+        raise CheckpointError(f"{path} is a checkpoint of {stored.name}, not of {wanted.name}: use --config {stored.name}")
+    chosen = stored if stored is not None else wanted
+    assert chosen is not None
+    return chosen
+
+
+_RT_NAME = "RT_R_50_4x_bn-head_syncbn_shtw"
+
+
+def _build(path: Path, state: dict[str, Tensor], config: ModelConfig) -> BlendMask:
+    model = BlendMask(config)
+    own = model.state_dict()
+    problems = _differences(own, state)
+    if problems:
+        raise CheckpointError(f"{path} does not fit {config.name}: {problems}. {_resembles(state)}")
+    model.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items() if key in own}, strict=False)
+    return model.eval()
+
+
+def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked") and _TRAINING_ONLY not in k]
+    unexpected = [k for k in state if k not in own and _TRAINING_ONLY not in k and not k.endswith("num_batches_tracked")]
+    shapes = [
+        f"{k} is {tuple(state[k].shape)}, expected {tuple(own[k].shape)}"
+        for k in own
+        if k in state and state[k].shape != own[k].shape
+    ]
+    groups = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+    return "; ".join(f"{len(keys)} {what} ({_some(keys)})" for what, keys in groups if keys)
+
+
+def _some(keys: list[str], most: int = 3) -> str:
+    return ", ".join(keys[:most]) + (", ..." if len(keys) > most else "")
+
+
+def _resembles(state: Mapping[str, Tensor]) -> str:
+    """Which registered configuration shares most keys and shapes with the state dict."""
+    shapes = {(key, tuple(value.shape)) for key, value in state.items()}
+    with torch.device("meta"):
+        shared = {
+            name: len(shapes & {(k, tuple(v.shape)) for k, v in BlendMask(config).state_dict().items()})
+            for name, config in CONFIGS.items()
+        }
+    best = max(shared, key=lambda name: shared[name])
+    if shared[best] < len(shapes) // 2:
+        return "It looks like no configuration known here"
+    return f"It looks like {best}: try --config {best}"

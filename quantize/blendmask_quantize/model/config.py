@@ -1,0 +1,200 @@
+"""Model configurations as values: the released ones and our own.
+
+Names and numbers follow AdelaiDet `configs/BlendMask/*.yaml` and `adet/config/defaults.py`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field, replace
+
+from blendmask_edge.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TrunkConfig:
+    """The backbone below the pyramid.
+
+    Attributes:
+        kind: "resnet" or "lite0".
+        depth: ResNet depth, 50 or 101.
+        norm: normalisation of every convolution.
+        frozen_stages: how many stages, the stem counted first, are not trained.
+        stem_width, res2_width, bottleneck_width: ResNet channels of the stem, res2's output and its 3x3 convolutions.
+    """
+
+    kind: str = "resnet"
+    depth: int = 50
+    norm: str = "FrozenBN"
+    frozen_stages: int = 2
+    stem_width: int = 64
+    res2_width: int = 256
+    bottleneck_width: int = 64
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """FCOS towers and the levels they read (AdelaiDet `modeling/fcos/fcos.py`).
+
+    Attributes:
+        strides: stride of each level in pixels, finest first.
+        size_bounds: borders between the levels' ranges of max(l, t, r, b), pixels.
+        shared_convs, class_convs, box_convs: convolutions of the three towers.
+        norm: "GN", or "BN"/"SyncBN" for one independent normalisation a level.
+        radius: centre sampling radius in strides.
+        prior: prior probability of the class scores.
+    """
+
+    strides: tuple[int, ...] = (8, 16, 32)
+    size_bounds: tuple[int, ...] = (64, 128)
+    shared_convs: int = 3
+    class_convs: int = 0
+    box_convs: int = 0
+    norm: str = "GN"
+    radius: float = 1.5
+    prior: float = 0.01
+
+
+@dataclass(frozen=True)
+class BasesConfig:
+    """ProtoNet, the bottom module (AdelaiDet `modeling/blendmask/basis_module.py`).
+
+    Attributes:
+        count: number of bases, K.
+        width: channels inside.
+        convs: convolutions at stride 8 before the upsampling.
+        norm: normalisation of its convolutions.
+        semantic: whether the training-only semantic head exists.
+    """
+
+    count: int = 4
+    width: int = 128
+    convs: int = 3
+    norm: str = "SyncBN"
+    semantic: bool = True
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """How a picture becomes the network's input (detectron2 `config/defaults.py`).
+
+    Attributes:
+        channels: order of the channels that the weights expect, "bgr" or "rgb".
+        mean, std: per channel in that order, pixel values 0..255.
+        test_short, test_long: short side target and long side maximum at test time, pixels.
+        train_short: short sides drawn from in training.
+        train_long: long side maximum in training.
+        divisor: sides are padded to a multiple of it.
+    """
+
+    channels: str = "bgr"
+    mean: tuple[float, float, float] = (103.53, 116.28, 123.675)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    test_short: int = 800
+    test_long: int = 1333
+    train_short: tuple[int, ...] = (640, 672, 704, 736, 768, 800)
+    train_long: int = 1333
+    divisor: int = 32
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """Selection of detections (AdelaiDet `modeling/fcos/fcos_outputs.py`).
+
+    Attributes:
+        score_threshold: on class probability times centerness, exclusive.
+        candidates_per_level: kept before suppression.
+        nms_threshold: intersection over union above which a box of the same class is suppressed.
+        detections: kept after suppression.
+    """
+
+    score_threshold: float = 0.05
+    candidates_per_level: int = 1000
+    nms_threshold: float = 0.6
+    detections: int = 100
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that defines one BlendMask network.
+
+    Attributes:
+        name: the registered name.
+        classes: number of object classes.
+        pyramid_width: channels of every pyramid level.
+        extra_levels: levels below P5 made by stride-2 convolutions (P6, P7).
+        attention_size: side M of an object's attention maps.
+        resolution: side R of a blended mask.
+    """
+
+    name: str
+    classes: int = 80
+    trunk: TrunkConfig = field(default_factory=TrunkConfig)
+    pyramid_width: int = 256
+    extra_levels: int = 0
+    head: HeadConfig = field(default_factory=HeadConfig)
+    bases: BasesConfig = field(default_factory=BasesConfig)
+    attention_size: int = 14
+    resolution: int = 56
+    input: InputConfig = field(default_factory=InputConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+
+
+_FIVE_LEVELS = HeadConfig(
+    strides=(8, 16, 32, 64, 128), size_bounds=(64, 128, 256, 512), shared_convs=0, class_convs=4, box_convs=4
+)
+_RT_INPUT = InputConfig(
+    test_short=512, test_long=736, train_short=tuple(range(256, 609, 32)), train_long=900
+)  # fmt: skip
+_R_50_3X = ModelConfig("R_50_3x", extra_levels=2, head=_FIVE_LEVELS)
+_RT_SHTW = ModelConfig(
+    "RT_R_50_4x_syncbn_shtw",
+    trunk=TrunkConfig(norm="SyncBN", frozen_stages=0),
+    bases=BasesConfig(convs=2),
+    input=_RT_INPUT,
+)
+
+_RELEASED = (
+    _R_50_3X,
+    replace(_R_50_3X, name="R_101_3x", trunk=TrunkConfig(depth=101)),
+    ModelConfig(
+        "550_R_50_3x",
+        extra_levels=1,
+        head=HeadConfig(strides=(8, 16, 32, 64), size_bounds=(64, 128, 256)),
+        bases=BasesConfig(convs=2),
+        input=InputConfig(test_short=550, test_long=916, train_short=tuple(range(440, 551, 22)), train_long=916),
+    ),
+    _RT_SHTW,
+    replace(_RT_SHTW, name="RT_R_50_4x_bn-head_syncbn_shtw", head=HeadConfig(norm="SyncBN")),
+)
+
+_OURS = (
+    ModelConfig(
+        "LITE0_RT",
+        classes=15,
+        trunk=TrunkConfig(kind="lite0", frozen_stages=3),
+        pyramid_width=96,
+        head=HeadConfig(norm="BN"),
+        bases=BasesConfig(width=64, convs=2, norm="BN"),
+        attention_size=7,
+        input=InputConfig(
+            channels="rgb", mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0),
+            test_short=384, test_long=512, train_short=(320, 352, 384, 416, 448, 480), train_long=640,
+        ),
+    ),
+)  # fmt: skip
+
+CONFIGS: dict[str, ModelConfig] = {config.name: config for config in (*_RELEASED, *_OURS)}
+
+
+def get_config(name: str) -> ModelConfig:
+    """The configuration registered under `name`.
+
+    Raises:
+        ConfigError: no such name; the nearest one is suggested.
+    """
+    if name in CONFIGS:
+        return CONFIGS[name]
+    near = difflib.get_close_matches(name, CONFIGS, n=1, cutoff=0.3)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise ConfigError(f"no configuration is called {name!r}: {hint}known are {', '.join(CONFIGS)}")

@@ -1,0 +1,107 @@
+"""From raw predictions to detections: decode, select, suppress, blend (AdelaiDet `modeling/fcos/fcos_outputs.py`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from blendmask_quantize.model.attention import attention_at
+from blendmask_quantize.model.blender import blend, pool_bases
+from blendmask_quantize.model.blendmask import BlendMask, Predictions
+from blendmask_quantize.model.config import InferenceConfig
+from blendmask_quantize.model.nms import suppress
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Boxes of one picture, P of them; network input pixels, unclipped.
+
+    Attributes:
+        level, cell, class_id: (P,) int64; the cell is row-major within its level.
+        scores: (P,), square root of class probability times centerness.
+        boxes: (P, 4), x0 y0 x1 y1.
+    """
+
+    level: Tensor
+    cell: Tensor
+    class_id: Tensor
+    scores: Tensor
+    boxes: Tensor
+
+    def __getitem__(self, index: Tensor) -> Candidates:
+        """The candidates at `index`, a mask or indices."""
+        return Candidates(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What one picture shows: the kept candidates, highest score first, and their mask logits (P, R, R)."""
+
+    candidates: Candidates
+    mask_logits: Tensor
+
+
+def locations(height: int, width: int, stride: int, device: torch.device | None = None) -> Tensor:
+    """Pixel positions (height * width, 2), x first, of a level's cells, row-major (`adet/utils/comm.py`)."""
+    x = torch.arange(width, device=device) * stride + stride // 2
+    y = torch.arange(height, device=device) * stride + stride // 2
+    return torch.stack([x.repeat(height), y.repeat_interleave(width)], dim=1)
+
+
+def decode(cells: Tensor, regression: Tensor, stride: int) -> Tensor:
+    """Boxes (P, 4) from positions (P, 2) in pixels and distances (P, 4), l t r b in strides."""
+    distances = regression * stride
+    cells = cells.to(regression.dtype)
+    return torch.cat([cells - distances[:, :2], cells + distances[:, 2:]], dim=1)
+
+
+def candidates(predictions: Predictions, strides: tuple[int, ...], config: InferenceConfig) -> Candidates:
+    """Candidates of all levels above the threshold, at most `candidates_per_level` of each; batch of one."""
+    parts = [
+        _level_candidates(predictions, level, stride, config) for level, stride in enumerate(strides)
+    ]  # fmt: skip
+    return Candidates(*(torch.cat([getattr(p, name) for p in parts]) for name in Candidates.__dataclass_fields__))
+
+
+def _level_candidates(predictions: Predictions, level: int, stride: int, config: InferenceConfig) -> Candidates:
+    logits = predictions.logits[level][0].flatten(1).T
+    product = logits.sigmoid() * predictions.centerness[level][0].flatten(1).T.sigmoid()
+    cell, class_id = (product > config.score_threshold).nonzero(as_tuple=True)
+    kept = product[cell, class_id]
+    if len(kept) > config.candidates_per_level:
+        kept, order = kept.topk(config.candidates_per_level)
+        cell, class_id = cell[order], class_id[order]
+    height, width = predictions.logits[level].shape[-2:]
+    regression = predictions.regression[level][0].flatten(1).T[cell]
+    boxes = decode(locations(height, width, stride, cell.device)[cell], regression, stride)
+    return Candidates(torch.full_like(cell, level), cell, class_id, kept.sqrt(), boxes)
+
+
+def select(found: Candidates, config: InferenceConfig) -> Candidates:
+    """Survivors of suppression, highest score first; scores equal to the last kept one are all kept."""
+    kept = found[suppress(found.boxes, found.scores, found.class_id, config.nms_threshold)]
+    if 0 < config.detections < len(kept.scores):
+        kept = kept[kept.scores >= kept.scores[config.detections - 1]]
+    return kept
+
+
+def attention(model: BlendMask, predictions: Predictions, kept: Candidates) -> Tensor:
+    """Attention vectors (P, K * M * M) of the kept candidates, computed at their cells only."""
+    result = predictions.bases.new_zeros((len(kept.scores), model.top_layer.out_channels))
+    for level, tower in enumerate(predictions.towers):
+        mine = kept.level == level
+        cell, width = kept.cell[mine], tower.shape[-1]
+        result[mine] = attention_at(model.top_layer, tower, torch.zeros_like(cell), cell // width, cell % width)
+    return result
+
+
+@torch.no_grad()
+def detect(model: BlendMask, x: Tensor) -> Detections:
+    """Detections of one normalised picture (1, 3, H, W); boxes are not clipped."""
+    config = model.config
+    predictions = model(x)
+    kept = select(candidates(predictions, config.head.strides, config.inference), config.inference)
+    pooled = pool_bases(predictions.bases, kept.boxes, torch.zeros_like(kept.level), config.resolution)
+    return Detections(kept, blend(pooled, attention(model, predictions, kept), config.attention_size))

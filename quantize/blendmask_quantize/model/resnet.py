@@ -1,0 +1,70 @@
+"""ResNet trunks as detectron2 builds them (`modeling/backbone/resnet.py`): stride in the first 1x1 convolution."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from blendmask_quantize.model.config import TrunkConfig
+from blendmask_quantize.model.layers import conv_norm
+
+BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+
+
+class Stem(nn.Module):
+    """7x7 convolution of stride 2, ReLU, 3x3 max-pool of stride 2."""
+
+    def __init__(self, width: int, norm: str) -> None:
+        super().__init__()
+        self.conv1 = conv_norm(3, width, 7, stride=2, norm=norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reduce `x` (N, 3, H, W) to (N, width, H / 4, W / 4)."""
+        return F.max_pool2d(F.relu(self.conv1(x)), kernel_size=3, stride=2, padding=1)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions beside a shortcut, ReLU after the sum."""
+
+    def __init__(self, in_channels: int, width: int, out_channels: int, stride: int, norm: str) -> None:
+        super().__init__()
+        projects = in_channels != out_channels
+        self.shortcut = conv_norm(in_channels, out_channels, 1, stride=stride, norm=norm) if projects else nn.Identity()
+        self.conv1 = conv_norm(in_channels, width, 1, stride=stride, norm=norm)
+        self.conv2 = conv_norm(width, width, 3, norm=norm)
+        self.conv3 = conv_norm(width, out_channels, 1, norm=norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `x` (N, C, H, W) to (N, C', H / stride, W / stride)."""
+        y = F.relu(self.conv1(x))
+        y = F.relu(self.conv2(y))
+        return F.relu(self.conv3(y) + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """Stem and stages res2 to res5; `widths` are the channels of res3, res4, res5."""
+
+    def __init__(self, config: TrunkConfig) -> None:
+        super().__init__()
+        self.stem = Stem(config.stem_width, config.norm)
+        channels = config.stem_width
+        for index, count in enumerate(BLOCKS[config.depth]):
+            width, out = config.bottleneck_width << index, config.res2_width << index
+            first_stride = 1 if index == 0 else 2
+            blocks = [
+                Bottleneck(channels if i == 0 else out, width, out, first_stride if i == 0 else 1, config.norm)
+                for i in range(count)
+            ]
+            setattr(self, f"res{index + 2}", nn.Sequential(*blocks))
+            channels = out
+        self.widths = tuple(config.res2_width << index for index in (1, 2, 3))
+
+    def stages(self) -> list[nn.Module]:
+        """The parts in order, the stem first, for freezing."""
+        return [self.stem, self.res2, self.res3, self.res4, self.res5]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features of strides 8, 16 and 32 for a normalised picture (N, 3, H, W)."""
+        res3 = self.res3(self.res2(self.stem(x)))
+        res4 = self.res4(res3)
+        return res3, res4, self.res5(res4)
