@@ -7,9 +7,10 @@ Follows ``adet/modeling/fcos/fcos_outputs.py``, ``adet/layers/iou_loss.py``, ``a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +22,10 @@ from blendmask_quantize.model.blender import blend, pool_bases
 from blendmask_quantize.model.blendmask import Predictions
 from blendmask_quantize.train.targets import ObjectTargets, Targets
 
-ReduceMean = Callable[[Tensor], Tensor]
+ReduceMean: TypeAlias = Callable[[Tensor], Tensor]
 """The mean of a tensor over all processes; carries no gradient."""
 
-Attention = Callable[[Tensor], Tensor]
+Attention: TypeAlias = Callable[[Tensor], Tensor]
 """From ascending rows of the targets, (P,) int64, to their attention vectors (P, K * M * M)."""
 
 _SEMANTIC_STRIDE = 8  # input pixels per cell of the semantic logits
@@ -108,7 +109,8 @@ def focal_loss(logits: Tensor, labels: Tensor, alpha: float = 0.25, gamma: float
     """Sum of the sigmoid focal loss of (T, classes) logits, in float32; the label ``classes`` is background."""
     one_hot = torch.zeros((len(labels), logits.shape[1] + 1), dtype=torch.float32, device=logits.device)
     one_hot[torch.arange(len(labels), device=logits.device), labels] = 1
-    return sigmoid_focal_loss(logits.float(), one_hot[:, :-1], alpha, gamma, reduction="sum")
+    total: Tensor = sigmoid_focal_loss(logits.float(), one_hot[:, :-1], alpha, gamma, reduction="sum")
+    return total
 
 
 def location_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:

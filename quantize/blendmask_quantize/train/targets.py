@@ -5,9 +5,10 @@ Follows ``adet/modeling/fcos/fcos_outputs.py`` and ``detectron2/structures/masks
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Sequence, Union
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,12 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torchvision.ops import roi_align
 
-Polygons = Sequence[npt.NDArray[np.floating]]
+from blendmask_edge.errors import ConfigError
+
+Polygons: TypeAlias = Sequence[npt.NDArray[np.floating]]
 """One object: flat arrays x0 y0 x1 y1 ... in network input pixels."""
 
-Masks = Union[Tensor, Sequence[Polygons]]
+Masks: TypeAlias = Tensor | Sequence[Polygons]
 """The objects of one image: a 0/1 tensor (M, H, W), or M polygon lists."""
 
 _SMALLEST_SIDE = 0.1  # pixels; keeps the polygon scale finite for boxes without width or height
@@ -30,44 +33,46 @@ _NO_UPPER_BOUND = 1e8
 class Targets:
     """Targets of T locations, in the order level, then image, then row-major.
 
-    Rows of background locations hold zeros in ``regression`` and ``centerness`` and -1 in ``object_index``.
+    Attributes:
+        labels: (T,) int64 contiguous class; background is the number of classes.
+        level: (T,) int64, 0 is the finest level.
+        image: (T,) int64 position in the batch.
+        y, x: (T,) int64 cell in its level.
+        regression: (T, 4) float32 distances to the left, top, right and bottom side, in strides; 0 in the background.
+        centerness: (T,) float32 in [0, 1]; 0 in the background.
+        object_index: (T,) int64, counting the objects of image 0, then of image 1 and so on; -1 in the background.
+        positives: (P,) int64 rows that belong to an object, ascending.
     """
 
     labels: Tensor
-    """(T,) int64 contiguous class; background is the number of classes."""
     level: Tensor
-    """(T,) int64, 0 is the finest level."""
     image: Tensor
-    """(T,) int64 position in the batch."""
     y: Tensor
-    """(T,) int64 row of the cell in its level."""
     x: Tensor
-    """(T,) int64 column of the cell in its level."""
     regression: Tensor
-    """(T, 4) float32 distances to the left, top, right and bottom side, in strides of the level."""
     centerness: Tensor
-    """(T,) float32 in [0, 1]."""
     object_index: Tensor
-    """(T,) int64; counts the objects of image 0, then of image 1, and so on."""
     positives: Tensor
-    """(P,) int64 rows that belong to an object, ascending."""
 
 
 @dataclass(frozen=True)
 class ObjectTargets:
-    """The O objects of a batch: those of image 0, then those of image 1, and so on."""
+    """The O objects of a batch: those of image 0, then those of image 1 and so on.
+
+    Attributes:
+        boxes: (O, 4) float32 x0 y0 x1 y1, network input pixels.
+        image: (O,) int64 position in the batch.
+        masks: (O, R, R) bool, each object's mask within its box.
+    """
 
     boxes: Tensor
-    """(O, 4) float32 x0 y0 x1 y1, network input pixels."""
     image: Tensor
-    """(O,) int64 position in the batch."""
     masks: Tensor
-    """(O, R, R) bool, each object's mask within its box."""
 
     @classmethod
     def from_images(cls, boxes: Sequence[Tensor], masks: Sequence[Tensor]) -> ObjectTargets:
-        """Join per-image boxes (M, 4) and mask targets (M, R, R) into one numbering."""
-        counts = torch.tensor([len(image_boxes) for image_boxes in boxes], device=boxes[0].device)
+        """Join the boxes (M, 4) and mask targets (M, R, R) of at least one image into one numbering."""
+        counts = torch.tensor([len(of_image) for of_image in boxes], device=boxes[0].device)
         image = torch.repeat_interleave(torch.arange(len(boxes), device=counts.device), counts)
         return cls(torch.cat(list(boxes)), image, torch.cat(list(masks)))
 
@@ -110,23 +115,26 @@ def assign(
         radius: size of the sampling region around the box centre, in strides.
 
     Raises:
-        ValueError: the numbers of levels, strides and bounds, or of images, disagree.
+        ConfigError: the numbers of levels, strides and bounds disagree.
     """
+    _check_levels(level_sizes, strides, size_bounds)
     grid = _grid(level_sizes, strides, size_bounds, boxes[0].device)
-    found = [_match(grid, image_boxes, radius) for image_boxes in boxes]
-    labels = [_labels(index, of, num_classes) for (index, _), of in zip(found, classes, strict=True)]
-    firsts = np.cumsum([0, *(len(image_boxes) for image_boxes in boxes)])[:-1].tolist()
-    numbered = [torch.where(index >= 0, index + first, index) for (index, _), first in zip(found, firsts, strict=True)]
+    found = [_match(grid, of_image, radius) for of_image in boxes]
+    firsts = np.cumsum([0, *map(len, boxes[:-1])]).tolist()
+    numbered = [torch.where(index >= 0, index + first, -1) for (index, _), first in zip(found, firsts, strict=True)]
     cells = [height * width for height, width in level_sizes]
-    batch = len(boxes)
     object_index = _by_level(torch.stack(numbered), cells)
     regression = _by_level(torch.stack([distances for _, distances in found]), cells)
+    images = torch.arange(len(boxes), device=grid.x.device)[:, None].expand(-1, len(grid.x))
+    level, y, x = (values.expand(len(boxes), -1) for values in (grid.level, grid.y, grid.x))
+    # The background's index, -1, picks the last entry.
+    label_of = torch.cat([*classes, classes[0].new_tensor([num_classes])])
     return Targets(
-        labels=_by_level(torch.stack(labels), cells),
-        level=_by_level(grid.level.expand(batch, -1), cells),
-        image=_by_level(torch.arange(batch, device=grid.x.device)[:, None].expand(-1, len(grid.x)), cells),
-        y=_by_level(grid.y.expand(batch, -1), cells),
-        x=_by_level(grid.x.expand(batch, -1), cells),
+        labels=label_of[object_index],
+        level=_by_level(level, cells),
+        image=_by_level(images, cells),
+        y=_by_level(y, cells),
+        x=_by_level(x, cells),
         regression=regression,
         centerness=centerness(regression),
         object_index=object_index,
@@ -160,19 +168,28 @@ def mask_targets(masks: Masks, boxes: Tensor, resolution: int = 56) -> Tensor:
     return target.to(boxes.device)
 
 
+def _check_levels(level_sizes: Sequence[tuple[int, int]], strides: Sequence[int], size_bounds: Sequence[float]) -> None:
+    if not len(level_sizes) == len(strides) == len(size_bounds) + 1:
+        raise ConfigError(
+            f"found {len(level_sizes)} levels, {len(strides)} strides and {len(size_bounds)} size bounds; expected one "
+            "stride a level and one bound between neighbouring levels: correct the head's strides and size_bounds"
+        )
+
+
 def _grid(
     level_sizes: Sequence[tuple[int, int]], strides: Sequence[int], bounds: Sequence[float], device: torch.device
 ) -> _Grid:
     limits = pairwise([-1.0, *bounds, _NO_UPPER_BOUND])
     rows, cells = [], []
-    for level, ((height, width), stride, limit) in enumerate(zip(level_sizes, strides, limits, strict=True)):
+    for number, ((height, width), stride, limit) in enumerate(zip(level_sizes, strides, limits, strict=True)):
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        cells.append(torch.stack([torch.full_like(y, level), y, x], dim=-1).reshape(-1, 3))
+        cells.append(torch.stack([torch.full_like(y, number), y, x], dim=-1).reshape(-1, 3))
         rows.append(torch.tensor([[stride, *limit]], dtype=torch.float32).expand(height * width, -1))
     level_y_x, row = torch.cat(cells).to(device), torch.cat(rows).to(device)
     stride_of = row[:, :1]
     centre = level_y_x[:, [2, 1]] * stride_of + (stride_of / 2).floor()
-    return _Grid(*level_y_x.unbind(dim=1), centre, stride_of, row[:, 1:2], row[:, 2:])
+    level, y, x = level_y_x.unbind(dim=1)
+    return _Grid(level, y, x, centre, stride_of, row[:, 1:2], row[:, 2:])
 
 
 def _match(grid: _Grid, boxes: Tensor, radius: float) -> tuple[Tensor, Tensor]:
@@ -203,22 +220,15 @@ def _sampling_regions(grid: _Grid, boxes: Tensor, radius: float) -> Tensor:
     return torch.cat([torch.maximum(middle - reach, boxes[:, :2]), torch.minimum(middle + reach, boxes[:, 2:])], dim=-1)
 
 
-def _labels(index: Tensor, classes: Tensor, num_classes: int) -> Tensor:
-    labels = torch.full_like(index, num_classes)
-    matched = index >= 0
-    labels[matched] = classes[index[matched]]
-    return labels
-
-
 def _by_level(values: Tensor, cells: Sequence[int]) -> Tensor:
     """Reorder (N, L, ...) from image, level to level, image: (N * L, ...)."""
-    return torch.cat([part.flatten(0, 1) for part in values.split(list(cells), dim=1)])
+    return torch.cat([part.flatten(0, 1) for part in torch.split(values, list(cells), dim=1)])
 
 
 def _crop_bitmaps(bitmaps: Tensor, boxes: Tensor, resolution: int) -> Tensor:
     rows = torch.arange(len(boxes), dtype=boxes.dtype, device=boxes.device)[:, None]
     maps = bitmaps.to(device=boxes.device, dtype=boxes.dtype)[:, None]
-    crops = roi_align(maps, torch.cat([rows, boxes], dim=1), resolution, sampling_ratio=0, aligned=True)
+    crops: Tensor = roi_align(maps, torch.cat([rows, boxes], dim=1), resolution, sampling_ratio=0, aligned=True)
     return crops[:, 0] >= 0.5
 
 
@@ -226,4 +236,5 @@ def _rasterise(polygons: Polygons, box: npt.NDArray[np.float32], resolution: int
     scale = resolution / np.maximum(box[2:] - box[:2], _SMALLEST_SIDE)
     shifted = [(np.asarray(polygon, np.float64).reshape(-1, 2) - box[:2]) * scale for polygon in polygons]
     parts = coco_mask.frPyObjects([points.ravel().tolist() for points in shifted], resolution, resolution)
-    return coco_mask.decode(coco_mask.merge(parts)).astype(bool)
+    target: npt.NDArray[np.bool_] = coco_mask.decode(coco_mask.merge(parts)).astype(bool)
+    return target
