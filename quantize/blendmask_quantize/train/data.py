@@ -1,0 +1,222 @@
+"""COCO instance annotations as training samples."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pycocotools import mask as rle_codec
+from pycocotools.coco import COCO
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from blendmask_edge.errors import AnnotationError
+from blendmask_edge.imaging import fit_size, read_image
+from blendmask_quantize.model.config import ModelConfig
+from blendmask_quantize.model.labels import Labels
+from blendmask_quantize.train.augment import Augmentation, random_view
+from blendmask_quantize.train.targets import mask_targets
+
+SMALLEST_OBJECT = 20
+"""Visible pixels below which an object of a random view is not asked for."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training view.
+
+    Attributes:
+        pixels: (3, h, w) uint8 RGB.
+        boxes: (n, 4) float32, x0 y0 x1 y1 of the visible masks.
+        classes: (n,) int64, contiguous.
+        mask_targets: (n, R, R) bool, each mask inside its box.
+        semantic: (h, w) int64, 0 for nothing, contiguous class + 1.
+    """
+
+    pixels: Tensor
+    boxes: Tensor
+    classes: Tensor
+    mask_targets: Tensor
+    semantic: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples stacked; the objects of all pictures one after the other.
+
+    Attributes:
+        pixels: (N, 3, H, W) uint8 RGB.
+        boxes, classes, mask_targets: one tensor a picture, as in `Sample`.
+        semantic: (N, H, W) int64.
+    """
+
+    pixels: Tensor
+    boxes: tuple[Tensor, ...]
+    classes: tuple[Tensor, ...]
+    mask_targets: tuple[Tensor, ...]
+    semantic: Tensor
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack views of one size."""
+    return Batch(
+        torch.stack([sample.pixels for sample in samples]),
+        tuple(sample.boxes for sample in samples),
+        tuple(sample.classes for sample in samples),
+        tuple(sample.mask_targets for sample in samples),
+        torch.stack([sample.semantic for sample in samples]),
+    )
+
+
+def read_coco(path: str | Path) -> COCO:
+    """An annotation file, quietly.
+
+    Raises:
+        AnnotationError: missing, not JSON, or without images, annotations and categories.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AnnotationError(f"{path} cannot be read as COCO annotations ({error}): give an instances JSON") from error
+    missing = [key for key in ("images", "annotations", "categories") if key not in content]
+    if missing:
+        raise AnnotationError(f"{path} lacks {', '.join(missing)}: give COCO instance annotations")
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = content
+        coco.createIndex()
+    return coco
+
+
+def coco_labels(coco: COCO) -> Labels:
+    """Contiguous classes of an annotation file: rank of the category id."""
+    categories = sorted(coco.dataset["categories"], key=lambda category: category["id"])
+    return Labels(tuple(c["name"] for c in categories), tuple(c["id"] for c in categories))
+
+
+class CocoPictures:
+    """Random views of the pictures of one annotation file; pictures without a valid object are left out.
+
+    Args:
+        images: folder of the pictures.
+        annotations: COCO instances JSON; polygons and RLE; crowds count for the semantic target only.
+        config: the network that will be trained.
+        options: how views vary.
+
+    Raises:
+        AnnotationError: unreadable annotations, another number of classes, or none of the pictures in the folder.
+    """
+
+    def __init__(
+        self, images: str | Path, annotations: str | Path, config: ModelConfig, options: Augmentation
+    ) -> None:
+        self.folder, self.config, self.options = Path(images), config, options
+        coco = read_coco(annotations)
+        self.labels = coco_labels(coco)
+        if len(self.labels.names) != config.classes:
+            raise AnnotationError(
+                f"{annotations} has {len(self.labels.names)} categories, {config.name} expects {config.classes}: "
+                "set the configuration's class count to match"
+            )
+        contiguous = {category: index for index, category in enumerate(self.labels.category_ids)}
+        self.entries = [entry for entry in (_entry(coco, image, contiguous) for image in coco.getImgIds()) if entry]
+        if not self.entries or not (self.folder / self.entries[0].file_name).is_file():
+            raise AnnotationError(f"{annotations} matches no picture in {self.folder}: check both paths")
+        r, g, b = config.input.mean if config.input.channels == "rgb" else config.input.mean[::-1]
+        self.fill = (round(r), round(g), round(b))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def view(self, index: int, rng: np.random.Generator) -> Sample:
+        """A random view of picture `index`."""
+        entry = self.entries[index]
+        pixels = read_image(self.folder / entry.file_name)
+        masks = rle_codec.decode(list(entry.rles)).transpose(2, 0, 1).astype(bool)
+        inputs = self.config.input
+        size = fit_size(pixels.shape[:2], (inputs.test_short, inputs.test_long))
+        view = random_view(pixels, masks, size, self.options, rng, self.fill)
+        return _sample(view.pixels, view.masks, entry, self.config.resolution)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    file_name: str
+    rles: tuple[dict[str, Any], ...]
+    classes: NDArray[np.int64]
+    crowds: NDArray[np.bool_]
+
+
+def _entry(coco: COCO, image_id: int, contiguous: dict[int, int]) -> _Entry | None:
+    annotations = [a for a in coco.imgToAnns[image_id] if a["bbox"][2] > 0 and a["bbox"][3] > 0]
+    crowds = np.array([bool(a.get("iscrowd", 0)) for a in annotations])
+    if not annotations or crowds.all():
+        return None
+    classes = np.array([contiguous[a["category_id"]] for a in annotations])
+    return _Entry(coco.imgs[image_id]["file_name"], tuple(coco.annToRLE(a) for a in annotations), classes, crowds)
+
+
+def _sample(pixels: NDArray[np.uint8], masks: NDArray[np.bool_], entry: _Entry, resolution: int) -> Sample:
+    semantic = np.zeros(pixels.shape[:2], np.int64)
+    for mask, class_id in zip(masks, entry.classes, strict=True):
+        semantic[mask] = class_id + 1
+    kept = ~entry.crowds & (masks.sum(axis=(1, 2)) >= SMALLEST_OBJECT)
+    masks = masks[kept]
+    boxes = torch.from_numpy(mask_boxes(masks))
+    return Sample(
+        torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))),
+        boxes,
+        torch.from_numpy(entry.classes[kept]),
+        mask_targets(torch.from_numpy(masks), boxes, resolution),
+        torch.from_numpy(semantic),
+    )
+
+
+def mask_boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Tight boxes (n, 4), x0 y0 x1 y1, of non-empty masks (n, h, w)."""
+    columns, rows = masks.any(axis=1), masks.any(axis=2)
+    first_x, first_y = columns.argmax(axis=1), rows.argmax(axis=1)
+    last_x = masks.shape[2] - columns[:, ::-1].argmax(axis=1)
+    last_y = masks.shape[1] - rows[:, ::-1].argmax(axis=1)
+    return np.stack([first_x, first_y, last_x, last_y], axis=1).astype(np.float32)
+
+
+class ViewStream(Dataset[Sample]):
+    """The views of a whole training run, in order: item i is the same in every run with the same seed.
+
+    Each pass over the pictures of all sources is a new permutation, so a run that starts at item i goes on exactly as
+    one that never stopped.
+
+    Args:
+        sources: pictures with the same labels.
+        length: views in the run.
+        seed: fixes the permutations and the views.
+
+    Raises:
+        AnnotationError: the sources name different categories.
+    """
+
+    def __init__(self, sources: Sequence[CocoPictures], length: int, seed: int) -> None:
+        if any(source.labels != sources[0].labels for source in sources):
+            raise AnnotationError("the annotation files name different categories: train on files with the same ones")
+        self.labels = sources[0].labels
+        self.length, self.seed = length, seed
+        self.places = [(source, index) for source in sources for index in range(len(source))]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, item: int) -> Sample:
+        epoch, position = divmod(item, len(self.places))
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.places))
+        source, index = self.places[order[position]]
+        return source.view(index, np.random.default_rng((self.seed, epoch, position)))

@@ -1,0 +1,204 @@
+"""The training loop: Lightning Fabric, averaged weights, atomic checkpoints, exact resume."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Subset
+
+from blendmask_edge.errors import BlendMaskError, CheckpointError
+from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.checkpoint import save_checkpoint
+from blendmask_quantize.train.data import Batch, ViewStream, collate
+from blendmask_quantize.train.losses import attention_of, training_losses
+from blendmask_quantize.train.options import TrainOptions
+from blendmask_quantize.train.targets import ObjectTargets, assign
+
+RESUME_FILE = "last.pt"
+MODEL_FILE = "model.safetensors"
+LOG_FILE = "log.csv"
+
+OnStep = Callable[[int, dict[str, float]], None]
+
+
+class DivergedError(BlendMaskError):
+    """The loss is no number any more. Lower the learning rate and resume from the last checkpoint."""
+
+
+def train(
+    model: BlendMask, stream: ViewStream, output: Path, options: TrainOptions, *, resume: bool = False,
+    on_step: OnStep | None = None,
+) -> Path:  # fmt: skip
+    """Train `model` and write the averaged weights.
+
+    Args:
+        model: trained in place; its frozen stages stay as they are.
+        stream: views of the whole run, `iterations * batch` of them.
+        output: folder for the log, the checkpoint to resume from and the final model; made if missing.
+        resume: go on from the folder's checkpoint where there is one.
+        on_step: called after every step with its number and losses.
+
+    Returns:
+        path of the final model.
+
+    Raises:
+        DivergedError: a loss is not finite; the last checkpoint stays.
+        CheckpointError: the folder holds a checkpoint of another run, or one to resume from without `resume`.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    fabric = Fabric(accelerator="auto", devices=1, precision=options.precision)  # type: ignore[arg-type]
+    freeze(model)
+    optimizer = _optimizer(model, options)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema), use_buffers=True)
+    wrapped, optimizer = fabric.setup(model, optimizer)
+    start = _restore(output / RESUME_FILE, model, average, optimizer, resume)
+    log = _Log(output / LOG_FILE, start)
+    model.train()
+    for step, batch in _batches(stream, options, start):
+        _set_rate(optimizer, options, step)
+        losses = step_losses(wrapped, model, batch, options, step)
+        total = sum(losses.values(), torch.zeros(()))
+        if not math.isfinite(total.item()):
+            raise DivergedError(
+                f"the loss is {total.item()} at iteration {step}: lower --learning-rate and go on with --resume from "
+                f"the checkpoint in {output}"
+            )
+        optimizer.zero_grad()
+        fabric.backward(total)
+        fabric.clip_gradients(wrapped, optimizer, max_norm=options.clip, error_if_nonfinite=False)
+        optimizer.step()
+        average.update_parameters(model)
+        numbers = {name: value.item() for name, value in losses.items()} | {"total": total.item()}
+        log.write(step, numbers)
+        if on_step is not None:
+            on_step(step, numbers)
+        if (step + 1) % options.save_every == 0:
+            _save(output / RESUME_FILE, model, average, optimizer, step + 1)
+    save_checkpoint(output / MODEL_FILE, average.module, stream.labels)
+    return output / MODEL_FILE
+
+
+def step_losses(
+    forward: nn.Module, model: BlendMask, batch: Batch, options: TrainOptions, step: int
+) -> dict[str, Tensor]:
+    """Losses by name of one batch."""
+    config = model.config
+    predictions = forward(model.normalise(batch.pixels))
+    sizes = [tuple(logits.shape[-2:]) for logits in predictions.logits]
+    targets = assign(
+        batch.boxes, batch.classes, sizes, config.head.strides, config.head.size_bounds, config.classes,
+        config.head.radius,
+    )  # fmt: skip
+    objects = ObjectTargets.from_images(batch.boxes, batch.mask_targets)
+    semantic = batch.semantic if config.bases.semantic else None
+    attention = attention_of(model.top_layer, predictions.towers, targets)
+    generator = torch.Generator().manual_seed(options.seed + step)
+    return training_losses(
+        predictions, targets, objects, semantic, attention, options.losses, generator=generator
+    )  # fmt: skip
+
+
+def freeze(model: BlendMask) -> None:
+    """Stop the gradient of the trunk's first stages, as the configuration says."""
+    for stage in model.backbone.bottom_up.stages()[: model.config.trunk.frozen_stages]:
+        stage.requires_grad_(False)
+
+
+def _optimizer(model: BlendMask, options: TrainOptions) -> torch.optim.Optimizer:
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(("bottom_up" in name, parameter.ndim > 1), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "factor": options.trunk_rate if in_trunk else 1.0,
+             "weight_decay": options.weight_decay if decays else 0.0}
+            for (in_trunk, decays), parameters in groups.items()
+        ],
+        lr=options.learning_rate,
+    )  # fmt: skip
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, options: TrainOptions, step: int) -> None:
+    rise = min(1.0, (step + 1) / max(options.warmup, 1))
+    fall = 0.5 * (1 + math.cos(math.pi * step / options.iterations))
+    for group in optimizer.param_groups:
+        group["lr"] = options.learning_rate * group["factor"] * rise * fall
+
+
+def _batches(stream: ViewStream, options: TrainOptions, start: int) -> Iterator[tuple[int, Batch]]:
+    rest = Subset(stream, range(start * options.batch, options.iterations * options.batch))
+    loader = DataLoader(
+        rest, batch_size=options.batch, num_workers=options.workers, collate_fn=collate,
+        worker_init_fn=_single_threaded,
+    )  # fmt: skip
+    yield from enumerate(loader, start)
+
+
+def _single_threaded(_: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def _save(
+    path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, iteration: int
+) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    state = {
+        "iteration": iteration,
+        "model": model.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    torch.save(state, temporary)
+    temporary.replace(path)
+
+
+def _restore(
+    path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, resume: bool
+) -> int:
+    if not path.exists():
+        return 0
+    if not resume:
+        raise CheckpointError(f"{path.parent} holds an unfinished run: go on with --resume, or name another --output")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} belongs to another run: name another --output") from error
+    return int(state["iteration"])
+
+
+class _Log:
+    """CSV of the losses, a row a step; rows past the point of resuming are dropped."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        self.path, self.began = path, time.monotonic()
+        kept: list[Sequence[str]] = []
+        if start and path.exists():
+            with path.open(newline="") as file:
+                kept = [row for row in csv.reader(file) if not row[0].isdigit() or int(row[0]) < start]
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows(kept)
+        self.empty = not kept
+
+    def write(self, step: int, numbers: dict[str, float]) -> None:
+        with self.path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if self.empty:
+                writer.writerow(["iteration", "seconds", *numbers])
+                self.empty = False
+            seconds = f"{time.monotonic() - self.began:.1f}"
+            writer.writerow([step, seconds, *(f"{value:.5f}" for value in numbers.values())])
