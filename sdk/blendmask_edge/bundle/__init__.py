@@ -1,0 +1,45 @@
+"""The .bmz format: one zip with a manifest and the graphs it describes."""
+
+from __future__ import annotations
+
+from blendmask_edge.bundle.atomic import replacing, write_bytes
+from blendmask_edge.bundle.graph import EMPTY_CLASS, INPUT_NAME, OUTPUT_NAMES, Outputs
+from blendmask_edge.bundle.manifest import (
+    MANIFEST_NAME,
+    SCHEMA_VERSION,
+    Calibration,
+    CalibrationImage,
+    GraphEntry,
+    InputSpec,
+    Manifest,
+    Measurement,
+    Nms,
+    Recipe,
+    decode_manifest,
+    encode_manifest,
+)
+from blendmask_edge.bundle.reader import Bundle
+from blendmask_edge.bundle.writer import write_bundle
+
+__all__ = [
+    "EMPTY_CLASS",
+    "INPUT_NAME",
+    "MANIFEST_NAME",
+    "OUTPUT_NAMES",
+    "SCHEMA_VERSION",
+    "Bundle",
+    "Calibration",
+    "CalibrationImage",
+    "GraphEntry",
+    "InputSpec",
+    "Manifest",
+    "Measurement",
+    "Nms",
+    "Outputs",
+    "Recipe",
+    "decode_manifest",
+    "encode_manifest",
+    "replacing",
+    "write_bundle",
+    "write_bytes",
+]

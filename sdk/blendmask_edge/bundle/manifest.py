@@ -1,0 +1,177 @@
+"""The manifest of a bundle: what the graphs are, what they expect, how they were made and how good they are.
+
+Readers ignore fields they do not know, so fields may be added within one schema version; a change that an older reader
+would misunderstand raises `SCHEMA_VERSION`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any, Dict, List, Optional, Tuple
+
+import msgspec
+
+from blendmask_edge.errors import BundleError
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+MAX_SIDE = 16384
+_MEMBER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def is_member_name(name: str) -> bool:
+    """Whether `name` may name a file in a bundle: ASCII letters, digits, `_`, `-` and single inner dots, no folder."""
+    return len(name) <= 128 and _MEMBER_NAME.match(name) is not None
+
+
+class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """The fixed network input: `height` x `width` pixels, padded with `pad_value` (uint8, RGB).
+
+    `channel_order` is that of the graph's input and always "rgb": the checkpoint's own order is folded into the graph.
+    """
+
+    height: int
+    width: int
+    pad_value: Tuple[int, int, int]
+    channel_order: str = "rgb"
+
+    def __post_init__(self) -> None:
+        """Refuse sizes and colours that no picture has."""
+        _require(1 <= self.height <= MAX_SIDE and 1 <= self.width <= MAX_SIDE, f"input size not in 1..{MAX_SIDE}")
+        _require(all(0 <= value <= 255 for value in self.pad_value), "pad_value not in 0..255")
+        _require(self.channel_order == "rgb", 'channel_order is not "rgb"')
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True):
+    """The recipe that made the graphs, with every option that was not its default."""
+
+    name: str
+    version: str
+    options: Dict[str, Any] = {}
+
+
+class CalibrationImage(msgspec.Struct, frozen=True, kw_only=True):
+    """One calibration picture: file name without its folder, and the SHA-256 of its bytes."""
+
+    name: str
+    sha256: str
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """Which pictures gave the ranges, how they were drawn, and which refusals were overridden."""
+
+    images: List[CalibrationImage]
+    seed: int
+    overrides: List[str] = []
+
+
+class GraphEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One graph file of the bundle: name, SHA-256, bytes, ONNX opset and precision ("int8", "float32")."""
+
+    file: str
+    sha256: str
+    size: int
+    opset: int
+    precision: str
+
+    def __post_init__(self) -> None:
+        """Refuse names that leave the bundle and hashes that are none."""
+        _require(is_member_name(self.file) and self.file != MANIFEST_NAME, f"graph file name {self.file!r} not allowed")
+        _require(_SHA256.match(self.sha256) is not None, "sha256 is not 64 lower-case hexadecimal digits")
+        _require(self.size > 0, "graph size is not positive")
+
+    @classmethod
+    def describe(cls, flavour: str, data: bytes, *, opset: int, precision: str) -> GraphEntry:
+        """Describe the ONNX graph `data` of `flavour`, to be stored as `FLAVOUR.onnx`."""
+        digest = hashlib.sha256(data).hexdigest()
+        return cls(file=f"{flavour}.onnx", sha256=digest, size=len(data), opset=opset, precision=precision)
+
+
+class Nms(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of the in-graph selection: top `per_level_top` of each level, then `candidates`, then `rounds` of NMS."""
+
+    candidates: int
+    rounds: int
+    iou_threshold: float
+    per_level_top: int
+
+
+class Measurement(msgspec.Struct, frozen=True, kw_only=True):
+    """Metrics (`mask_ap`, `box_ap`, ...) of one graph, and the data and number of pictures they were measured on."""
+
+    data: str
+    images: int
+    metrics: Dict[str, float]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a bundle says of itself.
+
+    `classes` names the contiguous class ids, `category_ids` gives the COCO id of each. `score_threshold` is on the
+    final score sqrt(class probability x centerness); `detections` is K and `mask_size` R of the graph's outputs.
+    `graphs` and `metrics` are keyed by flavour ("cpu", "tensorrt", "float"). `created` is ISO 8601, UTC.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    model: str
+    config: Dict[str, Any]
+    input: InputSpec
+    classes: List[str]
+    category_ids: List[int]
+    recipe: Recipe
+    calibration: Optional[Calibration] = None
+    graphs: Dict[str, GraphEntry]
+    ranges_sha256: Optional[str] = None
+    nms: Nms
+    score_threshold: float
+    detections: int
+    mask_size: int
+    metrics: Dict[str, List[Measurement]] = {}
+    versions: Dict[str, str] = {}
+    licence: str
+    created: str
+    generator: str
+
+    def __post_init__(self) -> None:
+        """Refuse a manifest whose parts contradict each other."""
+        _require(len(self.classes) > 0, "classes is empty")
+        _require(len(self.classes) == len(self.category_ids), "classes and category_ids differ in length")
+        _require(len(self.graphs) > 0, "graphs is empty")
+        files = [graph.file for graph in self.graphs.values()]
+        _require(len(set(files)) == len(files), "two graphs share one file")
+        _require(self.detections > 0 and self.mask_size > 0, "detections or mask_size is not positive")
+        _require(0 <= self.score_threshold <= 1, "score_threshold not in 0..1")
+
+
+class _Header(msgspec.Struct):
+    schema_version: int
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Return the manifest as indented JSON, UTF-8."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """Read a manifest from JSON.
+
+    Raises:
+        BundleError: no JSON, another schema version, or a field is missing, of a wrong type or out of range.
+    """
+    try:
+        version = msgspec.json.decode(data, type=_Header).schema_version
+        if version != SCHEMA_VERSION:
+            raise BundleError(
+                f"{MANIFEST_NAME} has schema version {version}, this release reads {SCHEMA_VERSION}. "
+                + ("Upgrade blendmask-edge." if version > SCHEMA_VERSION else "Build the bundle again.")
+            )
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise BundleError(f"{MANIFEST_NAME} is not sound: {error}. Build or fetch the bundle again.") from error
+
+
+def _require(condition: bool, found: str) -> None:
+    if not condition:
+        raise ValueError(found)
