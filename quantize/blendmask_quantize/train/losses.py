@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
+from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.attention import attention_at
 from blendmask_quantize.model.blender import blend, pool_bases
 from blendmask_quantize.model.blendmask import Predictions
@@ -47,6 +48,15 @@ class LossOptions:
     semantic_weight: float = 0.3
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Refuse an empty draw.
+
+        Raises:
+            ConfigError: ``mask_positives`` is below 1.
+        """
+        if self.mask_positives is not None and self.mask_positives < 1:
+            raise ConfigError(f"mask_positives is {self.mask_positives}: give at least 1, or None for every positive")
 
 
 def single_process(value: Tensor) -> Tensor:
@@ -84,7 +94,7 @@ def training_losses(
         generator: draws the mask positives; on the CPU. None uses torch's default.
 
     Raises:
-        ValueError: a semantic map is given but the network returned no semantic logits.
+        ConfigError: a semantic map is given but the network returned no semantic logits.
     """
     positives = targets.positives
     quality = targets.centerness[positives]
@@ -171,7 +181,7 @@ def _mask_loss(bases: Tensor, targets: Targets, objects: ObjectTargets, attentio
 
 def _semantic_loss(logits: Tensor | None, semantic: Tensor) -> Tensor:
     if logits is None:
-        raise ValueError(
+        raise ConfigError(
             "a semantic target was given but the predictions hold no semantic logits: put the network in training "
             "mode, or pass semantic=None for a network without the semantic head"
         )
