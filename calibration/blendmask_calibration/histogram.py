@@ -1,0 +1,126 @@
+"""A histogram of magnitudes that grows with its data and adds up exactly.
+
+Bin widths are powers of two, and a wider bin is the sum of two narrower ones that begins at an even index. So a value
+falls into the same final bin whatever came before it: the histogram of a stream does not depend on its order or on how
+it was cut, merging is exact, associative and commutative, and data scaled by a power of two give the same counts.
+
+Magnitudes suffice, because every range here is either [0, high] or [-high, high].
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from blendmask_calibration.errors import CalibrationError
+
+BINS = 4096
+_BIN_BITS = BINS.bit_length() - 1
+# Keeps 2 ** -exponent inside float32; magnitudes this small are silence to every estimator.
+_LEAST_EXPONENT = -100
+
+
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """What is remembered of one tensor.
+
+    Attributes:
+        counts: int64, (BINS,); bin `i` counts values with `i * width <= |value| < (i + 1) * width`.
+        exponent: the bin width is 2 ** exponent; the largest magnitude lies in the upper half of the bins unless it is
+            below 2 ** -88.
+        minimum, maximum: exact signed extremes (inf and -inf when nothing was counted).
+        zeros: number of values that are exactly zero, counted in bin 0 as well.
+    """
+
+    counts: npt.NDArray[np.int64]
+    exponent: int
+    minimum: float
+    maximum: float
+    zeros: int
+
+    @classmethod
+    def empty(cls) -> Histogram:
+        """Return the histogram of no values, the neutral element of `+`."""
+        return cls(np.zeros(BINS, np.int64), _LEAST_EXPONENT, math.inf, -math.inf, 0)
+
+    @classmethod
+    def of(cls, values: npt.ArrayLike, name: str = "tensor") -> Histogram:
+        """Count `values`, an array of any shape and real dtype.
+
+        Raises:
+            CalibrationError: a value is NaN or infinite; the message carries `name`.
+        """
+        array = np.asarray(values)
+        if array.size == 0:
+            return cls.empty()
+        minimum, maximum = float(array.min()), float(array.max())
+        _require_finite(array, minimum, maximum, name)
+        exponent = _exponent_for(max(-minimum, maximum))
+        magnitudes = np.abs(array.ravel(), dtype=array.dtype if array.dtype == np.float32 else np.float64)
+        magnitudes *= magnitudes.dtype.type(2.0**-exponent)
+        counts = np.bincount(magnitudes.astype(np.intp), minlength=BINS).astype(np.int64, copy=False)
+        return cls(counts, exponent, minimum, maximum, int(array.size - np.count_nonzero(array)))
+
+    def __add__(self, other: Histogram) -> Histogram:
+        """Return the histogram of both sets of values, as if they had been counted together."""
+        exponent = max(self.exponent, other.exponent)
+        return Histogram(
+            _coarser(self.counts, exponent - self.exponent) + _coarser(other.counts, exponent - other.exponent),
+            exponent,
+            min(self.minimum, other.minimum),
+            max(self.maximum, other.maximum),
+            self.zeros + other.zeros,
+        )
+
+    @property
+    def total(self) -> int:
+        """Number of values counted."""
+        return int(self.counts.sum())
+
+    @property
+    def width(self) -> float:
+        """Width of a bin, in units of the tensor."""
+        return 2.0**self.exponent
+
+    @property
+    def magnitude(self) -> float:
+        """Exact largest |value|; 0 when nothing was counted."""
+        return max(-self.minimum, self.maximum, 0.0)
+
+    @property
+    def signed(self) -> bool:
+        """Whether a value below zero was counted."""
+        return self.minimum < 0
+
+    def share_beyond(self, high: float) -> float:
+        """Return the share of values, 0 to 1, with |value| > `high`; those in the bin of `high` count as inside."""
+        first = min(math.floor(high / self.width) + 1, BINS)
+        return float(self.counts[first:].sum() / max(self.total, 1))
+
+
+def _exponent_for(magnitude: float) -> int:
+    """Return the exponent of the finest bins that hold `magnitude`."""
+    if magnitude == 0:
+        return _LEAST_EXPONENT
+    return max(math.frexp(magnitude)[1] - _BIN_BITS, _LEAST_EXPONENT)
+
+
+def _require_finite(array: npt.NDArray[np.generic], minimum: float, maximum: float, name: str) -> None:
+    if math.isfinite(minimum) and math.isfinite(maximum):
+        return
+    bad = int(array.size - np.isfinite(array).sum())
+    raise CalibrationError(
+        f"{name}: {bad} of {array.size} values are NaN or infinite. Expected finite activations: check that the float "
+        "model runs on this picture, and that its checkpoint is whole."
+    )
+
+
+def _coarser(counts: npt.NDArray[np.int64], doublings: int) -> npt.NDArray[np.int64]:
+    """Merge neighbouring bins `doublings` times over, keeping the number of bins."""
+    merged = np.zeros_like(counts)
+    group = 1 << min(doublings, _BIN_BITS)
+    merged[: BINS // group] = counts.reshape(-1, group).sum(axis=1)
+    return merged

@@ -1,0 +1,142 @@
+"""Listing, sampling, hashing and near-duplicates."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blendmask_calibration import (
+    CalibrationError,
+    Limits,
+    describe,
+    fingerprint,
+    list_images,
+    near_duplicates,
+    sample,
+    sha256_file,
+)
+
+
+def scene(seed: int, height: int = 96, width: int = 128) -> np.ndarray:
+    """A smooth random picture: a coarse random grid, enlarged without blending."""
+    cells = np.random.default_rng(seed).integers(0, 200, (12, 16, 3), dtype=np.uint8)
+    return cells.repeat(height // 12, axis=0).repeat(width // 16, axis=1)
+
+
+def bits_apart(first: str, second: str) -> int:
+    return (int(first, 16) ^ int(second, 16)).bit_count()
+
+
+def test_listing_is_sorted_recursive_and_skips_what_is_no_visible_picture(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a.jpeg", "sub/c.Jpg", ".hidden.jpg", ".cache/d.jpg", "notes.txt", "Z.webp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder.jpg").mkdir()
+    assert list_images(tmp_path) == [tmp_path / name for name in ("Z.webp", "a.jpeg", "b.PNG", "sub/c.Jpg")]
+
+
+def test_listing_inside_a_hidden_folder_still_finds_its_pictures(tmp_path: Path) -> None:
+    root = tmp_path / ".data"
+    root.mkdir()
+    (root / "a.png").write_bytes(b"")
+    assert list_images(root) == [root / "a.png"]
+
+
+def test_listing_something_that_is_no_folder_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match=r"missing is not a folder"):
+        list_images(tmp_path / "missing")
+
+
+@given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 5), st.randoms())
+def test_a_sample_depends_on_names_and_seed_only(total: int, count: int, seed: int, random) -> None:
+    names = [f"{index:03}.jpg" for index in range(total)]
+    here = [Path("here") / name for name in names]
+    elsewhere = [Path("/some/where/else") / name for name in names]
+    random.shuffle(elsewhere)
+    chosen = sample(here, count, seed)
+    assert [path.name for path in chosen] == [path.name for path in sample(elsewhere, count, seed)]
+    assert len(set(chosen)) == len(chosen) == min(count, total)
+    assert sample(here, count + 1, seed)[:count] == chosen
+
+
+def test_another_seed_gives_another_sample() -> None:
+    paths = [Path(f"{index}.jpg") for index in range(100)]
+    assert len({tuple(sample(paths, 10, seed)) for seed in range(20)}) == 20
+
+
+def test_the_sample_of_a_seed_never_changes() -> None:
+    paths = [Path(f"{index}.jpg") for index in range(10)]
+    assert [path.stem for path in sample(paths, 4, 0)] == ["4", "0", "6", "9"]
+
+
+def test_a_sample_of_nothing_is_refused() -> None:
+    with pytest.raises(CalibrationError, match="at least 1"):
+        sample([Path("a.jpg")], 0, 0)
+
+
+def test_file_hash_is_that_of_its_bytes(tmp_path: Path) -> None:
+    content = b"x" * ((1 << 20) + 3)
+    (tmp_path / "a.png").write_bytes(content)
+    assert sha256_file(tmp_path / "a.png") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_described_picture_carries_its_name_size_and_hashes(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "a.png"
+    path.parent.mkdir()
+    path.write_bytes(b"bytes")
+    image = describe(path, scene(0), tmp_path)
+    assert (image.name, image.height, image.width) == ("sub/a.png", 96, 128)
+    assert (image.sha256, image.fingerprint) == (sha256_file(path), fingerprint(scene(0)))
+    assert describe(path, scene(0)).name == "a.png"
+
+
+@given(st.integers(0, 1000), st.integers(0, 50))
+def test_fingerprint_survives_resizing_and_exposure(seed: int, lift: int) -> None:
+    picture = scene(seed)
+    mark = fingerprint(picture)
+    assert bits_apart(mark, fingerprint(picture + np.uint8(lift))) == 0
+    assert bits_apart(mark, fingerprint(picture.repeat(2, axis=0).repeat(2, axis=1))) <= Limits().duplicate_distance
+
+
+def test_fingerprints_of_different_scenes_are_far_apart() -> None:
+    marks = [fingerprint(scene(seed)) for seed in range(40)]
+    assert min(bits_apart(a, b) for i, a in enumerate(marks) for b in marks[:i]) > 24
+    assert near_duplicates(marks, 12) == []
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 255))
+def test_fingerprint_of_any_size_is_32_digits_and_zero_without_structure(height: int, width: int, grey: int) -> None:
+    assert fingerprint(np.full((height, width, 3), grey, np.uint8)) == "0" * 32
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
+    ids=["grey", "rgba", "float", "empty"],
+)
+def test_fingerprint_of_what_is_no_rgb_picture_is_refused(picture: np.ndarray) -> None:
+    with pytest.raises(CalibrationError, match="Expected uint8"):
+        fingerprint(picture)
+
+
+def test_near_duplicates_chain_through_others_of_their_group() -> None:
+    near = [f"{bits:032x}" for bits in (0b0, 0b11, 0b1111, 0b111111)]
+    far = [f"{2**128 - 1:032x}", f"{2**64 - 1:032x}"]
+    assert near_duplicates([near[0], far[0], near[3], far[1], near[1], near[2], far[0]], 2) == [(0, 2, 4, 5), (1, 6)]
+
+
+@given(st.lists(st.integers(0, 255), max_size=12), st.integers(0, 3))
+def test_near_duplicates_are_the_connected_pictures(values: list[int], distance: int) -> None:
+    groups = [{index} for index in range(len(values))]
+    for i, first in enumerate(values):
+        for j, second in enumerate(values[:i]):
+            if (first ^ second).bit_count() <= distance:
+                union = next(g for g in groups if i in g) | next(g for g in groups if j in g)
+                groups = [g for g in groups if not g & union] + [union]
+    expected = sorted(tuple(sorted(group)) for group in groups if len(group) > 1)
+    assert near_duplicates([f"{value:032x}" for value in values], distance) == expected
