@@ -297,9 +297,13 @@ class TestMaskTargets:
         assert mask_targets([[np.array([0, 0, 8, 0, 8, 8.0])]], box(0, 0, 8, 8), resolution=28).shape == (1, 28, 28)
 
     def test_a_box_without_width_is_scaled_as_if_it_had_a_tenth_of_a_pixel(self):
-        line = np.array([5, 5, 5, 9, 5, 7.0])
-        found = mask_targets([[line]], box(5, 5, 5, 9))
-        assert torch.equal(found, mask_targets([[line]], box(5, 5, 5.1, 9)))
+        sliver = np.array([5, 5, 5.05, 5, 5.05, 9, 5, 9])
+        found = mask_targets([[sliver]], box(5, 5, 5, 9))
+        assert found[0, 28].nonzero().flatten().tolist() == list(range(28))
+
+    def test_a_half_covered_sample_counts_as_mask(self):
+        stripes = (torch.arange(8) % 2).expand(1, 8, 8)
+        assert mask_targets(stripes, box(0.5, 0, 4.5, 4), resolution=4).all()
 
     def test_no_objects_give_no_targets(self):
         assert mask_targets([], box()).shape == (0, 56, 56)
