@@ -1,0 +1,70 @@
+"""BlendMask instance masks on edge devices: `MaskPredictor` takes a bundle and pictures and gives `Instances`.
+
+Importing this package loads neither a runtime nor OpenCV; its names are loaded on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from blendmask_edge.errors import (
+    AnnotationError,
+    BlendMaskError,
+    BundleError,
+    CalibrationError,
+    CheckpointError,
+    ClosedError,
+    ConfigError,
+    DependencyError,
+    ImageError,
+    InferenceError,
+    OutputError,
+    RuntimeUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from blendmask_edge.bundle.reader import Bundle
+    from blendmask_edge.imaging import read_image
+    from blendmask_edge.instances import Instances
+    from blendmask_edge.predictor import MaskPredictor
+
+    __version__: str
+
+_LAZY = {
+    "Bundle": "blendmask_edge.bundle.reader",
+    "Instances": "blendmask_edge.instances",
+    "MaskPredictor": "blendmask_edge.predictor",
+    "read_image": "blendmask_edge.imaging",
+}
+
+__all__ = [
+    "AnnotationError",
+    "BlendMaskError",
+    "Bundle",
+    "BundleError",
+    "CalibrationError",
+    "CheckpointError",
+    "ClosedError",
+    "ConfigError",
+    "DependencyError",
+    "ImageError",
+    "InferenceError",
+    "Instances",
+    "MaskPredictor",
+    "OutputError",
+    "RuntimeUnavailableError",
+    "__version__",
+    "read_image",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name of this package on first use."""
+    import importlib
+    import importlib.metadata
+
+    if name == "__version__":
+        return importlib.metadata.version("blendmask-edge")
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -77,6 +77,21 @@ def read_image(path: PathLike) -> Image:
     return _as_rgb(_as_8_bits(stored, str(path)))
 
 
+def encode_jpeg(image: Image, quality: int = 92) -> bytes:
+    """Return a (H, W, 3) uint8 RGB picture as the bytes of a JPEG file.
+
+    Raises:
+        ImageError: the picture is too large for the format (65500 pixels a side).
+    """
+    try:
+        done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    except cv2.error:
+        done = False
+    if not done:
+        raise ImageError(f"A picture of shape {image.shape} cannot be written as JPEG; scale it down first.")
+    return bytes(data)
+
+
 def check_image(image: object, channels: str = "rgb") -> Image:
     """Return `image` as it is, when it is a (H, W, 3) uint8 array and `channels` is "rgb" or "bgr".
 
@@ -272,8 +287,11 @@ def _paste_weights(low: float, high: float, cells: int) -> Floats:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ImageError(f"{path} has {path.stat().st_size} bytes, at most {MAX_FILE_BYTES} are read.")
+        size = path.stat().st_size
+        if not path.is_file():
+            raise ImageError(f"{path} is not a file. Give the path of a picture file.")
+        if size > MAX_FILE_BYTES:
+            raise ImageError(f"{path} has {size} bytes, at most {MAX_FILE_BYTES} are read. Give a smaller picture.")
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"Cannot read {path}: {error.strerror}. Give the path of a picture file.") from error

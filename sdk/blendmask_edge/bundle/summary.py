@@ -1,0 +1,50 @@
+"""A bundle in a few lines that a person reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, List, Tuple
+
+if TYPE_CHECKING:
+    from blendmask_edge.bundle.manifest import Manifest, Measurement
+    from blendmask_edge.bundle.reader import Bundle
+
+_SHOWN_CLASSES = 12
+
+
+def summarise(bundle: Bundle) -> List[Tuple[str, str]]:
+    """Return (label, text) rows: model, input, classes, recipe, calibration, graphs, metrics, licence, origin."""
+    manifest = bundle.manifest
+    rows = [
+        ("bundle", f"{bundle.path} ({bundle.path.stat().st_size / 1e6:.2f} MB)"),
+        ("model", manifest.model),
+        ("input", f"{manifest.input.height} x {manifest.input.width} (height x width), RGB"),
+        ("classes", _classes(manifest)),
+        ("recipe", f"{manifest.recipe.name} {manifest.recipe.version}"),
+        ("calibration", _calibration(manifest)),
+    ]
+    for flavour, graph in manifest.graphs.items():
+        rows.append((f"graph {flavour}", f"{graph.precision}, opset {graph.opset}, {graph.size / 1e6:.2f} MB"))
+    for flavour, measurements in manifest.metrics.items():
+        rows.extend((f"measured {flavour}", _measurement(measurement)) for measurement in measurements)
+    rows.append(("licence", manifest.licence))
+    rows.append(("made", f"{manifest.created} by {manifest.generator}"))
+    return rows
+
+
+def _classes(manifest: Manifest) -> str:
+    shown = ", ".join(manifest.classes[:_SHOWN_CLASSES])
+    more = len(manifest.classes) - _SHOWN_CLASSES
+    return f"{len(manifest.classes)}: {shown}" + (f" and {more} more" if more > 0 else "")
+
+
+def _calibration(manifest: Manifest) -> str:
+    record = manifest.calibration
+    if record is None:
+        return "none"
+    overrides = f", overrides: {', '.join(record.overrides)}" if record.overrides else ""
+    return f"{len(record.images)} pictures, seed {record.seed}{overrides}"
+
+
+def _measurement(measurement: Measurement) -> str:
+    values = ", ".join(f"{name} {value:.4g}" for name, value in measurement.metrics.items())
+    return f"{values} on {measurement.images} pictures of {measurement.data}"

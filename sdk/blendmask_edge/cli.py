@@ -1,0 +1,113 @@
+"""`blendmask`: a thin table of commands, each a call into a library function."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Dict, Iterable, List, Optional
+
+import typer
+
+from blendmask_edge.command_group import CommandGroup
+
+if sys.version_info >= (3, 9):
+    from typing import Annotated
+else:
+    from typing_extensions import Annotated
+
+app = typer.Typer(
+    cls=CommandGroup,
+    help="Instance masks by BlendMask on edge devices.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+BundleArgument = Annotated[Path, typer.Argument(metavar="M.bmz", help="The bundle.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    del context
+    if version:
+        from blendmask_edge import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def predict(
+    bundle: BundleArgument,
+    images: Annotated[List[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of them.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("out"),
+    score: Annotated[Optional[float], typer.Option(help="Least score, 0 to 1; the bundle's if left out.")] = None,
+    runtime: Annotated[str, typer.Option(help="Runtime; auto takes the first installed.")] = "auto",
+    threads: Annotated[Optional[int], typer.Option(help="Threads; the runtime's choice if left out.")] = None,
+    flavour: Annotated[Optional[str], typer.Option(help="Graph of the bundle: cpu, float.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find objects in pictures; write overlays and COCO JSON."""
+    from blendmask_edge.batch import INSTANCES_NAME, find_images, predict_files
+    from blendmask_edge.predictor import MaskPredictor
+
+    files = find_images(images)
+    with MaskPredictor(bundle, runtime, threads, score, flavour) as predictor:
+        document = predict_files(predictor, _tracked(files), output)
+    if as_json:
+        _print_json({"output": str(output), **document})
+        return
+    typer.echo(f"{len(document['annotations'])} objects in {len(files)} pictures{_counts(document)}")
+    typer.echo(f"Overlays and {INSTANCES_NAME} lie in {output}")
+    typer.echo(f"Next: blendmask info {bundle}")
+
+
+@app.command()
+def info(bundle: BundleArgument, as_json: JsonOption = False) -> None:
+    """Show what a bundle holds, how it was made and how good it is."""
+    from blendmask_edge.bundle.manifest import encode_manifest
+    from blendmask_edge.bundle.reader import Bundle
+    from blendmask_edge.bundle.summary import summarise
+
+    opened = Bundle.open(bundle)
+    if as_json:
+        typer.echo(encode_manifest(opened.manifest).decode())
+        return
+    for label, text in summarise(opened):
+        typer.echo(f"{label:<16}{text}")
+    typer.echo(f"Next: blendmask predict {bundle} IMAGE...")
+
+
+def main() -> None:
+    """Run the command line; exits with 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted."""
+    app(prog_name="blendmask")
+
+
+def _tracked(files: List[Path]) -> Iterable[Path]:
+    """Show progress on stderr where someone watches."""
+    if not sys.stderr.isatty():
+        return files
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(files, "Predicting", console=Console(stderr=True), transient=True)
+
+
+def _counts(document: Dict[str, Any]) -> str:
+    names = {category["id"]: category["name"] for category in document["categories"]}
+    counts: Dict[str, int] = {}
+    for annotation in document["annotations"]:
+        name = names[annotation["category_id"]]
+        counts[name] = counts.get(name, 0) + 1
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return ": " + ", ".join(f"{count} {name}" for name, count in ordered) if ordered else ""
+
+
+def _print_json(document: Dict[str, Any]) -> None:
+    import msgspec
+
+    typer.echo(msgspec.json.encode(document).decode())

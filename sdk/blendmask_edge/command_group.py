@@ -1,0 +1,96 @@
+"""The group of commands: errors in one message, and the workstation's commands found when they are typed.
+
+A package adds commands by an entry point of the group `blendmask.commands`. The entry point has the name of the extra
+that brings its dependencies, and leads to a function `register(app: typer.Typer) -> None`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any, Dict, List, Optional
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_group
+
+from blendmask_edge.errors import BlendMaskError, DependencyError
+
+ENTRY_POINTS = "blendmask.commands"
+FAILED = 1
+INTERRUPTED = 130
+
+
+class CommandGroup(TyperGroup):
+    """Own commands first, then those of entry points, which are loaded only when no own command has the name."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return the command of this name, or None.
+
+        Raises:
+            DependencyError: the name is not ours, and a package that may have it cannot be imported.
+        """
+        return super().get_command(ctx, cmd_name) or _added_commands().get(cmd_name)
+
+    def list_commands(self, ctx: Any) -> List[str]:
+        """Return all names that can be typed here."""
+        own = super().list_commands(ctx)
+        try:
+            return own + [name for name in _added_commands() if name not in own]
+        except DependencyError:
+            return own
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; turn each error that is meant for the user into one message and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except BlendMaskError as error:
+            _complain(str(error))
+            raise typer.Exit(FAILED) from error
+        except ModuleNotFoundError as error:
+            extra = _extra_of(ctx.invoked_subcommand)
+            if extra is None:
+                raise
+            _complain(
+                f"`blendmask {ctx.invoked_subcommand}` needs {error.name}, which is not installed. {_advice(extra)}"
+            )
+            raise typer.Exit(FAILED) from error
+        except KeyboardInterrupt as error:
+            _complain("interrupted")
+            raise typer.Exit(INTERRUPTED) from error
+
+
+def _added_commands() -> Dict[str, Any]:
+    return {name: command for point in _entry_points() for name, command in _commands_of(point).items()}
+
+
+def _commands_of(point: Any) -> Dict[str, Any]:
+    app = typer.Typer()
+    try:
+        point.load()(app)
+    except ImportError as error:
+        raise DependencyError(
+            f"No command of this name is installed; the commands of blendmask-edge[{point.name}] need "
+            f"{error.name}. {_advice(point.name)}"
+        ) from error
+    return dict(get_group(app).commands)
+
+
+def _entry_points() -> List[Any]:
+    found: Any = importlib.metadata.entry_points()
+    if hasattr(found, "select"):
+        return list(found.select(group=ENTRY_POINTS))
+    return list(found.get(ENTRY_POINTS, ()))
+
+
+def _extra_of(command: Optional[str]) -> Optional[str]:
+    """Return the extra whose package added `command`."""
+    return next((str(point.name) for point in _entry_points() if command in _commands_of(point)), None)
+
+
+def _advice(extra: str) -> str:
+    return f'Type: pip install "blendmask-edge[{extra}]"'
+
+
+def _complain(message: str) -> None:
+    typer.secho("error: ", fg=typer.colors.RED, err=True, nl=False)
+    typer.echo(message, err=True)

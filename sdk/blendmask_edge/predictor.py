@@ -1,0 +1,136 @@
+"""Picture in, instances out."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple, Optional
+
+from blendmask_edge.bundle.reader import Bundle
+from blendmask_edge.errors import BundleError, ClosedError, ConfigError
+from blendmask_edge.imaging import prepare
+from blendmask_edge.instances import Instances, Labels
+from blendmask_edge.runtimes import AUTO, RuntimeRow, Session, SessionOptions, select
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from blendmask_edge.bundle.atomic import PathLike
+    from blendmask_edge.bundle.manifest import Manifest
+
+
+class Timings(NamedTuple):
+    """Seconds of one call: fitting the picture, the network, making instances. Masks are pasted later, on use."""
+
+    prepare: float
+    run: float
+    finish: float
+
+
+class MaskPredictor:
+    """Predict instance masks by a bundle.
+
+        with MaskPredictor("kitchen.bmz") as predictor:
+            instances = predictor(image)
+
+    One predictor serves one thread at a time.
+
+    Attributes:
+        manifest: what the bundle says of itself.
+        runtime: name of the runtime in use.
+        flavour: name of the graph in use.
+        timings: `Timings` of the last call; zeros before the first.
+    """
+
+    def __init__(
+        self,
+        path: PathLike,
+        runtime: str = AUTO,
+        threads: Optional[int] = None,
+        score_threshold: Optional[float] = None,
+        flavour: Optional[str] = None,
+    ) -> None:
+        """Open a bundle and load its graph.
+
+        Args:
+            path: the .bmz file.
+            runtime: a name of `blendmask_edge.runtimes.RUNTIMES`, or "auto" for the first that is installed.
+            threads: threads within an operator; None leaves the choice to the runtime.
+            score_threshold: least final score, 0..1; None takes the manifest's, below which the graph gives nothing.
+            flavour: graph to run; None takes the runtime's preferred one that the bundle holds.
+
+        Raises:
+            BundleError: the file is no sound bundle or has no such graph.
+            RuntimeUnavailableError: the runtime is not installed.
+            InferenceError: the runtime refuses the graph.
+            ConfigError: an unknown runtime, or a number out of range.
+        """
+        _check_options(threads, score_threshold)
+        row = select(runtime)
+        bundle = Bundle.open(path)
+        self.manifest: Manifest = bundle.manifest
+        self.runtime = row.name
+        self.flavour = flavour if flavour is not None else _preferred_flavour(bundle, row)
+        self.timings = Timings(0.0, 0.0, 0.0)
+        self._threshold = self.manifest.score_threshold if score_threshold is None else score_threshold
+        self._labels = Labels(self.manifest.classes, self.manifest.category_ids)
+        self._session: Optional[Session] = row.load().load(bundle.graph(self.flavour), SessionOptions(threads))
+
+    def __call__(self, image: NDArray[np.uint8], channels: str = "rgb") -> Instances:
+        """Find the objects in one picture.
+
+        Args:
+            image: (H, W, 3) uint8, of any size.
+            channels: "rgb", or "bgr" for OpenCV frames.
+
+        Raises:
+            ImageError: the array is no such picture.
+            InferenceError: the runtime failed.
+            ClosedError: the predictor was closed.
+        """
+        if self._session is None:
+            raise ClosedError("The predictor is closed; open a new MaskPredictor.")
+        start = time.perf_counter()
+        spec = self.manifest.input
+        prepared = prepare(image, (spec.height, spec.width), spec.pad_value, channels)
+        after_prepare = time.perf_counter()
+        outputs = self._session.run(prepared.image)
+        after_run = time.perf_counter()
+        instances = Instances.from_outputs(
+            outputs,
+            scale=(prepared.scale_x, prepared.scale_y),
+            image_size=(image.shape[0], image.shape[1]),
+            labels=self._labels,
+            score_threshold=self._threshold,
+        )
+        self.timings = Timings(after_prepare - start, after_run - after_prepare, time.perf_counter() - after_run)
+        return instances
+
+    def close(self) -> None:
+        """Release the runtime; closing twice does no harm."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def __enter__(self) -> MaskPredictor:
+        """Return the predictor itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the predictor."""
+        self.close()
+
+
+def _check_options(threads: Optional[int], score_threshold: Optional[float]) -> None:
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads is {threads}, expected 1 or more; leave it out to let the runtime choose.")
+    if score_threshold is not None and not 0 <= score_threshold <= 1:
+        raise ConfigError(f"The score threshold is {score_threshold}, expected 0 to 1.")
+
+
+def _preferred_flavour(bundle: Bundle, row: RuntimeRow) -> str:
+    for flavour in row.flavours:
+        if flavour in bundle.manifest.graphs:
+            return flavour
+    held, wanted = ", ".join(sorted(bundle.manifest.graphs)), " or ".join(row.flavours)
+    raise BundleError(f"{bundle.path} holds the graphs {held}; {row.name} runs {wanted}. Build the bundle again.")
