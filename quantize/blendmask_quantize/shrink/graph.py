@@ -1,0 +1,88 @@
+"""The folded network as a graph of calls, one module a call, in which quantisers can be placed."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.shrink.fold import fold_norms
+
+_LEAVES = (nn.Conv2d, nn.GroupNorm, nn.Upsample, nn.ReLU, nn.ReLU6, nn.Identity)
+_CALLS = {
+    F.relu: "relu",
+    F.relu6: "relu",
+    operator.add: "add",
+    torch.add: "add",
+    F.max_pool2d: "max_pool",
+}
+_MODULES = {nn.ReLU: "relu", nn.ReLU6: "relu", nn.GroupNorm: "group_norm", nn.Identity: "identity"}
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, _LEAVES)
+
+
+def trace_network(model: BlendMask) -> fx.GraphModule:
+    """The network of `model`, normalised picture to `Predictions`, folded and traced.
+
+    Every convolution call has a module of its own, so that a tower shared by the levels can have one input range a
+    level.
+    """
+    folded = fold_norms(model)
+    graph = _Tracer().trace(folded)
+    traced = fx.GraphModule(folded, graph)
+    _drop_identities(traced)
+    _unshare(traced)
+    traced.graph.lint()
+    traced.recompile()
+    return traced.eval()
+
+
+def kind(traced: fx.GraphModule, node: fx.Node) -> str:
+    """What a node does: input, conv, relu, add, nearest, bilinear, max_pool, group_norm, output or other."""
+    if node.op in ("placeholder", "output"):
+        return {"placeholder": "input"}.get(node.op, node.op)
+    if node.op == "call_module":
+        module = traced.get_submodule(str(node.target))
+        if isinstance(module, nn.Upsample):
+            return module.mode
+        return "conv" if isinstance(module, nn.Conv2d) else _MODULES.get(type(module), "other")
+    if node.target is F.interpolate:
+        return str(node.kwargs["mode"])
+    return _CALLS.get(node.target, "other")  # type: ignore[call-overload, no-any-return]
+
+
+def tensor_inputs(node: fx.Node) -> list[fx.Node]:
+    """The nodes whose tensors `node` reads, in order."""
+    return list(node.all_input_nodes)
+
+
+def _drop_identities(traced: fx.GraphModule) -> None:
+    for node in list(traced.graph.nodes):
+        if kind(traced, node) == "identity":
+            node.replace_all_uses_with(node.args[0])
+            traced.graph.erase_node(node)
+
+
+def _unshare(traced: fx.GraphModule) -> None:
+    seen: dict[str, int] = {}
+    for node in traced.graph.nodes:
+        if node.op != "call_module":
+            continue
+        name = str(node.target)
+        count = seen[name] = seen.get(name, 0) + 1
+        if count > 1:
+            node.target = f"{name}_call{count}"
+            _set_submodule(traced, node.target, copy.deepcopy(traced.get_submodule(name)))
+
+
+def _set_submodule(root: nn.Module, path: str, module: Any) -> None:
+    parent, _, name = path.rpartition(".")
+    root.get_submodule(parent).add_module(name, module)
