@@ -75,10 +75,11 @@ def _pictures_in(folder: Path) -> List[Path]:
 
 
 def _annotations(instances: Instances, image_id: int, first_id: int) -> List[Dict[str, Any]]:
-    areas = [int(crop.sum()) for crop, _ in instances.crops()]
+    from pycocotools import mask as coco_mask
+
     return [
-        {"id": number, **result, "area": area, "iscrowd": 0}
-        for number, (result, area) in enumerate(zip(instances.to_coco(image_id), areas), start=first_id)
+        {"id": number, **result, "area": int(coco_mask.area(result["segmentation"])), "iscrowd": 0}
+        for number, result in enumerate(instances.to_coco(image_id), start=first_id)
     ]
 
 

@@ -27,17 +27,21 @@ BundleArgument = Annotated[Path, typer.Argument(metavar="M.bmz", help="The bundl
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 
-@app.callback()
-def _options(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-) -> None:
-    del context
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         from blendmask_edge import __version__
 
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    del version
 
 
 @app.command()

@@ -6,8 +6,9 @@ that brings its dependencies, and leads to a function `register(app: typer.Typer
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 import typer
 from typer.core import TyperGroup
@@ -29,15 +30,19 @@ class CommandGroup(TyperGroup):
         Raises:
             DependencyError: the name is not ours, and a package that may have it cannot be imported.
         """
-        return super().get_command(ctx, cmd_name) or _added_commands().get(cmd_name)
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        found, ctx.meta[ENTRY_POINTS] = _find_added(cmd_name)
+        return found
 
     def list_commands(self, ctx: Any) -> List[str]:
-        """Return all names that can be typed here."""
-        own = super().list_commands(ctx)
-        try:
-            return own + [name for name in _added_commands() if name not in own]
-        except DependencyError:
-            return own
+        """Return all names that can be typed here; those of packages that cannot be imported are left out."""
+        names = super().list_commands(ctx)
+        for point in _entry_points():
+            with contextlib.suppress(DependencyError):
+                names.extend(name for name in _commands_of(point) if name not in names)
+        return names
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; turn each error that is meant for the user into one message and an exit code."""
@@ -47,7 +52,7 @@ class CommandGroup(TyperGroup):
             _complain(str(error))
             raise typer.Exit(FAILED) from error
         except ModuleNotFoundError as error:
-            extra = _extra_of(ctx.invoked_subcommand)
+            extra = ctx.meta.get(ENTRY_POINTS)
             if extra is None:
                 raise
             _complain(
@@ -59,8 +64,20 @@ class CommandGroup(TyperGroup):
             raise typer.Exit(INTERRUPTED) from error
 
 
-def _added_commands() -> Dict[str, Any]:
-    return {name: command for point in _entry_points() for name, command in _commands_of(point).items()}
+def _find_added(name: str) -> Tuple[Any, Optional[str]]:
+    """Return the command and the extra it came with, or (None, None)."""
+    failure: Optional[DependencyError] = None
+    for point in _entry_points():
+        try:
+            commands = _commands_of(point)
+        except DependencyError as error:
+            failure = failure or error
+            continue
+        if name in commands:
+            return commands[name], point.name
+    if failure is not None:
+        raise failure
+    return None, None
 
 
 def _commands_of(point: Any) -> Dict[str, Any]:
@@ -70,7 +87,7 @@ def _commands_of(point: Any) -> Dict[str, Any]:
     except ImportError as error:
         raise DependencyError(
             f"No command of this name is installed; the commands of blendmask-edge[{point.name}] need "
-            f"{error.name}. {_advice(point.name)}"
+            f"{error.name or error}. {_advice(point.name)}"
         ) from error
     return dict(get_group(app).commands)
 
@@ -80,11 +97,6 @@ def _entry_points() -> List[Any]:
     if hasattr(found, "select"):
         return list(found.select(group=ENTRY_POINTS))
     return list(found.get(ENTRY_POINTS, ()))
-
-
-def _extra_of(command: Optional[str]) -> Optional[str]:
-    """Return the extra whose package added `command`."""
-    return next((str(point.name) for point in _entry_points() if command in _commands_of(point)), None)
 
 
 def _advice(extra: str) -> str:

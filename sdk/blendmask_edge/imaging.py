@@ -273,11 +273,9 @@ def _multiply(left: Floats, right: Floats, out: Floats) -> None:
 def _paste_weights(low: float, high: float, cells: int) -> Floats:
     """Return (pixels, cells) bilinear weights of a map stretched from `low` to `high`, zero outside the map."""
     first, last = math.floor(low), math.ceil(high)
-    centres = np.arange(first, last, dtype=np.float32) + np.float32(0.5)
-    position = (centres - np.float32(low)) / np.float32(high - low) * np.float32(cells) - np.float32(0.5)
-    position = np.clip(position, -2, cells + 1)
+    position = np.clip((np.arange(first, last) + 0.5 - low) / (high - low) * cells - 0.5, -2, cells + 1)
     cell = np.floor(position).astype(np.int64)
-    fraction = position - cell.astype(np.float32)
+    fraction = (position - cell).astype(np.float32)
     weights = np.zeros((last - first, cells + 5), np.float32)
     index = np.arange(last - first)
     weights[index, cell + 2] = 1 - fraction

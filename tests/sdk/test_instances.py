@@ -1,0 +1,209 @@
+"""Instances keep what is real, in order, in the pixels of the picture; every form of a mask is the same mask."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import SimpleNamespace
+from typing import Any, Tuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+
+from blendmask_edge import BundleError, DependencyError, ImageError, Instances
+from blendmask_edge.bundle import Outputs
+from blendmask_edge.instances import Labels, encode_crop
+
+LABELS = Labels(["mug", "bowl", "plate"], [47, 51, 90])
+SIZE = (60, 80)
+
+
+def outputs(boxes: Any, scores: Any, class_ids: Any, seed: int = 0) -> Outputs:
+    """Return what a graph gives, with random masks."""
+    count = len(scores)
+    logits = np.random.default_rng(seed).normal(0, 3, (1, count, 14, 14)).astype(np.float32)
+    return Outputs(
+        np.array(boxes, np.float32).reshape(1, count, 4),
+        np.array([scores], np.float32),
+        np.array([class_ids], np.int32),
+        logits,
+    )
+
+
+def instances_of(raw: Outputs, **changes: Any) -> Instances:
+    """Return instances of a 60 x 80 picture at scale 1."""
+    return Instances.from_outputs(raw, **{"scale": (1.0, 1.0), "image_size": SIZE, "labels": LABELS, **changes})
+
+
+@pytest.fixture
+def three() -> Instances:
+    """Return three overlapping objects, one leaving the picture."""
+    return instances_of(outputs([[5, 5, 40, 40], [20, 10, 70, 55], [50, -5, 90, 30]], [0.3, 0.9, 0.6], [0, 1, 2]))
+
+
+def test_rows_come_by_descending_score_with_their_own_masks() -> None:
+    raw = outputs([[0, 0, 9, 9], [1, 1, 9, 9], [2, 2, 9, 9]], [0.3, 0.9, 0.6], [0, 1, 2])
+    instances = instances_of(raw)
+    np.testing.assert_array_equal(instances.scores, np.array([0.9, 0.6, 0.3], np.float32))
+    assert instances.class_names == ["bowl", "plate", "mug"]
+    np.testing.assert_array_equal(instances.boxes[:, 0], [1, 2, 0])
+    np.testing.assert_array_equal(instances.mask_logits, raw.mask_logits[0, [1, 2, 0]])
+    assert (instances.boxes.dtype, instances.scores.dtype) == (np.float32, np.float32)
+    assert instances.class_ids.dtype == np.int64
+
+
+def test_equal_scores_keep_the_order_of_the_graph() -> None:
+    instances = instances_of(outputs([[i, 0, i + 5, 5] for i in range(20)], [0.5] * 20, [0] * 20))
+    np.testing.assert_array_equal(instances.boxes[:, 0], np.arange(20))
+
+
+def test_empty_weak_and_flat_rows_are_dropped() -> None:
+    boxes = [[0, 0, 9, 9], [0, 0, 9, 9], [0, 0, 9, 9], [5, 5, 5, 9], [90, 0, 99, 9], [-9, 0, 0, 9], [0, 0, np.nan, 9]]
+    raw = outputs(boxes, [0.9, 0.9, 0.1, 0.9, 0.9, 0.9, 0.9], [0, -1, 0, 0, 0, 0, 0])
+    assert len(instances_of(raw, score_threshold=0.2)) == 1
+
+
+def test_score_at_the_threshold_is_kept() -> None:
+    assert len(instances_of(outputs([[0, 0, 9, 9]], [0.25], [0]), score_threshold=0.25)) == 1
+
+
+def test_score_that_is_no_number_is_dropped() -> None:
+    assert len(instances_of(outputs([[0, 0, 9, 9]], [np.nan], [0]))) == 0
+
+
+def test_boxes_are_scaled_then_clipped() -> None:
+    instances = instances_of(outputs([[-5, 4, 30, 90]], [0.9], [0]), scale=(2.0, 0.5))
+    np.testing.assert_array_equal(instances.boxes, [[0, 2, 60, 45]])
+
+
+def test_unknown_class_is_refused() -> None:
+    for class_id in (3, -2):
+        with pytest.raises(BundleError, match="3 classes"):
+            instances_of(outputs([[0, 0, 9, 9]], [0.9], [class_id]))
+
+
+def test_no_object_gives_empty_arrays_of_the_right_shape() -> None:
+    none = instances_of(outputs([[0, 0, 9, 9]], [0.0], [-1]))
+    assert (len(none), none.boxes.shape, none.scores.shape, none.masks.shape) == (0, (0, 4), (0,), (0, *SIZE))
+    assert none.class_names == none.crops() == none.rles() == none.to_coco(1) == []
+    picture = np.zeros((*SIZE, 3), np.uint8)
+    np.testing.assert_array_equal(none.draw(picture), picture)
+
+
+def test_indexing_chooses_objects(three: Instances) -> None:
+    assert three[three.scores >= 0.5].class_names == ["bowl", "plate"]
+    assert three[-1].class_names == ["mug"]
+    assert three[1:].class_names == ["plate", "mug"]
+    assert three[np.array([2, 0])].class_names == ["mug", "bowl"]
+    assert three[[]].class_names == []
+    assert [one.class_names for one in three] == [["bowl"], ["plate"], ["mug"]]
+    np.testing.assert_array_equal(three[1].masks, three.masks[1:2])
+    with pytest.raises(IndexError):
+        three[3]
+
+
+def test_instances_cannot_be_changed(three: Instances) -> None:
+    with pytest.raises(AttributeError):
+        three.scores = np.zeros(3)  # type: ignore[misc]
+
+
+def test_masks_are_pasted_on_first_use_and_kept(three: Instances) -> None:
+    assert "masks" not in vars(three)
+    assert three.masks is three.masks
+    assert (three.masks.shape, three.masks.dtype) == ((3, *SIZE), np.bool_)
+
+
+def test_crops_lie_in_the_boxes_and_make_up_the_masks(three: Instances) -> None:
+    for box, mask, (crop, (x, y)) in zip(three.boxes, three.masks, three.crops()):
+        assert (x, y) == (int(box[0]), int(box[1]))
+        np.testing.assert_array_equal(mask[y : y + crop.shape[0], x : x + crop.shape[1]], crop)
+        assert mask.sum() == crop.sum() > 0
+
+
+def test_rles_are_those_of_the_dense_masks_and_need_none(three: Instances) -> None:
+    rles = three.rles()
+    assert "masks" not in vars(three)
+    for rle, mask in zip(rles, three.masks):
+        expected = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+        assert rle == {"size": list(SIZE), "counts": expected["counts"].decode()}
+
+
+@st.composite
+def placed_crops(draw: st.DrawFn) -> Tuple[np.ndarray, Tuple[int, int], Tuple[int, int]]:
+    """Draw a mask, its place and the size of a picture that holds it, edges and whole columns included."""
+    height, width = draw(st.integers(1, 12)), draw(st.integers(1, 12))
+    y, x = draw(st.integers(0, height)), draw(st.integers(0, width))
+    rows, columns = draw(st.integers(0, height - y)), draw(st.integers(0, width - x))
+    share = draw(st.sampled_from([0.0, 0.3, 0.8, 1.0]))
+    crop = np.random.default_rng(draw(st.integers(0, 1000))).random((rows, columns)) < share
+    return crop, (x, y), (height, width)
+
+
+@settings(max_examples=400, deadline=None)
+@given(placed=placed_crops())
+def test_rle_of_a_crop_is_the_rle_of_the_dense_mask(placed: Tuple[Any, Any, Any]) -> None:
+    crop, (x, y), size = placed
+    dense = np.zeros(size, np.uint8, order="F")
+    dense[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
+    assert encode_crop((crop, (x, y)), size)["counts"] == coco_mask.encode(dense)["counts"].decode()
+
+
+def test_coco_results_carry_category_ids_and_survive_json(three: Instances) -> None:
+    results = json.loads(json.dumps(three.to_coco(7)))
+    assert [(r["image_id"], r["category_id"]) for r in results] == [(7, 51), (7, 90), (7, 47)]
+    assert results[1]["bbox"] == [50, 0, 30, 30]
+    assert results[0]["score"] == pytest.approx(0.9)
+    np.testing.assert_array_equal(coco_mask.decode(results[2]["segmentation"]), three.masks[2])
+
+
+def test_supervision_is_asked_for_when_it_is_missing(three: Instances, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(DependencyError, match="pip install supervision"):
+        three.to_supervision()
+
+
+def test_supervision_gets_boxes_masks_scores_and_names(three: Instances, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(Detections=dict))
+    detections = three.to_supervision()
+    np.testing.assert_array_equal(detections["mask"], three.masks)
+    np.testing.assert_array_equal(detections["xyxy"], three.boxes)
+    np.testing.assert_array_equal(detections["confidence"], three.scores)
+    np.testing.assert_array_equal(detections["class_id"], three.class_ids)
+    assert detections["data"]["class_name"].tolist() == three.class_names
+
+
+def test_drawing_marks_the_masks_and_leaves_the_picture_alone(three: Instances) -> None:
+    picture = np.full((*SIZE, 3), 90, np.uint8)
+    drawn = three.draw(picture)
+    assert (picture == 90).all()
+    changed = (drawn != picture).any(axis=2)
+    assert changed[three.masks.any(axis=0)].all()
+    outside = three[0].draw(picture)
+    far = np.ones(SIZE, np.bool_)
+    far[:57, 17:73] = False
+    np.testing.assert_array_equal(outside[far], picture[far])
+
+
+def test_classes_have_distinct_colours() -> None:
+    from blendmask_edge.drawing import class_colour
+
+    colours = np.array([class_colour(class_id) for class_id in range(20)]).astype(int)
+    distance = np.abs(colours[:, None] - colours[None]).max(axis=2) + 255 * np.eye(20, dtype=int)
+    assert distance.min() >= 16
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 90), (90, 2), (700, 1100)])
+def test_drawing_works_at_any_size(size: Tuple[int, int]) -> None:
+    box = [0, 0, size[1], size[0]]
+    found = instances_of(outputs([box, box], [0.9, 0.8], [0, 1]), image_size=size)
+    assert found.draw(np.zeros((*size, 3), np.uint8)).shape == (*size, 3)
+
+
+def test_drawing_on_another_picture_is_refused(three: Instances) -> None:
+    with pytest.raises(ImageError, match="same picture"):
+        three.draw(np.zeros((10, 10, 3), np.uint8))
+    with pytest.raises(ImageError, match="float32"):
+        three.draw(np.zeros((*SIZE, 3), np.float32))  # type: ignore[arg-type]

@@ -1,0 +1,163 @@
+"""A picture of any kind and size goes in, instances in its own pixels come out."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+from typing import Any, Callable
+
+import cv2
+import numpy as np
+import pytest
+
+from blendmask_edge import (
+    BundleError,
+    ClosedError,
+    ConfigError,
+    ImageError,
+    InferenceError,
+    MaskPredictor,
+    RuntimeUnavailableError,
+    read_image,
+)
+from blendmask_edge.bundle import Manifest, write_bundle
+
+pytest.importorskip("onnxruntime")
+RED = np.zeros((64, 96, 3), np.uint8)
+RED[..., 0] = 255
+
+
+def test_prediction_is_in_pixels_of_the_picture(bundle_path: Path) -> None:
+    with MaskPredictor(bundle_path, threads=1) as predictor:
+        instances = predictor(RED)
+    assert instances.class_names == ["red"]
+    np.testing.assert_allclose(instances.scores, [1])
+    np.testing.assert_array_equal(instances.boxes, [[8, 8, 40, 40]])
+    assert instances.masks.shape == (1, 64, 96)
+    assert instances.to_coco(1)[0]["category_id"] == 10
+
+
+def test_channel_order_decides_what_is_red(bundle_path: Path) -> None:
+    with MaskPredictor(bundle_path) as predictor:
+        assert predictor(RED, channels="bgr").class_names == ["blue"]
+        assert predictor(RED[..., ::-1], channels="bgr").class_names == ["red"]
+
+
+def test_padding_counts_as_the_pad_value(
+    tmp_path: Path, tiny_graph: bytes, make_manifest: Callable[..., Manifest]
+) -> None:
+    graphs = {"cpu": tiny_graph}
+    spec = make_manifest(graphs).input
+    path = write_bundle(
+        tmp_path / "a.bmz", make_manifest(graphs, input=type(spec)(height=32, width=48, pad_value=(0, 255, 0))), graphs
+    )
+    with MaskPredictor(path) as predictor:
+        instances = predictor(np.ascontiguousarray(RED[:, :48]))
+    assert instances.class_names == ["red", "green"]
+    np.testing.assert_allclose(instances.scores, [0.5, 0.5])
+
+
+def test_threshold_of_the_caller_replaces_that_of_the_manifest(bundle_path: Path) -> None:
+    dim = np.full((32, 48, 3), (250, 60, 20), np.uint8)
+    for threshold, names in ((None, ["red", "green"]), (0.5, ["red"]), (0.0, ["red", "green", "blue"]), (1.0, [])):
+        with MaskPredictor(bundle_path, score_threshold=threshold) as predictor:
+            assert predictor(dim).class_names == names
+
+
+@pytest.mark.parametrize("kind", ["grey", "rgba", "sixteen"])
+def test_files_of_every_kind_are_predicted(bundle_path: Path, tmp_path: Path, kind: str) -> None:
+    pictures = {
+        "grey": np.full((20, 30), 255, np.uint8),
+        "rgba": np.dstack([np.full((20, 30, 3), 255, np.uint8), np.zeros((20, 30), np.uint8)]),
+        "sixteen": np.full((20, 30, 3), 65535, np.uint16),
+    }
+    cv2.imwrite(str(tmp_path / "a.png"), pictures[kind])
+    with MaskPredictor(bundle_path) as predictor:
+        instances = predictor(read_image(tmp_path / "a.png"))
+    assert sorted(instances.class_names) == ["blue", "green", "red"] or kind != "grey"
+    assert len(instances) == 3
+
+
+def test_one_pixel_is_predicted(bundle_path: Path) -> None:
+    with MaskPredictor(bundle_path) as predictor:
+        instances = predictor(np.full((1, 1, 3), 255, np.uint8))
+    assert instances.masks.shape[1:] == (1, 1)
+    assert instances.draw(np.zeros((1, 1, 3), np.uint8)).shape == (1, 1, 3)
+
+
+def test_forty_eight_megapixels_cost_little_beside_the_picture(bundle_path: Path) -> None:
+    picture = np.broadcast_to(np.array([255, 0, 0], np.uint8), (6000, 8000, 3))
+    tracemalloc.start()
+    with MaskPredictor(bundle_path) as predictor:
+        instances = predictor(picture)
+        peak_of_prediction = tracemalloc.get_traced_memory()[1]
+        rles = instances.rles()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert instances.image_size == (6000, 8000)
+    assert rles[0]["size"] == [6000, 8000]
+    assert "masks" not in vars(instances)
+    assert peak_of_prediction < 200e6
+    assert peak < 200e6
+
+
+def test_pictures_that_are_none_are_refused(bundle_path: Path) -> None:
+    with MaskPredictor(bundle_path) as predictor:
+        for wrong in (None, "a.jpg", RED[..., 0], RED.astype(float), RED[:0]):
+            with pytest.raises(ImageError):
+                predictor(wrong)  # type: ignore[arg-type]
+
+
+def test_closed_predictor_refuses(bundle_path: Path) -> None:
+    predictor = MaskPredictor(bundle_path)
+    predictor.close()
+    predictor.close()
+    with pytest.raises(ClosedError, match="MaskPredictor"):
+        predictor(RED)
+
+
+def test_predictor_says_what_it_runs(bundle_path: Path) -> None:
+    with MaskPredictor(bundle_path) as predictor:
+        assert (predictor.runtime, predictor.flavour, predictor.manifest.model) == ("onnxruntime", "cpu", "TINY")
+        assert predictor.timings == (0, 0, 0)
+        predictor(RED)
+        assert min(predictor.timings) > 0
+    with MaskPredictor(bundle_path, flavour="float") as predictor:
+        assert predictor.flavour == "float"
+
+
+@pytest.mark.parametrize(
+    "options, error",
+    [
+        ({"runtime": "abacus"}, ConfigError),
+        ({"threads": 0}, ConfigError),
+        ({"score_threshold": 1.5}, ConfigError),
+        ({"score_threshold": float("nan")}, ConfigError),
+        ({"flavour": "tensorrt"}, BundleError),
+    ],
+)
+def test_options_out_of_range_are_refused(bundle_path: Path, options: Any, error: Any) -> None:
+    with pytest.raises(error):
+        MaskPredictor(bundle_path, **options)
+
+
+def test_missing_runtime_is_refused(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(RuntimeUnavailableError, match="pip install"):
+        MaskPredictor(bundle_path)
+
+
+def test_bundle_without_a_graph_for_the_runtime_is_refused(
+    tmp_path: Path, tiny_graph: bytes, make_manifest: Callable[..., Manifest]
+) -> None:
+    graphs = {"tensorrt": tiny_graph}
+    path = write_bundle(tmp_path / "a.bmz", make_manifest(graphs), graphs)
+    with pytest.raises(BundleError, match=r"tensorrt; onnxruntime runs cpu or float"):
+        MaskPredictor(path)
+
+
+def test_graph_that_no_runtime_takes_is_refused(tmp_path: Path, make_manifest: Callable[..., Manifest]) -> None:
+    graphs = {"cpu": b"not a graph"}
+    path = write_bundle(tmp_path / "a.bmz", make_manifest(graphs), graphs)
+    with pytest.raises(InferenceError, match="refuses the graph"):
+        MaskPredictor(path)

@@ -1,0 +1,144 @@
+"""Every kind of picture file becomes (H, W, 3) uint8 RGB, or one clear refusal."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import Tuple
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from blendmask_edge import ImageError, read_image
+from blendmask_edge.imaging import check_image, encode_jpeg
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (7, 5, 3), dtype=np.uint8)
+GREY = RGB[..., 0]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".ppm"])
+def test_colour_file_is_read_as_rgb(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(RGB).save(path)
+    np.testing.assert_array_equal(read_image(path), RGB)
+
+
+def test_jpeg_is_read_as_pillow_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    smooth = cv2.resize(RGB, (64, 48), interpolation=cv2.INTER_CUBIC)
+    path.write_bytes(encode_jpeg(smooth, quality=95))
+    theirs = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    assert np.abs(read_image(path).astype(int) - theirs).max() <= 3
+
+
+def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.repeat(GREY[..., None], 3, axis=2))
+
+
+def test_alpha_is_dropped(tmp_path: Path) -> None:
+    Image.fromarray(np.dstack([RGB, GREY]), "RGBA").save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), RGB)
+
+
+def test_grey_with_alpha_keeps_its_grey(tmp_path: Path) -> None:
+    Image.fromarray(np.dstack([GREY, RGB[..., 1]]), "LA").save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.repeat(GREY[..., None], 3, axis=2))
+
+
+def test_palette_is_looked_up(tmp_path: Path) -> None:
+    picture = Image.fromarray(RGB).quantize(16)
+    picture.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.asarray(picture.convert("RGB")))
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (7, 5, 3), (7, 5, 4)])
+def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path, shape: Tuple[int, ...]) -> None:
+    deep = RNG.integers(0, 65536, shape, dtype=np.uint16)
+    deep.flat[:2] = 0, 65535
+    cv2.imwrite(str(tmp_path / "a.png"), deep)
+    bgr = np.repeat(deep[..., None], 3, axis=2) if deep.ndim == 2 else deep[..., :3]
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.rint(bgr[..., ::-1] / 257.0).astype(np.uint8))
+
+
+def test_orientation_in_exif_is_not_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").shape == RGB.shape
+
+
+def test_one_pixel_is_a_picture(tmp_path: Path) -> None:
+    Image.fromarray(RGB[:1, :1]).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png").shape == (1, 1, 3)
+
+
+def test_missing_file_folder_and_empty_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    for name, reason in (("no.jpg", "No such file"), ("", "not a file"), ("empty.jpg", "is empty")):
+        with pytest.raises(ImageError, match=reason):
+            read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "content", [b"hello", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xc0\x00", bytes(1000)]
+)
+def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ImageError, match="Give a JPEG"):
+        read_image(tmp_path / "a.png")
+
+
+def test_png_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
+    header = struct.pack(">2I5B", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(ImageError, match="60000 x 60000"):
+        read_image(tmp_path / "a.png")
+
+
+def test_jpeg_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
+    data = bytearray(encode_jpeg(RGB))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = struct.pack(">2H", 65_000, 64_000)
+    (tmp_path / "a.jpg").write_bytes(bytes(data))
+    with pytest.raises(ImageError, match="64000 x 65000"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_float_pixels_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(RGB[..., 0].astype(np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(ImageError, match="float32"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    "image, reason",
+    [
+        ([[1]], "list"),
+        (RGB.astype(np.float32), "float32"),
+        (GREY, r"\(7, 5\)"),
+        (np.dstack([RGB, GREY]), r"\(7, 5, 4\)"),
+        (RGB[:0], "5 x 0"),
+        (np.broadcast_to(RGB[:1, :1], (20_000, 20_000, 3)), "20000 x 20000"),
+        (np.broadcast_to(RGB[:1, :1], (1, 70_000, 3)), "70000 x 1"),
+    ],
+)
+def test_array_that_is_no_picture_is_refused(image: object, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason):
+        check_image(image)
+
+
+def test_unknown_channel_order_is_refused() -> None:
+    with pytest.raises(ImageError, match="gbr"):
+        check_image(RGB, "gbr")
+
+
+def test_picture_too_large_for_jpeg_is_refused() -> None:
+    with pytest.raises(ImageError, match="JPEG"):
+        encode_jpeg(np.zeros((1, 65_535, 3), np.uint8))

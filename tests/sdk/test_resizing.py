@@ -1,0 +1,118 @@
+"""Resizing follows the reference: its sizes exactly, Pillow's pixels within one grey level."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Tuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from blendmask_edge.imaging import fit_size, prepare, resize, resized_size
+
+PARITY = Path(__file__).parents[2] / "../shared/parity"
+SIDES = st.integers(1, 120)
+NOISE = np.random.default_rng(0).integers(0, 256, (120, 120, 3), dtype=np.uint8)
+
+
+def by_pillow(image: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
+    """Return Pillow's bilinear resize to (height, width)."""
+    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.BILINEAR))
+
+
+@settings(max_examples=150, deadline=None)
+@given(height=SIDES, width=SIDES, new_height=SIDES, new_width=SIDES)
+def test_resize_is_pillow_within_one_grey_level(height: int, width: int, new_height: int, new_width: int) -> None:
+    image, size = NOISE[:height, :width], (new_height, new_width)
+    assert np.abs(resize(image, size).astype(int) - by_pillow(np.ascontiguousarray(image), size)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "source, target", [((480, 640), (384, 512)), ((720, 1280), (288, 512)), ((96, 128), (384, 512))]
+)
+def test_camera_sizes_are_pillow_within_one_grey_level(source: Tuple[int, int], target: Tuple[int, int]) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (*source, 3), dtype=np.uint8)
+    assert np.abs(resize(image, target).astype(int) - by_pillow(image, target)).max() <= 1
+
+
+def test_resize_takes_views_of_any_stride() -> None:
+    view = NOISE[::-2, ::3, ::-1]
+    np.testing.assert_array_equal(resize(view, (20, 30)), resize(view.copy(), (20, 30)))
+
+
+@settings(max_examples=50, deadline=None)
+@given(value=st.integers(0, 255), height=SIDES, width=SIDES, new_height=SIDES, new_width=SIDES)
+def test_flat_colour_stays_flat(value: int, height: int, width: int, new_height: int, new_width: int) -> None:
+    assert (resize(np.full((height, width, 3), value, np.uint8), (new_height, new_width)) == value).all()
+
+
+@pytest.mark.parametrize("case", ["r50", "r50_550", "rt_shtw", "rt_bnhead", "dla34", "dcn"])
+def test_resize_equals_the_reference_pictures(case: str) -> None:
+    path = PARITY / case / "image.npz"
+    if not path.exists():
+        pytest.skip("the parity data is not beside the repository")
+    arrays = np.load(path)
+    expected = arrays["bgr_resized"][..., ::-1]
+    difference = np.abs(resize(arrays["rgb_original"], expected.shape[:2]).astype(int) - expected)
+    assert difference.max() <= 1
+
+
+@pytest.mark.parametrize(
+    "size, short, long, expected",
+    [
+        ((480, 640), 800, 1333, (800, 1067)),
+        ((640, 480), 800, 1333, (1067, 800)),
+        ((427, 640), 800, 1333, (800, 1199)),
+        ((375, 1242), 800, 1333, (402, 1333)),
+        ((500, 500), 512, 736, (512, 512)),
+        ((300, 396), 200, 333, (200, 264)),
+        ((300, 397), 200, 333, (200, 265)),
+        ((411, 290), 180, 333, (255, 180)),
+        ((1, 3000), 512, 736, (1, 736)),
+    ],
+)
+def test_resized_size_is_the_reference_rule(
+    size: Tuple[int, int], short: int, long: int, expected: Tuple[int, int]
+) -> None:
+    assert resized_size(*size, short, long) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 9000), st.integers(1, 9000)),
+    bounds=st.tuples(st.integers(1, 900), st.integers(1, 900)),
+)
+def test_fitted_picture_fills_one_side_and_keeps_its_aspect(size: Tuple[int, int], bounds: Tuple[int, int]) -> None:
+    height, width = fit_size(size, bounds)
+    assert 1 <= height <= bounds[0]
+    assert 1 <= width <= bounds[1]
+    assert height == bounds[0] or width == bounds[1]
+    scale = min(bounds[0] / size[0], bounds[1] / size[1])
+    assert abs(height - size[0] * scale) <= max(0.5, 1 - size[0] * scale)
+    assert abs(width - size[1] * scale) <= max(0.5, 1 - size[1] * scale)
+
+
+def test_prepared_picture_lies_top_left_and_the_rest_is_padding() -> None:
+    prepared = prepare(NOISE[:30, :60], (64, 96), (1, 2, 3))
+    assert prepared.image.shape == (1, 64, 96, 3)
+    assert prepared.size == (48, 96)
+    np.testing.assert_array_equal(prepared.image[0, :48], resize(NOISE[:30, :60], (48, 96)))
+    assert (prepared.image[0, 48:] == (1, 2, 3)).all()
+    assert (prepared.scale_x, prepared.scale_y) == (60 / 96, 30 / 48)
+
+
+def test_padding_at_the_right() -> None:
+    prepared = prepare(NOISE[:60, :30], (60, 96), (9, 8, 7))
+    np.testing.assert_array_equal(prepared.image[0, :, :30], NOISE[:60, :30])
+    assert (prepared.image[0, :, 30:] == (9, 8, 7)).all()
+
+
+def test_bgr_pictures_give_the_same_network_input() -> None:
+    rgb = prepare(NOISE[:50, :70], (64, 64), (1, 2, 3)).image.astype(int)
+    bgr = prepare(NOISE[:50, :70, ::-1], (64, 64), (1, 2, 3), channels="bgr").image
+    difference = np.abs(bgr - rgb)
+    assert difference.max() <= 1  # a value half-way between two levels may be rounded either way
+    assert (difference > 0).mean() < 1e-3
