@@ -1,7 +1,6 @@
 """`blendmask`: a thin table of commands, each a call into a library function."""
 
-from __future__ import annotations
-
+# No postponed annotations in this file: on Python 3.8 and 3.9 typer would not see what `Annotated` adds.
 import sys
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional

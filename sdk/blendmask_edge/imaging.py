@@ -74,7 +74,7 @@ def read_image(path: PathLike) -> Image:
     if stored is None:
         raise ImageError(f"{path} is not a picture, or is damaged. {_READABLE}")
     _check_size(stored.shape[:2], str(path))
-    return _as_rgb(_as_8_bits(stored, str(path)))
+    return _as_rgb(_as_8_bits(stored, str(path)), str(path))
 
 
 def encode_jpeg(image: Image, quality: int = 92) -> bytes:
@@ -328,7 +328,9 @@ def _as_8_bits(stored: NDArray[Any], name: str) -> Image:
     raise ImageError(f"{name} holds {stored.dtype} values, expected 8 or 16 bits a channel; convert it first.")
 
 
-def _as_rgb(stored: Image) -> Image:
+def _as_rgb(stored: Image, name: str) -> Image:
     channels = 1 if stored.ndim == 2 else stored.shape[2]
-    code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}[channels]
+    code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}.get(channels)
+    if code is None:
+        raise ImageError(f"{name} has {channels} channels, expected grey, RGB or RGBA; convert it first.")
     return np.asarray(cv2.cvtColor(stored, code), np.uint8)

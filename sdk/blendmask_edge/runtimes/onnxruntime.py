@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from blendmask_edge.runtimes.protocol import SessionOptions
 
-_ERRORS_ONLY = 3
+_FATAL_ONLY = 4
 
 
 def load(graph: bytes, options: SessionOptions) -> OnnxRuntimeSession:
     """Load an ONNX graph on the CPU provider; see `Runtime.load`."""
     settings = ort.SessionOptions()
-    settings.log_severity_level = _ERRORS_ONLY
+    settings.log_severity_level = _FATAL_ONLY
     settings.inter_op_num_threads = 1
     if options.threads is not None:
         settings.intra_op_num_threads = options.threads
