@@ -15,8 +15,6 @@ from torch import Tensor
 
 from blendmask_quantize.train.targets import ObjectTargets, Targets, assign
 
-PARITY = Path(__file__).parents[3] / "../shared/parity"
-
 
 def unpack(bits: np.ndarray, shape: np.ndarray) -> Tensor:
     """Booleans of the given shape from bits packed in C order."""
@@ -76,14 +74,6 @@ class Recording:
             part = torch.from_numpy(self.arrays[f"img{i}.sem_target"])
             padded[i, : part.shape[0], : part.shape[1]] = part
         return padded
-
-
-@pytest.fixture(scope="session")
-def parity() -> Path:
-    """Folder of the reference values."""
-    if not PARITY.is_dir():
-        pytest.skip("the reference values are not beside this checkout")
-    return PARITY
 
 
 @pytest.fixture(scope="session")

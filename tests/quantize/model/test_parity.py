@@ -1,0 +1,153 @@
+"""Inference equals the reference's recorded numbers, every stage of it."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from blendmask_edge.errors import ConfigError
+from blendmask_edge.imaging import sigmoid
+from blendmask_edge.instances import Instances
+from blendmask_quantize.model.authors import config_from_authors
+from blendmask_quantize.model.blender import blend, pool_bases
+from blendmask_quantize.model.checkpoint import load_checkpoint
+from blendmask_quantize.model.config import InferenceConfig
+from blendmask_quantize.model.detect import Candidates, detect, locations, select
+from blendmask_quantize.model.predictor import TorchPredictor
+
+from ..parity import CASES, NOT_BUILT, Agreement, Reference, agreements, run
+
+DTYPES = [torch.float32, torch.float64]
+GROUPS = ("input", "bottom_up", "fpn", "basis", "head", "cand", "nms", "det", "final")
+
+Agree = Callable[[str, torch.dtype], list[Agreement]]
+
+
+@pytest.fixture(scope="module")
+def nms_units(parity: Path):
+    return np.load(parity / "units/nms.npz")
+
+
+@pytest.fixture(scope="module")
+def agree(parity: Path) -> Agree:
+    return cache(lambda case, dtype: agreements(Reference(parity / case), dtype))
+
+
+def every_case() -> list[object]:
+    skipped = [
+        pytest.param(case, marks=pytest.mark.skip(reason=f"the {case} trunk is not built yet")) for case in NOT_BUILT
+    ]
+    return [*CASES, *skipped]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+class TestInference:
+    @pytest.mark.parametrize("group", GROUPS)
+    @pytest.mark.parametrize("case", CASES)
+    def test_stage(self, agree: Agree, case, dtype, group):
+        compared = [a for a in agree(case, dtype) if a.stage.split(".")[0] == group]
+        assert compared
+        assert [a for a in compared if not a.holds] == []
+
+    @pytest.mark.parametrize("case", every_case())
+    def test_every_recorded_array_is_compared(self, agree: Agree, parity, case, dtype):
+        compared = {a.stage for a in agree(case, dtype)}
+        assert compared == Reference(parity / case).stages() - {"final.mask_uncertain"}
+
+
+@pytest.mark.parametrize("case", CASES)
+class TestTheWholeWay:
+    def test_detect_is_the_stages_in_a_row(self, parity, case):
+        reference = Reference(parity / case)
+        model = reference.model(torch.float64)
+        found = detect(model, reference.network_input(model))
+        staged = run(reference, torch.float64)
+        rank = np.argsort(-staged["det.score"])
+        np.testing.assert_array_equal(found.candidates.scores, staged["det.score"][rank])
+        np.testing.assert_array_equal(found.candidates.boxes, staged["det.box"][rank])
+        np.testing.assert_allclose(found.mask_logits, staged["det.mask_logits"][rank], atol=1e-12)
+
+    def test_a_predictor_given_the_resized_picture(self, parity, case):
+        reference = Reference(parity / case)
+        resized = np.load(reference.folder / "image.npz")["bgr_resized"][..., ::-1]
+        config = config_from_authors(reference.json("config.json"), case)
+        predict = TorchPredictor(load_checkpoint(reference.folder / "weights.safetensors", config))
+        instances = predict(np.ascontiguousarray(resized))
+        height, width = resized.shape[:2]
+        boxes = np.clip(reference.stored["det.box"], 0, [width, height, width, height])
+        assert len(instances) == len(boxes)
+        assert distances(instances, boxes, reference.stored["det.class"]).max() <= 5e-3
+
+
+def distances(instances: Instances, boxes: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """How far each box is from the nearest found one of its class, the largest of its four sides, pixels."""
+    apart = np.abs(boxes[:, None] - instances.boxes[None]).max(axis=2)
+    apart[classes[:, None] != instances.class_ids[None]] = np.inf
+    return apart.min(axis=1)
+
+
+@pytest.mark.parametrize("case", NOT_BUILT)
+def test_a_trunk_that_is_not_built_is_refused(parity, case):
+    with pytest.raises(ConfigError, match="not built here"):
+        config_from_authors(Reference(parity / case).json("config.json"), case)
+
+
+class TestSelection:
+    @pytest.mark.parametrize("case, threshold", [("a", 0.6), ("b", 0.6), ("c", 0.5)])
+    def test_suppression(self, nms_units, case, threshold):
+        found = self.as_candidates(nms_units, case)
+        kept = select(found, InferenceConfig(nms_threshold=threshold, detections=0))
+        assert kept.cell.tolist() == nms_units[f"{case}.keep"].tolist()
+
+    def test_equal_scores_at_the_cut_are_all_kept(self, nms_units):
+        kept = select(self.as_candidates(nms_units, "topk_ties"), InferenceConfig(detections=10))
+        np.testing.assert_array_equal(kept.scores, nms_units["topk_ties.kept_scores"])
+        order = [np.lexsort(boxes.T) for boxes in (kept.boxes.numpy(), nms_units["topk_ties.kept_boxes"])]
+        np.testing.assert_array_equal(kept.boxes[order[0]], nms_units["topk_ties.kept_boxes"][order[1]])
+
+    @staticmethod
+    def as_candidates(recorded, case: str) -> Candidates:
+        boxes, scores = (torch.from_numpy(recorded[f"{case}.{name}"]) for name in ("boxes", "scores"))
+        name = f"{case}.classes"
+        classes = (
+            torch.from_numpy(recorded[name]).long() if name in recorded else torch.zeros(len(scores), dtype=torch.int64)
+        )
+        return Candidates(torch.zeros_like(classes), torch.arange(len(scores)), classes, scores, boxes)
+
+
+@pytest.mark.parametrize("size", [14, 7])
+class TestBlender:
+    @pytest.mark.parametrize("dtype, allowed", [(DTYPES[0], 5e-4), (DTYPES[1], 1e-5)])
+    def test_blending(self, parity, size, dtype, allowed):
+        pooled, vectors, wanted = self.recorded(parity, f"merge.m{size}", dtype, "rois", "coeffs", "logits")
+        assert (blend(pooled, vectors, size) - wanted).abs().max() <= allowed * wanted.abs().max()
+
+    @pytest.mark.parametrize("dtype, allowed", [(DTYPES[0], 5e-4), (DTYPES[1], 1e-5)])
+    def test_pooling(self, parity, size, dtype, allowed):
+        bases, boxes, wanted = self.recorded(parity, f"full.m{size}", dtype, "bases", "boxes", "roi_bases")
+        pooled = pool_bases(bases, boxes, torch.zeros(len(boxes), dtype=torch.int64))
+        assert (pooled[:, :, ::3, ::3] - wanted).abs().max() <= allowed * wanted.abs().max()
+
+    @pytest.mark.parametrize("dtype, allowed", [(DTYPES[0], 1e-3), (DTYPES[1], 1e-5)])
+    def test_pooling_and_blending(self, parity, size, dtype, allowed):
+        bases, boxes, vectors = self.recorded(parity, f"full.m{size}", dtype, "bases", "boxes", "top_feat")
+        pooled = pool_bases(bases, boxes, torch.zeros(len(boxes), dtype=torch.int64))
+        found = sigmoid(blend(pooled, vectors, size).numpy())
+        (wanted,) = self.recorded(parity, f"full.m{size}", dtype, "mask_prob")
+        assert np.abs(found - wanted.numpy()).max() <= allowed
+
+    @staticmethod
+    def recorded(parity: Path, case: str, dtype: torch.dtype, *names: str) -> list[torch.Tensor]:
+        arrays = np.load(parity / "units/blender.npz")
+        return [torch.from_numpy(arrays[f"{case}.{name}"]).to(dtype) for name in names]
+
+
+def test_locations_are_row_major_centres(parity):
+    recorded = json.loads((parity / "units/units.json").read_text())
+    assert locations(3, 4, 16).tolist() == recorded["locations_h3_w4_stride16_xy"]

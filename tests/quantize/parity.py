@@ -1,0 +1,280 @@
+"""How closely the network agrees with the reference's recorded numbers, stage by stage.
+
+Free of the test runner, so that a study can publish the same numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blendmask_edge.bundle.graph import Outputs
+from blendmask_edge.imaging import sigmoid
+from blendmask_edge.instances import Instances
+from blendmask_quantize.model.authors import config_from_authors
+from blendmask_quantize.model.blender import blend, pool_bases
+from blendmask_quantize.model.blendmask import BlendMask, Predictions
+from blendmask_quantize.model.checkpoint import load_checkpoint
+from blendmask_quantize.model.detect import Candidates, attention, candidates, locations, select
+from blendmask_quantize.model.labels import default_labels
+from blendmask_quantize.model.nms import suppress
+
+CASES = ("rt_bnhead", "rt_shtw", "r50", "r50_550")
+NOT_BUILT = ("dcn", "dla34")
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Largest error in float32 and float64; of the largest recorded magnitude where `relative`."""
+
+    single: float
+    double: float
+    relative: bool = False
+
+
+FEATURES = Tolerance(5e-5, 1e-6, relative=True)
+LOGITS = Tolerance(5e-4, 1e-5, relative=True)
+SCORES = Tolerance(3e-5, 1e-7)
+BOXES = Tolerance(5e-3, 1e-4)
+PROBABILITIES = Tolerance(1e-3, 1e-5)
+EXACT = Tolerance(0, 0)
+
+_BY_LAST_NAME = {
+    "score": SCORES, "scores_all": SCORES, "box": BOXES, "roi_bases": LOGITS, "mask_logits": LOGITS,
+    "mask_prob": PROBABILITIES, "top_feat": FEATURES,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One recorded array beside ours.
+
+    Attributes:
+        stage: its name in `inference.npz`.
+        error: largest error, as the tolerance measures it; for exact arrays the number of elements that differ;
+            infinite where the shapes do.
+        allowed: the most it may be.
+    """
+
+    stage: str
+    error: float
+    allowed: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the error is within what is allowed."""
+        return self.error <= self.allowed
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The recorded inference of one case."""
+
+    folder: Path
+
+    @cached_property
+    def stored(self) -> Arrays:
+        """Arrays as they lie in the file, samples and packed bits included."""
+        return dict(np.load(self.folder / "inference.npz"))
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """Sizes, and shape and largest magnitude of every array."""
+        return self.json("inference.json")
+
+    def json(self, name: str) -> dict[str, Any]:
+        """A JSON file of the case."""
+        return json.loads((self.folder / name).read_text(encoding="utf-8"))
+
+    def model(self, dtype: torch.dtype) -> BlendMask:
+        """The case's network with its weights, in evaluation mode."""
+        config = config_from_authors(self.json("config.json"), self.folder.name)
+        return load_checkpoint(self.folder / "weights.safetensors", config).model.to(dtype)
+
+    def network_input(self, model: BlendMask) -> Tensor:
+        """The resized picture, normalised and zero padded at the right and bottom, (1, 3, H, W)."""
+        bgr = torch.from_numpy(np.load(self.folder / "image.npz")["bgr_resized"])
+        x = model.normalise(bgr.permute(2, 0, 1)[None].flip(1))
+        height, width = self.about["padded_hw"]
+        return torch.nn.functional.pad(x, (0, width - x.shape[3], 0, height - x.shape[2]))
+
+    def stages(self) -> set[str]:
+        """Names of everything that was recorded."""
+        return {name.removesuffix(end) for name in self.stored for end in _ends(name)}
+
+    def masks(self, name: str) -> NDArray[np.bool_]:
+        """A packed array of booleans."""
+        shape = self.about["arrays"][name]["shape"]
+        return np.unpackbits(self.stored[f"{name}.packed"], count=int(np.prod(shape))).reshape(shape).astype(bool)
+
+
+def _ends(name: str) -> tuple[str, ...]:
+    ends = tuple(end for end in (".idx", ".val", ".packed", ".first10") if name.endswith(end))
+    return ends or ("",)
+
+
+def agreements(reference: Reference, dtype: torch.dtype) -> list[Agreement]:
+    """Run the network on the recorded picture and compare every stage."""
+    return [_compare(reference, stage, ours, dtype) for stage, ours in run(reference, dtype).items()]
+
+
+@torch.no_grad()
+def run(reference: Reference, dtype: torch.dtype) -> Arrays:
+    """Our values of every stage by its recorded name, detections in the recorded order."""
+    model = reference.model(dtype)
+    x = reference.network_input(model)
+    arrays, predictions = _features(model, x)
+    config = model.config
+    found = candidates(predictions, config.head.strides, config.inference)
+    survivors = found[suppress(found.boxes, found.scores, found.class_id, config.inference.nms_threshold)]
+    kept = _in_recorded_order(reference, select(found, config.inference), predictions, config.head.strides)
+    arrays |= _numbers(input=x, **{f"head.top.p{i + 3}": model.top_layer(t) for i, t in enumerate(predictions.towers)})
+    arrays |= _described("cand", _canonical(found), predictions, config.head.strides)
+    arrays |= {"nms.num_before_topk": np.array(len(survivors.scores))}
+    arrays |= _numbers(**{"nms.scores_all": survivors.scores.sort(descending=True).values})
+    detected = _described("det", kept, predictions, config.head.strides) | _masks(model, predictions, kept)
+    del detected["det.loc_index"]
+    return arrays | detected | _final(reference, detected)
+
+
+def _features(model: BlendMask, x: Tensor) -> tuple[Arrays, Predictions]:
+    """Outputs of trunk, pyramid, basis module and towers, caught by hooks, and of the head."""
+    caught: dict[str, Tensor] = {}
+
+    def watch(module: torch.nn.Module, name: str, *, before: bool = False) -> None:
+        if before:
+            module.register_forward_pre_hook(lambda _, inputs: caught.update({name: inputs[0]}))
+        else:
+            module.register_forward_hook(lambda _, __, output: caught.update({name: output}))
+
+    def watch_tower(tower: torch.nn.Module, name: str) -> None:
+        tower.register_forward_hook(lambda _, inputs, output: caught.update({f"{name}.p{inputs[1] + 3}": output}))
+
+    for part in ("stem", "res2", "res3", "res4", "res5"):
+        watch(getattr(model.backbone.bottom_up, part), f"bottom_up.{part}")
+    for index, refine in enumerate(model.basis_module.refine):
+        watch(refine, f"basis.refine{index}")
+    watch(model.basis_module.tower, "basis.sum", before=True)
+    watch(model.backbone, "pyramid")
+    head = model.proposal_generator.fcos_head
+    for name in ("share_tower", "cls_tower", "bbox_tower"):
+        if len(getattr(head, name)):
+            watch_tower(getattr(head, name), f"head.{name}")
+    predictions = model(x)
+    pyramid = caught.pop("pyramid")
+    caught |= {f"fpn.p{index + 3}": level for index, level in enumerate(pyramid)}
+    caught |= {"basis.bases": predictions.bases, "basis.seg_logits": model.basis_module.semantic(pyramid[0])}
+    for name, field in (("logits", "logits"), ("reg", "regression"), ("ctr", "centerness")):
+        caught |= {f"head.{name}.p{index + 3}": level for index, level in enumerate(getattr(predictions, field))}
+    return _numbers(**caught), predictions
+
+
+def _described(name: str, found: Candidates, predictions: Predictions, strides: tuple[int, ...]) -> Arrays:
+    """Level, cell, position, class, score and box of candidates."""
+    positions = found.boxes.new_zeros((len(found.level), 2))
+    for level, stride in enumerate(strides):
+        mine = found.level == level
+        size = predictions.logits[level].shape[-2:]
+        positions[mine] = locations(*size, stride)[found.cell[mine]].to(positions)
+    parts = {
+        "level": found.level, "loc_index": found.cell, "loc_xy": positions, "class": found.class_id,
+        "score": found.scores, "box": found.boxes,
+    }  # fmt: skip
+    return _numbers(**{f"{name}.{part}": value for part, value in parts.items()})
+
+
+def _canonical(found: Candidates) -> Candidates:
+    order = np.lexsort((found.class_id.numpy(), found.cell.numpy(), found.level.numpy()))
+    return found[torch.from_numpy(order)]
+
+
+def _in_recorded_order(
+    reference: Reference, kept: Candidates, predictions: Predictions, strides: tuple[int, ...]
+) -> Candidates:
+    """Detections in the recorded order, which near-equal scores may swap; untouched where their number differs."""
+    stored = reference.stored
+    if len(kept.scores) != len(stored["det.score"]):
+        return kept
+    ours = _described("det", kept, predictions, strides)
+    rank = [
+        np.lexsort((a["det.class"], a["det.loc_xy"][:, 0], a["det.loc_xy"][:, 1], a["det.level"]))
+        for a in (ours, stored)
+    ]
+    order = np.empty(len(rank[0]), np.int64)
+    order[rank[1]] = rank[0]
+    return kept[torch.from_numpy(order)]
+
+
+def _masks(model: BlendMask, predictions: Predictions, kept: Candidates) -> Arrays:
+    """Attention, pooled bases and blended masks of the detections."""
+    vectors = attention(model, predictions, kept)
+    pooled = pool_bases(predictions.bases, kept.boxes, torch.zeros_like(kept.level), model.config.resolution)
+    logits = blend(pooled, vectors, model.config.attention_size)
+    arrays = _numbers(**{"det.top_feat": vectors, "det.roi_bases": pooled, "det.mask_logits": logits})
+    return arrays | {"det.mask_prob": sigmoid(arrays["det.mask_logits"])}
+
+
+def _final(reference: Reference, detected: Arrays) -> Arrays:
+    """Instances of the original picture, made from the detections."""
+    (height, width), resized = reference.about["original_hw"], reference.about["resized_hw"]
+    scores, classes = detected["det.score"], detected["det.class"].astype(np.int32)
+    outputs = Outputs(*(a[None] for a in (detected["det.box"], scores, classes, detected["det.mask_logits"])))
+    labels = default_labels(12)
+    scale = (width / resized[1], height / resized[0])
+    instances = Instances.from_outputs(outputs, scale=scale, image_size=(height, width), labels=labels)
+    keep = np.flatnonzero(np.isin(scores, instances.scores))
+    rows = np.argsort(np.argsort(-scores[keep], kind="stable"))
+    ordered = instances[rows]
+    return {
+        "final.keep": keep, "final.box": ordered.boxes, "final.score": ordered.scores, "final.class": ordered.class_ids,
+        "final.mask": ordered.masks,
+    }  # fmt: skip
+
+
+def _numbers(**tensors: Tensor) -> Arrays:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def _compare(reference: Reference, stage: str, ours: NDArray[Any], dtype: torch.dtype) -> Agreement:
+    if stage == "final.mask":
+        return Agreement(stage, _differing_pixels(reference, ours), 0)
+    recorded = reference.stored
+    tolerance = _tolerance(stage, recorded)
+    allowed = tolerance.double if dtype == torch.float64 else tolerance.single
+    if list(ours.shape) != reference.about["arrays"][stage]["shape"]:
+        return Agreement(stage, float("inf"), allowed)
+    pairs = [(ours, recorded[stage])] if stage in recorded else []
+    if f"{stage}.idx" in recorded:
+        pairs.append((ours.flatten()[recorded[f"{stage}.idx"]], recorded[f"{stage}.val"]))
+    if f"{stage}.first10" in recorded:
+        pairs.append((ours[:10], recorded[f"{stage}.first10"]))
+    if tolerance is EXACT:
+        return Agreement(stage, float(sum((mine != theirs).sum() for mine, theirs in pairs)), allowed)
+    error = max(float(np.abs(mine.astype(np.float64) - theirs).max()) for mine, theirs in pairs)
+    return Agreement(
+        stage, error / reference.about["arrays"][stage]["absmax"] if tolerance.relative else error, allowed
+    )
+
+
+def _tolerance(stage: str, recorded: Arrays) -> Tolerance:
+    part = stage.rpartition(".")[2]
+    if part in _BY_LAST_NAME:
+        return _BY_LAST_NAME[part]
+    return EXACT if part == "loc_xy" or (stage in recorded and recorded[stage].dtype == np.int32) else FEATURES
+
+
+def _differing_pixels(reference: Reference, masks: NDArray[np.bool_]) -> float:
+    expected = reference.masks("final.mask")
+    if masks.shape != expected.shape:
+        return float("inf")
+    return float(((masks != expected) & ~reference.masks("final.mask_uncertain")).sum())
