@@ -47,9 +47,12 @@ def config_from_authors(keys: Mapping[str, Any], name: str) -> ModelConfig:
 
 
 def _trunk(model: Mapping[str, Any]) -> TrunkConfig:
+    name = model["BACKBONE"]["NAME"]
+    if "resnet" not in name:
+        raise ConfigError(f"the backbone {name} is not built here: use a ResNet")
     resnets = model["RESNETS"]
-    if "resnet" not in model["BACKBONE"]["NAME"] or any(resnets["DEFORM_ON_PER_STAGE"]):
-        raise ConfigError(f"the backbone {model['BACKBONE']['NAME']} with these options is not built here: use a ResNet")
+    if any(resnets["DEFORM_ON_PER_STAGE"]):
+        raise ConfigError(f"the backbone {name} with deformable convolutions is not built here: use a plain ResNet")
     return TrunkConfig(
         depth=resnets["DEPTH"],
         norm=resnets["NORM"],
