@@ -83,7 +83,10 @@ class DeployableGraph(nn.Module):
 
     def forward(self, image: Tensor) -> Outputs:
         """Results for `image`, uint8 (1, H, W, 3) RGB, resized and padded."""
-        predictions = self.network(self.normalise(image))
+        return self.finish(self.network(self.normalise(image)))
+
+    def finish(self, predictions: Predictions) -> Outputs:
+        """Results from raw predictions."""
         kept = self.suppress(self.select(predictions))
         attention = self.attention(predictions.towers, kept.cell)
         logits = self.blend(predictions.bases, kept.box, attention)

@@ -10,15 +10,18 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
+from onnx import version_converter
 from onnxscript import opset18 as op
 from onnxscript import rewriter
 from onnxscript.rewriter.rules.common import fuse_pad_into_conv_rule
 
-from blendmask_quantize.export.deployable import DeployableGraph, Outputs
+from blendmask_edge.bundle.graph import INPUT_NAME, OUTPUT_NAMES
+from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.shrink import quantizer as _quantizer  # noqa: F401  registers the operators
 
 OPSET = 17
-INPUT_NAME = "image"
+"""The newest that TensorRT 8.6 reads, the last release for Pascal."""
+_EXPORTER_OPSET = 18
 
 
 def _quantize_dequantize(x: Any, scale: float, zero_point: int, low: int, high: int) -> Any:
@@ -50,8 +53,10 @@ def export_onnx(graph: DeployableGraph, size: tuple[int, int]) -> onnx.ModelProt
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            graph.eval(), (example,), dynamo=True, opset_version=18, input_names=[INPUT_NAME],
-            output_names=list(Outputs._fields), custom_translation_table=_TRANSLATIONS, optimize=True, verbose=False,
+            graph.eval(), (example,), dynamo=True, opset_version=_EXPORTER_OPSET, input_names=[INPUT_NAME],
+            output_names=list(OUTPUT_NAMES), custom_translation_table=_TRANSLATIONS, optimize=True, verbose=False,
         )  # fmt: skip
     rewriter.rewrite(program.model, [fuse_pad_into_conv_rule])
-    return program.model_proto
+    model = version_converter.convert_version(program.model_proto, OPSET)
+    onnx.checker.check_model(model)
+    return model

@@ -23,6 +23,7 @@ from blendmask_quantize.model.config import CONFIGS, ModelConfig, get_config
 from blendmask_quantize.model.labels import Labels, default_labels
 
 METADATA_KEY = "blendmask"
+_RT_NAME = "RT_R_50_4x_bn-head_syncbn_shtw"
 _TRAINING_ONLY = "basis_module.seg_head."
 
 
@@ -65,8 +66,7 @@ def load_checkpoint(path: str | Path, config: str | ModelConfig | None = None) -
     wanted = get_config(config) if isinstance(config, str) else config
     stored = msgspec.convert(metadata["config"], ModelConfig) if "config" in metadata else None
     chosen = _choose(path, wanted, stored)
-    labels = msgspec.convert(metadata["labels"], Labels) if "labels" in metadata else default_labels(chosen.classes)
-    return Checkpoint(_build(path, state, chosen), labels, path)
+    return Checkpoint(_build(path, state, chosen), _labels(metadata, chosen), path)
 
 
 def save_checkpoint(path: str | Path, model: BlendMask, labels: Labels, *, half: bool = False) -> None:
@@ -123,17 +123,18 @@ def _state_of(content: Any, path: Path) -> dict[str, Tensor]:
     return {key.replace("centerness", "ctrness"): value for key, value in content.items()}
 
 
+def _labels(metadata: Mapping[str, Any], config: ModelConfig) -> Labels:
+    if "labels" not in metadata:
+        return default_labels(config.classes)
+    return Labels(tuple(metadata["labels"]["names"]), tuple(metadata["labels"]["category_ids"]))
+
+
 def _choose(path: Path, wanted: ModelConfig | None, stored: ModelConfig | None) -> ModelConfig:
     if stored is None and wanted is None:
         raise CheckpointError(f"{path} does not say which configuration it is of: name one, e.g. --config {_RT_NAME}")
     if stored is not None and wanted is not None and stored.name != wanted.name:
         raise CheckpointError(f"{path} is a checkpoint of {stored.name}, not of {wanted.name}: use --config {stored.name}")
-    chosen = stored if stored is not None else wanted
-    assert chosen is not None
-    return chosen
-
-
-_RT_NAME = "RT_R_50_4x_bn-head_syncbn_shtw"
+    return stored or wanted  # type: ignore[return-value]
 
 
 def _build(path: Path, state: dict[str, Tensor], config: ModelConfig) -> BlendMask:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from blendmask_edge.instances import Labels
+
+__all__ = ["Labels", "default_labels"]
 
 _COCO = (
     "1 person,2 bicycle,3 car,4 motorcycle,5 airplane,6 bus,7 train,8 truck,9 boat,10 traffic light,11 fire hydrant,"
@@ -14,19 +16,6 @@ _COCO = (
     "70 toilet,72 tv,73 laptop,74 mouse,75 remote,76 keyboard,77 cell phone,78 microwave,79 oven,80 toaster,81 sink,"
     "82 refrigerator,84 book,85 clock,86 vase,87 scissors,88 teddy bear,89 hair drier,90 toothbrush"
 )
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What the contiguous class ids mean.
-
-    Attributes:
-        names: one name a class.
-        category_ids: the id that annotations and results use for each class.
-    """
-
-    names: tuple[str, ...]
-    category_ids: tuple[int, ...]
 
 
 def default_labels(classes: int) -> Labels:

@@ -1,0 +1,99 @@
+"""Calibration pictures: sampled, judged by the guard, made ready for the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendmask_calibration.guard import Finding, check_images, refusals
+from blendmask_calibration.images import CalibrationImage, describe, list_images, sample
+from blendmask_calibration.record import CalibrationRecord
+from blendmask_calibration.statistics import PictureStatistics, picture_statistics
+from blendmask_edge.errors import CalibrationError, ImageError
+from blendmask_edge.imaging import prepare, read_image
+
+OnImage = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """Which pictures calibrate, and how ranges are estimated.
+
+    Attributes:
+        folder: searched with its subfolders.
+        count: at most this many pictures are drawn.
+        seed: of the draw.
+        estimator: name of a range estimator of `blendmask_calibration`.
+        allow: codes of the guard's refusals that are overridden.
+    """
+
+    folder: Path
+    count: int = 128
+    seed: int = 0
+    estimator: str = "mse"
+    allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """Pictures fit for calibration.
+
+    Attributes:
+        pictures: uint8 (1, H, W, 3) RGB each, prepared for the network.
+        record: what a bundle remembers of them.
+        warnings: what the guard found worth saying.
+    """
+
+    pictures: list[NDArray[np.uint8]]
+    record: CalibrationRecord
+    warnings: list[Finding]
+
+
+@dataclass(frozen=True)
+class _Readable:
+    picture: NDArray[np.uint8]
+    image: CalibrationImage
+    statistics: PictureStatistics
+
+
+def load_calibration_set(
+    options: CalibrationOptions, size: tuple[int, int], pad_value: Sequence[int], on_image: OnImage | None = None
+) -> CalibrationSet:
+    """Draw, read, judge and prepare the calibration pictures.
+
+    Args:
+        options: which pictures.
+        size: height and width of the network input.
+        pad_value: RGB grey levels of the padding.
+        on_image: called after each picture.
+
+    Raises:
+        CalibrationError: the guard refuses the set; every reason that is not overridden is named.
+    """
+    paths = list_images(options.folder)
+    readable: list[_Readable] = []
+    unreadable: list[tuple[Path, str]] = []
+    for path in sample(paths, options.count, options.seed):
+        try:
+            readable.append(_read(path, options.folder, size, pad_value))
+        except ImageError as error:
+            unreadable.append((path, str(error)))
+        if on_image is not None:
+            on_image()
+    images = tuple(entry.image for entry in readable)
+    findings = check_images(images, [entry.statistics for entry in readable], unreadable, size)
+    refused = refusals(findings, options.allow)
+    if refused:
+        raise CalibrationError("\n".join(str(finding) for finding in refused))
+    codes = {severity: tuple(f.code for f in findings if f.severity == severity) for severity in ("refuse", "warn")}
+    record = CalibrationRecord(images, len(paths), options.seed, options.estimator, codes["refuse"], codes["warn"])
+    return CalibrationSet([entry.picture for entry in readable], record, findings)
+
+
+def _read(path: Path, root: Path, size: tuple[int, int], pad_value: Sequence[int]) -> _Readable:
+    rgb = read_image(path)
+    return _Readable(prepare(rgb, size, pad_value).image, describe(path, rgb, root), picture_statistics(rgb))

@@ -1,0 +1,163 @@
+"""The workstation's commands: train, evaluate, quantize. Each is a call into a library function."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from blendmask_quantize.evaluate import Predictor
+    from blendmask_quantize.model.config import ModelConfig
+
+CheckpointArgument = Annotated[Path, typer.Argument(metavar="CKPT", help=".safetensors or .pth", show_default=False)]
+ConfigOption = Annotated[str | None, typer.Option(help="Configuration; not needed where the checkpoint names its own.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+ImagesOption = Annotated[Path, typer.Option(help="Folder of the pictures.", show_default=False)]
+AnnotationsOption = Annotated[Path, typer.Option(help="COCO instances JSON.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the `blendmask` application."""
+    for command in (quantize, evaluate, train):
+        app.command()(command)
+
+
+def quantize(
+    checkpoint: CheckpointArgument,
+    calibration: Annotated[Path, typer.Option(help="Folder of calibration pictures.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="M.bmz", help="The bundle.", show_default=False)],
+    config: ConfigOption = None,
+    recipe: Annotated[str, typer.Option(help="How to shrink: ptq.")] = "ptq",
+    estimator: Annotated[str, typer.Option(help="Ranges by: max, percentile, entropy, mse.")] = "mse",
+    size: Annotated[str | None, typer.Option(metavar="HxW", help="Network input; the test size if left out.")] = None,
+    detections: Annotated[int, typer.Option(help="Most objects in a picture.", min=1)] = 100,
+    count: Annotated[int, typer.Option(help="Most calibration pictures.", min=1)] = 128,
+    seed: Annotated[int, typer.Option(help="Of the calibration sample.")] = 0,
+    allow: Annotated[list[str] | None, typer.Option(metavar="CODE", help="Override a refusal of the guard.")] = None,
+    eval_images: Annotated[Path | None, typer.Option(help="Pictures to measure accuracy on.")] = None,
+    eval_annotations: Annotated[Path | None, typer.Option(help="Their COCO instances JSON.")] = None,
+    keep_float: Annotated[bool, typer.Option("--keep-float", help="Leave the float graph in the bundle.")] = False,
+    licence: Annotated[str, typer.Option(help="SPDX name of the model's licence.")] = "unspecified",
+    as_json: JsonOption = False,
+) -> None:
+    """Turn a checkpoint and calibration pictures into an INT8 bundle with its measured accuracy."""
+    from blendmask_quantize import pipeline, tables
+    from blendmask_quantize.calibration_set import CalibrationOptions
+    from blendmask_quantize.export.deployable import Bounds
+    from blendmask_quantize.model.checkpoint import load_checkpoint
+
+    options = pipeline.QuantizeOptions(
+        calibration=CalibrationOptions(calibration, count, seed, estimator, tuple(allow or ())),
+        recipe=recipe,
+        size=_parse_size(size),
+        bounds=Bounds(detections=detections),
+        evaluation=_evaluation(eval_images, eval_annotations),
+        keep_float=keep_float,
+        licence=licence,
+    )
+    with tables.progress() as stage:
+        report = pipeline.quantize(load_checkpoint(checkpoint, config), output, options, stage)
+    tables.show_report(report, as_json=as_json)
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="CKPT|M.bmz", help="Checkpoint or bundle.", show_default=False)],
+    images: ImagesOption,
+    annotations: AnnotationsOption,
+    config: ConfigOption = None,
+    flavour: Annotated[str | None, typer.Option(help="Graph of a bundle: cpu, tensorrt, float.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first pictures.", min=1)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure COCO box and mask AP of a checkpoint or a bundle."""
+    from blendmask_quantize import tables
+    from blendmask_quantize.evaluate import collect_results, image_ids, score
+    from blendmask_quantize.train.data import read_coco
+
+    coco = read_coco(annotations)
+    ids = image_ids(coco, images, limit)
+    predict = _predictor(model, config, flavour)
+    with tables.progress() as stage:
+        results = collect_results(predict, images, coco, ids, stage("evaluating", len(ids)))
+    tables.show_metrics(str(model), score(coco, results, ids), len(ids), as_json=as_json)
+
+
+def train(
+    images: Annotated[list[Path], typer.Option(help="Folder of the pictures; repeat for more.", show_default=False)],
+    annotations: Annotated[list[Path], typer.Option(help="COCO instances JSON, one a folder.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.", show_default=False)],
+    config: Annotated[str, typer.Option(help="Configuration.")] = "LITE0_RT",
+    weights: Annotated[Path | None, typer.Option(help="Checkpoint to start from; ImageNet trunk if left out.")] = None,
+    iterations: Annotated[int, typer.Option(min=1)] = 4000,
+    batch: Annotated[int, typer.Option(min=1)] = 8,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
+    precision: Annotated[str, typer.Option(help="bf16-mixed or 32-true.")] = "bf16-mixed",
+    workers: Annotated[int, typer.Option(help="Processes that prepare views.", min=0)] = 2,
+    seed: Annotated[int, typer.Option()] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the folder's run stopped.")] = False,
+) -> None:
+    """Train a network on COCO instances."""
+    from blendmask_quantize import tables
+    from blendmask_quantize.model.config import get_config
+    from blendmask_quantize.train.data import CocoPictures, ViewStream, read_coco
+    from blendmask_quantize.train.loop import train as run
+    from blendmask_quantize.train.options import TrainOptions
+    from blendmask_quantize.train.start import starting_model
+
+    if len(images) != len(annotations):
+        raise typer.BadParameter(f"{len(images)} folders and {len(annotations)} annotation files: give one each")
+    options = TrainOptions(
+        iterations=iterations, batch=batch, learning_rate=learning_rate, precision=precision, workers=workers, seed=seed
+    )
+    wanted = _with_classes(get_config(config), len(read_coco(annotations[0]).cats))
+    sources = [
+        CocoPictures(folder, file, wanted, options.augmentation)
+        for folder, file in zip(images, annotations, strict=True)
+    ]
+    stream = ViewStream(sources, iterations * batch, seed)
+    model = starting_model(wanted, weights, seed)
+    with tables.progress() as stage:
+        on_step = stage("training", iterations)
+        path = run(model, stream, output, options, resume=resume, on_step=lambda step, losses: on_step())
+    typer.echo(f"The model lies in {path}, the losses in {output / 'log.csv'}")
+    typer.echo(f"Next: blendmask evaluate {path} --images DIR --annotations JSON")
+
+
+def _with_classes(config: ModelConfig, classes: int) -> ModelConfig:
+    from dataclasses import replace
+
+    return replace(config, classes=classes)
+
+
+def _parse_size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+        raise typer.BadParameter(f"{text!r} is no size: give height x width, e.g. 384x512")
+    return int(parts[0]), int(parts[1])
+
+
+def _evaluation(images: Path | None, annotations: Path | None) -> Any:
+    from blendmask_quantize.pipeline import EvaluationData
+
+    if images is None and annotations is None:
+        return None
+    if images is None or annotations is None:
+        raise typer.BadParameter("--eval-images and --eval-annotations go together: give both")
+    return EvaluationData(images, annotations)
+
+
+def _predictor(path: Path, config: str | None, flavour: str | None) -> Predictor:
+    if path.suffix == ".bmz":
+        from blendmask_edge import MaskPredictor
+
+        return MaskPredictor(path, flavour=flavour)
+    from blendmask_quantize.model.checkpoint import load_checkpoint
+    from blendmask_quantize.model.predictor import TorchPredictor
+
+    return TorchPredictor(load_checkpoint(path, config))

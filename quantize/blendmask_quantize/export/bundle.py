@@ -1,0 +1,91 @@
+"""The manifest of a bundle made here."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+import msgspec
+
+from blendmask_calibration.ranges import Range
+from blendmask_calibration.record import CalibrationRecord
+from blendmask_edge.bundle.manifest import Calibration, GraphEntry, InputSpec, Manifest, Measurement, Nms
+from blendmask_edge.bundle.manifest import Recipe as RecipeEntry
+from blendmask_quantize.export.deployable import Bounds
+from blendmask_quantize.export.onnx import OPSET
+from blendmask_quantize.model.checkpoint import Checkpoint
+from blendmask_quantize.model.predictor import pad_value
+from blendmask_quantize.shrink.recipe import Recipe
+
+_VERSIONED = ("blendmask-edge", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")
+_PRECISIONS = {"float": "float32"}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a bundle says besides its graphs.
+
+    Attributes:
+        checkpoint: where the weights came from.
+        size: height and width of the network input.
+        bounds: sizes of the selection.
+        recipe, recipe_options: how it was shrunk, and the options that were not the default.
+        calibration: which pictures gave the ranges.
+        ranges: by node name.
+        licence: SPDX name of the model's licence.
+    """
+
+    checkpoint: Checkpoint
+    size: tuple[int, int]
+    bounds: Bounds
+    recipe: Recipe
+    recipe_options: Mapping[str, Any]
+    calibration: CalibrationRecord
+    ranges: Mapping[str, Range]
+    licence: str
+
+
+def make_manifest(
+    about: Description, graphs: Mapping[str, bytes], metrics: Mapping[str, list[Measurement]]
+) -> Manifest:
+    """The manifest for `graphs`, by flavour, with what was measured of each."""
+    config, labels = about.checkpoint.config, about.checkpoint.labels
+    inference = config.inference
+    return Manifest(
+        model=config.name,
+        config=msgspec.to_builtins(config),
+        input=InputSpec(height=about.size[0], width=about.size[1], pad_value=pad_value(config.input)),
+        classes=list(labels.names),
+        category_ids=list(labels.category_ids),
+        recipe=RecipeEntry(name=about.recipe.name, version=about.recipe.version, options=dict(about.recipe_options)),
+        calibration=msgspec.convert(about.calibration.to_dict(), Calibration),
+        graphs={
+            flavour: GraphEntry.describe(flavour, data, opset=OPSET, precision=_PRECISIONS.get(flavour, "int8"))
+            for flavour, data in graphs.items()
+        },
+        ranges_sha256=ranges_sha256(about.ranges),
+        nms=Nms(
+            candidates=about.bounds.candidates,
+            rounds=about.bounds.rounds,
+            iou_threshold=inference.nms_threshold,
+            per_level_top=inference.candidates_per_level,
+        ),
+        score_threshold=inference.score_threshold**0.5,
+        detections=about.bounds.detections,
+        mask_size=config.resolution,
+        metrics=dict(metrics),
+        versions={name: importlib.metadata.version(name) for name in _VERSIONED},
+        licence=about.licence,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        generator=f"blendmask-edge {importlib.metadata.version('blendmask-edge')}",
+    )
+
+
+def ranges_sha256(ranges: Mapping[str, Range]) -> str:
+    """Hash of the calibrated ranges, the same for every flavour rendered from them."""
+    rows = [[name, found.low, found.high] for name, found in sorted(ranges.items())]
+    return hashlib.sha256(msgspec.json.encode(rows)).hexdigest()

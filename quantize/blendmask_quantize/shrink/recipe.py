@@ -1,0 +1,42 @@
+"""Recipes: how a checkpoint is shrunk, as named values."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from blendmask_edge.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named way to shrink a checkpoint.
+
+    Attributes:
+        name: what a user types.
+        version: changes when the same options give other numbers.
+        summary: one line for a user.
+    """
+
+    name: str
+    version: str
+    summary: str
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (Recipe("ptq", "1", "8-bit weights and activations from calibration pictures, without training"),)
+}
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe called `name`.
+
+    Raises:
+        ConfigError: no such recipe; the nearest one is suggested.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.3)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise ConfigError(f"no recipe is called {name!r}: {hint}known are {', '.join(RECIPES)}")

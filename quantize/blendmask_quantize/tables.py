@@ -1,0 +1,95 @@
+"""What the workstation's commands show: one progress display, one summary table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from blendmask_quantize.pipeline import FLOAT, Report, Stage
+
+_SIZES = ("small", "medium", "large")
+
+
+@contextmanager
+def progress() -> Iterator[Stage]:
+    """A progress display on stderr; gives the function that announces stages."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+
+        def stage(name: str, total: int) -> Any:
+            task = bars.add_task(name, total=total)
+            return lambda: bars.advance(task)
+
+        yield stage
+
+
+def show_report(report: Report, *, as_json: bool) -> None:
+    """Print what `quantize` did, for a reader or as JSON."""
+    console = Console()
+    if as_json:
+        print(json.dumps(_report_dict(report)))
+        return
+    for finding in report.calibration.warnings:
+        console.print(f"warning: {finding}", highlight=False)
+    console.print(_report_table(report))
+    held = ", ".join(name for name in report.flavours if name != FLOAT)
+    console.print(f"{report.bundle} holds {held}; INT8 is {report.speedup:.2f} x as fast as float here", highlight=False)
+    console.print(f"Next: blendmask predict {report.bundle} IMAGE...", highlight=False)
+
+
+def show_metrics(name: str, metrics: dict[str, float], images: int, *, as_json: bool) -> None:
+    """Print box and mask AP, by size and class."""
+    if as_json:
+        print(json.dumps({"model": name, "images": images, **metrics}))
+        return
+    table = Table(title=f"{name}, {images} pictures")
+    for heading in ("AP", "mask", "box"):
+        table.add_column(heading, justify="left" if heading == "AP" else "right")
+    for suffix in [key.removeprefix("mask_ap") for key in metrics if key.startswith("mask_ap")]:
+        label = suffix.lstrip("_/") or "50:95"
+        table.add_row(label, *(_percent(metrics.get(f"{task}_ap{suffix}")) for task in ("mask", "box")))
+    Console().print(table)
+
+
+def _report_table(report: Report) -> Table:
+    calibrated = report.calibration.record
+    table = Table(title=f"{report.bundle.name}: {len(calibrated.images)} calibration pictures, {calibrated.estimator} ranges")
+    table.add_column("graph")
+    for heading in ("mask AP", "box AP", "AP50", *_SIZES, "p50 ms", "MB"):
+        table.add_column(heading, justify="right")
+    for flavour, entry in report.flavours.items():
+        keys = ("mask_ap", "box_ap", "mask_ap50", *(f"mask_ap_{size}" for size in _SIZES))
+        latency = f"{entry.latency_p50_ms:.1f}" if entry.latency_p50_ms is not None else "-"
+        values = (_percent(entry.metrics.get(key)) for key in keys)
+        table.add_row(flavour, *values, latency, f"{entry.size_bytes / 1e6:.1f}")
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _report_dict(report: Report) -> dict[str, Any]:
+    return {
+        "bundle": str(report.bundle),
+        "speedup_vs_float": report.speedup,
+        "calibration": report.calibration.record.to_dict(),
+        "warnings": [str(finding) for finding in report.calibration.warnings],
+        "flavours": {
+            name: {
+                "size_bytes": entry.size_bytes,
+                "latency_p50_ms": entry.latency_p50_ms,
+                "parity_mask_error": entry.parity.mask_error,
+                **entry.metrics,
+            }
+            for name, entry in report.flavours.items()
+        },
+    }
