@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
-from blendmask_edge.errors import CheckpointError
+from blendmask_edge.bundle.atomic import write_bytes
+from blendmask_edge.errors import BlendMaskError, CheckpointError
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import CONFIGS, ModelConfig, get_config
 from blendmask_quantize.model.labels import Labels, default_labels
@@ -62,11 +59,12 @@ def load_checkpoint(path: str | Path, config: str | ModelConfig | None = None) -
         ConfigError: no configuration has that name.
     """
     path = Path(path)
-    state, metadata = _read(path)
+    state, about = _read(path)
     wanted = get_config(config) if isinstance(config, str) else config
-    stored = msgspec.convert(metadata["config"], ModelConfig) if "config" in metadata else None
-    chosen = _choose(path, wanted, stored)
-    return Checkpoint(_build(path, state, chosen), _labels(metadata, chosen), path)
+    chosen = _choose(path, wanted, about.config)
+    names = about.labels
+    labels = Labels(names.names, names.category_ids) if names is not None else default_labels(chosen.classes)
+    return Checkpoint(_build(path, state, chosen), labels, path)
 
 
 def save_checkpoint(path: str | Path, model: BlendMask, labels: Labels, *, half: bool = False) -> None:
@@ -76,64 +74,81 @@ def save_checkpoint(path: str | Path, model: BlendMask, labels: Labels, *, half:
         path: ends in `.safetensors`.
         model: the network.
         labels: what its classes mean.
-        half: store floating point tensors in half precision and leave the training-only semantic head out.
+        half: store floating point tensors in half precision where they fit, and leave the training-only semantic head
+            out.
+
+    Raises:
+        OutputError: the file cannot be written.
     """
-    path = Path(path)
     state = {key: value.detach().contiguous() for key, value in model.state_dict().items()}
     config = model.config
     if half:
-        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items() if _TRAINING_ONLY not in k}
-        state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+        state = {key: _halved(value) for key, value in state.items() if not _dispensable(key)}
         config = replace(config, bases=replace(config.bases, semantic=False))
     about = {"config": msgspec.to_builtins(config), "labels": msgspec.to_builtins(labels)}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(state, temporary, metadata={METADATA_KEY: json.dumps(about, sort_keys=True)})
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, save(state, metadata={METADATA_KEY: json.dumps(about, sort_keys=True)}))
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _halved(value: Tensor) -> Tensor:
+    """The values in half precision, or as they are where one of them would become infinite."""
+    half = value.half() if value.is_floating_point() else value
+    return half if half.isfinite().all() else value
+
+
+@dataclass(frozen=True)
+class _LabelRecord:
+    names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _About:
+    """What a file of `save_checkpoint` says of itself."""
+
+    config: ModelConfig | None = None
+    labels: _LabelRecord | None = None
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], _About]:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}: give the path of a .safetensors or .pth file")
     try:
-        if path.suffix == ".safetensors":
-            return _read_safetensors(path)
-        return _state_of(torch.load(path, map_location="cpu", weights_only=True), path), {}
-    except (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:
+        state, about = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    except BlendMaskError:
+        raise
+    except Exception as error:  # what a damaged pickle raises depends on its bytes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint ({reason}): give a .safetensors file, or a torch file that holds "
             "tensors only"
         ) from error
+    return {key.replace("centerness", "ctrness"): value for key, value in state.items()}, about
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], _About]:
     with safe_open(path, framework="pt") as file:
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return state, json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+        return state, msgspec.json.decode((file.metadata() or {}).get(METADATA_KEY, "{}"), type=_About)
 
 
-def _state_of(content: Any, path: Path) -> dict[str, Tensor]:
+def _read_torch(path: Path) -> tuple[dict[str, Tensor], _About]:
+    content = torch.load(path, map_location="cpu", weights_only=True)
     while isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
         content = content["model"]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    ):
         raise CheckpointError(f"{path} holds no state dict: expected tensors by name, bare or under the key 'model'")
-    return {key.replace("centerness", "ctrness"): value for key, value in content.items()}
-
-
-def _labels(metadata: Mapping[str, Any], config: ModelConfig) -> Labels:
-    if "labels" not in metadata:
-        return default_labels(config.classes)
-    return Labels(tuple(metadata["labels"]["names"]), tuple(metadata["labels"]["category_ids"]))
+    return dict(content), _About()
 
 
 def _choose(path: Path, wanted: ModelConfig | None, stored: ModelConfig | None) -> ModelConfig:
     if stored is None and wanted is None:
         raise CheckpointError(f"{path} does not say which configuration it is of: name one, e.g. --config {_RT_NAME}")
     if stored is not None and wanted is not None and stored.name != wanted.name:
-        raise CheckpointError(f"{path} is a checkpoint of {stored.name}, not of {wanted.name}: use --config {stored.name}")
+        raise CheckpointError(
+            f"{path} is a checkpoint of {stored.name}, not of {wanted.name}: use --config {stored.name}"
+        )
     return stored or wanted  # type: ignore[return-value]
 
 
@@ -148,8 +163,8 @@ def _build(path: Path, state: dict[str, Tensor], config: ModelConfig) -> BlendMa
 
 
 def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked") and _TRAINING_ONLY not in k]
-    unexpected = [k for k in state if k not in own and _TRAINING_ONLY not in k and not k.endswith("num_batches_tracked")]
+    missing = [key for key in own if key not in state and not _dispensable(key)]
+    unexpected = [key for key in state if key not in own and not _dispensable(key)]
     shapes = [
         f"{k} is {tuple(state[k].shape)}, expected {tuple(own[k].shape)}"
         for k in own
@@ -157,6 +172,11 @@ def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
     ]
     groups = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
     return "; ".join(f"{len(keys)} {what} ({_some(keys)})" for what, keys in groups if keys)
+
+
+def _dispensable(key: str) -> bool:
+    """Whether predictions do not depend on a tensor."""
+    return key.startswith(_TRAINING_ONLY) or key.endswith("num_batches_tracked")
 
 
 def _some(keys: list[str], most: int = 3) -> str:

@@ -20,8 +20,7 @@ from blendmask_quantize.model.checkpoint import load_checkpoint
 from blendmask_quantize.model.config import InferenceConfig
 from blendmask_quantize.model.detect import Candidates, detect, locations, select
 from blendmask_quantize.model.predictor import TorchPredictor
-
-from ..parity import CASES, NOT_BUILT, Agreement, Reference, agreements, run
+from tests.quantize.parity import CASES, NOT_BUILT, Agreement, Reference, agreements, run
 
 DTYPES = [torch.float32, torch.float64]
 GROUPS = ("input", "bottom_up", "fpn", "basis", "head", "cand", "nms", "det", "final")
