@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from blendmask_edge.errors import ConfigError
-
 from blendmask_quantize.model.config import (
     BasesConfig,
     HeadConfig,
@@ -43,7 +42,9 @@ def config_from_authors(keys: Mapping[str, Any], name: str) -> ModelConfig:
             inference=_inference(model["FCOS"]),
         )
     except KeyError as error:
-        raise ConfigError(f"the configuration lacks the key {error}: give the effective MODEL and INPUT keys") from error
+        raise ConfigError(
+            f"the configuration lacks the key {error}: give the effective MODEL and INPUT keys"
+        ) from error
 
 
 def _trunk(model: Mapping[str, Any]) -> TrunkConfig:

@@ -1,4 +1,4 @@
-"""The blender: bases pooled in a box, weighted by the object's attention (AdelaiDet `modeling/blendmask/blender.py`)."""
+"""The blender: bases pooled in a box, weighted by attention (AdelaiDet `modeling/blendmask/blender.py`)."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.fcos import FCOSHead
 from blendmask_quantize.model.layers import normal_
 from blendmask_quantize.model.pyramid import Backbone
+from blendmask_quantize.model.widths import apply_widths
 
 
 class Predictions(NamedTuple):
@@ -47,6 +48,9 @@ class BlendMask(nn.Module):
 
     Args:
         config: what to build.
+
+    Raises:
+        ConfigError: the configuration's table of widths does not fit the rest of it.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -57,6 +61,7 @@ class BlendMask(nn.Module):
         self.basis_module = ProtoNet(config)
         self.top_layer = nn.Conv2d(config.pyramid_width, config.bases.count * config.attention_size**2, 3, padding=1)
         normal_(self.top_layer)
+        apply_widths(self, config.widths)
 
     def forward(self, x: Tensor) -> Predictions:
         """Predict from a normalised batch (N, 3, H, W), sides multiples of the input divisor."""

@@ -115,6 +115,20 @@ class InferenceConfig:
 
 
 @dataclass(frozen=True)
+class LayerWidth:
+    """Channels of one layer of a thinned network.
+
+    Attributes:
+        layer: name of the module.
+        inputs, outputs: its channels; the same number for a normalisation or a depthwise convolution.
+    """
+
+    layer: str
+    inputs: int
+    outputs: int
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Everything that defines one BlendMask network.
 
@@ -125,6 +139,7 @@ class ModelConfig:
         extra_levels: levels below P5 made by stride-2 convolutions (P6, P7).
         attention_size: side M of an object's attention maps.
         resolution: side R of a blended mask.
+        widths: the layers of a pruned network whose channels are fewer than the rest of the configuration says.
     """
 
     name: str
@@ -138,6 +153,7 @@ class ModelConfig:
     resolution: int = 56
     input: InputConfig = field(default_factory=InputConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+    widths: tuple[LayerWidth, ...] = ()
 
 
 _FIVE_LEVELS = HeadConfig(

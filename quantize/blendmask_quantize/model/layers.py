@@ -47,8 +47,8 @@ def norm_affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
     Args:
         norm: a `FrozenBatchNorm2d` or an `nn.BatchNorm2d`.
     """
-    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    return scale, norm.bias - norm.running_mean * scale
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)  # type: ignore[operator]
+    return scale, norm.bias - norm.running_mean * scale  # type: ignore[operator]
 
 
 def make_norm(kind: str, channels: int, eps: float = 1e-5) -> nn.Module | None:
@@ -100,20 +100,20 @@ class ConvNorm(nn.Module):
         self.register_load_state_dict_pre_hook(_restore_conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve and normalise `x` (N, C, H, W); no activation. Frozen statistics act on the weights, which is cheaper."""
+        """Convolve and normalise `x` (N, C, H, W); no activation. Frozen statistics act on the weights: it is cheaper."""
         if isinstance(self.norm, FrozenBatchNorm2d):
             scale, shift = norm_affine(self.norm)
             return self.conv._conv_forward(x, self.conv.weight * scale[:, None, None, None], shift)
         return self.norm(self.conv(x))
 
 
-def _strip_conv(module: nn.Module, state: dict[str, Tensor], prefix: str, _: Any) -> None:
+def _strip_conv(_module: nn.Module, state: dict[str, Tensor], prefix: str, _: Any) -> None:
     for name in ("weight", "bias"):
         if f"{prefix}conv.{name}" in state:
             state[prefix + name] = state.pop(f"{prefix}conv.{name}")
 
 
-def _restore_conv(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+def _restore_conv(_module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
     for name in ("weight", "bias"):
         if prefix + name in state:
             state[f"{prefix}conv.{name}"] = state.pop(prefix + name)

@@ -27,7 +27,9 @@ STAGES = (  # blocks, kernel, stride, expansion, channels
 class InvertedResidual(nn.Module):
     """Pointwise expansion, depthwise convolution, linear projection; a skip where the shapes agree."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int, norm: str) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int, norm: str
+    ) -> None:
         super().__init__()
         mid = in_channels * expansion
         self.expand = conv_norm(in_channels, mid, 1, norm=norm, eps=EPS) if expansion > 1 else None

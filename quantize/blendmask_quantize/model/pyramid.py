@@ -1,4 +1,4 @@
-"""Feature pyramid over three trunk stages, with extra coarse levels (detectron2 `fpn.py`, AdelaiDet `backbone/fpn.py`)."""
+"""Feature pyramid over three trunk stages, extra coarse levels (detectron2 and AdelaiDet `modeling/backbone/fpn.py`)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from blendmask_quantize.model.layers import ConvNorm, caffe2_xavier_, conv_norm
 from blendmask_quantize.model.lite0 import Lite0
 from blendmask_quantize.model.resnet import ResNet
 
-TRUNKS = {"resnet": ResNet, "lite0": Lite0}
+TRUNKS: dict[str, type[ResNet] | type[Lite0]] = {"resnet": ResNet, "lite0": Lite0}
 
 
 class ExtraLevels(nn.Module):
     """P6 from P5, P7 from the rectified P6, each a 3x3 convolution of stride 2."""
+
+    p6: ConvNorm
+    p7: ConvNorm
 
     def __init__(self, width: int, count: int) -> None:
         super().__init__()
@@ -33,9 +36,16 @@ class ExtraLevels(nn.Module):
 class Backbone(nn.Module):
     """Trunk, lateral 1x1 and output 3x3 convolutions, top-down sum; keys `bottom_up`, `fpn_*`, `top_block`."""
 
+    fpn_lateral3: ConvNorm
+    fpn_lateral4: ConvNorm
+    fpn_lateral5: ConvNorm
+    fpn_output3: ConvNorm
+    fpn_output4: ConvNorm
+    fpn_output5: ConvNorm
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.bottom_up = TRUNKS[config.trunk.kind](config.trunk)
+        self.bottom_up: ResNet | Lite0 = TRUNKS[config.trunk.kind](config.trunk)
         width = config.pyramid_width
         for level, channels in zip((3, 4, 5), self.bottom_up.widths, strict=True):
             setattr(self, f"fpn_lateral{level}", _xavier(conv_norm(channels, width, 1)))

@@ -44,6 +44,11 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """Stem and stages res2 to res5; `widths` are the channels of res3, res4, res5."""
 
+    res2: nn.Sequential
+    res3: nn.Sequential
+    res4: nn.Sequential
+    res5: nn.Sequential
+
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
         self.stem = Stem(config.stem_width, config.norm)

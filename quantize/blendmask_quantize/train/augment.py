@@ -57,7 +57,8 @@ def random_view(pixels: Pixels, masks: Masks, size: tuple[int, int], options: Au
     if rng.random() < options.flip:
         matrix = np.array([[-1.0, 0.0, options.crop[1] - 1.0], [0.0, 1.0, 0.0]]) @ np.vstack([matrix, [0, 0, 1]])
     warped = cv2.warpAffine(pixels, matrix, options.crop[::-1], flags=cv2.INTER_LINEAR, borderValue=fill)
-    return View(_noisy(_recoloured(warped, options, rng), options, rng), _warp_masks(masks, matrix, options.crop))
+    recoloured = _recoloured(np.asarray(warped, np.uint8), options, rng)
+    return View(_noisy(recoloured, options, rng), _warp_masks(masks, matrix, options.crop))
 
 
 def _window(
@@ -87,12 +88,12 @@ def _recoloured(pixels: Pixels, options: Augmentation, rng: np.random.Generator)
     recoloured = cv2.LUT(pixels, table[:, None, :])
     saturation = 1 + rng.uniform(-options.saturation, options.saturation)
     grey = cv2.cvtColor(cv2.cvtColor(recoloured, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return cv2.addWeighted(recoloured, saturation, grey, 1 - saturation, 0)
+    return np.asarray(cv2.addWeighted(recoloured, saturation, grey, 1 - saturation, 0), np.uint8)
 
 
 def _noisy(pixels: Pixels, options: Augmentation, rng: np.random.Generator) -> Pixels:
     if rng.random() < options.blur:
-        pixels = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.4, 1.5))
+        pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.4, 1.5)), np.uint8)
     if rng.random() < options.noise:
         noise = rng.normal(0, rng.uniform(2, 10), pixels.shape).astype(np.float32)
         pixels = np.clip(pixels + noise, 0, 255).astype(np.uint8)
