@@ -1,0 +1,23 @@
+"""Does the SDK with one runtime and nothing else bring no torch, and predict? Arguments: a bundle, a picture."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import sys
+
+import blendmask_edge
+
+bundle, picture = sys.argv[1:]
+loaded = {"torch", "cv2", "onnxruntime", "numpy"} & set(sys.modules)
+if loaded:
+    sys.exit(f"`import blendmask_edge` loaded {sorted(loaded)}")
+arrived = [name for name in ("torch", "torchvision", "onnx") if importlib.util.find_spec(name)]
+if arrived:
+    sys.exit(f"the extra [cpu] brought {arrived}")
+with blendmask_edge.MaskPredictor(bundle) as predictor:
+    instances = predictor(blendmask_edge.read_image(picture))
+if not len(instances):
+    sys.exit(f"no object found in {picture}")
+packages = sorted(found.metadata["Name"] for found in importlib.metadata.distributions())
+print(f"{len(instances)} objects found with {len(packages)} packages installed: {', '.join(packages)}")

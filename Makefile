@@ -1,0 +1,73 @@
+# A fresh machine needs python3 (3.10 or newer, with venv) and make; everything else is set up in $(VENV), once.
+#
+#   make demo     checkpoint and pictures -> INT8 bundle -> masks; accuracy and latency of float and INT8 side by side
+#   make test     the fast test suite
+#   make check    linters, types, import contracts
+#   make wheel    dist/*.whl
+#   make clean    remove what the above made; $(VENV) stays
+#
+#   PYTHON=python3.12       another interpreter
+#   PIP_OPTIONS="..."       options of every pip install: a mirror, an index of PyTorch's CPU build, a folder of wheels
+#   JOBS=4                  processes of the test suite
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_OPTIONS ?=
+JOBS ?= 2
+
+SCENES := examples/homescenes
+DEMO := out/demo
+PIP_INSTALL = $(VENV)/bin/pip install --disable-pip-version-check --constraint constraints.txt $(PIP_OPTIONS)
+
+.PHONY: demo test check wheel clean help
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(VENV)/.demo
+	@mkdir -p $(DEMO)
+	$(VENV)/bin/blendmask quantize $(SCENES)/lite0_rt.safetensors --licence Apache-2.0 \
+	  --calibration $(SCENES)/calibration \
+	  --eval-images $(SCENES)/evaluation --eval-annotations $(SCENES)/evaluation.json \
+	  --output $(DEMO)/lite0_rt.bmz
+	$(VENV)/bin/blendmask predict $(DEMO)/lite0_rt.bmz $(SCENES)/evaluation/*00.jpg --score 0.5 --output $(DEMO)/overlays
+
+# One thread in each process: PyTorch's own threads would fight for the cores that the processes share.
+test: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n $(JOBS) -m "not slow"
+
+check: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+wheel: $(VENV)/.dev
+	rm -rf dist
+	$(VENV)/bin/hatchling build -t wheel -d dist
+
+clean:
+	rm -rf out dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { echo >&2 \
+	  "error: $(PYTHON) is missing or older than 3.10. Name another: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo >&2 \
+	  "error: $(PYTHON) cannot make virtual environments. Install its venv package, e.g. apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.created pyproject.toml constraints.txt
+	@test -e $@ || printf '%s\n' \
+	  "Installing into $(VENV), once:" \
+	  "  torch and torchvision    x86-64: about 3 GB to fetch, 5.5 GB on disk; aarch64: 0.2 GB, 0.7 GB" \
+	  "  onnx, onnxruntime, opencv, numpy and what they need    about 0.15 GB to fetch, 0.5 GB on disk" \
+	  "PyTorch's CPU build is much smaller and does as well; README.md says how to take it."
+	$(PIP_INSTALL) --editable ".[quantize]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	@echo "Adding the tools of the tests to $(VENV): about 50 MB to fetch"
+	$(PIP_INSTALL) --quiet --editable ".[quantize,dev]"
+	@touch $@

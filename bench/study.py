@@ -1,0 +1,50 @@
+"""The file that every study writes: bench/results/NAME.json."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from bench.machine import machine_record
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def write_study(study: str, rows: Sequence[Mapping[str, Any]], folder: Path = RESULTS) -> Path:
+    """Write the rows of a study with the machine and the command that made them, and return the file's path.
+
+    Args:
+        study: name of the study, which is the module `bench.studies.NAME`.
+        rows: `name`, and numbers by metric; README.md beside this file lists the metrics.
+        folder: where the file goes.
+    """
+    document = {
+        "study": study,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": machine_record(),
+        "command": command_line(study, sys.argv[1:]),
+        "rows": list(rows),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{study}.json"
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def read_rows(study: str, folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
+    """The rows of a study by name; empty if it has not been run."""
+    path = folder / f"{study}.json"
+    if not path.is_file():
+        return {}
+    return {row["name"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+
+
+def command_line(study: str, arguments: Sequence[str]) -> str:
+    """The command that runs a study; of a path that leaves the checkout only the last part is kept."""
+    shown = [Path(a).name if Path(a).is_absolute() or ".." in Path(a).parts else a for a in arguments]
+    return shlex.join(["python", "-m", f"bench.studies.{study}", *shown])

@@ -1,0 +1,64 @@
+"""Result files have their one shape and tell nothing private; documents quote them to the digit."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.machine import machine_record
+from bench.published import README, fill, first_light_table
+from bench.study import read_rows, write_study
+
+ROWS = {
+    f"{graph}/{split}": {"name": f"{graph}/{split}", "mask_ap": ap, "latency_p50_ms": ms, "speedup_vs_float": ratio}
+    for graph, split, ap, ms, ratio in (
+        ("float", "val", 0.6124, 50.4, 1.0),
+        ("float", "val_seen", 0.68, 51.0, 1.0),
+        ("int8", "val", 0.6051, 24.6, 2.04),
+        ("int8", "val_seen", 0.671, 25.0, 2.1),
+    )
+}
+
+
+def test_the_machine_record_names_hardware_and_versions_but_no_machine() -> None:
+    record = machine_record()
+    assert record["cores"] >= 1
+    assert record["packages"]["onnxruntime"]
+    assert platform.node() not in json.dumps(record)
+
+
+def test_a_study_writes_rows_machine_and_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["first_light.py", "--data", "/somewhere/private/homescenes", "--limit", "8"])
+    path = write_study("first_light", list(ROWS.values()), tmp_path)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    assert list(document) == ["study", "created", "machine", "command", "rows"]
+    assert document["command"] == "python -m bench.studies.first_light --data homescenes --limit 8"
+    assert read_rows("first_light", tmp_path) == ROWS
+
+
+def test_a_study_that_was_not_run_has_no_rows(tmp_path: Path) -> None:
+    assert read_rows("first_light", tmp_path) == {}
+
+
+def test_the_table_shows_both_graphs_in_the_units_of_a_reader() -> None:
+    lines = first_light_table(ROWS).splitlines()
+    assert lines[2] == "| float | 61.2 | 68.0 | 50 ms | 1.00 x |"
+    assert lines[3] == "| int8 | 60.5 | 67.1 | 25 ms | 2.04 x |"
+
+
+def test_filling_replaces_what_stood_between_the_marks_and_nothing_else() -> None:
+    page = "before\n<!-- table: first_light -->\nold\n<!-- end -->\nafter\n"
+    filled = fill(page, {"first_light": ROWS}.__getitem__)
+    assert "old" not in filled
+    assert filled.startswith("before\n<!-- table: first_light -->\n| graph |")
+    assert filled.endswith("2.04 x |\n<!-- end -->\nafter\n")
+    assert "Not measured yet." in fill(page, {"first_light": {}}.__getitem__)
+
+
+def test_the_readme_quotes_the_results_as_they_are() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert fill(text) == text, "run: python -m bench.published"

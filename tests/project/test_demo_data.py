@@ -1,0 +1,58 @@
+"""The demo's pictures and annotations fit each other, stay small, and are fit to calibrate on."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as rle_codec
+from pycocotools.coco import COCO
+
+from blendmask_quantize.calibration_set import CalibrationOptions, load_calibration_set
+
+SCENES = Path(__file__).parents[2] / "examples" / "homescenes"
+SETS = ("calibration", "evaluation")
+ALL_MEGABYTES = 6
+
+
+@pytest.fixture(params=SETS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def coco(name: str) -> COCO:
+    return COCO(str(SCENES / f"{name}.json"))
+
+
+def test_annotations_name_every_picture_with_its_size(name: str, coco: COCO) -> None:
+    sizes = {path.name: cv2.imread(str(path)).shape[:2] for path in (SCENES / name).iterdir()}
+    assert {entry["file_name"]: (entry["height"], entry["width"]) for entry in coco.imgs.values()} == sizes
+    assert len(sizes) == 40
+
+
+def test_masks_have_the_box_and_area_that_are_stated(coco: COCO) -> None:
+    assert {annotation["category_id"] for annotation in coco.anns.values()} == set(coco.cats)
+    for annotation in coco.anns.values():
+        segmentation = annotation["segmentation"]
+        assert rle_codec.area(segmentation) == annotation["area"]
+        np.testing.assert_array_equal(rle_codec.toBbox(segmentation), annotation["bbox"])
+
+
+def test_nothing_is_measured_on_what_calibrates() -> None:
+    hashes = [{hashlib.sha256(path.read_bytes()).digest() for path in (SCENES / name).iterdir()} for name in SETS]
+    assert hashes[0].isdisjoint(hashes[1])
+
+
+def test_pictures_and_annotations_are_small() -> None:
+    files = [path for name in SETS for path in ((SCENES / f"{name}.json"), *(SCENES / name).iterdir())]
+    assert sum(path.stat().st_size for path in files) <= ALL_MEGABYTES * 1e6
+
+
+def test_the_guard_has_nothing_against_the_calibration_pictures() -> None:
+    drawn = load_calibration_set(CalibrationOptions(SCENES / "calibration"), (384, 512), (127, 127, 127))
+    assert len(drawn.pictures) == 40
+    assert drawn.warnings == []
