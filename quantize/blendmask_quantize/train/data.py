@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +15,7 @@ from pycocotools.coco import COCO
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from blendmask_edge.annotations import read_coco
 from blendmask_edge.errors import AnnotationError
 from blendmask_edge.imaging import fit_size, read_image
 from blendmask_quantize.model.config import ModelConfig
@@ -76,27 +74,6 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def read_coco(path: str | Path) -> COCO:
-    """An annotation file, quietly.
-
-    Raises:
-        AnnotationError: missing, not JSON, or without images, annotations and categories.
-    """
-    path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AnnotationError(f"{path} cannot be read as COCO annotations ({error}): give an instances JSON") from error
-    missing = [key for key in ("images", "annotations", "categories") if key not in content]
-    if missing:
-        raise AnnotationError(f"{path} lacks {', '.join(missing)}: give COCO instance annotations")
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = content
-        coco.createIndex()
-    return coco
-
-
 def coco_labels(coco: COCO) -> Labels:
     """Contiguous classes of an annotation file: rank of the category id."""
     categories = sorted(coco.dataset["categories"], key=lambda category: category["id"])
@@ -116,9 +93,7 @@ class CocoPictures:
         AnnotationError: unreadable annotations, another number of classes, or none of the pictures in the folder.
     """
 
-    def __init__(
-        self, images: str | Path, annotations: str | Path, config: ModelConfig, options: Augmentation
-    ) -> None:
+    def __init__(self, images: str | Path, annotations: str | Path, config: ModelConfig, options: Augmentation) -> None:
         self.folder, self.config, self.options = Path(images), config, options
         coco = read_coco(annotations)
         self.labels = coco_labels(coco)
