@@ -15,6 +15,25 @@ from blendmask_quantize.model.config import (
     TrunkConfig,
 )
 
+_FIXED: dict[tuple[str, str], Any] = {
+    ("BACKBONE", "ANTI_ALIAS"): False,
+    ("FPN", "NORM"): "",
+    ("FPN", "FUSE_TYPE"): "sum",
+    ("FCOS", "USE_SCALE"): False,
+    ("FCOS", "USE_RELU"): True,
+    ("FCOS", "USE_DEFORMABLE"): False,
+    ("FCOS", "THRESH_WITH_CTR"): True,
+    ("FCOS", "BOX_QUALITY"): "ctrness",
+    ("BASIS_MODULE", "NAME"): "ProtoNet",
+    ("BLENDMASK", "TOP_INTERP"): "bilinear",
+    ("BLENDMASK", "POOLER_TYPE"): "ROIAlignV2",
+    ("BLENDMASK", "POOLER_SAMPLING_RATIO"): 1,
+    ("RESNETS", "NUM_GROUPS"): 1,
+    ("RESNETS", "STRIDE_IN_1X1"): True,
+    ("RESNETS", "RES5_DILATION"): 1,
+}
+"""What this package builds in one way only; every released configuration has it so."""
+
 
 def config_from_authors(keys: Mapping[str, Any], name: str) -> ModelConfig:
     """The configuration that effective `MODEL` and `INPUT` keys describe.
@@ -28,6 +47,7 @@ def config_from_authors(keys: Mapping[str, Any], name: str) -> ModelConfig:
     """
     try:
         model, inputs = keys["MODEL"], keys["INPUT"]
+        _check_fixed(model)
         return ModelConfig(
             name=name,
             classes=model["FCOS"]["NUM_CLASSES"],
@@ -45,6 +65,15 @@ def config_from_authors(keys: Mapping[str, Any], name: str) -> ModelConfig:
         raise ConfigError(
             f"the configuration lacks the key {error}: give the effective MODEL and INPUT keys"
         ) from error
+
+
+def _check_fixed(model: Mapping[str, Any]) -> None:
+    for (section, key), built in _FIXED.items():
+        found = model.get(section, {}).get(key, built)
+        if found != built:
+            raise ConfigError(
+                f"{section}.{key} is {found!r}, only {built!r} is built here: use a released configuration"
+            )
 
 
 def _trunk(model: Mapping[str, Any]) -> TrunkConfig:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.layers import make_norm, normal_, prior_bias
 
@@ -51,10 +52,18 @@ def make_tower(width: int, convs: int, norm: str, levels: int) -> Tower:
 
 
 class FCOSHead(nn.Module):
-    """Class logits from the class tower; boxes, centerness and attention from the box tower."""
+    """Class logits from the class tower; boxes, centerness and attention from the box tower.
+
+    Args:
+        config: of the whole network.
+
+    Raises:
+        ConfigError: the levels do not fit the pyramid's.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        _check_levels(config)
         head, width, levels = config.head, config.pyramid_width, len(config.head.strides)
         self.share_tower = make_tower(width, head.shared_convs, head.norm, levels)
         self.cls_tower = make_tower(width, head.class_convs, head.norm, levels)
@@ -77,3 +86,12 @@ class FCOSHead(nn.Module):
         box_tower = self.bbox_tower(shared, level)
         regression = F.relu(self.bbox_pred(box_tower))
         return LevelOutputs(self.cls_logits(class_tower), regression, self.ctrness(box_tower), box_tower)
+
+
+def _check_levels(config: ModelConfig) -> None:
+    levels, head = 3 + config.extra_levels, config.head
+    if not len(head.strides) == len(head.size_bounds) + 1 == levels:
+        raise ConfigError(
+            f"{config.name} has {levels} pyramid levels, {len(head.strides)} strides and {len(head.size_bounds)} size "
+            "bounds: give one stride a level and one bound between neighbouring levels"
+        )

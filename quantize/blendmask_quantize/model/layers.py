@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blendmask_edge.errors import ConfigError
+
 GROUPS = 32
 
 
@@ -58,16 +60,21 @@ def make_norm(kind: str, channels: int, eps: float = 1e-5) -> nn.Module | None:
         kind: "", "BN", "SyncBN" (the same in one process), "FrozenBN" or "GN" (32 groups).
         channels: number of channels.
         eps: added to the variance.
+
+    Raises:
+        ConfigError: an unknown kind, or a width that the groups do not divide.
     """
     if kind == "":
         return None
     if kind == "GN":
+        if channels % GROUPS:
+            raise ConfigError(f"GN has {GROUPS} groups, found {channels} channels: use a multiple of it, or BN")
         return nn.GroupNorm(GROUPS, channels)
     if kind == "FrozenBN":
         return FrozenBatchNorm2d(channels, eps)
     if kind in ("BN", "SyncBN"):
         return nn.BatchNorm2d(channels, eps=eps)
-    raise ValueError(f"unknown normalisation {kind!r}: use '', BN, SyncBN, FrozenBN or GN")
+    raise ConfigError(f"unknown normalisation {kind!r}: use '', BN, SyncBN, FrozenBN or GN")
 
 
 class SameConv2d(nn.Conv2d):
@@ -100,7 +107,7 @@ class ConvNorm(nn.Module):
         self.register_load_state_dict_pre_hook(_restore_conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve and normalise `x` (N, C, H, W); no activation. Frozen statistics act on the weights: it is cheaper."""
+        """Convolve and normalise `x` (N, C, H, W); no activation. Frozen statistics act on the weights, for speed."""
         if isinstance(self.norm, FrozenBatchNorm2d):
             scale, shift = norm_affine(self.norm)
             return self.conv._conv_forward(x, self.conv.weight * scale[:, None, None, None], shift)

@@ -1,11 +1,12 @@
-"""Feature pyramid over three trunk stages, extra coarse levels (detectron2 and AdelaiDet `modeling/backbone/fpn.py`)."""
+"""Feature pyramid over three trunk stages, with extra levels (detectron2, AdelaiDet `modeling/backbone/fpn.py`)."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blendmask_quantize.model.config import ModelConfig
+from blendmask_edge.errors import ConfigError
+from blendmask_quantize.model.config import ModelConfig, TrunkConfig
 from blendmask_quantize.model.layers import ConvNorm, caffe2_xavier_, conv_norm
 from blendmask_quantize.model.lite0 import Lite0
 from blendmask_quantize.model.resnet import ResNet
@@ -45,7 +46,7 @@ class Backbone(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.bottom_up: ResNet | Lite0 = TRUNKS[config.trunk.kind](config.trunk)
+        self.bottom_up = _make_trunk(config.trunk)
         width = config.pyramid_width
         for level, channels in zip((3, 4, 5), self.bottom_up.widths, strict=True):
             setattr(self, f"fpn_lateral{level}", _xavier(conv_norm(channels, width, 1)))
@@ -61,6 +62,12 @@ class Backbone(nn.Module):
         p5 = self.fpn_output5(m5)
         extra = self.top_block(p5) if self.top_block is not None else ()
         return (self.fpn_output3(m3), self.fpn_output4(m4), p5, *extra)
+
+
+def _make_trunk(config: TrunkConfig) -> ResNet | Lite0:
+    if config.kind not in TRUNKS:
+        raise ConfigError(f"unknown trunk {config.kind!r}: use {' or '.join(TRUNKS)}")
+    return TRUNKS[config.kind](config)
 
 
 def _xavier(layer: ConvNorm) -> ConvNorm:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.config import TrunkConfig
 from blendmask_quantize.model.layers import conv_norm
 
@@ -51,6 +52,8 @@ class ResNet(nn.Module):
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
+        if config.depth not in BLOCKS:
+            raise ConfigError(f"no ResNet of depth {config.depth} is built here: use {' or '.join(map(str, BLOCKS))}")
         self.stem = Stem(config.stem_width, config.norm)
         channels = config.stem_width
         for index, count in enumerate(BLOCKS[config.depth]):

