@@ -79,3 +79,17 @@ class BlendMask(nn.Module):
         mean = torch.tensor(config.mean, dtype=torch.float32).to(pixels.device, dtype)
         std = torch.tensor(config.std, dtype=torch.float32).to(pixels.device, dtype)
         return (ordered.to(dtype) - mean[:, None, None]) / std[:, None, None]
+
+
+def every_output(model: BlendMask, x: Tensor) -> list[Tensor]:
+    """Results of all layers that have weights, the semantic head and the dense top layer included.
+
+    Args:
+        x: a normalised batch (N, 3, H, W).
+    """
+    features = model.backbone(x)
+    levels = model.proposal_generator.fcos_head(features)
+    outputs = [tensor for level in levels for tensor in level[:3]]
+    outputs += [model.top_layer(level.tower) for level in levels]
+    semantic = model.basis_module.semantic(features[0])
+    return [*outputs, model.basis_module(features), *([semantic] if semantic is not None else [])]

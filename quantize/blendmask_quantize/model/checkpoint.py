@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,8 +15,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from blendmask_edge.bundle.atomic import write_bytes
-from blendmask_edge.errors import BlendMaskError, CheckpointError
-from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_edge.errors import BlendMaskError, CheckpointError, ConfigError
+from blendmask_quantize.model.blendmask import BlendMask, every_output
 from blendmask_quantize.model.config import CONFIGS, ModelConfig, get_config
 from blendmask_quantize.model.labels import Labels, default_labels
 
@@ -84,7 +85,8 @@ def save_checkpoint(path: str | Path, model: BlendMask, labels: Labels, *, half:
     config = model.config
     if half:
         state = {key: _halved(value) for key, value in state.items() if not _dispensable(key)}
-        config = replace(config, bases=replace(config.bases, semantic=False))
+        widths = tuple(width for width in config.widths if not width.layer.startswith(_TRAINING_ONLY))
+        config = replace(config, bases=replace(config.bases, semantic=False), widths=widths)
     about = {"config": msgspec.to_builtins(config), "labels": msgspec.to_builtins(labels)}
     write_bytes(path, save(state, metadata={METADATA_KEY: json.dumps(about, sort_keys=True)}))
 
@@ -153,13 +155,27 @@ def _choose(path: Path, wanted: ModelConfig | None, stored: ModelConfig | None) 
 
 
 def _build(path: Path, state: dict[str, Tensor], config: ModelConfig) -> BlendMask:
-    model = BlendMask(config)
+    model = _new_network(path, config)
     own = model.state_dict()
     problems = _differences(own, state)
     if problems:
         raise CheckpointError(f"{path} does not fit {config.name}: {problems}. {_resembles(state)}")
     model.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items() if key in own}, strict=False)
     return model.eval()
+
+
+def _new_network(path: Path, config: ModelConfig) -> BlendMask:
+    """The network, and where a table of widths thins it, the proof that each layer takes what the one before gives."""
+    try:
+        model = BlendMask(config)
+        if config.widths:
+            side = max(config.input.divisor, *config.head.strides)
+            with torch.no_grad():
+                every_output(copy.deepcopy(model).to("meta").eval(), torch.empty((1, 3, side, side), device="meta"))
+    except (ConfigError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} holds a network that cannot be built ({reason}): prune it again") from error
+    return model
 
 
 def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:

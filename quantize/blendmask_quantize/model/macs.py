@@ -1,0 +1,55 @@
+"""Executed multiply-accumulates of one picture: every convolution, and the top layer at the kept locations only."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from blendmask_edge.imaging import resized_size
+from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.config import InputConfig
+
+_TOP_LAYER = "top_layer"
+
+
+def padded_test_size(config: InputConfig) -> tuple[int, int]:
+    """Height and width of the network input for a 4:3 picture at the configuration's test size."""
+    sides = resized_size(480, 640, config.test_short, config.test_long)
+    return -(-sides[0] // config.divisor) * config.divisor, -(-sides[1] // config.divisor) * config.divisor
+
+
+def count_macs(model: BlendMask, size: tuple[int, int] | None = None) -> int:
+    """Multiply-accumulates of one picture, without pooling, suppression and blending.
+
+    Args:
+        model: the network.
+        size: height and width of its input; the padded test size of a 4:3 picture if left out.
+    """
+    return sum(macs_by_layer(model, size).values())
+
+
+@torch.no_grad()
+def macs_by_layer(model: BlendMask, size: tuple[int, int] | None = None) -> dict[str, int]:
+    """Multiply-accumulates of each convolution that runs at inference, by the name of its module.
+
+    A convolution shared by the pyramid levels counts for all of them; the top layer counts at as many locations as the
+    configuration keeps detections, as this package computes it (`model/attention.py`).
+    """
+    height, width = size or padded_test_size(model.config.input)
+    hollow = copy.deepcopy(model).to("meta").eval()
+    with FlopCounterMode(display=False) as counter:
+        hollow(torch.empty((1, 3, height, width), device="meta"))
+    counted = {name: sum(by_operator.values()) // 2 for name, by_operator in counter.get_flop_counts().items()}
+    layers = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            # A convolution with frozen statistics is run by the module that holds both.
+            holder = f"{type(model).__name__}.{name}"
+            found = counted.get(holder, counted.get(holder.rpartition(".")[0] if name.endswith(".conv") else holder))
+            if found:
+                layers[name] = found
+    layers[_TOP_LAYER] = model.config.inference.detections * model.top_layer.weight.numel()
+    return layers
