@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from blendmask_calibration.ranges import Range, RangeCollector, estimator_named
-from blendmask_quantize.shrink.placement import Placement, calibration_points, place
+from blendmask_quantize.shrink.insertion import insert
+from blendmask_quantize.shrink.placement import Placement, Point, calibration_points, place
 from blendmask_quantize.shrink.quantizer import ActivationQuantizer, Grid, IntegerConv2d, activation_grid, weight_scales
 
 OnImage = Callable[[], None]
@@ -51,6 +53,23 @@ def observe_ranges(
     return collector.ranges(estimator_named(estimator))
 
 
+@dataclass(frozen=True)
+class Calibrated:
+    """What every recipe ends with: one set of weights and ranges that each flavour is rendered from.
+
+    Attributes:
+        traced: the float network, from `trace_network`.
+        ranges: of every tensor that some flavour rounds, by node name.
+    """
+
+    traced: fx.GraphModule
+    ranges: Mapping[str, Range]
+
+    def render(self, flavour: str) -> fx.GraphModule:
+        """The quantised network of `flavour`; see `render`."""
+        return render(self.traced, self.ranges, flavour)
+
+
 def render(traced: fx.GraphModule, ranges: Mapping[str, Range], flavour: str) -> fx.GraphModule:
     """A copy of the network with the quantisers and 8-bit weights of `flavour` in place.
 
@@ -60,45 +79,23 @@ def render(traced: fx.GraphModule, ranges: Mapping[str, Range], flavour: str) ->
         flavour: "cpu" or "tensorrt".
     """
     placement = place(traced, flavour)
-    rendered = copy.deepcopy(traced)
-    nodes = {node.name: node for node in rendered.graph.nodes}
-    grids = _grids(placement, ranges, flavour)
-    for name in placement.convs:
-        _make_integer(rendered, nodes[name], grids if flavour == "cpu" else None)
-    for point in placement.points:
-        _insert(rendered, nodes[point.node], grids[point.node])
-    rendered.graph.lint()
-    rendered.recompile()
-    return rendered.eval()
+    grids = activation_grids(placement, ranges, flavour)
+
+    def integer_conv(conv: nn.Conv2d, source: Point) -> nn.Module:
+        input_scale = grids[source.node].scale if flavour == "cpu" else None
+        return IntegerConv2d(conv, weight_scales(conv.weight), input_scale)
+
+    def quantizer(point: Point) -> nn.Module:
+        return ActivationQuantizer(grids[point.node])
+
+    return insert(copy.deepcopy(traced), placement, integer_conv, quantizer)
 
 
-def _grids(placement: Placement, ranges: Mapping[str, Range], flavour: str) -> dict[str, Grid]:
+def activation_grids(placement: Placement, ranges: Mapping[str, Range], flavour: str) -> dict[str, Grid]:
+    """The grid of each rounded tensor of a placement, by node name."""
     grids = {}
     for point in placement.points:
         found = ranges[point.range_of]
         low = -found.high if point.signed else 0.0
         grids[point.node] = activation_grid(low, found.high, flavour)
     return grids
-
-
-def _make_integer(rendered: fx.GraphModule, node: fx.Node, grids: Mapping[str, Grid] | None) -> None:
-    conv = rendered.get_submodule(str(node.target))
-    source = node.args[0]
-    input_scale = grids[_rounded_source(source, grids)].scale if grids is not None else None  # type: ignore[arg-type]
-    parent, _, name = str(node.target).rpartition(".")
-    module = IntegerConv2d(conv, weight_scales(conv.weight), input_scale)  # type: ignore[arg-type]
-    rendered.get_submodule(parent).add_module(name, module)
-
-
-def _rounded_source(node: fx.Node, grids: Mapping[str, Grid]) -> str:
-    while node.name not in grids:
-        node = node.all_input_nodes[0]
-    return node.name
-
-
-def _insert(rendered: fx.GraphModule, node: fx.Node, grid: Grid) -> None:
-    name = f"quantizer_{node.name}"
-    rendered.add_submodule(name, ActivationQuantizer(grid))
-    with rendered.graph.inserting_after(node):
-        quantizer = rendered.graph.call_module(name, (node,))
-    node.replace_all_uses_with(quantizer, delete_user_cb=lambda user: user is not quantizer)

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
+from blendmask_edge.bundle.atomic import replacing
 from blendmask_edge.errors import BlendMaskError, CheckpointError
-from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.checkpoint import save_checkpoint
-from blendmask_quantize.train.data import Batch, ViewStream, collate
+from blendmask_quantize.train.data import Batch, Sample, ViewStream, collate
 from blendmask_quantize.train.losses import attention_of, training_losses
 from blendmask_quantize.train.options import TrainOptions
 from blendmask_quantize.train.targets import ObjectTargets, assign
@@ -29,6 +31,8 @@ MODEL_FILE = "model.safetensors"
 LOG_FILE = "log.csv"
 
 OnStep = Callable[[int, dict[str, float]], None]
+Group = dict[str, Any]
+LossesOf = Callable[[nn.Module, Batch, int], dict[str, Tensor]]
 
 
 class DivergedError(BlendMaskError):
@@ -55,18 +59,53 @@ def train(
         DivergedError: a loss is not finite; the last checkpoint stays.
         CheckpointError: the folder holds a checkpoint of another run, or one to resume from without `resume`.
     """
+    freeze(model)
+
+    def losses_of(forward: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
+        return step_losses(forward, model, batch, options, step)
+
+    average = optimise(
+        model.train(), _groups(model, options), losses_of, stream, output, options, resume=resume, on_step=on_step
+    )  # fmt: skip
+    save_checkpoint(output / MODEL_FILE, average, stream.labels)
+    return output / MODEL_FILE
+
+
+def optimise(
+    model: nn.Module, groups: Sequence[Group], losses_of: LossesOf, stream: Dataset[Sample], output: Path,
+    options: TrainOptions, *, identity: str = "", resume: bool = False, on_step: OnStep | None = None,
+) -> Any:  # fmt: skip
+    """Minimise losses over a stream of views; log every step, and write what to resume from.
+
+    Args:
+        model: trained in place, in the mode it is in.
+        groups: what AdamW trains: `params`, `weight_decay`, and `factor` of the learning rate.
+        losses_of: losses by name from the wrapped model, a batch and the number of the step; their sum is minimised.
+        stream: `iterations * batch` views.
+        output: folder for the log and the checkpoint to resume from; made if missing.
+        options: the schedule.
+        identity: what a checkpoint must have been written with to be resumed from.
+        resume: go on from the folder's checkpoint where there is one.
+        on_step: called after every step with its number and losses.
+
+    Returns:
+        the averaged weights, a copy of `model`.
+
+    Raises:
+        DivergedError: a loss is not finite; the last checkpoint stays.
+        CheckpointError: the folder holds a checkpoint of another run, or one to resume from without `resume`.
+    """
     output.mkdir(parents=True, exist_ok=True)
     fabric = Fabric(accelerator="auto", devices=1, precision=options.precision)  # type: ignore[arg-type]
-    freeze(model)
-    optimizer = _optimizer(model, options)
+    optimizer = torch.optim.AdamW(groups, lr=options.learning_rate)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema), use_buffers=True)
     wrapped, optimizer = fabric.setup(model, optimizer)
-    start = _restore(output / RESUME_FILE, model, average, optimizer, resume)
+    run = _Run(output / RESUME_FILE, identity, model, average, optimizer)
+    start = run.restore(resume)
     log = _Log(output / LOG_FILE, start)
-    model.train()
     for step, batch in _batches(stream, options, start):
         _set_rate(optimizer, options, step)
-        losses = step_losses(wrapped, model, batch, options, step)
+        losses = losses_of(wrapped, batch, step)
         total = sum(losses.values(), torch.zeros(()))
         if not math.isfinite(total.item()):
             raise DivergedError(
@@ -82,25 +121,38 @@ def train(
         log.write(step, numbers)
         if on_step is not None:
             on_step(step, numbers)
-        if (step + 1) % options.save_every == 0:
-            _save(output / RESUME_FILE, model, average, optimizer, step + 1)
-    save_checkpoint(output / MODEL_FILE, average.module, stream.labels)
-    return output / MODEL_FILE
+        if (step + 1) % options.save_every == 0 or step + 1 == options.iterations:
+            run.save(step + 1)
+    return average.module
 
 
 def step_losses(
     forward: nn.Module, model: BlendMask, batch: Batch, options: TrainOptions, step: int
 ) -> dict[str, Tensor]:
     """Losses by name of one batch."""
+    return supervised_losses(forward(model.normalise(batch.pixels)), model, batch, options, step)
+
+
+def supervised_losses(
+    predictions: Predictions, model: BlendMask, batch: Batch, options: TrainOptions, step: int
+) -> dict[str, Tensor]:
+    """Losses by name of predictions for a batch; the semantic loss only where they hold semantic logits.
+
+    Args:
+        predictions: of the whole batch.
+        model: gives configuration and top layer.
+        batch: views with their objects.
+        options: weights of the losses, and the seed of what they draw.
+        step: its number, which with the seed fixes the draw.
+    """
     config = model.config
-    predictions = forward(model.normalise(batch.pixels))
-    sizes = [tuple(logits.shape[-2:]) for logits in predictions.logits]
+    sizes = [(logits.shape[-2], logits.shape[-1]) for logits in predictions.logits]
     targets = assign(
         batch.boxes, batch.classes, sizes, config.head.strides, config.head.size_bounds, config.classes,
         config.head.radius,
     )  # fmt: skip
     objects = ObjectTargets.from_images(batch.boxes, batch.mask_targets)
-    semantic = batch.semantic if config.bases.semantic else None
+    semantic = batch.semantic if predictions.semantic is not None else None
     attention = attention_of(model.top_layer, predictions.towers, targets)
     generator = torch.Generator().manual_seed(options.seed + step)
     return training_losses(
@@ -114,19 +166,19 @@ def freeze(model: BlendMask) -> None:
         stage.requires_grad_(False)
 
 
-def _optimizer(model: BlendMask, options: TrainOptions) -> torch.optim.Optimizer:
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+def _groups(model: BlendMask, options: TrainOptions) -> list[Group]:
+    parts: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault(("bottom_up" in name, parameter.ndim > 1), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": parameters, "factor": options.trunk_rate if in_trunk else 1.0,
-             "weight_decay": options.weight_decay if decays else 0.0}
-            for (in_trunk, decays), parameters in groups.items()
-        ],
-        lr=options.learning_rate,
-    )  # fmt: skip
+            parts.setdefault(("bottom_up" in name, parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "factor": options.trunk_rate if in_trunk else 1.0,
+            "weight_decay": options.weight_decay if decays else 0.0,
+        }
+        for (in_trunk, decays), parameters in parts.items()
+    ]
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, options: TrainOptions, step: int) -> None:
@@ -136,7 +188,7 @@ def _set_rate(optimizer: torch.optim.Optimizer, options: TrainOptions, step: int
         group["lr"] = options.learning_rate * group["factor"] * rise * fall
 
 
-def _batches(stream: ViewStream, options: TrainOptions, start: int) -> Iterator[tuple[int, Batch]]:
+def _batches(stream: Dataset[Sample], options: TrainOptions, start: int) -> Iterator[tuple[int, Batch]]:
     rest = Subset(stream, range(start * options.batch, options.iterations * options.batch))
     loader = DataLoader(
         rest, batch_size=options.batch, num_workers=options.workers, collate_fn=collate,
@@ -150,35 +202,47 @@ def _single_threaded(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def _save(
-    path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, iteration: int
-) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    state = {
-        "iteration": iteration,
-        "model": model.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    torch.save(state, temporary)
-    temporary.replace(path)
+@dataclass(frozen=True)
+class _Run:
+    """What is written to go on from, and what is filled when going on."""
 
+    path: Path
+    identity: str
+    model: nn.Module
+    average: nn.Module
+    optimizer: torch.optim.Optimizer
 
-def _restore(
-    path: Path, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer, resume: bool
-) -> int:
-    if not path.exists():
-        return 0
-    if not resume:
-        raise CheckpointError(f"{path.parent} holds an unfinished run: go on with --resume, or name another --output")
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    try:
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} belongs to another run: name another --output") from error
-    return int(state["iteration"])
+    def save(self, iteration: int) -> None:
+        state = {
+            "iteration": iteration,
+            "identity": self.identity,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        with replacing(self.path) as stream:
+            torch.save(state, stream)
+
+    def restore(self, resume: bool) -> int:
+        if not self.path.exists():
+            return 0
+        if not resume:
+            raise CheckpointError(
+                f"{self.path.parent} holds an unfinished run: go on with --resume, or name another --output"
+            )
+        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        if state.get("identity", "") != self.identity:
+            raise self._foreign()
+        try:
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise self._foreign() from error
+        return int(state["iteration"])
+
+    def _foreign(self) -> CheckpointError:
+        return CheckpointError(f"{self.path} belongs to another run: remove it, or name another --output")
 
 
 class _Log:
