@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from blendmask_edge.annotations import read_coco
+from blendmask_edge.annotations import check_size, read_coco
 from blendmask_edge.errors import AnnotationError
 from blendmask_edge.imaging import fit_size, read_image
 from blendmask_quantize.model.config import ModelConfig
@@ -90,7 +90,8 @@ class CocoPictures:
         options: how views vary.
 
     Raises:
-        AnnotationError: unreadable annotations, another number of classes, or none of the pictures in the folder.
+        AnnotationError: unreadable annotations, another number of classes, no object, or a picture that is not in the
+            folder.
     """
 
     def __init__(self, images: str | Path, annotations: str | Path, config: ModelConfig, options: Augmentation) -> None:
@@ -104,8 +105,7 @@ class CocoPictures:
             )
         contiguous = {category: index for index, category in enumerate(self.labels.category_ids)}
         self.entries = [entry for entry in (_entry(coco, image, contiguous) for image in coco.getImgIds()) if entry]
-        if not self.entries or not (self.folder / self.entries[0].file_name).is_file():
-            raise AnnotationError(f"{annotations} matches no picture in {self.folder}: check both paths")
+        _check_files(annotations, self.folder, [entry.file_name for entry in self.entries])
         r, g, b = config.input.mean if config.input.channels == "rgb" else config.input.mean[::-1]
         self.fill = (round(r), round(g), round(b))
 
@@ -113,9 +113,15 @@ class CocoPictures:
         return len(self.entries)
 
     def view(self, index: int, rng: np.random.Generator) -> Sample:
-        """A random view of picture `index`."""
+        """A random view of picture `index`.
+
+        Raises:
+            AnnotationError: the picture has another size than annotated.
+        """
         entry = self.entries[index]
         pixels = read_image(self.folder / entry.file_name)
+        height, width = entry.rles[0]["size"]
+        check_size(pixels, {"file_name": entry.file_name, "height": height, "width": width})
         masks = rle_codec.decode(list(entry.rles)).transpose(2, 0, 1).astype(bool)
         inputs = self.config.input
         size = fit_size(pixels.shape[:2], (inputs.test_short, inputs.test_long))
@@ -131,13 +137,50 @@ class _Entry:
     crowds: NDArray[np.bool_]
 
 
+def _check_files(annotations: str | Path, folder: Path, names: Sequence[str]) -> None:
+    if not names:
+        raise AnnotationError(f"{annotations} describes no picture with an object: give annotations to train on")
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise AnnotationError(
+            f"{len(missing)} of {len(names)} annotated pictures are not in {folder}, e.g. {missing[0]}: "
+            "give the folder that the annotations belong to"
+        )
+
+
 def _entry(coco: COCO, image_id: int, contiguous: dict[int, int]) -> _Entry | None:
-    annotations = [a for a in coco.imgToAnns[image_id] if a["bbox"][2] > 0 and a["bbox"][3] > 0]
-    crowds = np.array([bool(a.get("iscrowd", 0)) for a in annotations])
-    if not annotations or crowds.all():
+    masks = [(annotation, _mask(coco, annotation)) for annotation in coco.imgToAnns[image_id]]
+    objects = [(annotation, rle) for annotation, rle in masks if rle is not None]
+    crowds = np.array([bool(annotation.get("iscrowd", 0)) for annotation, _ in objects])
+    if crowds.all():
         return None
-    classes = np.array([contiguous[a["category_id"]] for a in annotations])
-    return _Entry(coco.imgs[image_id]["file_name"], tuple(coco.annToRLE(a) for a in annotations), classes, crowds)
+    classes = np.array([contiguous[annotation["category_id"]] for annotation, _ in objects])
+    return _Entry(coco.imgs[image_id]["file_name"], tuple(rle for _, rle in objects), classes, crowds)
+
+
+def _mask(coco: COCO, annotation: dict[str, Any]) -> dict[str, Any] | None:
+    """An object's mask as RLE; None where its box has no area."""
+    image = coco.imgs[annotation["image_id"]]
+    try:
+        _, _, width, height = annotation["bbox"]
+        if not (width > 0 and height > 0):
+            return None
+        return _checked(annotation["segmentation"], coco.annToRLE(annotation), (image["height"], image["width"]))
+    except Exception as error:  # the codec raises bare ones
+        raise AnnotationError(
+            f"annotation {annotation.get('id')} of {image['file_name']} holds no mask that can be read ({error!r}): "
+            "give polygons or RLE of the picture's size, and a box x, y, width, height"
+        ) from error
+
+
+def _checked(segmentation: Any, rle: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    if tuple(rle["size"]) != size:
+        raise ValueError(f"a mask of {rle['size']} in a picture of {size}")
+    if isinstance(segmentation, dict) and isinstance(segmentation["counts"], list):
+        pixels = sum(segmentation["counts"])
+        if pixels != size[0] * size[1]:
+            raise ValueError(f"runs of {pixels} pixels in a picture of {size}")
+    return rle
 
 
 def _sample(pixels: NDArray[np.uint8], masks: NDArray[np.bool_], entry: _Entry, resolution: int) -> Sample:
@@ -158,7 +201,7 @@ def _sample(pixels: NDArray[np.uint8], masks: NDArray[np.bool_], entry: _Entry, 
 
 def mask_boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Tight boxes (n, 4), x0 y0 x1 y1, of non-empty masks (n, h, w)."""
-    columns, rows = masks.any(axis=1), masks.any(axis=2)
+    columns, rows = (np.asarray(masks.any(axis=axis)) for axis in (1, 2))
     first_x, first_y = columns.argmax(axis=1), rows.argmax(axis=1)
     last_x = masks.shape[2] - columns[:, ::-1].argmax(axis=1)
     last_y = masks.shape[1] - rows[:, ::-1].argmax(axis=1)
