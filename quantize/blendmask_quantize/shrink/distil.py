@@ -1,0 +1,200 @@
+"""The float network as teacher: what it says of a batch, and how far a student is from it.
+
+Every loss is 0 where the student says the same. Distances of probabilities are Kullback-Leibler divergences (Hinton et
+al., "Distilling the Knowledge in a Neural Network", 2015); what only objects matter for is compared at the cells where
+the teacher sees one, as detectors are distilled best (Wang et al., "Distilling Object Detectors with Fine-grained
+Feature Imitation", CVPR 2019).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+from torchvision.ops import generalized_box_iou_loss
+
+from blendmask_quantize.model.attention import attention_at
+from blendmask_quantize.model.blender import blend, pool_bases
+from blendmask_quantize.model.blendmask import BlendMask, Predictions
+from blendmask_quantize.model.detect import candidates, select
+
+_SMALLEST = 1e-6
+DETECTIONS = 20
+"""Objects of a picture whose masks are compared, the teacher's surest."""
+
+
+@dataclass(frozen=True)
+class DistilWeights:
+    """Factor of each loss.
+
+    Attributes:
+        classes: divergence of the class probabilities at every cell, over the number of the teacher's positives.
+        centerness: divergence of the centerness at the teacher's positives.
+        boxes: 1 - GIoU of the boxes there.
+        towers: squared distance of what the top layer reads there, relative to the teacher's square.
+        bases: squared distance of the bases everywhere, relative to their variance.
+        masks: divergence of the blended masks in the teacher's detections.
+    """
+
+    classes: float = 1.0
+    centerness: float = 1.0
+    boxes: float = 1.0
+    towers: float = 1.0
+    bases: float = 1.0
+    masks: float = 1.0
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Cells of a batch at which the teacher detects something, D of them.
+
+    Attributes:
+        level, image, y, x: (D,) int64.
+        boxes: (D, 4), x0 y0 x1 y1, network input pixels.
+        scores: (D,).
+    """
+
+    level: Tensor
+    image: Tensor
+    y: Tensor
+    x: Tensor
+    boxes: Tensor
+    scores: Tensor
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the teacher says of one batch.
+
+    Attributes:
+        predictions: raw outputs.
+        positives: (P,) int64 rows, levels joined as (level, image, row-major), where some class passes the threshold.
+        quality: (P,), their probability of the likeliest class times centerness.
+        objects: detections after suppression.
+        mask_logits: (D, R, R), their blended masks.
+    """
+
+    predictions: Predictions
+    positives: Tensor
+    quality: Tensor
+    objects: Objects
+    mask_logits: Tensor
+
+
+class Teacher:
+    """The float network, and the top layer that teacher and student share.
+
+    Args:
+        model: gives configuration and top layer.
+        network: normalised batch to `Predictions`, float.
+    """
+
+    def __init__(self, model: BlendMask, network: fx.GraphModule) -> None:
+        self.config, self.network = model.config, network
+        self.top_layer = copy.deepcopy(model.top_layer).requires_grad_(False)
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> Lesson:
+        """The lesson for a normalised batch (N, 3, H, W)."""
+        predictions: Predictions = self.network(x)
+        probability = flatten(predictions.logits).sigmoid().amax(dim=1)
+        quality = probability * flatten(predictions.centerness)[:, 0].sigmoid()
+        positives = torch.nonzero(quality > self.config.inference.score_threshold).flatten()
+        objects = self._objects(predictions)
+        logits = self.mask_logits(predictions, objects)
+        return Lesson(predictions, positives, quality[positives], objects, logits)
+
+    def losses(self, student: Predictions, lesson: Lesson, weights: DistilWeights) -> dict[str, Tensor]:
+        """Scalar losses of the student's predictions for the batch of a lesson, by name, weighted."""
+        masks = self.mask_logits(student, lesson.objects)
+        found = distances(student, lesson, masks)
+        return {f"distil_{f.name}": getattr(weights, f.name) * found[f.name] for f in fields(weights)}
+
+    def mask_logits(self, predictions: Predictions, objects: Objects) -> Tensor:
+        """Blended mask logits (D, R, R) in the boxes of `objects`, from the attention at their cells."""
+        pooled = pool_bases(predictions.bases, objects.boxes, objects.image, self.config.resolution)
+        attention = _attention(self.top_layer, predictions.towers, objects)
+        return blend(pooled, attention.float(), self.config.attention_size)
+
+    def _objects(self, predictions: Predictions) -> Objects:
+        config = self.config
+        parts = []
+        for image in range(len(predictions.bases)):
+            one = _picture(predictions, image)
+            kept = select(candidates(one, config.head.strides, config.inference), config.inference)
+            kept = kept[torch.arange(min(len(kept.scores), DETECTIONS))]
+            width = torch.tensor([logits.shape[-1] for logits in one.logits])[kept.level]
+            here = torch.full_like(kept.level, image)
+            parts.append(Objects(kept.level, here, kept.cell // width, kept.cell % width, kept.boxes, kept.scores))
+        return Objects(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Objects)))
+
+
+def distances(student: Predictions, lesson: Lesson, mask_logits: Tensor) -> dict[str, Tensor]:
+    """Scalar distances from the teacher, named as in `DistilWeights`; each is 0 where both agree.
+
+    Args:
+        student: predictions for the lesson's batch.
+        lesson: from the teacher.
+        mask_logits: (D, R, R), the student's blended masks of the lesson's objects.
+    """
+    teacher, rows, quality = lesson.predictions, lesson.positives, lesson.quality
+    at = {
+        name: (flatten(getattr(student, name))[rows], flatten(getattr(teacher, name))[rows])
+        for name in ("centerness", "regression", "towers")
+    }
+    classes = divergence(flatten(student.logits), flatten(teacher.logits)).sum() / max(len(rows), 1)
+    spread = teacher.bases - teacher.bases.mean(dim=(0, 2, 3), keepdim=True)
+    return {
+        "classes": classes,
+        "centerness": _mean(divergence(*at["centerness"])[:, 0], quality),
+        "boxes": _mean(_box_loss(*at["regression"]), quality),
+        "towers": _relative_square(at["towers"][0] - at["towers"][1], at["towers"][1]),
+        "bases": _relative_square(student.bases - teacher.bases, spread),
+        "masks": _mean(divergence(mask_logits, lesson.mask_logits).mean(dim=(1, 2)), lesson.objects.scores),
+    }
+
+
+def divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of Bernoulli distributions given by logits, elementwise; its gradient is p - q."""
+    target = teacher.sigmoid()
+    cross = F.binary_cross_entropy_with_logits(student, target, reduction="none")
+    return cross - F.binary_cross_entropy_with_logits(teacher, target, reduction="none")
+
+
+def flatten(levels: Sequence[Tensor]) -> Tensor:
+    """Join (N, C, h, w) maps into float32 rows (T, C), in the order level, picture, row-major."""
+    return torch.cat([level.permute(0, 2, 3, 1).flatten(0, 2).float() for level in levels])
+
+
+def _picture(predictions: Predictions, image: int) -> Predictions:
+    here = slice(image, image + 1)
+    logits, regression, centerness, towers = (tuple(level[here] for level in part) for part in predictions[:4])
+    return Predictions(logits, regression, centerness, towers, predictions.bases[here], None)
+
+
+def _attention(top_layer: nn.Conv2d, towers: Sequence[Tensor], objects: Objects) -> Tensor:
+    vectors = towers[0].new_zeros((len(objects.level), top_layer.out_channels))
+    for level, tower in enumerate(towers):
+        mine = objects.level == level
+        vectors[mine] = attention_at(top_layer, tower, objects.image[mine], objects.y[mine], objects.x[mine])
+    return vectors
+
+
+def _box_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """1 - GIoU (P,) of distances left, top, right, bottom (P, 4); 0 where the teacher's box has no area."""
+    sign = torch.tensor([-1.0, -1.0, 1.0, 1.0], device=student.device)
+    loss: Tensor = generalized_box_iou_loss(student * sign, teacher * sign)
+    solid = (teacher[:, 0] + teacher[:, 2]) * (teacher[:, 1] + teacher[:, 3]) > 0
+    return loss * solid
+
+
+def _mean(values: Tensor, weights: Tensor) -> Tensor:
+    return (values * weights).sum() / weights.sum().clamp(min=_SMALLEST)
+
+
+def _relative_square(difference: Tensor, reference: Tensor) -> Tensor:
+    return difference.square().sum() / reference.square().sum().clamp(min=_SMALLEST)
