@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from blendmask_edge.errors import (
     AnnotationError,
+    BaselineError,
     BlendMaskError,
     BundleError,
     CalibrationError,
@@ -19,6 +20,7 @@ from blendmask_edge.errors import (
     ImageError,
     InferenceError,
     OutputError,
+    RegressionError,
     RuntimeUnavailableError,
 )
 
@@ -39,6 +41,7 @@ _LAZY = {
 
 __all__ = [
     "AnnotationError",
+    "BaselineError",
     "BlendMaskError",
     "Bundle",
     "BundleError",
@@ -52,6 +55,7 @@ __all__ = [
     "Instances",
     "MaskPredictor",
     "OutputError",
+    "RegressionError",
     "RuntimeUnavailableError",
     "__version__",
     "read_image",

@@ -3,7 +3,7 @@
 # No postponed annotations in this file: on Python 3.8 and 3.9 typer would not see what `Annotated` adds.
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional
+from typing import Any, Dict, Iterable, List, Optional, Sequence, TypeVar
 
 import typer
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="M.bmz", help="The bundle.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+Item = TypeVar("Item")
 
 
 def _print_version(asked: bool) -> None:
@@ -85,19 +86,52 @@ def info(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     typer.echo(f"Next: blendmask predict {bundle} IMAGE...")
 
 
+@app.command()
+def bench(
+    bundle: BundleArgument,
+    images: Annotated[Path, typer.Option(help="Folder of the pictures.", show_default=False)],
+    annotations: Annotated[Path, typer.Option(help="Their COCO instances JSON.", show_default=False)],
+    baseline: Annotated[Optional[Path], typer.Option(metavar="F.json", help="Baseline to compare with.")] = None,
+    update_baseline: Annotated[bool, typer.Option("--update-baseline", help="Write the baseline anew.")] = False,
+    accuracy_only: Annotated[bool, typer.Option("--accuracy-only", help="Compare accuracy, not time.")] = False,
+    runtime: Annotated[str, typer.Option(help="Runtime; auto chooses.")] = "auto",
+    threads: Annotated[Optional[int], typer.Option(help="Threads; the runtime's choice if left out.")] = None,
+    flavour: Annotated[Optional[str], typer.Option(help="Graph of the bundle; the runtime's own if left out.")] = None,
+    frames: Annotated[int, typer.Option(help="Least number of timed frames.", min=1)] = 200,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure accuracy and speed in one run; fail where they left the limits of a baseline."""
+    from blendmask_edge.bench import report
+    from blendmask_edge.bench.gate import require_within
+    from blendmask_edge.bench.run import Request, run
+
+    request = Request(
+        bundle, images, annotations, runtime, threads, flavour, frames, baseline, update_baseline, accuracy_only
+    )
+    outcome = run(request, lambda frames: _tracked(frames, "Measuring"))
+    if as_json:
+        _print_json(report.as_document(outcome))
+    else:
+        _print_lines(report.report_lines(outcome) + report.change_lines(outcome.changes))
+    if not update_baseline:
+        require_within(outcome.changes)
+    if not as_json:
+        _print_lines(report.closing_lines(request))
+
+
 def main() -> None:
     """Run the command line; exits with 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted."""
     app(prog_name="blendmask")
 
 
-def _tracked(files: List[Path]) -> Iterable[Path]:
+def _tracked(items: Sequence[Item], doing: str = "Predicting") -> Iterable[Item]:
     """Show progress on stderr where someone watches."""
     if not sys.stderr.isatty():
-        return files
+        return items
     from rich.console import Console
     from rich.progress import track
 
-    return track(files, "Predicting", console=Console(stderr=True), transient=True)
+    return track(items, doing, console=Console(stderr=True), transient=True)
 
 
 def _counts(document: Dict[str, Any]) -> str:
@@ -108,6 +142,11 @@ def _counts(document: Dict[str, Any]) -> str:
         counts[name] = counts.get(name, 0) + 1
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     return ": " + ", ".join(f"{count} {name}" for name, count in ordered) if ordered else ""
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        typer.echo(line)
 
 
 def _print_json(document: Dict[str, Any]) -> None:

@@ -35,6 +35,14 @@ class AnnotationError(BlendMaskError):
     """Annotations cannot be read or do not match the pictures. Correct the file."""
 
 
+class BaselineError(BlendMaskError):
+    """A baseline cannot be read, or was made on another machine or other data. Make one for what is measured."""
+
+
+class RegressionError(BlendMaskError):
+    """A measurement left the limits of its baseline. Find the cause, or accept it as the new baseline."""
+
+
 class OutputError(BlendMaskError):
     """A result cannot be written. Choose another place, or make room."""
 

@@ -1,0 +1,97 @@
+"""Times of frames, summed up: percentiles by stage, ratios to the reference workload, and what is odd about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, List, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+STAGES = ("decode", "prepare", "network", "finish")
+WHOLE = "latency"
+PERCENTILES = (50, 90, 99)
+
+_OUTLIER_SCORE = 10.0
+_MAD_TO_DEVIATION = 0.6745
+_TOLD_OUTLIERS = 0.05
+_TOLD_DRIFT = 0.10
+_FRAMES_OF_P99 = 100
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Seconds of one frame.
+
+    decode: picture file to array; a camera does not need it, so it is no part of the whole.
+    prepare: array to network input.
+    network: the graph.
+    finish: outputs to instances, masks pasted into crops.
+    reference: the reference workload, just before.
+    """
+
+    decode: float
+    prepare: float
+    network: float
+    finish: float
+    reference: float
+
+    @property
+    def latency(self) -> float:
+        """Array in, masks out."""
+        return self.prepare + self.network + self.finish
+
+
+def summarise(frames: Sequence[Frame]) -> Dict[str, float]:
+    """Return metrics of the times.
+
+    `latency_p50_ms`, `latency_p90_ms`, `latency_p99_ms`, array in, masks out, and the same of each stage and of the
+    reference: `decode_p50_ms` ...; `latency_ratio`, the median over frames of the time over the reference's beside it,
+    `latency_p90_ratio`, its 90th percentile, and `decode_ratio` ... of each stage; `outside_share`, prepare and finish
+    as a share of the whole; `fps`, frames in a second of their own time.
+    """
+    times = {name: np.array([getattr(frame, name) for frame in frames]) for name in (WHOLE, *STAGES, "reference")}
+    metrics = {
+        f"{name}_p{percent}_ms": 1000 * float(np.percentile(values, percent))
+        for name, values in times.items()
+        for percent in PERCENTILES
+    }
+    for name in (WHOLE, *STAGES):
+        metrics[f"{name}_ratio"] = float(np.median(times[name] / times["reference"]))
+    metrics["latency_p90_ratio"] = float(np.percentile(times[WHOLE] / times["reference"], 90))
+    metrics["outside_share"] = float((times["prepare"].sum() + times["finish"].sum()) / times[WHOLE].sum())
+    metrics["fps"] = float(len(frames) / times[WHOLE].sum())
+    return metrics
+
+
+def outliers(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Mark the values that are far from the others by the modified z-score.
+
+    Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993: 0.6745 (x - median) / MAD. Their limit of 3.5 is for
+    normal data; times have a tail, so 10 is taken here. Nothing is marked where more than half of the values are equal.
+    """
+    distance = np.abs(values - np.median(values))
+    deviation = np.median(distance)
+    if deviation == 0:
+        return np.zeros(len(values), np.bool_)
+    return np.asarray(_MAD_TO_DEVIATION * distance / deviation > _OUTLIER_SCORE)
+
+
+def remarks(frames: Sequence[Frame]) -> List[str]:
+    """Return what makes the times hard to trust, each with what to do about it."""
+    latency = np.array([frame.latency for frame in frames])
+    reference = np.array([frame.reference for frame in frames])
+    found = []
+    odd = int(outliers(latency).sum())
+    if odd > _TOLD_OUTLIERS * len(frames):
+        found.append(f"{odd} of {len(frames)} frames are outliers: another process may be at work; stop it and repeat.")
+    quarter = max(1, len(frames) // 4)
+    drift = float(np.median(reference[-quarter:]) / np.median(reference[:quarter])) - 1
+    if abs(drift) > _TOLD_DRIFT:
+        found.append(
+            f"The reference workload became {abs(drift):.0%} {'slower' if drift > 0 else 'faster'} during the run: "
+            "let the machine cool down or come to rest, and repeat."
+        )
+    if len(frames) < _FRAMES_OF_P99:
+        found.append(f"p99 of {len(frames)} frames is hardly more than the slowest; take {_FRAMES_OF_P99} or more.")
+    return found
