@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -80,6 +81,18 @@ def coco_labels(coco: COCO) -> Labels:
     return Labels(tuple(c["name"] for c in categories), tuple(c["id"] for c in categories))
 
 
+class Pictures(Protocol):
+    """Where random views come from."""
+
+    labels: Labels
+
+    def __len__(self) -> int: ...
+
+    def view(self, index: int, rng: np.random.Generator) -> Sample:
+        """A random view of picture `index`."""
+        ...
+
+
 class CocoPictures:
     """Random views of the pictures of one annotation file; pictures without a valid object are left out.
 
@@ -111,6 +124,12 @@ class CocoPictures:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def only(self, names: Collection[str]) -> CocoPictures:
+        """Those of the pictures whose file name, as annotated, is among `names`."""
+        chosen = copy.copy(self)
+        chosen.entries = [entry for entry in self.entries if entry.file_name in names]
+        return chosen
 
     def view(self, index: int, rng: np.random.Generator) -> Sample:
         """A random view of picture `index`.
@@ -223,7 +242,7 @@ class ViewStream(Dataset[Sample]):
         AnnotationError: the sources name different categories.
     """
 
-    def __init__(self, sources: Sequence[CocoPictures], length: int, seed: int) -> None:
+    def __init__(self, sources: Sequence[Pictures], length: int, seed: int) -> None:
         if any(source.labels != sources[0].labels for source in sources):
             raise AnnotationError("the annotation files name different categories: train on files with the same ones")
         self.labels = sources[0].labels

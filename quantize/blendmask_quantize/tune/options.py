@@ -1,0 +1,40 @@
+"""How a quantised network is trained, as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from blendmask_quantize.shrink.distil import DistilWeights
+from blendmask_quantize.train.options import TrainOptions
+
+
+def _schedule() -> TrainOptions:
+    return TrainOptions(
+        iterations=400, learning_rate=2e-5, trunk_rate=1.0, weight_decay=0.0, warmup=20, ema=0.99,
+        precision="32-true", workers=1, save_every=50,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """Training with quantisation.
+
+    Attributes:
+        training: schedule, views and the weights of the losses against labels. Rounding needs float32.
+        flavours: whose grids are trained against; several take turns, a step each.
+        frozen_stages: how many stages of the trunk keep their weights, the stem counted first; None takes as many as
+            the configuration freezes in ordinary training.
+        range_rate: learning rate of the logarithms of the ranges over that of the weights.
+        label_weight: factor of the losses against labels, where there are labels.
+        distil: factors of the losses against the float network.
+        held_share, held_most: share of the pictures, and how many at most, that judge the result instead of training.
+    """
+
+    training: TrainOptions = field(default_factory=_schedule)
+    flavours: tuple[str, ...] = ("tensorrt", "cpu")
+    frozen_stages: int | None = None
+    range_rate: float = 20.0
+    label_weight: float = 1.0
+    distil: DistilWeights = field(default_factory=DistilWeights)
+    held_share: float = 0.125
+    held_most: int = 80

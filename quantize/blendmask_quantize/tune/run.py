@@ -1,0 +1,129 @@
+"""Recipe `qat`: train a calibrated network with its quantisers in place, and keep it only if that helped."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import msgspec
+from torch import Tensor, nn
+
+from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.checkpoint import Checkpoint
+from blendmask_quantize.shrink.distil import Teacher
+from blendmask_quantize.shrink.ptq import Calibrated
+from blendmask_quantize.shrink.qat import FakeQuantNetwork, stage_names
+from blendmask_quantize.train.data import Batch, ViewStream
+from blendmask_quantize.train.loop import Group, LossesOf, OnStep, optimise, supervised_losses
+from blendmask_quantize.tune.judge import Judge
+from blendmask_quantize.tune.material import Material
+from blendmask_quantize.tune.options import TuneOptions
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What training with quantisation came to.
+
+    Attributes:
+        calibrated: the weights and ranges that are kept.
+        kept: "qat", or "ptq" where training did not help.
+        scores: mask AP of both on the held-out pictures, by flavour.
+        truth: what the held-out pictures were judged against.
+        trained_on, held_out: numbers of pictures.
+    """
+
+    calibrated: Calibrated
+    kept: str
+    scores: Mapping[str, Mapping[str, float]]
+    truth: str
+    trained_on: int
+    held_out: int
+
+    def __str__(self) -> str:
+        """What was kept and why, in a sentence."""
+        verdict = "training with quantisation is kept" if self.kept == "qat" else "PTQ is kept, training did not help"
+        numbers = ", ".join(
+            f"{flavour} {100 * self.scores['qat'][flavour]:.1f} against {100 * ap:.1f} by PTQ"
+            for flavour, ap in self.scores["ptq"].items()
+        )
+        return f"{verdict}: mask AP on {self.held_out} held-out pictures, judged by {self.truth}: {numbers}"
+
+
+def tune(
+    checkpoint: Checkpoint, start: Calibrated, material: Material, judge: Judge, options: TuneOptions, work: Path, *,
+    resume: bool = False, on_step: OnStep | None = None,
+) -> Tuned:  # fmt: skip
+    """Train from the result of PTQ, with the float network as teacher, and keep the better of both.
+
+    Better is the mean over the flavours of what the judge says; a tie keeps the trained network.
+
+    Args:
+        checkpoint: gives configuration and top layer, which is not trained.
+        start: float weights and calibrated ranges.
+        material: pictures to train on.
+        judge: mask AP by flavour on held-out pictures.
+        options: how to train.
+        work: folder for the log and the checkpoint to resume from; made if missing.
+        resume: go on from the folder's checkpoint where there is one.
+        on_step: called after every step with its number and losses.
+
+    Raises:
+        DivergedError: a loss is not finite.
+        CheckpointError: the folder holds a checkpoint of another run, or one to resume from without `resume`.
+    """
+    schedule = options.training
+    stages = checkpoint.config.trunk.frozen_stages if options.frozen_stages is None else options.frozen_stages
+    network = FakeQuantNetwork(start, options.flavours, stage_names(checkpoint.model, stages))
+    stream = ViewStream([material.training], schedule.iterations * schedule.batch, schedule.seed)
+    losses_of = _losses(checkpoint.model, start, material.labelled, options)
+    average = optimise(
+        network, _groups(network, options), losses_of, stream, work, schedule,
+        identity=_identity(start, material, options), resume=resume, on_step=on_step,
+    )  # fmt: skip
+    return _better({"ptq": start, "qat": average.calibrated()}, material, judge)
+
+
+def _better(candidates: Mapping[str, Calibrated], material: Material, judge: Judge) -> Tuned:
+    scores = {name: dict(judge(candidate)) for name, candidate in candidates.items()}
+    kept = "qat" if fmean(scores["qat"].values()) >= fmean(scores["ptq"].values()) else "ptq"
+    truth = material.truth
+    return Tuned(candidates[kept], kept, scores, truth.kind, len(material.names), len(truth.ids))
+
+
+def _losses(model: BlendMask, start: Calibrated, labelled: bool, options: TuneOptions) -> LossesOf:
+    teacher = Teacher(model, start.traced)
+
+    def losses_of(forward: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
+        x = model.normalise(batch.pixels)
+        student = forward(x, options.flavours[step % len(options.flavours)])
+        losses = teacher.losses(student, teacher(x), options.distil)
+        if labelled:
+            found = supervised_losses(student, model, batch, options.training, step)
+            losses |= {name: options.label_weight * loss for name, loss in found.items()}
+        return losses
+
+    return losses_of
+
+
+def _groups(network: FakeQuantNetwork, options: TuneOptions) -> list[Group]:
+    weights = [p for p in network.weights.parameters() if p.requires_grad]
+    ranges = [p for p in network.log_growth.parameters() if p.requires_grad]
+    decay = options.training.weight_decay
+    return [
+        {"params": [p for p in weights if p.ndim > 1], "factor": 1.0, "weight_decay": decay},
+        {"params": [p for p in weights if p.ndim <= 1], "factor": 1.0, "weight_decay": 0.0},
+        {"params": ranges, "factor": options.range_rate, "weight_decay": 0.0},
+    ]
+
+
+def _identity(start: Calibrated, material: Material, options: TuneOptions) -> str:
+    """Hash of everything that a run depends on."""
+    digest = hashlib.sha256()
+    for name, value in start.traced.state_dict().items():
+        digest.update(name.encode() + value.numpy().tobytes())
+    ranges = [[name, found.low, found.high] for name, found in sorted(start.ranges.items())]
+    digest.update(msgspec.json.encode([ranges, material.names, material.labelled, options]))
+    return digest.hexdigest()
