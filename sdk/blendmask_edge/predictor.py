@@ -6,10 +6,11 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from blendmask_edge.bundle.reader import Bundle
-from blendmask_edge.errors import BundleError, ClosedError, ConfigError
+from blendmask_edge.errors import ClosedError, ConfigError
 from blendmask_edge.imaging import prepare
 from blendmask_edge.instances import Instances, Labels
-from blendmask_edge.runtimes import AUTO, RuntimeRow, Session, SessionOptions, select
+from blendmask_edge.runtimes import AUTO, Session, SessionOptions
+from blendmask_edge.runtimes.choice import open_session
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,27 +55,29 @@ class MaskPredictor:
 
         Args:
             path: the .bmz file.
-            runtime: a name of `blendmask_edge.runtimes.RUNTIMES`, or "auto" for the first that is installed.
+            runtime: a name of `blendmask_edge.runtimes.RUNTIMES`, or "auto" for the quickest that is installed. Where
+                several can run the bundle, the first call on a machine tries each for a moment and remembers the
+                quickest in the cache folder (`$BLENDMASK_CACHE`, else `~/.cache/blendmask-edge`).
             threads: threads within an operator; None leaves the choice to the runtime.
             score_threshold: least final score, 0..1; None takes the manifest's, below which the graph gives nothing.
             flavour: graph to run; None takes the runtime's preferred one that the bundle holds.
 
         Raises:
             BundleError: the file is no sound bundle or has no such graph.
-            RuntimeUnavailableError: the runtime is not installed.
+            RuntimeUnavailableError: the runtime is not installed, or finds no device.
             InferenceError: the runtime refuses the graph.
             ConfigError: an unknown runtime, or a number out of range.
         """
         _check_options(threads, score_threshold)
-        row = select(runtime)
         bundle = Bundle.open(path)
+        opened = open_session(bundle, runtime, flavour, SessionOptions(threads))
         self.manifest: Manifest = bundle.manifest
-        self.runtime = row.name
-        self.flavour = flavour if flavour is not None else _preferred_flavour(bundle, row)
+        self.runtime = opened.runtime
+        self.flavour = opened.flavour
         self.timings = Timings(0.0, 0.0, 0.0)
         self._threshold = self.manifest.score_threshold if score_threshold is None else score_threshold
         self._labels = Labels(self.manifest.classes, self.manifest.category_ids)
-        self._session: Optional[Session] = row.load().load(bundle.graph(self.flavour), SessionOptions(threads))
+        self._session: Optional[Session] = opened.session
 
     def __call__(self, image: NDArray[np.uint8], channels: str = "rgb") -> Instances:
         """Find the objects in one picture.
@@ -126,11 +129,3 @@ def _check_options(threads: Optional[int], score_threshold: Optional[float]) -> 
         raise ConfigError(f"threads is {threads}, expected 1 or more; leave it out to let the runtime choose.")
     if score_threshold is not None and not 0 <= score_threshold <= 1:
         raise ConfigError(f"The score threshold is {score_threshold}, expected 0 to 1.")
-
-
-def _preferred_flavour(bundle: Bundle, row: RuntimeRow) -> str:
-    for flavour in row.flavours:
-        if flavour in bundle.manifest.graphs:
-            return flavour
-    held, wanted = ", ".join(sorted(bundle.manifest.graphs)), " or ".join(row.flavours)
-    raise BundleError(f"{bundle.path} holds the graphs {held}; {row.name} runs {wanted}. Build the bundle again.")

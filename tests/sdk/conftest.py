@@ -78,6 +78,14 @@ def describe(graphs: Dict[str, bytes], **changes: Any) -> Manifest:
     return msgspec.structs.replace(manifest, **changes)
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep every test out of the user's cache folder, and return the one it has instead."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("BLENDMASK_CACHE", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_graph() -> bytes:
     """Return the graph of `build_graph` at 32 x 48."""

@@ -116,7 +116,7 @@ def test_closed_predictor_refuses(bundle_path: Path) -> None:
 
 
 def test_predictor_says_what_it_runs(bundle_path: Path) -> None:
-    with MaskPredictor(bundle_path) as predictor:
+    with MaskPredictor(bundle_path, runtime="onnxruntime") as predictor:
         assert (predictor.runtime, predictor.flavour, predictor.manifest.model) == ("onnxruntime", "cpu", "TINY")
         assert predictor.timings == (0, 0, 0)
         predictor(RED)

@@ -6,14 +6,27 @@ Nothing is imported until a runtime is asked for.
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
-from typing import Tuple, cast
+from typing import Callable, Tuple, cast
 
 from blendmask_edge.errors import ConfigError, RuntimeUnavailableError
+from blendmask_edge.runtimes.cuda import driver_present
+from blendmask_edge.runtimes.programs import program_present
 from blendmask_edge.runtimes.protocol import Runtime, Session, SessionOptions
 
 AUTO = "auto"
+
+
+def _always(graph_sha256: str) -> bool:
+    del graph_sha256
+    return True
+
+
+def _with_driver(graph_sha256: str) -> bool:
+    del graph_sha256
+    return driver_present()
 
 
 @dataclass(frozen=True)
@@ -23,8 +36,12 @@ class RuntimeRow:
     name: what a user types.
     module: our module that implements the protocol.
     package: the package whose presence says that it is installed.
-    flavours: flavours of graphs that it runs, the preferred one first.
+    flavours: flavours of graphs that it runs unasked, the preferred one first.
     extra: the extra of `blendmask-edge` that installs it.
+    distributions: names under which the package is distributed; the first that is installed gives its version.
+    also: flavours that it runs, slower or less exactly, when they are named.
+    ready: whether it could run the graph of this SHA-256 here, as far as can be seen without importing it.
+    remark: what else to know for installing it.
     """
 
     name: str
@@ -32,11 +49,30 @@ class RuntimeRow:
     package: str
     flavours: Tuple[str, ...]
     extra: str
+    distributions: Tuple[str, ...] = ()
+    also: Tuple[str, ...] = ()
+    ready: Callable[[str], bool] = _always
+    remark: str = ""
 
     @property
     def installed(self) -> bool:
         """Whether the package can be found, without importing it."""
         return importlib.util.find_spec(self.package) is not None
+
+    @property
+    def version(self) -> str:
+        """Version of the installed package, without importing it; "unknown" where nothing tells."""
+        for name in self.distributions or (self.package,):
+            try:
+                return importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        return "unknown"
+
+    @property
+    def install_command(self) -> str:
+        """What to type to install it, and the remark."""
+        return f'Type: pip install "blendmask-edge[{self.extra}]"{self.remark}'
 
     def load(self) -> Runtime:
         """Import the module.
@@ -44,44 +80,79 @@ class RuntimeRow:
         Raises:
             RuntimeUnavailableError: the package is missing or does not start; the message has the pip command.
         """
-        command = f'pip install "blendmask-edge[{self.extra}]"'
         if not self.installed:
-            raise RuntimeUnavailableError(f"Runtime {self.name!r} is not installed. Type: {command}")
+            raise RuntimeUnavailableError(f"Runtime {self.name!r} is not installed. {self.install_command}")
         try:
             return cast(Runtime, importlib.import_module(self.module))
-        except ImportError as error:
+        except Exception as error:  # what a broken installation raises on import is not limited to ImportError
             raise RuntimeUnavailableError(
-                f"{self.package} is installed but does not start: {error}. Type: {command}"
+                f"{self.package} is installed but does not start: {error}. {self.install_command}"
             ) from error
 
 
-RUNTIMES = (RuntimeRow("onnxruntime", "blendmask_edge.runtimes.onnxruntime", "onnxruntime", ("cpu", "float"), "cpu"),)
+RUNTIMES = (
+    RuntimeRow(
+        name="onnxruntime",
+        module="blendmask_edge.runtimes.onnxruntime",
+        package="onnxruntime",
+        flavours=("cpu", "float"),
+        extra="cpu",
+        distributions=("onnxruntime", "onnxruntime-gpu"),
+        also=("tensorrt",),
+    ),
+    RuntimeRow(
+        name="openvino",
+        module="blendmask_edge.runtimes.openvino",
+        package="openvino",
+        flavours=("cpu", "float"),
+        extra="openvino",
+        also=("tensorrt",),
+    ),
+    RuntimeRow(
+        name="tensorrt",
+        module="blendmask_edge.runtimes.tensorrt",
+        package="tensorrt",
+        flavours=("tensorrt", "float"),
+        extra="tensorrt",
+        ready=_with_driver,
+        remark="; a Jetson has it from JetPack (apt install python3-libnvinfer), which a virtual environment sees only "
+        "when made with --system-site-packages",
+    ),
+    RuntimeRow(
+        name="torch_tensorrt",
+        module="blendmask_edge.runtimes.torch_tensorrt",
+        package="torch_tensorrt",
+        flavours=("tensorrt", "float"),
+        extra="torch-tensorrt",
+        distributions=("torch-tensorrt",),
+        ready=program_present,
+    ),
+)
 
 
-def select(name: str = AUTO) -> RuntimeRow:
-    """Return the row called `name`, or for "auto" the first one that is installed.
+def select(name: str) -> RuntimeRow:
+    """Return the row called `name`.
 
     Raises:
         ConfigError: no runtime has this name.
-        RuntimeUnavailableError: "auto", and none is installed.
     """
-    if name == AUTO:
-        return _first_installed()
     for row in RUNTIMES:
         if row.name == name:
             return row
     raise ConfigError(f"Unknown runtime {name!r}; known: {', '.join([AUTO] + [row.name for row in RUNTIMES])}.")
 
 
-def _first_installed() -> RuntimeRow:
-    for row in RUNTIMES:
-        if row.installed:
-            return row
-    names = ", ".join(row.name for row in RUNTIMES)
-    extra = RUNTIMES[0].extra
-    raise RuntimeUnavailableError(
-        f'No runtime is installed (looked for {names}). Type: pip install "blendmask-edge[{extra}]"'
-    )
+def installed_rows() -> Tuple[RuntimeRow, ...]:
+    """Return the rows whose package is installed, in the order of the table.
+
+    Raises:
+        RuntimeUnavailableError: none is.
+    """
+    rows = tuple(row for row in RUNTIMES if row.installed)
+    if not rows:
+        names = ", ".join(row.name for row in RUNTIMES)
+        raise RuntimeUnavailableError(f"No runtime is installed (looked for {names}). {RUNTIMES[0].install_command}")
+    return rows
 
 
-__all__ = ["AUTO", "RUNTIMES", "Runtime", "RuntimeRow", "Session", "SessionOptions", "select"]
+__all__ = ["AUTO", "RUNTIMES", "Runtime", "RuntimeRow", "Session", "SessionOptions", "installed_rows", "select"]

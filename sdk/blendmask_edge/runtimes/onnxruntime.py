@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, List, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 import onnxruntime as ort
 
 from blendmask_edge.bundle.graph import INPUT_NAME, OUTPUT_NAMES, Outputs
 from blendmask_edge.errors import ClosedError, InferenceError
+from blendmask_edge.runtimes.contract import check_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +32,7 @@ def load(graph: bytes, options: SessionOptions) -> OnnxRuntimeSession:
         raise InferenceError(
             f"ONNX Runtime {ort.__version__} refuses the graph: {error}. Upgrade it, or build the bundle again."
         ) from error
-    _check_contract(session)
+    check_names([node.name for node in session.get_inputs()], [node.name for node in session.get_outputs()])
     return OnnxRuntimeSession(session)
 
 
@@ -54,13 +55,3 @@ class OnnxRuntimeSession:
     def close(self) -> None:
         """Release the session."""
         self._session = None
-
-
-def _check_contract(session: Any) -> None:
-    inputs: List[str] = [node.name for node in session.get_inputs()]
-    outputs: List[str] = [node.name for node in session.get_outputs()]
-    if inputs != [INPUT_NAME] or not set(OUTPUT_NAMES) <= set(outputs):
-        raise InferenceError(
-            f"The graph has inputs {inputs} and outputs {outputs}, expected {[INPUT_NAME]} and {list(OUTPUT_NAMES)}. "
-            "Build the bundle again."
-        )

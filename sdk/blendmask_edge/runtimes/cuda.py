@@ -1,0 +1,147 @@
+"""The little of the CUDA driver that a session needs: memory, copies and a stream, on the first GPU.
+
+It is the driver's own library, through ctypes: `libcuda.so.1` comes with every driver, on a Jetson and on a desktop,
+under this one name and with a stable binary interface. The name and place of `libcudart` change with the toolkit, the
+modules of cuda-python with its version, and neither need be installed where an engine runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from ctypes import byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Optional, Tuple
+
+import numpy as np
+
+from blendmask_edge.errors import ClosedError, InferenceError, RuntimeUnavailableError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LIBRARY_NAME = "libcuda.so.1"
+_NON_BLOCKING_STREAM = 1
+_NO_GPU = (
+    "Run the bundle on a machine with an NVIDIA GPU and its driver (a container needs `--gpus all` or `--runtime "
+    'nvidia`), or with runtime="onnxruntime" or "openvino".'
+)
+
+
+def driver_present() -> bool:
+    """Whether the driver's library can be loaded; it does not say that there is a GPU."""
+    try:
+        ctypes.CDLL(LIBRARY_NAME)
+    except OSError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Memory of one tensor on both sides: `array`, page-locked on the host, and `address` on the device."""
+
+    array: NDArray[Any]
+    address: int
+
+
+class Device:
+    """The first visible GPU, by its primary context, which other CUDA code of the process shares.
+
+    `CUDA_VISIBLE_DEVICES` chooses another. All that was allocated is released by `close`.
+    """
+
+    def __init__(self) -> None:
+        """Start the driver and make the context current.
+
+        Raises:
+            RuntimeUnavailableError: no driver, or no GPU.
+        """
+        self._library = _open_driver()
+        self._context = c_void_p()
+        self._stream = c_void_p()
+        number = c_int()
+        self._call("cuDeviceGet", byref(number), c_int(0))
+        with contextlib.ExitStack() as held:
+            self._call("cuDevicePrimaryCtxRetain", byref(self._context), number)
+            held.callback(self._call, "cuDevicePrimaryCtxRelease_v2", number)
+            self.activate()
+            self._call("cuStreamCreate", byref(self._stream), c_uint(_NON_BLOCKING_STREAM))
+            held.callback(self._call, "cuStreamDestroy_v2", self._stream)
+            self._held: Optional[contextlib.ExitStack] = held.pop_all()
+
+    @property
+    def stream(self) -> int:
+        """Handle of the one stream of this device."""
+        return self._stream.value or 0
+
+    def activate(self) -> None:
+        """Make the context current in the calling thread, which need not be the one that opened the device."""
+        self._call("cuCtxSetCurrent", self._context)
+
+    def allocate(self, shape: Tuple[int, ...], dtype: Any) -> Buffer:
+        """Allocate a tensor on the host and on the device; both start with undefined contents.
+
+        Raises:
+            InferenceError: out of memory.
+            ClosedError: the device was closed.
+        """
+        if self._held is None:
+            raise ClosedError("The device is closed; open it again.")
+        count, size = int(np.prod(shape)), int(np.prod(shape)) * np.dtype(dtype).itemsize
+        host, address = c_void_p(), c_uint64()
+        self._call("cuMemHostAlloc", byref(host), c_size_t(size), c_uint(0))
+        self._held.callback(self._call, "cuMemFreeHost", host)
+        self._call("cuMemAlloc_v2", byref(address), c_size_t(size))
+        self._held.callback(self._call, "cuMemFree_v2", address)
+        memory = (ctypes.c_ubyte * size).from_address(host.value or 0)
+        return Buffer(np.frombuffer(memory, dtype, count).reshape(shape), address.value)
+
+    def upload(self, buffer: Buffer) -> None:
+        """Copy from host to device, in the order of the stream."""
+        source, size = c_void_p(buffer.array.ctypes.data), c_size_t(buffer.array.nbytes)
+        self._call("cuMemcpyHtoDAsync_v2", c_uint64(buffer.address), source, size, self._stream)
+
+    def download(self, buffer: Buffer) -> None:
+        """Copy from device to host, in the order of the stream."""
+        target, size = c_void_p(buffer.array.ctypes.data), c_size_t(buffer.array.nbytes)
+        self._call("cuMemcpyDtoHAsync_v2", target, c_uint64(buffer.address), size, self._stream)
+
+    def synchronize(self) -> None:
+        """Wait until the stream has done all that it was given."""
+        self._call("cuStreamSynchronize", self._stream)
+
+    def close(self) -> None:
+        """Release buffers, stream and context; closing twice does no harm."""
+        if self._held is not None:
+            self.activate()
+            self._held.close()
+            self._held = None
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        _check(self._library, name, getattr(self._library, name)(*arguments))
+
+
+def _open_driver() -> Any:
+    try:
+        library = ctypes.CDLL(LIBRARY_NAME)
+    except OSError as error:
+        raise RuntimeUnavailableError(f"No NVIDIA driver: {error}. {_NO_GPU}") from error
+    status = library.cuInit(c_uint(0))
+    if status:
+        raise RuntimeUnavailableError(f"No usable GPU: {_describe(library, status)}. {_NO_GPU}")
+    return library
+
+
+def _check(library: Any, name: str, status: int) -> None:
+    if status:
+        raise InferenceError(
+            f"The CUDA driver failed in {name}: {_describe(library, status)}. Free GPU memory, or restart the program; "
+            "a driver that keeps failing needs to be installed again."
+        )
+
+
+def _describe(library: Any, status: int) -> str:
+    text = c_char_p()
+    library.cuGetErrorString(c_int(status), byref(text))
+    return f"{(text.value or b'unknown error').decode(errors='replace')} (CUDA error {status})"

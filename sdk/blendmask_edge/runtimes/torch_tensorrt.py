@@ -1,0 +1,99 @@
+"""Torch-TensorRT on an NVIDIA GPU: the one file of this package that needs torch.
+
+It runs a program that was compiled from the network beforehand and left in the cache, see `programs.py`; the graph
+itself only says which. Not yet run on a device: the tests drive it with stand-ins for torch and Torch-TensorRT.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from typing import TYPE_CHECKING, Any, Optional, Sequence
+
+import numpy as np
+import torch_tensorrt
+
+from blendmask_edge.bundle.graph import OUTPUT_NAMES, Outputs
+from blendmask_edge.errors import ClosedError, InferenceError, RuntimeUnavailableError
+from blendmask_edge.runtimes.programs import program_path
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from blendmask_edge.runtimes.protocol import SessionOptions
+
+_DTYPES = ("float32", "float32", "int32", "float32")
+_RANKS = (3, 2, 2, 4)
+_COMPILE = (
+    "Compile the network on this machine with torch_tensorrt.compile and put it there with torch_tensorrt.save, or "
+    'take runtime="tensorrt", which compiles the graph by itself.'
+)
+
+
+def load(graph: bytes, options: SessionOptions) -> TorchTensorRtSession:
+    """Load the compiled program of an ONNX graph; see `Runtime.load`. `options.threads` means nothing here.
+
+    Raises:
+        RuntimeUnavailableError: no GPU, or the graph has no program in the cache.
+        OutputError: there is no cache folder.
+        InferenceError: the program cannot be read, as after a change of torch, TensorRT or GPU.
+    """
+    del options
+    torch = importlib.import_module("torch")
+    path = program_path(hashlib.sha256(graph).hexdigest())
+    if not path.is_file():
+        raise RuntimeUnavailableError(f"There is no Torch-TensorRT program of this graph at {path}. {_COMPILE}")
+    if not torch.cuda.is_available():
+        raise RuntimeUnavailableError(
+            f"torch {torch.__version__} sees no GPU, which a Torch-TensorRT program needs. Run the bundle where there "
+            'is one, or with runtime="onnxruntime" or "openvino".'
+        )
+    return TorchTensorRtSession(_read(path), torch)
+
+
+class TorchTensorRtSession:
+    """A Torch-TensorRT program, ready to be called."""
+
+    def __init__(self, module: Any, torch: Any) -> None:
+        """Take a callable on CUDA tensors, and the torch that it belongs to."""
+        self._module: Optional[Any] = module
+        self._torch = torch
+
+    def run(self, image: NDArray[np.uint8]) -> Outputs:
+        """Run the program on one prepared picture; see `Session.run`."""
+        if self._module is None:
+            raise ClosedError("The session is closed; load the graph again.")
+        try:
+            with self._torch.inference_mode():
+                results = self._module(self._torch.from_numpy(np.ascontiguousarray(image)).cuda())
+                arrays = [result.cpu().numpy() for result in results]
+        except Exception as error:  # torch's own errors and TensorRT's share no base narrower than this
+            raise InferenceError(f"Torch-TensorRT {torch_tensorrt.__version__} failed to run: {error}") from error
+        _check_contract(arrays)
+        return Outputs(*arrays)
+
+    def close(self) -> None:
+        """Release the program."""
+        self._module = None
+
+
+def _read(path: Path) -> Any:
+    try:
+        program = torch_tensorrt.load(str(path))
+    except Exception as error:  # torch's own errors and TensorRT's share no base narrower than this
+        raise InferenceError(
+            f"Torch-TensorRT {torch_tensorrt.__version__} cannot read {path}: {error}. {_COMPILE}"
+        ) from error
+    # An exported program is no callable, its module is; a TorchScript program is one itself.
+    return program.module() if hasattr(program, "module") else program
+
+
+def _check_contract(arrays: Sequence[NDArray[Any]]) -> None:
+    found = [(str(array.dtype), array.ndim) for array in arrays]
+    if found != list(zip(_DTYPES, _RANKS)):
+        raise InferenceError(
+            f"The program returns (dtype, rank) {found}, expected {list(zip(_DTYPES, _RANKS))} for "
+            f"{', '.join(OUTPUT_NAMES)}. {_COMPILE}"
+        )

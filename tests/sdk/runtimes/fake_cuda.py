@@ -1,0 +1,139 @@
+"""A CUDA driver made of ordinary memory.
+
+Its functions are C callbacks of the types in cuda.h, so arguments of a wrong width or kind fail. Work given to a stream
+is done when the stream is synchronised, not before. Calls from a thread without a current context fail.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from ctypes import CFUNCTYPE, POINTER, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
+from typing import Any, Callable, Dict, List, Optional
+
+CONTEXT, STREAM = 0xC0, 0x51
+INVALID_VALUE, OUT_OF_MEMORY, NO_DEVICE, INVALID_CONTEXT = 1, 2, 100, 201
+TYPES: Dict[str, List[Any]] = {
+    "cuInit": [c_uint],
+    "cuDeviceGet": [POINTER(c_int), c_int],
+    "cuDevicePrimaryCtxRetain": [POINTER(c_void_p), c_int],
+    "cuDevicePrimaryCtxRelease_v2": [c_int],
+    "cuCtxSetCurrent": [c_void_p],
+    "cuStreamCreate": [POINTER(c_void_p), c_uint],
+    "cuStreamDestroy_v2": [c_void_p],
+    "cuStreamSynchronize": [c_void_p],
+    "cuMemHostAlloc": [POINTER(c_void_p), c_size_t, c_uint],
+    "cuMemFreeHost": [c_void_p],
+    "cuMemAlloc_v2": [POINTER(c_uint64), c_size_t],
+    "cuMemFree_v2": [c_uint64],
+    "cuMemcpyHtoDAsync_v2": [c_uint64, c_void_p, c_size_t, c_void_p],
+    "cuMemcpyDtoHAsync_v2": [c_void_p, c_uint64, c_size_t, c_void_p],
+    "cuGetErrorString": [c_int, POINTER(c_char_p)],
+}
+NEED_NO_CONTEXT = {"cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuGetErrorString"}
+
+
+class FakeDriver:
+    """What `ctypes.CDLL("libcuda.so.1")` returns in the tests.
+
+    failures: status to return, by function name, one for each call; 0 and the end of the list mean success.
+    host, device: memory that is allocated and not yet freed, by address.
+    """
+
+    def __init__(self) -> None:
+        self.failures: Dict[str, List[int]] = {}
+        self.host: Dict[int, Any] = {}
+        self.device: Dict[int, Any] = {}
+        self.retained = 0
+        self.streams = 0
+        self._current = threading.local()
+        self._queue: List[Callable[[], None]] = []
+        self._functions = {name: self._callback(name, types) for name, types in TYPES.items()}
+
+    def __getattr__(self, name: str) -> Any:
+        return self.__dict__["_functions"][name]
+
+    def enqueue(self, stream: int, work: Callable[[], None]) -> bool:
+        """Add work to the stream, as an engine does."""
+        assert getattr(self._current, "context", None) == CONTEXT
+        assert stream == STREAM
+        self._queue.append(work)
+        return True
+
+    def is_clean(self) -> bool:
+        """Whether all that was taken was given back."""
+        return not (self.host or self.device or self.retained or self.streams)
+
+    def _callback(self, name: str, types: List[Any]) -> Any:
+        def called(*arguments: Any) -> int:
+            planned = self.failures.get(name)
+            status = planned.pop(0) if planned else 0
+            if status:
+                return status
+            if name not in NEED_NO_CONTEXT and getattr(self._current, "context", None) != CONTEXT:
+                return INVALID_CONTEXT
+            return getattr(self, f"_{name}")(*arguments) or 0
+
+        return CFUNCTYPE(c_int, *types)(called)
+
+    def _cuInit(self, flags: int) -> int:
+        return INVALID_VALUE if flags else 0
+
+    def _cuDeviceGet(self, device: Any, ordinal: int) -> None:
+        device[0] = ordinal
+
+    def _cuDevicePrimaryCtxRetain(self, context: Any, _device: int) -> None:
+        self.retained += 1
+        context[0] = CONTEXT
+
+    def _cuDevicePrimaryCtxRelease_v2(self, _device: int) -> None:
+        self.retained -= 1
+
+    def _cuCtxSetCurrent(self, context: Optional[int]) -> None:
+        self._current.context = context
+
+    def _cuStreamCreate(self, stream: Any, _flags: int) -> None:
+        self.streams += 1
+        stream[0] = STREAM
+
+    def _cuStreamDestroy_v2(self, stream: int) -> int:
+        self.streams -= 1
+        return 0 if stream == STREAM else INVALID_VALUE
+
+    def _cuStreamSynchronize(self, _stream: int) -> None:
+        queue, self._queue = self._queue, []
+        for work in queue:
+            work()
+
+    def _cuMemHostAlloc(self, pointer: Any, size: int, _flags: int) -> None:
+        pointer[0] = self._allocate(self.host, size)
+
+    def _cuMemFreeHost(self, address: int) -> int:
+        return 0 if self.host.pop(address, None) else INVALID_VALUE
+
+    def _cuMemAlloc_v2(self, pointer: Any, size: int) -> None:
+        pointer[0] = self._allocate(self.device, size)
+
+    def _cuMemFree_v2(self, address: int) -> int:
+        return 0 if self.device.pop(address, None) else INVALID_VALUE
+
+    def _cuMemcpyHtoDAsync_v2(self, target: int, source: int, size: int, _stream: int) -> int:
+        return self._copy(target, source, size, (self.device, target), (self.host, source))
+
+    def _cuMemcpyDtoHAsync_v2(self, target: int, source: int, size: int, _stream: int) -> int:
+        return self._copy(target, source, size, (self.host, target), (self.device, source))
+
+    def _cuGetErrorString(self, status: int, text: Any) -> None:
+        text[0] = {OUT_OF_MEMORY: b"out of memory", NO_DEVICE: b"no CUDA-capable device is detected"}.get(status, b"?")
+
+    def _copy(self, target: int, source: int, size: int, *places: Any) -> int:
+        if any(address not in memory or len(memory[address]) != size for memory, address in places):
+            return INVALID_VALUE
+        self._queue.append(lambda: ctypes.memmove(target, source, size))
+        return 0
+
+    @staticmethod
+    def _allocate(memory: Dict[int, Any], size: int) -> int:
+        block = (ctypes.c_ubyte * size)(*[0xA5] * size)
+        memory[ctypes.addressof(block)] = block
+        return ctypes.addressof(block)

@@ -1,0 +1,138 @@
+"""A compiled program is found by the hash of its graph, run, and held to the contract.
+
+torch and Torch-TensorRT are stand-ins here: neither is a dependency of the tests, and a program needs a GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import types
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import pytest
+
+from blendmask_edge import ClosedError, InferenceError, RuntimeUnavailableError
+from blendmask_edge.runtimes import SessionOptions, select
+from blendmask_edge.runtimes.programs import program_path
+
+GRAPH = b"the graph that the program was made for"
+IMAGE = np.zeros((1, 32, 48, 3), np.uint8)
+IMAGE[..., 0] = 255
+
+
+class Tensor:
+    """A tensor that knows where it lies, and gives its values to the host only."""
+
+    def __init__(self, array: Any, device: str) -> None:
+        self.array, self.device = array, device
+
+    def cuda(self) -> Tensor:
+        return Tensor(self.array, "cuda")
+
+    def cpu(self) -> Tensor:
+        return Tensor(self.array, "cpu")
+
+    def numpy(self) -> Any:
+        assert self.device == "cpu"
+        return self.array
+
+
+def outputs_of(image: Tensor) -> Any:
+    """Return (boxes, scores, class_ids, mask_logits) on the GPU, the scores following from the picture."""
+    assert image.device == "cuda"
+    means = image.array.mean((0, 1, 2)).astype(np.float32) / 255
+    arrays = (
+        np.zeros((1, 3, 4), np.float32),
+        means[None],
+        np.zeros((1, 3), np.int32),
+        np.zeros((1, 3, 56, 56), np.float32),
+    )
+    return tuple(Tensor(array, "cuda") for array in arrays)
+
+
+@pytest.fixture
+def load(fresh_import: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that loads the program of `GRAPH`, computed by `function`."""
+
+    def loaded(function: Any = outputs_of, has_gpu: bool = True, as_exported: bool = True) -> Any:
+        def read(path: str) -> Any:
+            if Path(path).read_bytes() != b"program":
+                raise RuntimeError("PytorchStreamReader failed reading zip archive")
+            return types.SimpleNamespace(module=lambda: function) if as_exported else function
+
+        torch = types.SimpleNamespace(
+            __version__="2.14.1",
+            cuda=types.SimpleNamespace(is_available=lambda: has_gpu),
+            inference_mode=contextlib.nullcontext,
+            from_numpy=lambda array: Tensor(array, "cpu"),
+        )
+        torch_tensorrt = types.SimpleNamespace(__version__="2.14.0", load=read)
+        module = fresh_import("blendmask_edge.runtimes.torch_tensorrt", torch=torch, torch_tensorrt=torch_tensorrt)
+        return module.load(GRAPH, SessionOptions())
+
+    return loaded
+
+
+@pytest.fixture
+def program() -> Path:
+    """Put a program of `GRAPH` in the cache."""
+    path = program_path(hashlib.sha256(GRAPH).hexdigest())
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"program")
+    return path
+
+
+@pytest.mark.usefixtures("program")
+@pytest.mark.parametrize("as_exported", [True, False])
+def test_program_returns_the_outputs_of_the_contract(load: Callable[..., Any], as_exported: bool) -> None:
+    session = load(as_exported=as_exported)
+    np.testing.assert_allclose(session.run(IMAGE).scores, [[1, 0, 0]])
+    session.close()
+    session.close()
+    with pytest.raises(ClosedError):
+        session.run(IMAGE)
+
+
+def test_missing_program_is_told_with_its_place_and_the_command(load: Callable[..., Any], own_cache: Path) -> None:
+    with pytest.raises(RuntimeUnavailableError, match=rf"{own_cache}.*torch_tensorrt\.save"):
+        load()
+
+
+@pytest.mark.usefixtures("program")
+def test_machine_without_a_gpu_is_told_with_the_next_step(load: Callable[..., Any]) -> None:
+    with pytest.raises(RuntimeUnavailableError, match=r'sees no GPU.*runtime="onnxruntime"'):
+        load(has_gpu=False)
+
+
+def test_program_that_cannot_be_read_is_refused(load: Callable[..., Any], program: Path) -> None:
+    program.write_bytes(b"cut off")
+    with pytest.raises(InferenceError, match=r"cannot read .*PytorchStreamReader failed.*torch_tensorrt\.save"):
+        load()
+
+
+@pytest.mark.usefixtures("program")
+def test_program_of_another_contract_is_refused(load: Callable[..., Any]) -> None:
+    swapped = load(lambda image: outputs_of(image)[::-1])
+    with pytest.raises(InferenceError, match=r"returns \(dtype, rank\).*mask_logits"):
+        swapped.run(IMAGE)
+    with pytest.raises(InferenceError, match="expected"):
+        load(lambda image: outputs_of(image)[:3]).run(IMAGE)
+
+
+@pytest.mark.usefixtures("program")
+def test_failure_inside_the_program_is_ours(load: Callable[..., Any]) -> None:
+    def fails(_: Tensor) -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(InferenceError, match="illegal memory access"):
+        load(fails).run(IMAGE)
+
+
+def test_runtime_is_ready_when_the_program_is_there(program: Path) -> None:
+    row = select("torch_tensorrt")
+    assert row.ready(program.stem)
+    program.unlink()
+    assert not row.ready(program.stem)
