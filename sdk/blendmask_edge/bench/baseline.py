@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Tuple
 
 import msgspec
 
+from blendmask_edge.bench.latency import STAGES
 from blendmask_edge.bench.record import Data, Record, Setting
 from blendmask_edge.bundle.atomic import write_bytes
 from blendmask_edge.errors import BaselineError, OutputError
@@ -46,6 +47,8 @@ DEFAULT_LIMITS: Mapping[str, Limit] = {
 }
 """Limits of a new baseline. Times are limited as ratios to the reference workload, which load leaves alone; a limit on
 milliseconds, say `latency_p99_ms`, is added to the file by hand where a robot has a budget."""
+FREE_SHARE = 0.02
+"""A stage may always move by this share of the whole frame: tenths of a millisecond jitter by more than their third."""
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +72,7 @@ def is_accuracy(metric: str) -> bool:
 
 def new_baseline(record: Record, former: Optional[Baseline] = None) -> Baseline:
     """Return a baseline with the limits of a former one, or the default ones, on what the record has."""
-    limits = DEFAULT_LIMITS if former is None else former.limits
+    limits = _default_limits(record.metrics) if former is None else former.limits
     return Baseline(limits={name: limits[name] for name in limits if name in record.metrics}, record=record)
 
 
@@ -136,6 +139,14 @@ def check_comparable(path: PathLike, baseline: Baseline, setting: Setting, accur
             f"{path} was measured with {found}, so its limits on time mean nothing here. "
             f"Make a baseline of this setting with {UPDATE}, or compare accuracy alone with --accuracy-only."
         )
+
+
+def _default_limits(metrics: Mapping[str, float]) -> Dict[str, Limit]:
+    limits = dict(DEFAULT_LIMITS)
+    for name in [f"{stage}_ratio" for stage in STAGES if metrics.get(f"{stage}_ratio")]:
+        least = round(FREE_SHARE * metrics["latency_ratio"] / metrics[name], 2)
+        limits[name] = Limit(worse=max(least, limits[name].worse), better=max(least, limits[name].better))
+    return limits
 
 
 def _differences(then: Setting, now: Setting) -> List[str]:

@@ -59,6 +59,13 @@ def test_new_one_limits_what_was_measured_and_no_milliseconds(baseline: Baseline
     assert set(baseline.limits) == {"mask_ap", "latency_ratio"}
 
 
+def test_stage_of_next_to_no_time_may_move_by_a_share_of_the_frame(baseline: Baseline) -> None:
+    metrics = {"latency_ratio": 8.0, "prepare_ratio": 0.04, "finish_ratio": 2.0, "decode_ratio": 0.0}
+    limits = new_baseline(msgspec.structs.replace(baseline.record, metrics=metrics)).limits
+    assert limits["prepare_ratio"] == Limit(worse=4.0, better=4.0)
+    assert limits["finish_ratio"] == Limit(worse=0.3, better=0.3)
+
+
 def test_update_keeps_the_limits_that_were_reviewed(baseline: Baseline) -> None:
     limits = {"mask_ap": Limit(worse=0.5, better=0.5), "latency_p50_ms": Limit(worse=0.1, better=1)}
     former = Baseline(limits=limits, record=baseline.record)

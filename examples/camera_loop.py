@@ -1,0 +1,163 @@
+"""Instance masks on a camera: predict each frame, draw what was found, show it or write it.
+
+    python examples/camera_loop.py kitchen.bmz 0                            # camera 0 in a window; q or Esc ends
+    python examples/camera_loop.py kitchen.bmz drive.mp4 --output masks.mp4   # a video file into another
+    python examples/camera_loop.py kitchen.bmz pictures/ --output masks.mp4   # a folder of pictures, by name
+
+A window needs the package opencv-python in the place of opencv-python-headless.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Deque, Iterator, Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+
+from blendmask_edge import BlendMaskError, ImageError, MaskPredictor, OutputError
+
+PICTURES = {".jpg", ".jpeg", ".png", ".bmp"}
+END_KEYS = {ord("q"), 27}
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    """Run the loop until the source or the user ends it."""
+    options = parse_arguments(arguments)
+    rate = Rate()
+    with MaskPredictor(options.bundle, threads=options.threads) as predictor:
+        sink = VideoFile(options.output, options.fps) if options.output else Window()
+        try:
+            for frame in frames(options.source):
+                instances = predictor(frame, channels="bgr")
+                sure = instances[instances.scores >= options.score]
+                # A robot would act here: sure.class_names, sure.boxes, and sure.crops() for masks inside their boxes.
+                overlay = sure.draw(frame)
+                rate.tick()
+                write_text(overlay, f"{rate.fps:.1f} FPS, {len(sure)} objects")
+                if not sink.show(overlay):
+                    break
+        finally:
+            sink.close()
+    print(f"{rate.count} frames, {rate.fps:.1f} FPS at the end, {predictor.runtime}")
+    if options.output:
+        print(f"The video lies in {options.output}")
+
+
+def frames(source: str) -> Iterator[np.ndarray]:
+    """Yield the frames, (H, W, 3) uint8 BGR, of a camera ("0"), a video file or a folder of pictures."""
+    if Path(source).is_dir():
+        files = sorted(path for path in Path(source).iterdir() if path.suffix.lower() in PICTURES)
+        yield from (frame for frame in map(cv2.imread, map(str, files)) if frame is not None)
+        return
+    capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
+    if not capture.isOpened():
+        raise ImageError(f"Cannot open {source}. Give the number of a camera, a video file or a folder of pictures.")
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # a camera then gives its newest frame, not one that waited
+    try:
+        done, frame = capture.read()
+        while done:
+            yield frame
+            done, frame = capture.read()
+    finally:
+        capture.release()
+
+
+class Rate:
+    """Frames in a second of the whole loop, over the last thirty."""
+
+    def __init__(self) -> None:
+        """Start counting."""
+        self.count = 0
+        self._times: Deque[float] = deque([time.perf_counter()], maxlen=31)
+
+    def tick(self) -> None:
+        """Count a frame."""
+        self.count += 1
+        self._times.append(time.perf_counter())
+
+    @property
+    def fps(self) -> float:
+        """Frames in a second; 0 before the first."""
+        elapsed = self._times[-1] - self._times[0]
+        return (len(self._times) - 1) / elapsed if elapsed else 0.0
+
+
+class Window:
+    """Frames in a window, until a key of `END_KEYS`."""
+
+    def show(self, frame: np.ndarray) -> bool:
+        """Show a frame; False when the user wants to end."""
+        try:
+            cv2.imshow("blendmask", frame)
+            return (cv2.waitKey(1) & 0xFF) not in END_KEYS
+        except cv2.error as error:
+            raise OutputError(
+                "This OpenCV opens no window. Give --output masks.mp4, or replace it: "
+                "pip uninstall -y opencv-python-headless && pip install opencv-python"
+            ) from error
+
+    def close(self) -> None:
+        """Close it; without windows there is nothing to close."""
+
+
+class VideoFile:
+    """Frames in a video file, which begins with the first frame and has its size."""
+
+    def __init__(self, path: Path, fps: float) -> None:
+        """Remember where it goes; nothing is written before the first frame."""
+        self._path, self._fps = path, fps
+        self._writer: Optional[cv2.VideoWriter] = None
+        self._size: Tuple[int, int] = (0, 0)
+
+    def show(self, frame: np.ndarray) -> bool:
+        """Append a frame."""
+        if self._writer is None:
+            self._size = (frame.shape[1], frame.shape[0])
+            code = "MJPG" if self._path.suffix == ".avi" else "mp4v"
+            self._writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter_fourcc(*code), self._fps, self._size)
+            if not self._writer.isOpened():
+                raise OutputError(
+                    f"Cannot write {self._path}. Give a file NAME.mp4 or NAME.avi in a folder that exists."
+                )
+        self._writer.write(cv2.resize(frame, self._size))
+        return True
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._writer is not None:
+            self._writer.release()
+
+
+def write_text(image: np.ndarray, text: str) -> None:
+    """Write white on black into the lower left corner."""
+    size = max(0.5, image.shape[0] / 960)
+    (width, height), rest = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
+    foot = image.shape[0] - rest
+    cv2.rectangle(image, (0, foot - height - rest), (width + rest, image.shape[0]), (0, 0, 0), cv2.FILLED)
+    cv2.putText(image, text, (rest // 2, foot), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+def parse_arguments(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", metavar="M.bmz")
+    parser.add_argument("source", help="number of a camera, video file, or folder of pictures")
+    parser.add_argument("--output", type=Path, help="video file to write, .mp4 or .avi; a window if left out")
+    parser.add_argument("--score", type=float, default=0.5, help="least score that is shown, 0 to 1")
+    parser.add_argument("--threads", type=int, help="threads of the network; the runtime's choice if left out")
+    parser.add_argument("--fps", type=float, default=15, help="of the written video")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BlendMaskError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
