@@ -1,0 +1,68 @@
+"""What the suites of the stages run on: a bundle, and a picture with objects.
+
+`BLENDMASK_BENCH_BUNDLE` names the bundle, else it is the one that `make demo` leaves; without any, the stages that need
+one are skipped. `BLENDMASK_BENCH_THREADS` bounds the threads of the network.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from blendmask_edge import Bundle, Instances, MaskPredictor, read_image
+from blendmask_edge.bundle import Manifest
+from blendmask_edge.runtimes import Session, SessionOptions, select
+
+ROOT = Path(__file__).parents[1]
+DEMO = ROOT / "out/demo/lite0_rt.bmz"
+PICTURE = ROOT / "examples/homescenes/evaluation/val_000000.jpg"
+BUNDLE = "BLENDMASK_BENCH_BUNDLE"
+THREADS = "BLENDMASK_BENCH_THREADS"
+
+
+@pytest.fixture(scope="session")
+def bundle_path() -> Path:
+    """The bundle that is measured."""
+    path = Path(os.environ.get(BUNDLE) or DEMO)
+    if not path.is_file():
+        pytest.skip(f"no bundle at {path}: type `make demo`, or set {BUNDLE} to a .bmz file")
+    return path
+
+
+@pytest.fixture(scope="session")
+def threads() -> int | None:
+    """Threads within an operator; None leaves them to the runtime."""
+    return int(os.environ[THREADS]) if THREADS in os.environ else None
+
+
+@pytest.fixture(scope="session")
+def manifest(bundle_path: Path) -> Manifest:
+    """What the bundle says of itself."""
+    return Bundle.open(bundle_path).manifest
+
+
+@pytest.fixture(scope="session")
+def session(bundle_path: Path, threads: int | None) -> Iterator[Session]:
+    """The `cpu` graph in ONNX Runtime."""
+    pytest.importorskip("onnxruntime")
+    session = select("onnxruntime").load().load(Bundle.open(bundle_path).graph("cpu"), SessionOptions(threads))
+    yield session
+    session.close()
+
+
+@pytest.fixture(scope="session")
+def picture() -> NDArray[np.uint8]:
+    """A shipped picture, (384, 512, 3) uint8 RGB."""
+    return read_image(PICTURE)
+
+
+@pytest.fixture(scope="session")
+def instances(bundle_path: Path, picture: NDArray[np.uint8]) -> Instances:
+    """What is found in the picture."""
+    with MaskPredictor(bundle_path, flavour="cpu", runtime="onnxruntime") as predictor:
+        return predictor(picture)
