@@ -1,0 +1,86 @@
+"""What a version of TensorRT must be told to build an engine. Pure functions: no TensorRT is needed to test them.
+
+TensorRT 8.5 and 8.6 take FP16 and INT8 as flags of the builder. TensorRT 10 takes the same flags, or none and then all
+precisions from the graph ("strongly typed"). TensorRT 11 takes precisions from the graph alone and has no such flags.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Dict, Optional, Tuple
+
+from blendmask_edge.errors import ConfigError
+from blendmask_edge.targets.table import Precision, Silicon, Table
+from blendmask_edge.targets.versions import Version
+
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """What a user may ask of an engine.
+
+    precision: "int8" builds from the tensorrt graph, "fp16" and "fp32" from the float graph.
+    workspace_mib: memory that the builder may give to one layer; None leaves it to TensorRT.
+    """
+
+    precision: Precision = "int8"
+    workspace_mib: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        """Refuse a workspace that is none.
+
+        Raises:
+            ConfigError: workspace_mib is less than 1.
+        """
+        if self.workspace_mib is not None and self.workspace_mib < 1:
+            raise ConfigError(f"The workspace is {self.workspace_mib} MiB, expected 1 or more; leave it out to let be.")
+
+
+@dataclass(frozen=True)
+class BuildArguments:
+    """Arguments of one build.
+
+    network_flags: names in `NetworkDefinitionCreationFlag`.
+    builder_flags: names in `BuilderFlag`.
+    workspace_bytes: limit of the workspace pool; None leaves it to TensorRT.
+    """
+
+    network_flags: Tuple[str, ...]
+    builder_flags: Tuple[str, ...]
+    workspace_bytes: Optional[int]
+
+    def as_dict(self) -> Dict[str, object]:
+        """Return the arguments by name, as they enter the key of the engine cache."""
+        return asdict(self)
+
+
+def build_arguments(
+    version: Version, options: CompileOptions, silicon: Silicon, holds_half: bool, table: Table
+) -> BuildArguments:
+    """Return what a version of TensorRT must be told.
+
+    Args:
+        version: of TensorRT.
+        options: what is asked for.
+        silicon: of the GPU that the engine is for.
+        holds_half: whether the graph itself has FP16 weights or scales.
+        table: the table of devices.
+    """
+    limits = table.limits
+    flags = _precision_flags(options.precision, silicon) if not holds_half else ()
+    takes_flags = version.up_to(Version.parse(limits.weak_typing_last.value))
+    network: Tuple[str, ...] = ()
+    if version.up_to(Version.parse(limits.explicit_batch_last.value)):
+        network = ("EXPLICIT_BATCH",)
+        flags = _precision_flags(options.precision, silicon)
+    elif takes_flags and not flags and version.at_least(Version.parse(limits.strong_typing_first.value)):
+        network = ("STRONGLY_TYPED",)
+    workspace = options.workspace_mib * _MIB if options.workspace_mib is not None else None
+    return BuildArguments(network, flags if takes_flags else (), workspace)
+
+
+def _precision_flags(precision: Precision, silicon: Silicon) -> Tuple[str, ...]:
+    """INT8 alone would leave what is not quantised in FP32, so FP16 goes with it where the GPU is fast at it."""
+    half = ("FP16",) if silicon.fp16.value != "slow" else ()
+    return {"int8": ("INT8", *half), "fp16": ("FP16",), "fp32": ()}[precision]

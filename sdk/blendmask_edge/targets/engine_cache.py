@@ -1,0 +1,68 @@
+"""Engines on disk, outside the bundle: each under a name that says all it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Dict, Optional
+
+from blendmask_edge.bundle.atomic import output_error, write_bytes
+from blendmask_edge.cache import cache_folder
+
+
+@dataclass(frozen=True)
+class EngineKey:
+    """All that an engine depends on; two builds with one key may share a file.
+
+    graph_sha256: of the ONNX file.   sm: compute capability.   tensorrt: full version.
+    driver: as in `Gpu`.   arguments: as in `BuildArguments.as_dict`.
+    """
+
+    graph_sha256: str
+    sm: str
+    tensorrt: str
+    driver: str
+    arguments: Dict[str, object]
+
+    @property
+    def file_name(self) -> str:
+        """A name to read, ended by a digest of the whole key."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        version = re.sub(r"[^0-9A-Za-z.]", "_", self.tensorrt)
+        return f"{self.graph_sha256[:12]}-sm{self.sm.replace('.', '')}-trt{version}-{digest}.engine"
+
+
+def default_cache() -> Path:
+    """Return the folder for engines in the cache of this machine.
+
+    Raises:
+        OutputError: there is no cache folder.
+    """
+    return cache_folder() / "engines"
+
+
+def find_engine(cache: Path, key: EngineKey) -> Optional[Path]:
+    """Return the file of an engine that was built before, or None."""
+    path = cache / key.file_name
+    return path if path.is_file() else None
+
+
+def store_engine(cache: Path, key: EngineKey, engine: bytes) -> Path:
+    """Write an engine, whole or not at all, and return its path.
+
+    The folder is made for its owner alone: loading an engine trusts it as loading a program does.
+
+    Raises:
+        OutputError: the folder cannot be made or written to.
+    """
+    path = cache / key.file_name
+    try:
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(path, error) from error
+    write_bytes(path, engine)
+    return path
