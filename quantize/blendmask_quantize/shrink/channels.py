@@ -1,0 +1,131 @@
+"""Which channels can only be removed together: torch-pruning's dependency graph of a whole network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from blendmask_edge.errors import DependencyError
+from blendmask_quantize.model.blendmask import BlendMask, every_output
+from blendmask_quantize.model.layers import ConvNorm, FrozenBatchNorm2d
+from blendmask_quantize.model.widths import changed_widths
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels that several layers share, in one order.
+
+    Attributes:
+        name: the first convolution that makes them.
+        width: how many.
+        writers, readers: names of the convolutions that make and that take them; a depthwise one is a writer only.
+        norm_groups: groups of the group normalisation on them, 1 where there is none; each loses as many channels.
+        dependency: torch-pruning's record, which removes them.
+    """
+
+    name: str
+    width: int
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    norm_groups: int
+    dependency: Any
+
+    def remove(self, channels: Sequence[int]) -> None:
+        """Take channels out of all layers of the group."""
+        self.dependency.prune(list(channels))
+
+
+def plain_form(model: BlendMask) -> BlendMask:
+    """A copy in evaluation mode whose frozen statistics are ordinary ones, so that gradients and graph see all layers.
+
+    The semantic head takes part in the copy's forward pass.
+    """
+    plain = copy.deepcopy(model).eval()
+    for module in plain.modules():
+        if isinstance(module, ConvNorm) and isinstance(module.norm, FrozenBatchNorm2d):
+            module.norm = _thawed(module.norm)
+    plain.requires_grad_(True)
+    plain.training = True
+    return plain
+
+
+def find_groups(plain: BlendMask) -> list[ChannelGroup]:
+    """The groups of channels that may be removed.
+
+    Left alone are the outputs (classes, box, centerness, attention, bases, semantic classes) and the trunk stages
+    that the configuration freezes, as fine-tuning could not repair them.
+
+    Args:
+        plain: from `plain_form`.
+
+    Raises:
+        DependencyError: torch-pruning is not installed.
+    """
+    graph = _trace(plain)
+    names = {module: name for name, module in plain.named_modules()}
+    groups = graph.get_all_groups(ignored_layers=list(_protected(plain)), root_module_types=[nn.Conv2d])
+    return [_group(graph, dependency, names) for dependency in groups]
+
+
+def unplain(plain: BlendMask) -> BlendMask:
+    """The ordinary network with the channels that are left, its configuration holding the widths."""
+    with torch.device("meta"):
+        widths = changed_widths(plain, BlendMask(replace(plain.config, widths=())))
+    model = BlendMask(replace(plain.config, widths=widths))
+    own = model.state_dict()
+    model.load_state_dict({key: value for key, value in plain.state_dict().items() if key in own})
+    return model.eval()
+
+
+class _EveryLayer(nn.Module):
+    def __init__(self, network: BlendMask) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return every_output(self.network, x)
+
+
+def _thawed(norm: FrozenBatchNorm2d) -> nn.BatchNorm2d:
+    thawed = nn.BatchNorm2d(len(norm.weight), eps=norm.eps).eval()
+    thawed.load_state_dict(norm.state_dict(), strict=False)
+    return thawed
+
+
+def _trace(plain: BlendMask) -> Any:
+    try:
+        from torch_pruning import DependencyGraph
+    except ImportError as error:
+        raise DependencyError("pruning needs torch-pruning: pip install 'blendmask-edge[quantize]'") from error
+    side = max(plain.config.input.divisor, *plain.config.head.strides)
+    graph = DependencyGraph().build_dependency(_EveryLayer(plain), example_inputs=torch.zeros((1, 3, side, side)))
+    plain.training = True  # tracing switches to evaluation
+    return graph
+
+
+def _protected(model: BlendMask) -> Iterable[nn.Module]:
+    head, bases = model.proposal_generator.fcos_head, model.basis_module
+    yield from (head.cls_logits, head.bbox_pred, head.ctrness, model.top_layer, bases.tower[-1])
+    if bases.seg_head is not None:
+        yield bases.seg_head[-1]
+    for stage in model.backbone.bottom_up.stages()[: model.config.trunk.frozen_stages]:
+        yield from stage.modules()
+
+
+def _group(graph: Any, dependency: Any, names: dict[nn.Module, str]) -> ChannelGroup:
+    writers: list[str] = []
+    readers: list[str] = []
+    norm_groups = 1
+    for dep, _ in dependency:
+        module = dep.target.module
+        if isinstance(module, nn.GroupNorm):
+            norm_groups = max(norm_groups, module.num_groups)
+        elif isinstance(module, nn.Conv2d):
+            (writers if graph.is_out_channel_pruning_fn(dep.handler) else readers).append(names[module])
+    width = len(dependency[0].idxs)
+    return ChannelGroup(writers[0], width, tuple(writers), tuple(readers), norm_groups, dependency)
