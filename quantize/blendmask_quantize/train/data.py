@@ -63,6 +63,12 @@ class Batch:
     mask_targets: tuple[Tensor, ...]
     semantic: Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device."""
+        objects = (self.boxes, self.classes, self.mask_targets)
+        boxes, classes, masks = (tuple(tensor.to(device) for tensor in part) for part in objects)
+        return Batch(self.pixels.to(device), boxes, classes, masks, self.semantic.to(device))
+
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stack views of one size."""

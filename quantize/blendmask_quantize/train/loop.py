@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import cv2
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Subset
 
@@ -36,7 +37,7 @@ LossesOf = Callable[[nn.Module, Batch, int], dict[str, Tensor]]
 
 
 class DivergedError(BlendMaskError):
-    """The loss is no number any more. Lower the learning rate and resume from the last checkpoint."""
+    """Loss or gradient is no number any more. Lower the learning rate and resume from the last checkpoint."""
 
 
 def train(
@@ -56,16 +57,16 @@ def train(
         path of the final model.
 
     Raises:
-        DivergedError: a loss is not finite; the last checkpoint stays.
+        DivergedError: loss or gradient is not finite; the last checkpoint stays.
         CheckpointError: the folder holds a checkpoint of another run, or one to resume from without `resume`.
     """
-    freeze(model)
+    freeze(model.train())
 
     def losses_of(forward: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         return step_losses(forward, model, batch, options, step)
 
     average = optimise(
-        model.train(), _groups(model, options), losses_of, stream, output, options, resume=resume, on_step=on_step
+        model, _groups(model, options), losses_of, stream, output, options, resume=resume, on_step=on_step
     )  # fmt: skip
     save_checkpoint(output / MODEL_FILE, average, stream.labels)
     return output / MODEL_FILE
@@ -92,29 +93,26 @@ def optimise(
         the averaged weights, a copy of `model`.
 
     Raises:
-        DivergedError: a loss is not finite; the last checkpoint stays.
+        DivergedError: loss or gradient is not finite; the last checkpoint stays.
         CheckpointError: the folder holds a checkpoint of another run, or one to resume from without `resume`.
     """
     output.mkdir(parents=True, exist_ok=True)
     fabric = Fabric(accelerator="auto", devices=1, precision=options.precision)  # type: ignore[arg-type]
     optimizer = torch.optim.AdamW(groups, lr=options.learning_rate)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema), use_buffers=True)
     wrapped, optimizer = fabric.setup(model, optimizer)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema), use_buffers=True)
     run = _Run(output / RESUME_FILE, identity, model, average, optimizer)
     start = run.restore(resume)
     log = _Log(output / LOG_FILE, start)
     for step, batch in _batches(stream, options, start):
         _set_rate(optimizer, options, step)
-        losses = losses_of(wrapped, batch, step)
+        losses = losses_of(wrapped, batch.to(fabric.device), step)
         total = sum(losses.values(), torch.zeros(()))
-        if not math.isfinite(total.item()):
-            raise DivergedError(
-                f"the loss is {total.item()} at iteration {step}: lower --learning-rate and go on with --resume from "
-                f"the checkpoint in {output}"
-            )
+        _check_finite("loss", total, step, output)
         optimizer.zero_grad()
         fabric.backward(total)
-        fabric.clip_gradients(wrapped, optimizer, max_norm=options.clip, error_if_nonfinite=False)
+        norm = fabric.clip_gradients(wrapped, optimizer, max_norm=options.clip, error_if_nonfinite=False)
+        _check_finite("norm of the gradient", norm, step, output)
         optimizer.step()
         average.update_parameters(model)
         numbers = {name: value.item() for name, value in losses.items()} | {"total": total.item()}
@@ -124,6 +122,14 @@ def optimise(
         if (step + 1) % options.save_every == 0 or step + 1 == options.iterations:
             run.save(step + 1)
     return average.module
+
+
+def _check_finite(what: str, value: Tensor | None, step: int, output: Path) -> None:
+    if value is not None and not math.isfinite(value.item()):
+        raise DivergedError(
+            f"the {what} is {value.item()} at iteration {step}: lower --learning-rate and go on with --resume from "
+            f"the checkpoint in {output}"
+        )
 
 
 def step_losses(
@@ -156,14 +162,24 @@ def supervised_losses(
     attention = attention_of(model.top_layer, predictions.towers, targets)
     generator = torch.Generator().manual_seed(options.seed + step)
     return training_losses(
-        predictions, targets, objects, semantic, attention, options.losses, generator=generator
+        predictions, targets, objects, semantic, attention, options.losses, reduce_mean=mean_over_processes,
+        generator=generator,
     )  # fmt: skip
 
 
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of a tensor over the processes that train together; the value itself in one process."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return value
+    mean = value.detach().clone()
+    distributed.all_reduce(mean)
+    return mean / distributed.get_world_size()
+
+
 def freeze(model: BlendMask) -> None:
-    """Stop the gradient of the trunk's first stages, as the configuration says."""
+    """Keep weights and statistics of the trunk's first stages, as the configuration says; call it after `train()`."""
     for stage in model.backbone.bottom_up.stages()[: model.config.trunk.frozen_stages]:
-        stage.requires_grad_(False)
+        stage.requires_grad_(False).eval()
 
 
 def _groups(model: BlendMask, options: TrainOptions) -> list[Group]:
@@ -230,19 +246,19 @@ class _Run:
             raise CheckpointError(
                 f"{self.path.parent} holds an unfinished run: go on with --resume, or name another --output"
             )
-        state = torch.load(self.path, map_location="cpu", weights_only=True)
-        if state.get("identity", "") != self.identity:
-            raise self._foreign()
         try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            if state.get("identity", "") != self.identity:
+                raise self._foreign()
             self.model.load_state_dict(state["model"])
             self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
-        except (RuntimeError, ValueError, KeyError) as error:
+            return int(state["iteration"])
+        except (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
             raise self._foreign() from error
-        return int(state["iteration"])
 
     def _foreign(self) -> CheckpointError:
-        return CheckpointError(f"{self.path} belongs to another run: remove it, or name another --output")
+        return CheckpointError(f"{self.path} belongs to another run or is damaged: remove it, or name another --output")
 
 
 class _Log:
