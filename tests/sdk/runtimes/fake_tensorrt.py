@@ -68,7 +68,7 @@ class Context:
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self._addresses[name] = address
-        return True
+        return bool(self._module.takes_addresses)
 
     def execute_async_v3(self, stream_handle: int) -> bool:
         if self._module.is_broken:
@@ -92,12 +92,13 @@ class Context:
 
 
 def make_module(driver: FakeDriver, version: str) -> Any:
-    """Return a module to stand for `tensorrt`; `tensors`, `has_room` and `is_broken` may be changed."""
+    """Return a module to stand for `tensorrt`; what follows its classes may be changed."""
     module: Any = types.ModuleType("tensorrt")
     module.__spec__ = importlib.machinery.ModuleSpec("tensorrt", None)
     module.__version__ = version
     module.ILogger, module.TensorIOMode, module.DataType = ILogger, TensorIOMode, DataType
-    module.driver, module.tensors, module.has_room, module.is_broken = driver, dict(TENSORS), True, False
+    module.driver, module.tensors = driver, dict(TENSORS)
+    module.has_room, module.takes_addresses, module.is_broken = True, True, False
 
     class Runtime:
         def __init__(self, logger: Any) -> None:

@@ -1,0 +1,223 @@
+"""An engine runs through named tensors, is held to the contract, and gives all memory back.
+
+TensorRT and the driver are stand-ins; `test_protocol.py` runs the real ones where there is a GPU.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Callable, List
+
+import numpy as np
+import pytest
+
+from blendmask_edge import ClosedError, InferenceError, RuntimeUnavailableError
+from blendmask_edge.runtimes import SessionOptions, select
+from blendmask_edge.targets.gpu import Gpu
+from tests.sdk.runtimes.fake_cuda import NO_DEVICE, OUT_OF_MEMORY, FakeDriver
+from tests.sdk.runtimes.fake_tensorrt import ENGINE, TENSORS, Context, Engine
+
+RED = np.zeros((1, 32, 48, 3), np.uint8)
+RED[..., 0] = 255
+
+
+@pytest.fixture
+def runtime(
+    make_tensorrt: Callable[..., Any],
+    fresh_import: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Any:
+    """Return the runtime, on a stand-in for TensorRT and on engines that need no building.
+
+    `runtime.trt` is the stand-in, `runtime.built` what was asked to be compiled.
+    """
+    trt = make_tensorrt()
+    fresh_import("blendmask_edge.runtimes.tensorrt_log", tensorrt=trt)
+    module = fresh_import("blendmask_edge.runtimes.tensorrt")
+    path = tmp_path / "a.engine"
+    path.write_bytes(ENGINE)
+    built: List[Any] = []
+
+    def compiled(graph: bytes, toolchain: Any, options: Any) -> Any:
+        built.append((graph, toolchain.trt, toolchain.gpu.sm, options.precision))
+        return SimpleNamespace(path=path)
+
+    monkeypatch.setattr(module, "built", built, raising=False)
+    monkeypatch.setattr(module, "compile_graph", compiled)
+    monkeypatch.setattr(module, "find_gpu", lambda: Gpu("Orin", "8.7", "12.6/540.3.0"))
+    return module
+
+
+@pytest.fixture
+def load(runtime: Any, tiny_graph: bytes, tmp_path: Path) -> Callable[..., Any]:
+    """Return a function that loads an engine; keywords change the stand-in for TensorRT."""
+
+    def loaded(engine: bytes = ENGINE, version: str = "10.3.0", **changes: Any) -> Any:
+        vars(runtime.trt).update(changes, __version__=version)
+        (tmp_path / "a.engine").write_bytes(engine)
+        return runtime.load(tiny_graph, SessionOptions())
+
+    return loaded
+
+
+@pytest.mark.parametrize("version", ["8.5.2.2", "8.6.1", "10.3.0", "11.4.1"])
+def test_engine_returns_the_outputs_of_the_contract(version: str, load: Callable[..., Any]) -> None:
+    session = load(version=version)
+    outputs = session.run(RED)
+    np.testing.assert_allclose(outputs.scores, [[1, 0, 0, 0]])
+    assert (outputs.boxes.shape, outputs.boxes.dtype) == ((1, 4, 4), np.float32)
+    assert (outputs.class_ids.tolist(), outputs.class_ids.dtype) == ([[0, 1, 2, -1]], np.int32)
+    assert (outputs.mask_logits.shape, outputs.mask_logits.dtype) == ((1, 4, 56, 56), np.float32)
+
+
+def test_outputs_outlive_the_next_run_and_the_session(load: Callable[..., Any]) -> None:
+    session = load()
+    red = session.run(RED)
+    blue = session.run(RED[..., ::-1])
+    session.close()
+    np.testing.assert_allclose(red.scores, [[1, 0, 0, 0]])
+    np.testing.assert_allclose(blue.scores, [[0, 0, 1, 0]])
+
+
+def test_another_thread_can_run(load: Callable[..., Any]) -> None:
+    session, scores = load(), []
+    thread = threading.Thread(target=lambda: scores.append(session.run(RED).scores[0, 0]))
+    thread.start()
+    thread.join()
+    assert scores == [1]
+
+
+def test_closing_gives_everything_back(load: Callable[..., Any], driver: FakeDriver) -> None:
+    session = load()
+    assert len(driver.device) == 5
+    session.close()
+    session.close()
+    assert driver.is_clean()
+    with pytest.raises(ClosedError):
+        session.run(RED)
+
+
+@pytest.mark.parametrize("image", [RED[:, :16], RED.astype(np.float32)])
+def test_picture_of_another_size_or_kind_is_refused(load: Callable[..., Any], image: Any) -> None:
+    with pytest.raises(InferenceError, match=r"the engine takes uint8 \[1, 32, 48, 3\]"):
+        load().run(image)
+
+
+def change(name: str, kind: str, shape: List[int]) -> Any:
+    """Return the tensors of the contract with one replaced."""
+    return {**TENSORS, name: (kind, tuple(shape))}
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"engine": b"of another version"}, r"a\.engine: Serialization .* == kVERSION failed\. Remove it"),
+        ({"has_room": False}, "Free GPU memory"),
+        ({"takes_addresses": False}, "takes no buffer for image"),
+        ({"tensors": change("scores", "HALF", [1, 4])}, "scores as HALF"),
+        ({"tensors": change("image", "UINT8", [1, -1, -1, 3])}, r"image as UINT8 \[1, -1, -1, 3\].*fixed shape"),
+        ({"tensors": change("image2", "UINT8", [1])}, "inputs .*image2"),
+        ({"tensors": {"image": ("UINT8", (1, 2, 2, 3))}}, "outputs .*mask_logits"),
+    ],
+)
+def test_engine_that_does_not_fit_is_refused_and_leaves_nothing_behind(
+    changes: Any, message: str, load: Callable[..., Any], driver: FakeDriver
+) -> None:
+    with pytest.raises(InferenceError, match=message):
+        load(**changes)
+    assert driver.is_clean()
+
+
+def test_memory_that_runs_out_leaves_nothing_behind(load: Callable[..., Any], driver: FakeDriver) -> None:
+    driver.failures["cuMemAlloc_v2"] = [0, 0, OUT_OF_MEMORY]
+    with pytest.raises(InferenceError, match="out of memory"):
+        load()
+    assert driver.is_clean()
+
+
+def test_failing_run_says_what_tensorrt_said(load: Callable[..., Any]) -> None:
+    with pytest.raises(InferenceError, match="Cask convolution execution"):
+        load(is_broken=True).run(RED)
+
+
+def test_tensorrt_without_named_tensors_is_refused(load: Callable[..., Any], driver: FakeDriver) -> None:
+    with pytest.raises(RuntimeUnavailableError, match=r"8\.4\.1.*8\.5 or newer.*JetPack 5\.1"):
+        load(version="8.4.1.5")
+    assert driver.is_clean()
+
+
+def test_missing_gpu_is_told_before_an_engine_is_built(runtime: Any, tiny_graph: bytes, driver: FakeDriver) -> None:
+    driver.failures["cuInit"] = [NO_DEVICE]
+    with pytest.raises(RuntimeUnavailableError, match='runtime="onnxruntime"'):
+        runtime.load(tiny_graph, SessionOptions())
+    assert not runtime.built
+
+
+def test_engine_that_vanished_is_told_with_its_path(
+    load: Callable[..., Any], runtime: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = SimpleNamespace(path=Path("/no/such.engine"))
+    monkeypatch.setattr(runtime, "compile_graph", lambda *_, **__: gone)
+    with pytest.raises(InferenceError, match=r"/no/such\.engine: No such file"):
+        load()
+
+
+def quantised() -> bytes:
+    """Return a graph with one Q/DQ pair."""
+    onnx = pytest.importorskip("onnx")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale"], ["y"]),
+    ]
+    ends = [[helper.make_tensor_value_info(name, kind, [1])] for name in "xy"]
+    scale = onnx.numpy_helper.from_array(np.float32(0.5), "scale")
+    model = helper.make_model(helper.make_graph(nodes, "g", *ends, [scale]))
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("sm, precision", [("8.7", "fp16"), ("6.1", "fp32"), ("5.3", "fp16")])
+def test_float_graph_is_built_in_the_precision_that_is_fast(
+    sm: str, precision: str, runtime: Any, tiny_graph: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "find_gpu", lambda: Gpu("some", sm, "12.6/540"))
+    runtime.engine_for(tiny_graph)
+    assert runtime.built == [(tiny_graph, runtime.trt, sm, precision)]
+
+
+def test_quantised_graph_is_built_as_int8(runtime: Any) -> None:
+    runtime.engine_for(quantised())
+    assert runtime.built[0][3] == "int8"
+
+
+@pytest.mark.usefixtures("no_driver")
+def test_tensorrt_is_not_ready_without_a_driver() -> None:
+    assert not select("tensorrt").ready("0" * 64)
+
+
+@pytest.mark.usefixtures("driver")
+def test_tensorrt_is_ready_with_a_driver() -> None:
+    assert select("tensorrt").ready("0" * 64)
+
+
+def test_the_calls_are_in_real_bindings() -> None:
+    """TensorRT-RTX has the same Python interface and installs without a driver."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    stand_in = {Engine: trt.ICudaEngine, Context: trt.IExecutionContext}
+    for fake, real in stand_in.items():
+        assert [name for name in vars(fake) if name[0] != "_" and not hasattr(real, name)] == []
+    assert {kind for kind, _ in TENSORS.values()} <= set(trt.DataType.__members__)
+    assert {"INPUT", "OUTPUT"} <= set(trt.TensorIOMode.__members__)
+    assert {"INTERNAL_ERROR", "ERROR"} <= set(trt.ILogger.Severity.__members__)
+
+
+def test_real_bindings_tell_why_they_refuse_an_engine(fresh_import: Callable[..., Any], tmp_path: Path) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    fresh_import("blendmask_edge.runtimes.tensorrt_log", tensorrt=trt)
+    runtime = fresh_import("blendmask_edge.runtimes.tensorrt")
+    (tmp_path / "a.engine").write_bytes(b"no engine")
+    with pytest.raises(InferenceError, match=r"a\.engine: .*Error Code"):
+        runtime.TensorRtSession(tmp_path / "a.engine", device=None)
