@@ -182,7 +182,7 @@ def _export(
     on_step = stage("exporting", len(networks))
     for flavour, network in networks.items():
         graph = DeployableGraph(checkpoint.model, network, size, bounds).eval()
-        exported = export_onnx(graph, size)
+        exported = export_onnx(graph)
         parities[flavour] = check_parity(graph, exported, picture)
         graphs[flavour] = exported.SerializeToString()
         on_step()

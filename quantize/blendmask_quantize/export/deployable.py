@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +15,9 @@ from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.detect import decode, locations
 
+_BASES_SCALE = 0.25
+_TAPS = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2))
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -20,13 +25,23 @@ class Bounds:
 
     Attributes:
         candidates: pairs of cell and class kept over all levels. More pairs above the threshold: the lowest are lost.
-        rounds: passes of the suppression. Chains of boxes that each hide the next, longer than this, end undecided.
+        rounds: passes of the suppression. Of a chain of boxes that each hide the next, as many boxes as this, after the
+            first, are decided as the reference does.
         detections: rows of the outputs, K.
     """
 
     candidates: int = 256
     rounds: int = 12
     detections: int = 100
+
+    def within(self, config: ModelConfig, size: tuple[int, int]) -> Bounds:
+        """The bounds that hold for a network and input size, which may offer fewer pairs of cell and class than asked.
+
+        A level of the reference keeps no more than the configuration's `candidates_per_level`.
+        """
+        pairs = config.classes * sum(height * width for height, width in level_sizes(config, size))
+        candidates = min(self.candidates, pairs, config.inference.candidates_per_level)
+        return Bounds(candidates, self.rounds, min(self.detections, candidates))
 
 
 class Outputs(NamedTuple):
@@ -46,7 +61,13 @@ class Outputs(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """Rows of candidates or detections: score (C,), 0 where empty; class (C,); cell over all levels (C,); box (C, 4)."""
+    """Rows of candidates or detections, by descending score.
+
+    Attributes:
+        score: (C,), 0 where empty.
+        class_id, cell: (C,) int64; the cell is counted over all levels.
+        box: (C, 4), x0 y0 x1 y1, network input pixels.
+    """
 
     score: Tensor
     class_id: Tensor
@@ -61,25 +82,34 @@ class DeployableGraph(nn.Module):
         model: gives configuration and top layer.
         network: normalised picture to `Predictions`; the float network or a rendered one.
         size: height and width of the input, multiples of the input divisor.
-        bounds: sizes of the selection.
+        bounds: sizes of the selection; cut to what the network offers at this size.
     """
+
+    top_weight: Tensor
+    top_bias: Tensor
+    positions: Tensor
+    strides: Tensor
+    neighbours: Tensor
+    padding: Tensor
+    mean: Tensor
+    inverse_std: Tensor
 
     def __init__(self, model: BlendMask, network: nn.Module, size: tuple[int, int], bounds: Bounds) -> None:
         super().__init__()
-        self.config: ModelConfig = model.config
-        self.network, self.bounds = network, bounds
-        strides = self.config.head.strides
-        self.sizes = [(-(-size[0] // stride), -(-size[1] // stride)) for stride in strides]
-        weight = model.top_layer.weight.detach()
-        self.register_buffer("top_weight", weight.flatten(1).clone())
-        self.register_buffer("top_bias", _bias(model.top_layer))
-        positions = [locations(h, w, s).float() for (h, w), s in zip(self.sizes, strides, strict=True)]
-        steps = [torch.full((h * w, 1), float(s)) for (h, w), s in zip(self.sizes, strides, strict=True)]
+        self.config, self.network, self.size = model.config, network, size
+        self.bounds = bounds.within(self.config, size)
+        sizes, strides = level_sizes(self.config, size), self.config.head.strides
+        top, bias = model.top_layer, model.top_layer.bias
+        self.register_buffer("top_weight", top.weight.detach().flatten(1).clone())
+        self.register_buffer("top_bias", torch.zeros(top.out_channels) if bias is None else bias.detach().clone())
+        positions = [locations(*level, stride).float() for level, stride in zip(sizes, strides, strict=True)]
         self.register_buffer("positions", torch.cat(positions))
-        self.register_buffer("steps", torch.cat(steps))
-        mean, std = torch.tensor(self.config.input.mean), torch.tensor(self.config.input.std)
-        self.register_buffer("mean", mean[:, None, None])
-        self.register_buffer("inverse_std", 1 / std[:, None, None])
+        counts = torch.tensor([len(level) for level in positions])
+        self.register_buffer("strides", torch.tensor(strides).float().repeat_interleave(counts)[:, None])
+        self.register_buffer("neighbours", _neighbours(sizes))
+        self.register_buffer("padding", torch.zeros(1, top.in_channels, 1, 1))
+        self.register_buffer("mean", torch.tensor(self.config.input.mean)[:, None, None])
+        self.register_buffer("inverse_std", 1 / torch.tensor(self.config.input.std)[:, None, None])
 
     def forward(self, image: Tensor) -> Outputs:
         """Results for `image`, uint8 (1, H, W, 3) RGB, resized and padded."""
@@ -88,11 +118,9 @@ class DeployableGraph(nn.Module):
     def finish(self, predictions: Predictions) -> Outputs:
         """Results from raw predictions."""
         kept = self.suppress(self.select(predictions))
-        attention = self.attention(predictions.towers, kept.cell)
-        logits = self.blend(predictions.bases, kept.box, attention)
-        empty = kept.score <= 0
-        class_ids = torch.where(empty, torch.full_like(kept.class_id, -1), kept.class_id)
-        return Outputs(kept.box[None], kept.score[None], class_ids[None].to(torch.int32), logits[None])
+        logits = self.blend(predictions.bases, kept.box, self.attention(predictions.towers, kept.cell))
+        class_ids = torch.where(kept.score > 0, kept.class_id, -1).to(torch.int32)
+        return Outputs(kept.box[None], kept.score[None], class_ids[None], logits[None])
 
     def normalise(self, image: Tensor) -> Tensor:
         """Network input (1, 3, H, W) from uint8 (1, H, W, 3) RGB."""
@@ -106,88 +134,90 @@ class DeployableGraph(nn.Module):
         The best C pairs lie in the C cells with the best class each, so the rest is dropped before classes are
         compared.
         """
-        logits = torch.cat([level[0].flatten(1) for level in predictions.logits], dim=1)
-        centerness = torch.cat([level[0].flatten(1) for level in predictions.centerness], dim=1)[0].sigmoid()
+        logits, centerness = _joined(predictions.logits), _joined(predictions.centerness)[0].sigmoid()
         count = min(self.bounds.candidates, logits.shape[1])
-        _, cells = torch.topk(logits.amax(dim=0).sigmoid() * centerness, count)
+        cells = torch.topk(logits.amax(dim=0).sigmoid() * centerness, count).indices
         products = logits.index_select(1, cells).sigmoid() * centerness.index_select(0, cells)
-        product, pair = torch.topk(products.flatten(), self.bounds.candidates if products.numel() > count else count)
-        cell = cells.index_select(0, pair % count)
-        score = torch.where(product > self.config.inference.score_threshold, product.sqrt(), torch.zeros_like(product))
-        regression = torch.cat([level[0].flatten(1) for level in predictions.regression], dim=1).index_select(1, cell)
-        reach = regression.T * self.steps.index_select(0, cell)
-        return Chosen(score, pair // count, cell, decode(self.positions.index_select(0, cell), reach, 1))
+        product, pair = torch.topk(products.flatten(), self.bounds.candidates)
+        cell = cells.repeat(self.config.classes).index_select(0, pair)
+        class_id = torch.arange(self.config.classes).repeat_interleave(count).index_select(0, pair)
+        score = torch.where(product > self.config.inference.score_threshold, product.sqrt(), 0.0)
+        distances = _joined(predictions.regression).index_select(1, cell).T * self.strides.index_select(0, cell)
+        return Chosen(score, class_id, cell, decode(self.positions.index_select(0, cell), distances, 1))
 
     def suppress(self, found: Chosen) -> Chosen:
         """Survivors of class-wise suppression: a fixed point that equals the greedy order once it stops changing."""
-        overlaps = _overlap(found.box, self.config.inference.nms_threshold)
+        # A power of two changes no comparison, and keeps areas within half precision.
+        scale = 2.0 ** -math.ceil(math.log2(max(self.size)))
+        overlaps = _overlap(found.box * scale, self.config.inference.nms_threshold)
         same = found.class_id[:, None] == found.class_id[None, :]
         hides = torch.triu((overlaps & same).float(), diagonal=1)
-        valid = (found.score > 0).float()
-        keep = valid
+        keep = torch.ones_like(found.score)[None]
         for _ in range(self.bounds.rounds):
-            keep = valid * ((keep[None] @ hides)[0] < 0.5).float()
-        count = min(self.bounds.detections, found.score.shape[0])
-        score, row = torch.topk(found.score * keep, count)
+            keep = F.relu(1 - keep @ hides)
+        score, row = torch.topk(found.score * keep[0], self.bounds.detections)
         return Chosen(score, *(part.index_select(0, row) for part in found[1:]))
 
-    def attention(self, towers: tuple[Tensor, ...], cell: Tensor) -> Tensor:
+    def attention(self, towers: Sequence[Tensor], cell: Tensor) -> Tensor:
         """Attention vectors (K, bases * M * M) at the kept cells: gathered 3x3 patches, one product."""
-        patches, first = 0.0, 0
-        for tower, (height, width) in zip(towers, self.sizes, strict=True):
-            patches = patches + self._patches(tower, cell - first, height, width)
-            first += height * width
-        return F.linear(patches, self.top_weight, self.top_bias)  # type: ignore[arg-type]
-
-    def _patches(self, tower: Tensor, cell: Tensor, height: int, width: int) -> Tensor:
-        """Patches (K, C * 9) of one level, zero past its border and for cells of other levels."""
-        taps = torch.arange(9)
-        y = (cell // width)[:, None] + (taps // 3 - 1)[None]
-        x = (cell % width)[:, None] + (taps % 3 - 1)[None]
-        mine = ((cell >= 0) & (cell < height * width))[:, None]
-        inside = mine & (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        index = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).flatten()
-        values = tower[0].flatten(1).index_select(1, index) * inside.flatten().float()
-        return values.unflatten(1, (cell.shape[0], 9)).permute(1, 0, 2).flatten(1)
+        taps = self.neighbours.index_select(0, cell)
+        patches = _joined((*towers, self.padding)).index_select(1, taps.flatten()).unflatten(1, taps.shape)
+        return F.linear(patches.transpose(0, 1).flatten(1), self.top_weight, self.top_bias)
 
     def blend(self, bases: Tensor, boxes: Tensor, attention: Tensor) -> Tensor:
         """Mask logits (K, R, R): ROIAlign by grid sampling, weighted by the softmax of the attention."""
         resolution, size = self.config.resolution, self.config.attention_size
-        maps = attention.unflatten(1, (bases.shape[1], size, size))
+        pooled, inside = self._pool(bases[0], boxes)
+        maps = attention.unflatten(1, (len(pooled), size, size)).transpose(0, 1)
         maps = F.interpolate(maps, size=(resolution, resolution), mode="bilinear", align_corners=False)
-        return (self._pool(bases, boxes) * maps.softmax(dim=1)).sum(dim=1)
+        # Softmax written out: runtimes are slow along an axis that is not the last, and masks are the largest tensors.
+        weights = torch.exp(maps - maps.amax(dim=0, keepdim=True))
+        return (pooled * weights).sum(dim=0) / weights.sum(dim=0) * inside
 
-    def _pool(self, bases: Tensor, boxes: Tensor) -> Tensor:
-        """Bases (K, bases, R, R) inside the boxes, one sample a bin; 0 more than one cell outside the map.
-
-        A sample at continuous position p of the map reads cell centres at p - 0.5, clamped to the border.
+    def _pool(self, bases: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Bases (B, K, R, R) inside the boxes, one sample a bin, and where (K, R, R) a sample counts: 1, or 0 more than
+        one cell centre outside the map, as in ROIAlign. Samples outside read the border.
         """
         count, resolution = boxes.shape[0], self.config.resolution
-        height, width = bases.shape[-2:]
+        limits = torch.tensor(bases.shape[:0:-1])[:, None]
         bins = (torch.arange(resolution) + 0.5) / resolution
-        corners, sides = boxes[:, :2] * 0.25 - 0.5, (boxes[:, 2:] - boxes[:, :2]) * 0.25
-        x = corners[:, :1] + sides[:, :1] * bins
-        y = corners[:, 1:] + sides[:, 1:] * bins
-        inside_x = ((x >= -1) & (x <= width)).float()
-        inside_y = ((y >= -1) & (y <= height)).float()
-        grid_x = ((2 * x + 1) / width - 1)[:, None, :].expand(count, resolution, resolution)
-        grid_y = ((2 * y + 1) / height - 1)[:, :, None].expand(count, resolution, resolution)
-        grid = torch.stack([grid_x, grid_y], dim=-1).reshape(1, count * resolution, resolution, 2)
-        sampled = F.grid_sample(bases, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        pooled = sampled[0].unflatten(1, (count, resolution)).transpose(0, 1)
-        return pooled * (inside_y[:, :, None] * inside_x[:, None, :])[:, None]
+        corners, sides = boxes[:, :2, None], boxes[:, 2:, None] - boxes[:, :2, None]
+        at = (corners + sides * bins) * _BASES_SCALE
+        inside = ((at >= -0.5) & (at <= limits + 0.5)).float()
+        grid = at * (2 / limits) - 1
+        shape = (count, resolution, resolution)
+        grid = torch.stack([grid[:, 0, None, :].expand(shape), grid[:, 1, :, None].expand(shape)], dim=-1)
+        flat = grid.reshape(1, count * resolution, resolution, 2)
+        sampled = F.grid_sample(bases[None], flat, mode="bilinear", padding_mode="border", align_corners=False)
+        return sampled[0].unflatten(1, (count, resolution)), inside[:, 1, :, None] * inside[:, 0, None, :]
 
 
-def _bias(conv: nn.Conv2d) -> Tensor:
-    bias = conv.bias if conv.bias is not None else torch.zeros(conv.out_channels)
-    return bias.detach().clone()
+def level_sizes(config: ModelConfig, size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Height and width of every pyramid level, finest first, for an input of height and width `size`."""
+    return [(-(-size[0] // stride), -(-size[1] // stride)) for stride in config.head.strides]
+
+
+def _joined(levels: Sequence[Tensor]) -> Tensor:
+    """Maps (1, C, h, w) of all levels as one (C, cells)."""
+    return torch.cat([level.flatten(2) for level in levels], dim=2)[0]
+
+
+def _neighbours(sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """Cells (cells, 9) under a 3x3 kernel at each cell of all levels; one past the last is the padding."""
+    cells = sum(height * width for height, width in sizes)
+    first, rows = 0, []
+    for height, width in sizes:
+        y, x = (torch.cartesian_prod(torch.arange(height), torch.arange(width))[:, None] + _TAPS).unbind(-1)
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        rows.append(torch.where(inside, first + y * width + x, cells))
+        first += height * width
+    return torch.cat(rows)
 
 
 def _overlap(boxes: Tensor, threshold: float) -> Tensor:
     """Which pairs (C, C) have an intersection over union above the threshold, without dividing."""
-    low = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    sides = (high - low).clamp(min=0)
-    shared = sides[..., 0] * sides[..., 1]
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return shared > threshold * (area[:, None] + area[None, :] - shared)
+    x0, y0, x1, y1 = boxes.T[:, :, None].unbind()
+    widths = F.relu(torch.minimum(x1, x1.T) - torch.maximum(x0, x0.T))
+    heights = F.relu(torch.minimum(y1, y1.T) - torch.maximum(y0, y0.T))
+    shared, area = widths * heights, (x1 - x0) * (y1 - y0)
+    return shared > threshold * (area + area.T - shared)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,12 @@ import onnx
 import onnx_ir as ir
 import torch
 from onnx import version_converter
-from onnxscript import opset18 as op
-from onnxscript import rewriter
+from onnx_ir.passes.common import (
+    ClearMetadataAndDocStringPass,
+    CommonSubexpressionEliminationPass,
+    LiftConstantsToInitializersPass,
+)
+from onnxscript import opset18, optimizer, rewriter
 from onnxscript.rewriter.rules.common import fuse_pad_into_conv_rule
 
 from blendmask_edge.bundle.graph import INPUT_NAME, OUTPUT_NAMES
@@ -21,42 +26,68 @@ from blendmask_quantize.shrink import quantizer as _quantizer  # noqa: F401  reg
 
 OPSET = 17
 """The newest that TensorRT 8.6 reads, the last release for Pascal."""
+_IR_VERSION = 8
+"""The file format of that opset's time, so that runtimes of that time read it."""
 _EXPORTER_OPSET = 18
 
-
-def _quantize_dequantize(x: Any, scale: float, zero_point: int, low: int, high: int) -> Any:
-    integer = np.uint8 if low == 0 else np.int8
-    step = op.Constant(value=ir.tensor(np.array(scale, np.float32)))
-    zero = op.Constant(value=ir.tensor(np.array(zero_point, integer)))
-    return op.DequantizeLinear(op.QuantizeLinear(x, step, zero), step, zero)
+_op: Any = opset18
 
 
-def _dequantize_channels(integers: Any, scale: Any) -> Any:
-    return op.DequantizeLinear(integers, scale, axis=0)
-
-
-_TRANSLATIONS = {
-    torch.ops.blendmask.quantize_dequantize.default: _quantize_dequantize,
-    torch.ops.blendmask.dequantize_channels.default: _dequantize_channels,
-}
-
-
-def export_onnx(graph: DeployableGraph, size: tuple[int, int]) -> onnx.ModelProto:
+def export_onnx(graph: DeployableGraph) -> onnx.ModelProto:
     """The graph in ONNX, opset 17, without external data.
 
     Args:
         graph: with a float or a rendered network.
-        size: height and width of the input.
     """
-    example = torch.zeros((1, *size, 3), dtype=torch.uint8)
+    program = _translate(graph)
+    _tidy(program.model)
+    model = version_converter.convert_version(program.model_proto, OPSET)
+    model.ir_version = _IR_VERSION
+    onnx.checker.check_model(model)
+    return model
+
+
+def _translate(graph: DeployableGraph) -> Any:
+    example = torch.zeros((1, *graph.size, 3), dtype=torch.uint8)
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
+        return torch.onnx.export(
             graph.eval(), (example,), dynamo=True, opset_version=_EXPORTER_OPSET, input_names=[INPUT_NAME],
-            output_names=list(OUTPUT_NAMES), custom_translation_table=_TRANSLATIONS, optimize=True, verbose=False,
+            output_names=list(OUTPUT_NAMES), custom_translation_table=_TRANSLATIONS, optimize=False, verbose=False,
         )  # fmt: skip
-    rewriter.rewrite(program.model, [fuse_pad_into_conv_rule])
-    model = version_converter.convert_version(program.model_proto, OPSET)
-    onnx.checker.check_model(model)
-    return model
+
+
+def _tidy(model: ir.Model) -> None:
+    """Fold constants and drop what is left over; the exporter's own clean-up tries many rules that do not apply here."""
+    optimizer.fold_constants(model)
+    optimizer.remove_unused_nodes(model)
+    CommonSubexpressionEliminationPass()(model)
+    rewriter.rewrite(model, [fuse_pad_into_conv_rule])
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    optimizer.remove_unused_nodes(model)
+    ClearMetadataAndDocStringPass()(model)
+
+
+def _quantize_dequantize(x: Any, scale: float, zero_point: int, low: int, high: int) -> Any:  # noqa: ARG001
+    integer = np.uint8 if low == 0 else np.int8
+    step = _constant(np.array(scale, np.float32))
+    zero = _constant(np.array(zero_point, integer))
+    return _op.DequantizeLinear(_op.QuantizeLinear(x, step, zero), step, zero)
+
+
+def _dequantize_channels(integers: Any, scale: Any) -> Any:
+    """Weights get the zero points that older readers insist on; ONNX has none for int32."""
+    if integers.dtype != ir.DataType.INT8:
+        return _op.DequantizeLinear(integers, scale, axis=0)
+    return _op.DequantizeLinear(integers, scale, _constant(np.zeros(integers.shape[0], np.int8)), axis=0)
+
+
+def _constant(value: Any) -> Any:
+    return _op.Constant(value=ir.tensor(value))
+
+
+_TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.blendmask.quantize_dequantize.default: _quantize_dequantize,
+    torch.ops.blendmask.dequantize_channels.default: _dequantize_channels,
+}

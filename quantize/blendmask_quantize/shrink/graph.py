@@ -10,22 +10,28 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.shrink.fold import fold_norms
 
 _LEAVES = (nn.Conv2d, nn.GroupNorm, nn.Upsample, nn.ReLU, nn.ReLU6, nn.Identity)
-_CALLS = {
+_MODULES: dict[type[nn.Module], str] = {
+    nn.ReLU: "relu",
+    nn.ReLU6: "relu",
+    nn.GroupNorm: "group_norm",
+    nn.Identity: "identity",
+}
+_CALLS: dict[Any, str] = {
     F.relu: "relu",
     F.relu6: "relu",
     operator.add: "add",
     torch.add: "add",
     F.max_pool2d: "max_pool",
+    Predictions: "output",
 }
-_MODULES = {nn.ReLU: "relu", nn.ReLU6: "relu", nn.GroupNorm: "group_norm", nn.Identity: "identity"}
 
 
 class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
         return isinstance(m, _LEAVES)
 
 
@@ -36,8 +42,7 @@ def trace_network(model: BlendMask) -> fx.GraphModule:
     level.
     """
     folded = fold_norms(model)
-    graph = _Tracer().trace(folded)
-    traced = fx.GraphModule(folded, graph)
+    traced = fx.GraphModule(folded, _Tracer().trace(folded))
     _drop_identities(traced)
     _unshare(traced)
     traced.graph.lint()
@@ -47,21 +52,26 @@ def trace_network(model: BlendMask) -> fx.GraphModule:
 
 def kind(traced: fx.GraphModule, node: fx.Node) -> str:
     """What a node does: input, conv, relu, add, nearest, bilinear, max_pool, group_norm, output or other."""
-    if node.op in ("placeholder", "output"):
-        return {"placeholder": "input"}.get(node.op, node.op)
     if node.op == "call_module":
-        module = traced.get_submodule(str(node.target))
-        if isinstance(module, nn.Upsample):
-            return module.mode
-        return "conv" if isinstance(module, nn.Conv2d) else _MODULES.get(type(module), "other")
+        return _module_kind(traced.get_submodule(str(node.target)))
+    if node.op == "placeholder":
+        return "input"
+    if node.op == "output":
+        return "output"
     if node.target is F.interpolate:
         return str(node.kwargs["mode"])
-    return _CALLS.get(node.target, "other")  # type: ignore[call-overload, no-any-return]
+    return _CALLS.get(node.target, "other")
 
 
 def tensor_inputs(node: fx.Node) -> list[fx.Node]:
     """The nodes whose tensors `node` reads, in order."""
     return list(node.all_input_nodes)
+
+
+def _module_kind(module: nn.Module) -> str:
+    if isinstance(module, nn.Upsample):
+        return module.mode
+    return "conv" if isinstance(module, nn.Conv2d) else _MODULES.get(type(module), "other")
 
 
 def _drop_identities(traced: fx.GraphModule) -> None:
@@ -80,9 +90,5 @@ def _unshare(traced: fx.GraphModule) -> None:
         count = seen[name] = seen.get(name, 0) + 1
         if count > 1:
             node.target = f"{name}_call{count}"
-            _set_submodule(traced, node.target, copy.deepcopy(traced.get_submodule(name)))
-
-
-def _set_submodule(root: nn.Module, path: str, module: Any) -> None:
-    parent, _, name = path.rpartition(".")
-    root.get_submodule(parent).add_module(name, module)
+            parent, _, last = node.target.rpartition(".")
+            traced.get_submodule(parent).add_module(last, copy.deepcopy(traced.get_submodule(name)))

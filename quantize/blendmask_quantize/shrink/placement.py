@@ -6,7 +6,7 @@ of a residual sum), complete groups of dequantise, operator, quantise for `cpu` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from torch import fx
@@ -14,9 +14,10 @@ from torch import fx
 from blendmask_quantize.shrink.graph import kind, tensor_inputs
 
 FLAVOURS = ("cpu", "tensorrt")
+# Rounding before these operators and after them is the same, so they never need a scale of their own.
 _COMMUTING = ("nearest", "max_pool")
-_FLOAT_CONVS = ("cls_logits", "bbox_pred", "ctrness")
-_BASES_PREFIX = "basis_module.tower."
+# These never leave the range of what they read, so they share its scale, which spares a change of scale in sums.
+_WITHIN_RANGE = (*_COMMUTING, "bilinear")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Point:
 
     Attributes:
         node: name of the node whose result it is.
-        range_of: name of the node whose calibrated range it uses; another one where both must share a scale.
+        range_of: name of the node whose calibrated range it uses; another one where both share a scale.
         signed: whether it can be negative.
     """
 
@@ -52,29 +53,21 @@ def place(traced: fx.GraphModule, flavour: str) -> Placement:
     convs = [node for node in traced.graph.nodes if _is_quantised_conv(traced, node)]
     chosen = set(_inputs_of(traced, convs)) | set(_skip_branches(traced, convs))
     if flavour == "cpu":
-        chosen |= set(_complete_groups(traced, convs))
-    ordered = [node for node in traced.graph.nodes if node in chosen]
-    points = tuple(Point(n.name, _range_source(traced, n, chosen).name, _is_signed(traced, n)) for n in ordered)
-    return Placement(points, tuple(node.name for node in convs))
+        chosen |= set(_results_of(traced, convs))
+        chosen |= set(_passing(traced, chosen))
+    points = (_point(traced, node) for node in traced.graph.nodes if node in chosen)
+    return Placement(tuple(points), tuple(node.name for node in convs))
 
 
 def calibration_points(traced: fx.GraphModule) -> tuple[Point, ...]:
     """Every tensor whose range some flavour needs, once each."""
-    points = {}
-    for flavour in FLAVOURS:
-        for point in place(traced, flavour).points:
-            if point.node == point.range_of:
-                points[point.node] = point
-    return tuple(points.values())
+    signed = {point.range_of: point.signed for flavour in FLAVOURS for point in place(traced, flavour).points}
+    return tuple(Point(name, name, signed[name]) for name in signed)
 
 
 def _is_quantised_conv(traced: fx.GraphModule, node: fx.Node) -> bool:
-    """Every convolution but the predictors, whose outputs no activation follows."""
-    if kind(traced, node) != "conv":
-        return False
-    name = str(node.target)
-    last_bases = name.startswith(_BASES_PREFIX) and name[len(_BASES_PREFIX) :].isdigit()
-    return not last_bases and not any(part in name for part in _FLOAT_CONVS)
+    """Every convolution but the predictors, which nothing but the network's output reads."""
+    return kind(traced, node) == "conv" and any(kind(traced, user) != "output" for user in _result(traced, node).users)
 
 
 def _result(traced: fx.GraphModule, node: fx.Node) -> fx.Node:
@@ -84,30 +77,33 @@ def _result(traced: fx.GraphModule, node: fx.Node) -> fx.Node:
     return users[0] if fused else node
 
 
-def _source(traced: fx.GraphModule, node: fx.Node) -> fx.Node:
-    """The tensor before operators that quantisation passes through unchanged."""
-    while kind(traced, node) in _COMMUTING:
+def _source(traced: fx.GraphModule, node: fx.Node, passed: tuple[str, ...] = _COMMUTING) -> fx.Node:
+    """The tensor before the operators of the kinds `passed` that lead to `node`."""
+    while kind(traced, node) in passed:
         node = tensor_inputs(node)[0]
     return node
 
 
-def _inputs_of(traced: fx.GraphModule, convs: list[fx.Node]) -> Iterator[fx.Node]:
+def _inputs_of(traced: fx.GraphModule, convs: Iterable[fx.Node]) -> Iterator[fx.Node]:
     for conv in convs:
         yield _source(traced, tensor_inputs(conv)[0])
 
 
 def _skip_branches(traced: fx.GraphModule, convs: list[fx.Node]) -> Iterator[fx.Node]:
-    """Of each sum with a convolution, the other operand, so that convolution, sum and activation become one kernel."""
+    """Of each sum with a convolution, the other operand, so that convolution, sum and activation become one kernel.
+
+    A convolution that something else reads too cannot become part of the sum's kernel.
+    """
     for node in traced.graph.nodes:
         if kind(traced, node) != "add":
             continue
         operands = tensor_inputs(node)
-        fused = next((operand for operand in operands if operand in convs), None)
+        fused = next((operand for operand in operands if operand in convs and len(operand.users) == 1), None)
         if fused is not None:
             yield from (_source(traced, operand) for operand in operands if operand is not fused)
 
 
-def _complete_groups(traced: fx.GraphModule, convs: list[fx.Node]) -> Iterator[fx.Node]:
+def _results_of(traced: fx.GraphModule, convs: list[fx.Node]) -> Iterator[fx.Node]:
     """Results of integer convolutions, and of sums and bilinear resizing between rounded tensors."""
     for node in traced.graph.nodes:
         if node in convs or kind(traced, node) == "add":
@@ -116,17 +112,19 @@ def _complete_groups(traced: fx.GraphModule, convs: list[fx.Node]) -> Iterator[f
             yield node
 
 
-def _range_source(traced: fx.GraphModule, node: fx.Node, chosen: set[fx.Node]) -> fx.Node:
-    """Bilinear resizing leaves the range: the result shares its operand's scale."""
-    if kind(traced, node) == "bilinear" and tensor_inputs(node)[0] in chosen:
-        return tensor_inputs(node)[0]
-    return node
+def _passing(traced: fx.GraphModule, chosen: set[fx.Node]) -> Iterator[fx.Node]:
+    """Results of operators that a rounded tensor passes through: rounded again, they only complete the group."""
+    for node in traced.graph.nodes:
+        if kind(traced, node) in _COMMUTING and _source(traced, node) in chosen:
+            yield node
+
+
+def _point(traced: fx.GraphModule, node: fx.Node) -> Point:
+    return Point(node.name, _source(traced, node, _WITHIN_RANGE).name, _is_signed(traced, node))
 
 
 def _is_signed(traced: fx.GraphModule, node: fx.Node) -> bool:
     what = kind(traced, node)
-    if what == "relu":
-        return False
-    if what in ("add", "bilinear", *_COMMUTING):
+    if what in ("add", *_WITHIN_RANGE):
         return any(_is_signed(traced, operand) for operand in tensor_inputs(node))
-    return True
+    return what != "relu"

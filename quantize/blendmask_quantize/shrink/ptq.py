@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from blendmask_calibration.ranges import Range, RangeCollector, estimator_named
+from blendmask_calibration.histogram import Histogram
+from blendmask_calibration.ranges import Estimator, Range, RangeCollector, estimator_named
 from blendmask_quantize.shrink.insertion import insert
 from blendmask_quantize.shrink.placement import Placement, Point, calibration_points, place
 from blendmask_quantize.shrink.quantizer import ActivationQuantizer, Grid, IntegerConv2d, activation_grid, weight_scales
@@ -44,13 +45,13 @@ def observe_ranges(
         estimator: name of a range estimator of `blendmask_calibration`.
         on_image: called after each picture.
     """
-    collector = RangeCollector()
-    observer = _Observer(traced, {point.node for point in calibration_points(traced)}, collector)
+    chosen, points, collector = estimator_named(estimator), calibration_points(traced), RangeCollector()
+    observer = _Observer(traced, {point.node for point in points}, collector)
     for x in inputs:
         observer.run(x)
         if on_image is not None:
             on_image()
-    return collector.ranges(estimator_named(estimator))
+    return {point.node: _range(chosen, collector.histograms[point.node], signed=point.signed) for point in points}
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def render(traced: fx.GraphModule, ranges: Mapping[str, Range], flavour: str) ->
 
     def integer_conv(conv: nn.Conv2d, source: Point) -> nn.Module:
         input_scale = grids[source.node].scale if flavour == "cpu" else None
-        return IntegerConv2d(conv, weight_scales(conv.weight), input_scale)
+        smallest_step = ranges[source.range_of].high / 255
+        return IntegerConv2d(conv, weight_scales(conv.weight, conv.bias, smallest_step), input_scale)
 
     def quantizer(point: Point) -> nn.Module:
         return ActivationQuantizer(grids[point.node])
@@ -91,11 +93,16 @@ def render(traced: fx.GraphModule, ranges: Mapping[str, Range], flavour: str) ->
     return insert(copy.deepcopy(traced), placement, integer_conv, quantizer)
 
 
+def _range(estimator: Estimator, histogram: Histogram, *, signed: bool) -> Range:
+    """The placement says what can be negative; the few pictures seen may not show it."""
+    high = estimator(histogram, 127 if signed else 255).high
+    return Range(-high if signed else 0.0, high)
+
+
 def activation_grids(placement: Placement, ranges: Mapping[str, Range], flavour: str) -> dict[str, Grid]:
     """The grid of each rounded tensor of a placement, by node name."""
     grids = {}
     for point in placement.points:
-        found = ranges[point.range_of]
-        low = -found.high if point.signed else 0.0
-        grids[point.node] = activation_grid(low, found.high, flavour)
+        high = ranges[point.range_of].high
+        grids[point.node] = activation_grid(-high if point.signed else 0.0, high, flavour)
     return grids

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-SMALLEST_SCALE = 1e-8
+SMALLEST_SCALE = 2.0**-24
+"""The smallest positive number in half precision, in which a runtime may keep a scale."""
+_BIAS_STEPS = 2**30
+"""An int32 bias within this leaves room for the products of an 8-bit convolution."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,17 @@ def activation_grid(low: float, high: float, flavour: str) -> Grid:
     return Grid(max(high / 255, SMALLEST_SCALE), 0, 0, 255)
 
 
-def weight_scales(weight: Tensor) -> Tensor:
-    """Symmetric scale (C,) of each output channel of a convolution weight (C, C', kh, kw)."""
-    return (weight.flatten(1).abs().amax(dim=1) / 127).clamp(min=SMALLEST_SCALE)
+def weight_scales(weight: Tensor, bias: Tensor | None = None, input_scale: float = 0.0) -> Tensor:
+    """Symmetric scale (C,) of each output channel of a convolution weight (C, C', kh, kw).
+
+    Args:
+        weight: the float weight.
+        bias: (C,), to be stored as int32 in steps of input times weight; a dead channel's scale is then wide enough for
+            its bias.
+        input_scale: smallest step of the input in any flavour, so that all flavours share the weight's integers.
+    """
+    scale = (weight.flatten(1).abs().amax(dim=1) / 127).clamp(min=SMALLEST_SCALE)
+    return scale if bias is None else torch.maximum(scale, bias.abs() / (input_scale * _BIAS_STEPS))
 
 
 @torch.library.custom_op("blendmask::quantize_dequantize", mutates_args=())
@@ -57,7 +69,7 @@ def quantize_dequantize(x: Tensor, scale: float, zero_point: int, low: int, high
 
 
 @quantize_dequantize.register_fake
-def _(x: Tensor, scale: float, zero_point: int, low: int, high: int) -> Tensor:
+def _(x: Tensor, scale: float, zero_point: int, low: int, high: int) -> Tensor:  # noqa: ARG001
     return torch.empty_like(x)
 
 
@@ -89,25 +101,31 @@ class IntegerConv2d(nn.Module):
     """A convolution that holds its weight as int8, and its bias as int32 where the input's step is known.
 
     Args:
-        conv: the float convolution.
+        conv: the float convolution; it is left as it is.
         weight_scale: (C,), see `weight_scales`.
         input_scale: step of the input; with it the bias is stored as int32 in steps of input times weight, as ONNX
             Runtime's integer convolution adds it. None keeps the bias float, as TensorRT demands.
     """
 
+    weight_scale: Tensor
+    integers: Tensor
+    bias: Tensor
+    bias_scale: Tensor
+
     def __init__(self, conv: nn.Conv2d, weight_scale: Tensor, input_scale: float | None) -> None:
         super().__init__()
-        self.conv = conv
         self.register_buffer("weight_scale", weight_scale)
         self.register_buffer("integers", round_weight(conv.weight, weight_scale))
-        bias = conv.bias if conv.bias is not None else torch.zeros(conv.out_channels)
+        bias = conv.bias.detach() if conv.bias is not None else torch.zeros(conv.out_channels)
         self.has_integer_bias = input_scale is not None
         if input_scale is not None:
             self.register_buffer("bias_scale", weight_scale * input_scale)
             self.register_buffer("bias", torch.round(bias / self.bias_scale).to(torch.int32))
         else:
-            self.register_buffer("bias", bias.detach().clone())
-        conv.weight = conv.bias = None  # type: ignore[assignment]
+            self.register_buffer("bias", bias.clone())
+        self.conv = copy.deepcopy(conv)
+        for name in ("weight", "bias"):
+            self.conv.register_parameter(name, None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `x` (N, C, H, W)."""
