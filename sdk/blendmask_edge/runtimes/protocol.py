@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class SessionOptions:
     """What a user may ask of every runtime.
 
-    threads: threads used within one operator; None leaves the choice to the runtime.
+    threads: threads used within one operator on the CPU; None leaves the choice to the runtime.
     """
 
     threads: Optional[int] = None
@@ -50,5 +50,6 @@ class Runtime(Protocol):
 
         Raises:
             InferenceError: the runtime refuses the graph, or its inputs and outputs are not those of the contract.
+            RuntimeUnavailableError: the runtime finds no device, or a device without what the graph needs.
         """
         ...
