@@ -12,6 +12,7 @@ STAGES = ("decode", "prepare", "network", "finish")
 WHOLE = "latency"
 PERCENTILES = (50, 90, 99)
 
+_BLOCK = 10
 _OUTLIER_SCORE = 10.0
 _MAD_TO_DEVIATION = 0.6745
 _TOLD_OUTLIERS = 0.05
@@ -46,9 +47,12 @@ def summarise(frames: Sequence[Frame]) -> Dict[str, float]:
     """Return metrics of the times.
 
     `latency_p50_ms`, `latency_p90_ms`, `latency_p99_ms`, array in, masks out, and the same of each stage and of the
-    reference: `decode_p50_ms` ...; `latency_ratio`, the median over frames of the time over the reference's beside it,
-    `latency_p90_ratio`, its 90th percentile, and `decode_ratio` ... of each stage; `outside_share`, prepare and finish
-    as a share of the whole; `fps`, frames in a second of their own time.
+    reference: `decode_p50_ms` ...; `latency_ratio`, the time over the reference's beside it, and `decode_ratio` ... of
+    each stage; `outside_share`, prepare and finish as a share of the whole; `fps`, frames in a second of their own
+    time.
+
+    A ratio is the median over blocks of ten frames: within a block, the scheduler's turns even out; between blocks,
+    the median leaves bursts of other work aside.
     """
     times = {name: np.array([getattr(frame, name) for frame in frames]) for name in (WHOLE, *STAGES, "reference")}
     metrics = {
@@ -57,11 +61,16 @@ def summarise(frames: Sequence[Frame]) -> Dict[str, float]:
         for percent in PERCENTILES
     }
     for name in (WHOLE, *STAGES):
-        metrics[f"{name}_ratio"] = float(np.median(times[name] / times["reference"]))
-    metrics["latency_p90_ratio"] = float(np.percentile(times[WHOLE] / times["reference"], 90))
+        metrics[f"{name}_ratio"] = float(np.median(_block_sums(times[name]) / _block_sums(times["reference"])))
     metrics["outside_share"] = float((times["prepare"].sum() + times["finish"].sum()) / times[WHOLE].sum())
     metrics["fps"] = float(len(frames) / times[WHOLE].sum())
     return metrics
+
+
+def _block_sums(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums of ten frames each; what is left over at the end belongs to the last block."""
+    starts = np.arange(0, max(len(times) - _BLOCK + 1, 1), _BLOCK)
+    return np.asarray(np.add.reduceat(times, starts))
 
 
 def outliers(values: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -54,13 +54,17 @@ class HandClock:
 
 @dataclass
 class FakePredictor:
-    """Answers from the scenes, changed by `change`, in times that are stated and jitter by one per cent."""
+    """Answers from the scenes, changed by `change`, in times that are stated and jitter by one per cent.
+
+    Every tenth call takes `hiccup` seconds longer.
+    """
 
     scenes: Scenes
     clock: HandClock
     change: Callable[[Instances], Instances] = lambda instances: instances
     seconds: Timings = TYPICAL
     seed: int = 0
+    hiccup: float = 0.0
     timings: Timings = TYPICAL
     calls: List[int] = field(default_factory=list)
 
@@ -73,7 +77,8 @@ class FakePredictor:
         image_id = int(image[0, 0, 0])
         self.calls.append(image_id)
         jitter = 1 + 0.01 * self.rng.standard_normal(3)
-        self.timings = Timings(*(float(part * share) for part, share in zip(self.seconds, jitter)))
+        prepare, network, finish = (float(part * share) for part, share in zip(self.seconds, jitter))
+        self.timings = Timings(prepare, network + (self.hiccup if len(self.calls) % 10 == 0 else 0), finish)
         self.clock.now += sum(self.timings)
         return self.change(self.scenes.instances[image_id])
 

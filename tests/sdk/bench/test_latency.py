@@ -31,6 +31,16 @@ def test_whole_frame_leaves_decoding_out() -> None:
     assert metrics["fps"] == pytest.approx(1000 / 60)
 
 
+def test_ratio_evens_out_turns_of_the_scheduler_and_leaves_bursts_aside() -> None:
+    """Beside three other processes a frame takes four times as long, a reference now and then much longer."""
+    quiet = [Frame(0.0, 0.0, 0.030, 0.0, 0.004)] * 100
+    crowded = [Frame(0.0, 0.0, 0.120, 0.0, 0.004 if place % 5 else 0.064) for place in range(100)]
+    burst = crowded[:80] + [Frame(0.0, 0.0, 0.500, 0.0, 0.004)] * 20
+    expected = summarise(quiet)["latency_ratio"]
+    assert summarise(crowded)["latency_ratio"] == pytest.approx(expected)
+    assert summarise(burst)["latency_ratio"] == pytest.approx(expected)
+
+
 @given(frames)
 def test_percentiles_are_in_order_and_inside_the_times(times: List[Frame]) -> None:
     metrics = summarise(times)

@@ -1,0 +1,183 @@
+"""The gate itself: does `blendmask bench` catch what it must, and keep quiet otherwise?
+
+    python -m bench.studies.gate M.bmz --images DIR --annotations J.json
+
+One run makes a baseline with the default limits. Then faults are planted in the same predictor, one a run: each must be
+caught (`caught` 1). Runs without a fault must pass, by themselves (`quiet`) and beside processes that keep half or all
+of the cores busy (`busy`): each that does not is a false alarm. Accuracy and time are measured as the command does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.study import write_study
+from blendmask_edge import Instances, MaskPredictor
+from blendmask_edge.annotations import AnnotatedPictures
+from blendmask_edge.bench.baseline import Baseline, new_baseline
+from blendmask_edge.bench.gate import WITHIN, compare
+from blendmask_edge.bench.machine import this_machine, usable_cores
+from blendmask_edge.bench.measure import TimedPredictor, measure
+from blendmask_edge.bench.record import Data, Record, Setting, Subject
+from blendmask_edge.bench.reference import Reference
+from blendmask_edge.instances import Labels
+from blendmask_edge.predictor import Timings
+
+Metrics = dict[str, float]
+Measure = Callable[[TimedPredictor], Metrics]
+_SHOWN = ("mask_ap", "box_ap", "latency_ratio", "network_ratio", "finish_ratio", "latency_p50_ms", "reference_p50_ms")
+
+
+@dataclass
+class Faulty:
+    """A predictor with a fault: it takes longer by a share of the network's time, or answers something else.
+
+    slower: share that is spent within the network.
+    finish: share that is spent after it.
+    change: what becomes of the answer.
+    """
+
+    predictor: MaskPredictor
+    slower: float = 0.0
+    finish: float = 0.0
+    change: Callable[[Instances], Instances] = lambda instances: instances
+    timings: Timings = Timings(0.0, 0.0, 0.0)  # noqa: RUF009
+
+    def __call__(self, image: NDArray[np.uint8]) -> Instances:
+        """Predict with the fault."""
+        instances = self.predictor(image)
+        network = self.predictor.timings.run
+        _spin((self.slower + self.finish) * network)
+        self.timings = self.predictor.timings._replace(run=(1 + self.slower) * network)
+        return self.change(instances)
+
+
+def shift_masks(cells: int) -> Callable[[Instances], Instances]:
+    """Move each mask to the right within its box by cells of its 56; boxes stay."""
+    return lambda found: replace(found, mask_logits=np.roll(found.mask_logits, cells, axis=2))
+
+
+def lose_objects(share: float) -> Callable[[Instances], Instances]:
+    """Leave out a share of the objects, whatever their score."""
+    rng = np.random.default_rng(0)
+    return lambda found: found[rng.random(len(found)) >= share]
+
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "network-15%-slower": {"slower": 0.15},
+    "network-30%-slower": {"slower": 0.30},
+    "finish-10%-of-network": {"finish": 0.10},
+    "lost-objects-5%": {"change": lose_objects(0.05)},
+    "lost-objects-20%": {"change": lose_objects(0.20)},
+    "shifted-masks-1-cell": {"change": shift_masks(1)},
+    "shifted-masks-3-cells": {"change": shift_masks(3)},
+}
+
+
+def main() -> None:
+    """Measure and write bench/results/gate.json."""
+    options = _parse_arguments()
+    with MaskPredictor(options.bundle, options.runtime, options.threads) as predictor:
+        labels = Labels(predictor.manifest.classes, predictor.manifest.category_ids)
+        pictures = AnnotatedPictures.open(options.images, options.annotations, labels)
+        with Reference(options.threads or usable_cores()) as reference:
+
+            def run(tested: TimedPredictor) -> Metrics:
+                return measure(tested, pictures, reference, options.frames).metrics
+
+            data = Data.of(options.annotations, len(pictures.ids))
+            subject = Subject.of(predictor, options.threads)
+            baseline = _baseline(Setting(subject=subject, data=data, machine=this_machine()), run(predictor))
+            rows = list(study(predictor, baseline, run, options.runs))
+    print(f"Written: {write_study('gate', rows, options.output)}")
+
+
+def study(predictor: MaskPredictor, baseline: Baseline, run: Measure, runs: int) -> Iterator[dict[str, Any]]:
+    """The rows, each printed as it is measured."""
+    for name, fault in FAULTS.items():
+        metrics = run(Faulty(predictor, **fault))
+        row = {"name": f"planted/{name}", "caught": int(_alarm(baseline, metrics))}
+        yield _printed({**row, **{key: round(metrics[key], 4) for key in _SHOWN}})
+    cores = usable_cores()
+    for name, processes in {"quiet": 0, "busy/half": max(1, cores // 2), "busy/all": cores}.items():
+        with load(processes):
+            measured = [run(predictor) for _ in range(runs)]
+        alarms = sum(_alarm(baseline, metrics) for metrics in measured)
+        yield _printed({"name": name, "runs": runs, "false_alarms": alarms, **_range(measured)})
+
+
+@contextlib.contextmanager
+def load(processes: int) -> Iterator[None]:
+    """Keep that many cores busy while the block runs."""
+    workers = [multiprocessing.get_context("spawn").Process(target=_burn, daemon=True) for _ in range(processes)]
+    for worker in workers:
+        worker.start()
+    try:
+        time.sleep(2.0 if workers else 0.0)
+        yield
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.join()
+
+
+def _baseline(setting: Setting, metrics: Metrics) -> Baseline:
+    return new_baseline(Record(created="", setting=setting, frames=0, metrics=metrics))
+
+
+def _alarm(baseline: Baseline, metrics: Metrics) -> bool:
+    moved = [change for change in compare(baseline, metrics) if change.verdict != WITHIN]
+    for change in moved:
+        print(f"  {change.metric} {change.verdict}: {change.now} against {change.low:.4g} to {change.high:.4g}")
+    return bool(moved)
+
+
+def _range(measured: list[Metrics]) -> Metrics:
+    ends = {"low": min, "high": max}
+    names = ("latency_ratio", "latency_p50_ms")
+    return {f"{name}_{end}": round(of(m[name] for m in measured), 4) for name in names for end, of in ends.items()}
+
+
+def _printed(row: dict[str, Any]) -> dict[str, Any]:
+    print("  ".join(f"{value}" if name == "name" else f"{name} {value}" for name, value in row.items()), flush=True)
+    return row
+
+
+def _spin(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def _burn() -> None:
+    values = np.random.default_rng(0).random((64, 64))
+    while True:
+        values = values @ values
+        values /= np.abs(values).max()
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path, metavar="M.bmz")
+    parser.add_argument("--images", type=Path, required=True, help="folder of annotated pictures")
+    parser.add_argument("--annotations", type=Path, required=True, help="their COCO JSON")
+    parser.add_argument("--runtime", default="onnxruntime")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--frames", type=int, default=200, help="timed frames of a run")
+    parser.add_argument("--runs", type=int, default=5, help="runs without a fault")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "results")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
