@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, TypeVar
 
 import typer
 
-from blendmask_edge.command_group import CommandGroup
+from blendmask_edge.command_group import FAILED, CommandGroup
 
 if sys.version_info >= (3, 9):
     from typing import Annotated
@@ -24,6 +24,8 @@ app = typer.Typer(
 
 BundleArgument = Annotated[Path, typer.Argument(metavar="M.bmz", help="The bundle.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+TargetOption = Annotated[str, typer.Option(metavar="T", help="A name of `blendmask targets`.", show_default=False)]
+PrecisionOption = Annotated[str, typer.Option(help="int8, fp16 or fp32.")]
 Item = TypeVar("Item")
 
 
@@ -119,6 +121,71 @@ def bench(
         _print_lines(report.closing_lines(request))
 
 
+@app.command()
+def targets(
+    target: Annotated[Optional[str], typer.Argument(metavar="[T]", help="One target, in full.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the devices that bundles can be checked against, or all that is known of one, with sources."""
+    from blendmask_edge.targets import report
+    from blendmask_edge.targets.table import load_table
+
+    table = load_table()
+    found = table.find(target) if target is not None else None
+    if as_json:
+        _print_json(table if found is None else report.target_document(table, found))
+        return
+    _print_lines(report.list_targets(table) if found is None else report.describe_target(table, found))
+    typer.echo(f"Next: blendmask check M.bmz --target {found.name if found else 'T'}")
+
+
+@app.command("check")
+def check_target(
+    bundle: BundleArgument,
+    target: TargetOption,
+    precision: PrecisionOption = "int8",
+    tensorrt: Annotated[Optional[str], typer.Option(metavar="V", help="Version; the target's if left out.")] = None,
+    runtime: Annotated[Optional[str], typer.Option(help="Runtime; the target's if left out.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether a bundle can run on a device, why, and which way works; 0 is yes, 1 is no."""
+    from blendmask_edge.bundle.reader import Bundle
+    from blendmask_edge.targets import report
+    from blendmask_edge.targets.check import check
+    from blendmask_edge.targets.verdict import as_options
+
+    verdict = check(Bundle.open(bundle), target, as_options(precision, tensorrt, runtime))
+    if as_json:
+        _print_json(verdict)
+    else:
+        _print_lines(report.describe_verdict(verdict))
+        _print_lines(report.next_steps(verdict, bundle))
+    raise typer.Exit(0 if verdict.ok else FAILED)
+
+
+@app.command("compile")
+def compile_engine(
+    bundle: BundleArgument,
+    target: TargetOption,
+    precision: PrecisionOption = "int8",
+    workspace: Annotated[Optional[int], typer.Option(metavar="MIB", help="Most memory for one layer.", min=1)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compile a bundle by TensorRT for the device that this runs on, into the cache."""
+    from blendmask_edge.bundle.reader import Bundle
+    from blendmask_edge.targets.arguments import CompileOptions
+    from blendmask_edge.targets.compile import compile_bundle
+    from blendmask_edge.targets.verdict import as_precision
+
+    options = CompileOptions(as_precision(precision), workspace)
+    engine = compile_bundle(Bundle.open(bundle), target, options=options)
+    if as_json:
+        _print_json(engine)
+        return
+    typer.echo(f"The engine lies in {engine.path}" + (", built before" if engine.reused else ""))
+    typer.echo(f"Next: blendmask predict {bundle} IMAGE... --runtime tensorrt")
+
+
 def main() -> None:
     """Run the command line; exits with 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted."""
     app(prog_name="blendmask")
@@ -149,7 +216,7 @@ def _print_lines(lines: Iterable[str]) -> None:
         typer.echo(line)
 
 
-def _print_json(document: Dict[str, Any]) -> None:
+def _print_json(document: Any) -> None:
     import msgspec
 
-    typer.echo(msgspec.json.encode(document).decode())
+    typer.echo(msgspec.json.encode(document, enc_hook=str).decode())

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, Iterator, Optional, Tuple, Union, get_args
+from typing import Dict, Iterator, Optional, Tuple, Union
 
 from blendmask_edge.bundle.manifest import Manifest
 from blendmask_edge.bundle.reader import Bundle
-from blendmask_edge.errors import ConfigError
 from blendmask_edge.targets.onnx_facts import OnnxFacts, read_onnx
 from blendmask_edge.targets.rules import GPU_RUNTIMES, Case, judge
-from blendmask_edge.targets.table import Precision, Table, Target, TorchTensorRT, load_table
-from blendmask_edge.targets.verdict import RUNTIME_TITLES, CheckOptions, Reason, Route, Verdict
+from blendmask_edge.targets.table import Table, Target, TorchTensorRT, load_table
+from blendmask_edge.targets.verdict import CheckOptions, Reason, Route, Verdict, as_options
 from blendmask_edge.targets.versions import Version
 
 _CPU_FLAVOURS = {"int8": "cpu", "fp32": "float"}
@@ -46,15 +45,15 @@ def check(
     table = table if table is not None else load_table()
     options = options if options is not None else CheckOptions()
     found = table.find(target) if isinstance(target, str) else target
-    _check_options(options)
+    options = as_options(options.precision, options.tensorrt, options.runtime)
     reader = _Reader(bundle)
     asked = _case(table, found, reader, options)
     reasons = judge(asked)
     if not _refusals(reasons):
         way = _route(asked, reasons)
-        return Verdict(found.name, way, True, reasons, way)
+        return Verdict(found.name, found.title, way, True, reasons, way)
     route, meanwhile = _other_routes(table, found, reader, options)
-    return Verdict(found.name, _route(asked, reasons), False, reasons, route, meanwhile)
+    return Verdict(found.name, found.title, _route(asked, reasons), False, reasons, route, meanwhile)
 
 
 @dataclass(frozen=True)
@@ -75,13 +74,6 @@ class _Reader:
         if held not in self.known:
             self.known[held] = read_onnx(self.bundle.graph(held))
         return self.known[held]
-
-
-def _check_options(options: CheckOptions) -> None:
-    if options.precision not in get_args(Precision):
-        raise ConfigError(f"Unknown precision {options.precision!r}; known: {', '.join(get_args(Precision))}.")
-    if options.runtime is not None and options.runtime not in RUNTIME_TITLES:
-        raise ConfigError(f"Unknown runtime {options.runtime!r}; known: {', '.join(RUNTIME_TITLES)}.")
 
 
 def _case(table: Table, target: Target, reader: _Reader, options: CheckOptions) -> Case:

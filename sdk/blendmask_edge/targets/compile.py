@@ -138,7 +138,7 @@ def _require_yes(bundle: Bundle, target: Target, verdict: Verdict) -> None:
     route = verdict.route or verdict.meanwhile
     way = f" Works instead: {route}." if route is not None and not route.needs else ""
     raise ConfigError(
-        f"{bundle.path} does not run on {target.title} by {verdict.asked}: {refusals}.{way} "
+        f"{bundle.path} cannot be compiled for {target.title} ({verdict.asked}): {refusals}.{way} "
         f"Type: blendmask check {bundle.path} --target {target.name}"
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any, Iterator, List, Tuple
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Tuple
 
 import msgspec
 
@@ -36,16 +37,35 @@ def describe_target(table: Table, target: Target) -> List[str]:
     return lines
 
 
-def describe_verdict(verdict: Verdict, table: Table) -> List[str]:
+def target_document(table: Table, target: Target) -> Dict[str, Any]:
+    """Return what `describe_target` says as a document to encode."""
+    return {"target": target, "silicon": table.silicon_of(target), "jetpacks": table.jetpacks_of(target)}
+
+
+def describe_verdict(verdict: Verdict) -> List[str]:
     """Return the answer, its reasons with source and mark (of a no only those that refuse), and the way to take."""
-    title = table.find(verdict.target).title
-    lines = [f"{'Yes' if verdict.ok else 'No'}: {verdict.asked} on {title}."]
+    lines = [f"{'Yes' if verdict.ok else 'No'}: {verdict.asked} on {verdict.title}."]
     for reason in verdict.reasons:
         if verdict.ok or reason.kind == "refusal":
             lines += _wrapped(f"  {_SIGNS[reason.kind]:<5}", f"{reason.text} [{reason.mark}: {reason.source}]")
     if not verdict.ok:
         lines += _way_out(verdict)
     return lines
+
+
+def next_steps(verdict: Verdict, bundle: Path) -> Iterator[str]:
+    """Yield the command to type next, if there is one."""
+    way = verdict.route if verdict.route is not None and not verdict.route.needs else verdict.meanwhile
+    if way is None:
+        return
+    if not verdict.ok:
+        version = f" --tensorrt {way.tensorrt}" if way.tensorrt is not None else ""
+        words = f"--precision {way.precision}{version} --runtime {way.runtime}"
+        yield f"Next: blendmask check {bundle} --target {verdict.target} {words}"
+    elif way.runtime == "tensorrt":
+        yield f"Next, on the device: blendmask compile {bundle} --target {verdict.target} --precision {way.precision}"
+    else:
+        yield f"Next, on the device: blendmask predict {bundle} IMAGE... --runtime {way.runtime}"
 
 
 def _way_out(verdict: Verdict) -> Iterator[str]:

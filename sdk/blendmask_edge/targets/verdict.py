@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Optional, Tuple
+from typing import Literal, Optional, Tuple, cast, get_args
 
+from blendmask_edge.errors import ConfigError
 from blendmask_edge.targets.table import Mark, Precision
+from blendmask_edge.targets.versions import Version
 
 RUNTIME_TITLES = {
     "tensorrt": "TensorRT",
@@ -28,6 +30,31 @@ class CheckOptions:
     precision: Precision = "int8"
     tensorrt: Optional[str] = None
     runtime: Optional[str] = None
+
+
+def as_precision(text: str) -> Precision:
+    """Read a precision.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if text not in get_args(Precision):
+        raise ConfigError(f"Unknown precision {text!r}; known: {', '.join(get_args(Precision))}.")
+    return cast(Precision, text)
+
+
+def as_options(precision: str, tensorrt: Optional[str], runtime: Optional[str]) -> CheckOptions:
+    """Read what a user typed; see `CheckOptions`. A runtime may be written with "-".
+
+    Raises:
+        ConfigError: an unknown precision or runtime, or a TensorRT version that is none or too vague.
+    """
+    name = runtime.replace("-", "_") if runtime is not None else None
+    if name is not None and name not in RUNTIME_TITLES:
+        raise ConfigError(f"Unknown runtime {runtime!r}; known: {', '.join(RUNTIME_TITLES)}.")
+    if tensorrt is not None:
+        Version.parse_exact(tensorrt)
+    return CheckOptions(as_precision(precision), tensorrt, name)
 
 
 @dataclass(frozen=True)
@@ -73,13 +100,15 @@ class Route:
 class Verdict:
     """The answer of a check.
 
-    target: name of the target.   asked: the way that was asked for.   ok: whether it is open.
+    target, title: name of the target, for commands and for people.
+    asked: the way that was asked for.   ok: whether it is open.
     reasons: all that was found, refusals first.
     route: the way to take: `asked` if it is open, else the best way of the target; None if there is none.
     meanwhile: a way that is open at once, where `route` first needs the bundle to be built again.
     """
 
     target: str
+    title: str
     asked: Route
     ok: bool
     reasons: Tuple[Reason, ...]

@@ -338,14 +338,14 @@ def test_unknown_target_is_one_message(make_bundle: MakeBundle) -> None:
 
 
 def test_report_of_a_no_has_sources_marks_and_the_way(make_bundle: MakeBundle) -> None:
-    lines = "\n".join(describe_verdict(ask(make_bundle(), "gtx-1080-ti", "fp16"), TABLE))
+    lines = "\n".join(describe_verdict(ask(make_bundle(), "gtx-1080-ti", "fp16")))
     assert lines.startswith("No: FP16 by TensorRT 8.6.1 on GTX 1080 Ti.")
     assert "[documented: TensorRT 8.x hardware and precision matrix: FP16 no]" in lines
     assert lines.endswith("Works instead: INT8 by TensorRT 8.6.1 from the tensorrt graph.")
 
 
 def test_report_of_a_way_that_needs_another_bundle_lists_the_needs(make_bundle: MakeBundle) -> None:
-    lines = describe_verdict(ask(make_bundle("cpu tensorrt", operators=["Mod"]), "jetson-nano"), TABLE)
+    lines = describe_verdict(ask(make_bundle("cpu tensorrt", operators=["Mod"]), "jetson-nano"))
     start = lines.index("The way for this device: FP16 by TensorRT 8.2.1, once the bundle has")
     assert lines[start + 1] == "  - a float graph (`blendmask quantize --keep-float`)"
     assert "  - opset 13 or lower" in lines
