@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from blendmask_edge.bundle.graph import Outputs
-from blendmask_edge.imaging import check_image, prepare, resized_size
+from blendmask_edge.imaging import check_image, resize, resized_size
 from blendmask_edge.instances import Instances
 from blendmask_quantize.model.checkpoint import Checkpoint
 from blendmask_quantize.model.config import InputConfig
@@ -35,15 +35,14 @@ class TorchPredictor:
         """
         model, config = self.checkpoint.model, self.checkpoint.config.input
         picture = check_image(image)
-        size = resized_size(*picture.shape[:2], config.test_short, config.test_long)
-        padded = tuple(-(-side // config.divisor) * config.divisor for side in size)
-        prepared = prepare(picture, size, pad_value(config))
-        x = model.normalise(torch.from_numpy(prepared.image).permute(0, 3, 1, 2))
-        x = torch.nn.functional.pad(x, (0, padded[1] - size[1], 0, padded[0] - size[0]))
+        height, width = picture.shape[:2]
+        size = resized_size(height, width, config.test_short, config.test_long)
+        x = model.normalise(torch.from_numpy(resize(picture, size)).permute(2, 0, 1)[None])
+        x = torch.nn.functional.pad(x, (0, -size[1] % config.divisor, 0, -size[0] % config.divisor))
         return Instances.from_outputs(
             _outputs(detect(model, x)),
-            scale=(prepared.scale_x, prepared.scale_y),
-            image_size=(picture.shape[0], picture.shape[1]),
+            scale=(width / size[1], height / size[0]),
+            image_size=(height, width),
             labels=self.checkpoint.labels,
         )
 

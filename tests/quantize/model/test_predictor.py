@@ -1,0 +1,124 @@
+"""The float network as a predictor: any picture in, instances in the picture's own pixels out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from blendmask_edge.errors import ImageError
+from blendmask_edge.imaging import resize, resized_size
+from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.checkpoint import Checkpoint
+from blendmask_quantize.model.detect import detect
+from blendmask_quantize.model.predictor import TorchPredictor
+from tests.quantize.tiny import LABELS, TINY, tiny_model
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model() -> BlendMask:
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def predict(model: BlendMask) -> TorchPredictor:
+    return TorchPredictor(Checkpoint(model, LABELS, Path("tiny.safetensors")))
+
+
+def input_of(predict: TorchPredictor, picture: np.ndarray) -> Tensor:
+    """What the network is given for a picture."""
+    seen: list[Tensor] = []
+    backbone = predict.checkpoint.model.backbone
+    handle = backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        predict(picture)
+    finally:
+        handle.remove()
+    return seen[0]
+
+
+class TestInput:
+    @settings(max_examples=40, deadline=None)
+    @given(height=st.integers(1, 700), width=st.integers(1, 700))
+    def test_it_is_resized_as_the_reference_does_then_padded_with_zeros(self, predict, model, height, width):
+        picture = noise(height, width)
+        size = resized_size(height, width, TINY.input.test_short, TINY.input.test_long)
+        resized = torch.from_numpy(resize(picture, size)).permute(2, 0, 1)[None]
+        found = input_of(predict, picture)
+        assert found.shape[2:] == tuple(-(-side // 32) * 32 for side in size)
+        torch.testing.assert_close(found[:, :, : size[0], : size[1]], model.normalise(resized), rtol=0, atol=0)
+        assert not found[:, :, size[0] :].any()
+        assert not found[..., size[1] :].any()
+
+    def test_channels_follow_the_configuration(self):
+        model = tiny_model(replace(TINY, input=replace(TINY.input, channels="bgr")))
+        predict = TorchPredictor(Checkpoint(model, LABELS, Path("tiny.safetensors")))
+        picture = np.broadcast_to(np.array([127, 127, 255], np.uint8), (64, 96, 3)).copy()
+        assert input_of(predict, picture)[0, :, 5, 5].tolist() == [2, 0, 0]
+
+
+class TestInstances:
+    def test_a_picture_of_the_network_size_gives_what_the_network_found(self, predict, model):
+        picture = noise(64, 96)
+        instances = predict(picture)
+        found = detect(model, model.normalise(torch.from_numpy(picture).permute(2, 0, 1)[None]))
+        clipped = found.candidates.boxes.clamp(min=0).minimum(torch.tensor([96.0, 64, 96, 64]))
+        visible = ((clipped[:, 2:] - clipped[:, :2]) > 0).all(dim=1)
+        assert visible.sum() > 10
+        np.testing.assert_allclose(instances.boxes, clipped[visible], atol=1e-4)
+        np.testing.assert_array_equal(instances.class_ids, found.candidates.class_id[visible])
+        np.testing.assert_allclose(instances.mask_logits, found.mask_logits[visible], atol=1e-4)
+
+    @pytest.mark.parametrize("factor", [2, 3])
+    def test_boxes_are_in_pixels_of_the_picture(self, predict, factor):
+        """A flat picture looks the same to the network at every size."""
+        small = predict(np.full((64, 96, 3), 90, np.uint8))
+        large = predict(np.full((64 * factor, 96 * factor, 3), 90, np.uint8))
+        assert len(small) == len(large) > 0
+        np.testing.assert_allclose(large.boxes, small.boxes * factor, atol=1e-3)
+        assert large.masks.shape == (len(small), 64 * factor, 96 * factor)
+
+    @settings(max_examples=25, deadline=None)
+    @given(height=st.integers(1, 300), width=st.integers(1, 300), seed=st.integers(0, 9))
+    def test_results_lie_inside_the_picture_in_descending_order(self, predict, height, width, seed):
+        instances = predict(noise(height, width, seed))
+        assert instances.image_size == (height, width)
+        x0, y0, x1, y1 = instances.boxes.T
+        assert ((x0 >= 0) & (x0 < x1) & (x1 <= width) & (y0 >= 0) & (y0 < y1) & (y1 <= height)).all()
+        assert (np.diff(instances.scores) <= 0).all()
+        assert (instances.scores > np.sqrt(TINY.inference.score_threshold)).all()
+        assert instances.masks.shape == (len(instances), height, width)
+
+    def test_names_come_from_the_checkpoint(self, predict):
+        instances = predict(noise(64, 96))
+        assert set(instances.class_names) <= set(LABELS.names)
+        assert {result["category_id"] for result in instances.to_coco(7)} <= set(LABELS.category_ids)
+
+    @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (6000, 8000)])
+    def test_pictures_of_every_size(self, predict, size):
+        assert predict(np.full((*size, 3), 120, np.uint8)).image_size == size
+
+
+@pytest.mark.parametrize("picture, found", [
+    (np.zeros((64, 96), np.uint8), r"\(64, 96\)"),
+    (np.zeros((64, 96, 4), np.uint8), r"\(64, 96, 4\)"),
+    (np.zeros((64, 96, 1), np.uint8), r"\(64, 96, 1\)"),
+    (np.zeros((64, 96, 3), np.uint16), "uint16"),
+    (np.zeros((64, 96, 3), np.float32), "float32"),
+    (np.zeros((0, 96, 3), np.uint8), "96 x 0"),
+    ("picture.jpg", "str"),
+    (None, "NoneType"),
+])  # fmt: skip
+def test_what_is_no_picture_is_refused(predict, picture, found):
+    with pytest.raises(ImageError, match=found):
+        predict(picture)
