@@ -292,6 +292,14 @@ def test_cpu_without_vnni_warns_of_saturation(make_bundle: MakeBundle) -> None:
     assert not any("saturate" in reason.text for reason in ask(make_bundle(), "x86-vnni").reasons)
 
 
+def test_what_users_met_is_told_with_int8_only(make_bundle: MakeBundle) -> None:
+    def told(precision: str) -> bool:
+        return any("70 reformats" in reason.text for reason in ask(make_bundle(), "orin-nx", precision).reasons)
+
+    assert told("int8")
+    assert not told("fp16")
+
+
 def test_unmeasured_accuracy_is_a_caution(make_bundle: MakeBundle) -> None:
     def warned(bundle: Any) -> bool:
         return any("no measured accuracy" in reason.text for reason in ask(bundle, "ada").reasons)
