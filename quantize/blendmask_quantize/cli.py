@@ -31,7 +31,11 @@ def quantize(
     calibration: Annotated[Path, typer.Option(help="Folder of calibration pictures.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="M.bmz", help="The bundle.", show_default=False)],
     config: ConfigOption = None,
-    recipe: Annotated[str, typer.Option(help="How to shrink: ptq.")] = "ptq",
+    recipe: Annotated[str, typer.Option(help="How to shrink: ptq, qat.")] = "ptq",
+    annotations: Annotated[Path | None, typer.Option(help="COCO JSON of the pictures, to train on.")] = None,
+    iterations: Annotated[int, typer.Option(help="Training steps of qat.", min=1)] = 400,
+    learning_rate: Annotated[float, typer.Option(help="Of qat.", min=0)] = 2e-5,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where training was cut off.")] = False,
     estimator: Annotated[str, typer.Option(help="Ranges by: max, percentile, entropy, mse.")] = "mse",
     size: Annotated[str | None, typer.Option(metavar="HxW", help="Network input; the test size if left out.")] = None,
     detections: Annotated[int, typer.Option(help="Most objects in a picture.", min=1)] = 100,
@@ -49,6 +53,7 @@ def quantize(
     from blendmask_quantize.calibration_set import CalibrationOptions
     from blendmask_quantize.export.deployable import Bounds
     from blendmask_quantize.model.checkpoint import load_checkpoint
+    from blendmask_quantize.tune.options import schedule
 
     options = pipeline.QuantizeOptions(
         calibration=CalibrationOptions(calibration, count, seed, estimator, tuple(allow or ())),
@@ -58,6 +63,9 @@ def quantize(
         evaluation=_evaluation(eval_images, eval_annotations),
         keep_float=keep_float,
         licence=licence,
+        annotations=annotations,
+        tuning=schedule(iterations, learning_rate),
+        resume=resume,
     )
     with tables.progress() as stage:
         report = pipeline.quantize(load_checkpoint(checkpoint, config), output, options, stage)

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,9 +31,14 @@ from blendmask_quantize.model.config import InputConfig
 from blendmask_quantize.model.predictor import pad_value
 from blendmask_quantize.shrink.graph import trace_network
 from blendmask_quantize.shrink.placement import FLAVOURS
-from blendmask_quantize.shrink.ptq import observe_ranges, render
-from blendmask_quantize.shrink.recipe import get_recipe
+from blendmask_quantize.shrink.ptq import Calibrated, observe_ranges
+from blendmask_quantize.shrink.recipe import Recipe, get_recipe
 from blendmask_quantize.train.data import read_coco
+from blendmask_quantize.train.loop import check_unfinished, remove_run
+from blendmask_quantize.tune.judge import GraphPredictor, MaskJudge
+from blendmask_quantize.tune.material import Material, check_apart, labelled_material, plain_material
+from blendmask_quantize.tune.options import TuneOptions
+from blendmask_quantize.tune.run import Tuned, tune
 
 OnStep = Callable[[], None]
 Stage = Callable[[str, int], OnStep]
@@ -67,6 +73,10 @@ class QuantizeOptions:
         evaluation: what to measure on; None measures no accuracy.
         keep_float: leave the float graph in the bundle.
         licence: SPDX name of the model's licence.
+        annotations: COCO instances JSON of the calibration pictures, for recipes that train; None trains against the
+            float network alone.
+        tuning: how recipes that train do it.
+        resume: go on where training for this output was cut off.
     """
 
     calibration: CalibrationOptions
@@ -76,6 +86,9 @@ class QuantizeOptions:
     evaluation: EvaluationData | None = None
     keep_float: bool = False
     licence: str = "unspecified"
+    annotations: Path | None = None
+    tuning: TuneOptions = field(default_factory=TuneOptions)
+    resume: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,12 +110,14 @@ class Report:
         flavours: by name, `float` included for comparison.
         speedup: float over `cpu` latency, median of interleaved frames.
         calibration: the set that was used.
+        tuned: what training came to, for recipes that train.
     """
 
     bundle: Path
     flavours: dict[str, FlavourReport]
     speedup: float
     calibration: CalibrationSet
+    tuned: Tuned | None = None
 
 
 def quantize(checkpoint: Checkpoint, output: Path, options: QuantizeOptions, stage: Stage) -> Report:
@@ -110,39 +125,51 @@ def quantize(checkpoint: Checkpoint, output: Path, options: QuantizeOptions, sta
 
     Raises:
         CalibrationError: the guard refuses the pictures.
-        ConfigError: unknown recipe or estimator, or an input size that the network cannot take.
-        AnnotationError: the evaluation data do not fit.
+        ConfigError: unknown recipe or estimator, an input size that the network cannot take, or options of training
+            for a recipe that does not train.
+        AnnotationError: the evaluation data do not fit, or are trained on, or the labels to train on do not fit.
+        CheckpointError: an unfinished run lies beside the output, or one of other options is to be resumed.
+        DivergedError: training came to a loss that is no number.
         ParityError: an exported graph disagrees with the network.
         OutputError: the bundle cannot be written.
     """
     recipe = get_recipe(options.recipe)
     config = checkpoint.config
     size = input_size(config.input, options.size)
+    work = output.with_suffix(".run")
     _check_output(output)
+    _check_training(recipe, options, work)
     if options.evaluation is not None:
         image_ids(read_coco(options.evaluation.annotations), options.evaluation.images)
     drawn = load_calibration_set(options.calibration, size, pad_value(config.input))
     traced = trace_network(checkpoint.model)
+    material = _material(checkpoint, traced, size, options) if recipe.tunes else None
     on_step = stage("calibrating", len(drawn.pictures))
     inputs = (normalised(checkpoint, picture) for picture in drawn.pictures)
-    ranges = observe_ranges(traced, inputs, options.calibration.estimator, on_step)
-    networks = {FLOAT: traced} | {flavour: render(traced, ranges, flavour) for flavour in FLAVOURS}
+    calibrated = Calibrated(traced, observe_ranges(traced, inputs, options.calibration.estimator, on_step))
+    tuned = _tune(checkpoint, calibrated, material, size, options, work, stage) if material is not None else None
+    shrunk = calibrated if tuned is None else tuned.calibrated
+    networks = {FLOAT: traced} | {flavour: shrunk.render(flavour) for flavour in FLAVOURS}
     graphs, parities = _export(checkpoint, networks, size, options.bounds, drawn.pictures[0], stage)
+    recipe_options: dict[str, Any] = {"estimator": options.calibration.estimator}
+    if tuned is not None:
+        recipe_options["tuning"] = tuned.record()
     about = Description(
-        checkpoint, size, options.bounds, recipe, {"estimator": options.calibration.estimator}, drawn.record, ranges,
-        options.licence,
-    )  # fmt: skip
+        checkpoint, size, options.bounds, recipe, recipe_options, drawn.record, shrunk.ranges, options.licence
+    )
     measured = _measure(about, graphs, options, stage)
     kept = {flavour: data for flavour, data in graphs.items() if flavour != FLOAT or options.keep_float}
     metrics = {flavour: measured.entries[flavour] for flavour in kept if flavour in measured.entries}
     write_bundle(output, make_manifest(about, kept, metrics), kept)
+    if tuned is not None:
+        remove_run(work)
     reports = {
         flavour: FlavourReport(
             len(data), parities[flavour], measured.metrics.get(flavour, {}), measured.latency.get(flavour)
         )
         for flavour, data in graphs.items()
     }
-    return Report(output, reports, measured.speedup, drawn)
+    return Report(output, reports, measured.speedup, drawn, tuned)
 
 
 def input_size(config: InputConfig, wanted: tuple[int, int] | None) -> tuple[int, int]:
@@ -172,6 +199,41 @@ def _check_output(output: Path) -> None:
     if output.is_dir() or not output.parent.is_dir():
         found = "is a folder" if output.is_dir() else "lies in a folder that does not exist"
         raise OutputError(f"the output {output} {found}: give the path of a file, e.g. model.bmz")
+
+
+def _check_training(recipe: Recipe, options: QuantizeOptions, work: Path) -> None:
+    if recipe.tunes:
+        check_unfinished(work, options.resume)
+    elif options.annotations is not None or options.resume:
+        given = "--annotations" if options.annotations is not None else "--resume"
+        raise ConfigError(f"{given} is of no use to recipe {recipe.name}, which does not train: use --recipe qat")
+
+
+def _material(
+    checkpoint: Checkpoint, traced: fx.GraphModule, size: tuple[int, int], options: QuantizeOptions
+) -> Material:
+    folder = options.calibration.folder
+    if options.annotations is not None:
+        material = labelled_material(folder, options.annotations, checkpoint, options.tuning)
+    else:
+        material = plain_material(folder, checkpoint, GraphPredictor(checkpoint, traced, size), options.tuning)
+    if options.evaluation is not None:
+        images = read_coco(options.evaluation.annotations).imgs.values()
+        check_apart(material, folder, [options.evaluation.images / image["file_name"] for image in images])
+    return material
+
+
+def _tune(
+    checkpoint: Checkpoint, calibrated: Calibrated, material: Material, size: tuple[int, int],
+    options: QuantizeOptions, work: Path, stage: Stage,
+) -> Tuned:  # fmt: skip
+    on_step = stage("training with quantisation", options.tuning.training.iterations)
+    on_image = stage("judging on held-out pictures", 2 * len(FLAVOURS) * len(material.truth.ids))
+    judge = MaskJudge(checkpoint, size, material.truth, on_image)
+    return tune(
+        checkpoint, calibrated, material, judge, options.tuning, work, resume=options.resume,
+        on_step=lambda *_: on_step(),
+    )  # fmt: skip
 
 
 def _export(

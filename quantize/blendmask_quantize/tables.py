@@ -40,6 +40,8 @@ def show_report(report: Report, *, as_json: bool) -> None:
     for finding in report.calibration.warnings:
         console.print(f"warning: {finding}", highlight=False)
     console.print(_report_table(report))
+    if report.tuned is not None:
+        console.print(str(report.tuned), highlight=False)
     held = ", ".join(name for name in report.flavours if name != FLOAT)
     console.print(f"{report.bundle} holds {held}; INT8 is {report.speedup:.2f} x as fast as float here", highlight=False)
     console.print(f"Next: blendmask predict {report.bundle} IMAGE...", highlight=False)
@@ -83,6 +85,7 @@ def _report_dict(report: Report) -> dict[str, Any]:
         "speedup_vs_float": report.speedup,
         "calibration": report.calibration.record.to_dict(),
         "warnings": [str(finding) for finding in report.calibration.warnings],
+        "tuning": report.tuned.record() if report.tuned is not None else None,
         "flavours": {
             name: {
                 "size_bytes": entry.size_bytes,

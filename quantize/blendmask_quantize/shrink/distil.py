@@ -85,8 +85,8 @@ class Lesson:
     mask_logits: Tensor
 
 
-class Teacher:
-    """The float network, and the top layer that teacher and student share.
+class Teacher(nn.Module):
+    """The float network, and the top layer that teacher and student share; both are copies without gradient.
 
     Args:
         model: gives configuration and top layer.
@@ -94,11 +94,13 @@ class Teacher:
     """
 
     def __init__(self, model: BlendMask, network: fx.GraphModule) -> None:
-        self.config, self.network = model.config, network
+        super().__init__()
+        self.config = model.config
+        self.network = copy.deepcopy(network).requires_grad_(False)
         self.top_layer = copy.deepcopy(model.top_layer).requires_grad_(False)
 
     @torch.no_grad()
-    def __call__(self, x: Tensor) -> Lesson:
+    def forward(self, x: Tensor) -> Lesson:
         """The lesson for a normalised batch (N, 3, H, W)."""
         predictions: Predictions = self.network(x)
         probability = flatten(predictions.logits).sigmoid().amax(dim=1)
@@ -126,8 +128,8 @@ class Teacher:
         for image in range(len(predictions.bases)):
             one = _picture(predictions, image)
             kept = select(candidates(one, config.head.strides, config.inference), config.inference)
-            kept = kept[torch.arange(min(len(kept.scores), DETECTIONS))]
-            width = torch.tensor([logits.shape[-1] for logits in one.logits])[kept.level]
+            kept = kept[torch.arange(min(len(kept.scores), DETECTIONS), device=kept.level.device)]
+            width = kept.level.new_tensor([logits.shape[-1] for logits in one.logits])[kept.level]
             here = torch.full_like(kept.level, image)
             parts.append(Objects(kept.level, here, kept.cell // width, kept.cell % width, kept.boxes, kept.scores))
         return Objects(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Objects)))

@@ -57,8 +57,8 @@ class FakeQuantNetwork(nn.Module):
         return predictions
 
     def calibrated(self) -> Calibrated:
-        """The weights and ranges as they are now, to be rendered."""
-        traced = copy.deepcopy(self.weights).requires_grad_(False)
+        """The weights and ranges as they are now, on the CPU, to be rendered."""
+        traced = copy.deepcopy(self.weights).requires_grad_(False).cpu()
         growth = {name: math.exp(value.item()) for name, value in self.log_growth.items()}
         ranges = {name: Range(r.low * growth[name], r.high * growth[name]) for name, r in self.start.items()}
         return Calibrated(traced, ranges)
@@ -72,7 +72,8 @@ class FakeQuantNetwork(nn.Module):
         }
 
         def rounded_conv(conv: nn.Conv2d, source: Point) -> nn.Module:
-            return RoundedConv2d(conv, quantizers[source.node] if flavour == "cpu" else None)
+            smallest_step = self.start[source.range_of].high / 255
+            return RoundedConv2d(conv, quantizers[source.node], smallest_step, integer_bias=flavour == "cpu")
 
         view = fx.GraphModule(self.weights, copy.deepcopy(self.weights.graph))
         return insert(view, placement, rounded_conv, lambda point: quantizers[point.node])
@@ -91,10 +92,14 @@ class TrainableQuantizer(nn.Module):
         self.grid, self.log_growth = grid, log_growth
 
     @property
+    def growth(self) -> Tensor:
+        """The factor now, a scalar without gradient."""
+        return self.log_growth.detach().exp()
+
+    @property
     def scale(self) -> Tensor:
-        """The step now, a float32 scalar."""
-        start = torch.tensor(self.grid.scale, dtype=torch.float32, device=self.log_growth.device)
-        return start * self.log_growth.detach().exp()
+        """The step now, a float32 scalar without gradient."""
+        return torch.tensor(self.grid.scale, dtype=torch.float32, device=self.log_growth.device) * self.growth
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` rounded, as float32 values of the same shape."""
@@ -103,23 +108,29 @@ class TrainableQuantizer(nn.Module):
 
 
 class RoundedConv2d(nn.Module):
-    """A convolution that rounds its float weight, and its bias where the input's step is known, as it goes.
+    """A convolution that rounds its float weight as it goes, as `IntegerConv2d` once did; its bias too where asked.
 
     Args:
         conv: holds the float weight and bias; trained.
-        source: the quantiser of the input; None leaves the bias float.
+        source: the quantiser of the input.
+        smallest_step: of the input in any flavour, at the start; see `weight_scales`.
+        integer_bias: round the bias to steps of input times weight.
     """
 
-    def __init__(self, conv: nn.Conv2d, source: TrainableQuantizer | None) -> None:
+    def __init__(
+        self, conv: nn.Conv2d, source: TrainableQuantizer, smallest_step: float, *, integer_bias: bool
+    ) -> None:
         super().__init__()
         self.conv, self.source = conv, source
+        self.smallest_step, self.integer_bias = smallest_step, integer_bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `x` (N, C, H, W)."""
         weight, bias = self.conv.weight, self.conv.bias
-        scale = weight_scales(weight.detach())
+        detached = None if bias is None else bias.detach()
+        scale = weight_scales(weight.detach(), detached, self.smallest_step * self.source.growth.item())
         rounded = dequantize_channels(round_weight(weight, scale), scale)
-        if bias is not None and self.source is not None:
+        if bias is not None and self.integer_bias:
             step = scale * self.source.scale
             bias = _StraightThrough.apply(bias, torch.round(bias.detach() / step) * step)
         return self.conv._conv_forward(x, _StraightThrough.apply(weight, rounded), bias)

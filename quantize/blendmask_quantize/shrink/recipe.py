@@ -16,16 +16,21 @@ class Recipe:
         name: what a user types.
         version: changes when the same options give other numbers.
         summary: one line for a user.
+        tunes: whether the calibrated network is trained with its quantisers in place.
     """
 
     name: str
     version: str
     summary: str
+    tunes: bool = False
 
 
 RECIPES = {
     recipe.name: recipe
-    for recipe in (Recipe("ptq", "1", "8-bit weights and activations from calibration pictures, without training"),)
+    for recipe in (
+        Recipe("ptq", "1", "8-bit weights and activations from calibration pictures, without training"),
+        Recipe("qat", "1", "ptq, then trained with its quantisers in place, the float network as teacher", tunes=True),
+    )
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import torch
@@ -22,6 +23,7 @@ from blendmask_edge.bundle.atomic import replacing
 from blendmask_edge.errors import BlendMaskError, CheckpointError
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.checkpoint import save_checkpoint
+from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.train.data import Batch, Sample, ViewStream, collate
 from blendmask_quantize.train.losses import attention_of, training_losses
 from blendmask_quantize.train.options import TrainOptions
@@ -34,6 +36,13 @@ LOG_FILE = "log.csv"
 OnStep = Callable[[int, dict[str, float]], None]
 Group = dict[str, Any]
 LossesOf = Callable[[nn.Module, Batch, int], dict[str, Tensor]]
+
+
+class Headed(Protocol):
+    """What knows how the network is built and holds its top layer."""
+
+    config: ModelConfig
+    top_layer: nn.Conv2d
 
 
 class DivergedError(BlendMaskError):
@@ -124,12 +133,30 @@ def optimise(
     return average.module
 
 
+def check_unfinished(output: Path, resume: bool) -> None:
+    """See that no run in a folder is overwritten unasked.
+
+    Raises:
+        CheckpointError: the folder holds a checkpoint to resume from, and `resume` is not set.
+    """
+    if (output / RESUME_FILE).exists() and not resume:
+        raise CheckpointError(f"{output} holds an unfinished run: go on with --resume, or name another --output")
+
+
 def _check_finite(what: str, value: Tensor | None, step: int, output: Path) -> None:
     if value is not None and not math.isfinite(value.item()):
         raise DivergedError(
             f"the {what} is {value.item()} at iteration {step}: lower --learning-rate and go on with --resume from "
             f"the checkpoint in {output}"
         )
+
+
+def remove_run(output: Path) -> None:
+    """Remove a run's log and checkpoint, and its folder if nothing else lies there."""
+    for name in (RESUME_FILE, LOG_FILE):
+        (output / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        output.rmdir()
 
 
 def step_losses(
@@ -140,7 +167,7 @@ def step_losses(
 
 
 def supervised_losses(
-    predictions: Predictions, model: BlendMask, batch: Batch, options: TrainOptions, step: int
+    predictions: Predictions, model: Headed, batch: Batch, options: TrainOptions, step: int
 ) -> dict[str, Tensor]:
     """Losses by name of predictions for a batch; the semantic loss only where they hold semantic logits.
 
@@ -240,12 +267,9 @@ class _Run:
             torch.save(state, stream)
 
     def restore(self, resume: bool) -> int:
+        check_unfinished(self.path.parent, resume)
         if not self.path.exists():
             return 0
-        if not resume:
-            raise CheckpointError(
-                f"{self.path.parent} holds an unfinished run: go on with --resume, or name another --output"
-            )
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
             if state.get("identity", "") != self.identity:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +71,27 @@ def plain_material(folder: Path, checkpoint: Checkpoint, float_network: Predicto
     training = PlainPictures(sorted(kept), checkpoint.labels, checkpoint.config, options.training.augmentation)
     names = tuple(path.relative_to(folder).as_posix() for path in training.paths)
     return Material(training, False, found_by(float_network, sorted(held), checkpoint.labels), names)
+
+
+def check_apart(material: Material, folder: Path, evaluated: Iterable[Path]) -> None:
+    """See that accuracy is not measured on pictures that the network was trained on or chosen by.
+
+    Args:
+        material: of the training.
+        folder: where its pictures lie.
+        evaluated: the pictures that accuracy is measured on.
+
+    Raises:
+        AnnotationError: a picture is in both.
+    """
+    truth = material.truth
+    paths = [folder / name for name in material.names]
+    paths += [truth.folder / truth.coco.imgs[i]["file_name"] for i in truth.ids]
+    shared = {path.resolve() for path in paths} & {path.resolve() for path in evaluated}
+    if shared:
+        raise AnnotationError(
+            f"{len(shared)} of the evaluation pictures are also trained on, e.g. {min(shared).name}: measure on others"
+        )
 
 
 def _split(

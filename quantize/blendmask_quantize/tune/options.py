@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from blendmask_quantize.shrink.distil import DistilWeights
 from blendmask_quantize.train.options import TrainOptions
 
 
-def _schedule() -> TrainOptions:
+def _training() -> TrainOptions:
     return TrainOptions(
         iterations=400, learning_rate=2e-5, trunk_rate=1.0, weight_decay=0.0, warmup=20, ema=0.99,
         precision="32-true", workers=1, save_every=50,
@@ -30,7 +30,7 @@ class TuneOptions:
         held_share, held_most: share of the pictures, and how many at most, that judge the result instead of training.
     """
 
-    training: TrainOptions = field(default_factory=_schedule)
+    training: TrainOptions = field(default_factory=_training)
     flavours: tuple[str, ...] = ("tensorrt", "cpu")
     frozen_stages: int | None = None
     range_rate: float = 20.0
@@ -38,3 +38,11 @@ class TuneOptions:
     distil: DistilWeights = field(default_factory=DistilWeights)
     held_share: float = 0.125
     held_most: int = 80
+
+
+def schedule(iterations: int, learning_rate: float) -> TuneOptions:
+    """The default options with another number of steps and peak learning rate."""
+    options = TuneOptions()
+    warmup = min(options.training.warmup, max(iterations // 10, 1))
+    training = replace(options.training, iterations=iterations, learning_rate=learning_rate, warmup=warmup)
+    return replace(options, training=training)

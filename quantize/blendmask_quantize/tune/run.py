@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import msgspec
 from torch import Tensor, nn
@@ -50,6 +51,12 @@ class Tuned:
             for flavour, ap in self.scores["ptq"].items()
         )
         return f"{verdict}: mask AP on {self.held_out} held-out pictures, judged by {self.truth}: {numbers}"
+
+    def record(self) -> dict[str, Any]:
+        """What a manifest remembers, in JSON's types."""
+        scores = {name: dict(by_flavour) for name, by_flavour in self.scores.items()}
+        return {"kept": self.kept, "mask_ap": scores, "judged_by": self.truth, "trained_on": self.trained_on,
+                "held_out": self.held_out}  # fmt: skip
 
 
 def tune(
@@ -99,9 +106,10 @@ def _losses(model: BlendMask, start: Calibrated, labelled: bool, options: TuneOp
     def losses_of(forward: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         x = model.normalise(batch.pixels)
         student = forward(x, options.flavours[step % len(options.flavours)])
+        teacher.to(x.device)
         losses = teacher.losses(student, teacher(x), options.distil)
         if labelled:
-            found = supervised_losses(student, model, batch, options.training, step)
+            found = supervised_losses(student, teacher, batch, options.training, step)
             losses |= {name: options.label_weight * loss for name, loss in found.items()}
         return losses
 
