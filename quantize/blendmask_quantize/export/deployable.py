@@ -193,8 +193,8 @@ class DeployableGraph(nn.Module):
 
         Args:
             ends: (K, 2), where the boxes begin and end along the axis, network input pixels.
-            cells: cells of the bases along the axis. Samples beyond the first or last centre read that cell, samples more
-                than one cell outside the map read nothing.
+            cells: cells of the bases along the axis. A sample beyond the first or last centre reads that cell; one more
+                than a cell outside the map reads nothing.
         """
         resolution = self.config.resolution
         bins = (torch.arange(resolution) + 0.5) / resolution

@@ -59,7 +59,7 @@ def _translate(graph: DeployableGraph) -> Any:
 
 
 def _tidy(model: ir.Model) -> None:
-    """Fold constants and drop what is left over; the exporter's own clean-up tries many rules that do not apply here."""
+    """Fold constants and drop what is left over; the exporter's own clean-up tries many more rules, in vain."""
     optimizer.fold_constants(model)
     optimizer.remove_unused_nodes(model)
     CommonSubexpressionEliminationPass()(model)
