@@ -15,7 +15,7 @@ from torch import Tensor
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.blendmask import BlendMask, every_output
 from blendmask_quantize.model.checkpoint import load_checkpoint, save_checkpoint
-from blendmask_quantize.model.config import BasesConfig, HeadConfig, ModelConfig, TrunkConfig, get_config
+from blendmask_quantize.model.config import HeadConfig, ModelConfig, get_config
 from blendmask_quantize.model.detect import detect
 from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.model.widths import layer_widths
@@ -25,16 +25,9 @@ from blendmask_quantize.shrink.graph import trace_network
 from blendmask_quantize.shrink.placement import FLAVOURS
 from blendmask_quantize.shrink.prune import Loss, channel_importance, prune_network
 from blendmask_quantize.shrink.ptq import observe_ranges, render
-from tests.quantize.tiny import LABELS, TINY, tiny_model
+from tests.quantize.prunable import SMALL
+from tests.quantize.tiny import LABELS, tiny_model
 
-SMALL = replace(
-    TINY,
-    name="SMALL",
-    trunk=TrunkConfig(norm="BN", frozen_stages=0, stem_width=16, res2_width=32, bottleneck_width=16),
-    pyramid_width=32,
-    head=HeadConfig(norm="BN", shared_convs=2, size_bounds=(32, 64)),
-    bases=BasesConfig(width=32, convs=2, norm="BN"),
-)
 FROZEN = replace(SMALL, trunk=replace(SMALL.trunk, norm="FrozenBN", frozen_stages=2))
 GROUPED = replace(SMALL, pyramid_width=128, head=HeadConfig(norm="GN", shared_convs=2, size_bounds=(32, 64)))
 FIVE_LEVELS = replace(
