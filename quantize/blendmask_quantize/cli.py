@@ -22,7 +22,7 @@ AnnotationsOption = Annotated[Path, typer.Option(help="COCO instances JSON.", sh
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the `blendmask` application."""
-    for command in (quantize, evaluate, train):
+    for command in (quantize, evaluate, train, prune):
         app.command()(command)
 
 
@@ -133,6 +133,40 @@ def train(
         path = run(model, stream, output, options, resume=resume, on_step=lambda step, losses: on_step())
     typer.echo(f"The model lies in {path}, the losses in {output / 'log.csv'}")
     typer.echo(f"Next: blendmask evaluate {path} --images DIR --annotations JSON")
+
+
+def prune(
+    checkpoint: CheckpointArgument,
+    images: Annotated[list[Path], typer.Option(help="Folder of the pictures; repeat for more.", show_default=False)],
+    annotations: Annotated[list[Path], typer.Option(help="COCO instances JSON, one a folder.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="P.safetensors", show_default=False)],
+    macs: Annotated[float, typer.Option(help="Share of the multiply-accumulates to keep.")] = 0.7,
+    config: ConfigOption = None,
+    iterations: Annotated[int, typer.Option(help="Of fine-tuning; 0 leaves it out.", min=0)] = 1000,
+    batch: Annotated[int, typer.Option(min=1)] = 8,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 5e-4,
+    precision: Annotated[str, typer.Option(help="bf16-mixed or 32-true.")] = "bf16-mixed",
+    workers: Annotated[int, typer.Option(help="Processes that prepare views.", min=0)] = 2,
+    seed: Annotated[int, typer.Option()] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run with this output stopped.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Thin a checkpoint to a share of its work, and fine-tune it on COCO instances."""
+    from blendmask_quantize import pruning, tables
+    from blendmask_quantize.model.checkpoint import load_checkpoint
+    from blendmask_quantize.train.options import TrainOptions
+
+    if len(images) != len(annotations):
+        raise typer.BadParameter(f"{len(images)} folders and {len(annotations)} annotation files: give one each")
+    training = TrainOptions(
+        iterations=iterations, batch=batch, learning_rate=learning_rate, precision=precision, workers=workers, seed=seed
+    )
+    options = pruning.PruneOptions(macs, pruning.fine_tuning(training))
+    with tables.progress() as stage:
+        report = pruning.prune(
+            load_checkpoint(checkpoint, config), images, annotations, output, options, stage, resume=resume
+        )
+    tables.show_pruning(report, as_json=as_json)
 
 
 def _with_classes(config: ModelConfig, classes: int) -> ModelConfig:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from blendmask_quantize.pipeline import FLOAT, Report, Stage
+from blendmask_quantize.pruning import PruneReport
 
 _SIZES = ("small", "medium", "large")
 
@@ -45,6 +46,18 @@ def show_report(report: Report, *, as_json: bool) -> None:
     held = ", ".join(name for name in report.flavours if name != FLOAT)
     console.print(f"{report.bundle} holds {held}; INT8 is {report.speedup:.2f} x as fast as float here", highlight=False)
     console.print(f"Next: blendmask predict {report.bundle} IMAGE...", highlight=False)
+
+
+def show_pruning(report: PruneReport, *, as_json: bool) -> None:
+    """Print what `prune` did, for a reader or as JSON."""
+    (macs_before, macs), (weights_before, weights) = report.macs, report.weights
+    if as_json:
+        found = {"checkpoint": str(report.path), "macs_before": macs_before, "macs": macs}
+        print(json.dumps(found | {"weights_before": weights_before, "weights": weights}))
+        return
+    work = f"{macs / 1e9:.2f} of {macs_before / 1e9:.2f} billion multiply-accumulates a picture ({report.ratio:.3f})"
+    print(f"{report.path} needs {work} and has {weights / 1e6:.2f} of {weights_before / 1e6:.2f} million weights")
+    print(f"Next: blendmask evaluate {report.path} --images DIR --annotations JSON")
 
 
 def show_metrics(name: str, metrics: dict[str, float], images: int, *, as_json: bool) -> None:
