@@ -29,8 +29,8 @@ def interleaved_latency(
     times: dict[str, list[float]] = {name: [] for name in predictors}
     for turn in range(-1, rounds):
         for position, image in enumerate(images):
-            names = list(predictors) if (turn + position) % 2 else list(reversed(predictors))
-            for name in names:
+            names = list(predictors)
+            for name in names if (turn + position) % 2 else reversed(names):
                 start = time.perf_counter()
                 predictors[name](image).crops()
                 if turn >= 0:

@@ -16,6 +16,8 @@ from blendmask_quantize.shrink.graph import kind, tensor_inputs
 FLAVOURS = ("cpu", "tensorrt")
 # Rounding before these operators and after them is the same, so they never need a scale of their own.
 _COMMUTING = ("nearest", "max_pool")
+# On the CPU these compute with integers between rounded tensors, as convolutions do.
+_ARITHMETIC = ("add", "bilinear")
 # These never leave the range of what they read, so they share its scale, which spares a change of scale in sums.
 _WITHIN_RANGE = (*_COMMUTING, "bilinear")
 
@@ -51,10 +53,12 @@ class Placement:
 def place(traced: fx.GraphModule, flavour: str) -> Placement:
     """Decide what is rounded in `flavour`, "cpu" or "tensorrt"."""
     convs = [node for node in traced.graph.nodes if _is_quantised_conv(traced, node)]
-    chosen = set(_inputs_of(traced, convs)) | set(_skip_branches(traced, convs))
     if flavour == "cpu":
-        chosen |= set(_results_of(traced, convs))
+        between = [node for node in traced.graph.nodes if kind(traced, node) in _ARITHMETIC]
+        chosen = set(_inputs_of(traced, convs + between)) | {_result(traced, node) for node in convs + between}
         chosen |= set(_passing(traced, chosen))
+    else:
+        chosen = set(_inputs_of(traced, convs)) | set(_skip_branches(traced, convs))
     points = (_point(traced, node) for node in traced.graph.nodes if node in chosen)
     return Placement(tuple(points), tuple(node.name for node in convs))
 
@@ -84,9 +88,9 @@ def _source(traced: fx.GraphModule, node: fx.Node, passed: tuple[str, ...] = _CO
     return node
 
 
-def _inputs_of(traced: fx.GraphModule, convs: Iterable[fx.Node]) -> Iterator[fx.Node]:
-    for conv in convs:
-        yield _source(traced, tensor_inputs(conv)[0])
+def _inputs_of(traced: fx.GraphModule, nodes: Iterable[fx.Node]) -> Iterator[fx.Node]:
+    for node in nodes:
+        yield from (_source(traced, operand) for operand in tensor_inputs(node))
 
 
 def _skip_branches(traced: fx.GraphModule, convs: list[fx.Node]) -> Iterator[fx.Node]:
@@ -101,15 +105,6 @@ def _skip_branches(traced: fx.GraphModule, convs: list[fx.Node]) -> Iterator[fx.
         fused = next((operand for operand in operands if operand in convs and len(operand.users) == 1), None)
         if fused is not None:
             yield from (_source(traced, operand) for operand in operands if operand is not fused)
-
-
-def _results_of(traced: fx.GraphModule, convs: list[fx.Node]) -> Iterator[fx.Node]:
-    """Results of integer convolutions, and of sums and bilinear resizing between rounded tensors."""
-    for node in traced.graph.nodes:
-        if node in convs or kind(traced, node) == "add":
-            yield _result(traced, node)
-        elif kind(traced, node) == "bilinear":
-            yield node
 
 
 def _passing(traced: fx.GraphModule, chosen: set[fx.Node]) -> Iterator[fx.Node]:

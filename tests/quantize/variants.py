@@ -1,0 +1,78 @@
+"""Relatives of the tiny network, one for each thing that quantising has to cope with, and numbers to feed them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.config import BasesConfig, HeadConfig, ModelConfig, TrunkConfig
+from blendmask_quantize.model.layers import FrozenBatchNorm2d
+from tests.quantize.tiny import TINY, tiny_model
+
+LITE = replace(TINY, name="TINY_LITE", trunk=TrunkConfig(kind="lite0", norm="BN"))
+"""Inverted residuals, SAME padding, depthwise convolutions, ReLU6."""
+
+FIVE_LEVELS = replace(
+    TINY,
+    name="TINY_FIVE_LEVELS",
+    pyramid_width=32,
+    extra_levels=2,
+    head=HeadConfig((8, 16, 32, 64, 128), (16, 32, 64, 128), shared_convs=0, class_convs=1, box_convs=1, norm="GN"),
+    bases=BasesConfig(width=32, convs=1, norm="GN"),
+)
+"""P6 and P7, two towers, group normalisation, a shared tower without normalisations of its own a level."""
+
+FROZEN = replace(
+    TINY,
+    name="TINY_FROZEN",
+    trunk=replace(TINY.trunk, norm="FrozenBN"),
+    head=replace(TINY.head, norm="FrozenBN"),
+    bases=replace(TINY.bases, norm="FrozenBN"),
+    input=replace(TINY.input, channels="bgr", mean=(100.0, 110.0, 120.0), std=(50.0, 60.0, 70.0)),
+)
+"""Frozen statistics everywhere, blue first."""
+
+PLAIN = replace(
+    TINY,
+    name="TINY_PLAIN",
+    trunk=replace(TINY.trunk, norm=""),
+    head=replace(TINY.head, norm="", shared_convs=2),
+    bases=replace(TINY.bases, norm=""),
+)
+"""No normalisation at all; one tower of convolutions shared by the levels."""
+
+VARIANTS = (TINY, LITE, FIVE_LEVELS, FROZEN, PLAIN)
+
+
+def size_of(config: ModelConfig) -> tuple[int, int]:
+    """A small input: five levels need more, and get one whose sides are no multiples of their coarsest strides."""
+    return (96, 160) if config.extra_levels else (64, 96)
+
+
+def variant(config: ModelConfig, seed: int = 0) -> BlendMask:
+    """As `tiny_model`, with frozen statistics that are not trivial either."""
+    model = tiny_model(config, seed)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, FrozenBatchNorm2d):
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(0, 0.2)
+                module.running_mean.normal_(0, 0.2)
+                module.running_var.uniform_(0.5, 2)
+    return model
+
+
+def picture(seed: int, size: tuple[int, int] = (64, 96)) -> NDArray[np.uint8]:
+    """Coloured patches, (1, H, W, 3): smooth enough that no two layers see the same thing everywhere."""
+    patches = np.random.default_rng(seed).integers(0, 256, (size[0] // 8, size[1] // 8, 3), dtype=np.uint8)
+    return patches.repeat(8, axis=0).repeat(8, axis=1)[None]
+
+
+def network_input(model: BlendMask, pixels: NDArray[np.uint8]) -> Tensor:
+    """Normalised input (1, 3, H, W) from a picture (1, H, W, 3)."""
+    return model.normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))
