@@ -1,6 +1,6 @@
 """The tables that documents quote, rendered from bench/results.
 
-    python -m bench.published        # writes them into README.md
+    python -m bench.published        # writes them into README.md and the model card
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`; `TABLES` says how NAME is rendered.
 """
@@ -15,7 +15,8 @@ from typing import Any
 from bench.study import read_rows
 
 Rows = Mapping[str, Mapping[str, Any]]
-README = Path(__file__).parents[1] / "README.md"
+_ROOT = Path(__file__).parents[1]
+DOCUMENTS = (_ROOT / "README.md", _ROOT / "examples" / "homescenes" / "MODEL_CARD.md")
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -32,7 +33,20 @@ def first_light_table(rows: Rows) -> str:
     return "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[Rows], str]] = {"first_light": first_light_table}
+def training_table(rows: Rows) -> str:
+    """Box and mask AP of the shipped checkpoint, by size and class."""
+    columns = [
+        (f"{task} AP, {split}", task, rows[f"shipped/{split}"]) for split in ("val", "val_seen") for task in ("mask", "box")
+    ]
+    suffixes = [key.removeprefix("mask_ap") for key in columns[0][2] if key.startswith("mask_ap")]
+    lines = ["| objects | " + " | ".join(title for title, _, _ in columns) + " |", "|---|" + "---|" * len(columns)]
+    for suffix in suffixes:
+        label = {"": "all, 50:95", "50": "all, IoU 0.5", "75": "all, IoU 0.75"}.get(suffix, suffix.lstrip("_/"))
+        lines.append(f"| {label} | " + " | ".join(f"{100 * row[f'{t}_ap{suffix}']:.1f}" for _, t, row in columns) + " |")
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[Rows], str]] = {"first_light": first_light_table, "training": training_table}
 
 
 def fill(text: str, rows_of: Callable[[str], Rows] = read_rows) -> str:
@@ -47,4 +61,5 @@ def fill(text: str, rows_of: Callable[[str], Rows] = read_rows) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(fill(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for document in DOCUMENTS:
+        document.write_text(fill(document.read_text(encoding="utf-8")), encoding="utf-8")
