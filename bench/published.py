@@ -36,13 +36,17 @@ def first_light_table(rows: Rows) -> str:
 def training_table(rows: Rows) -> str:
     """Box and mask AP of the shipped checkpoint, by size and class."""
     columns = [
-        (f"{task} AP, {split}", task, rows[f"shipped/{split}"]) for split in ("val", "val_seen") for task in ("mask", "box")
+        (f"{task} AP, {split}", task, rows[f"shipped/{split}"])
+        for split in ("val", "val_seen")
+        for task in ("mask", "box")
     ]
     suffixes = [key.removeprefix("mask_ap") for key in columns[0][2] if key.startswith("mask_ap")]
     lines = ["| objects | " + " | ".join(title for title, _, _ in columns) + " |", "|---|" + "---|" * len(columns)]
     for suffix in suffixes:
         label = {"": "all, 50:95", "50": "all, IoU 0.5", "75": "all, IoU 0.75"}.get(suffix, suffix.lstrip("_/"))
-        lines.append(f"| {label} | " + " | ".join(f"{100 * row[f'{t}_ap{suffix}']:.1f}" for _, t, row in columns) + " |")
+        lines.append(
+            f"| {label} | " + " | ".join(f"{100 * row[f'{t}_ap{suffix}']:.1f}" for _, t, row in columns) + " |"
+        )
     return "\n".join(lines)
 
 

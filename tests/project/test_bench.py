@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.machine import machine_record
-from bench.published import README, fill, first_light_table
+from bench.published import DOCUMENTS, fill, first_light_table, training_table
 from bench.study import read_rows, write_study
 
 ROWS = {
@@ -59,6 +59,21 @@ def test_filling_replaces_what_stood_between_the_marks_and_nothing_else() -> Non
     assert "Not measured yet." in fill(page, {"first_light": {}}.__getitem__)
 
 
-def test_the_readme_quotes_the_results_as_they_are() -> None:
-    text = README.read_text(encoding="utf-8")
+def test_the_training_table_has_a_line_for_all_for_each_size_and_for_each_class() -> None:
+    metrics = {
+        "mask_ap": 0.636,
+        "mask_ap_small": 0.2,
+        "mask_ap/mug": 0.5,
+        "box_ap": 0.6,
+        "box_ap_small": 0.1,
+        "box_ap/mug": 0.4,
+    }
+    lines = training_table({"shipped/val": metrics, "shipped/val_seen": metrics}).splitlines()
+    assert lines[2] == "| all, 50:95 | 63.6 | 60.0 | 63.6 | 60.0 |"
+    assert [line.split(" | ")[0] for line in lines[3:]] == ["| small", "| mug"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_documents_quote_the_results_as_they_are(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
     assert fill(text) == text, "run: python -m bench.published"
