@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from blendmask_edge.errors import ConfigError
+from blendmask_edge.errors import ConfigError, DependencyError
+from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.onnx import export_onnx
+from blendmask_quantize.export.parity import check_parity
 from blendmask_quantize.model.blendmask import BlendMask, every_output
 from blendmask_quantize.model.checkpoint import load_checkpoint, save_checkpoint
 from blendmask_quantize.model.config import HeadConfig, ModelConfig, get_config
@@ -133,6 +138,19 @@ class TestEveryNetwork:
         network = plain_form(pruned)
         next(losses())(network).backward()
         assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_it_exports_like_any_other():
+    pruned = prune_network(tiny_model(SMALL), 0.7, losses())
+    graph = DeployableGraph(pruned, trace_network(pruned), (64, 96), Bounds()).eval()
+    image = np.random.default_rng(3).integers(0, 256, (1, 64, 96, 3), np.uint8)
+    assert check_parity(graph, export_onnx(graph), image).detections > 0
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_pruning", None)
+    with pytest.raises(DependencyError, match="torch-pruning"):
+        prune_network(tiny_model(SMALL), 0.7, losses())
 
 
 class TestBudget:
