@@ -39,7 +39,7 @@ DEFAULT_LIMITS: Mapping[str, Limit] = {
     "mask_ap75": Limit(worse=0.02, better=0.04),
     "box_ap": Limit(worse=0.01, better=0.02),
     "latency_ratio": Limit(worse=0.10, better=0.15),
-    "decode_ratio": Limit(worse=0.30, better=0.30),
+    "decode_ratio": Limit(worse=0.50, better=0.50),
     "prepare_ratio": Limit(worse=0.30, better=0.30),
     "network_ratio": Limit(worse=0.10, better=0.15),
     "finish_ratio": Limit(worse=0.30, better=0.30),
