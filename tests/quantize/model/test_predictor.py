@@ -88,6 +88,13 @@ class TestInstances:
         np.testing.assert_allclose(large.boxes, small.boxes * factor, atol=1e-3)
         assert large.masks.shape == (len(small), 64 * factor, 96 * factor)
 
+    def test_each_side_has_its_own_scale(self, predict):
+        """1000 x 10 pixels become 96 x 1, which is what a picture of that size stays."""
+        thin, tiny = (predict(np.full((*size, 3), 90, np.uint8)) for size in ((1000, 10), (96, 1)))
+        assert len(thin) == len(tiny) > 0
+        scale = np.array([10, 1000 / 96] * 2)
+        np.testing.assert_allclose(thin.boxes, tiny.boxes * scale, atol=1e-3)
+
     @settings(max_examples=25, deadline=None)
     @given(height=st.integers(1, 300), width=st.integers(1, 300), seed=st.integers(0, 9))
     def test_results_lie_inside_the_picture_in_descending_order(self, predict, height, width, seed):

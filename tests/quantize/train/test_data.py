@@ -214,6 +214,11 @@ class TestViewStream:
             assert torch.equal(a.pixels, b.pixels)
             assert torch.equal(a.pixels, fresh[i].pixels)
 
+    def test_a_picture_is_seen_anew_in_every_pass(self, tmp_path):
+        source = load(tmp_path, [THINGS], replace(PLAIN, scale=(0.5, 2.0)))
+        stream = ViewStream([source], 8, seed=3)
+        assert len({stream[i].pixels.numpy().tobytes() for i in range(8)}) == 8
+
     def test_the_seed_decides(self, tmp_path):
         order = {seed: [self.picture(self.stream(tmp_path, seed=seed)[i]) for i in range(14)] for seed in (3, 4)}
         assert order[3] != order[4]
