@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blendmask_calibration.errors import CalibrationError as EstimationError
 from blendmask_calibration.guard import Finding, check_images, refusals
 from blendmask_calibration.images import CalibrationImage, describe, list_images, sample
+from blendmask_calibration.ranges import estimator_named
 from blendmask_calibration.record import CalibrationRecord
 from blendmask_calibration.statistics import PictureStatistics, picture_statistics
 from blendmask_edge.errors import CalibrationError, ImageError
@@ -53,6 +56,19 @@ class CalibrationSet:
     warnings: list[Finding]
 
 
+@contextmanager
+def for_users() -> Iterator[None]:
+    """Turn an error of `blendmask_calibration`, which knows nothing of the SDK, into the one that users meet.
+
+    Raises:
+        CalibrationError: with the same message.
+    """
+    try:
+        yield
+    except EstimationError as error:
+        raise CalibrationError(str(error)) from error
+
+
 @dataclass(frozen=True)
 class _Readable:
     picture: NDArray[np.uint8]
@@ -72,9 +88,12 @@ def load_calibration_set(
         on_image: called after each picture.
 
     Raises:
-        CalibrationError: the guard refuses the set; every reason that is not overridden is named.
+        CalibrationError: no such folder or estimator, or the guard refuses the set; every reason that is not
+            overridden is named.
     """
-    paths = list_images(options.folder)
+    with for_users():
+        paths = list_images(options.folder)
+        estimator_named(options.estimator)
     readable: list[_Readable] = []
     unreadable: list[tuple[Path, str]] = []
     for path in sample(paths, options.count, options.seed):
@@ -86,7 +105,8 @@ def load_calibration_set(
             on_image()
     images = tuple(entry.image for entry in readable)
     findings = check_images(images, [entry.statistics for entry in readable], unreadable, size)
-    refused = refusals(findings, options.allow)
+    with for_users():
+        refused = refusals(findings, options.allow)
     if refused:
         raise CalibrationError("\n".join(str(finding) for finding in refused))
     codes = {severity: tuple(f.code for f in findings if f.severity == severity) for severity in ("refuse", "warn")}

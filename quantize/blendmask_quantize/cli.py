@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -130,7 +128,7 @@ def train(
     model = starting_model(wanted, weights, seed)
     with tables.progress() as stage:
         on_step = stage("training", iterations)
-        path = run(model, stream, output, options, resume=resume, on_step=lambda step, losses: on_step())
+        path = run(model, stream, output, options, resume=resume, on_step=lambda *_: on_step())
     typer.echo(f"The model lies in {path}, the losses in {output / 'log.csv'}")
     typer.echo(f"Next: blendmask evaluate {path} --images DIR --annotations JSON")
 

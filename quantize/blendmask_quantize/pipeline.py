@@ -19,7 +19,7 @@ from blendmask_edge.bundle.manifest import Measurement
 from blendmask_edge.bundle.writer import write_bundle
 from blendmask_edge.errors import ConfigError, OutputError
 from blendmask_edge.imaging import read_image, resized_size
-from blendmask_quantize.calibration_set import CalibrationOptions, CalibrationSet, load_calibration_set
+from blendmask_quantize.calibration_set import CalibrationOptions, CalibrationSet, for_users, load_calibration_set
 from blendmask_quantize.evaluate import collect_results, image_ids, score
 from blendmask_quantize.export.bundle import Description, make_manifest
 from blendmask_quantize.export.deployable import Bounds, DeployableGraph
@@ -146,7 +146,8 @@ def quantize(checkpoint: Checkpoint, output: Path, options: QuantizeOptions, sta
     material = _material(checkpoint, traced, size, options) if recipe.tunes else None
     on_step = stage("calibrating", len(drawn.pictures))
     inputs = (normalised(checkpoint, picture) for picture in drawn.pictures)
-    calibrated = Calibrated(traced, observe_ranges(traced, inputs, options.calibration.estimator, on_step))
+    with for_users():
+        calibrated = Calibrated(traced, observe_ranges(traced, inputs, options.calibration.estimator, on_step))
     tuned = _tune(checkpoint, calibrated, material, size, options, work, stage) if material is not None else None
     shrunk = calibrated if tuned is None else tuned.calibrated
     networks = {FLOAT: traced} | {flavour: shrunk.render(flavour) for flavour in FLAVOURS}
@@ -185,7 +186,8 @@ def input_size(config: InputConfig, wanted: tuple[int, int] | None) -> tuple[int
     if any(side <= 0 or side % divisor for side in wanted):
         near = tuple(max(divisor, round(side / divisor) * divisor) for side in wanted)
         raise ConfigError(
-            f"the input size {wanted[0]}x{wanted[1]} has a side that is no multiple of {divisor}: use {near[0]}x{near[1]}"
+            f"the input size {wanted[0]}x{wanted[1]} has a side that is no multiple of {divisor}: "
+            f"use {near[0]}x{near[1]}"
         )
     return wanted
 

@@ -44,7 +44,8 @@ def show_report(report: Report, *, as_json: bool) -> None:
     if report.tuned is not None:
         console.print(str(report.tuned), highlight=False)
     held = ", ".join(name for name in report.flavours if name != FLOAT)
-    console.print(f"{report.bundle} holds {held}; INT8 is {report.speedup:.2f} x as fast as float here", highlight=False)
+    speed = f"INT8 is {report.speedup:.2f} x as fast as float here"
+    console.print(f"{report.bundle} holds {held}; {speed}", highlight=False)
     console.print(f"Next: blendmask predict {report.bundle} IMAGE...", highlight=False)
 
 
@@ -75,8 +76,9 @@ def show_metrics(name: str, metrics: dict[str, float], images: int, *, as_json: 
 
 
 def _report_table(report: Report) -> Table:
-    calibrated = report.calibration.record
-    table = Table(title=f"{report.bundle.name}: {len(calibrated.images)} calibration pictures, {calibrated.estimator} ranges")
+    record = report.calibration.record
+    pictures = f"{len(record.images)} calibration pictures, {record.estimator} ranges"
+    table = Table(title=f"{report.bundle.name}: {pictures}")
     table.add_column("graph")
     for heading in ("mask AP", "box AP", "AP50", *_SIZES, "p50 ms", "MB"):
         table.add_column(heading, justify="right")

@@ -119,7 +119,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], _About]:
     except BlendMaskError:
         raise
     except Exception as error:  # what a damaged pickle raises depends on its bytes
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = f"{type(error).__name__} {error}".splitlines()[0]
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint ({reason}): give a .safetensors file, or a torch file that holds "
             "tensors only"
