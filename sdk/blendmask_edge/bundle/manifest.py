@@ -60,11 +60,18 @@ class CalibrationImage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
-    """Which pictures gave the ranges, how they were drawn, and which refusals were overridden."""
+    """Which pictures gave the ranges, how they were drawn and judged, and how the ranges were estimated.
+
+    `found` is the number of pictures they were drawn from by `seed`; `overrides` and `warnings` are codes of the
+    guard's refusals that the user overrode and of the warnings that were shown.
+    """
 
     images: List[CalibrationImage]
     seed: int
+    estimator: str = ""
+    found: int = 0
     overrides: List[str] = []
+    warnings: List[str] = []
 
 
 class GraphEntry(msgspec.Struct, frozen=True, kw_only=True):

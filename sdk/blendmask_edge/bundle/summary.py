@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from blendmask_edge.bundle.reader import Bundle
 
 _SHOWN_CLASSES = 12
+_SHOWN_METRICS = ("mask_ap", "box_ap", "mask_ap50")
 
 
 def summarise(bundle: Bundle) -> List[Tuple[str, str]]:
@@ -42,9 +43,12 @@ def _calibration(manifest: Manifest) -> str:
     if record is None:
         return "none"
     overrides = f", overrides: {', '.join(record.overrides)}" if record.overrides else ""
-    return f"{len(record.images)} pictures, seed {record.seed}{overrides}"
+    estimator = f", {record.estimator} ranges" if record.estimator else ""
+    return f"{len(record.images)} pictures, seed {record.seed}{estimator}{overrides}"
 
 
 def _measurement(measurement: Measurement) -> str:
-    values = ", ".join(f"{name} {value:.4g}" for name, value in measurement.metrics.items())
+    metrics = measurement.metrics
+    shown = [name for name in _SHOWN_METRICS if name in metrics] or list(metrics)
+    values = ", ".join(f"{name} {metrics[name]:.4g}" for name in shown)
     return f"{values} on {measurement.images} pictures of {measurement.data}"
