@@ -84,7 +84,7 @@ def info(bundle: BundleArgument, as_json: JsonOption = False) -> None:
         typer.echo(encode_manifest(opened.manifest).decode())
         return
     for label, text in summarise(opened):
-        typer.echo(f"{label:<16}{text}")
+        typer.echo(f"{label:<19}{text}")
     typer.echo(f"Next: blendmask predict {bundle} IMAGE...")
 
 
