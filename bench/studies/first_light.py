@@ -52,7 +52,7 @@ def make_bundle(checkpoint: Path, calibration: Path, output: Path) -> Path:
 
 def measure(bundle: Path, data: Path, split: str, limit: int | None) -> list[dict[str, Any]]:
     """One row for each graph of the bundle on one split: accuracy, and latency picture in, masks out."""
-    predictors = {name: MaskPredictor(bundle, flavour=flavour) for name, flavour in FLAVOURS.items()}
+    predictors = {name: MaskPredictor(bundle, "onnxruntime", flavour=flavour) for name, flavour in FLAVOURS.items()}
     images, annotations = data / split, data / f"{split}.json"
     pictures = [
         read_image(path) for path in sorted(images.glob("*.jpg"))[: min(limit or _TIMED_PICTURES, _TIMED_PICTURES)]

@@ -76,6 +76,7 @@ def evaluate(
     annotations: AnnotationsOption,
     config: ConfigOption = None,
     flavour: Annotated[str | None, typer.Option(help="Graph of a bundle: cpu, tensorrt, float.")] = None,
+    runtime: Annotated[str, typer.Option(help="Runtime of a bundle.")] = "onnxruntime",
     limit: Annotated[int | None, typer.Option(help="Only the first pictures.", min=1)] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -86,7 +87,7 @@ def evaluate(
 
     coco = read_coco(annotations)
     ids = image_ids(coco, images, limit)
-    predict = _predictor(model, config, flavour)
+    predict = _predictor(model, config, flavour, runtime)
     with tables.progress() as stage:
         results = collect_results(predict, images, coco, ids, stage("evaluating", len(ids)))
     tables.show_metrics(str(model), score(coco, results, ids), len(ids), as_json=as_json)
@@ -192,11 +193,11 @@ def _evaluation(images: Path | None, annotations: Path | None) -> Any:
     return EvaluationData(images, annotations)
 
 
-def _predictor(path: Path, config: str | None, flavour: str | None) -> Predictor:
+def _predictor(path: Path, config: str | None, flavour: str | None, runtime: str) -> Predictor:
     if path.suffix == ".bmz":
         from blendmask_edge import MaskPredictor
 
-        return MaskPredictor(path, flavour=flavour)
+        return MaskPredictor(path, runtime, flavour=flavour)
     from blendmask_quantize.model.checkpoint import load_checkpoint
     from blendmask_quantize.model.predictor import TorchPredictor
 

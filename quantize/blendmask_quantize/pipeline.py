@@ -45,6 +45,8 @@ Stage = Callable[[str, int], OnStep]
 """Announces a stage with its number of steps; returns what to call after each step."""
 
 FLOAT = "float"
+RUNTIME = "onnxruntime"
+"""What measures a bundle, so that its numbers do not depend on what else is installed."""
 _TIMED_PICTURES = 12
 
 
@@ -265,7 +267,7 @@ def _measure(about: Description, graphs: dict[str, bytes], options: QuantizeOpti
     """Accuracy and latency of every graph as the SDK runs it, from a bundle that is thrown away."""
     with tempfile.TemporaryDirectory() as folder:
         path = write_bundle(Path(folder) / "all.bmz", make_manifest(about, graphs, {}), graphs)
-        predictors = {flavour: MaskPredictor(path, flavour=flavour) for flavour in graphs}
+        predictors = {flavour: MaskPredictor(path, RUNTIME, flavour=flavour) for flavour in graphs}
         metrics, entries = _accuracy(predictors, options.evaluation, stage)
         timed = {flavour: predictors[flavour] for flavour in (FLOAT, "cpu")}
         times = interleaved_latency(timed, _timed_pictures(options))

@@ -52,7 +52,7 @@ def predict(
     images: Annotated[List[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("out"),
     score: Annotated[Optional[float], typer.Option(help="Least score, 0 to 1; the bundle's if left out.")] = None,
-    runtime: Annotated[str, typer.Option(help="Runtime; auto takes the first installed.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="Runtime; auto takes the quickest, measured once.")] = "auto",
     threads: Annotated[Optional[int], typer.Option(help="Threads; the runtime's choice if left out.")] = None,
     flavour: Annotated[Optional[str], typer.Option(help="Graph of the bundle: cpu, float.")] = None,
     as_json: JsonOption = False,
