@@ -151,7 +151,7 @@ class DeployableGraph(nn.Module):
         scale = 2.0 ** -math.ceil(math.log2(max(self.size)))
         overlaps = _overlap(found.box * scale, self.config.inference.nms_threshold)
         same = found.class_id[:, None] == found.class_id[None, :]
-        hides = torch.triu((overlaps & same).float(), diagonal=1)
+        hides = torch.triu((overlaps & same).to(found.score.dtype), diagonal=1)
         keep = torch.ones_like(found.score)[None]
         for _ in range(self.bounds.rounds):
             keep = F.relu(1 - keep @ hides)

@@ -3,7 +3,7 @@
 Rounding makes a deep quantised network chaotic: a sum that lands within float rounding of a tie moves one integer by
 one step, and the layers behind it move more. So the graphs are compared layer by layer on the same inputs: each torch
 layer is fed what the exported graph computed before it, and its result before rounding must lie within half a step of
-the integer that the exported graph gives.
+the integer that the exported graph gives. Stored weights must be equal, since one picture does not use them all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import fx
 from blendmask_edge.bundle.graph import INPUT_NAME, OUTPUT_NAMES, Outputs
 from blendmask_edge.errors import BlendMaskError
 from blendmask_quantize.export.deployable import DeployableGraph
-from blendmask_quantize.shrink.quantizer import ActivationQuantizer
+from blendmask_quantize.shrink.quantizer import ActivationQuantizer, IntegerConv2d
 
 MASK_TOLERANCE = 1e-3
 """Largest difference of mask logits over the largest logit."""
@@ -46,17 +46,20 @@ class Parity:
         unmatched: rows of one that the other lacks.
         mask_error: largest difference of matched mask logits over the largest logit.
         step_error: largest distance of a layer's result from what rounds to the exported graph's integer, in steps.
+        weights_changed: integer convolutions whose stored weights, biases or scales differ.
     """
 
     detections: int
     unmatched: int
     mask_error: float
     step_error: float
+    weights_changed: int = 0
 
     @property
     def holds(self) -> bool:
         """Whether every tolerance is kept."""
-        return self.unmatched == 0 and self.mask_error <= MASK_TOLERANCE and self.step_error <= STEP_TOLERANCE
+        same = self.unmatched == 0 and self.weights_changed == 0
+        return same and self.mask_error <= MASK_TOLERANCE and self.step_error <= STEP_TOLERANCE
 
 
 def check_parity(graph: DeployableGraph, exported: onnx.ModelProto, picture: NDArray[np.uint8]) -> Parity:
@@ -75,22 +78,24 @@ def check_parity(graph: DeployableGraph, exported: onnx.ModelProto, picture: NDA
         raise ParityError(
             f"the exported graph differs from the network: {found.unmatched} of {found.detections} detections have no "
             f"partner, mask logits differ by {found.mask_error:.1e} of their range (allowed {MASK_TOLERANCE:.0e}), "
-            f"layers by {found.step_error:.1e} steps beyond rounding (allowed {STEP_TOLERANCE:.0e}). Nothing was "
-            "written; please report the configuration and the versions of torch, onnx and onnxruntime"
+            f"layers by {found.step_error:.1e} steps beyond rounding (allowed {STEP_TOLERANCE:.0e}), and "
+            f"{found.weights_changed} convolutions hold other weights. Nothing was written; please report the "
+            "configuration and the versions of torch, onnx and onnxruntime"
         )
     return found
 
 
 def measure_parity(graph: DeployableGraph, exported: onnx.ModelProto, picture: NDArray[np.uint8]) -> Parity:
     """As `check_parity`, without judging."""
-    outputs, rounded = _run_exported(exported, picture)
     assert isinstance(graph.network, fx.GraphModule)
+    outputs, rounded = _run_exported(exported, picture)
     fed = _FedInterpreter(graph.network, rounded)
     with torch.no_grad():
         predictions = fed.run(graph.normalise(torch.from_numpy(picture)))
         expected = Outputs(*(output.numpy() for output in graph.finish(predictions)))
     threshold = graph.config.inference.score_threshold**0.5
-    return Parity(*_match(expected, outputs, threshold + SCORE_TOLERANCE), fed.error)
+    matched = _match(expected, outputs, threshold + SCORE_TOLERANCE)
+    return Parity(*matched, fed.error, _count_changed(graph.network, exported))
 
 
 def unoptimised_session(graph: bytes) -> ort.InferenceSession:
@@ -122,9 +127,29 @@ class _FedInterpreter(fx.Interpreter):
             return module(args[0])
         rounded, grid = torch.from_numpy(value), module.grid
         clipped = (args[0] / grid.scale).clamp(grid.low - grid.zero_point, grid.high - grid.zero_point)
-        beyond = (clipped - rounded / grid.scale).abs().max().item() - 0.5
-        self.error = max(self.error, beyond)
+        steps = rounded / grid.scale
+        off_grid = (steps - steps.round()).abs().max().item()
+        self.error = max(self.error, off_grid, (clipped - steps).abs().max().item() - 0.5)
         return rounded
+
+
+def _count_changed(network: fx.GraphModule, exported: onnx.ModelProto) -> int:
+    """Integer convolutions, in graph order, whose stored tensors are not the network's."""
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in exported.graph.initializer}
+    sources = {node.output[0]: node.input[:2] for node in exported.graph.node if node.op_type == "DequantizeLinear"}
+    convs = [node for node in exported.graph.node if node.op_type == "Conv" and node.input[1] in sources]
+    modules = [m for m in _called(network) if isinstance(m, IntegerConv2d)]
+    changed = abs(len(convs) - len(modules))
+    for conv, module in zip(convs, modules, strict=False):
+        names = [*sources[conv.input[1]], *sources.get(conv.input[2], conv.input[2:])]
+        ours = [module.integers, module.weight_scale, module.bias, *([module.bias_scale] if len(names) > 3 else [])]
+        pairs = zip(names, ours, strict=True)
+        changed += not all(np.array_equal(values[name], tensor.numpy()) for name, tensor in pairs)
+    return changed
+
+
+def _called(network: fx.GraphModule) -> list[torch.nn.Module]:
+    return [network.get_submodule(str(node.target)) for node in network.graph.nodes if node.op == "call_module"]
 
 
 def _run_exported(exported: onnx.ModelProto, picture: NDArray[np.uint8]) -> tuple[Outputs, list[NDArray[np.float32]]]:

@@ -1,0 +1,298 @@
+"""The deployable graph finds what the reference finds, up to its stated bounds, and loses what it says past them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from blendmask_quantize.export.deployable import Bounds, Chosen, DeployableGraph, Outputs, level_sizes
+from blendmask_quantize.model.blender import blend, pool_bases
+from blendmask_quantize.model.blendmask import BlendMask, Predictions
+from blendmask_quantize.model.config import ModelConfig
+from blendmask_quantize.model.detect import Candidates, Detections, attention, candidates, detect, select
+from blendmask_quantize.model.nms import suppress
+from tests.quantize.parity import Reference
+from tests.quantize.tiny import TINY
+from tests.quantize.variants import FIVE_LEVELS, FROZEN, network_input, picture, size_of, variant
+
+SEEDS = st.integers(0, 10**6)
+MANY = Bounds(candidates=10**4, rounds=40, detections=100)
+MODELS = {config.name: variant(config) for config in (TINY, FIVE_LEVELS)}
+
+
+def graph_of(model: BlendMask, bounds: Bounds = MANY, size: tuple[int, int] | None = None) -> DeployableGraph:
+    """The graph of a network that is not run: predictions are handed to `finish`."""
+    return DeployableGraph(model, nn.Identity(), size or size_of(model.config), bounds)
+
+
+def random_predictions(config: ModelConfig, seed: int, bias: float = -3.0) -> Predictions:
+    """Raw outputs whose class logits lie around `bias`; boxes reach over the picture's borders."""
+    generator = torch.Generator().manual_seed(seed)
+    size = size_of(config)
+
+    def levels(channels: int) -> list[Tensor]:
+        return [torch.randn((1, channels, *level), generator=generator) for level in level_sizes(config, size)]
+
+    logits = tuple(2 * level + bias for level in levels(config.classes))
+    regression = tuple((2 * level).relu() for level in levels(4))
+    centerness = tuple(level + 1 for level in levels(1))
+    towers = tuple(level.relu() for level in levels(config.pyramid_width))
+    bases = torch.randn((1, config.bases.count, size[0] // 4, size[1] // 4), generator=generator)
+    return Predictions(logits, regression, centerness, towers, bases, None)
+
+
+def reference(model: BlendMask, predictions: Predictions, found: Candidates) -> Detections:
+    """What the reference makes of given candidates."""
+    kept = select(found, model.config.inference)
+    pooled = pool_bases(predictions.bases, kept.boxes, torch.zeros_like(kept.level), model.config.resolution)
+    return Detections(kept, blend(pooled, attention(model, predictions, kept), model.config.attention_size))
+
+
+def all_candidates(model: BlendMask, predictions: Predictions) -> Candidates:
+    return candidates(predictions, model.config.head.strides, model.config.inference)
+
+
+def assert_same(found: Outputs, expected: Detections, rows: int) -> None:
+    """The first rows are the reference's, and the rest is empty."""
+    count = min(len(expected.candidates.scores), rows)
+    kept = expected.candidates
+    torch.testing.assert_close(found.scores[0, :count], kept.scores[:count])
+    assert torch.equal(found.class_ids[0, :count], kept.class_id[:count].int())
+    torch.testing.assert_close(found.boxes[0, :count], kept.boxes[:count])
+    torch.testing.assert_close(found.mask_logits[0, :count], expected.mask_logits[:count], rtol=1e-4, atol=1e-4)
+    assert not found.scores[0, count:].any()
+    assert torch.all(found.class_ids[0, count:] == -1)
+
+
+def head(found: Candidates, count: int) -> Candidates:
+    return found[found.scores.argsort(descending=True)[:count]]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@given(seed=SEEDS, bias=st.floats(-6, -1))
+def test_it_equals_the_reference_while_the_bounds_hold(name: str, seed: int, bias: float) -> None:
+    model = MODELS[name]
+    predictions = random_predictions(model.config, seed, bias)
+    expected = reference(model, predictions, all_candidates(model, predictions))
+    found = graph_of(model).finish(predictions)
+    assert [tuple(output.shape) for output in found] == [(1, 100, 4), (1, 100), (1, 100), (1, 100, 28, 28)]
+    assert_same(found, expected, 100)
+
+
+@given(SEEDS, st.integers(20, 60))
+def test_past_the_candidate_cap_the_lowest_pairs_are_lost_and_nothing_else(seed: int, cap: int) -> None:
+    model = MODELS["TINY"]
+    predictions = random_predictions(model.config, seed, -1.0)
+    found = all_candidates(model, predictions)
+    assume(len(found.scores) > cap)
+    expected = reference(model, predictions, head(found, cap))
+    assert_same(graph_of(model, Bounds(cap, 40, 20)).finish(predictions), expected, 20)
+
+
+@given(SEEDS, st.integers(1, 30))
+def test_of_more_detections_than_rows_the_best_are_kept(seed: int, rows: int) -> None:
+    model = MODELS["TINY"]
+    predictions = random_predictions(model.config, seed, -1.0)
+    expected = reference(model, predictions, all_candidates(model, predictions))
+    found = graph_of(model, replace(MANY, detections=rows)).finish(predictions)
+    assert found.scores.shape == (1, rows)
+    assert_same(found, expected, rows)
+
+
+def test_no_detections_leave_every_row_empty() -> None:
+    model = MODELS["TINY"]
+    found = graph_of(model).finish(random_predictions(model.config, 0, -30.0))
+    assert not found.scores.any()
+    assert torch.all(found.class_ids == -1)
+    assert all(torch.isfinite(output).all() for output in found)
+
+
+def test_a_pair_on_the_threshold_is_no_detection() -> None:
+    model = MODELS["TINY"]
+    predictions = random_predictions(model.config, 3, -1.0)
+    found = all_candidates(model, predictions)
+    exact = (predictions.logits[0][0].flatten(1).sigmoid() * predictions.centerness[0][0].flatten(1).sigmoid()).max()
+    inference = replace(model.config.inference, score_threshold=exact.item())
+    graph = graph_of(model)
+    graph.config = replace(model.config, inference=inference)
+    kept = graph.select(predictions).score
+    assert exact.sqrt() not in kept[kept > 0]
+    assert len(found.scores) > 0
+
+
+def test_a_small_input_offers_fewer_pairs_than_the_bounds_ask_for() -> None:
+    bounds = Bounds().within(TINY, (32, 32))
+    assert bounds == Bounds(candidates=3 * (16 + 4 + 1), rounds=Bounds().rounds, detections=63)
+    model = MODELS["TINY"]
+    graph = DeployableGraph(model, model, (32, 32), Bounds())
+    x = picture(0, (32, 32))
+    with torch.no_grad():
+        assert_same(graph(torch.from_numpy(x)), detect(model, network_input(model, x)), 63)
+
+
+def test_no_more_candidates_are_kept_than_the_reference_keeps_of_a_level() -> None:
+    few = replace(TINY, inference=replace(TINY.inference, candidates_per_level=50))
+    assert Bounds().within(few, (64, 96)) == Bounds(candidates=50, rounds=Bounds().rounds, detections=50)
+
+
+def chain(length: int, threshold: float = 0.6) -> Chosen:
+    """Boxes of one class by descending score, each of which hides the next and no other."""
+    width = 40.0
+    step = width * (1 - threshold) / (1 + threshold) * 0.9
+    left = torch.arange(length) * step
+    boxes = torch.stack([left, torch.zeros(length), left + width, torch.full((length,), 30.0)], dim=1)
+    return Chosen(torch.linspace(0.9, 0.5, length), torch.zeros(length, dtype=torch.long), torch.arange(length), boxes)
+
+
+def greedy(found: Chosen) -> list[int]:
+    kept = suppress(found.box, found.score, found.class_id, 0.6)
+    return kept[found.score[kept] > 0].tolist()
+
+
+def survivors(found: Chosen, rounds: int) -> list[int]:
+    """Rows that the graph keeps, by their cells."""
+    count = len(found.score)
+    graph = graph_of(MODELS["TINY"])
+    graph.bounds = Bounds(candidates=count, rounds=rounds, detections=count)
+    kept = graph.suppress(found)
+    return kept.cell[kept.score > 0].tolist()
+
+
+@given(st.integers(1, 12), st.integers(1, 14))
+def test_chains_up_to_the_rounds_are_decided_as_greedy_does(rounds: int, length: int) -> None:
+    assume(length <= rounds + 1)
+    assert survivors(chain(length), rounds) == greedy(chain(length)) == list(range(0, length, 2))
+
+
+@given(st.integers(1, 12))
+def test_the_next_longer_chain_ends_undecided(rounds: int) -> None:
+    length = rounds + 2
+    found = survivors(chain(length), rounds)
+    assert found != greedy(chain(length))
+    assert [row for row in found if row <= rounds] == [row for row in greedy(chain(length)) if row <= rounds]
+
+
+def random_chosen(seed: int, count: int = 40) -> Chosen:
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.rand((count, 2), generator=generator) * 60
+    sides = torch.rand((count, 2), generator=generator) * 60
+    score = torch.rand(count, generator=generator).sort(descending=True).values
+    score[-5:] = 0
+    classes = torch.randint(0, 2, (count,), generator=generator)
+    return Chosen(score, classes, torch.arange(count), torch.cat([corners, corners + sides], dim=1))
+
+
+@given(SEEDS)
+def test_suppression_is_greedy_and_class_wise(seed: int) -> None:
+    found = random_chosen(seed)
+    assert survivors(found, 40) == greedy(found)
+
+
+@given(SEEDS, st.sampled_from([0, 2, 4, 12]))
+def test_an_even_number_of_rounds_never_loses_a_detection(seed: int, rounds: int) -> None:
+    found = random_chosen(seed)
+    assert set(survivors(found, rounds)) >= set(greedy(found))
+
+
+def test_the_default_number_of_rounds_is_even() -> None:
+    assert Bounds().rounds % 2 == 0
+
+
+@given(SEEDS)
+def test_areas_stay_within_half_precision(seed: int) -> None:
+    """The comparison of overlaps on the largest picture loses nothing to half precision but its rounding."""
+    found = random_chosen(seed)
+    large = found._replace(box=found.box * 20)
+    graph = graph_of(MODELS["TINY"], size=(1344, 1344))
+    graph.bounds = Bounds(candidates=40, rounds=12, detections=40)
+    half = graph.suppress(Chosen(large.score.half(), large.class_id, large.cell, large.box.half()))
+    assert torch.isfinite(half.score).all()
+    assert len(half.cell[half.score > 0]) == pytest.approx(len(greedy(large)), abs=2)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_coefficients_equal_the_dense_convolution_at_every_cell_corners_included(name: str) -> None:
+    model = MODELS[name]
+    towers = random_predictions(model.config, 1).towers
+    with torch.no_grad():
+        dense = torch.cat([model.top_layer(tower)[0].flatten(1) for tower in towers], dim=1).T
+        found = graph_of(model).attention(towers, torch.arange(len(dense)))
+    torch.testing.assert_close(found, dense, rtol=1e-5, atol=1e-5)
+
+
+COORDINATES = st.floats(-80, 200, width=32)
+
+
+@given(SEEDS, st.lists(st.tuples(COORDINATES, COORDINATES, COORDINATES, COORDINATES), min_size=1, max_size=12))
+def test_masks_are_roi_aligned_as_torchvision_does(seed: int, corners: list[tuple[float, ...]]) -> None:
+    """Boxes anywhere: inside, over the border, more than a cell outside, without area."""
+    model, config = MODELS["TINY"], TINY
+    generator = torch.Generator().manual_seed(seed)
+    bases = torch.randn((1, config.bases.count, 16, 24), generator=generator)
+    vectors = torch.randn((len(corners), config.bases.count * config.attention_size**2), generator=generator) * 3
+    ends = torch.tensor(corners)
+    boxes = torch.cat([torch.minimum(ends[:, :2], ends[:, 2:]), torch.maximum(ends[:, :2], ends[:, 2:])], dim=1)
+    pooled = pool_bases(bases, boxes, torch.zeros(len(boxes), dtype=torch.long), config.resolution)
+    expected = blend(pooled, vectors, config.attention_size)
+    torch.testing.assert_close(graph_of(model).blend(bases, boxes, vectors), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("position", [-2.0, -1.0, 0.0, 24.0, 25.0, 26.0])
+def test_samples_on_the_last_row_that_counts_are_torchvisions(position: float) -> None:
+    """A box of no area puts every sample at `position` less half a cell, so the rule's borders are hit exactly."""
+    bases = torch.randn((1, 4, 16, 24), generator=torch.Generator().manual_seed(0))
+    at = (position + 0.5) * 4
+    boxes = torch.tensor([[at, 20.0, at, 20.0], [20.0, at * 2 / 3, 20.0, at * 2 / 3]])
+    vectors = torch.zeros(2, 4 * TINY.attention_size**2)
+    pooled = pool_bases(bases, boxes, torch.zeros(2, dtype=torch.long), TINY.resolution)
+    expected = blend(pooled, vectors, TINY.attention_size)
+    torch.testing.assert_close(graph_of(MODELS["TINY"]).blend(bases, boxes, vectors), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_large_attention_overflows_nothing() -> None:
+    vectors = torch.full((1, 4 * TINY.attention_size**2), 1e4)
+    logits = graph_of(MODELS["TINY"]).blend(torch.ones(1, 4, 16, 24), torch.tensor([[8.0, 8, 40, 40]]), vectors)
+    torch.testing.assert_close(logits, torch.ones_like(logits))
+
+
+@pytest.mark.parametrize("size", [(96, 160), (160, 96), (128, 224)])
+def test_levels_have_the_sizes_the_network_gives_them(size: tuple[int, int]) -> None:
+    model = MODELS["TINY_FIVE_LEVELS"]
+    with torch.no_grad():
+        found = model(torch.zeros(1, 3, *size))
+    assert [tuple(level.shape[-2:]) for level in found.logits] == level_sizes(model.config, size)
+
+
+@pytest.mark.parametrize("config", [TINY, FIVE_LEVELS, FROZEN], ids=lambda config: config.name)
+def test_picture_in_detections_out(config: ModelConfig) -> None:
+    model, x = variant(config), picture(2, size_of(config))
+    graph = DeployableGraph(model, model, size_of(config), MANY).eval()
+    with torch.no_grad():
+        assert_same(graph(torch.from_numpy(x)), detect(model, network_input(model, x)), 100)
+
+
+def test_it_equals_the_recorded_reference(parity: object) -> None:
+    case = Reference(parity / "rt_bnhead")  # type: ignore[operator]
+    model = case.model(torch.float32)
+    x = case.network_input(model)
+    graph = DeployableGraph(model, model, tuple(x.shape[2:]), Bounds())  # type: ignore[arg-type]
+
+    def recorded(name: str) -> Tensor:
+        return torch.from_numpy(case.stored[f"det.{name}"]).float()
+
+    with torch.no_grad():
+        found = graph.finish(model(x))
+    count = len(case.stored["det.score"])
+    assert int((found.scores > 0).sum()) == count
+    torch.testing.assert_close(found.scores[0, :count], recorded("score"), rtol=0, atol=3e-5)
+    torch.testing.assert_close(found.boxes[0, :count], recorded("box"), rtol=0, atol=5e-3)
+    assert found.class_ids[0, :count].tolist() == case.stored["det.class"].tolist()
+    index = torch.from_numpy(case.stored["det.mask_logits.idx"]).long()
+    largest = case.about["arrays"]["det.mask_logits"]["absmax"]
+    ours = found.mask_logits[0, :count].flatten()[index]
+    torch.testing.assert_close(ours, recorded("mask_logits.val"), rtol=0, atol=5e-4 * largest)

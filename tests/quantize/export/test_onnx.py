@@ -1,0 +1,227 @@
+"""The exported files keep the contract, and the rules of the runtimes that each flavour is for."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from itertools import chain
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+
+from blendmask_edge.bundle.graph import INPUT_NAME, OUTPUT_NAMES
+from blendmask_quantize.model.config import ModelConfig
+from blendmask_quantize.shrink.graph import kind
+from blendmask_quantize.shrink.placement import place
+from tests.quantize.export.conftest import Export, calibrated
+from tests.quantize.tiny import TINY
+from tests.quantize.variants import FIVE_LEVELS, LITE
+
+CASES = [(TINY, "float"), (TINY, "cpu"), (TINY, "tensorrt"), (LITE, "cpu"), (LITE, "tensorrt")]
+FIVE = [pytest.param((FIVE_LEVELS, flavour), marks=pytest.mark.slow) for flavour in ("cpu", "tensorrt")]
+FORBIDDEN = {
+    "NonMaxSuppression", "RoiAlign", "NonZero", "Loop", "If", "Scan", "Compress", "Unique", "ScatterND", "DeformConv",
+    "QLinearConv", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "RandomUniform",
+}  # fmt: skip
+LARGEST_TOPK = 3840
+
+
+@pytest.fixture(params=[*CASES, *FIVE], ids=lambda case: f"{case[0].name}-{case[1]}")
+def case(request: pytest.FixtureRequest) -> tuple[ModelConfig, str]:
+    return request.param
+
+
+@pytest.fixture
+def model(case: tuple[ModelConfig, str], export: Export) -> onnx.ModelProto:
+    return export(*case).model
+
+
+def constants(model: onnx.ModelProto) -> dict[str, NDArray[np.generic]]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def of_type(model: onnx.ModelProto, *kinds: str) -> list[onnx.NodeProto]:
+    return [node for node in model.graph.node if node.op_type in kinds]
+
+
+def signature(values: list[onnx.ValueInfoProto]) -> dict[str, tuple[int, list[int]]]:
+    tensors = {value.name: value.type.tensor_type for value in values}
+    return {name: (t.elem_type, [dim.dim_value for dim in t.shape.dim]) for name, t in tensors.items()}
+
+
+def test_names_types_and_shapes_are_the_contracts(model: onnx.ModelProto, case: tuple[ModelConfig, str]) -> None:
+    config = case[0]
+    (image,) = signature(model.graph.input).items()
+    assert image[0] == INPUT_NAME
+    assert image[1][0] == TensorProto.UINT8
+    assert image[1][1][0] == 1
+    assert image[1][1][3] == 3
+    outputs = signature(model.graph.output)
+    rows, side = outputs["scores"][1][1], config.resolution
+    assert tuple(outputs) == OUTPUT_NAMES
+    assert list(outputs.values()) == [
+        (TensorProto.FLOAT, [1, rows, 4]),
+        (TensorProto.FLOAT, [1, rows]),
+        (TensorProto.INT32, [1, rows]),
+        (TensorProto.FLOAT, [1, rows, side, side]),
+    ]
+
+
+def test_one_opset_that_the_oldest_runtimes_read_and_nothing_outside_the_file(model: onnx.ModelProto) -> None:
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
+    assert model.ir_version == 8
+    assert not model.functions
+    assert all(tensor.data_location == TensorProto.DEFAULT for tensor in model.graph.initializer)
+    onnx.checker.check_model(model, full_check=True)
+
+
+def test_plain_operators_of_fixed_shape_only(model: onnx.ModelProto) -> None:
+    assert not {node.op_type for node in model.graph.node} & FORBIDDEN
+    assert not of_type(model, "Constant")
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    shapes = signature(inferred.graph.value_info)
+    produced = {name for node in model.graph.node for name in node.output if name} - set(OUTPUT_NAMES)
+    assert produced <= set(shapes)
+    assert not [name for name, (_, shape) in shapes.items() if 0 in shape]
+
+
+def test_padding_is_part_of_the_convolutions(model: onnx.ModelProto) -> None:
+    assert not of_type(model, "Pad")
+
+
+def test_top_k_asks_for_no_more_than_tensorrt_sorts(model: onnx.ModelProto) -> None:
+    values = constants(model)
+    counts = [int(values[node.input[1]].item()) for node in of_type(model, "TopK")]
+    assert len(counts) == 3
+    assert max(counts) <= LARGEST_TOPK
+
+
+def test_the_file_says_nothing_of_the_machine_it_was_made_on(model: onnx.ModelProto) -> None:
+    assert not model.doc_string
+    assert not any(node.doc_string or node.metadata_props for node in model.graph.node)
+    assert not re.search(rb"\.py\b|/site-packages|/home/|/root/", model.SerializeToString())
+
+
+def weight_inputs(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The DequantizeLinear nodes of int8 weights, in graph order."""
+    values = constants(model)
+    return [
+        n for n in of_type(model, "DequantizeLinear") if n.input[0] in values and values[n.input[0]].dtype == np.int8
+    ]
+
+
+def activation_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    return of_type(model, "QuantizeLinear")
+
+
+@pytest.fixture(params=[(TINY, "tensorrt"), (LITE, "tensorrt"), FIVE[1]], ids=lambda case: case[0].name)
+def tensorrt(request: pytest.FixtureRequest, export: Export) -> onnx.ModelProto:
+    return export(*request.param).model
+
+
+@pytest.fixture(params=[(TINY, "cpu"), (LITE, "cpu"), FIVE[0]], ids=lambda case: case[0].name)
+def cpu(request: pytest.FixtureRequest, export: Export) -> tuple[ModelConfig, onnx.ModelProto]:
+    return request.param[0], export(*request.param).model
+
+
+def test_tensorrt_is_symmetric_int8_with_explicit_zero_points(tensorrt: onnx.ModelProto) -> None:
+    values = constants(tensorrt)
+    nodes = of_type(tensorrt, "QuantizeLinear", "DequantizeLinear")
+    assert len(nodes) > 100
+    for node in nodes:
+        assert len(node.input) == 3, "some parsers insist on the zero point"
+        zero_point, scale = values[node.input[2]], values[node.input[1]]
+        assert zero_point.dtype == np.int8
+        assert not zero_point.any()
+        assert scale.dtype == np.float32
+        assert np.all(scale > 0)
+        assert zero_point.shape == scale.shape
+
+
+def test_tensorrt_weights_are_per_output_channel_and_activations_per_tensor(tensorrt: onnx.ModelProto) -> None:
+    values, weights = constants(tensorrt), weight_inputs(tensorrt)
+    assert len(weights) > 50
+    for node in weights:
+        integers, scale = values[node.input[0]], values[node.input[1]]
+        assert scale.shape == integers.shape[:1]
+        assert [a.i for a in node.attribute if a.name == "axis"] == [0]
+        assert np.abs(integers.astype(int)).max() <= 127
+    assert all(values[node.input[1]].ndim == 0 for node in activation_nodes(tensorrt))
+
+
+def test_tensorrt_biases_are_float(tensorrt: onnx.ModelProto) -> None:
+    values = constants(tensorrt)
+    for node in of_type(tensorrt, "Conv"):
+        if len(node.input) == 3:
+            assert values[node.input[2]].dtype == np.float32
+
+
+def test_tensorrt_casts_the_picture_before_it_moves_it(tensorrt: onnx.ModelProto) -> None:
+    assert [node.op_type for node in tensorrt.graph.node if INPUT_NAME in node.input] == ["Cast"]
+
+
+def test_cpu_activations_are_uint8_and_biases_int32(cpu: tuple[ModelConfig, onnx.ModelProto]) -> None:
+    _, model = cpu
+    values = constants(model)
+    zero_points = {(values[n.input[2]].dtype, int(values[n.input[2]])) for n in activation_nodes(model)}
+    assert zero_points == {(np.dtype(np.uint8), 0), (np.dtype(np.uint8), 128)}
+    behind = {node.output[0]: node for node in of_type(model, "DequantizeLinear")}
+    quantised = [node for node in of_type(model, "Conv") if node.input[1] in behind]
+    for node in quantised:
+        bias = behind[node.input[2]]
+        assert values[bias.input[0]].dtype == np.int32
+        source, weight = behind[node.input[0]], behind[node.input[1]]
+        expected = values[source.input[1]] * values[weight.input[1]]
+        np.testing.assert_allclose(values[bias.input[1]], expected, rtol=1e-6)
+
+
+def optimised(model: onnx.ModelProto, path: str) -> onnx.ModelProto:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = path
+    options.log_severity_level = 4
+    ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnx.load(path)
+
+
+def test_onnx_runtime_fuses_every_group_of_the_cpu_flavour(
+    cpu: tuple[ModelConfig, onnx.ModelProto], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    config, model = cpu
+    fused = optimised(model, str(tmp_path_factory.mktemp("fused") / "fused.onnx"))
+    traced = calibrated(config).traced
+    counts, kinds = Counter(node.op_type for node in fused.graph.node), [kind(traced, n) for n in traced.graph.nodes]
+    assert counts["QLinearConv"] == len(place(traced, "cpu").convs)
+    assert counts["QLinearAdd"] == kinds.count("add")
+    produced = {name: node.op_type for node in fused.graph.node for name in node.output}
+    passed = [node for node in fused.graph.node if node.op_type == "MaxPool" or nearest(node)]
+    assert len(passed) == kinds.count("max_pool") + kinds.count("nearest")
+    assert all(produced[node.input[0]].startswith("QLinear") for node in passed)
+
+
+def nearest(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Resize" and any(a.name == "mode" and a.s == b"nearest" for a in node.attribute)
+
+
+@pytest.mark.parametrize("config", [TINY, LITE], ids=lambda config: config.name)
+def test_flavours_hold_the_same_weights_and_ranges(config: ModelConfig, export: Export) -> None:
+    cpu, tensorrt = (export(config, flavour).model for flavour in ("cpu", "tensorrt"))
+    pairs = list(zip(weight_inputs(cpu), weight_inputs(tensorrt), strict=True))
+    ours, theirs = constants(cpu), constants(tensorrt)
+    for one, other in pairs:
+        for index in (0, 1):
+            np.testing.assert_array_equal(ours[one.input[index]], theirs[other.input[index]])
+    signed = {float(ours[n.input[1]]) for n in activation_nodes(cpu) if int(ours[n.input[2]]) == 128}
+    unsigned = {float(ours[n.input[1]]) for n in activation_nodes(cpu) if int(ours[n.input[2]]) == 0}
+    steps = [float(theirs[n.input[1]]) for n in activation_nodes(tensorrt)]
+    expected = sorted(chain(signed, (step * 255 / 127 for step in unsigned)))
+    for step in steps:
+        assert min(abs(step / other - 1) for other in expected) < 1e-6
+
+
+def test_all_biases_are_kept_where_there_is_no_quantiser(export: Export) -> None:
+    assert not of_type(export(TINY, "float").model, "QuantizeLinear", "DequantizeLinear")

@@ -1,0 +1,152 @@
+"""The exported file computes what the torch graph computes, and a file that does not is found out."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from blendmask_quantize.export.parity import (
+    MASK_TOLERANCE,
+    STEP_TOLERANCE,
+    Parity,
+    ParityError,
+    check_parity,
+    measure_parity,
+)
+from blendmask_quantize.model.config import ModelConfig
+from tests.quantize.export.conftest import Export, Exported
+from tests.quantize.tiny import TINY
+from tests.quantize.variants import FIVE_LEVELS, LITE, picture, size_of
+
+CASES = [
+    (TINY, "float"), (TINY, "cpu"), (TINY, "tensorrt"), (LITE, "cpu"), (LITE, "tensorrt"),
+    *(pytest.param(FIVE_LEVELS, flavour, marks=pytest.mark.slow) for flavour in ("cpu", "tensorrt")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("config, flavour", CASES)
+@pytest.mark.parametrize("seed", range(3))
+def test_parity_holds(config: ModelConfig, flavour: str, seed: int, export: Export) -> None:
+    case = export(config, flavour)
+    found = check_parity(case.graph, case.model, picture(seed, size_of(config)))
+    assert found.holds
+    assert found.detections > 10
+    assert found.mask_error < MASK_TOLERANCE / 10
+    assert found.step_error < STEP_TOLERANCE / 10
+    assert found.weights_changed == 0
+
+
+def changed(case: Exported, name: str, change: object) -> onnx.ModelProto:
+    """The file with one stored tensor replaced by what `change` makes of it."""
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    (tensor,) = (entry for entry in model.graph.initializer if entry.name == name)
+    value = numpy_helper.to_array(tensor).copy()
+    tensor.CopyFrom(numpy_helper.from_array(np.asarray(change(value), value.dtype), name))  # type: ignore[operator]
+    return model
+
+
+def stored(case: Exported, dtype: type, *, scalar: bool = False) -> list[str]:
+    """Names of the stored tensors of a type that convolutions read, or of the steps of activations."""
+    if scalar:
+        return [node.input[1] for node in case.model.graph.node if node.op_type == "QuantizeLinear"]
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in case.model.graph.initializer}
+    dequantized = {n.output[0]: n.input[0] for n in case.model.graph.node if n.op_type == "DequantizeLinear"}
+    read = [
+        dequantized.get(name, name) for n in case.model.graph.node if n.op_type == "Conv" for name in list(n.input)[1:]
+    ]
+    return [name for name in read if name in values and values[name].dtype == dtype]
+
+
+def flip_one_channel(value: np.ndarray) -> np.ndarray:
+    value[0] = -value[0]
+    return value
+
+
+def nudge_largest(value: np.ndarray) -> np.ndarray:
+    """One integer, the largest, loses a step."""
+    index = np.unravel_index(np.abs(value.astype(int)).argmax(), value.shape)
+    value[index] -= np.sign(value[index])
+    return value
+
+
+def assert_found_out(case: Exported, name: str, change: object) -> None:
+    with pytest.raises(ParityError, match="differs from the network"):
+        check_parity(case.graph, changed(case, name, change), case.picture)
+
+
+@pytest.mark.parametrize("flavour", ["cpu", "tensorrt"])
+@pytest.mark.parametrize("position", [0, 1, 10, 30, 50, -1])
+def test_a_weight_with_a_flipped_channel_is_found_out(flavour: str, position: int, export: Export) -> None:
+    case = export(TINY, flavour)
+    assert_found_out(case, stored(case, np.int8)[position], flip_one_channel)
+
+
+@pytest.mark.parametrize("position", [0, 1, 10, 30, 50, -1])
+def test_a_single_changed_integer_is_found_out(position: int, export: Export) -> None:
+    case = export(TINY, "cpu")
+    assert_found_out(case, stored(case, np.int8)[position], nudge_largest)
+
+
+@pytest.mark.parametrize("flavour", ["cpu", "tensorrt"])
+@pytest.mark.parametrize("position", [0, 20, 60, -1])
+def test_a_changed_step_of_an_activation_is_found_out(flavour: str, position: int, export: Export) -> None:
+    case = export(TINY, flavour)
+    assert_found_out(case, stored(case, np.float32, scalar=True)[position], lambda value: value * 1.03)
+
+
+def test_a_changed_integer_bias_is_found_out(export: Export) -> None:
+    case = export(TINY, "cpu")
+    assert_found_out(case, stored(case, np.int32)[5], lambda value: value + 1)
+
+
+def test_a_changed_predictor_is_found_out(export: Export) -> None:
+    case = export(TINY, "float")
+    for name in ("cls_logits.weight", "basis_module.tower.3.weight", "top_weight"):
+        (full,) = (tensor.name for tensor in case.model.graph.initializer if tensor.name.endswith(name))
+        assert_found_out(case, full, lambda value: value * 1.1)
+
+
+def test_a_quantiser_left_out_is_found_out(export: Export) -> None:
+    case = export(TINY, "cpu")
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    rounded = next(node for node in model.graph.node if node.op_type == "QuantizeLinear")
+    behind = next(node for node in model.graph.node if rounded.output[0] in node.input)
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if name == behind.output[0]:
+                node.input[index] = rounded.input[0]
+    model.graph.node.remove(behind)
+    model.graph.node.remove(rounded)
+    with pytest.raises(ParityError):
+        check_parity(case.graph, model, case.picture)
+
+
+def test_the_flavours_are_not_taken_for_one_another(export: Export) -> None:
+    with pytest.raises(ParityError):
+        check_parity(export(TINY, "cpu").graph, export(TINY, "tensorrt").model, picture(0))
+
+
+def test_the_message_says_what_differs_and_what_to_do(export: Export) -> None:
+    case = export(TINY, "cpu")
+    model = changed(case, stored(case, np.int8)[0], flip_one_channel)
+    found = measure_parity(case.graph, model, case.picture)
+    assert not found.holds
+    with pytest.raises(ParityError, match=r"steps beyond rounding.*Nothing was written; please report"):
+        check_parity(case.graph, model, case.picture)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        Parity(5, 1, 0.0, 0.0),
+        Parity(5, 0, 1.1 * MASK_TOLERANCE, 0.0),
+        Parity(5, 0, 0.0, 1.1 * STEP_TOLERANCE),
+        Parity(5, 0, 0.0, 0.0, 1),
+    ],
+)
+def test_each_tolerance_counts(found: Parity) -> None:
+    assert not found.holds
