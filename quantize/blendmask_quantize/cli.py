@@ -184,7 +184,7 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
 
 
 def _evaluation(images: Path | None, annotations: Path | None) -> Any:
-    from blendmask_quantize.pipeline import EvaluationData
+    from blendmask_quantize.measure import EvaluationData
 
     if images is None and annotations is None:
         return None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,25 @@ import torch
 from numpy.typing import NDArray
 from torch import fx
 
-from blendmask_edge import MaskPredictor
-from blendmask_edge.bundle.manifest import Measurement
+from blendmask_edge.bundle.atomic import output_error
+from blendmask_edge.bundle.manifest import MAX_SIDE
 from blendmask_edge.bundle.writer import write_bundle
 from blendmask_edge.errors import ConfigError, OutputError
 from blendmask_edge.imaging import read_image, resized_size
-from blendmask_quantize.calibration_set import CalibrationOptions, CalibrationSet, for_users, load_calibration_set
-from blendmask_quantize.evaluate import collect_results, image_ids, score
+from blendmask_quantize.calibration_set import (
+    CalibrationOptions,
+    CalibrationSet,
+    for_users,
+    judge_detections,
+    load_calibration_set,
+)
 from blendmask_quantize.export.bundle import Description, make_manifest
 from blendmask_quantize.export.deployable import Bounds, DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.export.parity import Parity, check_parity
-from blendmask_quantize.latency import interleaved_latency, median_ratio
+from blendmask_quantize.latency import median_ratio
+from blendmask_quantize.measure import Evaluation, EvaluationData, Measured, Stage, measure_bundle
+from blendmask_quantize.model.blendmask import Predictions
 from blendmask_quantize.model.checkpoint import Checkpoint
 from blendmask_quantize.model.config import InputConfig
 from blendmask_quantize.model.predictor import pad_value
@@ -33,34 +39,14 @@ from blendmask_quantize.shrink.graph import trace_network
 from blendmask_quantize.shrink.placement import FLAVOURS
 from blendmask_quantize.shrink.ptq import Calibrated, observe_ranges
 from blendmask_quantize.shrink.recipe import Recipe, get_recipe
-from blendmask_quantize.train.data import read_coco
 from blendmask_quantize.train.loop import check_unfinished, remove_run
 from blendmask_quantize.tune.judge import GraphPredictor, MaskJudge
 from blendmask_quantize.tune.material import Material, check_apart, labelled_material, plain_material
 from blendmask_quantize.tune.options import TuneOptions
 from blendmask_quantize.tune.run import Tuned, tune
 
-OnStep = Callable[[], None]
-Stage = Callable[[str, int], OnStep]
-"""Announces a stage with its number of steps; returns what to call after each step."""
-
-FLOAT = "float"
-RUNTIME = "onnxruntime"
-"""What measures a bundle, so that its numbers do not depend on what else is installed."""
+FLOAT, CPU = "float", "cpu"
 _TIMED_PICTURES = 12
-
-
-@dataclass(frozen=True)
-class EvaluationData:
-    """Annotated pictures that the bundle is measured on: a folder, its COCO JSON, a name for the manifest."""
-
-    images: Path
-    annotations: Path
-
-    @property
-    def name(self) -> str:
-        """Folder and annotation file, without where they lie."""
-        return f"{self.images.name} ({self.annotations.name})"
 
 
 @dataclass(frozen=True)
@@ -126,69 +112,51 @@ def quantize(checkpoint: Checkpoint, output: Path, options: QuantizeOptions, sta
     """Shrink a checkpoint by a recipe and write the bundle.
 
     Raises:
-        CalibrationError: the guard refuses the pictures.
-        ConfigError: unknown recipe or estimator, an input size that the network cannot take, or options of training
-            for a recipe that does not train.
+        CalibrationError: the guard refuses the pictures, or no estimator has that name.
+        ConfigError: unknown recipe, an input size that the network cannot take, or options of training for a recipe
+            that does not train.
         AnnotationError: the evaluation data do not fit, or are trained on, or the labels to train on do not fit.
         CheckpointError: an unfinished run lies beside the output, or one of other options is to be resumed.
         DivergedError: training came to a loss that is no number.
         ParityError: an exported graph disagrees with the network.
         OutputError: the bundle cannot be written.
     """
-    recipe = get_recipe(options.recipe)
-    config = checkpoint.config
-    size = input_size(config.input, options.size)
-    work = output.with_suffix(".run")
-    _check_output(output)
-    _check_training(recipe, options, work)
-    if options.evaluation is not None:
-        image_ids(read_coco(options.evaluation.annotations), options.evaluation.images)
-    drawn = load_calibration_set(options.calibration, size, pad_value(config.input))
+    plan = _plan(checkpoint, output, options)
     traced = trace_network(checkpoint.model)
-    material = _material(checkpoint, traced, size, options) if recipe.tunes else None
-    on_step = stage("calibrating", len(drawn.pictures))
-    inputs = (normalised(checkpoint, picture) for picture in drawn.pictures)
-    with for_users():
-        calibrated = Calibrated(traced, observe_ranges(traced, inputs, options.calibration.estimator, on_step))
-    tuned = _tune(checkpoint, calibrated, material, size, options, work, stage) if material is not None else None
+    drawn = load_calibration_set(
+        options.calibration, plan.size, pad_value(checkpoint.config.input), lambda total: stage("reading", total)
+    )
+    material = _material(plan, traced) if plan.recipe.tunes else None
+    calibrated, counts = _calibrate(plan, traced, drawn, stage)
+    drawn = judge_detections(drawn, counts, options.calibration.allow)
+    tuned = _tune(plan, calibrated, material, stage) if material is not None else None
     shrunk = calibrated if tuned is None else tuned.calibrated
     networks = {FLOAT: traced} | {flavour: shrunk.render(flavour) for flavour in FLAVOURS}
-    graphs, parities = _export(checkpoint, networks, size, options.bounds, drawn.pictures[0], stage)
-    recipe_options: dict[str, Any] = {"estimator": options.calibration.estimator}
-    if tuned is not None:
-        recipe_options["tuning"] = tuned.record()
-    about = Description(
-        checkpoint, size, options.bounds, recipe, recipe_options, drawn.record, shrunk.ranges, options.licence
-    )
-    measured = _measure(about, graphs, options, stage)
+    graphs, parities = _export(plan, networks, drawn.pictures[int(np.argmax(counts))], stage)
+    about = _describe(plan, drawn, shrunk, tuned)
+    measured = _measure(plan, about, graphs, drawn, stage)
     kept = {flavour: data for flavour, data in graphs.items() if flavour != FLOAT or options.keep_float}
-    metrics = {flavour: measured.entries[flavour] for flavour in kept if flavour in measured.entries}
+    metrics = {flavour: [found] for flavour, found in measured.accuracy.items() if flavour in kept}
     write_bundle(output, make_manifest(about, kept, metrics), kept)
     if tuned is not None:
-        remove_run(work)
-    reports = {
-        flavour: FlavourReport(
-            len(data), parities[flavour], measured.metrics.get(flavour, {}), measured.latency.get(flavour)
-        )
-        for flavour, data in graphs.items()
-    }
-    return Report(output, reports, measured.speedup, drawn, tuned)
+        remove_run(plan.work)
+    return _report(output, graphs, parities, measured, drawn, tuned)
 
 
 def input_size(config: InputConfig, wanted: tuple[int, int] | None) -> tuple[int, int]:
     """Height and width of the network input: what was asked for, or the padded test size of a 4:3 picture.
 
     Raises:
-        ConfigError: a side is no multiple of the divisor.
+        ConfigError: a side is no multiple of the divisor, or longer than a bundle may say.
     """
     divisor = config.divisor
     if wanted is None:
         sides = resized_size(480, 640, config.test_short, config.test_long)
         return -(-sides[0] // divisor) * divisor, -(-sides[1] // divisor) * divisor
-    if any(side <= 0 or side % divisor for side in wanted):
-        near = tuple(max(divisor, round(side / divisor) * divisor) for side in wanted)
+    near = tuple(min(max(divisor, round(side / divisor) * divisor), MAX_SIDE) for side in wanted)
+    if near != wanted:
         raise ConfigError(
-            f"the input size {wanted[0]}x{wanted[1]} has a side that is no multiple of {divisor}: "
+            f"the input size {wanted[0]}x{wanted[1]} has a side that is no multiple of {divisor} up to {MAX_SIDE}: "
             f"use {near[0]}x{near[1]}"
         )
     return wanted
@@ -199,10 +167,47 @@ def normalised(checkpoint: Checkpoint, picture: NDArray[np.uint8]) -> torch.Tens
     return checkpoint.model.normalise(torch.from_numpy(picture).permute(0, 3, 1, 2))
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be done, found possible before long work.
+
+    Attributes:
+        size: height and width of the network input.
+        bounds: sizes of the selection at this size.
+        work: folder of a run of training.
+        evaluation: what accuracy is measured on.
+    """
+
+    checkpoint: Checkpoint
+    options: QuantizeOptions
+    recipe: Recipe
+    size: tuple[int, int]
+    bounds: Bounds
+    work: Path
+    evaluation: Evaluation | None
+
+    def graph(self, network: fx.GraphModule) -> DeployableGraph:
+        """The deployable graph around a network."""
+        return DeployableGraph(self.checkpoint.model, network, self.size, self.bounds).eval()
+
+
+def _plan(checkpoint: Checkpoint, output: Path, options: QuantizeOptions) -> _Plan:
+    recipe, config = get_recipe(options.recipe), checkpoint.config
+    size, work, data = input_size(config.input, options.size), output.with_suffix(".run"), options.evaluation
+    _check_output(output)
+    _check_training(recipe, options, work)
+    evaluation = data.open(checkpoint.labels) if data is not None else None
+    return _Plan(checkpoint, options, recipe, size, options.bounds.within(config, size), work, evaluation)
+
+
 def _check_output(output: Path) -> None:
-    if output.is_dir() or not output.parent.is_dir():
-        found = "is a folder" if output.is_dir() else "lies in a folder that does not exist"
-        raise OutputError(f"the output {output} {found}: give the path of a file, e.g. model.bmz")
+    """See that a file can be made there, whatever the reason why not."""
+    if output.is_dir():
+        raise OutputError(f"the output {output} is a folder: give the path of a file, e.g. model.bmz")
+    try:
+        tempfile.TemporaryFile(dir=output.parent).close()
+    except OSError as error:
+        raise output_error(output, error) from error
 
 
 def _check_training(recipe: Recipe, options: QuantizeOptions, work: Path) -> None:
@@ -213,41 +218,54 @@ def _check_training(recipe: Recipe, options: QuantizeOptions, work: Path) -> Non
         raise ConfigError(f"{given} is of no use to recipe {recipe.name}, which does not train: use --recipe qat")
 
 
-def _material(
-    checkpoint: Checkpoint, traced: fx.GraphModule, size: tuple[int, int], options: QuantizeOptions
-) -> Material:
+def _material(plan: _Plan, traced: fx.GraphModule) -> Material:
+    checkpoint, options = plan.checkpoint, plan.options
     folder = options.calibration.folder
     if options.annotations is not None:
         material = labelled_material(folder, options.annotations, checkpoint, options.tuning)
     else:
-        material = plain_material(folder, checkpoint, GraphPredictor(checkpoint, traced, size), options.tuning)
-    if options.evaluation is not None:
-        images = read_coco(options.evaluation.annotations).imgs.values()
-        check_apart(material, folder, [options.evaluation.images / image["file_name"] for image in images])
+        material = plain_material(folder, checkpoint, GraphPredictor(checkpoint, traced, plan.size), options.tuning)
+    if plan.evaluation is not None:
+        pictures = plan.evaluation.pictures
+        check_apart(material, folder, [pictures.folder / image["file_name"] for image in pictures.coco.imgs.values()])
     return material
 
 
-def _tune(
-    checkpoint: Checkpoint, calibrated: Calibrated, material: Material, size: tuple[int, int],
-    options: QuantizeOptions, work: Path, stage: Stage,
-) -> Tuned:  # fmt: skip
-    on_step = stage("training with quantisation", options.tuning.training.iterations)
+def _calibrate(
+    plan: _Plan, traced: fx.GraphModule, drawn: CalibrationSet, stage: Stage
+) -> tuple[Calibrated, list[int]]:
+    """Ranges, and how many objects the float network finds on each picture."""
+    counts: list[int] = []
+    finder, on_step = plan.graph(traced), stage("calibrating", len(drawn.pictures))
+
+    def on_image(predictions: Predictions) -> None:
+        counts.append(int((finder.suppress(finder.select(predictions)).score > 0).sum()))
+        on_step()
+
+    inputs = (normalised(plan.checkpoint, picture) for picture in drawn.pictures)
+    with for_users():
+        return Calibrated(traced, observe_ranges(traced, inputs, plan.options.calibration.estimator, on_image)), counts
+
+
+def _tune(plan: _Plan, calibrated: Calibrated, material: Material, stage: Stage) -> Tuned:
+    tuning = plan.options.tuning
+    on_step = stage("training with quantisation", tuning.training.iterations)
     on_image = stage("judging on held-out pictures", 2 * len(FLAVOURS) * len(material.truth.ids))
-    judge = MaskJudge(checkpoint, size, material.truth, on_image)
+    judge = MaskJudge(plan.checkpoint, plan.size, material.truth, on_image)
     return tune(
-        checkpoint, calibrated, material, judge, options.tuning, work, resume=options.resume,
+        plan.checkpoint, calibrated, material, judge, tuning, plan.work, resume=plan.options.resume,
         on_step=lambda *_: on_step(),
     )  # fmt: skip
 
 
 def _export(
-    checkpoint: Checkpoint, networks: dict[str, fx.GraphModule], size: tuple[int, int], bounds: Bounds,
-    picture: NDArray[np.uint8], stage: Stage,
-) -> tuple[dict[str, bytes], dict[str, Parity]]:  # fmt: skip
+    plan: _Plan, networks: Mapping[str, fx.GraphModule], picture: NDArray[np.uint8], stage: Stage
+) -> tuple[dict[str, bytes], dict[str, Parity]]:
+    """ONNX of each network, and how it compares on `picture`."""
     graphs, parities = {}, {}
     on_step = stage("exporting", len(networks))
     for flavour, network in networks.items():
-        graph = DeployableGraph(checkpoint.model, network, size, bounds).eval()
+        graph = plan.graph(network)
         exported = export_onnx(graph)
         parities[flavour] = check_parity(graph, exported, picture)
         graphs[flavour] = exported.SerializeToString()
@@ -255,47 +273,33 @@ def _export(
     return graphs, parities
 
 
-@dataclass(frozen=True)
-class _Measured:
-    metrics: dict[str, dict[str, float]]
-    entries: dict[str, list[Measurement]]
-    latency: dict[str, float]
-    speedup: float
+def _describe(plan: _Plan, drawn: CalibrationSet, shrunk: Calibrated, tuned: Tuned | None) -> Description:
+    estimator = plan.options.calibration.estimator
+    changed: dict[str, Any] = {} if estimator == CalibrationOptions.estimator else {"estimator": estimator}
+    if tuned is not None:
+        changed["tuning"] = tuned.record()
+    return Description(
+        plan.checkpoint, plan.size, plan.bounds, plan.recipe, changed, drawn.record, shrunk.ranges, plan.options.licence
+    )
 
 
-def _measure(about: Description, graphs: dict[str, bytes], options: QuantizeOptions, stage: Stage) -> _Measured:
+def _measure(
+    plan: _Plan, about: Description, graphs: Mapping[str, bytes], drawn: CalibrationSet, stage: Stage
+) -> Measured:
     """Accuracy and latency of every graph as the SDK runs it, from a bundle that is thrown away."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = write_bundle(Path(folder) / "all.bmz", make_manifest(about, graphs, {}), graphs)
-        predictors = {flavour: MaskPredictor(path, RUNTIME, flavour=flavour) for flavour in graphs}
-        metrics, entries = _accuracy(predictors, options.evaluation, stage)
-        timed = {flavour: predictors[flavour] for flavour in (FLOAT, "cpu")}
-        times = interleaved_latency(timed, _timed_pictures(options))
-        for predictor in predictors.values():
-            predictor.close()
-    latency = {name: statistics.median(values) for name, values in times.items()}
-    return _Measured(metrics, entries, latency, median_ratio(times, FLOAT, "cpu"))
+    folder = plan.options.calibration.folder
+    frames = [read_image(folder / image.name) for image in drawn.record.images[:_TIMED_PICTURES]]
+    with tempfile.TemporaryDirectory() as scratch:
+        path = write_bundle(Path(scratch) / "all.bmz", make_manifest(about, graphs, {}), graphs)
+        return measure_bundle(path, list(graphs), plan.evaluation, stage, timed=(FLOAT, CPU), frames=frames)
 
 
-def _accuracy(
-    predictors: dict[str, MaskPredictor], data: EvaluationData | None, stage: Stage
-) -> tuple[dict[str, dict[str, float]], dict[str, list[Measurement]]]:
-    if data is None:
-        return {}, {}
-    coco = read_coco(data.annotations)
-    ids = image_ids(coco, data.images)
-    on_step = stage("evaluating", len(ids) * len(predictors))
-    metrics = {
-        flavour: score(coco, collect_results(predictor, data.images, coco, ids, on_step), ids)
-        for flavour, predictor in predictors.items()
+def _report(
+    output: Path, graphs: Mapping[str, bytes], parities: Mapping[str, Parity], measured: Measured,
+    drawn: CalibrationSet, tuned: Tuned | None,
+) -> Report:  # fmt: skip
+    flavours = {
+        name: FlavourReport(len(data), parities[name], measured.metrics(name), measured.latency_p50_ms(name))
+        for name, data in graphs.items()
     }
-    entries = {
-        flavour: [Measurement(data=data.name, images=len(ids), metrics=found)] for flavour, found in metrics.items()
-    }
-    return metrics, entries
-
-
-def _timed_pictures(options: QuantizeOptions) -> list[NDArray[np.uint8]]:
-    folder = options.evaluation.images if options.evaluation is not None else options.calibration.folder
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    return [read_image(path) for path in paths[:_TIMED_PICTURES]]
+    return Report(output, flavours, median_ratio(measured.latency_ms, FLOAT, CPU), drawn, tuned)

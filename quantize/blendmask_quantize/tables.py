@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from blendmask_quantize.pipeline import FLOAT, Report, Stage
+from blendmask_quantize.measure import Stage
+from blendmask_quantize.pipeline import FLOAT, Report
 from blendmask_quantize.pruning import PruneReport
 
 _SIZES = ("small", "medium", "large")

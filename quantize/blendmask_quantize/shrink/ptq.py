@@ -12,11 +12,12 @@ from torch import Tensor, fx, nn
 
 from blendmask_calibration.histogram import Histogram
 from blendmask_calibration.ranges import Estimator, Range, RangeCollector, estimator_named
+from blendmask_quantize.model.blendmask import Predictions
 from blendmask_quantize.shrink.insertion import insert
 from blendmask_quantize.shrink.placement import Placement, Point, calibration_points, place
 from blendmask_quantize.shrink.quantizer import ActivationQuantizer, Grid, IntegerConv2d, activation_grid, weight_scales
 
-OnImage = Callable[[], None]
+OnImage = Callable[[Predictions], None]
 
 
 class _Observer(fx.Interpreter):
@@ -43,14 +44,14 @@ def observe_ranges(
         traced: from `trace_network`.
         inputs: normalised pictures (1, 3, H, W).
         estimator: name of a range estimator of `blendmask_calibration`.
-        on_image: called after each picture.
+        on_image: called with the float predictions of each picture.
     """
     chosen, points, collector = estimator_named(estimator), calibration_points(traced), RangeCollector()
     observer = _Observer(traced, {point.node for point in points}, collector)
     for x in inputs:
-        observer.run(x)
+        predictions = observer.run(x)
         if on_image is not None:
-            on_image()
+            on_image(predictions)
     return {point.node: _range(chosen, collector.histograms[point.node], signed=point.signed) for point in points}
 
 

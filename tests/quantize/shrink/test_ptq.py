@@ -78,8 +78,8 @@ def test_a_signed_tensor_that_happens_to_be_positive_is_judged_by_127_steps(trac
 
 def test_each_picture_is_reported(traced: fx.GraphModule, inputs: list[Tensor]) -> None:
     calls: list[int] = []
-    observe_ranges(traced, inputs, "max", lambda: calls.append(1))
-    assert len(calls) == len(inputs)
+    observe_ranges(traced, inputs, "max", lambda found: calls.append(len(found.logits)))
+    assert calls == [3] * len(inputs)
 
 
 def test_an_unknown_estimator_is_refused_before_any_picture_is_read(traced: fx.GraphModule) -> None:
