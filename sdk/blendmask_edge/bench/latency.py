@@ -17,6 +17,7 @@ _OUTLIER_SCORE = 10.0
 _MAD_TO_DEVIATION = 0.6745
 _TOLD_OUTLIERS = 0.05
 _TOLD_DRIFT = 0.10
+_TOLD_UNREST = 1.5
 _FRAMES_OF_P99 = 100
 
 
@@ -100,6 +101,12 @@ def remarks(frames: Sequence[Frame]) -> List[str]:
         found.append(
             f"The reference workload became {abs(drift):.0%} {'slower' if drift > 0 else 'faster'} during the run: "
             "let the machine cool down or come to rest, and repeat."
+        )
+    low, high = 1000 * np.percentile(reference, [10, 90])
+    if high > _TOLD_UNREST * low:
+        found.append(
+            f"The reference workload took from {low:.1f} to {high:.1f} ms: other work shares the cores, and the more "
+            "threads the network has, the more it suffers. Stop it for times to rely on."
         )
     if len(frames) < _FRAMES_OF_P99:
         found.append(f"p99 of {len(frames)} frames is hardly more than the slowest; take {_FRAMES_OF_P99} or more.")

@@ -8,7 +8,7 @@ as it is, and it uses as many threads as the network, so that load meets both al
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Tuple
+from typing import Callable, Tuple
 
 import numpy as np
 
@@ -24,7 +24,9 @@ class Reference:
     """The work, to be called; the same on each of `threads` threads.
 
     Four times 96 products of 64 x 64 float32 matrices, small enough for BLAS to stay on the calling thread, and a
-    3 x 3 convolution of a map of 256 channels, each by itself, which is bound by memory.
+    3 x 3 convolution of a map of 256 channels, each by itself, which is bound by memory. The threads wait for each
+    other after each of these eight steps, as those of a runtime do after each layer: beside other processes, a
+    thread that has to wait holds up the others in both.
     """
 
     def __init__(self, threads: int) -> None:
@@ -35,10 +37,9 @@ class Reference:
 
     def __call__(self) -> None:
         """Do the work once on each thread, and return when all are done."""
-        others = [self._pool.submit(share.work) for share in self._shares[1:]]
-        self._shares[0].work()
-        for other in others:
-            other.result()
+        for _ in range(_ROUNDS):
+            self._on_each_thread(_Share.multiply)
+            self._on_each_thread(_Share.convolve)
 
     def close(self) -> None:
         """Stop the threads."""
@@ -51,6 +52,12 @@ class Reference:
     def __exit__(self, *_: object) -> None:
         """Stop the threads."""
         self.close()
+
+    def _on_each_thread(self, step: Callable[[_Share], None]) -> None:
+        others = [self._pool.submit(step, share) for share in self._shares[1:]]
+        step(self._shares[0])
+        for other in others:
+            other.result()
 
 
 class _Share:
@@ -65,15 +72,10 @@ class _Share:
         self._taps = rng.random((3, 3, channels), np.float32)
         self._term, self._sum = np.empty(_MAP, np.float32), np.empty(_MAP, np.float32)
 
-    def work(self) -> None:
-        for _ in range(_ROUNDS):
-            self._multiply()
-            self._convolve()
-
-    def _multiply(self) -> None:
+    def multiply(self) -> None:
         np.matmul(self._left, self._right, out=self._product)
 
-    def _convolve(self) -> None:
+    def convolve(self) -> None:
         self._sum.fill(0)
         for y, x in _TAPS:
             np.multiply(self._map[y : y + _MAP[0], x : x + _MAP[1]], self._taps[y, x], out=self._term)
