@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from blendmask_edge.instances import Labels
     from blendmask_quantize.evaluate import Predictor
     from blendmask_quantize.model.config import ModelConfig
 
@@ -36,7 +37,7 @@ def quantize(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where training was cut off.")] = False,
     estimator: Annotated[str, typer.Option(help="Ranges by: max, percentile, entropy, mse.")] = "mse",
     size: Annotated[str | None, typer.Option(metavar="HxW", help="Network input; the test size if left out.")] = None,
-    detections: Annotated[int, typer.Option(help="Most objects in a picture.", min=1)] = 100,
+    detections: Annotated[int, typer.Option(help="Most objects in a picture.", min=1, max=100)] = 100,
     count: Annotated[int, typer.Option(help="Most calibration pictures.", min=1)] = 128,
     seed: Annotated[int, typer.Option(help="Of the calibration sample.")] = 0,
     allow: Annotated[list[str] | None, typer.Option(metavar="CODE", help="Override a refusal of the guard.")] = None,
@@ -81,13 +82,14 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure COCO box and mask AP of a checkpoint or a bundle."""
+    from blendmask_edge.annotations import check_match, image_ids, read_coco
     from blendmask_quantize import tables
-    from blendmask_quantize.evaluate import collect_results, image_ids, score
-    from blendmask_quantize.train.data import read_coco
+    from blendmask_quantize.evaluate import collect_results, score
 
     coco = read_coco(annotations)
     ids = image_ids(coco, images, limit)
-    predict = _predictor(model, config, flavour, runtime)
+    predict, labels = _predictor(model, config, flavour, runtime)
+    check_match(coco, images, ids, labels)
     with tables.progress() as stage:
         results = collect_results(predict, images, coco, ids, stage("evaluating", len(ids)))
     tables.show_metrics(str(model), score(coco, results, ids), len(ids), as_json=as_json)
@@ -193,12 +195,19 @@ def _evaluation(images: Path | None, annotations: Path | None) -> Any:
     return EvaluationData(images, annotations)
 
 
-def _predictor(path: Path, config: str | None, flavour: str | None, runtime: str) -> Predictor:
+def _predictor(path: Path, config: str | None, flavour: str | None, runtime: str) -> tuple[Predictor, Labels]:
     if path.suffix == ".bmz":
         from blendmask_edge import MaskPredictor
+        from blendmask_edge.instances import Labels
 
-        return MaskPredictor(path, runtime, flavour=flavour)
+        if config is not None:
+            raise typer.BadParameter("--config is for checkpoints: a bundle carries its own")
+        bundle = MaskPredictor(path, runtime, flavour=flavour)
+        return bundle, Labels(bundle.manifest.classes, bundle.manifest.category_ids)
     from blendmask_quantize.model.checkpoint import load_checkpoint
     from blendmask_quantize.model.predictor import TorchPredictor
 
-    return TorchPredictor(load_checkpoint(path, config))
+    if flavour is not None:
+        raise typer.BadParameter("--flavour is for bundles: a checkpoint has one network")
+    checkpoint = load_checkpoint(path, config)
+    return TorchPredictor(checkpoint), checkpoint.labels

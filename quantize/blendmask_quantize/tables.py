@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from blendmask_quantize.measure import Stage
 from blendmask_quantize.pipeline import FLOAT, Report
@@ -20,34 +21,39 @@ _SIZES = ("small", "medium", "large")
 
 @contextmanager
 def progress() -> Iterator[Stage]:
-    """A progress display on stderr; gives the function that announces stages."""
+    """A progress display on stderr, shown from the first stage on; gives the function that announces stages."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    bars = Progress(*columns, console=Console(stderr=True))
 
-        def stage(name: str, total: int) -> Any:
-            task = bars.add_task(name, total=total)
-            return lambda: bars.advance(task)
+    def stage(name: str, total: int) -> Any:
+        bars.start()
+        task = bars.add_task(name, total=total)
+        return lambda: bars.advance(task)
 
+    try:
         yield stage
+    finally:
+        if bars.tasks:
+            bars.stop()
 
 
 def show_report(report: Report, *, as_json: bool) -> None:
     """Print what `quantize` did, for a reader or as JSON."""
-    console = Console()
     if as_json:
         print(json.dumps(_report_dict(report)))
         return
     for finding in report.calibration.warnings:
-        console.print(f"warning: {finding}", highlight=False)
-    console.print(_report_table(report))
+        print(f"warning: {finding}")
+    record = report.calibration.record
+    print(f"{report.bundle.name}: {len(record.images)} calibration pictures, {record.estimator} ranges")
+    Console().print(_report_table(report))
     if report.tuned is not None:
-        console.print(str(report.tuned), highlight=False)
+        print(report.tuned)
     held = ", ".join(name for name in report.flavours if name != FLOAT)
-    speed = f"INT8 is {report.speedup:.2f} x as fast as float here"
-    console.print(f"{report.bundle} holds {held}; {speed}", highlight=False)
-    console.print(f"Next: blendmask predict {report.bundle} IMAGE...", highlight=False)
+    print(f"{report.bundle} holds {held}; INT8 is {report.speedup:.2f} x as fast as float here")
+    print(f"Next: blendmask predict {report.bundle} IMAGE...")
 
 
 def show_pruning(report: PruneReport, *, as_json: bool) -> None:
@@ -67,19 +73,18 @@ def show_metrics(name: str, metrics: dict[str, float], images: int, *, as_json: 
     if as_json:
         print(json.dumps({"model": name, "images": images, **metrics}))
         return
-    table = Table(title=f"{name}, {images} pictures")
+    print(f"{name}, {images} pictures")
+    table = Table()
     for heading in ("AP", "mask", "box"):
         table.add_column(heading, justify="left" if heading == "AP" else "right")
     for suffix in [key.removeprefix("mask_ap") for key in metrics if key.startswith("mask_ap")]:
         label = suffix.lstrip("_/") or "50:95"
-        table.add_row(label, *(_percent(metrics.get(f"{task}_ap{suffix}")) for task in ("mask", "box")))
+        table.add_row(Text(label), *(_percent(metrics.get(f"{task}_ap{suffix}")) for task in ("mask", "box")))
     Console().print(table)
 
 
 def _report_table(report: Report) -> Table:
-    record = report.calibration.record
-    pictures = f"{len(record.images)} calibration pictures, {record.estimator} ranges"
-    table = Table(title=f"{report.bundle.name}: {pictures}")
+    table = Table()
     table.add_column("graph")
     for heading in ("mask AP", "box AP", "AP50", *_SIZES, "p50 ms", "MB"):
         table.add_column(heading, justify="right")

@@ -1,11 +1,27 @@
-"""Where the reference values lie, beside the checkout; one thread, which small tensors are fastest with."""
+"""Where the reference values lie, beside the checkout; one thread, which small tensors are fastest with; one bundle that
+the whole pipeline made, for every test that looks at it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
+import onnx
 import pytest
 import torch
+
+from blendmask_edge.bundle.reader import Bundle
+from blendmask_quantize import pipeline
+from blendmask_quantize.calibration_set import CalibrationOptions
+from blendmask_quantize.export.deployable import Bounds
+from blendmask_quantize.measure import EvaluationData
+from blendmask_quantize.model.checkpoint import load_checkpoint, save_checkpoint
+from blendmask_quantize.pipeline import QuantizeOptions, Report, quantize
+from tests.quantize.pictures import some_pictures, write_pictures
+from tests.quantize.tiny import LABELS, tiny_model
 
 torch.set_num_threads(1)
 
@@ -24,3 +40,70 @@ def shared() -> Path:
 def parity(shared: Path) -> Path:
     """Folder of the reference's recorded numbers."""
     return shared / "parity"
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of 34 pictures that the calibration guard takes for sound; one lies in a subfolder."""
+    folder = tmp_path_factory.mktemp("photographs")
+    (folder / "more").mkdir()
+    for index in range(34):
+        coarse = np.random.default_rng(index).integers((40, 20, 0), (256, 236, 216), (6, 8, 3), dtype=np.uint8)
+        path = folder / ("more" if index == 0 else ".") / f"{index:02d}.png"
+        cv2.imwrite(str(path), cv2.resize(coarse, (128, 96))[..., ::-1])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of three pictures with `annotations.json` of the tiny network's classes."""
+    folder = tmp_path_factory.mktemp("scenes")
+    write_pictures(folder, some_pictures(3))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved tiny network."""
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    save_checkpoint(path, tiny_model(), LABELS)
+    return path
+
+
+@dataclass(frozen=True)
+class Made:
+    """One run of `quantize` on the fixtures above: what it reported, the bundle, and the stages it announced."""
+
+    report: Report
+    path: Path
+    stages: dict[str, tuple[int, int]]
+
+
+@pytest.fixture(scope="session")
+def made(photographs: Path, scenes: Path, checkpoint_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A bundle of all three graphs."""
+    path = tmp_path_factory.mktemp("made") / "tiny.bmz"
+    stages: dict[str, tuple[int, int]] = {}
+
+    def stage(name: str, total: int) -> Callable[[], None]:
+        stages[name] = (0, total)
+
+        def step() -> None:
+            stages[name] = (stages[name][0] + 1, total)
+
+        return step
+
+    options = QuantizeOptions(
+        CalibrationOptions(photographs, count=33, seed=3, estimator="max"), size=(64, 96), keep_float=True,
+        evaluation=EvaluationData(scenes, scenes / "annotations.json"), licence="CC0-1.0", bounds=Bounds(detections=20),
+    )  # fmt: skip
+    return Made(quantize(load_checkpoint(checkpoint_path), path, options, stage), path, stages)
+
+
+@pytest.fixture
+def replayed(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`quantize` takes the graphs of `made` instead of exporting and comparing its own, which is most of its time."""
+    monkeypatch.setattr(pipeline, "_TIMED_PICTURES", 2)
+    graphs = [Bundle.open(made.path).graph(flavour) for flavour in ("float", "cpu", "tensorrt")]
+    monkeypatch.setattr(pipeline, "export_onnx", lambda _: onnx.load_from_string(graphs.pop(0)))
+    monkeypatch.setattr(pipeline, "check_parity", lambda *_: made.report.flavours["cpu"].parity)

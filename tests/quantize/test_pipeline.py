@@ -1,0 +1,447 @@
+"""One way from a checkpoint and pictures to a bundle: what the bundle says is true, and a failure leaves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import resource
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from blendmask_edge import MaskPredictor, read_image
+from blendmask_edge.bundle.manifest import Manifest
+from blendmask_edge.bundle.reader import Bundle
+from blendmask_edge.errors import AnnotationError, BlendMaskError, CalibrationError, ConfigError, OutputError
+from blendmask_edge.imaging import prepare
+from blendmask_quantize import pipeline
+from blendmask_quantize.calibration_set import CalibrationOptions, CalibrationSet
+from blendmask_quantize.evaluate import evaluate
+from blendmask_quantize.export.bundle import ranges_sha256
+from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.onnx import export_onnx
+from blendmask_quantize.export.parity import ParityError
+from blendmask_quantize.measure import EvaluationData
+from blendmask_quantize.model.checkpoint import Checkpoint, load_checkpoint
+from blendmask_quantize.model.config import CONFIGS, InputConfig
+from blendmask_quantize.pipeline import QuantizeOptions, input_size, quantize
+from blendmask_quantize.shrink.graph import trace_network
+from blendmask_quantize.shrink.ptq import observe_ranges
+from tests.quantize.conftest import Made
+from tests.quantize.pictures import describe, some_pictures, write_annotations, write_pictures
+
+SIZE = (64, 96)
+
+
+@pytest.fixture
+def checkpoint(checkpoint_path: Path) -> Checkpoint:
+    return load_checkpoint(checkpoint_path)
+
+
+@pytest.fixture
+def options(photographs: Path) -> QuantizeOptions:
+    return QuantizeOptions(CalibrationOptions(photographs, count=17, estimator="max"), size=SIZE)
+
+
+@pytest.fixture
+def manifest(made: Made) -> Manifest:
+    return Bundle.open(made.path).manifest
+
+
+def quiet(_: str, __: int) -> Callable[[], None]:
+    return lambda: None
+
+
+# What a bundle says
+
+
+def test_the_manifest_says_how_it_was_made(manifest: Manifest) -> None:
+    assert (manifest.recipe.name, manifest.recipe.version) == ("ptq", "1")
+    assert manifest.recipe.options == {"estimator": "max"}
+    assert (manifest.model, manifest.licence) == ("TINY", "CC0-1.0")
+    assert (manifest.input.height, manifest.input.width, manifest.input.pad_value) == (*SIZE, (127, 127, 127))
+    assert (manifest.classes, manifest.category_ids) == (["cup", "plate", "fork"], [2, 5, 9])
+    assert {"torch", "onnx", "onnxruntime", "blendmask-edge"} <= set(manifest.versions)
+    assert {graph.opset for graph in manifest.graphs.values()} == {17}
+    assert {name: graph.precision for name, graph in manifest.graphs.items()} == {
+        "float": "float32", "cpu": "int8", "tensorrt": "int8",
+    }  # fmt: skip
+
+
+def test_the_manifest_says_which_pictures_calibrated_it(manifest: Manifest, photographs: Path) -> None:
+    record = manifest.calibration
+    assert record is not None
+    assert (record.seed, record.estimator, record.found) == (3, "max", 34)
+    assert (record.overrides, len(record.images)) == ([], 33)
+    for image in record.images:
+        assert image.sha256 == hashlib.sha256((photographs / image.name).read_bytes()).hexdigest()
+
+
+def test_one_hash_stands_for_the_ranges_of_every_flavour(
+    manifest: Manifest, checkpoint: Checkpoint, photographs: Path
+) -> None:
+    assert manifest.calibration is not None
+    files = [photographs / image.name for image in manifest.calibration.images]
+    pictures = [prepare(read_image(path), SIZE, manifest.input.pad_value).image for path in files]
+    inputs = (pipeline.normalised(checkpoint, picture) for picture in pictures)
+    ranges = observe_ranges(trace_network(checkpoint.model), inputs, "max")
+    assert manifest.ranges_sha256 == ranges_sha256(ranges)
+    assert ranges_sha256(dict(reversed(ranges.items()))) == manifest.ranges_sha256
+    some = next(iter(ranges))
+    assert ranges_sha256(ranges | {some: replace(ranges[some], high=9.0)}) != manifest.ranges_sha256
+
+
+def test_the_manifest_states_the_bounds_that_the_graph_has(manifest: Manifest, made: Made) -> None:
+    outputs = {
+        output.name: output for output in onnx.load_from_string(Bundle.open(made.path).graph("cpu")).graph.output
+    }
+    rows = [dim.dim_value for dim in outputs["mask_logits"].type.tensor_type.shape.dim]
+    assert rows == [1, manifest.detections, manifest.mask_size, manifest.mask_size]
+    bounds = Bounds(detections=20).within(CONFIGS["LITE0_RT"], SIZE)
+    assert (manifest.detections, manifest.nms.rounds) == (20, bounds.rounds)
+    assert manifest.nms.candidates == 3 * (8 * 12 + 4 * 6 + 2 * 3), "as many pairs as the network has at this size"
+    assert manifest.score_threshold == pytest.approx(0.05**0.5)
+    assert (manifest.nms.iou_threshold, manifest.nms.per_level_top) == (0.6, 1000)
+
+
+def test_each_flavour_carries_its_own_accuracy(manifest: Manifest, made: Made, scenes: Path) -> None:
+    assert set(manifest.metrics) == {"float", "cpu", "tensorrt"}
+    for flavour, (measured,) in manifest.metrics.items():
+        assert (measured.data, measured.images) == (f"{scenes.name} (annotations.json)", 3)
+        with MaskPredictor(made.path, "onnxruntime", flavour=flavour) as predictor:
+            expected = evaluate(predictor, scenes, scenes / "annotations.json")
+        assert measured.metrics == pytest.approx(expected)
+        assert made.report.flavours[flavour].metrics == measured.metrics
+
+
+def test_the_report_holds_what_a_table_needs(made: Made) -> None:
+    report = made.report
+    assert list(report.flavours) == ["float", "cpu", "tensorrt"]
+    assert report.bundle == made.path
+    assert report.speedup > 0
+    assert all(entry.parity.holds for entry in report.flavours.values())
+    assert report.flavours["cpu"].latency_p50_ms > 0  # type: ignore[operator]
+    assert report.flavours["tensorrt"].latency_p50_ms is None
+    assert report.flavours["cpu"].size_bytes < report.flavours["float"].size_bytes
+
+
+def test_every_stage_is_announced_and_finished(made: Made) -> None:
+    assert made.stages == {"reading": (33, 33), "calibrating": (33, 33), "exporting": (3, 3), "evaluating": (9, 9)}
+
+
+# What a bundle does
+
+
+@pytest.mark.parametrize("flavour", ["cpu", "tensorrt", "float"])
+def test_the_bundle_predicts(made: Made, scenes: Path, flavour: str) -> None:
+    with MaskPredictor(made.path, "onnxruntime", flavour=flavour) as predictor:
+        found = predictor(read_image(scenes / "0.png"))
+    assert 0 < len(found) <= 20
+    assert found.masks.shape == (len(found), 64, 96)
+    assert set(found.class_names) <= {"cup", "plate", "fork"}
+    assert found.scores.min() >= 0.05**0.5
+
+
+def test_the_float_flavour_finds_what_the_torch_graph_finds(made: Made, checkpoint: Checkpoint, scenes: Path) -> None:
+    picture = read_image(scenes / "1.png")
+    graph = DeployableGraph(checkpoint.model, checkpoint.model, SIZE, Bounds(detections=20)).eval()
+    with torch.no_grad():
+        expected = graph(torch.from_numpy(picture[None]))
+    with MaskPredictor(made.path, "onnxruntime", flavour="float") as predictor:
+        found = predictor(picture)
+    np.testing.assert_allclose(found.scores, expected.scores[0, : len(found)], atol=1e-4)
+
+
+# Options
+
+
+@pytest.mark.usefixtures("replayed")
+def test_the_float_graph_is_left_out_unless_asked_for(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
+) -> None:
+    report = quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
+    manifest = Bundle.open(tmp_path / "m.bmz").manifest
+    assert set(manifest.graphs) == {"cpu", "tensorrt"}
+    assert manifest.metrics == {}
+    assert list(report.flavours) == ["float", "cpu", "tensorrt"]
+
+
+@pytest.mark.usefixtures("replayed")
+def test_options_that_are_the_default_are_not_recorded(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
+) -> None:
+    few = replace(options.calibration, estimator="mse", count=2, allow=("few-images",))
+    quantize(checkpoint, tmp_path / "m.bmz", replace(options, calibration=few), quiet)
+    manifest = Bundle.open(tmp_path / "m.bmz").manifest
+    assert manifest.recipe.options == {}
+    assert manifest.calibration is not None
+    assert (manifest.calibration.estimator, manifest.calibration.overrides) == ("mse", ["few-images"])
+
+
+@pytest.mark.usefixtures("replayed")
+def test_an_older_bundle_is_replaced_and_nothing_else_in_the_folder_changes(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
+) -> None:
+    (tmp_path / "m.bmz").write_bytes(b"older")
+    quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.bmz"]
+    Bundle.open(tmp_path / "m.bmz")
+
+
+@pytest.mark.parametrize(
+    "name, size", [("LITE0_RT", (384, 512)), ("RT_R_50_4x_bn-head_syncbn_shtw", (512, 704)), ("R_50_3x", (800, 1088))]
+)
+def test_the_input_has_the_test_size_of_a_picture_of_four_to_three(name: str, size: tuple[int, int]) -> None:
+    assert input_size(CONFIGS[name].input, None) == size
+
+
+@pytest.mark.parametrize(
+    "wanted, near",
+    [((65, 96), "64x96"), ((0, 0), "32x32"), ((64, 1), "64x32"), ((47, 49), "32x64"), ((10**9, 64), "16384x64")],
+)
+def test_a_size_that_the_network_cannot_take_is_refused_with_one_that_it_can(
+    wanted: tuple[int, int], near: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"use {near}"):
+        input_size(InputConfig(), wanted)
+
+
+# Failures
+
+
+@pytest.fixture
+def no_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("long work began")
+
+    for name in ("observe_ranges", "export_onnx"):
+        monkeypatch.setattr(pipeline, name, fail)
+
+
+@contextlib.contextmanager
+def nothing_left(folder: Path, scratch: Path) -> Iterator[None]:
+    """See that a block leaves neither a file in the folder nor a temporary one."""
+    scratch.mkdir()
+    before = sorted(folder.rglob("*"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(scratch))
+        yield
+    assert sorted(folder.rglob("*")) == before
+    assert not list(scratch.iterdir())
+
+
+Refused = tuple[type[BlendMaskError], str, dict[str, object]]
+
+
+@pytest.mark.usefixtures("no_long_work")
+@pytest.mark.parametrize(
+    "error, message, change",
+    [
+        (ConfigError, "did you mean ptq", {"recipe": "ptqq"}),
+        (ConfigError, "no multiple of 32", {"size": (65, 96)}),
+        (ConfigError, "--resume is of no use", {"resume": True}),
+        (CalibrationError, "median", {"estimator": "median"}),
+        (CalibrationError, "few-pictures", {"allow": ("few-pictures",)}),
+        (CalibrationError, "not a folder", {"folder": Path("nowhere")}),
+        (CalibrationError, "at least 1", {"count": 0}),
+        (CalibrationError, "--allow few-images", {"count": 5}),
+    ],
+    ids=["recipe", "size", "resume", "estimator", "override", "folder", "count", "guard"],
+)
+def test_options_are_refused_before_long_work(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, error: type[BlendMaskError], message: str,
+    change: dict[str, object],
+) -> None:  # fmt: skip
+    own = {name: value for name, value in change.items() if name in QuantizeOptions.__dataclass_fields__}
+    calibration = replace(options.calibration, **{name: change[name] for name in change.keys() - own.keys()})
+    (tmp_path / "out").mkdir()
+    with nothing_left(tmp_path / "out", tmp_path / "scratch"), pytest.raises(error, match=message):
+        quantize(checkpoint, tmp_path / "out/m.bmz", replace(options, calibration=calibration, **own), quiet)
+
+
+@pytest.mark.usefixtures("no_long_work")
+@pytest.mark.parametrize("name", [".", "missing/m.bmz", "file/m.bmz", "/proc/m.bmz"])
+def test_an_output_that_cannot_be_written_is_refused_before_long_work(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with nothing_left(tmp_path, tmp_path.parent / f"{tmp_path.name}-scratch"), pytest.raises(OutputError):
+        quantize(checkpoint, tmp_path / name, options, quiet)
+
+
+def other_classes(folder: Path) -> None:
+    content = describe(some_pictures(2))
+    for category in content["categories"]:
+        category["id"] += 50
+    for annotation in content["annotations"]:
+        annotation["category_id"] += 50
+    write_annotations(folder, content)
+
+
+def missing_picture(folder: Path) -> None:
+    (folder / "1.png").unlink()
+
+
+def no_json(folder: Path) -> None:
+    (folder / "annotations.json").write_text("{")
+
+
+def other_pictures(folder: Path) -> None:
+    content = describe(some_pictures(2))
+    for image in content["images"]:
+        image["width"] += 5
+    write_annotations(folder, content)
+
+
+@pytest.mark.usefixtures("no_long_work")
+@pytest.mark.parametrize("spoil", [other_classes, missing_picture, no_json, other_pictures])
+def test_annotations_that_do_not_fit_are_refused_before_long_work(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    write_pictures(tmp_path / "scenes", some_pictures(2))
+    spoil(tmp_path / "scenes")
+    data = EvaluationData(tmp_path / "scenes", tmp_path / "scenes/annotations.json")
+    (tmp_path / "out").mkdir()
+    with nothing_left(tmp_path / "out", tmp_path / "scratch"), pytest.raises(AnnotationError):
+        quantize(checkpoint, tmp_path / "out/m.bmz", replace(options, evaluation=data), quiet)
+
+
+def test_a_graph_that_disagrees_with_its_network_is_not_written(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(graph: DeployableGraph) -> onnx.ModelProto:
+        model = export_onnx(graph)
+        (tensor,) = (entry for entry in model.graph.initializer if entry.name == "top_weight")
+        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * 1.1, tensor.name))
+        return model
+
+    monkeypatch.setattr(pipeline, "export_onnx", spoiled)
+    (tmp_path / "out").mkdir()
+    with nothing_left(tmp_path / "out", tmp_path / "scratch"), pytest.raises(ParityError, match="Nothing was written"):
+        quantize(checkpoint, tmp_path / "out/m.bmz", options, quiet)
+
+
+def with_class_bias(checkpoint: Checkpoint, bias: float) -> Checkpoint:
+    """The network with another prior of its classes."""
+    with torch.no_grad():
+        checkpoint.model.proposal_generator.fcos_head.cls_logits.bias.fill_(bias)
+    return checkpoint
+
+
+def test_pictures_on_which_the_network_finds_nothing_are_refused(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "export_onnx", lambda _: pytest.fail("an export began"))
+    (tmp_path / "out").mkdir()
+    with (
+        nothing_left(tmp_path / "out", tmp_path / "scratch"),
+        pytest.raises(
+            CalibrationError, match="17 of 17 pictures show the float model no object.*--allow few-detections"
+        ),
+    ):
+        quantize(with_class_bias(checkpoint, -30), tmp_path / "out/m.bmz", options, quiet)
+
+
+@pytest.mark.usefixtures("replayed")
+def test_that_refusal_can_be_overridden_and_is_recorded(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
+) -> None:
+    allowed = replace(options, calibration=replace(options.calibration, allow=("few-detections",)))
+    quantize(with_class_bias(checkpoint, -30), tmp_path / "m.bmz", allowed, quiet)
+    record = Bundle.open(tmp_path / "m.bmz").manifest.calibration
+    assert record is not None
+    assert record.overrides == ["few-detections"]
+
+
+@contextlib.contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """No file of this process may grow past `room` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("replayed")
+def test_a_full_disk_is_one_message_and_leaves_nothing(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    with (
+        nothing_left(tmp_path / "out", tmp_path / "scratch"),
+        full_disk(20_000),
+        pytest.raises(OutputError, match="has room"),
+    ):
+        quantize(checkpoint, tmp_path / "out/m.bmz", options, quiet)
+
+
+@pytest.mark.usefixtures("replayed")
+@pytest.mark.parametrize("moment", ["reading", "calibrating", "exporting", "evaluating"])
+def test_an_interruption_at_any_stage_leaves_nothing(
+    checkpoint: Checkpoint, options: QuantizeOptions, scenes: Path, tmp_path: Path, moment: str
+) -> None:
+    def interrupted(name: str, _: int) -> Callable[[], None]:
+        def step() -> None:
+            if name == moment:
+                raise KeyboardInterrupt
+
+        return step
+
+    data = EvaluationData(scenes, scenes / "annotations.json")
+    (tmp_path / "out").mkdir()
+    with nothing_left(tmp_path / "out", tmp_path / "scratch"), pytest.raises(KeyboardInterrupt):
+        quantize(checkpoint, tmp_path / "out/m.bmz", replace(options, evaluation=data), interrupted)
+
+
+@pytest.mark.usefixtures("replayed")
+def test_a_file_that_is_no_picture_among_the_calibration_pictures_is_named(
+    checkpoint: Checkpoint, options: QuantizeOptions, photographs: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for path in photographs.glob("*.png"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "a.png").write_text("no picture")
+    mixed = replace(options, calibration=replace(options.calibration, folder=folder, count=40))
+    report = quantize(checkpoint, tmp_path / "m.bmz", mixed, quiet)
+    assert any("a.png" in str(finding) for finding in report.calibration.warnings)
+    record = Bundle.open(tmp_path / "m.bmz").manifest.calibration
+    assert record is not None
+    assert "unreadable-images" in record.warnings
+
+
+def test_the_picture_with_most_objects_is_compared(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stop(Exception):
+        pass
+
+    def compared(graph: DeployableGraph, _: object, picture: NDArray[np.uint8]) -> None:
+        with torch.no_grad():
+            raise Stop(int((graph(torch.from_numpy(picture)).scores > 0).sum()))
+
+    counts: list[int] = []
+    original = pipeline.judge_detections
+
+    def judged(drawn: CalibrationSet, found: list[int], allow: tuple[str, ...]) -> CalibrationSet:
+        counts.extend(found)
+        return original(drawn, found, allow)
+
+    for name, replacement in (
+        ("export_onnx", lambda _: None),
+        ("check_parity", compared),
+        ("judge_detections", judged),
+    ):
+        monkeypatch.setattr(pipeline, name, replacement)
+    with pytest.raises(Stop) as stopped:
+        quantize(with_class_bias(checkpoint, -2.5), tmp_path / "m.bmz", options, quiet)
+    assert stopped.value.args[0] == max(counts) > min(counts)
