@@ -1,5 +1,5 @@
-"""Where the reference values lie, beside the checkout; one thread, which small tensors are fastest with; one bundle that
-the whole pipeline made, for every test that looks at it."""
+"""Where the reference values lie, beside the checkout; one thread, which small tensors are fastest with; one bundle of
+the whole pipeline, for every test that looks at it."""
 
 from __future__ import annotations
 
