@@ -1,8 +1,9 @@
 """A fixed amount of arithmetic, run beside each frame: how fast is this machine just now?
 
-A frame's time over the reference's time beside it stays the same while another process takes half of the cores or a
-hot processor slows down, where milliseconds do not. It needs numpy only, so that another runtime or bundle leaves it
-as it is, and it uses as many threads as the network, so that load meets both alike.
+A frame's time over the reference's time beside it hardly moves while another process takes a core or a hot processor
+slows down, where milliseconds do. It needs numpy only, so that another runtime or bundle leaves it as it is, and it
+uses as many threads as the network. That holds best with one thread: among several, a network has far more places
+where one waits for the others, so that on a shared machine it loses more than the reference.
 """
 
 from __future__ import annotations
