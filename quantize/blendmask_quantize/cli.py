@@ -33,7 +33,7 @@ def quantize(
     recipe: Annotated[str, typer.Option(help="How to shrink: ptq, qat.")] = "ptq",
     annotations: Annotated[Path | None, typer.Option(help="COCO JSON of the pictures, to train on.")] = None,
     iterations: Annotated[int, typer.Option(help="Training steps of qat.", min=1)] = 400,
-    learning_rate: Annotated[float, typer.Option(help="Of qat.", min=0)] = 2e-5,
+    learning_rate: Annotated[float, typer.Option(help="Of qat.", min=0)] = 2e-6,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where training was cut off.")] = False,
     estimator: Annotated[str, typer.Option(help="Ranges by: max, percentile, entropy, mse.")] = "mse",
     size: Annotated[str | None, typer.Option(metavar="HxW", help="Network input; the test size if left out.")] = None,

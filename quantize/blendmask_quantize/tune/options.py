@@ -7,10 +7,14 @@ from dataclasses import dataclass, field, replace
 from blendmask_quantize.shrink.distil import DistilWeights
 from blendmask_quantize.train.options import TrainOptions
 
+ITERATIONS = 400
+LEARNING_RATE = 2e-6
+"""Higher rates undo more than rounding costs: AdamW moves every weight by about this much a step."""
+
 
 def _training() -> TrainOptions:
     return TrainOptions(
-        iterations=400, learning_rate=2e-5, trunk_rate=1.0, weight_decay=0.0, warmup=20, ema=0.99,
+        iterations=ITERATIONS, learning_rate=LEARNING_RATE, trunk_rate=1.0, weight_decay=0.0, warmup=20, ema=0.99,
         precision="32-true", workers=1, save_every=50,
     )  # fmt: skip
 
