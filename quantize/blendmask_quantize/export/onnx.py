@@ -12,11 +12,7 @@ import onnx
 import onnx_ir as ir
 import torch
 from onnx import version_converter
-from onnx_ir.passes.common import (
-    ClearMetadataAndDocStringPass,
-    CommonSubexpressionEliminationPass,
-    LiftConstantsToInitializersPass,
-)
+from onnx_ir.passes.common import CommonSubexpressionEliminationPass, LiftConstantsToInitializersPass
 from onnxscript import opset18, optimizer, rewriter
 from onnxscript.rewriter.rules.common import fuse_pad_into_conv_rule
 
@@ -66,7 +62,6 @@ def _tidy(model: ir.Model) -> None:
     rewriter.rewrite(model, [fuse_pad_into_conv_rule])
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     optimizer.remove_unused_nodes(model)
-    ClearMetadataAndDocStringPass()(model)
 
 
 def _quantize_dequantize(x: Any, scale: float, zero_point: int, low: int, high: int) -> Any:  # noqa: ARG001

@@ -23,7 +23,7 @@ def traced() -> fx.GraphModule:
     model = variant(TINY)
     with torch.no_grad():
         norm = model.backbone.bottom_up.res2[0].conv2.norm
-        norm.weight[1], norm.bias[1] = 0, 0.9
+        norm.weight[1], norm.bias[1] = 0, 60
     return trace_network(model)
 
 
@@ -120,7 +120,7 @@ def test_a_dead_channel_stays_what_it_was(traced: fx.GraphModule, ranges: dict[s
     for flavour in FLAVOURS:
         conv = render(traced, ranges, flavour).get_submodule("backbone.bottom_up.res2.0.conv2.conv")
         dead = conv(torch.randn(1, 4, 6, 6))[0, 1]
-        torch.testing.assert_close(dead, torch.full_like(dead, 0.9), rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(dead, torch.full_like(dead, 60), rtol=1e-3, atol=1e-3)
 
 
 def test_rendering_leaves_the_float_network_as_it_was(

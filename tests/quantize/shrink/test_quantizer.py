@@ -138,6 +138,11 @@ def test_weights_are_symmetric_a_channel_and_fill_their_range(seed: int) -> None
     assert error.max() <= 0.5 + 1e-4
 
 
+def test_weights_never_use_the_integer_without_a_mirror() -> None:
+    scale = torch.tensor([1 / 150])
+    assert round_weight(torch.tensor([[-1.0, 1.0]]), scale).tolist() == [[-127, 127]]
+
+
 def conv_of(weight: Tensor, bias: Tensor) -> nn.Conv2d:
     conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
     with torch.no_grad():
