@@ -16,7 +16,10 @@ from blendmask_quantize.measure import Stage
 from blendmask_quantize.pipeline import FLOAT, Report
 from blendmask_quantize.pruning import PruneReport
 
-_SIZES = ("small", "medium", "large")
+_METRICS = {
+    "mask_ap": "mask AP", "box_ap": "box AP", "mask_ap50": "AP50", "mask_ap_small": "small",
+    "mask_ap_medium": "medium", "mask_ap_large": "large",
+}  # fmt: skip
 
 
 @contextmanager
@@ -84,14 +87,15 @@ def show_metrics(name: str, metrics: dict[str, float], images: int, *, as_json: 
 
 
 def _report_table(report: Report) -> Table:
+    flavours = report.flavours
+    measured = {key: head for key, head in _METRICS.items() if any(key in entry.metrics for entry in flavours.values())}
     table = Table()
     table.add_column("graph")
-    for heading in ("mask AP", "box AP", "AP50", *_SIZES, "p50 ms", "MB"):
+    for heading in (*measured.values(), "p50 ms", "MB"):
         table.add_column(heading, justify="right")
-    for flavour, entry in report.flavours.items():
-        keys = ("mask_ap", "box_ap", "mask_ap50", *(f"mask_ap_{size}" for size in _SIZES))
+    for flavour, entry in flavours.items():
         latency = f"{entry.latency_p50_ms:.1f}" if entry.latency_p50_ms is not None else "-"
-        values = (_percent(entry.metrics.get(key)) for key in keys)
+        values = (_percent(entry.metrics.get(key)) for key in measured)
         table.add_row(flavour, *values, latency, f"{entry.size_bytes / 1e6:.1f}")
     return table
 

@@ -86,6 +86,7 @@ def test_names_that_look_like_markup_are_printed_as_they_are(words: list[object]
     assert result.exit_code == 0, result.output
     assert f"Next: blendmask predict {path} IMAGE..." in result.stdout
     assert "m[red].bmz: 17 calibration pictures, max ranges" in result.stdout
+    assert "AP" not in result.stdout, "nothing was measured"
 
 
 @pytest.mark.usefixtures("replayed")

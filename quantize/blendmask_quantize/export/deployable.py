@@ -26,7 +26,7 @@ class Bounds:
     Attributes:
         candidates: pairs of cell and class kept over all levels. More pairs above the threshold: the lowest are lost.
         rounds: passes of the suppression. Of a chain of boxes that each hide the next, as many boxes as this, after the
-            first, are decided as the reference does.
+            first, are decided as the reference does; an even number never loses a box that the reference keeps.
         detections: rows of the outputs, K.
     """
 
