@@ -2,6 +2,7 @@
 #
 #   make demo     checkpoint and pictures -> INT8 bundle -> masks; accuracy and latency of float and INT8 side by side
 #   make test     the fast test suite
+#   make slow     the tests that train, kill and export at full size
 #   make check    linters, types, import contracts
 #   make wheel    dist/*.whl
 #   make clean    remove what the above made; $(VENV) stays
@@ -19,7 +20,7 @@ SCENES := examples/homescenes
 DEMO := out/demo
 PIP_INSTALL = $(VENV)/bin/pip install --disable-pip-version-check --constraint constraints.txt $(PIP_OPTIONS)
 
-.PHONY: demo test check wheel clean help
+.PHONY: demo test slow check wheel clean help
 .DELETE_ON_ERROR:
 
 help:
@@ -36,6 +37,9 @@ demo: $(VENV)/.demo
 # One thread in each process: PyTorch's own threads would fight for the cores that the processes share.
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n $(JOBS) -m "not slow"
+
+slow: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n $(JOBS) -m slow
 
 check: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
