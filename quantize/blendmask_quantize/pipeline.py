@@ -17,7 +17,7 @@ from blendmask_edge.bundle.atomic import output_error
 from blendmask_edge.bundle.manifest import MAX_SIDE
 from blendmask_edge.bundle.writer import write_bundle
 from blendmask_edge.errors import ConfigError, OutputError
-from blendmask_edge.imaging import read_image, resized_size
+from blendmask_edge.imaging import read_image
 from blendmask_quantize.calibration_set import (
     CalibrationOptions,
     CalibrationSet,
@@ -34,6 +34,7 @@ from blendmask_quantize.measure import Evaluation, EvaluationData, Measured, Sta
 from blendmask_quantize.model.blendmask import Predictions
 from blendmask_quantize.model.checkpoint import Checkpoint
 from blendmask_quantize.model.config import InputConfig
+from blendmask_quantize.model.macs import padded_test_size
 from blendmask_quantize.model.predictor import pad_value
 from blendmask_quantize.shrink.graph import trace_network
 from blendmask_quantize.shrink.placement import FLAVOURS
@@ -151,8 +152,7 @@ def input_size(config: InputConfig, wanted: tuple[int, int] | None) -> tuple[int
     """
     divisor = config.divisor
     if wanted is None:
-        sides = resized_size(480, 640, config.test_short, config.test_long)
-        return -(-sides[0] // divisor) * divisor, -(-sides[1] // divisor) * divisor
+        return padded_test_size(config)
     near = tuple(min(max(divisor, round(side / divisor) * divisor), MAX_SIDE) for side in wanted)
     if near != wanted:
         raise ConfigError(

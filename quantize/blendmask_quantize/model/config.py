@@ -6,6 +6,7 @@ Names and numbers follow AdelaiDet `configs/BlendMask/*.yaml` and `adet/config/d
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from blendmask_edge.errors import ConfigError
@@ -203,6 +204,14 @@ _OURS = (
 CONFIGS: dict[str, ModelConfig] = {config.name: config for config in (*_RELEASED, *_OURS)}
 
 
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
+    """The error for a `name` that is no `kind`, e.g. "recipe": it suggests the nearest of the known names."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.3)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return ConfigError(f"no {kind} is called {name!r}: {hint}known are {', '.join(names)}")
+
+
 def get_config(name: str) -> ModelConfig:
     """The configuration registered under `name`.
 
@@ -211,6 +220,4 @@ def get_config(name: str) -> ModelConfig:
     """
     if name in CONFIGS:
         return CONFIGS[name]
-    near = difflib.get_close_matches(name, CONFIGS, n=1, cutoff=0.3)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise ConfigError(f"no configuration is called {name!r}: {hint}known are {', '.join(CONFIGS)}")
+    raise unknown_name("configuration", name, CONFIGS)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
-from blendmask_edge.errors import ConfigError
+from blendmask_quantize.model.config import unknown_name
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,4 @@ def get_recipe(name: str) -> Recipe:
     """
     if name in RECIPES:
         return RECIPES[name]
-    near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.3)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise ConfigError(f"no recipe is called {name!r}: {hint}known are {', '.join(RECIPES)}")
+    raise unknown_name("recipe", name, RECIPES)
