@@ -117,14 +117,13 @@ def _bases(bases: Mapping[str, Any]) -> BasesConfig:
 
 
 def _input(model: Mapping[str, Any], inputs: Mapping[str, Any]) -> InputConfig:
-    short = inputs["MIN_SIZE_TRAIN"]
     return InputConfig(
         channels=inputs["FORMAT"].lower(),
         mean=tuple(model["PIXEL_MEAN"]),
         std=tuple(model["PIXEL_STD"]),
         test_short=inputs["MIN_SIZE_TEST"],
         test_long=inputs["MAX_SIZE_TEST"],
-        train_short=tuple(short),
+        train_short=tuple(inputs["MIN_SIZE_TRAIN"]),
         train_long=inputs["MAX_SIZE_TRAIN"],
     )
 
