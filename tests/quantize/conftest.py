@@ -107,3 +107,14 @@ def replayed(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     graphs = [Bundle.open(made.path).graph(flavour) for flavour in ("float", "cpu", "tensorrt")]
     monkeypatch.setattr(pipeline, "export_onnx", lambda _: onnx.load_from_string(graphs.pop(0)))
     monkeypatch.setattr(pipeline, "check_parity", lambda *_: made.report.flavours["cpu"].parity)
+
+
+@pytest.fixture
+def no_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail where calibration or export begins."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("long work began")
+
+    for name in ("observe_ranges", "export_onnx"):
+        monkeypatch.setattr(pipeline, name, fail)

@@ -14,7 +14,6 @@ from typer.testing import CliRunner, Result
 
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.cli import app
-from blendmask_quantize import pipeline
 from blendmask_quantize.model.checkpoint import save_checkpoint
 from tests.quantize.conftest import Made
 from tests.quantize.tiny import LABELS, tiny_model
@@ -37,15 +36,6 @@ def refused(result: Result, exit_code: int, *parts: str) -> None:
     assert said.lower().count("error") >= 1
     for part in parts:
         assert part in said
-
-
-@pytest.fixture
-def no_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise AssertionError("long work began")
-
-    for name in ("observe_ranges", "export_onnx"):
-        monkeypatch.setattr(pipeline, name, fail)
 
 
 # quantize

@@ -216,15 +216,6 @@ def test_a_size_that_the_network_cannot_take_is_refused_with_one_that_it_can(
 # Failures
 
 
-@pytest.fixture
-def no_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise AssertionError("long work began")
-
-    for name in ("observe_ranges", "export_onnx"):
-        monkeypatch.setattr(pipeline, name, fail)
-
-
 @contextlib.contextmanager
 def nothing_left(folder: Path, scratch: Path) -> Iterator[None]:
     """See that a block leaves neither a file in the folder nor a temporary one."""
