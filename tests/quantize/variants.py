@@ -46,7 +46,15 @@ PLAIN = replace(
 )
 """No normalisation at all; one tower of convolutions shared by the levels."""
 
-VARIANTS = (TINY, LITE, FIVE_LEVELS, FROZEN, PLAIN)
+DLA = replace(
+    TINY, name="TINY_DLA", trunk=TrunkConfig(kind="dla34", norm="BN", frozen_stages=1, level_widths=(4, 4, 8, 8, 8, 16))
+)
+"""Aggregation by concatenation, convolutions whose result is a shortcut and a child at once."""
+
+DEFORMABLE = replace(TINY, name="TINY_DEFORMABLE", trunk=replace(TINY.trunk, deform_stages=(4, 5), deform_interval=2))
+"""Deformable convolutions, which neither quantising nor pruning takes."""
+
+VARIANTS = (TINY, LITE, FIVE_LEVELS, FROZEN, PLAIN, DLA)
 
 
 def size_of(config: ModelConfig) -> tuple[int, int]:

@@ -15,24 +15,24 @@ from blendmask_quantize.model.config import (
     TrunkConfig,
 )
 
-_FIXED: dict[tuple[str, str], Any] = {
-    ("BACKBONE", "ANTI_ALIAS"): False,
-    ("FPN", "NORM"): "",
-    ("FPN", "FUSE_TYPE"): "sum",
-    ("FCOS", "USE_SCALE"): False,
-    ("FCOS", "USE_RELU"): True,
-    ("FCOS", "USE_DEFORMABLE"): False,
-    ("FCOS", "THRESH_WITH_CTR"): True,
-    ("FCOS", "BOX_QUALITY"): "ctrness",
-    ("BASIS_MODULE", "NAME"): "ProtoNet",
-    ("BLENDMASK", "TOP_INTERP"): "bilinear",
-    ("BLENDMASK", "POOLER_TYPE"): "ROIAlignV2",
-    ("BLENDMASK", "POOLER_SAMPLING_RATIO"): 1,
-    ("RESNETS", "NUM_GROUPS"): 1,
-    ("RESNETS", "STRIDE_IN_1X1"): True,
-    ("RESNETS", "RES5_DILATION"): 1,
+_FIXED: dict[str, dict[str, Any]] = {
+    "BACKBONE": {"ANTI_ALIAS": False},
+    "FPN": {"NORM": "", "FUSE_TYPE": "sum"},
+    "FCOS": {
+        "USE_SCALE": False,
+        "USE_RELU": True,
+        "USE_DEFORMABLE": False,
+        "THRESH_WITH_CTR": True,
+        "BOX_QUALITY": "ctrness",
+    },
+    "BASIS_MODULE": {"NAME": "ProtoNet"},
+    "BLENDMASK": {"TOP_INTERP": "bilinear", "POOLER_TYPE": "ROIAlignV2", "POOLER_SAMPLING_RATIO": 1},
+    "RESNETS": {"NUM_GROUPS": 1, "STRIDE_IN_1X1": True, "RES5_DILATION": 1},
+    "DLA": {"CONV_BODY": "DLA34"},
 }
 """What this package builds in one way only; every released configuration has it so."""
+
+_FIXED_WHERE_DEFORMABLE: dict[str, dict[str, Any]] = {"RESNETS": {"DEFORM_MODULATED": True, "DEFORM_NUM_GROUPS": 1}}
 
 
 def config_from_authors(keys: Mapping[str, Any], name: str) -> ModelConfig:
@@ -47,7 +47,7 @@ def config_from_authors(keys: Mapping[str, Any], name: str) -> ModelConfig:
     """
     try:
         model, inputs = keys["MODEL"], keys["INPUT"]
-        _check_fixed(model)
+        _check(model, _FIXED)
         return ModelConfig(
             name=name,
             classes=model["FCOS"]["NUM_CLASSES"],
@@ -67,29 +67,36 @@ def config_from_authors(keys: Mapping[str, Any], name: str) -> ModelConfig:
         ) from error
 
 
-def _check_fixed(model: Mapping[str, Any]) -> None:
-    for (section, key), built in _FIXED.items():
-        found = model.get(section, {}).get(key, built)
-        if found != built:
-            raise ConfigError(
-                f"{section}.{key} is {found!r}, only {built!r} is built here: use a released configuration"
-            )
+def _check(model: Mapping[str, Any], built: Mapping[str, Mapping[str, Any]]) -> None:
+    for section, keys in built.items():
+        for key, value in keys.items():
+            found = model.get(section, {}).get(key, value)
+            if found != value:
+                raise ConfigError(
+                    f"{section}.{key} is {found!r}, only {value!r} is built here: use a released configuration"
+                )
 
 
 def _trunk(model: Mapping[str, Any]) -> TrunkConfig:
     name = model["BACKBONE"]["NAME"]
+    frozen = max(model["BACKBONE"]["FREEZE_AT"], 0)
+    if "dla" in name:
+        return TrunkConfig(kind="dla34", norm=model["DLA"]["NORM"], frozen_stages=frozen)
     if "resnet" not in name:
-        raise ConfigError(f"the backbone {name} is not built here: use a ResNet")
+        raise ConfigError(f"the backbone {name} is not built here: use a ResNet or DLA-34")
     resnets = model["RESNETS"]
-    if any(resnets["DEFORM_ON_PER_STAGE"]):
-        raise ConfigError(f"the backbone {name} with deformable convolutions is not built here: use a plain ResNet")
+    stages = tuple(stage for stage, deforms in enumerate(resnets["DEFORM_ON_PER_STAGE"], start=2) if deforms)
+    if stages:
+        _check(model, _FIXED_WHERE_DEFORMABLE)
     return TrunkConfig(
         depth=resnets["DEPTH"],
         norm=resnets["NORM"],
-        frozen_stages=max(model["BACKBONE"]["FREEZE_AT"], 0),
+        frozen_stages=frozen,
         stem_width=resnets["STEM_OUT_CHANNELS"],
         res2_width=resnets["RES2_OUT_CHANNELS"],
         bottleneck_width=resnets["NUM_GROUPS"] * resnets["WIDTH_PER_GROUP"],
+        deform_stages=stages,
+        deform_interval=resnets["DEFORM_INTERVAL"] if stages else 1,
     )
 
 
@@ -123,9 +130,14 @@ def _input(model: Mapping[str, Any], inputs: Mapping[str, Any]) -> InputConfig:
         std=tuple(model["PIXEL_STD"]),
         test_short=inputs["MIN_SIZE_TEST"],
         test_long=inputs["MAX_SIZE_TEST"],
-        train_short=tuple(inputs["MIN_SIZE_TRAIN"]),
+        train_short=_train_short(inputs),
         train_long=inputs["MAX_SIZE_TRAIN"],
     )
+
+
+def _train_short(inputs: Mapping[str, Any]) -> tuple[int, ...]:
+    sides = tuple(inputs["MIN_SIZE_TRAIN"])
+    return tuple(range(sides[0], sides[1] + 1)) if inputs.get("MIN_SIZE_TRAIN_SAMPLING") == "range" else sides
 
 
 def _inference(fcos: Mapping[str, Any]) -> InferenceConfig:

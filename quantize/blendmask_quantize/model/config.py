@@ -17,11 +17,14 @@ class TrunkConfig:
     """The backbone below the pyramid.
 
     Attributes:
-        kind: "resnet" or "lite0".
+        kind: "resnet", "dla34" or "lite0".
         depth: ResNet depth, 50 or 101.
         norm: normalisation of every convolution.
         frozen_stages: how many stages, the stem counted first, are not trained.
         stem_width, res2_width, bottleneck_width: ResNet channels of the stem, res2's output and its 3x3 convolutions.
+        deform_stages: numbers of the ResNet stages with modulated deformable 3x3 convolutions, 2 to 5.
+        deform_interval: in those stages, every how many blocks one has it, the first included.
+        level_widths: DLA channels of level0 to level5.
     """
 
     kind: str = "resnet"
@@ -31,6 +34,9 @@ class TrunkConfig:
     stem_width: int = 64
     res2_width: int = 256
     bottleneck_width: int = 64
+    deform_stages: tuple[int, ...] = ()
+    deform_interval: int = 1
+    level_widths: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
 
 
 @dataclass(frozen=True)
@@ -174,6 +180,12 @@ _RT_SHTW = ModelConfig(
 _RELEASED = (
     _R_50_3X,
     replace(_R_50_3X, name="R_101_3x", trunk=TrunkConfig(depth=101)),
+    replace(
+        _R_50_3X,
+        name="R_101_dcni3_5x",
+        trunk=TrunkConfig(depth=101, deform_stages=(3, 4, 5), deform_interval=3),
+        input=InputConfig(train_short=tuple(range(640, 865)), train_long=1440),
+    ),
     ModelConfig(
         "550_R_50_3x",
         extra_levels=1,
@@ -183,6 +195,12 @@ _RELEASED = (
     ),
     _RT_SHTW,
     replace(_RT_SHTW, name="RT_R_50_4x_bn-head_syncbn_shtw", head=HeadConfig(norm="SyncBN")),
+    ModelConfig(
+        "DLA_34_syncbn_4x",
+        trunk=TrunkConfig(kind="dla34", norm="SyncBN", frozen_stages=0),
+        head=HeadConfig(shared_convs=0, class_convs=4, box_convs=4),
+        input=_RT_INPUT,
+    ),
 )
 
 _OURS = (

@@ -11,6 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from blendmask_edge.imaging import resized_size
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import InputConfig
+from blendmask_quantize.model.deformable import count_flops
+
+FLOP_FORMULAS = {torch.ops.torchvision.deform_conv2d: count_flops}
+"""What torch's counter does not know by itself."""
 
 _TOP_LAYER = "top_layer"
 
@@ -40,7 +44,7 @@ def macs_by_layer(model: BlendMask, size: tuple[int, int] | None = None) -> dict
     """
     height, width = size or padded_test_size(model.config.input)
     hollow = copy.deepcopy(model).to("meta").eval()
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=FLOP_FORMULAS) as counter:
         hollow(torch.empty((1, 3, height, width), device="meta"))
     counted = {name: sum(by_operator.values()) // 2 for name, by_operator in counter.get_flop_counts().items()}
     layers = {}

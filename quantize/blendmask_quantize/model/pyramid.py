@@ -7,11 +7,13 @@ from torch.nn import functional as F
 
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.config import ModelConfig, TrunkConfig
+from blendmask_quantize.model.dla import DLA34
 from blendmask_quantize.model.layers import ConvNorm, caffe2_xavier_, conv_norm
 from blendmask_quantize.model.lite0 import Lite0
 from blendmask_quantize.model.resnet import ResNet
 
-TRUNKS: dict[str, type[ResNet] | type[Lite0]] = {"resnet": ResNet, "lite0": Lite0}
+Trunk = ResNet | DLA34 | Lite0
+TRUNKS: dict[str, type[ResNet] | type[DLA34] | type[Lite0]] = {"resnet": ResNet, "dla34": DLA34, "lite0": Lite0}
 
 
 class ExtraLevels(nn.Module):
@@ -64,7 +66,7 @@ class Backbone(nn.Module):
         return (self.fpn_output3(m3), self.fpn_output4(m4), p5, *extra)
 
 
-def _make_trunk(config: TrunkConfig) -> ResNet | Lite0:
+def _make_trunk(config: TrunkConfig) -> Trunk:
     if config.kind not in TRUNKS:
         raise ConfigError(f"unknown trunk {config.kind!r}: use {' or '.join(TRUNKS)}")
     return TRUNKS[config.kind](config)

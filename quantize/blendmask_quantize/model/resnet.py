@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.config import TrunkConfig
+from blendmask_quantize.model.deformable import DeformableConvNorm, offset_conv
 from blendmask_quantize.model.layers import conv_norm
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -42,6 +43,23 @@ class Bottleneck(nn.Module):
         return F.relu(self.conv3(y) + self.shortcut(x))
 
 
+class DeformableBottleneck(Bottleneck):
+    """A bottleneck whose 3x3 convolution samples where another one, `conv2_offset`, says."""
+
+    conv2: DeformableConvNorm
+
+    def __init__(self, in_channels: int, width: int, out_channels: int, stride: int, norm: str) -> None:
+        super().__init__(in_channels, width, out_channels, stride, norm)
+        self.conv2_offset = offset_conv(width)
+        self.conv2 = DeformableConvNorm(width, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `x` (N, C, H, W) to (N, C', H / stride, W / stride)."""
+        y = F.relu(self.conv1(x))
+        y = F.relu(self.conv2(y, self.conv2_offset(y)))
+        return F.relu(self.conv3(y) + self.shortcut(x))
+
+
 class ResNet(nn.Module):
     """Stem and stages res2 to res5; `widths` are the channels of res3, res4, res5."""
 
@@ -54,17 +72,13 @@ class ResNet(nn.Module):
         super().__init__()
         if config.depth not in BLOCKS:
             raise ConfigError(f"no ResNet of depth {config.depth} is built here: use {' or '.join(map(str, BLOCKS))}")
+        if config.deform_interval < 1:
+            raise ConfigError(f"deform_interval is {config.deform_interval}: use 1 for every block, or more")
         self.stem = Stem(config.stem_width, config.norm)
         channels = config.stem_width
-        for index, count in enumerate(BLOCKS[config.depth]):
-            width, out = config.bottleneck_width << index, config.res2_width << index
-            first_stride = 1 if index == 0 else 2
-            blocks = [
-                Bottleneck(channels if i == 0 else out, width, out, first_stride if i == 0 else 1, config.norm)
-                for i in range(count)
-            ]
-            setattr(self, f"res{index + 2}", nn.Sequential(*blocks))
-            channels = out
+        for stage in (2, 3, 4, 5):
+            setattr(self, f"res{stage}", _make_stage(config, stage, channels))
+            channels = config.res2_width << (stage - 2)
         self.widths = tuple(config.res2_width << index for index in (1, 2, 3))
 
     def stages(self) -> list[nn.Module]:
@@ -76,3 +90,14 @@ class ResNet(nn.Module):
         res3 = self.res3(self.res2(self.stem(x)))
         res4 = self.res4(res3)
         return res3, res4, self.res5(res4)
+
+
+def _make_stage(config: TrunkConfig, stage: int, in_channels: int) -> nn.Sequential:
+    width, out = config.bottleneck_width << (stage - 2), config.res2_width << (stage - 2)
+    blocks: list[Bottleneck] = []
+    for index in range(BLOCKS[config.depth][stage - 2]):
+        deforms = stage in config.deform_stages and index % config.deform_interval == 0
+        block = DeformableBottleneck if deforms else Bottleneck
+        stride = 2 if index == 0 and stage > 2 else 1
+        blocks.append(block(out if index else in_channels, width, out, stride, config.norm))
+    return nn.Sequential(*blocks)

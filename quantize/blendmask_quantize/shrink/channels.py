@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from blendmask_edge.errors import DependencyError
 from blendmask_quantize.model.blendmask import BlendMask, every_output
-from blendmask_quantize.model.layers import ConvNorm, FrozenBatchNorm2d
+from blendmask_quantize.model.layers import FrozenBatchNorm2d
 from blendmask_quantize.model.widths import changed_widths
 
 
@@ -46,9 +46,10 @@ def plain_form(model: BlendMask) -> BlendMask:
     The semantic head takes part in the copy's forward pass.
     """
     plain = copy.deepcopy(model).eval()
-    for module in plain.modules():
-        if isinstance(module, ConvNorm) and isinstance(module.norm, FrozenBatchNorm2d):
-            module.norm = _thawed(module.norm)
+    for module in list(plain.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, FrozenBatchNorm2d):
+                setattr(module, name, _thawed(child))
     plain.requires_grad_(True)
     plain.training = True
     return plain

@@ -11,6 +11,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
+from blendmask_quantize.model.deformable import refuse_deformable
 from blendmask_quantize.shrink.fold import fold_norms
 
 _LEAVES = (nn.Conv2d, nn.GroupNorm, nn.Upsample, nn.ReLU, nn.ReLU6, nn.Identity)
@@ -25,6 +26,7 @@ _CALLS: dict[Any, str] = {
     F.relu6: "relu",
     operator.add: "add",
     torch.add: "add",
+    torch.cat: "concat",
     F.max_pool2d: "max_pool",
     Predictions: "output",
 }
@@ -40,7 +42,11 @@ def trace_network(model: BlendMask) -> fx.GraphModule:
 
     Every convolution call has a module of its own, so that a tower shared by the levels can have one input range a
     level.
+
+    Raises:
+        ConfigError: the network has deformable convolutions.
     """
+    refuse_deformable(model.config, "quantise")
     folded = fold_norms(model)
     traced = fx.GraphModule(folded, _Tracer().trace(folded))
     _drop_identities(traced)
@@ -51,7 +57,7 @@ def trace_network(model: BlendMask) -> fx.GraphModule:
 
 
 def kind(traced: fx.GraphModule, node: fx.Node) -> str:
-    """What a node does: input, conv, relu, add, nearest, bilinear, max_pool, group_norm, output or other."""
+    """What a node does: input, conv, relu, add, concat, nearest, bilinear, max_pool, group_norm, output or other."""
     if node.op == "call_module":
         return _module_kind(traced.get_submodule(str(node.target)))
     if node.op == "placeholder":

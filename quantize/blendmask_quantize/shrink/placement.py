@@ -120,6 +120,6 @@ def _point(traced: fx.GraphModule, node: fx.Node) -> Point:
 
 def _is_signed(traced: fx.GraphModule, node: fx.Node) -> bool:
     what = kind(traced, node)
-    if what in ("add", *_WITHIN_RANGE):
+    if what in ("add", "concat", *_WITHIN_RANGE):
         return any(_is_signed(traced, operand) for operand in tensor_inputs(node))
     return what != "relu"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.deformable import refuse_deformable
 from blendmask_quantize.shrink.budget import LEAST_SHARE, Work, choose_channels, smallest_ratio
 from blendmask_quantize.shrink.channels import ChannelGroup, find_groups, plain_form, unplain
 
@@ -30,10 +31,12 @@ def prune_network(
         size: height and width that the multiply-accumulates are counted at; the test size if left out.
 
     Raises:
-        ConfigError: the ratio cannot be reached; says which can, before a loss is computed.
+        ConfigError: the ratio cannot be reached; says which can, before a loss is computed. Or the network has
+            deformable convolutions.
         DependencyError: torch-pruning is not installed.
     """
     _check_share(ratio)
+    refuse_deformable(model.config, "prune")
     if ratio == 1:
         return copy.deepcopy(model).eval()
     plain = plain_form(model)

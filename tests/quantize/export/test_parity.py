@@ -18,11 +18,15 @@ from blendmask_quantize.export.parity import (
 from blendmask_quantize.model.config import ModelConfig
 from tests.quantize.export.conftest import Export, Exported
 from tests.quantize.tiny import TINY
-from tests.quantize.variants import FIVE_LEVELS, LITE, picture, size_of
+from tests.quantize.variants import DLA, FIVE_LEVELS, LITE, picture, size_of
 
 CASES = [
     (TINY, "float"), (TINY, "cpu"), (TINY, "tensorrt"), (LITE, "cpu"), (LITE, "tensorrt"),
-    *(pytest.param(FIVE_LEVELS, flavour, marks=pytest.mark.slow) for flavour in ("cpu", "tensorrt")),
+    *(
+        pytest.param(config, flavour, marks=pytest.mark.slow)
+        for config in (FIVE_LEVELS, DLA)
+        for flavour in ("cpu", "tensorrt")
+    ),
 ]  # fmt: skip
 
 

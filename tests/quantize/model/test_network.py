@@ -14,13 +14,28 @@ import torch
 from blendmask_edge.errors import CheckpointError, ConfigError, DependencyError
 from blendmask_quantize.model.authors import config_from_authors
 from blendmask_quantize.model.blendmask import BlendMask
-from blendmask_quantize.model.config import BasesConfig, HeadConfig, InputConfig, ModelConfig, TrunkConfig, get_config
+from blendmask_quantize.model.config import (
+    CONFIGS,
+    BasesConfig,
+    HeadConfig,
+    InputConfig,
+    ModelConfig,
+    TrunkConfig,
+    get_config,
+)
 from blendmask_quantize.model.detect import detect
 from blendmask_quantize.train.trunk import PACKAGE, find_trunk_weights, load_trunk
 from tests.quantize.parity import CASES, Reference
 from tests.quantize.tiny import TINY, tiny_model
+from tests.quantize.variants import DEFORMABLE, DLA, FIVE_LEVELS, FROZEN, PLAIN, size_of
 
-LITE0 = replace(TINY, trunk=TrunkConfig(kind="lite0", norm="BN", frozen_stages=0))
+LITE0 = replace(TINY, name="TINY_LITE0", trunk=TrunkConfig(kind="lite0", norm="BN", frozen_stages=0))
+EXPORTED = [
+    LITE0,
+    DLA,
+    DEFORMABLE,
+    *(pytest.param(config, marks=pytest.mark.slow) for config in (TINY, FIVE_LEVELS, FROZEN, PLAIN)),
+]
 
 
 def maps(predictions: tuple[object, ...]) -> list[torch.Tensor]:
@@ -30,14 +45,23 @@ def maps(predictions: tuple[object, ...]) -> list[torch.Tensor]:
 
 
 class TestExport:
-    @pytest.mark.parametrize("config", [LITE0, pytest.param(TINY, marks=pytest.mark.slow)], ids=["lite0", "resnet"])
+    @pytest.mark.parametrize("config", EXPORTED, ids=lambda config: config.name)
     def test_the_whole_network_is_one_graph_with_the_same_results(self, config):
         model = tiny_model(config)
-        x = torch.randn((1, 3, 64, 96), generator=torch.Generator().manual_seed(0))
+        x = torch.randn((1, 3, *size_of(config)), generator=torch.Generator().manual_seed(0))
         exported = torch.export.export(model, (x,)).module()
         with torch.no_grad():
             for mine, theirs in zip(maps(model(x)), maps(exported(x)), strict=True):
                 torch.testing.assert_close(mine, theirs)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", CONFIGS)
+    def test_so_is_every_registered_one(self, name):
+        with torch.device("meta"):
+            model = BlendMask(get_config(name)).eval()
+            x = torch.empty((1, 3, 128, 128))
+        outputs = torch.export.export(model, (x,)).module()(x)
+        assert [tensor.shape for tensor in maps(outputs)] == [tensor.shape for tensor in maps(model(x))]
 
 
 class TestForward:
@@ -84,6 +108,8 @@ class TestUnfitConfigurations:
     @pytest.mark.parametrize("config, message", [
         (replace(TINY, trunk=TrunkConfig(kind="vgg")), "unknown trunk 'vgg'"),
         (replace(TINY, trunk=TrunkConfig(depth=18)), "depth 18"),
+        (replace(TINY, trunk=TrunkConfig(deform_stages=(3,), deform_interval=0)), "deform_interval is 0"),
+        (replace(TINY, trunk=TrunkConfig(kind="dla34", level_widths=(4, 4, 8, 8, 8))), "found 5 level widths"),
         (replace(TINY, trunk=TrunkConfig(norm="LN")), "'LN'"),
         (replace(TINY, bases=BasesConfig(norm="IN")), "'IN'"),
         (replace(TINY, head=HeadConfig(norm="GN", size_bounds=(32, 64))), "32 groups, found 16 channels"),
@@ -116,7 +142,7 @@ class TestReferenceConfigurations:
         recorded, registered = config_from_authors(keys, name), get_config(name)
         for part in ("strides", "size_bounds", "shared_convs", "class_convs", "box_convs", "norm", "radius", "prior"):
             assert getattr(recorded.head, part) == getattr(registered.head, part), part
-        for part in ("kind", "depth", "norm", "frozen_stages"):
+        for part in ("kind", "depth", "norm", "frozen_stages", "deform_stages", "deform_interval"):
             assert getattr(recorded.trunk, part) == getattr(registered.trunk, part), part
         for part in ("channels", "mean", "std", "train_short", "train_long", "divisor"):
             assert getattr(recorded.input, part) == getattr(registered.input, part), part
@@ -144,6 +170,22 @@ class TestReferenceConfigurations:
         assert keys["MODEL"][section][key] != value
         keys["MODEL"][section][key] = value
         with pytest.raises(ConfigError, match=rf"{section}\.{key} is {value!r}"):
+            config_from_authors(keys, "r50")
+
+    @pytest.mark.parametrize("case, section, key, value", [
+        ("dcn", "RESNETS", "DEFORM_MODULATED", False), ("dcn", "RESNETS", "DEFORM_NUM_GROUPS", 2),
+        ("dla34", "DLA", "CONV_BODY", "DLA60"),
+    ])  # fmt: skip
+    def test_so_is_another_kind_of_these_trunks(self, parity, case, section, key, value):
+        keys = Reference(parity / case).json("config.json")
+        keys["MODEL"][section][key] = value
+        with pytest.raises(ConfigError, match=rf"{section}\.{key} is {value!r}"):
+            config_from_authors(keys, case)
+
+    def test_so_is_another_trunk(self, parity):
+        keys = Reference(parity / "r50").json("config.json")
+        keys["MODEL"]["BACKBONE"]["NAME"] = "build_fcos_vovnet_fpn_backbone"
+        with pytest.raises(ConfigError, match="vovnet_fpn_backbone is not built here: use a ResNet or DLA-34"):
             config_from_authors(keys, "r50")
 
 

@@ -11,16 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from blendmask_edge.errors import ConfigError
 from blendmask_edge.imaging import sigmoid
 from blendmask_edge.instances import Instances
-from blendmask_quantize.model.authors import config_from_authors
 from blendmask_quantize.model.blender import blend, pool_bases
-from blendmask_quantize.model.checkpoint import load_checkpoint
 from blendmask_quantize.model.config import InferenceConfig
 from blendmask_quantize.model.detect import Candidates, detect, locations, select
 from blendmask_quantize.model.predictor import TorchPredictor
-from tests.quantize.parity import CASES, NOT_BUILT, Agreement, Reference, agreements, run
+from tests.quantize.parity import CASES, Agreement, Reference, agreements, run
 
 DTYPES = [torch.float32, torch.float64]
 GROUPS = ("input", "bottom_up", "fpn", "basis", "head", "cand", "nms", "det", "final")
@@ -38,13 +35,6 @@ def agree(parity: Path) -> Agree:
     return cache(lambda case, dtype: agreements(Reference(parity / case), dtype))
 
 
-def every_case() -> list[object]:
-    skipped = [
-        pytest.param(case, marks=pytest.mark.skip(reason=f"the {case} trunk is not built yet")) for case in NOT_BUILT
-    ]
-    return [*CASES, *skipped]
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 class TestInference:
     @pytest.mark.parametrize("group", GROUPS)
@@ -54,7 +44,7 @@ class TestInference:
         assert compared
         assert [a for a in compared if not a.holds] == []
 
-    @pytest.mark.parametrize("case", every_case())
+    @pytest.mark.parametrize("case", CASES)
     def test_every_recorded_array_is_compared(self, agree: Agree, parity, case, dtype):
         compared = {a.stage for a in agree(case, dtype)}
         assert compared == Reference(parity / case).stages() - {"final.mask_uncertain"}
@@ -75,9 +65,7 @@ class TestTheWholeWay:
     def test_a_predictor_given_the_resized_picture(self, parity, case):
         reference = Reference(parity / case)
         resized = np.load(reference.folder / "image.npz")["bgr_resized"][..., ::-1]
-        config = config_from_authors(reference.json("config.json"), case)
-        predict = TorchPredictor(load_checkpoint(reference.folder / "weights.safetensors", config))
-        instances = predict(np.ascontiguousarray(resized))
+        instances = TorchPredictor(reference.checkpoint())(np.ascontiguousarray(resized))
         height, width = resized.shape[:2]
         boxes = np.clip(reference.stored["det.box"], 0, [width, height, width, height])
         assert len(instances) == len(boxes)
@@ -89,12 +77,6 @@ def distances(instances: Instances, boxes: np.ndarray, classes: np.ndarray) -> n
     apart = np.abs(boxes[:, None] - instances.boxes[None]).max(axis=2)
     apart[classes[:, None] != instances.class_ids[None]] = np.inf
     return apart.min(axis=1)
-
-
-@pytest.mark.parametrize("case", NOT_BUILT)
-def test_a_trunk_that_is_not_built_is_refused(parity, case):
-    with pytest.raises(ConfigError, match="not built here"):
-        config_from_authors(Reference(parity / case).json("config.json"), case)
 
 
 class TestSelection:

@@ -11,9 +11,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import CONFIGS, get_config
+from blendmask_quantize.model.macs import FLOP_FORMULAS
 from blendmask_quantize.train.loop import freeze
 
 RELEASED = [name for name in CONFIGS if name != "LITE0_RT"]
+UNREAD = {"DLA_34_syncbn_4x": (64 * 92 * 64 * 128 + 32 * 46 * 128 * 256) / 1e9}
+"""10^9 multiply-accumulates of the projections that the reference computes and nothing reads."""
 
 
 def build(name: str) -> BlendMask:
@@ -31,7 +34,7 @@ def counted(shared: Path) -> dict[str, dict[str, str]]:
 
 def multiplications(model: BlendMask, height: int, width: int) -> float:
     """10^9 multiply-accumulates of the convolutions of trunk, pyramid, head and basis module."""
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=FLOP_FORMULAS) as counter:
         model(torch.empty((1, 3, height, width), device="meta"))
     return counter.get_total_flops() / 2e9
 
@@ -53,7 +56,7 @@ class TestReleasedConfigurations:
     def test_work_at_the_largest_test_size(self, counted, name):
         row = counted[name]
         height, width = map(int, row["padded_size_used"].split("x"))
-        expected = float(row["gmac_total"]) - float(row["gmac_top_layer"])
+        expected = float(row["gmac_total"]) - float(row["gmac_top_layer"]) - UNREAD.get(name, 0)
         assert multiplications(build(name), height, width) == pytest.approx(expected, abs=0.002)
 
 

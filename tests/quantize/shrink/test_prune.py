@@ -32,6 +32,7 @@ from blendmask_quantize.shrink.prune import Loss, channel_importance, prune_netw
 from blendmask_quantize.shrink.ptq import observe_ranges, render
 from tests.quantize.prunable import SMALL
 from tests.quantize.tiny import LABELS, tiny_model
+from tests.quantize.variants import DEFORMABLE
 
 FROZEN = replace(SMALL, trunk=replace(SMALL.trunk, norm="FrozenBN", frozen_stages=2))
 GROUPED = replace(SMALL, pyramid_width=128, head=HeadConfig(norm="GN", shared_convs=2, size_bounds=(32, 64)))
@@ -138,6 +139,11 @@ class TestEveryNetwork:
         network = plain_form(pruned)
         next(losses())(network).backward()
         assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_deformable_convolutions_are_refused():
+    with pytest.raises(ConfigError, match="cannot prune TINY_DEFORMABLE: its trunk has deformable convolutions"):
+        prune_network(tiny_model(DEFORMABLE), 0.7, losses())
 
 
 def test_it_exports_like_any_other():
