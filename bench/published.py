@@ -1,6 +1,6 @@
 """The tables that documents quote, rendered from bench/results.
 
-    python -m bench.published        # writes them into README.md and the model card
+    python -m bench.published        # writes them into the documents below
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`; `TABLES` says how NAME is rendered.
 """
@@ -16,7 +16,11 @@ from bench.study import read_rows
 
 Rows = Mapping[str, Mapping[str, Any]]
 _ROOT = Path(__file__).parents[1]
-DOCUMENTS = (_ROOT / "README.md", _ROOT / "examples" / "homescenes" / "MODEL_CARD.md")
+DOCUMENTS = (
+    _ROOT / "README.md",
+    _ROOT / "docs" / "benchmark.md",
+    _ROOT / "examples" / "homescenes" / "MODEL_CARD.md",
+)
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -50,7 +54,38 @@ def training_table(rows: Rows) -> str:
     return "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[Rows], str]] = {"first_light": first_light_table, "training": training_table}
+def shrink_table(rows: Rows) -> str:
+    """Accuracy, work, size and latency of each way to shrink the shipped model."""
+    heads = ["recipe", "mask AP, unseen / seen objects", "the same, `tensorrt` graph", "multiply-accumulates", "graph"]
+    heads += ["ONNX Runtime", "OpenVINO", "against float", "trained on"]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for name in [row.removesuffix("/openvino") for row in rows if row.endswith("/openvino")]:
+        measured, other = rows[f"{name}/onnxruntime"], rows[f"{name}/openvino"]
+        quantized = f"{name}/cpu/val" in rows
+        cells = [
+            name,
+            _both_splits(rows, f"{name}/cpu" if quantized else name),
+            _both_splits(rows, f"{name}/tensorrt") if quantized else "-",
+            f"{measured['macs'] / 1e9:.2f} billion",
+            f"{measured['size_bytes'] / 1e6:.1f} MB",
+            f"{measured['latency_p50_ms']:.0f} ms",
+            f"{other['latency_p50_ms']:.0f} ms",
+            f"{measured['speedup_vs_float']:.2f} x, {other['speedup_vs_float']:.2f} x",
+            f"{measured['training_images']} pictures",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _both_splits(rows: Rows, graph: str) -> str:
+    return " / ".join(f"{100 * rows[f'{graph}/{split}']['mask_ap']:.1f}" for split in ("val", "val_seen"))
+
+
+TABLES: dict[str, Callable[[Rows], str]] = {
+    "first_light": first_light_table,
+    "shrink": shrink_table,
+    "training": training_table,
+}
 
 
 def fill(text: str, rows_of: Callable[[str], Rows] = read_rows) -> str:

@@ -11,24 +11,18 @@ which has the coefficients at kept locations already: against dense coefficients
 from __future__ import annotations
 
 import argparse
-import statistics
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from bench.command import blendmask
+from bench.scenes import CALIBRATION, CHECKPOINT, SPLITS, accuracy, frames
 from bench.study import write_study
-from blendmask_edge import MaskPredictor, read_image
-from blendmask_quantize.evaluate import evaluate
-from blendmask_quantize.latency import interleaved_latency, median_ratio
+from bench.timing import latency_metrics
+from blendmask_edge import MaskPredictor
+from blendmask_quantize.latency import interleaved_latency
 
-SCENES = Path(__file__).parents[2] / "examples" / "homescenes"
-SPLITS = ("val", "val_seen")
 FLAVOURS = {"float": "float", "int8": "cpu"}
-METRICS = ("mask_ap", "box_ap", "mask_ap50", "mask_ap_small", "mask_ap_medium", "mask_ap_large")
 _TIMED_PICTURES = 40
 
 
@@ -45,39 +39,26 @@ def main() -> None:
 
 def make_bundle(checkpoint: Path, calibration: Path, output: Path) -> Path:
     """Quantise as a user does, and keep the float graph to compare with."""
-    paths = [str(checkpoint), "--calibration", str(calibration), "--output", str(output)]
-    subprocess.run([str(Path(sys.executable).with_name("blendmask")), "quantize", *paths, "--keep-float"], check=True)
+    blendmask("quantize", checkpoint, "--calibration", calibration, "--output", output, "--keep-float")
     return output
 
 
 def measure(bundle: Path, data: Path, split: str, limit: int | None) -> list[dict[str, Any]]:
     """One row for each graph of the bundle on one split: accuracy, and latency picture in, masks out."""
     predictors = {name: MaskPredictor(bundle, "onnxruntime", flavour=flavour) for name, flavour in FLAVOURS.items()}
-    images, annotations = data / split, data / f"{split}.json"
-    pictures = [
-        read_image(path) for path in sorted(images.glob("*.jpg"))[: min(limit or _TIMED_PICTURES, _TIMED_PICTURES)]
-    ]
-    accuracy = {name: evaluate(predictor, images, annotations, limit) for name, predictor in predictors.items()}
+    pictures = frames(data, split, min(limit or _TIMED_PICTURES, _TIMED_PICTURES))
+    found = {name: accuracy(predictor, data, split, limit) for name, predictor in predictors.items()}
     times = interleaved_latency(predictors, pictures)
     for predictor in predictors.values():
         predictor.close()
-    return [
-        {
-            "name": f"{name}/{split}",
-            **{metric: round(accuracy[name][metric], 4) for metric in METRICS if metric in accuracy[name]},
-            "latency_p50_ms": round(statistics.median(times[name]), 2),
-            "latency_p90_ms": round(float(np.percentile(times[name], 90)), 2),
-            "speedup_vs_float": round(median_ratio(times, "float", name), 3),
-        }
-        for name in predictors
-    ]
+    return [{"name": f"{name}/{split}", **found[name], **latency_metrics(times, "float", name)} for name in predictors]
 
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of homescenes")
-    parser.add_argument("--checkpoint", type=Path, default=SCENES / "lite0_rt.safetensors")
-    parser.add_argument("--calibration", type=Path, default=SCENES / "calibration")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser.add_argument("--calibration", type=Path, default=CALIBRATION)
     parser.add_argument("--limit", type=int, help="only the first pictures of each split, to try things out")
     parser.add_argument(
         "--output", type=Path, default=Path(__file__).parents[1] / "results", help="folder of the result"

@@ -12,13 +12,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from bench.scenes import CHECKPOINT, SPLITS
 from bench.study import write_study
 from blendmask_quantize.evaluate import evaluate
 from blendmask_quantize.model.checkpoint import load_checkpoint
 from blendmask_quantize.model.predictor import TorchPredictor
-
-CHECKPOINT = Path(__file__).parents[2] / "examples" / "homescenes" / "lite0_rt.safetensors"
-SPLITS = ("val", "val_seen")
 
 
 def main() -> None:
@@ -40,7 +38,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of homescenes")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--limit", type=int, help="only the first pictures of each split, to try things out")
-    parser.add_argument("--output", type=Path, default=CHECKPOINT.parents[2] / "bench" / "results")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "results")
     return parser.parse_args()
 
 

@@ -15,7 +15,7 @@ Predictor = Callable[[NDArray[np.uint8]], Instances]
 
 
 def interleaved_latency(
-    predictors: Mapping[str, Predictor], images: Sequence[NDArray[np.uint8]], rounds: int = 3
+    predictors: Mapping[str, Predictor], images: Sequence[NDArray[np.uint8]], rounds: int = 3, rest: float = 0.0
 ) -> dict[str, list[float]]:
     """Milliseconds of each frame, picture in, masks out as crops, by predictor.
 
@@ -25,12 +25,14 @@ def interleaved_latency(
         predictors: by name.
         images: (H, W, 3) uint8 RGB.
         rounds: how often each picture is shown.
+        rest: seconds of quiet before each frame, for runtimes whose threads look for work a while after each frame.
     """
     times: dict[str, list[float]] = {name: [] for name in predictors}
     for turn in range(-1, rounds):
         for position, image in enumerate(images):
             names = list(predictors)
             for name in names if (turn + position) % 2 else reversed(names):
+                time.sleep(rest)
                 start = time.perf_counter()
                 predictors[name](image).crops()
                 if turn >= 0:

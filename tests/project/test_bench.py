@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.machine import machine_record
-from bench.published import DOCUMENTS, fill, first_light_table, training_table
+from bench.published import DOCUMENTS, fill, first_light_table, shrink_table, training_table
 from bench.study import read_rows, write_study
 
 ROWS = {
@@ -71,6 +71,25 @@ def test_the_training_table_has_a_line_for_all_for_each_size_and_for_each_class(
     lines = training_table({"shipped/val": metrics, "shipped/val_seen": metrics}).splitlines()
     assert lines[2] == "| all, 50:95 | 63.6 | 60.0 | 63.6 | 60.0 |"
     assert [line.split(" | ")[0] for line in lines[3:]] == ["| small", "| mug"]
+
+
+def test_the_shrink_table_has_a_line_for_each_recipe_with_both_runtimes() -> None:
+    shared = {"macs": 3.4e9, "size_bytes": 5.9e6, "training_images": 1420}
+    speeds = {"onnxruntime": (50.0, 1.0), "openvino": (40.0, 1.25)}
+    rows = {
+        f"{name}/{runtime}": {**shared, "latency_p50_ms": ms, "speedup_vs_float": ratio}
+        for name in ("float", "qat/labels")
+        for runtime, (ms, ratio) in speeds.items()
+    }
+    graphs = {"float": 0.64, "qat/labels/cpu": 0.639, "qat/labels/tensorrt": 0.637}
+    rows |= {f"{name}/{split}": {"mask_ap": ap} for name, ap in graphs.items() for split in ("val", "val_seen")}
+    lines = shrink_table(rows).splitlines()
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
+    speed = "3.40 billion | 5.9 MB | 50 ms | 40 ms | 1.00 x, 1.25 x | 1420 pictures |"
+    assert lines[2:] == [
+        f"| float | 64.0 / 64.0 | - | {speed}",
+        f"| qat/labels | 63.9 / 63.9 | 63.7 / 63.7 | {speed}",
+    ]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -1,0 +1,21 @@
+"""The command line as a user types it, in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_MAIN = "from blendmask_edge.cli import main; main()"
+
+
+def blendmask(*words: object) -> None:
+    """Run `blendmask WORDS` with this interpreter; what it prints is shown.
+
+    Raises:
+        SystemExit: the command failed; it has said why.
+    """
+    shown = [str(word) for word in words]
+    print(f"$ blendmask {' '.join(shown[:2])} ...", flush=True)
+    failed = subprocess.run([sys.executable, "-c", _MAIN, *shown], check=False).returncode
+    if failed:
+        sys.exit(failed)

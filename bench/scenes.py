@@ -1,0 +1,40 @@
+"""The shipped model and pictures, and the held-out splits that studies measure on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendmask_edge import read_image
+from blendmask_quantize.evaluate import OnImage, Predictor, evaluate
+
+SCENES = Path(__file__).parents[1] / "examples" / "homescenes"
+CHECKPOINT = SCENES / "lite0_rt.safetensors"
+CALIBRATION = SCENES / "calibration"
+SPLITS = ("val", "val_seen")
+"""Objects that training never showed, and new pictures of those that it did."""
+METRICS = ("mask_ap", "box_ap", "mask_ap50", "mask_ap_small", "mask_ap_medium", "mask_ap_large")
+"""What a row says of accuracy, where the pictures show it."""
+
+
+def accuracy(
+    predict: Predictor, data: Path, split: str, limit: int | None = None, on_image: OnImage | None = None
+) -> dict[str, float]:
+    """COCO metrics of a predictor on a split, 0 to 1, to four digits.
+
+    Args:
+        predict: picture to instances.
+        data: folder with `val/`, `val.json`, `val_seen/` and `val_seen.json`.
+        split: one of `SPLITS`.
+        limit: only the first pictures.
+        on_image: called after each picture.
+    """
+    found = evaluate(predict, data / split, data / f"{split}.json", limit, on_image)
+    return {metric: round(found[metric], 4) for metric in METRICS if metric in found}
+
+
+def frames(data: Path, split: str, most: int) -> list[NDArray[np.uint8]]:
+    """The first pictures of a split by name, (H, W, 3) uint8 RGB, to time on."""
+    return [read_image(path) for path in sorted((data / split).glob("*.jpg"))[:most]]

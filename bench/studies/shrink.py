@@ -1,0 +1,244 @@
+"""What shrinking costs and gains: each recipe on the shipped model, with accuracy, work, size and latency.
+
+    python -m bench.studies.shrink --data HOMESCENES --work FOLDER
+
+HOMESCENES holds `train/`, `val/` and `val_seen/` with their `.json` files. What is made lies in FOLDER, and what lies
+there is not made again: after a cut the same command goes on.
+
+| row | what |
+|---|---|
+| `float` | the shipped checkpoint |
+| `ptq` | recipe `ptq`, calibrated on a sample of `train` |
+| `qat/labels`, `qat/no-labels` | recipe `qat`, trained on `train` with its labels and without |
+| `pruned-70` | thinned to 0.7 of the multiply-accumulates, fine-tuned on `train`, float |
+| `pruned-70/ptq` | that, with recipe `ptq` |
+| `edge` | that, with recipe `qat` and labels |
+
+Accuracy is that of each graph in ONNX Runtime: `ptq/cpu/val`, `ptq/tensorrt/val` ... Latency is of the `cpu` graph, of
+`float` and `pruned-70` the float graph, in both runtimes: `ptq/onnxruntime`, `ptq/openvino` ..., all in one process,
+each picture shown to each in turn. `speedup_vs_float` is against the float graph in ONNX Runtime; that has the
+coefficients at kept locations already, against dense coefficients it would be larger. `size_bytes` is of the ONNX
+graph, `size_ratio` over the checkpoint's weights in float32. `training_images` were trained on while shrinking;
+`training_kept` is 0 where recipe `qat` found its start no worse and kept that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.command import blendmask
+from bench.progress import stage
+from bench.scenes import CHECKPOINT, SPLITS, accuracy, frames
+from bench.study import write_study
+from bench.timing import latency_metrics
+from blendmask_edge import BlendMaskError, Bundle, MaskPredictor
+from blendmask_edge.annotations import read_coco
+from blendmask_edge.bundle.atomic import write_bytes
+from blendmask_quantize.latency import interleaved_latency
+from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.checkpoint import load_checkpoint
+from blendmask_quantize.model.config import ModelConfig
+from blendmask_quantize.model.macs import count_macs
+
+RATIO = 0.7
+PRUNED = "pruned-70"
+RUNTIMES = ("onnxruntime", "openvino")
+_TIMED_PICTURES = 40
+_REST_SECONDS = 0.03
+"""Before each timed frame: threads of ONNX Runtime go on looking for work after a frame, beside whoever comes next."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One bundle of the study.
+
+    Attributes:
+        name: of its rows.
+        recipe: of `quantize`.
+        labels: whether it is trained with labels.
+        pruned: whether it is made of the pruned checkpoint.
+        float_name: what the rows of its float graph are called; None leaves that graph out.
+    """
+
+    name: str
+    recipe: str
+    labels: bool = False
+    pruned: bool = False
+    float_name: str | None = None
+
+    @property
+    def graphs(self) -> dict[str, str]:
+        """Flavours by the name of their rows."""
+        floats = {self.float_name: "float"} if self.float_name else {}
+        return {**floats, f"{self.name}/cpu": "cpu", f"{self.name}/tensorrt": "tensorrt"}
+
+    @property
+    def timed(self) -> dict[str, str]:
+        """Flavours that are timed, by the name of their rows."""
+        floats = {self.float_name: "float"} if self.float_name else {}
+        return {**floats, self.name: "cpu"}
+
+
+VARIANTS = (
+    Variant("ptq", "ptq", float_name="float"),
+    Variant("qat/labels", "qat", labels=True),
+    Variant("qat/no-labels", "qat"),
+    Variant(f"{PRUNED}/ptq", "ptq", pruned=True, float_name=PRUNED),
+    Variant("edge", "qat", labels=True, pruned=True),
+)
+
+
+def main() -> None:
+    """Make what is missing, measure it and write bench/results/shrink.json."""
+    options = _parse_arguments()
+    _check_setting(options)
+    bundles = {variant: _made(variant, options) for variant in VARIANTS}
+    facts = {name: found for variant in VARIANTS for name, found in _facts(variant, bundles[variant], options).items()}
+    measured = {name: found for variant in VARIANTS for name, found in _accuracy(variant, bundles[variant], options)}
+    rows = _accuracy_rows(measured, facts) + _latency_rows(bundles, facts, options)
+    for row in rows:
+        print(f"{row['name']:<28}" + "  ".join(f"{name} {row[name]:.4g}" for name in row if name != "name"))
+    print(f"Written: {write_study('shrink', rows, options.output)}")
+
+
+def _check_setting(options: argparse.Namespace) -> None:
+    """See that the data are there, and that what lies in the work folder was made in the same way."""
+    missing = [name for name in ("train.json", "val.json", "val_seen.json") if not (options.data / name).is_file()]
+    if missing:
+        sys.exit(f"error: {options.data} lacks {', '.join(missing)}: give the folder of homescenes")
+    setting = {
+        "checkpoint": hashlib.sha256(options.checkpoint.read_bytes()).hexdigest(),
+        "annotations": hashlib.sha256((options.data / "train.json").read_bytes()).hexdigest(),
+        **{name: getattr(options, name) for name in ("prune_iterations", "qat_iterations", "limit")},
+    }
+    options.work.mkdir(parents=True, exist_ok=True)
+    path = options.work / "setting.json"
+    former = json.loads(path.read_text(encoding="utf-8")) if path.exists() else setting
+    moved = [f"{name} {former.get(name)}, not {value}" for name, value in setting.items() if former.get(name) != value]
+    if moved:
+        sys.exit(f"error: {options.work} was made with {'; '.join(moved)}: name another --work, or remove that folder")
+    write_bytes(path, json.dumps(setting, indent=2).encode())
+
+
+def _made(variant: Variant, options: argparse.Namespace) -> Path:
+    """The bundle of a variant, made if it is missing."""
+    path: Path = options.work / f"{variant.name.replace('/', '-')}.bmz"
+    if not path.exists():
+        checkpoint = _pruned(options) if variant.pruned else options.checkpoint
+        words = ["--calibration", options.data / "train", "--recipe", variant.recipe, "--output", path]
+        words += ["--annotations", options.data / "train.json"] if variant.labels else []
+        words += ["--keep-float"] if variant.float_name else []
+        words += ["--resume", "--iterations", options.qat_iterations] if variant.recipe != "ptq" else []
+        blendmask("quantize", checkpoint, *words)
+    return path
+
+
+def _pruned(options: argparse.Namespace) -> Path:
+    """The pruned checkpoint, made if it is missing."""
+    path: Path = options.work / f"{PRUNED}.safetensors"
+    if not path.exists():
+        data, how = options.data, ["--macs", RATIO, "--iterations", options.prune_iterations, "--resume"]
+        pictures = ["--images", data / "train", "--annotations", data / "train.json"]
+        blendmask("prune", options.checkpoint, *pictures, "--output", path, *how)
+    return path
+
+
+def _facts(variant: Variant, bundle: Path, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Work, size and pictures of each graph, by the name of its rows."""
+    manifest = Bundle.open(bundle).manifest
+    model = BlendMask(msgspec.convert(manifest.config, ModelConfig))
+    weights = sum(p.numel() for p in load_checkpoint(options.checkpoint).model.parameters())
+    tuning = manifest.recipe.options.get("tuning", {})
+    trained = len(read_coco(options.data / "train.json").imgs) if variant.pruned else tuning.get("trained_on", 0)
+    shared = {
+        "macs": count_macs(model, (manifest.input.height, manifest.input.width)),
+        "training_images": trained,
+        **({"training_kept": int(tuning["kept"] == "qat")} if tuning else {}),
+    }
+    sizes = {name: manifest.graphs[flavour].size for name, flavour in (variant.graphs | variant.timed).items()}
+    return {
+        name: {**shared, "size_bytes": size, "size_ratio": round(size / (4 * weights), 4)}
+        for name, size in sizes.items()
+    }
+
+
+def _accuracy(variant: Variant, bundle: Path, options: argparse.Namespace) -> Iterator[tuple[str, dict[str, float]]]:
+    """Accuracy of each graph on each split; what was measured of the same graph before lies in the work folder."""
+    manifest = Bundle.open(bundle).manifest
+    for name, flavour in variant.graphs.items():
+        for split in SPLITS:
+            graph = manifest.graphs[flavour].sha256
+            path = options.work / "accuracy" / f"{name.replace('/', '-')}-{split}-{graph[:12]}.json"
+            if not path.exists():
+                path.parent.mkdir(exist_ok=True)
+                found = _measured(bundle, flavour, f"{name}/{split}", split, options)
+                write_bytes(path, json.dumps(found).encode())
+            yield f"{name}/{split}", json.loads(path.read_text(encoding="utf-8"))
+
+
+def _measured(bundle: Path, flavour: str, name: str, split: str, options: argparse.Namespace) -> dict[str, float]:
+    pictures = len(read_coco(options.data / f"{split}.json").imgs)
+    on_image = stage(name, min(options.limit or pictures, pictures))
+    with MaskPredictor(bundle, "onnxruntime", options.threads, flavour=flavour) as predictor:
+        return accuracy(predictor, options.data, split, options.limit, on_image)
+
+
+def _accuracy_rows(
+    measured: Mapping[str, Mapping[str, float]], facts: Mapping[str, Mapping[str, float]]
+) -> list[dict[str, Any]]:
+    rows = []
+    for name, found in measured.items():
+        graph, _, split = name.rpartition("/")
+        retention = round(found["mask_ap"] / max(measured[f"float/{split}"]["mask_ap"], 1e-9), 4)
+        rows.append({"name": name, **found, "retention": retention, **facts[graph]})
+    return rows
+
+
+def _latency_rows(
+    bundles: Mapping[Variant, Path], facts: Mapping[str, Mapping[str, float]], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Every timed graph in every runtime, interleaved in one run on pictures of `val`."""
+    graphs = {name: (bundles[variant], flavour) for variant in VARIANTS for name, flavour in variant.timed.items()}
+    pictures = frames(options.data, "val", min(options.limit or _TIMED_PICTURES, _TIMED_PICTURES))
+    print(f"latency: {len(graphs)} graphs in {len(RUNTIMES)} runtimes, {len(pictures)} pictures", flush=True)
+    with ExitStack() as stack:
+        predictors = {
+            f"{name}/{runtime}": stack.enter_context(MaskPredictor(path, runtime, options.threads, flavour=flavour))
+            for name, (path, flavour) in graphs.items()
+            for runtime in RUNTIMES
+        }
+        times = interleaved_latency(predictors, pictures, rest=_REST_SECONDS)
+    return [
+        {"name": name, **latency_metrics(times, "float/onnxruntime", name), **facts[name.rpartition("/")[0]]}
+        for name in predictors
+    ]
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of homescenes")
+    parser.add_argument("--work", type=Path, required=True, help="folder for what is made, to go on from")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser.add_argument("--threads", type=int, default=2, help="of the network")
+    parser.add_argument("--prune-iterations", type=int, default=1000, help="of fine-tuning after pruning")
+    parser.add_argument("--qat-iterations", type=int, default=400, help="of training with quantisation")
+    parser.add_argument("--limit", type=int, help="only the first pictures of each split, to try things out")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "results")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BlendMaskError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,124 @@
+"""The shrink study makes what is missing, measures it once, and goes on where it was cut off."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+import pytest
+
+from bench.studies import shrink
+from blendmask_edge.bundle import InputSpec, write_bundle
+from blendmask_quantize.model.config import get_config
+from tests.sdk.conftest import build_graph, describe
+
+pytest.importorskip("openvino")
+
+
+class Commands:
+    """Stands for the command line: writes a bundle or a checkpoint at once, and remembers what was asked for."""
+
+    def __init__(self) -> None:
+        self.given: list[list[str]] = []
+        self.fails_on = ""
+
+    def __call__(self, *words: object) -> None:
+        given = [str(word) for word in words]
+        self.given.append(given)
+        output = Path(given[given.index("--output") + 1])
+        if output.name == self.fails_on:
+            sys.exit(1)
+        if given[0] == "prune":
+            output.touch()
+            return
+        graphs = {name: build_graph(64, 64) for name in ("cpu", "tensorrt", "float")}
+        size = InputSpec(height=64, width=64, pad_value=(0, 0, 0))
+        config = msgspec.to_builtins(get_config("LITE0_RT"))
+        write_bundle(output, describe(graphs, config=config, input=size), graphs)
+
+    @property
+    def made(self) -> list[str]:
+        return [Path(words[words.index("--output") + 1]).name for words in self.given]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three splits of one picture with one object each."""
+    folder = tmp_path / "scenes"
+    for split in ("train", "val", "val_seen"):
+        (folder / split).mkdir(parents=True)
+        cv2.imwrite(str(folder / split / "a.jpg"), np.full((32, 48, 3), (40, 60, 250), np.uint8))
+        entry = {"id": 1, "image_id": 1, "category_id": 10, "bbox": [4, 4, 16, 16], "area": 256, "iscrowd": 0}
+        entry["segmentation"] = [[4, 4, 20, 4, 20, 20, 4, 20]]
+        names = [{"id": 10, "name": "red"}]
+        images = [{"id": 1, "file_name": "a.jpg", "height": 32, "width": 48}]
+        document = {"images": images, "annotations": [entry], "categories": names}
+        (folder / f"{split}.json").write_text(json.dumps(document))
+    return folder
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch, data: Path, tmp_path: Path) -> Commands:
+    """The command line that is called, and the study's own."""
+    found = Commands()
+    monkeypatch.setattr(shrink, "blendmask", found)
+    monkeypatch.setattr(shrink, "_REST_SECONDS", 0)
+    monkeypatch.setenv("BLENDMASK_CACHE", str(tmp_path / "cache"))
+    words = ["--data", data, "--work", tmp_path / "work", "--output", tmp_path, "--threads", 1]
+    monkeypatch.setattr(sys, "argv", ["shrink", *map(str, words)])
+    return found
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def rows(folder: Path) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in json.loads((folder / "shrink.json").read_text())["rows"]}
+
+
+@pytest.mark.usefixtures("commands")
+def test_each_graph_has_its_accuracy_and_each_recipe_its_latency(tmp_path: Path) -> None:
+    shrink.main()
+    found = rows(tmp_path)
+    quantized = ("ptq", "qat/labels", "qat/no-labels", "pruned-70/ptq", "edge")
+    graphs = {"float", "pruned-70", *(f"{name}/{flavour}" for name in quantized for flavour in ("cpu", "tensorrt"))}
+    runs = {f"{name}/{runtime}" for name in ("float", "pruned-70", *quantized) for runtime in shrink.RUNTIMES}
+    assert set(found) == {f"{graph}/{split}" for graph in graphs for split in ("val", "val_seen")} | runs
+    assert found["float/onnxruntime"]["speedup_vs_float"] == 1
+    assert found["edge/openvino"]["latency_p50_ms"] > 0
+    assert {"mask_ap", "box_ap", "retention", "macs", "size_ratio"} <= set(found["edge/tensorrt/val_seen"])
+    assert (found["ptq/cpu/val"]["training_images"], found["edge/cpu/val"]["training_images"]) == (0, 1)
+
+
+def test_study_that_was_cut_off_makes_only_what_is_missing(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands.fails_on = "pruned-70-ptq.bmz"
+    with pytest.raises(SystemExit):
+        shrink.main()
+    before, commands.fails_on = len(commands.given), ""
+    with monkeypatch.context() as cut:
+        cut.setattr(shrink, "interleaved_latency", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            shrink.main()
+    assert commands.made[before:] == ["pruned-70-ptq.bmz", "edge.bmz"]
+    monkeypatch.setattr(shrink, "blendmask", interrupted)
+    monkeypatch.setattr(shrink, "accuracy", interrupted)
+    shrink.main()
+    resumed = [words for words in commands.given if "--resume" in words]
+    assert {Path(words[words.index("--output") + 1]).name for words in resumed} == {
+        "qat-labels.bmz", "qat-no-labels.bmz", "pruned-70.safetensors", "edge.bmz",
+    }  # fmt: skip
+
+
+def test_work_of_another_setting_is_refused(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands.fails_on = "ptq.bmz"
+    with pytest.raises(SystemExit):
+        shrink.main()
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--qat-iterations", "7"])
+    with pytest.raises(SystemExit, match="qat_iterations 400, not 7: name another --work"):
+        shrink.main()
