@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional
 
 import openvino as ov
 
 from blendmask_edge.bundle.graph import INPUT_NAME, OUTPUT_NAMES, Outputs
 from blendmask_edge.errors import ClosedError, InferenceError
+from blendmask_edge.runtimes.compiled import keep, key_of, recall
 from blendmask_edge.runtimes.contract import check_names
 
 if TYPE_CHECKING:
@@ -17,14 +20,20 @@ if TYPE_CHECKING:
 
     from blendmask_edge.runtimes.protocol import SessionOptions
 
+_DEVICE = "CPU"
+_LOG = logging.getLogger(__name__)
+
 
 def load(graph: bytes, options: SessionOptions) -> OpenVinoSession:
-    """Load an ONNX graph on the CPU plugin, for the latency of one picture; see `Runtime.load`."""
+    """Load an ONNX graph on the CPU plugin, for the latency of one picture; see `Runtime.load`.
+
+    The compiled model is kept in the cache folder, from which the next call takes it.
+    """
+    properties = _properties(options)
     try:
         core = ov.Core()
-        model = core.read_model(io.BytesIO(graph))
-        check_names(_names(model.inputs), _names(model.outputs))
-        compiled = core.compile_model(model, "CPU", _properties(options))
+        key = key_of(graph, f"openvino {ov.__version__}", properties)
+        compiled = _recalled(core, key, properties) or _compiled(core, graph, key, properties)
         return OpenVinoSession(compiled.create_infer_request())
     except RuntimeError as error:
         raise InferenceError(
@@ -52,6 +61,30 @@ class OpenVinoSession:
     def close(self) -> None:
         """Release the request and, with it, the compiled model."""
         self._request = None
+
+
+def _recalled(core: Any, key: str, properties: Dict[str, Any]) -> Optional[Any]:
+    """Return the model compiled before, or None if there is none that loads."""
+    model = recall(key)
+    if model is None:
+        return None
+    try:
+        return core.import_model(model, _DEVICE, properties)
+    except RuntimeError as error:
+        _LOG.warning("OpenVINO %s does not load the model that it compiled before: %s", ov.__version__, _reason(error))
+        return None
+
+
+def _compiled(core: Any, graph: bytes, key: str, properties: Dict[str, Any]) -> Any:
+    """Compile a graph and keep the result."""
+    model = core.read_model(io.BytesIO(graph))
+    check_names(_names(model.inputs), _names(model.outputs))
+    compiled = core.compile_model(model, _DEVICE, properties)
+    stream = io.BytesIO()
+    with contextlib.suppress(RuntimeError):  # a model that cannot be exported can still run
+        compiled.export_model(stream)
+        keep(key, stream.getvalue())
+    return compiled
 
 
 def _properties(options: SessionOptions) -> Dict[str, Any]:

@@ -6,8 +6,6 @@ A cache that cannot be read or written is no error: the trial is then run again.
 from __future__ import annotations
 
 import hashlib
-import os
-import platform
 from pathlib import Path
 from typing import Dict, Iterable, Optional
 
@@ -16,11 +14,9 @@ import msgspec
 from blendmask_edge.bundle.atomic import write_bytes
 from blendmask_edge.cache import cache_folder
 from blendmask_edge.errors import OutputError
+from blendmask_edge.runtimes.processor import processor
 
 _FOLDER_NAME = "runtimes"
-_CPU_INFO = Path("/proc/cpuinfo")
-# x86 names the model; ARM gives the numbers of its maker and of the core.
-_CPU_FIELDS = ("model name", "CPU implementer", "CPU part")
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +33,7 @@ def key_of(candidates: Iterable[str], threads: Optional[int]) -> str:
         candidates: one text each, with all that decides on speed: runtime, its version, hash of the graph.
         threads: as asked by the user.
     """
-    parts = [*sorted(candidates), _machine(), f"threads {threads}"]
+    parts = [*sorted(candidates), processor(), f"threads {threads}"]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -62,21 +58,3 @@ def remember(key: str, choice: Choice) -> bool:
 
 def _path(key: str) -> Path:
     return cache_folder() / _FOLDER_NAME / f"{key}.json"
-
-
-def _machine() -> str:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{platform.machine()} {_cpu_model()}, {cores} cores"
-
-
-def _cpu_model() -> str:
-    try:
-        lines = _CPU_INFO.read_text(errors="replace").splitlines()
-    except OSError:
-        return platform.processor()
-    found: Dict[str, str] = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name.strip() in _CPU_FIELDS:
-            found.setdefault(name.strip(), value.strip())
-    return " ".join(found.values())

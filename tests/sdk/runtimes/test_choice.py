@@ -140,7 +140,7 @@ def test_whatever_decides_on_speed_asks_for_a_new_trial(
     elif change == "another runtime":
         stage.add("third", 0.03)
     elif change == "another processor":
-        monkeypatch.setattr("blendmask_edge.runtimes.remembered._CPU_INFO", tmp_path / "none")
+        monkeypatch.setattr("blendmask_edge.runtimes.processor._CPU_INFO", tmp_path / "none")
         monkeypatch.setattr("platform.processor", lambda: "Z80")
     else:
         graphs = {"cpu": tiny_graph + b" "}
