@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from blendmask_quantize.cli_train import train
+
 if TYPE_CHECKING:
     from blendmask_edge.instances import Labels
     from blendmask_quantize.evaluate import Predictor
-    from blendmask_quantize.model.config import ModelConfig
 
 CheckpointArgument = Annotated[Path, typer.Argument(metavar="CKPT", help=".safetensors or .pth", show_default=False)]
 ConfigOption = Annotated[str | None, typer.Option(help="Configuration; not needed where the checkpoint names its own.")]
@@ -95,47 +96,6 @@ def evaluate(
     tables.show_metrics(str(model), score(coco, results, ids), len(ids), as_json=as_json)
 
 
-def train(
-    images: Annotated[list[Path], typer.Option(help="Folder of the pictures; repeat for more.", show_default=False)],
-    annotations: Annotated[list[Path], typer.Option(help="COCO instances JSON, one a folder.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.", show_default=False)],
-    config: Annotated[str, typer.Option(help="Configuration.")] = "LITE0_RT",
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint to start from; ImageNet trunk if left out.")] = None,
-    iterations: Annotated[int, typer.Option(min=1)] = 4000,
-    batch: Annotated[int, typer.Option(min=1)] = 8,
-    learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
-    precision: Annotated[str, typer.Option(help="bf16-mixed or 32-true.")] = "bf16-mixed",
-    workers: Annotated[int, typer.Option(help="Processes that prepare views.", min=0)] = 2,
-    seed: Annotated[int, typer.Option()] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the folder's run stopped.")] = False,
-) -> None:
-    """Train a network on COCO instances."""
-    from blendmask_quantize import tables
-    from blendmask_quantize.model.config import get_config
-    from blendmask_quantize.train.data import CocoPictures, ViewStream, read_coco
-    from blendmask_quantize.train.loop import train as run
-    from blendmask_quantize.train.options import TrainOptions
-    from blendmask_quantize.train.start import starting_model
-
-    if len(images) != len(annotations):
-        raise typer.BadParameter(f"{len(images)} folders and {len(annotations)} annotation files: give one each")
-    options = TrainOptions(
-        iterations=iterations, batch=batch, learning_rate=learning_rate, precision=precision, workers=workers, seed=seed
-    )
-    wanted = _with_classes(get_config(config), len(read_coco(annotations[0]).cats))
-    sources = [
-        CocoPictures(folder, file, wanted, options.augmentation)
-        for folder, file in zip(images, annotations, strict=True)
-    ]
-    stream = ViewStream(sources, iterations * batch, seed)
-    model = starting_model(wanted, weights, seed)
-    with tables.progress() as stage:
-        on_step = stage("training", iterations)
-        path = run(model, stream, output, options, resume=resume, on_step=lambda *_: on_step())
-    typer.echo(f"The model lies in {path}, the losses in {output / 'log.csv'}")
-    typer.echo(f"Next: blendmask evaluate {path} --images DIR --annotations JSON")
-
-
 def prune(
     checkpoint: CheckpointArgument,
     images: Annotated[list[Path], typer.Option(help="Folder of the pictures; repeat for more.", show_default=False)],
@@ -168,12 +128,6 @@ def prune(
             load_checkpoint(checkpoint, config), images, annotations, output, options, stage, resume=resume
         )
     tables.show_pruning(report, as_json=as_json)
-
-
-def _with_classes(config: ModelConfig, classes: int) -> ModelConfig:
-    from dataclasses import replace
-
-    return replace(config, classes=classes)
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:

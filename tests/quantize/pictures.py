@@ -20,8 +20,9 @@ SIZE = (64, 96)
 
 COLOURS = {2: (200, 40, 40), 5: (40, 200, 40), 9: (40, 40, 200)}
 PLAIN = Augmentation(
-    crop=SIZE, scale=(1, 1), flip=0, brightness=0, contrast=0, saturation=0, white_balance=0, blur=0, noise=0
-)
+    crop=SIZE, scale=(1, 1), rotation=0, flip=0, brightness=0, contrast=0, saturation=0, white_balance=0, blur=0,
+    motion=0, noise=0, paste=0,
+)  # fmt: skip
 """Views that change nothing."""
 
 

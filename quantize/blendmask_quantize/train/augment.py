@@ -1,15 +1,20 @@
-"""Random views of a picture and its masks: scale, crop, flip, colour, blur, noise."""
+"""Random views of a picture and its masks: scale, rotation, crop, flip, colour, blur, noise."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from blendmask_edge.errors import ConfigError
+
 Pixels = NDArray[np.uint8]
 Masks = NDArray[np.bool_]
+
+_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -19,21 +24,46 @@ class Augmentation:
     Attributes:
         crop: height and width of a training view, pixels, multiples of 32.
         scale: range of the enlargement, 1 being the size the network sees at test time.
+        rotation: largest turn either way, degrees.
         flip: probability of mirroring left and right.
         brightness, contrast, saturation, white_balance: largest relative change.
         blur: probability of a Gaussian blur, standard deviation up to 1.5 pixels.
+        motion: probability of a straight motion blur, 3 to 9 pixels long.
         noise: probability of Gaussian noise, standard deviation up to 10 grey levels.
+        paste: probability that objects of another picture are pasted on (Ghiasi et al., CVPR 2021).
+        paste_most: largest number of them.
     """
 
     crop: tuple[int, int] = (320, 416)
     scale: tuple[float, float] = (0.75, 1.5)
+    rotation: float = 5.0
     flip: float = 0.5
     brightness: float = 0.3
     contrast: float = 0.3
     saturation: float = 0.3
     white_balance: float = 0.1
     blur: float = 0.1
+    motion: float = 0.05
     noise: float = 0.1
+    paste: float = 0.3
+    paste_most: int = 4
+
+    def __post_init__(self) -> None:
+        """Refuse what no view can be made of.
+
+        Raises:
+            ConfigError: a view's side is no positive multiple of 32, the scale is no range of positive numbers, a
+                probability is outside 0 to 1, or nothing may be pasted.
+        """
+        if any(side < 1 or side % 32 for side in self.crop):
+            raise ConfigError(f"a training view of {self.crop[0]}x{self.crop[1]}: give sides that are multiples of 32")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ConfigError(f"a scale from {self.scale[0]} to {self.scale[1]}: give two positive numbers in order")
+        for name in ("flip", "blur", "motion", "noise", "paste"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}: give a probability, 0 to 1")
+        if self.paste_most < 1:
+            raise ConfigError(f"paste_most is {self.paste_most}: give at least 1, or set paste to 0")
 
 
 @dataclass(frozen=True)
@@ -54,6 +84,8 @@ def random_view(pixels: Pixels, masks: Masks, size: tuple[int, int], options: Au
     """
     zoom = np.exp(rng.uniform(*np.log(options.scale)))
     matrix = _window(pixels.shape[:2], (size[0] * zoom, size[1] * zoom), options.crop, rng)
+    if options.rotation:
+        matrix = _turned(matrix, options.crop, rng.uniform(-options.rotation, options.rotation))
     if rng.random() < options.flip:
         matrix = np.array([[-1.0, 0.0, options.crop[1] - 1.0], [0.0, 1.0, 0.0]]) @ np.vstack([matrix, [0, 0, 1]])
     warped = cv2.warpAffine(pixels, matrix, options.crop[::-1], flags=cv2.INTER_LINEAR, borderValue=fill)
@@ -70,13 +102,24 @@ def _window(
     return np.array([[fx, 0, 0.5 * fx - 0.5 - offsets[1]], [0, fy, 0.5 * fy - 0.5 - offsets[0]]])
 
 
+def _turned(matrix: NDArray[np.float64], crop: tuple[int, int], degrees: float) -> NDArray[np.float64]:
+    """The map followed by a turn about the middle of the view."""
+    turn = cv2.getRotationMatrix2D(((crop[1] - 1) / 2, (crop[0] - 1) / 2), degrees, 1.0)
+    return np.asarray(turn @ np.vstack([matrix, [0, 0, 1]]), np.float64)
+
+
 def _warp_masks(masks: Masks, matrix: NDArray[np.float64], size: tuple[int, int]) -> Masks:
     """Warp eight masks at a time, one in each bit of a plane."""
-    if len(masks) == 0:
-        return np.zeros((0, *size), bool)
-    planes = np.packbits(masks, axis=0)
-    warped = [cv2.warpAffine(plane, matrix, size[::-1], flags=cv2.INTER_NEAREST) for plane in planes]
-    return np.unpackbits(np.stack(warped), axis=0, count=len(masks)).astype(bool)
+    warped = np.zeros((len(masks), *size), bool)
+    for first in range(0, len(masks), _BITS):
+        group = masks[first : first + _BITS]
+        plane = np.zeros(masks.shape[1:], np.uint8)
+        for bit, mask in enumerate(group):
+            plane |= mask.view(np.uint8) << bit
+        moved = np.asarray(cv2.warpAffine(plane, matrix, size[::-1], flags=cv2.INTER_NEAREST), np.uint8)
+        for bit in range(len(group)):
+            np.not_equal(moved & (1 << bit), 0, out=warped[first + bit])
+    return warped
 
 
 def _recoloured(pixels: Pixels, options: Augmentation, rng: np.random.Generator) -> Pixels:
@@ -94,7 +137,19 @@ def _recoloured(pixels: Pixels, options: Augmentation, rng: np.random.Generator)
 def _noisy(pixels: Pixels, options: Augmentation, rng: np.random.Generator) -> Pixels:
     if rng.random() < options.blur:
         pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.4, 1.5)), np.uint8)
+    if options.motion and rng.random() < options.motion:
+        pixels = np.asarray(cv2.filter2D(pixels, -1, _streak(rng.uniform(3, 9), rng.uniform(0, np.pi))), np.uint8)
     if rng.random() < options.noise:
         noise = rng.normal(0, rng.uniform(2, 10), pixels.shape).astype(np.float32)
         pixels = np.clip(pixels + noise, 0, 255).astype(np.uint8)
     return pixels
+
+
+def _streak(length: float, angle: float) -> NDArray[np.float32]:
+    """A kernel that smears along a line through its middle; it sums to 1."""
+    side = 2 * math.ceil(length / 2) + 1
+    kernel, middle = np.zeros((side, side), np.float32), side // 2
+    reach = np.array([np.cos(angle), np.sin(angle)]) * (length - 1) / 2
+    start, end = (np.rint(middle + sign * reach).astype(int).tolist() for sign in (-1, 1))
+    cv2.line(kernel, start, end, 1.0)
+    return kernel / kernel.sum()

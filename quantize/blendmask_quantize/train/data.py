@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,8 @@ from blendmask_edge.imaging import fit_size, read_image
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.labels import Labels
 from blendmask_quantize.train.augment import Augmentation, random_view
+from blendmask_quantize.train.balance import EVEN, Balance, repeat_factors, repeated
+from blendmask_quantize.train.paste import Scene, paste
 from blendmask_quantize.train.targets import mask_targets
 
 SMALLEST_OBJECT = 20
@@ -88,9 +91,17 @@ def coco_labels(coco: COCO) -> Labels:
 
 
 class Pictures(Protocol):
-    """Where random views come from."""
+    """Where random views come from.
+
+    Attributes:
+        labels: what the classes mean.
+        presence: (pictures, classes) bool, whether a picture holds the class.
+    """
 
     labels: Labels
+
+    @property
+    def presence(self) -> NDArray[np.bool_]: ...
 
     def __len__(self) -> int: ...
 
@@ -107,13 +118,18 @@ class CocoPictures:
         annotations: COCO instances JSON; polygons and RLE; crowds count for the semantic target only.
         config: the network that will be trained.
         options: how views vary.
+        balance: which classes are pasted more often than others.
 
     Raises:
         AnnotationError: unreadable annotations, another number of classes, no object, or a picture that is not in the
             folder.
+        ConfigError: the balance names an unknown class.
     """
 
-    def __init__(self, images: str | Path, annotations: str | Path, config: ModelConfig, options: Augmentation) -> None:
+    def __init__(
+        self, images: str | Path, annotations: str | Path, config: ModelConfig, options: Augmentation,
+        balance: Balance = EVEN,
+    ) -> None:  # fmt: skip
         self.folder, self.config, self.options = Path(images), config, options
         coco = read_coco(annotations)
         self.labels = coco_labels(coco)
@@ -127,6 +143,15 @@ class CocoPictures:
         _check_files(annotations, self.folder, [entry.file_name for entry in self.entries])
         r, g, b = config.input.mean if config.input.channels == "rgb" else config.input.mean[::-1]
         self.fill = (round(r), round(g), round(b))
+        self.emphases = balance.emphases(self.labels.names)
+
+    @property
+    def presence(self) -> NDArray[np.bool_]:
+        """(pictures, classes) bool, whether a picture holds an object of the class."""
+        found = np.zeros((len(self.entries), len(self.labels.names)), bool)
+        for row, entry in zip(found, self.entries, strict=True):
+            row[entry.classes[~entry.crowds]] = True
+        return found
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -135,6 +160,8 @@ class CocoPictures:
         """Those of the pictures whose file name, as annotated, is among `names`."""
         chosen = copy.copy(self)
         chosen.entries = [entry for entry in self.entries if entry.file_name in names]
+        for cached in ("_holders", "_odds"):
+            chosen.__dict__.pop(cached, None)
         return chosen
 
     def view(self, index: int, rng: np.random.Generator) -> Sample:
@@ -143,6 +170,12 @@ class CocoPictures:
         Raises:
             AnnotationError: the picture has another size than annotated.
         """
+        scene = self._scene(index, rng)
+        if self.options.paste and rng.random() < self.options.paste:
+            scene = self._pasted(scene, rng)
+        return _sample(scene, self.config.resolution)
+
+    def _scene(self, index: int, rng: np.random.Generator) -> Scene:
         entry = self.entries[index]
         pixels = read_image(self.folder / entry.file_name)
         height, width = entry.rles[0]["size"]
@@ -151,7 +184,27 @@ class CocoPictures:
         inputs = self.config.input
         size = fit_size(pixels.shape[:2], (inputs.test_short, inputs.test_long))
         view = random_view(pixels, masks, size, self.options, rng, self.fill)
-        return _sample(view.pixels, view.masks, entry, self.config.resolution)
+        return Scene(view, entry.classes, entry.crowds)
+
+    def _pasted(self, scene: Scene, rng: np.random.Generator) -> Scene:
+        """The scene with objects of a random picture that holds a random class, those of that class first."""
+        class_id = rng.choice(len(self._holders), p=self._odds)
+        donor = self._scene(int(rng.choice(self._holders[class_id])), rng)
+        whole = ~donor.ignored & (donor.view.masks.sum(axis=(1, 2)) >= SMALLEST_OBJECT)
+        rows = rng.permutation(np.flatnonzero(whole))
+        wanted_first = rows[np.argsort(donor.classes[rows] != class_id, kind="stable")]
+        return paste(scene, donor, wanted_first[: rng.integers(1, self.options.paste_most + 1)])
+
+    @cached_property
+    def _holders(self) -> list[NDArray[np.int64]]:
+        """Per class, the pictures that hold it."""
+        return [np.flatnonzero(column) for column in self.presence.T]
+
+    @cached_property
+    def _odds(self) -> NDArray[np.float64]:
+        """How likely each class is pasted: as likely as any other that occurs, but for the emphasis."""
+        weights = self.emphases * np.array([len(holders) > 0 for holders in self._holders])
+        return np.asarray(weights / weights.sum(), np.float64)
 
 
 @dataclass(frozen=True)
@@ -208,17 +261,18 @@ def _checked(segmentation: Any, rle: dict[str, Any], size: tuple[int, int]) -> d
     return rle
 
 
-def _sample(pixels: NDArray[np.uint8], masks: NDArray[np.bool_], entry: _Entry, resolution: int) -> Sample:
+def _sample(scene: Scene, resolution: int) -> Sample:
+    pixels, masks = scene.view.pixels, scene.view.masks
     semantic = np.zeros(pixels.shape[:2], np.int64)
-    for mask, class_id in zip(masks, entry.classes, strict=True):
+    for mask, class_id in zip(masks, scene.classes, strict=True):
         semantic[mask] = class_id + 1
-    kept = ~entry.crowds & (masks.sum(axis=(1, 2)) >= SMALLEST_OBJECT)
+    kept = ~scene.ignored & (masks.sum(axis=(1, 2)) >= SMALLEST_OBJECT)
     masks = masks[kept]
     boxes = torch.from_numpy(mask_boxes(masks))
     return Sample(
         torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))),
         boxes,
-        torch.from_numpy(entry.classes[kept]),
+        torch.from_numpy(scene.classes[kept]),
         mask_targets(torch.from_numpy(masks), boxes, resolution),
         torch.from_numpy(semantic),
     )
@@ -243,23 +297,28 @@ class ViewStream(Dataset[Sample]):
         sources: pictures with the same labels.
         length: views in the run.
         seed: fixes the permutations and the views.
+        balance: which pictures are shown more than once a pass.
 
     Raises:
         AnnotationError: the sources name different categories.
+        ConfigError: the balance names an unknown class.
     """
 
-    def __init__(self, sources: Sequence[Pictures], length: int, seed: int) -> None:
+    def __init__(self, sources: Sequence[Pictures], length: int, seed: int, balance: Balance = EVEN) -> None:
         if any(source.labels != sources[0].labels for source in sources):
             raise AnnotationError("the annotation files name different categories: train on files with the same ones")
         self.labels = sources[0].labels
         self.length, self.seed = length, seed
         self.places = [(source, index) for source in sources for index in range(len(source))]
+        presence = np.concatenate([source.presence for source in sources])
+        self.factors = repeat_factors(presence, self.labels.names, balance)
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, item: int) -> Sample:
-        epoch, position = divmod(item, len(self.places))
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.places))
-        source, index = self.places[order[position]]
+        epoch, position = divmod(item, round(float(self.factors.sum())))
+        rng = np.random.default_rng((self.seed, epoch))
+        order = rng.permutation(round(float(self.factors.sum())))
+        source, index = self.places[repeated(self.factors, rng.random())[order[position]]]
         return source.view(index, np.random.default_rng((self.seed, epoch, position)))

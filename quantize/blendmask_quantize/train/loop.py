@@ -16,6 +16,7 @@ import cv2
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Subset
 
@@ -25,6 +26,7 @@ from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.checkpoint import save_checkpoint
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.train.data import Batch, Sample, ViewStream, collate
+from blendmask_quantize.train.depthwise import quick_depthwise
 from blendmask_quantize.train.losses import attention_of, training_losses
 from blendmask_quantize.train.options import TrainOptions
 from blendmask_quantize.train.targets import ObjectTargets, assign
@@ -69,14 +71,16 @@ def train(
         DivergedError: loss or gradient is not finite; the last checkpoint stays.
         CheckpointError: the folder holds a checkpoint of another run, or one to resume from without `resume`.
     """
-    freeze(model.train())
+    freeze(model.train(), options.frozen_stages, norms=options.frozen_norms)
 
     def losses_of(forward: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         return step_losses(forward, model, batch, options, step)
 
-    average = optimise(
-        model, _groups(model, options), losses_of, stream, output, options, resume=resume, on_step=on_step
-    )  # fmt: skip
+    model.to(memory_format=torch.channels_last)
+    with quick_depthwise(model):
+        average = optimise(
+            model, _groups(model, options), losses_of, stream, output, options, resume=resume, on_step=on_step
+        )  # fmt: skip
     save_checkpoint(output / MODEL_FILE, average, stream.labels)
     return output / MODEL_FILE
 
@@ -203,10 +207,21 @@ def mean_over_processes(value: Tensor) -> Tensor:
     return mean / distributed.get_world_size()
 
 
-def freeze(model: BlendMask) -> None:
-    """Keep weights and statistics of the trunk's first stages, as the configuration says; call it after `train()`."""
-    for stage in model.backbone.bottom_up.stages()[: model.config.trunk.frozen_stages]:
+def freeze(model: BlendMask, stages: int | None = None, *, norms: bool = False) -> None:
+    """Keep weights and statistics of the trunk's first stages; call it after `train()`.
+
+    Args:
+        model: in training mode.
+        stages: how many, the stem counted first; None takes the configuration's number.
+        norms: keep statistics and weights of all the trunk's normalisations as well.
+    """
+    trunk = model.backbone.bottom_up
+    for stage in trunk.stages()[: model.config.trunk.frozen_stages if stages is None else stages]:
         stage.requires_grad_(False).eval()
+    if norms:
+        for module in trunk.modules():
+            if isinstance(module, _BatchNorm):
+                module.requires_grad_(False).eval()
 
 
 def _groups(model: BlendMask, options: TrainOptions) -> list[Group]:

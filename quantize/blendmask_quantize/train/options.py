@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from blendmask_quantize.train.augment import Augmentation
+from blendmask_quantize.train.balance import Balance
 from blendmask_quantize.train.losses import LossOptions
 
 
@@ -17,6 +18,9 @@ class TrainOptions:
         batch: views a step and process.
         learning_rate: peak rate of everything but the trunk.
         trunk_rate: the trunk's rate over that.
+        frozen_stages: how many stages of the trunk keep their weights, the stem counted first; None takes as many as
+            the configuration says.
+        frozen_norms: the trunk's normalisations keep statistics and weights; for training on from a trained network.
         weight_decay: of weights; normalisation and bias are not decayed.
         warmup: steps of linear increase of the rate, before a cosine to zero.
         clip: largest gradient norm.
@@ -25,13 +29,15 @@ class TrainOptions:
         workers: processes that prepare views.
         save_every: steps between checkpoints to resume from.
         seed: fixes views, initial weights and sampling.
-        augmentation, losses: how views vary; what is weighted how.
+        augmentation, losses, balance: how views vary; what is weighted how; which classes are shown more often.
     """
 
     iterations: int = 4000
     batch: int = 8
     learning_rate: float = 1e-3
     trunk_rate: float = 0.25
+    frozen_stages: int | None = None
+    frozen_norms: bool = False
     weight_decay: float = 0.02
     warmup: int = 200
     clip: float = 10.0
@@ -41,4 +47,5 @@ class TrainOptions:
     save_every: int = 200
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
+    balance: Balance = field(default_factory=Balance)
     losses: LossOptions = field(default_factory=lambda: LossOptions(mask_positives=64))

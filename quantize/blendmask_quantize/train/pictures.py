@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from blendmask_edge.imaging import fit_size, read_image
 from blendmask_quantize.model.config import ModelConfig
@@ -28,6 +29,11 @@ class PlainPictures:
 
     def __init__(self, paths: Sequence[Path], labels: Labels, config: ModelConfig, options: Augmentation) -> None:
         self.paths, self.labels, self.config, self.options = list(paths), labels, config, options
+
+    @property
+    def presence(self) -> NDArray[np.bool_]:
+        """(pictures, classes) bool, False throughout."""
+        return np.zeros((len(self.paths), len(self.labels.names)), bool)
 
     def __len__(self) -> int:
         return len(self.paths)

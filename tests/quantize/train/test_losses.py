@@ -13,6 +13,7 @@ from blendmask_quantize.model.blendmask import Predictions
 from blendmask_quantize.train.losses import (
     LossOptions,
     attention_of,
+    dice_loss,
     focal_loss,
     location_loss,
     training_losses,
@@ -203,6 +204,23 @@ class TestLosses:
     def test_weights_scale_the_semantic_loss(self):
         once, twice = (Step().losses(LossOptions(semantic_weight=w))["loss_basis_sem"] for w in (1.0, 2.0))
         torch.testing.assert_close(twice, 2 * once)
+
+    def test_the_overlap_loss_is_left_out_unless_asked_for(self):
+        assert_same(
+            {k: v for k, v in Step().losses(LossOptions(dice_weight=1.0)).items() if k in NAMES}, Step().losses()
+        )
+        once, twice = (Step().losses(LossOptions(dice_weight=w))["loss_dice"] for w in (1.0, 2.0))
+        torch.testing.assert_close(twice, 2 * once)
+        assert 0 < once < 1
+
+    def test_the_overlap_loss_counts_a_thin_object_as_a_full_one(self):
+        thin, full = torch.zeros(1, 28, 28, dtype=torch.bool), torch.ones(1, 28, 28, dtype=torch.bool)
+        thin[:, :, 13:15] = True
+        one, nothing = torch.ones(1), torch.full((1, 28, 28), -20.0)
+        for truth in (thin, full):
+            assert dice_loss(torch.where(truth, 20.0, -20.0), truth, one) == pytest.approx(0, abs=1e-3)
+            assert dice_loss(nothing, truth, one) == pytest.approx(1, abs=0.02)
+            assert dice_loss(nothing, truth, 3 * one) == pytest.approx(3, abs=0.06)
 
 
 def sample_bases(bases: Tensor, box: Tensor, resolution: int) -> Tensor:

@@ -1,0 +1,89 @@
+"""How often each picture is shown: repeat-factor sampling (Gupta et al., LVIS, CVPR 2019, appendix B.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendmask_edge.errors import ConfigError
+from blendmask_quantize.model.config import unknown_name
+
+_STEPS = 2**20  # an offset of few bits leaves sums of whole numbers exact
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Which classes are shown more often than they occur.
+
+    Attributes:
+        threshold: share of the pictures below which a class is rare: a class in a share f of them is shown
+            sqrt(threshold / f) times as often. 0 shows every picture once a pass.
+        emphasis: factors of single classes, by name, on top of that; also of the odds that an object is pasted.
+    """
+
+    threshold: float = 0.0
+    emphasis: tuple[tuple[str, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what is no share and no factor.
+
+        Raises:
+            ConfigError: the threshold is outside 0 to 1, or a factor is below 1.
+        """
+        if not 0 <= self.threshold <= 1:
+            raise ConfigError(f"a balance of {self.threshold}: give a share of the pictures, 0 to 1")
+        for name, factor in self.emphasis:
+            if factor < 1:
+                raise ConfigError(f"{name} is to be shown {factor} times as often: give a factor of at least 1")
+
+    def emphases(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """Factor of each class.
+
+        Raises:
+            ConfigError: a class is unknown.
+        """
+        factors = np.ones(len(names))
+        for name, factor in self.emphasis:
+            if name not in names:
+                raise unknown_name("class", name, names)
+            factors[list(names).index(name)] = factor
+        return factors
+
+
+EVEN = Balance()
+"""Every picture once a pass."""
+
+
+def repeat_factors(presence: NDArray[np.bool_], names: Sequence[str], balance: Balance) -> NDArray[np.float64]:
+    """How many times each picture is shown a pass, (n,), at least 1: the largest factor among its classes.
+
+    Args:
+        presence: (n, classes), whether a picture holds the class.
+        names: of the classes.
+        balance: which classes are shown more often.
+
+    Raises:
+        ConfigError: the balance names an unknown class.
+    """
+    share = presence.mean(axis=0)
+    rarity = np.sqrt(balance.threshold / np.where(share > 0, share, 1.0))
+    of_class = np.maximum(1.0, rarity) * balance.emphases(names)
+    return np.where(presence, of_class, 1.0).max(axis=1, initial=1.0)
+
+
+def repeated(factors: NDArray[np.float64], offset: float) -> NDArray[np.int64]:
+    """Rows repeated by their factors, rounded so that the number of all is the same in every pass.
+
+    Args:
+        factors: (n,) at least 1.
+        offset: in [0, 1), decides which fractions round up: over all offsets each row appears as often as its factor.
+    """
+    total = round(float(factors.sum()))
+    reached = np.cumsum(factors) * (total / factors.sum())
+    reached[-1] = total
+    counts = np.diff(np.floor(reached + math.floor(offset * _STEPS) / _STEPS), prepend=0.0).astype(np.int64)
+    return np.repeat(np.arange(len(factors)), counts)
