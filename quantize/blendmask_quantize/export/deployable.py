@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blendmask_quantize.model.blender import ASSEMBLER, assembler_weights
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.config import ModelConfig
-from blendmask_quantize.model.detect import decode, locations
+from blendmask_quantize.model.detect import clip_boxes, decode, locations
+from blendmask_quantize.model.nms import FAST_ROUNDS, suppression_rounds
 
 _BASES_SCALE = 0.25
 _TAPS = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2))
@@ -25,8 +27,9 @@ class Bounds:
 
     Attributes:
         candidates: pairs of cell and class kept over all levels. More pairs above the threshold: the lowest are lost.
-        rounds: passes of the suppression. Of a chain of boxes that each hide the next, as many boxes as this, after the
-            first, are decided as the reference does; an even number never loses a box that the reference keeps.
+        rounds: passes of Cluster-NMS. Of a chain of boxes that each hide the next, as many boxes as this, after the
+            first, are decided as the reference does; an even number never loses a box that the reference keeps. Always
+            1 for a configuration with Fast NMS, which is one pass by definition.
         detections: rows of the outputs, K.
     """
 
@@ -41,14 +44,16 @@ class Bounds:
         """
         pairs = config.classes * sum(height * width for height, width in level_sizes(config, size))
         candidates = min(self.candidates, pairs, config.inference.candidates_per_level)
-        return Bounds(candidates, self.rounds, min(self.detections, candidates))
+        rounds = FAST_ROUNDS if config.inference.nms == "fast" else self.rounds
+        return Bounds(candidates, rounds, min(self.detections, candidates))
 
 
 class Outputs(NamedTuple):
     """Results of the graph, batch of one; rows by descending score, the empty ones last.
 
     Attributes:
-        boxes: float32 (1, K, 4), x0 y0 x1 y1, network input pixels, unclipped.
+        boxes: float32 (1, K, 4), x0 y0 x1 y1, network input pixels; clipped to the input only where the configuration
+            says `clip_before_pooling`. What of the input is padding the graph does not know.
         scores: float32 (1, K), 0 in empty rows.
         class_ids: int32 (1, K), -1 in empty rows.
         mask_logits: float32 (1, K, R, R).
@@ -87,6 +92,7 @@ class DeployableGraph(nn.Module):
 
     top_weight: Tensor
     top_bias: Tensor
+    basis_weights: Tensor
     positions: Tensor
     strides: Tensor
     neighbours: Tensor
@@ -99,17 +105,26 @@ class DeployableGraph(nn.Module):
         self.config, self.network, self.size = model.config, network, size
         self.bounds = bounds.within(self.config, size)
         sizes, strides = level_sizes(self.config, size), self.config.head.strides
-        top, bias = model.top_layer, model.top_layer.bias
-        self.register_buffer("top_weight", top.weight.detach().flatten(1).clone())
-        self.register_buffer("top_bias", torch.zeros(top.out_channels) if bias is None else bias.detach().clone())
+        self._take_blender(model)
         positions = [locations(*level, stride).float() for level, stride in zip(sizes, strides, strict=True)]
         self.register_buffer("positions", torch.cat(positions))
         counts = torch.tensor([len(level) for level in positions])
         self.register_buffer("strides", torch.tensor(strides).float().repeat_interleave(counts)[:, None])
         self.register_buffer("neighbours", _neighbours(sizes))
-        self.register_buffer("padding", torch.zeros(1, top.in_channels, 1, 1))
         self.register_buffer("mean", _per_channel(self.config.input.mean))
         self.register_buffer("inverse_std", 1 / _per_channel(self.config.input.std))
+
+    def _take_blender(self, model: BlendMask) -> None:
+        """Copy the top layer; the assembler has none, and weights that are the same for all objects."""
+        config, top = self.config, model.top_layer
+        if top is None:
+            weights = assembler_weights(config.bases.count, config.resolution)
+            self.register_buffer("basis_weights", weights[:, None])
+            return
+        bias = torch.zeros(top.out_channels) if top.bias is None else top.bias.detach().clone()
+        self.register_buffer("top_weight", top.weight.detach().flatten(1).clone())
+        self.register_buffer("top_bias", bias)
+        self.register_buffer("padding", torch.zeros(1, top.in_channels, 1, 1))
 
     def forward(self, image: Tensor) -> Outputs:
         """Results for `image`, uint8 (1, H, W, 3) RGB, resized and padded."""
@@ -118,7 +133,12 @@ class DeployableGraph(nn.Module):
     def finish(self, predictions: Predictions) -> Outputs:
         """Results from raw predictions."""
         kept = self.suppress(self.select(predictions))
-        logits = self.blend(predictions.bases, kept.box, self.attention(predictions.towers, kept.cell))
+        if self.config.inference.clip_before_pooling:
+            kept = kept._replace(box=clip_boxes(kept.box, self.size))
+        if self.config.blender == ASSEMBLER:
+            logits = self.assemble(predictions.bases, kept.box)
+        else:
+            logits = self.blend(predictions.bases, kept.box, self.attention(predictions.towers, kept.cell))
         class_ids = torch.where(kept.score > 0, kept.class_id, -1).to(torch.int32)
         return Outputs(kept.box[None], kept.score[None], class_ids[None], logits[None])
 
@@ -152,9 +172,7 @@ class DeployableGraph(nn.Module):
         overlaps = _overlap(found.box * scale, self.config.inference.nms_threshold)
         same = found.class_id[:, None] == found.class_id[None, :]
         hides = torch.triu((overlaps & same).to(found.score.dtype), diagonal=1)
-        keep = torch.ones_like(found.score)[None]
-        for _ in range(self.bounds.rounds):
-            keep = F.relu(1 - keep @ hides)
+        keep = suppression_rounds(hides, self.bounds.rounds)
         score, row = torch.topk(found.score * keep[0], self.bounds.detections)
         return Chosen(score, *(part.index_select(0, row) for part in found[1:]))
 
@@ -173,6 +191,10 @@ class DeployableGraph(nn.Module):
         # Softmax written out: runtimes are slow along an axis that is not the last, and masks are the largest tensors.
         weights = torch.exp(maps - maps.amax(dim=0, keepdim=True))
         return (pooled * weights).sum(dim=0) / weights.sum(dim=0)
+
+    def assemble(self, bases: Tensor, boxes: Tensor) -> Tensor:
+        """Mask logits (K, R, R): each cell of a grid over the box from the basis that is its own."""
+        return (self._pool(bases[0], boxes) * self.basis_weights).sum(dim=0)
 
     def _pool(self, bases: Tensor, boxes: Tensor) -> Tensor:
         """Bases (B, K, R, R) inside the boxes, one bilinear sample a bin, as ROIAlign takes it.

@@ -7,14 +7,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def attention_at(top_layer: nn.Conv2d, tower: Tensor, image: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Attention vectors (P, K * M * M) at P cells of one level.
+def attention_at(top_layer: nn.Conv2d | None, tower: Tensor, image: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Attention vectors (P, K * M * M) at P cells of one level; (P, 0) without a top layer.
 
     Args:
-        top_layer: the 3x3 convolution, stride 1, padding 1.
+        top_layer: the 3x3 convolution, stride 1, padding 1; None for a blender without attention.
         tower: its input, (N, C, h, w).
         image, y, x: (P,) int64, which picture, row and column.
     """
+    if top_layer is None:
+        return tower.new_zeros((len(image), 0))
     padded = F.pad(tower, (1, 1, 1, 1))
     taps = torch.arange(3, device=tower.device)
     rows, columns = y[:, None, None] + taps[:, None], x[:, None, None] + taps

@@ -1,29 +1,52 @@
-"""ProtoNet, the bottom module that predicts the bases (AdelaiDet `modeling/blendmask/basis_module.py`)."""
+"""Bottom modules, which predict the bases from the pyramid (paper section 3.1)."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.config import ModelConfig
-from blendmask_quantize.model.layers import conv_block
+from blendmask_quantize.model.layers import ConvNorm, caffe2_xavier_, conv_block, conv_norm
 
 
-class ProtoNet(nn.Module):
-    """P3, P4 and P5 refined and summed at stride 8, a tower, upsampling to stride 4, K bases without activation.
+class BottomModule(nn.Module):
+    """Bases from the pyramid, and a semantic head on P3 that is an auxiliary loss of training only.
 
-    Paper section 3.1, "bottom module"; the semantic head on P3 is an auxiliary loss of training only.
+    A subclass defines `tower`, whose last layer gives the K bases, and `forward`.
     """
+
+    tower: nn.Sequential
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        width = config.bases.width
+        self.seg_head = _semantic_head(config.pyramid_width, width, config.classes) if config.bases.semantic else None
+
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Bases (N, K, H / 4, W / 4), without activation, from the pyramid's three finest levels."""
+        raise NotImplementedError
+
+    def semantic(self, p3: Tensor) -> Tensor | None:
+        """Semantic logits (N, classes + 1, H / 8, W / 8), background first; None without that head."""
+        return self.seg_head(p3) if self.seg_head is not None else None
+
+
+class ProtoNet(BottomModule):
+    """P3, P4 and P5 refined and summed at stride 8, a tower, upsampling to stride 4, a block, K bases.
+
+    AdelaiDet `modeling/blendmask/basis_module.py`, under its keys; every released configuration has it.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
         bases, width = config.bases, config.bases.width
         self.refine = nn.ModuleList(conv_block(config.pyramid_width, width, bases.norm) for _ in range(3))
         tower: list[nn.Module] = [conv_block(width, width, bases.norm) for _ in range(bases.convs)]
         tower += [nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)]
         tower += [conv_block(width, width, bases.norm), nn.Conv2d(width, bases.count, 1)]
         self.tower = nn.Sequential(*tower)
-        self.seg_head = _semantic_head(config.pyramid_width, width, config.classes) if bases.semantic else None
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
         """Bases (N, K, H / 4, W / 4) from the pyramid's three finest levels."""
@@ -32,9 +55,75 @@ class ProtoNet(nn.Module):
             x = x + F.interpolate(refine(feature), scale_factor=factor, mode="bilinear", align_corners=False)
         return self.tower(x)
 
-    def semantic(self, p3: Tensor) -> Tensor | None:
-        """Semantic logits (N, classes + 1, H / 8, W / 8), background first; None without that head."""
-        return self.seg_head(p3) if self.seg_head is not None else None
+
+class DeepLabDecoder(BottomModule):
+    """The decoder of DeepLabV3+ on P3 and P5, which the paper's experiments use as bottom module.
+
+    P5 passes atrous spatial pyramid pooling and comes up to stride 8, where a 3x3 convolution joins it with the reduced
+    P3; then `convs - 1` more, the 1x1 convolution to K bases, and upsampling to stride 4, the stride of every bottom
+    module here. Chen et al., ECCV 2018, figure 2, whose finest features have stride 4; the pyramid's have 8.
+
+    Where DeepLabV3+ convolves a concatenation, this sums convolutions of its parts, each with its own normalisation:
+    the same function at inference, made of operators that quantise.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        bases, width = config.bases, config.bases.width
+        if bases.convs < 1:
+            raise ConfigError(f"the deeplab bottom module has {bases.convs} convolutions at stride 8: give 1 or more")
+        self.pyramid_pooling = AtrousPyramidPooling(config)
+        self.low_level = conv_block(config.pyramid_width, bases.low_level_width, bases.norm, kernel_size=1)
+        self.join_low = _xavier(conv_norm(bases.low_level_width, width, 3, norm=bases.norm))
+        self.join_high = _xavier(conv_norm(width, width, 3, norm=bases.norm))
+        tower: list[nn.Module] = [conv_block(width, width, bases.norm) for _ in range(bases.convs - 1)]
+        self.tower = nn.Sequential(*tower, nn.Conv2d(width, bases.count, 1))
+
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Bases (N, K, H / 4, W / 4) from the pyramid's three finest levels, of which P4 is not used."""
+        high = _enlarged(self.pyramid_pooling(features[2]), 4.0)
+        x = F.relu(self.join_low(self.low_level(features[0])) + self.join_high(high))
+        return _enlarged(self.tower(x), 2.0)
+
+
+class AtrousPyramidPooling(nn.Module):
+    """Atrous spatial pyramid pooling: a 1x1 convolution, 3x3 ones of several rates, and the mean of the picture.
+
+    DeepLabV3 (Chen et al., 2017), section 3.3. The mean has no normalisation, for it is one cell a picture.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        bases, inputs, width = config.bases, config.pyramid_width, config.bases.width
+        branches = [conv_block(inputs, width, bases.norm, kernel_size=1)]
+        branches += [conv_block(inputs, width, bases.norm, dilation=rate) for rate in bases.atrous_rates]
+        self.branches = nn.ModuleList(branches)
+        self.projections = nn.ModuleList(_xavier(conv_norm(width, width, 1, norm=bases.norm)) for _ in branches)
+        self.mean = conv_block(inputs, width, "", kernel_size=1)
+        self.mean_projection = _xavier(conv_norm(width, width, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `x` (N, C, h, w) to (N, width, h, w)."""
+        total = self.mean_projection(self.mean(torch.mean(x, dim=(2, 3), keepdim=True)))
+        for branch, project in zip(self.branches, self.projections, strict=True):
+            total = project(branch(x)) + total
+        return F.relu(total)
+
+
+BOTTOM_MODULES: dict[str, type[BottomModule]] = {"protonet": ProtoNet, "deeplab": DeepLabDecoder}
+"""Bottom modules by the name that `BasesConfig.kind` gives."""
+
+
+def make_bottom_module(config: ModelConfig) -> BottomModule:
+    """The bottom module that a configuration names.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    kind = config.bases.kind
+    if kind not in BOTTOM_MODULES:
+        raise ConfigError(f"unknown bottom module {kind!r}: use {' or '.join(BOTTOM_MODULES)}")
+    return BOTTOM_MODULES[kind](config)
 
 
 def _semantic_head(in_channels: int, width: int, classes: int) -> nn.Sequential:
@@ -42,3 +131,12 @@ def _semantic_head(in_channels: int, width: int, classes: int) -> nn.Sequential:
     for channels in (in_channels, width):
         layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     return nn.Sequential(*layers, nn.Conv2d(width, classes + 1, 1))
+
+
+def _enlarged(x: Tensor, factor: float) -> Tensor:
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def _xavier(layer: ConvNorm) -> ConvNorm:
+    caffe2_xavier_(layer.conv)
+    return layer

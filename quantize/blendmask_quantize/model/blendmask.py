@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from blendmask_quantize.model.bases import ProtoNet
+from blendmask_edge.instances import Instances
+from blendmask_quantize.model.bases import make_bottom_module
+from blendmask_quantize.model.blender import attention_channels
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.fcos import FCOSHead
+from blendmask_quantize.model.labels import Labels, default_labels
 from blendmask_quantize.model.layers import normal_
+from blendmask_quantize.model.nms import suppression
 from blendmask_quantize.model.pyramid import Backbone
 from blendmask_quantize.model.widths import apply_widths
 
@@ -22,7 +28,7 @@ class Predictions(NamedTuple):
         logits: (N, classes, h, w).
         regression: (N, 4, h, w), left top right bottom after ReLU, in strides.
         centerness: (N, 1, h, w), logits.
-        towers: (N, C, h, w), what the top layer reads.
+        towers: (N, C, h, w), what the top layer, where there is one, reads.
         bases: (N, K, H / 4, W / 4).
         semantic: (N, classes + 1, H / 8, W / 8) in training, else None.
     """
@@ -49,18 +55,22 @@ class BlendMask(nn.Module):
     Args:
         config: what to build.
 
+    Attributes:
+        top_layer: the convolution that gives an object's attention; None for a blender without.
+
     Raises:
-        ConfigError: the configuration's table of widths does not fit the rest of it.
+        ConfigError: the configuration names a part that is not built here, or its parts or its table of widths do not
+            fit each other.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        suppression(config.inference.nms)
         self.config = config
         self.backbone = Backbone(config)
         self.proposal_generator = ProposalGenerator(config)
-        self.basis_module = ProtoNet(config)
-        self.top_layer = nn.Conv2d(config.pyramid_width, config.bases.count * config.attention_size**2, 3, padding=1)
-        normal_(self.top_layer)
+        self.basis_module = make_bottom_module(config)
+        self.top_layer = _top_layer(config)
         apply_widths(self, config.widths)
 
     def forward(self, x: Tensor) -> Predictions:
@@ -71,10 +81,32 @@ class BlendMask(nn.Module):
         logits, regression, centerness, towers = zip(*levels, strict=True)
         return Predictions(logits, regression, centerness, towers, self.basis_module(features), semantic)
 
+    def predict(
+        self, image: NDArray[np.uint8], size: tuple[int, int] | None = None, *, labels: Labels | None = None,
+        clip_before_pooling: bool | None = None,
+    ) -> Instances:  # fmt: skip
+        """Objects in a picture (H, W, 3) uint8 RGB; see `blendmask_quantize.model.predictor.predict`.
+
+        Args:
+            image: the picture.
+            size: height and width of the network input to fit it into; None resizes as the reference does.
+            labels: what the classes mean; COCO's or numbered ones if left out.
+            clip_before_pooling: whether masks are made for the visible part of the boxes; as the configuration says if
+                left out.
+
+        Raises:
+            ImageError: the array is no picture.
+            ConfigError: a side of `size` is below 1.
+        """
+        from blendmask_quantize.model.predictor import predict  # which needs this class
+
+        labels = default_labels(self.config.classes) if labels is None else labels
+        return predict(self, image, labels, size=size, clip_before_pooling=clip_before_pooling)
+
     def normalise(self, pixels: Tensor) -> Tensor:
         """Network input from RGB pixels (N, 3, H, W), 0..255, any dtype: channel order, mean and std of the config."""
         config = self.config.input
-        dtype = self.top_layer.weight.dtype
+        dtype = self.proposal_generator.fcos_head.ctrness.weight.dtype
         ordered = pixels.flip(1) if config.channels == "bgr" else pixels
         mean = torch.tensor(config.mean, dtype=torch.float32).to(pixels.device, dtype)
         std = torch.tensor(config.std, dtype=torch.float32).to(pixels.device, dtype)
@@ -90,6 +122,16 @@ def every_output(model: BlendMask, x: Tensor) -> list[Tensor]:
     features = model.backbone(x)
     levels = model.proposal_generator.fcos_head(features)
     outputs = [tensor for level in levels for tensor in level[:3]]
-    outputs += [model.top_layer(level.tower) for level in levels]
+    if model.top_layer is not None:
+        outputs += [model.top_layer(level.tower) for level in levels]
     semantic = model.basis_module.semantic(features[0])
     return [*outputs, model.basis_module(features), *([semantic] if semantic is not None else [])]
+
+
+def _top_layer(config: ModelConfig) -> nn.Conv2d | None:
+    channels = attention_channels(config)
+    if channels == 0:
+        return None
+    layer = nn.Conv2d(config.pyramid_width, channels, 3, padding=1)
+    normal_(layer)
+    return layer

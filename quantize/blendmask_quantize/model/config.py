@@ -64,21 +64,27 @@ class HeadConfig:
 
 @dataclass(frozen=True)
 class BasesConfig:
-    """ProtoNet, the bottom module (AdelaiDet `modeling/blendmask/basis_module.py`).
+    """The bottom module (AdelaiDet `modeling/blendmask/basis_module.py`; paper section 3.1).
 
     Attributes:
+        kind: "protonet", or "deeplab" for the decoder of DeepLabV3+.
         count: number of bases, K.
         width: channels inside.
-        convs: convolutions at stride 8 before the upsampling.
+        convs: 3x3 convolutions at stride 8 before the upsampling.
         norm: normalisation of its convolutions.
         semantic: whether the training-only semantic head exists.
+        atrous_rates: of "deeplab", dilation of each atrous convolution on P5.
+        low_level_width: of "deeplab", channels that P3 is reduced to.
     """
 
+    kind: str = "protonet"
     count: int = 4
     width: int = 128
     convs: int = 3
     norm: str = "SyncBN"
     semantic: bool = True
+    atrous_rates: tuple[int, ...] = (3, 6, 9)
+    low_level_width: int = 48
 
 
 @dataclass(frozen=True)
@@ -111,14 +117,19 @@ class InferenceConfig:
     Attributes:
         score_threshold: on class probability times centerness, exclusive.
         candidates_per_level: kept before suppression.
+        nms: how boxes suppress each other: "batched", "fast" or "cluster"; see `model/nms.py`.
         nms_threshold: intersection over union above which a box of the same class is suppressed.
         detections: kept after suppression.
+        clip_before_pooling: whether a mask is that of the box's part inside the picture. False is the reference: the
+            mask of the whole box, squeezed into that part.
     """
 
     score_threshold: float = 0.05
     candidates_per_level: int = 1000
+    nms: str = "batched"
     nms_threshold: float = 0.6
     detections: int = 100
+    clip_before_pooling: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,7 +155,8 @@ class ModelConfig:
         classes: number of object classes.
         pyramid_width: channels of every pyramid level.
         extra_levels: levels below P5 made by stride-2 convolutions (P6, P7).
-        attention_size: side M of an object's attention maps.
+        blender: how bases become a mask: "attention", "weighted_sum" or "assembler"; see `model/blender.py`.
+        attention_size: side M of an object's attention maps; 1 for "weighted_sum". For "assembler", of its grid.
         resolution: side R of a blended mask.
         widths: the layers of a pruned network whose channels are fewer than the rest of the configuration says.
     """
@@ -156,6 +168,7 @@ class ModelConfig:
     extra_levels: int = 0
     head: HeadConfig = field(default_factory=HeadConfig)
     bases: BasesConfig = field(default_factory=BasesConfig)
+    blender: str = "attention"
     attention_size: int = 14
     resolution: int = 56
     input: InputConfig = field(default_factory=InputConfig)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from blendmask_quantize.model.nms import suppress
 
 @dataclass(frozen=True)
 class Candidates:
-    """Boxes of one picture, P of them; network input pixels, unclipped.
+    """Boxes of one picture, P of them; network input pixels.
 
     Attributes:
         level, cell, class_id: (P,) int64; the cell is row-major within its level.
@@ -81,15 +81,22 @@ def _level_candidates(predictions: Predictions, level: int, stride: int, config:
 
 def select(found: Candidates, config: InferenceConfig) -> Candidates:
     """Survivors of suppression, highest score first; scores equal to the last kept one are all kept."""
-    kept = found[suppress(found.boxes, found.scores, found.class_id, config.nms_threshold)]
+    kept = found[suppress(found.boxes, found.scores, found.class_id, config.nms_threshold, config.nms)]
     if 0 < config.detections < len(kept.scores):
         kept = kept[kept.scores >= kept.scores[config.detections - 1]]
     return kept
 
 
+def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """The part of each box (P, 4) inside a picture of height and width `size`."""
+    height, width = size
+    return torch.stack([boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)], dim=2).flatten(1)
+
+
 def attention(model: BlendMask, predictions: Predictions, kept: Candidates) -> Tensor:
-    """Attention vectors (P, K * M * M) of the kept candidates, computed at their cells only."""
-    result = predictions.bases.new_zeros((len(kept.scores), model.top_layer.out_channels))
+    """Attention vectors (P, K * M * M) of the kept candidates, computed at their cells only; (P, 0) without any."""
+    channels = 0 if model.top_layer is None else model.top_layer.out_channels
+    result = predictions.bases.new_zeros((len(kept.scores), channels))
     for level, tower in enumerate(predictions.towers):
         mine = kept.level == level
         cell, width = kept.cell[mine], tower.shape[-1]
@@ -97,11 +104,40 @@ def attention(model: BlendMask, predictions: Predictions, kept: Candidates) -> T
     return result
 
 
-@torch.no_grad()
-def detect(model: BlendMask, x: Tensor) -> Detections:
-    """Detections of one normalised picture (1, 3, H, W); boxes are not clipped."""
+def find(model: BlendMask, predictions: Predictions, size: tuple[int, int] | None = None) -> Candidates:
+    """The candidates that are kept, of a batch of one.
+
+    Args:
+        model: gives the configuration.
+        predictions: its raw outputs.
+        size: height and width of the picture in the network input, to clip the boxes to; None leaves them whole.
+    """
     config = model.config
-    predictions = model(x)
     kept = select(candidates(predictions, config.head.strides, config.inference), config.inference)
-    pooled = pool_bases(predictions.bases, kept.boxes, torch.zeros_like(kept.level), config.resolution)
-    return Detections(kept, blend(pooled, attention(model, predictions, kept), config.attention_size))
+    return kept if size is None else replace(kept, boxes=clip_boxes(kept.boxes, size))
+
+
+def pooled_bases(model: BlendMask, predictions: Predictions, kept: Candidates) -> Tensor:
+    """The bases in the boxes of the kept candidates, (P, K, R, R)."""
+    return pool_bases(predictions.bases, kept.boxes, torch.zeros_like(kept.level), model.config.resolution)
+
+
+@torch.no_grad()
+def detect(
+    model: BlendMask, x: Tensor, size: tuple[int, int] | None = None, clip_before_pooling: bool | None = None
+) -> Detections:
+    """Detections of one normalised picture (1, 3, H, W).
+
+    Args:
+        model: the network.
+        x: its input.
+        size: height and width of the picture inside `x`, which may be padded at the right and bottom; all of `x` if
+            left out.
+        clip_before_pooling: whether boxes are cut at the picture's border before their masks are made; as the
+            configuration says if left out.
+    """
+    config, predictions = model.config, model(x)
+    clip = config.inference.clip_before_pooling if clip_before_pooling is None else clip_before_pooling
+    kept = find(model, predictions, (size or (x.shape[-2], x.shape[-1])) if clip else None)
+    vectors = attention(model, predictions, kept)
+    return Detections(kept, blend(pooled_bases(model, predictions, kept), vectors, config.attention_size))

@@ -139,9 +139,12 @@ def conv_norm(
     return ConvNorm(conv, make_norm(norm, out_channels, eps))
 
 
-def conv_block(in_channels: int, out_channels: int, norm: str, kernel_size: int = 3) -> nn.Sequential:
+def conv_block(
+    in_channels: int, out_channels: int, norm: str, kernel_size: int = 3, dilation: int = 1
+) -> nn.Sequential:
     """Convolution, normalisation, ReLU as indices 0, 1, 2 (AdelaiDet `layers/conv_with_kaiming_uniform.py`)."""
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, 1, kernel_size // 2, bias=norm == "")
+    padding = dilation * (kernel_size // 2)
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, 1, padding, dilation, bias=norm == "")
     caffe2_xavier_(conv)
     layers = [conv, make_norm(norm, out_channels), nn.ReLU()]
     return nn.Sequential(*(layer for layer in layers if layer is not None))

@@ -55,5 +55,6 @@ def macs_by_layer(model: BlendMask, size: tuple[int, int] | None = None) -> dict
             found = counted.get(holder, counted.get(holder.rpartition(".")[0] if name.endswith(".conv") else holder))
             if found:
                 layers[name] = found
-    layers[_TOP_LAYER] = model.config.inference.detections * model.top_layer.weight.numel()
+    if model.top_layer is not None:
+        layers[_TOP_LAYER] = model.config.inference.detections * model.top_layer.weight.numel()
     return layers

@@ -111,7 +111,9 @@ def _trace(plain: BlendMask) -> Any:
 
 def _protected(model: BlendMask) -> Iterable[nn.Module]:
     head, bases = model.proposal_generator.fcos_head, model.basis_module
-    yield from (head.cls_logits, head.bbox_pred, head.ctrness, model.top_layer, bases.tower[-1])
+    yield from (head.cls_logits, head.bbox_pred, head.ctrness, bases.tower[-1])
+    if model.top_layer is not None:
+        yield model.top_layer
     if bases.seg_head is not None:
         yield bases.seg_head[-1]
     for stage in model.backbone.bottom_up.stages()[: model.config.trunk.frozen_stages]:

@@ -96,8 +96,9 @@ class Teacher(nn.Module):
     def __init__(self, model: BlendMask, network: fx.GraphModule) -> None:
         super().__init__()
         self.config = model.config
-        self.network = copy.deepcopy(network).requires_grad_(False)
-        self.top_layer = copy.deepcopy(model.top_layer).requires_grad_(False)
+        self.network = copy.deepcopy(network)
+        self.top_layer = copy.deepcopy(model.top_layer)
+        self.requires_grad_(False)
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Lesson:
@@ -178,8 +179,8 @@ def _picture(predictions: Predictions, image: int) -> Predictions:
     return Predictions(logits, regression, centerness, towers, predictions.bases[here], None)
 
 
-def _attention(top_layer: nn.Conv2d, towers: Sequence[Tensor], objects: Objects) -> Tensor:
-    vectors = towers[0].new_zeros((len(objects.level), top_layer.out_channels))
+def _attention(top_layer: nn.Conv2d | None, towers: Sequence[Tensor], objects: Objects) -> Tensor:
+    vectors = towers[0].new_zeros((len(objects.level), 0 if top_layer is None else top_layer.out_channels))
     for level, tower in enumerate(towers):
         mine = objects.level == level
         vectors[mine] = attention_at(top_layer, tower, objects.image[mine], objects.y[mine], objects.x[mine])

@@ -44,7 +44,7 @@ class Headed(Protocol):
     """What knows how the network is built and holds its top layer."""
 
     config: ModelConfig
-    top_layer: nn.Conv2d
+    top_layer: nn.Conv2d | None
 
 
 class DivergedError(BlendMaskError):

@@ -27,7 +27,7 @@ ReduceMean: TypeAlias = Callable[[Tensor], Tensor]
 """The mean of a tensor over all processes; carries no gradient."""
 
 Attention: TypeAlias = Callable[[Tensor], Tensor]
-"""From ascending rows of the targets, (P,) int64, to their attention vectors (P, K * M * M)."""
+"""From ascending rows of the targets, (P,) int64, to their attention vectors (P, K * M * M), or (P, 0) without."""
 
 _SEMANTIC_STRIDE = 8  # input pixels per cell of the semantic logits
 _SMALLEST_CENTERNESS_SUM = 1e-6
@@ -67,7 +67,7 @@ def single_process(value: Tensor) -> Tensor:
     return value
 
 
-def attention_of(top_layer: nn.Conv2d, towers: Sequence[Tensor], targets: Targets) -> Attention:
+def attention_of(top_layer: nn.Conv2d | None, towers: Sequence[Tensor], targets: Targets) -> Attention:
     """Bind the top layer to one step's towers; it is evaluated only at the rows asked for, with one call a level."""
     return partial(_gather_attention, top_layer, towers, targets)
 
@@ -162,7 +162,7 @@ def _draw(positives: Tensor, limit: int | None, generator: torch.Generator | Non
     return positives[drawn.to(positives.device)], len(positives) / limit
 
 
-def _gather_attention(top_layer: nn.Conv2d, towers: Sequence[Tensor], targets: Targets, rows: Tensor) -> Tensor:
+def _gather_attention(top_layer: nn.Conv2d | None, towers: Sequence[Tensor], targets: Targets, rows: Tensor) -> Tensor:
     # Rows ascend and the targets are ordered by level, so the levels' results follow each other.
     of_level = [rows[targets.level[rows] == level] for level in range(len(towers))]
     return torch.cat(
