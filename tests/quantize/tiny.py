@@ -36,7 +36,8 @@ def tiny_model(config: ModelConfig = TINY, seed: int = 0) -> BlendMask:
                 module.running_var.uniform_(0.5, 2)
         head = model.proposal_generator.fcos_head
         for conv in (head.cls_logits, head.bbox_pred, model.top_layer):
-            conv.weight.normal_(0, 0.3)
+            if conv is not None:
+                conv.weight.normal_(0, 0.3)
         head.cls_logits.bias.fill_(-1)
         head.bbox_pred.bias.fill_(2)
     return model.eval()

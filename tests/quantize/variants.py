@@ -54,7 +54,21 @@ DLA = replace(
 DEFORMABLE = replace(TINY, name="TINY_DEFORMABLE", trunk=replace(TINY.trunk, deform_stages=(4, 5), deform_interval=2))
 """Deformable convolutions, which neither quantising nor pruning takes."""
 
-VARIANTS = (TINY, LITE, FIVE_LEVELS, FROZEN, PLAIN, DLA)
+DEEPLAB = replace(TINY, name="TINY_DEEPLAB", bases=replace(TINY.bases, kind="deeplab", convs=2, low_level_width=4))
+"""The other bottom module: atrous convolutions, the mean of the picture."""
+
+VARIANTS = (TINY, LITE, FIVE_LEVELS, FROZEN, PLAIN, DLA, DEEPLAB)
+
+WEIGHTED_SUM = replace(TINY, name="TINY_WEIGHTED_SUM", blender="weighted_sum", attention_size=1)
+"""One weight a basis."""
+
+ASSEMBLER = replace(
+    TINY, name="TINY_ASSEMBLER", blender="assembler", attention_size=3, bases=replace(TINY.bases, count=9)
+)
+"""No attention, and a grid whose side does not divide the mask's."""
+
+CLIPPED = replace(TINY, name="TINY_CLIPPED", inference=replace(TINY.inference, clip_before_pooling=True))
+"""Masks of the visible part of the boxes."""
 
 
 def size_of(config: ModelConfig) -> tuple[int, int]:

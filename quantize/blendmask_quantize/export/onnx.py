@@ -78,6 +78,13 @@ def _dequantize_channels(integers: Any, scale: Any) -> Any:
     return _op.DequantizeLinear(integers, scale, _constant(np.zeros(integers.shape[0], np.int8)), axis=0)
 
 
+def _mean(x: Any, dim: list[int], keepdim: bool = False) -> Any:
+    """The mean of a picture. As ReduceMean, whose form changed with opset 18, it could not be written in 17."""
+    assert keepdim
+    assert sorted(axis % 4 for axis in dim) == [2, 3]
+    return _op.GlobalAveragePool(x)
+
+
 def _constant(value: Any) -> Any:
     return _op.Constant(value=ir.tensor(value))
 
@@ -85,4 +92,5 @@ def _constant(value: Any) -> Any:
 _TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.blendmask.quantize_dequantize.default: _quantize_dequantize,
     torch.ops.blendmask.dequantize_channels.default: _dequantize_channels,
+    torch.ops.aten.mean.dim: _mean,
 }

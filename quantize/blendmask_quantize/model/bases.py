@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -60,8 +59,8 @@ class DeepLabDecoder(BottomModule):
     """The decoder of DeepLabV3+ on P3 and P5, which the paper's experiments use as bottom module.
 
     P5 passes atrous spatial pyramid pooling and comes up to stride 8, where a 3x3 convolution joins it with the reduced
-    P3; then `convs - 1` more, the 1x1 convolution to K bases, and upsampling to stride 4, the stride of every bottom
-    module here. Chen et al., ECCV 2018, figure 2, whose finest features have stride 4; the pyramid's have 8.
+    P3; then `convs - 1` more, upsampling to stride 4, the stride of every bottom module here, and a 1x1 convolution to
+    K bases. Chen et al., ECCV 2018, figure 2, whose finest features have stride 4; the pyramid's have 8.
 
     Where DeepLabV3+ convolves a concatenation, this sums convolutions of its parts, each with its own normalisation:
     the same function at inference, made of operators that quantise.
@@ -77,13 +76,14 @@ class DeepLabDecoder(BottomModule):
         self.join_low = _xavier(conv_norm(bases.low_level_width, width, 3, norm=bases.norm))
         self.join_high = _xavier(conv_norm(width, width, 3, norm=bases.norm))
         tower: list[nn.Module] = [conv_block(width, width, bases.norm) for _ in range(bases.convs - 1)]
+        tower += [nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)]
         self.tower = nn.Sequential(*tower, nn.Conv2d(width, bases.count, 1))
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
         """Bases (N, K, H / 4, W / 4) from the pyramid's three finest levels, of which P4 is not used."""
-        high = _enlarged(self.pyramid_pooling(features[2]), 4.0)
-        x = F.relu(self.join_low(self.low_level(features[0])) + self.join_high(high))
-        return _enlarged(self.tower(x), 2.0)
+        high = self.pyramid_pooling(features[2])
+        high = F.interpolate(high, scale_factor=4.0, mode="bilinear", align_corners=False)
+        return self.tower(F.relu(self.join_low(self.low_level(features[0])) + self.join_high(high)))
 
 
 class AtrousPyramidPooling(nn.Module):
@@ -99,12 +99,12 @@ class AtrousPyramidPooling(nn.Module):
         branches += [conv_block(inputs, width, bases.norm, dilation=rate) for rate in bases.atrous_rates]
         self.branches = nn.ModuleList(branches)
         self.projections = nn.ModuleList(_xavier(conv_norm(width, width, 1, norm=bases.norm)) for _ in branches)
-        self.mean = conv_block(inputs, width, "", kernel_size=1)
+        self.mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), *conv_block(inputs, width, "", kernel_size=1))
         self.mean_projection = _xavier(conv_norm(width, width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `x` (N, C, h, w) to (N, width, h, w)."""
-        total = self.mean_projection(self.mean(torch.mean(x, dim=(2, 3), keepdim=True)))
+        total = self.mean_projection(self.mean(x))
         for branch, project in zip(self.branches, self.projections, strict=True):
             total = project(branch(x)) + total
         return F.relu(total)
@@ -131,10 +131,6 @@ def _semantic_head(in_channels: int, width: int, classes: int) -> nn.Sequential:
     for channels in (in_channels, width):
         layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     return nn.Sequential(*layers, nn.Conv2d(width, classes + 1, 1))
-
-
-def _enlarged(x: Tensor, factor: float) -> Tensor:
-    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 def _xavier(layer: ConvNorm) -> ConvNorm:

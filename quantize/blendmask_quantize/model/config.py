@@ -229,6 +229,7 @@ _OURS = (
             channels="rgb", mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0),
             test_short=384, test_long=512, train_short=(320, 352, 384, 416, 448, 480), train_long=640,
         ),
+        inference=InferenceConfig(clip_before_pooling=True),
     ),
 )  # fmt: skip
 

@@ -14,11 +14,12 @@ from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.deformable import refuse_deformable
 from blendmask_quantize.shrink.fold import fold_norms
 
-_LEAVES = (nn.Conv2d, nn.GroupNorm, nn.Upsample, nn.ReLU, nn.ReLU6, nn.Identity)
+_LEAVES = (nn.Conv2d, nn.GroupNorm, nn.Upsample, nn.AdaptiveAvgPool2d, nn.ReLU, nn.ReLU6, nn.Identity)
 _MODULES: dict[type[nn.Module], str] = {
     nn.ReLU: "relu",
     nn.ReLU6: "relu",
     nn.GroupNorm: "group_norm",
+    nn.AdaptiveAvgPool2d: "mean",
     nn.Identity: "identity",
 }
 _CALLS: dict[Any, str] = {
@@ -57,7 +58,10 @@ def trace_network(model: BlendMask) -> fx.GraphModule:
 
 
 def kind(traced: fx.GraphModule, node: fx.Node) -> str:
-    """What a node does: input, conv, relu, add, concat, nearest, bilinear, max_pool, group_norm, output or other."""
+    """What a node does.
+
+    One of input, conv, relu, add, concat, nearest, bilinear, max_pool, mean, group_norm, output and other.
+    """
     if node.op == "call_module":
         return _module_kind(traced.get_submodule(str(node.target)))
     if node.op == "placeholder":

@@ -20,12 +20,23 @@ from blendmask_quantize.model.detect import Candidates, Detections, attention, c
 from blendmask_quantize.model.nms import suppress
 from tests.quantize.parity import Reference
 from tests.quantize.tiny import TINY
-from tests.quantize.variants import FIVE_LEVELS, FROZEN, network_input, picture, size_of, variant
+from tests.quantize.variants import (
+    ASSEMBLER,
+    CLIPPED,
+    FIVE_LEVELS,
+    FROZEN,
+    WEIGHTED_SUM,
+    network_input,
+    picture,
+    size_of,
+    variant,
+)
 
 SEEDS = st.integers(0, 10**6)
 SCORE_ROUNDING = 1e-6
 MANY = Bounds(candidates=10**4, rounds=40, detections=100)
 MODELS = {config.name: variant(config) for config in (TINY, FIVE_LEVELS)}
+BLENDERS = {config.name: variant(config) for config in (WEIGHTED_SUM, ASSEMBLER)}
 
 
 def graph_of(model: BlendMask, bounds: Bounds = MANY, size: tuple[int, int] | None = None) -> DeployableGraph:
@@ -85,11 +96,10 @@ def head(found: Candidates, count: int) -> Candidates:
     return found[found.scores.argsort(descending=True)[:count]]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("model", [*MODELS.values(), *BLENDERS.values()], ids=lambda model: model.config.name)
 @given(seed=SEEDS, bias=st.floats(-6, -1))
 @example(seed=1327, bias=-3.3584928567502534)  # two scores that only rounding tells apart
-def test_it_equals_the_reference_while_the_bounds_hold(name: str, seed: int, bias: float) -> None:
-    model = MODELS[name]
+def test_it_equals_the_reference_while_the_bounds_hold(model: BlendMask, seed: int, bias: float) -> None:
     predictions = random_predictions(model.config, seed, bias)
     expected = reference(model, predictions, all_candidates(model, predictions))
     found = graph_of(model).finish(predictions)
@@ -281,7 +291,32 @@ def test_levels_have_the_sizes_the_network_gives_them(size: tuple[int, int]) -> 
     assert [tuple(level.shape[-2:]) for level in found.logits] == level_sizes(model.config, size)
 
 
-@pytest.mark.parametrize("config", [TINY, FIVE_LEVELS, FROZEN], ids=lambda config: config.name)
+FAST = replace(TINY, name="TINY_FAST", inference=replace(TINY.inference, nms="fast"))
+
+
+def test_fast_nms_is_one_round_whatever_the_bounds_ask_for() -> None:
+    assert Bounds().within(FAST, (64, 96)).rounds == 1
+    cluster = replace(FAST, inference=replace(FAST.inference, nms="cluster"))
+    assert Bounds(rounds=7).within(cluster, (64, 96)).rounds == 7
+
+
+def test_masks_of_clipped_boxes_are_those_of_the_visible_part() -> None:
+    """The same detections, cut at the input's border before their masks are made."""
+    model = variant(CLIPPED)
+    predictions = random_predictions(TINY, 5, -1.0)
+    whole, clipped = graph_of(MODELS["TINY"]).finish(predictions), graph_of(model).finish(predictions)
+    limits = torch.tensor([96.0, 64, 96, 64])
+    assert torch.equal(clipped.boxes, whole.boxes.clamp(min=0).minimum(limits))
+    assert torch.equal(clipped.scores, whole.scores)
+    inside = (whole.boxes == clipped.boxes).all(dim=2)
+    assert 10 < inside.sum() < 90
+    assert torch.equal(clipped.mask_logits[inside], whole.mask_logits[inside])
+    assert not torch.equal(clipped.mask_logits[~inside], whole.mask_logits[~inside])
+
+
+@pytest.mark.parametrize(
+    "config", [TINY, FIVE_LEVELS, FROZEN, FAST, CLIPPED, WEIGHTED_SUM, ASSEMBLER], ids=lambda config: config.name
+)
 def test_picture_in_detections_out(config: ModelConfig) -> None:
     model, x = variant(config), picture(2, size_of(config))
     graph = DeployableGraph(model, model, size_of(config), MANY).eval()

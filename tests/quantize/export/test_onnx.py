@@ -19,9 +19,12 @@ from blendmask_quantize.shrink.graph import kind
 from blendmask_quantize.shrink.placement import place
 from tests.quantize.export.conftest import Export, calibrated
 from tests.quantize.tiny import TINY
-from tests.quantize.variants import DLA, FIVE_LEVELS, LITE
+from tests.quantize.variants import ASSEMBLER, DEEPLAB, DLA, FIVE_LEVELS, LITE, WEIGHTED_SUM
 
-CASES = [(TINY, "float"), (TINY, "cpu"), (TINY, "tensorrt"), (LITE, "cpu"), (LITE, "tensorrt")]
+CASES = [
+    (TINY, "float"), (TINY, "cpu"), (TINY, "tensorrt"), (LITE, "cpu"), (LITE, "tensorrt"), (DEEPLAB, "cpu"),
+    (WEIGHTED_SUM, "float"), (ASSEMBLER, "float"),
+]  # fmt: skip
 FIVE = [pytest.param((FIVE_LEVELS, flavour), marks=pytest.mark.slow) for flavour in ("cpu", "tensorrt")]
 JOINED = [pytest.param((DLA, flavour), marks=pytest.mark.slow) for flavour in ("cpu", "tensorrt")]
 FORBIDDEN = {
@@ -124,7 +127,9 @@ def tensorrt(request: pytest.FixtureRequest, export: Export) -> onnx.ModelProto:
     return export(*request.param).model
 
 
-@pytest.fixture(params=[(TINY, "cpu"), (LITE, "cpu"), FIVE[0], JOINED[0]], ids=lambda case: case[0].name)
+@pytest.fixture(
+    params=[(TINY, "cpu"), (LITE, "cpu"), (DEEPLAB, "cpu"), FIVE[0], JOINED[0]], ids=lambda case: case[0].name
+)
 def cpu(request: pytest.FixtureRequest, export: Export) -> tuple[ModelConfig, onnx.ModelProto]:
     return request.param[0], export(*request.param).model
 

@@ -18,10 +18,12 @@ from blendmask_quantize.export.parity import (
 from blendmask_quantize.model.config import ModelConfig
 from tests.quantize.export.conftest import Export, Exported
 from tests.quantize.tiny import TINY
-from tests.quantize.variants import DLA, FIVE_LEVELS, LITE, picture, size_of
+from tests.quantize.variants import ASSEMBLER, DEEPLAB, DLA, FIVE_LEVELS, LITE, WEIGHTED_SUM, picture, size_of
 
 CASES = [
     (TINY, "float"), (TINY, "cpu"), (TINY, "tensorrt"), (LITE, "cpu"), (LITE, "tensorrt"),
+    (DEEPLAB, "cpu"), (WEIGHTED_SUM, "float"), (ASSEMBLER, "float"),
+    pytest.param(DEEPLAB, "tensorrt", marks=pytest.mark.slow),
     *(
         pytest.param(config, flavour, marks=pytest.mark.slow)
         for config in (FIVE_LEVELS, DLA)

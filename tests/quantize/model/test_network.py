@@ -18,6 +18,7 @@ from blendmask_quantize.model.config import (
     CONFIGS,
     BasesConfig,
     HeadConfig,
+    InferenceConfig,
     InputConfig,
     ModelConfig,
     TrunkConfig,
@@ -27,12 +28,13 @@ from blendmask_quantize.model.detect import detect
 from blendmask_quantize.train.trunk import PACKAGE, find_trunk_weights, load_trunk
 from tests.quantize.parity import CASES, Reference
 from tests.quantize.tiny import TINY, tiny_model
-from tests.quantize.variants import DEFORMABLE, DLA, FIVE_LEVELS, FROZEN, PLAIN, size_of
+from tests.quantize.variants import DEEPLAB, DEFORMABLE, DLA, FIVE_LEVELS, FROZEN, PLAIN, size_of
 
 LITE0 = replace(TINY, name="TINY_LITE0", trunk=TrunkConfig(kind="lite0", norm="BN", frozen_stages=0))
 EXPORTED = [
     LITE0,
     DLA,
+    DEEPLAB,
     DEFORMABLE,
     *(pytest.param(config, marks=pytest.mark.slow) for config in (TINY, FIVE_LEVELS, FROZEN, PLAIN)),
 ]
@@ -116,6 +118,12 @@ class TestUnfitConfigurations:
         (replace(TINY, head=HeadConfig(strides=(8, 16), size_bounds=(32,))), "3 pyramid levels, 2 strides"),
         (replace(TINY, extra_levels=1), "4 pyramid levels, 3 strides"),
         (replace(TINY, head=HeadConfig(size_bounds=(32,))), "1 size bounds"),
+        (replace(TINY, bases=BasesConfig(kind="fpn")), "unknown bottom module 'fpn': use protonet or deeplab"),
+        (replace(DEEPLAB, bases=replace(DEEPLAB.bases, convs=0)), "0 convolutions at stride 8"),
+        (replace(TINY, blender="mean"), "unknown blender 'mean': use attention, weighted_sum, assembler"),
+        (replace(TINY, blender="weighted_sum"), "one weight a basis, found attention_size 4: give 1"),
+        (replace(TINY, blender="assembler"), "found 4 bases and attention_size 4: give 16 bases"),
+        (replace(TINY, inference=InferenceConfig(nms="soft")), "unknown suppression 'soft'"),
     ])  # fmt: skip
     def test_it_is_refused(self, config: ModelConfig, message: str):
         with pytest.raises(ConfigError, match=message):

@@ -1,11 +1,13 @@
-"""Suppression equals the plain definition, class by class."""
+"""Suppression equals the plain definition of its kind, class by class."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.nms import suppress
 
 Box = tuple[float, float, float, float]
@@ -35,48 +37,95 @@ def by_definition(boxes: list[Box], scores: list[float], classes: list[int], thr
     return kept
 
 
-def run(boxes: list[Box], scores: list[float], classes: list[int], threshold: float) -> list[int]:
+def fast_by_definition(boxes: list[Box], scores: list[float], classes: list[int], threshold: float) -> list[int]:
+    """Hidden by any higher one of the class, whether or not that one is hidden itself."""
+
+    def hidden(index: int) -> bool:
+        rivals = [i for i in range(len(boxes)) if scores[i] > scores[index] and classes[i] == classes[index]]
+        return any(overlap(boxes[i], boxes[index]) > threshold for i in rivals)
+
+    return [index for index in sorted(range(len(boxes)), key=lambda i: -scores[i]) if not hidden(index)]
+
+
+DEFINITIONS = {"batched": by_definition, "cluster": by_definition, "fast": fast_by_definition}
+
+
+def run(boxes: list[Box], scores: list[float], classes: list[int], threshold: float, kind: str) -> list[int]:
     tensors = (
         torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
         torch.tensor(scores),
         torch.tensor(classes).long(),
     )
-    return suppress(*tensors, threshold).tolist()
+    return suppress(*tensors, threshold, kind).tolist()
 
 
+@pytest.fixture(params=DEFINITIONS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.mark.parametrize("method", DEFINITIONS)
 @settings(max_examples=150, deadline=None)
 @given(boxes=st.lists(st.one_of(NEAR, FAR), max_size=24), data=st.data(), threshold=THRESHOLDS)
-def test_it_equals_the_definition(boxes, data, threshold):
+def test_it_equals_the_definition(method, boxes, data, threshold):
     ranks = data.draw(st.permutations(range(len(boxes))))
     scores = [(rank + 1) / (len(boxes) + 1) for rank in ranks]
     classes = data.draw(st.lists(st.integers(0, 3), min_size=len(boxes), max_size=len(boxes)))
-    assert run(boxes, scores, classes, threshold) == by_definition(boxes, scores, classes, threshold)
+    assert run(boxes, scores, classes, threshold, method) == DEFINITIONS[method](boxes, scores, classes, threshold)
 
 
-def test_classes_never_meet_however_far_boxes_leave_the_picture():
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), count=st.integers(0, 300), threshold=st.floats(0.05, 0.95))
+def test_cluster_equals_batched_on_random_boxes(seed, count, threshold):
+    """Crowded, so that chains of suppression are long."""
+    generator = torch.Generator().manual_seed(seed)
+    corners, sides = (torch.rand((count, 2), generator=generator) * extent for extent in (200, 120))
+    scores, classes = torch.rand(count, generator=generator), torch.randint(0, 3, (count,), generator=generator)
+    boxes = torch.cat([corners - 50, corners - 50 + sides], dim=1)
+    batched, cluster, fast = (
+        suppress(boxes, scores, classes, threshold, kind).tolist() for kind in ("batched", "cluster", "fast")
+    )
+    assert cluster == batched
+    assert set(fast) <= set(batched)
+
+
+def test_a_hidden_box_hides_others_in_fast_nms_only():
+    chain = [(0.0, 0.0, 10.0, 10.0), (3.0, 0.0, 13.0, 10.0), (6.0, 0.0, 16.0, 10.0)]
+    assert run(chain, [0.9, 0.8, 0.7], [0] * 3, 0.5, "batched") == [0, 2]
+    assert run(chain, [0.9, 0.8, 0.7], [0] * 3, 0.5, "cluster") == [0, 2]
+    assert run(chain, [0.9, 0.8, 0.7], [0] * 3, 0.5, "fast") == [0]
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ConfigError, match="'soft': use batched, fast, cluster"):
+        run([], [], [], 0.6, "soft")
+
+
+def test_classes_never_meet_however_far_boxes_leave_the_picture(kind):
     """The offsets of the reference's library routine lose one of these."""
     boxes = [(0.0, 0.0, 300.0, 300.0), (-270.0, -270.0, 5.0, 5.0)]
     for scores in ([0.9, 0.8], [0.8, 0.9]):
-        assert set(run(boxes, scores, [0, 1], 0.6)) == {0, 1}
+        assert set(run(boxes, scores, [0, 1], 0.6, kind)) == {0, 1}
 
 
-def test_many_classes_of_one_box_are_all_kept():
-    assert len(run([(10.0, 10.0, 900.0, 700.0)] * 80, [1 - i / 100 for i in range(80)], list(range(80)), 0.6)) == 80
+def test_many_classes_of_one_box_are_all_kept(kind):
+    boxes, scores = [(10.0, 10.0, 900.0, 700.0)] * 80, [1 - i / 100 for i in range(80)]
+    assert len(run(boxes, scores, list(range(80)), 0.6, kind)) == 80
 
 
-def test_an_overlap_equal_to_the_threshold_is_kept():
+def test_an_overlap_equal_to_the_threshold_is_kept(kind):
     boxes = [(0.0, 0.0, 4.0, 4.0), (0.0, 0.0, 4.0, 2.0)]
-    assert run(boxes, [0.9, 0.8], [0, 0], 0.5) == [0, 1]
-    assert run(boxes, [0.9, 0.8], [0, 0], 0.49) == [0]
+    assert run(boxes, [0.9, 0.8], [0, 0], 0.5, kind) == [0, 1]
+    assert run(boxes, [0.9, 0.8], [0, 0], 0.49, kind) == [0]
 
 
-def test_identical_boxes_without_area_do_not_hide_each_other():
-    assert run([(5.0, 5.0, 5.0, 9.0)] * 2, [0.9, 0.8], [0, 0], 0.6) == [0, 1]
+def test_identical_boxes_without_area_do_not_hide_each_other(kind):
+    assert run([(5.0, 5.0, 5.0, 9.0)] * 2, [0.9, 0.8], [0, 0], 0.6, kind) == [0, 1]
 
 
-def test_without_a_threshold_every_box_stays_in_its_place():
-    assert run([(0.0, 0.0, 4.0, 4.0)] * 3, [0.1, 0.9, 0.5], [0, 0, 0], 0) == [0, 1, 2]
+def test_without_a_threshold_every_box_stays_in_its_place(kind):
+    assert run([(0.0, 0.0, 4.0, 4.0)] * 3, [0.1, 0.9, 0.5], [0, 0, 0], 0, kind) == [0, 1, 2]
 
 
-def test_no_boxes():
-    assert run([], [], [], 0.6) == []
+def test_no_boxes(kind):
+    assert run([], [], [], 0.6, kind) == []

@@ -12,12 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from blendmask_edge.errors import ImageError
-from blendmask_edge.imaging import resize, resized_size
+from blendmask_edge.errors import ConfigError, ImageError
+from blendmask_edge.imaging import prepare, resize, resized_size
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.checkpoint import Checkpoint
+from blendmask_quantize.model.config import CONFIGS
 from blendmask_quantize.model.detect import detect
-from blendmask_quantize.model.predictor import TorchPredictor
+from blendmask_quantize.model.labels import default_labels
+from blendmask_quantize.model.predictor import TorchPredictor, pad_value
 from tests.quantize.tiny import LABELS, TINY, tiny_model
 
 
@@ -66,6 +68,62 @@ class TestInput:
         picture = np.broadcast_to(np.array([127, 127, 255], np.uint8), (64, 96, 3)).copy()
         assert input_of(predict, picture)[0, :, 5, 5].tolist() == [2, 0, 0]
 
+    @settings(max_examples=30, deadline=None)
+    @given(height=st.integers(1, 400), width=st.integers(1, 400))
+    def test_with_a_size_it_is_fitted_as_a_bundle_does(self, model, height, width):
+        picture = noise(height, width)
+        fitted = TorchPredictor(Checkpoint(model, LABELS, Path("tiny.safetensors")), size=(64, 96))
+        prepared = prepare(picture, (64, 96), pad_value(TINY.input))
+        expected = model.normalise(torch.from_numpy(prepared.image).permute(0, 3, 1, 2))
+        torch.testing.assert_close(input_of(fitted, picture), expected, rtol=0, atol=0)
+
+    def test_a_size_beside_the_divisor_is_padded_to_it(self, model):
+        fitted = TorchPredictor(Checkpoint(model, LABELS, Path("tiny.safetensors")), size=(50, 70))
+        assert input_of(fitted, noise(100, 140)).shape == (1, 3, 64, 96)
+
+    def test_a_size_without_pixels_is_refused(self, model):
+        with pytest.raises(ConfigError, match="input size is 0x96: give height and width"):
+            model.predict(noise(64, 96), (0, 96))
+
+
+class TestClipping:
+    """An object that leaves the picture: its mask is that of the whole box, or of the visible part."""
+
+    def test_the_configuration_chooses_and_the_caller_overrules(self, model):
+        clipped = replace(TINY, inference=replace(TINY.inference, clip_before_pooling=True))
+        other, picture = tiny_model(clipped), noise(64, 96)
+        whole, part = model.predict(picture), other.predict(picture)
+        assert len(whole) == len(part) > 10
+        assert not np.array_equal(whole.mask_logits, part.mask_logits)
+        for found, wanted in (
+            (model.predict(picture, clip_before_pooling=True), part),
+            (other.predict(picture, clip_before_pooling=False), whole),
+        ):
+            np.testing.assert_array_equal(found.mask_logits, wanted.mask_logits)
+            np.testing.assert_array_equal(found.boxes, wanted.boxes)
+
+    def test_only_boxes_over_the_border_change(self, model):
+        picture = noise(64, 96)
+        whole, part = (model.predict(picture, clip_before_pooling=clip) for clip in (False, True))
+        np.testing.assert_array_equal(whole.boxes, part.boxes)
+        boxes = detect(model, model.normalise(torch.from_numpy(picture).permute(2, 0, 1)[None])).candidates.boxes
+        boxes = boxes[(boxes[:, 2] > 0) & (boxes[:, 3] > 0) & (boxes[:, 0] < 96) & (boxes[:, 1] < 64)]
+        inside = ((boxes[:, :2] >= 0).all(1) & (boxes[:, 2] <= 96) & (boxes[:, 3] <= 64)).numpy()
+        assert 0 < inside.sum() < len(inside) == len(whole)
+        same = (whole.mask_logits == part.mask_logits).all(axis=(1, 2))
+        assert same[inside].all()
+        assert not same[~inside].all()
+
+    def test_padding_is_outside_the_picture(self, model):
+        """A picture of 50 x 70 in an input of 64 x 96: what lies below row 50 is cut off too."""
+        x = model.normalise(torch.from_numpy(noise(64, 96)).permute(2, 0, 1)[None])
+        boxes = detect(model, x, (50, 70), clip_before_pooling=True).candidates.boxes
+        assert boxes.amax(dim=0).tolist() == [70, 50, 70, 50]
+        assert boxes.min() == 0
+
+    def test_ours_clips_and_the_released_ones_do_as_the_reference(self):
+        assert {n for n, config in CONFIGS.items() if config.inference.clip_before_pooling} == {"LITE0_RT"}
+
 
 class TestInstances:
     def test_a_picture_of_the_network_size_gives_what_the_network_found(self, predict, model):
@@ -110,6 +168,12 @@ class TestInstances:
         instances = predict(noise(64, 96))
         assert set(instances.class_names) <= set(LABELS.names)
         assert {result["category_id"] for result in instances.to_coco(7)} <= set(LABELS.category_ids)
+
+    def test_the_network_itself_predicts_with_numbered_classes_unless_it_is_given_names(self, predict, model):
+        picture = noise(64, 96)
+        np.testing.assert_array_equal(model.predict(picture).mask_logits, predict(picture).mask_logits)
+        assert model.predict(picture).labels == default_labels(3)
+        assert model.predict(picture, labels=LABELS).labels == LABELS
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (6000, 8000)])
     def test_pictures_of_every_size(self, predict, size):

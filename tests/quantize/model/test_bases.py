@@ -1,0 +1,96 @@
+"""The decoder of DeepLabV3+ as bottom module: what it reads, what it gives, and that it can be thinned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from blendmask_quantize.model.bases import DeepLabDecoder
+from blendmask_quantize.model.blendmask import BlendMask, every_output
+from blendmask_quantize.model.config import ModelConfig
+from blendmask_quantize.model.macs import count_macs
+from blendmask_quantize.shrink.prune import prune_network
+from tests.quantize.prunable import SMALL
+from tests.quantize.tiny import TINY, tiny_model
+from tests.quantize.variants import DEEPLAB
+
+
+def pyramid(config: ModelConfig = TINY) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    return tuple(torch.randn((2, config.pyramid_width, side, 2 * side), generator=generator) for side in (8, 4, 2))
+
+
+@pytest.fixture(scope="module")
+def decoder() -> DeepLabDecoder:
+    module = tiny_model(DEEPLAB).basis_module
+    assert isinstance(module, DeepLabDecoder)
+    return module
+
+
+@torch.no_grad()
+def change(decoder: DeepLabDecoder, level: int, row: int, column: int) -> Tensor:
+    """Where the bases (H / 4, W / 4) of the first picture change with one cell of a level."""
+    features = pyramid()
+    before = decoder(features)
+    features[level][0, :, row, column] += 3
+    after = decoder(features)
+    assert torch.equal(after[1], before[1])
+    return (after[0] - before[0]).abs().amax(dim=0) > 1e-6
+
+
+@pytest.mark.parametrize("count", [1, 4, 7])
+@pytest.mark.parametrize("convs", [1, 2, 3])
+def test_bases_have_stride_four_for_any_number_of_them(count, convs):
+    config = replace(DEEPLAB, bases=replace(DEEPLAB.bases, count=count, convs=convs))
+    assert BlendMask(config).eval().basis_module(pyramid()).shape == (2, count, 16, 32)
+
+
+def test_fine_features_act_nearby(decoder):
+    changed = change(decoder, 0, 1, 1)
+    assert changed[2:4, 2:4].all()
+    assert not changed[10:].any()
+    assert not changed[:, 10:].any()
+
+
+def test_p4_is_not_used(decoder):
+    assert not change(decoder, 1, 1, 1).any()
+
+
+def test_a_coarse_feature_acts_everywhere_through_the_mean(decoder):
+    assert change(decoder, 2, 0, 0).all()
+
+
+def test_rates_reach_as_far_as_they_say():
+    """Without the mean, a cell of P5 acts on the cells of P5 that a rate away, and on none between."""
+    config = replace(DEEPLAB, bases=replace(DEEPLAB.bases, atrous_rates=(3,)))
+    pooling = tiny_model(config).basis_module.pyramid_pooling
+    torch.nn.init.zeros_(pooling.mean_projection.conv.weight)
+    x = torch.randn((1, TINY.pyramid_width, 1, 9), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = pooling(x)
+        x[..., 4] += 5
+        changed = (pooling(x) - before).abs().amax(dim=(0, 1, 2)) > 1e-6
+    assert changed.nonzero().flatten().tolist() == [1, 4, 7]
+
+
+def test_the_semantic_head_runs_in_training_only():
+    model, x = tiny_model(DEEPLAB), torch.randn(2, 3, 64, 64)
+    assert model(x).semantic is None
+    assert model.train()(x).semantic.shape == (2, TINY.classes + 1, 8, 8)
+
+
+def test_it_is_pruned_like_the_rest():
+    config = replace(SMALL, bases=replace(SMALL.bases, kind="deeplab", atrous_rates=(1, 2), low_level_width=16))
+    model, x = tiny_model(config), torch.randn((1, 3, 64, 64), generator=torch.Generator().manual_seed(0))
+
+    def loss(network: BlendMask) -> Tensor:
+        return torch.stack([output.square().mean() for output in every_output(network, x)]).sum()
+
+    pruned = prune_network(model, 0.7, [loss])
+    assert count_macs(pruned) < 0.75 * count_macs(model)
+    assert any("pyramid_pooling" in width.layer for width in pruned.config.widths)
+    with torch.no_grad():
+        assert pruned(x).bases.shape == model(x).bases.shape
