@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from blendmask_quantize.evaluate import Predictor
 
 CheckpointArgument = Annotated[Path, typer.Argument(metavar="CKPT", help=".safetensors or .pth", show_default=False)]
-ConfigOption = Annotated[str | None, typer.Option(help="Configuration; not needed where the checkpoint names its own.")]
+ConfigOption = Annotated[str | None, typer.Option(help="Configuration, or AdelaiDet YAML; ours name their own.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 ImagesOption = Annotated[Path, typer.Option(help="Folder of the pictures.", show_default=False)]
 AnnotationsOption = Annotated[Path, typer.Option(help="COCO instances JSON.", show_default=False)]

@@ -62,12 +62,12 @@ def _run(
     from dataclasses import replace
 
     from blendmask_quantize import tables
-    from blendmask_quantize.model.config import get_config
+    from blendmask_quantize.model.authors_yaml import find_config
     from blendmask_quantize.train.data import CocoPictures, ViewStream, read_coco
     from blendmask_quantize.train.loop import train as run
     from blendmask_quantize.train.start import starting_model
 
-    wanted = replace(get_config(config), classes=len(read_coco(annotations[0]).cats))
+    wanted = replace(find_config(config), classes=len(read_coco(annotations[0]).cats))
     pairs = zip(images, annotations, strict=True)
     sources = [CocoPictures(*pair, wanted, options.augmentation, options.balance) for pair in pairs]
     stream = ViewStream(sources, options.iterations * options.batch, options.seed, options.balance)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.config import (
     BasesConfig,
@@ -32,6 +34,8 @@ _FIXED: dict[str, dict[str, Any]] = {
 }
 """What this package builds in one way only; every released configuration has it so."""
 
+_FIXED_FOR_RESNET: dict[str, dict[str, Any]] = {"FPN": {"IN_FEATURES": ["res3", "res4", "res5"]}}
+_FIXED_FOR_DLA: dict[str, dict[str, Any]] = {"FPN": {"IN_FEATURES": ["level3", "level4", "level5"]}}
 _FIXED_WHERE_DEFORMABLE: dict[str, dict[str, Any]] = {"RESNETS": {"DEFORM_MODULATED": True, "DEFORM_NUM_GROUPS": 1}}
 
 
@@ -43,28 +47,33 @@ def config_from_authors(keys: Mapping[str, Any], name: str) -> ModelConfig:
         name: what to call it.
 
     Raises:
-        ConfigError: a key is missing, or names a part that this package does not build.
+        ConfigError: a key is missing, has a value of another type, or names a part that this package does not build.
     """
     try:
-        model, inputs = keys["MODEL"], keys["INPUT"]
-        _check(model, _FIXED)
-        return ModelConfig(
-            name=name,
-            classes=model["FCOS"]["NUM_CLASSES"],
-            trunk=_trunk(model),
-            pyramid_width=model["FPN"]["OUT_CHANNELS"],
-            extra_levels=model["FCOS"]["TOP_LEVELS"],
-            head=_head(model["FCOS"]),
-            bases=_bases(model["BASIS_MODULE"]),
-            attention_size=model["BLENDMASK"]["ATTN_SIZE"],
-            resolution=model["BLENDMASK"]["BOTTOM_RESOLUTION"],
-            input=_input(model, inputs),
-            inference=_inference(model["FCOS"]),
-        )
+        return msgspec.convert(msgspec.to_builtins(_translate(keys["MODEL"], keys["INPUT"], name)), ModelConfig)
     except KeyError as error:
         raise ConfigError(
             f"the configuration lacks the key {error}: give the effective MODEL and INPUT keys"
         ) from error
+    except (TypeError, AttributeError, msgspec.ValidationError) as error:
+        raise ConfigError(f"a key of the configuration has a value of the wrong type ({error}): correct it") from error
+
+
+def _translate(model: Mapping[str, Any], inputs: Mapping[str, Any], name: str) -> ModelConfig:
+    _check(model, _FIXED)
+    return ModelConfig(
+        name=name,
+        classes=model["FCOS"]["NUM_CLASSES"],
+        trunk=_trunk(model),
+        pyramid_width=model["FPN"]["OUT_CHANNELS"],
+        extra_levels=model["FCOS"]["TOP_LEVELS"],
+        head=_head(model["FCOS"]),
+        bases=_bases(model),
+        attention_size=model["BLENDMASK"]["ATTN_SIZE"],
+        resolution=model["BLENDMASK"]["BOTTOM_RESOLUTION"],
+        input=_input(model, inputs),
+        inference=_inference(model["FCOS"]),
+    )
 
 
 def _check(model: Mapping[str, Any], built: Mapping[str, Mapping[str, Any]]) -> None:
@@ -81,9 +90,11 @@ def _trunk(model: Mapping[str, Any]) -> TrunkConfig:
     name = model["BACKBONE"]["NAME"]
     frozen = max(model["BACKBONE"]["FREEZE_AT"], 0)
     if "dla" in name:
+        _check(model, _FIXED_FOR_DLA)
         return TrunkConfig(kind="dla34", norm=model["DLA"]["NORM"], frozen_stages=frozen)
-    if "resnet" not in name:
+    if "resnet" not in name or model.get("MOBILENET"):
         raise ConfigError(f"the backbone {name} is not built here: use a ResNet or DLA-34")
+    _check(model, _FIXED_FOR_RESNET)
     resnets = model["RESNETS"]
     stages = tuple(stage for stage, deforms in enumerate(resnets["DEFORM_ON_PER_STAGE"], start=2) if deforms)
     if stages:
@@ -107,19 +118,21 @@ def _head(fcos: Mapping[str, Any]) -> HeadConfig:
         shared_convs=fcos["NUM_SHARE_CONVS"],
         class_convs=fcos["NUM_CLS_CONVS"],
         box_convs=fcos["NUM_BOX_CONVS"],
-        norm=fcos["NORM"],
+        norm="" if fcos["NORM"] == "none" else fcos["NORM"],
         radius=fcos["POS_RADIUS"],
         prior=fcos["PRIOR_PROB"],
     )
 
 
-def _bases(bases: Mapping[str, Any]) -> BasesConfig:
+def _bases(model: Mapping[str, Any]) -> BasesConfig:
+    """The bases; a semantic head of other classes than the detector's is left out, as predictions do not need it."""
+    bases, classes = model["BASIS_MODULE"], model["FCOS"]["NUM_CLASSES"]
     return BasesConfig(
         count=bases["NUM_BASES"],
         width=bases["CONVS_DIM"],
         convs=bases["NUM_CONVS"],
         norm=bases["NORM"],
-        semantic=bases["LOSS_ON"],
+        semantic=bases["LOSS_ON"] and bases.get("NUM_CLASSES", classes) == classes,
     )
 
 

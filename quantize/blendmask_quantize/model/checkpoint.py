@@ -16,12 +16,14 @@ from torch import Tensor
 
 from blendmask_edge.bundle.atomic import write_bytes
 from blendmask_edge.errors import BlendMaskError, CheckpointError, ConfigError
+from blendmask_quantize.model.authors_yaml import find_config
 from blendmask_quantize.model.blendmask import BlendMask, every_output
-from blendmask_quantize.model.config import CONFIGS, ModelConfig, get_config
+from blendmask_quantize.model.config import CONFIGS, ModelConfig
 from blendmask_quantize.model.labels import Labels, default_labels
 
 METADATA_KEY = "blendmask"
 _RT_NAME = "RT_R_50_4x_bn-head_syncbn_shtw"
+_CLASS_SCORES = "proposal_generator.fcos_head.cls_logits.bias"
 _TRAINING_ONLY = "basis_module.seg_head."
 
 
@@ -45,23 +47,23 @@ class Checkpoint:
         return self.model.config
 
 
-def load_checkpoint(path: str | Path, config: str | ModelConfig | None = None) -> Checkpoint:
+def load_checkpoint(path: str | Path, config: str | Path | ModelConfig | None = None) -> Checkpoint:
     """Build the network that a checkpoint holds.
 
     Args:
         path: `.safetensors`, or a torch file with a state dict, bare or under `model`, in the reference's key names;
             the old name `centerness` of the centerness convolution is understood.
-        config: a configuration or its name. A checkpoint written by `save_checkpoint` carries its own, and then the
-            name only has to agree.
+        config: a configuration, its name, or one of the reference's YAML files. A checkpoint written by
+            `save_checkpoint` carries its own, and then the name only has to agree.
 
     Raises:
         CheckpointError: the file cannot be read, or does not fit the configuration; names what is missing, unexpected
             or of another shape, and the configuration it looks like.
-        ConfigError: no configuration has that name.
+        ConfigError: no configuration has that name, or the YAML file is refused.
     """
     path = Path(path)
     state, about = _read(path)
-    wanted = get_config(config) if isinstance(config, str) else config
+    wanted = find_config(config) if config is not None else None
     chosen = _choose(path, wanted, about.config)
     names = about.labels
     labels = Labels(names.names, names.category_ids) if names is not None else default_labels(chosen.classes)
@@ -159,7 +161,7 @@ def _build(path: Path, state: dict[str, Tensor], config: ModelConfig) -> BlendMa
     own = model.state_dict()
     problems = _differences(own, state)
     if problems:
-        raise CheckpointError(f"{path} does not fit {config.name}: {problems}. {_resembles(state)}")
+        raise CheckpointError(f"{path} does not fit {config.name}: {problems}. {_resembles(state, config)}")
     model.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items() if key in own}, strict=False)
     return model.eval()
 
@@ -199,15 +201,22 @@ def _some(keys: list[str], most: int = 3) -> str:
     return ", ".join(keys[:most]) + (", ..." if len(keys) > most else "")
 
 
-def _resembles(state: Mapping[str, Tensor]) -> str:
-    """Which registered configuration shares most keys and shapes with the state dict."""
+def _resembles(state: Mapping[str, Tensor], config: ModelConfig) -> str:
+    """Which registered configuration shares most keys and shapes with the state dict, and what to try next."""
     shapes = {(key, tuple(value.shape)) for key, value in state.items()}
     with torch.device("meta"):
         shared = {
-            name: len(shapes & {(k, tuple(v.shape)) for k, v in BlendMask(config).state_dict().items()})
-            for name, config in CONFIGS.items()
+            name: len(shapes & {(k, tuple(v.shape)) for k, v in BlendMask(known).state_dict().items()})
+            for name, known in CONFIGS.items()
         }
     best = max(shared, key=lambda name: shared[name])
     if shared[best] < len(shapes) // 2:
-        return "It looks like no configuration known here"
-    return f"It looks like {best}: try --config {best}"
+        return "It looks like no configuration known here: give the YAML file that it was trained with"
+    if best != config.name:
+        return f"It looks like {best}: try --config {best}"
+    return f"It looks like a {best}{_classes(state)} all the same: give the YAML file that it was trained with"
+
+
+def _classes(state: Mapping[str, Tensor]) -> str:
+    scores = state.get(_CLASS_SCORES)
+    return f" with {len(scores)} classes" if scores is not None and scores.ndim else ""

@@ -185,6 +185,13 @@ class TestAnotherConfiguration:
         with pytest.raises(CheckpointError, match=r"cls_logits.weight is \(3, 16, 3, 3\), expected \(5, 16, 3, 3\)"):
             load_checkpoint(path, replace(TINY, classes=5))
 
+    def test_one_that_differs_in_classes_only_is_told_from_the_released_one(self, tmp_path):
+        with torch.device("meta"):
+            state = BlendMask(replace(get_config("R_50_3x"), classes=12)).state_dict()
+        stored = {key: torch.zeros((), dtype=value.dtype).expand(value.shape) for key, value in state.items()}
+        with pytest.raises(CheckpointError, match="looks like a R_50_3x with 12 classes all the same: give the YAML"):
+            load_checkpoint(save_pth(tmp_path / "a.pth", stored), "R_50_3x")
+
     def test_a_network_of_no_known_configuration(self, model, tmp_path):
         path = save_pth(tmp_path / "a.pth", model.state_dict())
         with pytest.raises(CheckpointError, match="looks like no configuration known here"):
