@@ -21,7 +21,8 @@ class CompileOptions:
     """What a user may ask of an engine.
 
     precision: "int8" builds from the tensorrt graph, "fp16" and "fp32" from the float graph.
-    workspace_mib: memory that the builder may give to one layer; None leaves it to TensorRT.
+    workspace_mib: memory that the builder may give to one layer; None leaves it to TensorRT, or takes what was built
+        with any.
     """
 
     precision: Precision = "int8"
@@ -51,8 +52,8 @@ class BuildArguments:
     workspace_bytes: Optional[int]
 
     def as_dict(self) -> Dict[str, object]:
-        """Return the arguments by name, as they enter the key of the engine cache."""
-        return asdict(self)
+        """Return the arguments by name, as they enter the key of the engine cache; the workspace is apart there."""
+        return {name: value for name, value in asdict(self).items() if name != "workspace_bytes"}
 
 
 def build_arguments(

@@ -101,7 +101,7 @@ def compile_graph(
     arguments = build_arguments(version, options, silicon, read_onnx(graph).holds_half, table)
     digest = hashlib.sha256(graph).hexdigest()
     gpu = toolchain.gpu
-    key = EngineKey(digest, gpu.sm, toolchain.version, gpu.driver, arguments.as_dict())
+    key = EngineKey(digest, gpu.sm, toolchain.version, gpu.driver, arguments.as_dict(), arguments.workspace_bytes)
     built = find_engine(folder, key)
     if built is not None:
         return Engine(built, key, reused=True)

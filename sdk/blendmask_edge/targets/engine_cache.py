@@ -18,7 +18,8 @@ class EngineKey:
     """All that an engine depends on; two builds with one key may share a file.
 
     graph_sha256: of the ONNX file.   sm: compute capability.   tensorrt: full version.
-    driver: as in `Gpu`.   arguments: as in `BuildArguments.as_dict`.
+    driver: as in `Gpu`.   arguments: as in `BuildArguments.as_dict`, but for the workspace.
+    workspace_bytes: what the builder was given. It decides how good an engine can get, not whether one can be used.
     """
 
     graph_sha256: str
@@ -26,14 +27,21 @@ class EngineKey:
     tensorrt: str
     driver: str
     arguments: Dict[str, object]
+    workspace_bytes: Optional[int] = None
+
+    @property
+    def stem(self) -> str:
+        """A name to read, with a digest of the key but for the workspace."""
+        text = json.dumps({**asdict(self), "workspace_bytes": None}, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        version = re.sub(r"[^0-9A-Za-z.]", "_", self.tensorrt)
+        return f"{self.graph_sha256[:12]}-sm{self.sm.replace('.', '')}-trt{version}-{digest}"
 
     @property
     def file_name(self) -> str:
-        """A name to read, ended by a digest of the whole key."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        version = re.sub(r"[^0-9A-Za-z.]", "_", self.tensorrt)
-        return f"{self.graph_sha256[:12]}-sm{self.sm.replace('.', '')}-trt{version}-{digest}.engine"
+        """The stem, and the workspace where one was given."""
+        workspace = "" if self.workspace_bytes is None else f"-workspace{self.workspace_bytes}"
+        return f"{self.stem}{workspace}.engine"
 
 
 def default_cache() -> Path:
@@ -46,9 +54,14 @@ def default_cache() -> Path:
 
 
 def find_engine(cache: Path, key: EngineKey) -> Optional[Path]:
-    """Return the file of an engine that was built before, or None."""
-    path = cache / key.file_name
-    return path if path.is_file() else None
+    """Return the file of an engine that was built before, or None.
+
+    A key without a workspace takes the newest engine, whatever workspace that was given.
+    """
+    if key.workspace_bytes is not None:
+        path = cache / key.file_name
+        return path if path.is_file() else None
+    return max(cache.glob(f"{key.stem}*.engine"), key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 def store_engine(cache: Path, key: EngineKey, engine: bytes) -> Path:

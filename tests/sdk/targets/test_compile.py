@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import stat
 import sys
 from pathlib import Path
@@ -86,6 +87,18 @@ def test_all_that_an_engine_depends_on_changes_its_file(tmp_path: Path) -> None:
     assert not any(engine.reused for engine in engines)
 
 
+def test_an_engine_built_with_a_workspace_is_found_by_who_asks_for_none(tmp_path: Path) -> None:
+    graph = make_graph()
+    built = compile_graph(graph, tools(), tmp_path, CompileOptions(workspace_mib=64))
+    found = compile_graph(graph, tools(parses=False), tmp_path)
+    assert (found.path, found.reused) == (built.path, True)
+    other = compile_graph(graph, tools(), tmp_path, CompileOptions(workspace_mib=128))
+    assert not other.reused
+    os.utime(built.path, ns=(0, 0))
+    assert compile_graph(graph, tools(parses=False), tmp_path).path == other.path
+    assert compile_graph(graph, tools(parses=False), tmp_path, CompileOptions(workspace_mib=64)).path == built.path
+
+
 def test_the_name_of_a_gpu_does_not_matter(tmp_path: Path) -> None:
     first = compile_graph(make_graph(), tools(), tmp_path)
     assert compile_graph(make_graph(), tools(gpu=dataclasses.replace(ORIN, name="Orin")), tmp_path).reused
@@ -94,8 +107,8 @@ def test_the_name_of_a_gpu_does_not_matter(tmp_path: Path) -> None:
 
 
 def test_the_key_of_an_engine_is_stable() -> None:
-    key = EngineKey("ab" * 32, "8.7", "10.3.0", "12.6/540", {"builder_flags": ("INT8",), "workspace_bytes": None})
-    again = EngineKey("ab" * 32, "8.7", "10.3.0", "12.6/540", {"workspace_bytes": None, "builder_flags": ("INT8",)})
+    key = EngineKey("ab" * 32, "8.7", "10.3.0", "12.6/540", {"builder_flags": ("INT8",), "network_flags": ()})
+    again = EngineKey("ab" * 32, "8.7", "10.3.0", "12.6/540", {"network_flags": (), "builder_flags": ("INT8",)})
     assert key.file_name == again.file_name
     assert key.file_name.startswith("abababababab-sm87-trt10.3.0-")
     assert Path(key.file_name).name == key.file_name
