@@ -169,21 +169,22 @@ def compile_engine(
     target: TargetOption,
     precision: PrecisionOption = "int8",
     workspace: Annotated[Optional[int], typer.Option(metavar="MIB", help="Most memory for one layer.", min=1)] = None,
+    runtime: Annotated[str, typer.Option(help="tensorrt or torch_tensorrt.")] = "tensorrt",
     as_json: JsonOption = False,
 ) -> None:
-    """Compile a bundle by TensorRT for the device that this runs on, into the cache."""
+    """Compile a bundle for the device that this runs on, by TensorRT or Torch-TensorRT, into the cache."""
     from blendmask_edge.bundle.reader import Bundle
     from blendmask_edge.targets.arguments import CompileOptions
     from blendmask_edge.targets.compile import compile_bundle
     from blendmask_edge.targets.verdict import as_precision
 
-    options = CompileOptions(as_precision(precision), workspace)
+    options = CompileOptions(as_precision(precision), workspace, runtime.replace("-", "_"))
     engine = compile_bundle(Bundle.open(bundle), target, options=options)
     if as_json:
         _print_json(engine)
         return
     typer.echo(f"The engine lies in {engine.path}" + (", built before" if engine.reused else ""))
-    typer.echo(f"Next: blendmask predict {bundle} IMAGE... --runtime tensorrt")
+    typer.echo(f"Next: blendmask predict {bundle} IMAGE... --runtime {options.runtime}")
 
 
 def main() -> None:

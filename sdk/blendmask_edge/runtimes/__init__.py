@@ -13,8 +13,8 @@ from typing import Callable, Tuple, cast
 
 from blendmask_edge.errors import ConfigError, RuntimeUnavailableError
 from blendmask_edge.runtimes.cuda import driver_present
-from blendmask_edge.runtimes.programs import program_present
 from blendmask_edge.runtimes.protocol import Runtime, Session, SessionOptions
+from blendmask_edge.targets.programs import program_present
 
 AUTO = "auto"
 

@@ -17,10 +17,11 @@ from blendmask_edge.runtimes.contract import check_names
 from blendmask_edge.runtimes.cuda import Buffer, Device
 from blendmask_edge.runtimes.tensorrt_log import LOG
 from blendmask_edge.targets.arguments import CompileOptions
-from blendmask_edge.targets.compile import Toolchain, compile_graph
+from blendmask_edge.targets.compile import compile_graph
 from blendmask_edge.targets.gpu import Gpu, find_gpu
 from blendmask_edge.targets.onnx_facts import read_onnx
 from blendmask_edge.targets.table import Precision, load_table
+from blendmask_edge.targets.toolchain import Toolchain
 
 if TYPE_CHECKING:
     from pathlib import Path

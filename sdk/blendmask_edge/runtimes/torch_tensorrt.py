@@ -1,6 +1,6 @@
 """Torch-TensorRT on an NVIDIA GPU: the one file of this package that needs torch.
 
-It runs a program that was compiled from the network beforehand and left in the cache, see `programs.py`; the graph
+It runs a program that `blendmask compile` made of the graph and left in the cache, see `targets/programs.py`; the graph
 itself only says which. Not yet run on a device: the tests drive it with stand-ins for torch and Torch-TensorRT.
 """
 
@@ -15,7 +15,8 @@ import torch_tensorrt
 
 from blendmask_edge.bundle.graph import OUTPUT_NAMES, Outputs
 from blendmask_edge.errors import ClosedError, InferenceError, RuntimeUnavailableError
-from blendmask_edge.runtimes.programs import program_path
+from blendmask_edge.targets.gpu import find_gpu
+from blendmask_edge.targets.programs import program_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 _DTYPES = ("float32", "float32", "int32", "float32")
 _RANKS = (3, 2, 2, 4)
 _COMPILE = (
-    "Compile the network on this machine with torch_tensorrt.compile and put it there with torch_tensorrt.save, or "
-    'take runtime="tensorrt", which compiles the graph by itself.'
+    "Type on this machine: blendmask compile M.bmz --target T --runtime torch_tensorrt  (or take "
+    'runtime="tensorrt", which compiles the graph by itself).'
 )
 
 
@@ -41,15 +42,15 @@ def load(graph: bytes, options: SessionOptions) -> TorchTensorRtSession:
         InferenceError: the program cannot be read, as after a change of torch, TensorRT or GPU.
     """
     del options
-    torch = importlib.import_module("torch")
-    path = program_path(hashlib.sha256(graph).hexdigest())
-    if not path.is_file():
-        raise RuntimeUnavailableError(f"There is no Torch-TensorRT program of this graph at {path}. {_COMPILE}")
-    if not torch.cuda.is_available():
+    torch, gpu = importlib.import_module("torch"), find_gpu()
+    if gpu is None or not torch.cuda.is_available():
         raise RuntimeUnavailableError(
             f"torch {torch.__version__} sees no GPU, which a Torch-TensorRT program needs. Run the bundle where there "
             'is one, or with runtime="onnxruntime" or "openvino".'
         )
+    path = program_path(hashlib.sha256(graph).hexdigest(), gpu)
+    if not path.is_file():
+        raise RuntimeUnavailableError(f"There is no Torch-TensorRT program of this graph at {path}. {_COMPILE}")
     return TorchTensorRtSession(_read(path), torch)
 
 

@@ -23,19 +23,28 @@ class CompileOptions:
     precision: "int8" builds from the tensorrt graph, "fp16" and "fp32" from the float graph.
     workspace_mib: memory that the builder may give to one layer; None leaves it to TensorRT, or takes what was built
         with any.
+    runtime: "tensorrt", or "torch_tensorrt" for its program.
     """
 
     precision: Precision = "int8"
     workspace_mib: Optional[int] = None
+    runtime: str = "tensorrt"
 
     def __post_init__(self) -> None:
-        """Refuse a workspace that is none.
+        """Refuse a workspace that is none, and a runtime that compiles nothing.
 
         Raises:
-            ConfigError: workspace_mib is less than 1.
+            ConfigError: workspace_mib is less than 1, or no GPU runtime is named.
         """
+        if self.runtime not in ("tensorrt", "torch_tensorrt"):
+            raise ConfigError(f"Runtime {self.runtime!r} compiles nothing; expected tensorrt or torch_tensorrt.")
         if self.workspace_mib is not None and self.workspace_mib < 1:
             raise ConfigError(f"The workspace is {self.workspace_mib} MiB, expected 1 or more; leave it out to let be.")
+
+    @property
+    def workspace_bytes(self) -> Optional[int]:
+        """The workspace in bytes."""
+        return self.workspace_mib * _MIB if self.workspace_mib is not None else None
 
 
 @dataclass(frozen=True)
@@ -77,8 +86,7 @@ def build_arguments(
         flags = _precision_flags(options.precision, silicon)
     elif takes_flags and not flags and version.at_least(Version.parse(limits.strong_typing_first.value)):
         network = ("STRONGLY_TYPED",)
-    workspace = options.workspace_mib * _MIB if options.workspace_mib is not None else None
-    return BuildArguments(network, flags if takes_flags else (), workspace)
+    return BuildArguments(network, flags if takes_flags else (), options.workspace_bytes)
 
 
 def _precision_flags(precision: Precision, silicon: Silicon) -> Tuple[str, ...]:

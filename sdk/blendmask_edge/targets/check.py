@@ -16,7 +16,7 @@ from blendmask_edge.targets.versions import Version
 _CPU_FLAVOURS = {"int8": "cpu", "fp32": "float"}
 _FLAVOURS = {
     "tensorrt": {"int8": "tensorrt", "fp16": "float", "fp32": "float"},
-    "torch_tensorrt": {},
+    "torch_tensorrt": {"int8": "tensorrt", "fp32": "float"},
     "onnxruntime": _CPU_FLAVOURS,
     "openvino": _CPU_FLAVOURS,
 }

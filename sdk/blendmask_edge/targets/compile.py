@@ -1,50 +1,38 @@
 """Compile a bundle for a target into a cache of engines.
 
-TensorRT builds on the GPU that the engine is for, so this runs on the target itself. Everything but `build_engine` and
-`find_gpu` is tested without a device; no device has run the whole.
+TensorRT builds on the GPU that the engine is for, so this runs on the target itself. Everything but `find_gpu` is
+tested without a device; no device has run the whole.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 from blendmask_edge.bundle.reader import Bundle
-from blendmask_edge.errors import ConfigError, RuntimeUnavailableError
+from blendmask_edge.errors import ConfigError
 from blendmask_edge.targets.arguments import CompileOptions, build_arguments
 from blendmask_edge.targets.build import build_engine
 from blendmask_edge.targets.check import check
-from blendmask_edge.targets.engine_cache import EngineKey, default_cache, find_engine, store_engine
-from blendmask_edge.targets.gpu import Gpu, find_gpu
+from blendmask_edge.targets.engine_cache import EngineKey, default_cache, find_engine, store_engine, store_file
+from blendmask_edge.targets.gpu import Gpu
 from blendmask_edge.targets.onnx_facts import read_onnx
+from blendmask_edge.targets.programs import program_key, program_path
 from blendmask_edge.targets.table import Silicon, Table, Target, load_table
+from blendmask_edge.targets.toolchain import Toolchain, TorchToolchain, find_tools
 from blendmask_edge.targets.verdict import CheckOptions, Verdict
 from blendmask_edge.targets.versions import Version
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A compiled engine: where it lies, what it depends on, and whether it had been built before."""
+    """A compiled engine or program: where it lies, what it depends on, and whether it had been built before."""
 
     path: Path
     key: EngineKey
     reused: bool
-
-
-@dataclass(frozen=True)
-class Toolchain:
-    """What builds engines here: the `tensorrt` module and the GPU."""
-
-    trt: Any
-    gpu: Gpu
-
-    @property
-    def version(self) -> str:
-        """The full version of TensorRT."""
-        return str(self.trt.__version__)
 
 
 def compile_bundle(
@@ -52,16 +40,16 @@ def compile_bundle(
     target: Union[str, Target],
     cache: Optional[Path] = None,
     options: Optional[CompileOptions] = None,
-    toolchain: Optional[Toolchain] = None,
+    toolchain: Union[Toolchain, TorchToolchain, None] = None,
 ) -> Engine:
     """Check a bundle against a target, then compile the graph that the target takes, or find it in the cache.
 
     Args:
         bundle: an opened bundle.
         target: the device that this runs on: a `Target`, or its name or alias.
-        cache: folder for engines; None takes `default_cache()`.
-        options: precision and workspace; INT8 if None.
-        toolchain: TensorRT and GPU; None looks for those of this machine.
+        cache: folder for engines; None takes `default_cache()`. Programs of Torch-TensorRT go where its runtime looks.
+        options: precision, workspace and runtime; INT8 by TensorRT if None.
+        toolchain: what compiles, and the GPU; None looks for those of this machine.
 
     Raises:
         ConfigError: the check says no, the target is a CPU, or the GPU here is not the target's.
@@ -77,12 +65,16 @@ def compile_bundle(
         raise ConfigError(
             f"{found.title} needs no engine; type: blendmask predict {bundle.path} IMAGE...  (it takes the cpu graph)."
         )
-    _require_yes(bundle, found, check(bundle, found, CheckOptions(options.precision), table))
-    tools = toolchain if toolchain is not None else find_toolchain(found, bundle)
+    asked = CheckOptions(options.precision, runtime=options.runtime)
+    _require_yes(bundle, found, check(bundle, found, asked, table))
+    tools = toolchain if toolchain is not None else find_tools(found, bundle.path.name, options.runtime)
     _require_gpu_of(found, tools.gpu, table)
-    verdict = check(bundle, found, CheckOptions(options.precision, tools.version), table)
+    verdict = check(bundle, found, CheckOptions(options.precision, tools.version, options.runtime), table)
     _require_yes(bundle, found, verdict)
-    return compile_graph(bundle.graph(str(verdict.asked.flavour)), tools, cache, options)
+    graph = bundle.graph(str(verdict.asked.flavour))
+    if isinstance(tools, TorchToolchain):
+        return compile_torch(graph, tools, options)
+    return compile_graph(graph, tools, cache, options)
 
 
 def compile_graph(
@@ -108,27 +100,20 @@ def compile_graph(
     return Engine(store_engine(folder, key, build_engine(toolchain.trt, graph, arguments)), key, reused=False)
 
 
-def find_toolchain(target: Target, bundle: Bundle) -> Toolchain:
-    """Return TensorRT and the GPU of this machine.
+def compile_torch(graph: bytes, toolchain: TorchToolchain, options: CompileOptions) -> Engine:
+    """Make the Torch-TensorRT program of an ONNX file for the GPU here, and put it where the runtime looks for it.
+
+    It is always made anew: what else it depends on, such as torch itself, is not in its name.
 
     Raises:
-        RuntimeUnavailableError: one or both are missing; the message says how the target gets TensorRT and what to
-            type there.
+        InferenceError: Torch-TensorRT refuses the graph.
+        DependencyError: a package is missing.
+        BundleError, OutputError: as `compile_bundle`.
     """
-    missing, trt, gpu = [], None, find_gpu()
-    try:
-        trt = importlib.import_module("tensorrt")
-    except (ImportError, OSError) as error:
-        missing.append(f"tensorrt cannot be imported ({error})")
-    if gpu is None:
-        missing.append("the CUDA driver shows no GPU")
-    if gpu is not None and trt is not None:
-        return Toolchain(trt, gpu)
-    raise RuntimeUnavailableError(
-        f"Cannot compile on this machine: {' and '.join(missing)}. An engine is built on the {target.title} itself. "
-        f"To get TensorRT there: {target.install.value} ({target.install.mark}). "
-        f"Then copy {bundle.path.name} to it and type: blendmask compile {bundle.path.name} --target {target.name}"
-    )
+    digest, gpu = hashlib.sha256(graph).hexdigest(), toolchain.gpu
+    key, path = program_key(digest, gpu), program_path(digest, gpu)
+    program = toolchain.compiler.compile_program(graph, options.precision, options.workspace_bytes)
+    return Engine(store_file(path, program), key, reused=False)
 
 
 def _require_yes(bundle: Bundle, target: Target, verdict: Verdict) -> None:

@@ -65,17 +65,21 @@ def find_engine(cache: Path, key: EngineKey) -> Optional[Path]:
 
 
 def store_engine(cache: Path, key: EngineKey, engine: bytes) -> Path:
-    """Write an engine, whole or not at all, and return its path.
+    """Write an engine, whole or not at all, and return its path; see `store_file`."""
+    return store_file(cache / key.file_name, engine)
+
+
+def store_file(path: Path, data: bytes) -> Path:
+    """Write a file of the cache, whole or not at all, and return its path.
 
     The folder is made for its owner alone: loading an engine trusts it as loading a program does.
 
     Raises:
         OutputError: the folder cannot be made or written to.
     """
-    path = cache / key.file_name
     try:
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise output_error(path, error) from error
-    write_bytes(path, engine)
+    write_bytes(path, data)
     return path

@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import msgspec
 
+from blendmask_edge.targets.rules import GPU_RUNTIMES
 from blendmask_edge.targets.table import Cell, Table, Target
 from blendmask_edge.targets.verdict import Route, Verdict
 
@@ -62,8 +63,10 @@ def next_steps(verdict: Verdict, bundle: Path) -> Iterator[str]:
         version = f" --tensorrt {way.tensorrt}" if way.tensorrt is not None else ""
         words = f"--precision {way.precision}{version} --runtime {way.runtime}"
         yield f"Next: blendmask check {bundle} --target {verdict.target} {words}"
-    elif way.runtime == "tensorrt":
-        yield f"Next, on the device: blendmask compile {bundle} --target {verdict.target} --precision {way.precision}"
+    elif way.runtime in GPU_RUNTIMES:
+        runtime = "" if way.runtime == "tensorrt" else f" --runtime {way.runtime}"
+        words = f"--target {verdict.target} --precision {way.precision}{runtime}"
+        yield f"Next, on the device: blendmask compile {bundle} {words}"
     else:
         yield f"Next, on the device: blendmask predict {bundle} IMAGE... --runtime {way.runtime}"
 

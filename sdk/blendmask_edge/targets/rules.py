@@ -99,8 +99,8 @@ def flavour_is_held(case: Case) -> Iterator[Reason]:
         text = f"no graph of a bundle is {case.precision.upper()} on a CPU"
         yield _refusal(text, Read("bundle format"))
     elif case.flavour is None:
-        text = "Torch-TensorRT runs a program that was compiled from the network beforehand, not a graph of the bundle"
-        yield _caution(text, Read("bundle format"))
+        text = "no graph of a bundle is FP16, which a program of Torch-TensorRT would have to be made from"
+        yield _refusal(text, Read("bundle format"))
     elif not case.holds_flavour:
         held = ", ".join(sorted(case.manifest.graphs))
         option = "`blendmask quantize --keep-float`" if case.flavour == "float" else "`blendmask quantize`"
@@ -174,7 +174,7 @@ def jetpack_python_is_new_enough(case: Case) -> Iterator[Reason]:
 
 def opset_is_parsed(case: Case) -> Iterator[Reason]:
     """The graph's opset must lie within the parser's cap."""
-    if case.facts is None or case.tensorrt is None:
+    if case.facts is None or case.tensorrt is None or case.runtime != "tensorrt":
         return
     cap = _opset_cap(case, case.tensorrt)
     if cap is None:

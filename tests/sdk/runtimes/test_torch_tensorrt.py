@@ -16,11 +16,14 @@ import pytest
 
 from blendmask_edge import ClosedError, InferenceError, RuntimeUnavailableError
 from blendmask_edge.runtimes import SessionOptions, select
-from blendmask_edge.runtimes.programs import program_path
+from blendmask_edge.targets import programs
+from blendmask_edge.targets.gpu import Gpu
+from blendmask_edge.targets.programs import program_path
 
 GRAPH = b"the graph that the program was made for"
 IMAGE = np.zeros((1, 32, 48, 3), np.uint8)
 IMAGE[..., 0] = 255
+ORIN = Gpu("Orin", "8.7", "12.6/540.3.0")
 
 
 class Tensor:
@@ -53,8 +56,14 @@ def outputs_of(image: Tensor) -> Any:
     return tuple(Tensor(array, "cuda") for array in arrays)
 
 
+@pytest.fixture(autouse=True)
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this machine have a GPU."""
+    monkeypatch.setattr(programs, "find_gpu", lambda: ORIN)
+
+
 @pytest.fixture
-def load(fresh_import: Callable[..., Any]) -> Callable[..., Any]:
+def load(fresh_import: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Return a function that loads the program of `GRAPH`, computed by `function`."""
 
     def loaded(function: Any = outputs_of, has_gpu: bool = True, as_exported: bool = True) -> Any:
@@ -71,6 +80,7 @@ def load(fresh_import: Callable[..., Any]) -> Callable[..., Any]:
         )
         torch_tensorrt = types.SimpleNamespace(__version__="2.14.0", load=read)
         module = fresh_import("blendmask_edge.runtimes.torch_tensorrt", torch=torch, torch_tensorrt=torch_tensorrt)
+        monkeypatch.setattr(module, "find_gpu", lambda: ORIN)
         return module.load(GRAPH, SessionOptions())
 
     return loaded
@@ -79,7 +89,7 @@ def load(fresh_import: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.fixture
 def program() -> Path:
     """Put a program of `GRAPH` in the cache."""
-    path = program_path(hashlib.sha256(GRAPH).hexdigest())
+    path = program_path(hashlib.sha256(GRAPH).hexdigest(), ORIN)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"program")
     return path
@@ -97,7 +107,7 @@ def test_program_returns_the_outputs_of_the_contract(load: Callable[..., Any], a
 
 
 def test_missing_program_is_told_with_its_place_and_the_command(load: Callable[..., Any], own_cache: Path) -> None:
-    with pytest.raises(RuntimeUnavailableError, match=rf"{own_cache}.*torch_tensorrt\.save"):
+    with pytest.raises(RuntimeUnavailableError, match=rf"{own_cache}.*blendmask compile .* --runtime torch_tensorrt"):
         load()
 
 
@@ -109,7 +119,7 @@ def test_machine_without_a_gpu_is_told_with_the_next_step(load: Callable[..., An
 
 def test_program_that_cannot_be_read_is_refused(load: Callable[..., Any], program: Path) -> None:
     program.write_bytes(b"cut off")
-    with pytest.raises(InferenceError, match=r"cannot read .*PytorchStreamReader failed.*torch_tensorrt\.save"):
+    with pytest.raises(InferenceError, match=r"cannot read .*StreamReader failed.*compile .* --runtime torch_tensorrt"):
         load()
 
 
@@ -131,8 +141,24 @@ def test_failure_inside_the_program_is_ours(load: Callable[..., Any]) -> None:
         load(fails).run(IMAGE)
 
 
-def test_runtime_is_ready_when_the_program_is_there(program: Path) -> None:
-    row = select("torch_tensorrt")
-    assert row.ready(program.stem)
+def test_runtime_is_ready_when_the_program_is_there(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row, digest = select("torch_tensorrt"), hashlib.sha256(GRAPH).hexdigest()
+    assert row.ready(digest)
+    monkeypatch.setattr(programs, "find_gpu", lambda: None)
+    assert not row.ready(digest)
+    monkeypatch.setattr(programs, "find_gpu", lambda: ORIN)
     program.unlink()
-    assert not row.ready(program.stem)
+    assert not row.ready(digest)
+
+
+def test_all_that_is_known_to_change_a_program_changes_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    digest, other = "ab" * 32, "cd" * 32
+    paths = [
+        program_path(digest, ORIN),
+        program_path(other, ORIN),
+        program_path(digest, Gpu("Orin", "8.6", ORIN.driver)),
+        program_path(digest, Gpu("Orin", ORIN.sm, "12.6/550")),
+    ]
+    monkeypatch.setattr(programs, "_version", lambda: "2.9.0")
+    paths.append(program_path(digest, ORIN))
+    assert len(set(paths)) == len(paths)

@@ -193,6 +193,24 @@ def test_torch_tensorrt_follows_the_tensorrt_that_is_asked_for(make_bundle: Make
     assert refusals(ask(make_bundle(), "rtx-30", tensorrt="10.5", runtime="torch_tensorrt"))
 
 
+def test_torch_tensorrt_takes_the_graph_and_its_operators_are_judged_but_for_the_opset(
+    make_bundle: MakeBundle,
+) -> None:
+    verdict = ask(make_bundle(opset=99), "jetson-orin-nx", runtime="torch_tensorrt")
+    assert verdict.ok
+    assert verdict.asked.flavour == "tensorrt"
+    refused = ask(make_bundle(top_k=4000), "jetson-orin-nx", runtime="torch_tensorrt")
+    assert "3840" in only(refused).text
+    assert "holds: cpu" in only(ask(make_bundle("cpu"), "jetson-orin-nx", runtime="torch_tensorrt")).text
+
+
+def test_torch_tensorrt_makes_no_fp16_of_a_bundle_and_says_what_does(make_bundle: MakeBundle) -> None:
+    verdict = ask(make_bundle(), "jetson-orin-nx", "fp16", runtime="torch_tensorrt")
+    assert "no graph of a bundle is FP16" in only(verdict).text
+    assert verdict.route is not None
+    assert verdict.route.runtime == "tensorrt"
+
+
 def test_torch_tensorrt_2_14_warns_that_flags_are_swallowed(make_bundle: MakeBundle) -> None:
     verdict = ask(make_bundle(), "ada", "fp16", runtime="torch_tensorrt")
     assert any("swallowed" in reason.text and reason.mark == "verified" for reason in verdict.reasons)

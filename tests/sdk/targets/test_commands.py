@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from blendmask_edge.cli import app
-from blendmask_edge.targets import compile as compile_module
 from blendmask_edge.targets import load_table
+from blendmask_edge.targets import toolchain as toolchain_module
 from blendmask_edge.targets.gpu import Gpu
 from tests.sdk.targets.fake_tensorrt import make_tensorrt
 
@@ -85,6 +85,7 @@ def test_runtime_may_be_written_either_way(make_bundle: MakeBundle) -> None:
     for name in ("torch-tensorrt", "torch_tensorrt"):
         result = call("check", bundle.path, "--target", "jetson-orin-nx", "--runtime", name)
         assert "Torch-TensorRT 2.8.0 with TensorRT 10.3" in result.output
+        assert result.output.rstrip().endswith("--precision int8 --runtime torch_tensorrt")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_wrong_usage_exits_with_two(words: Any) -> None:
 def test_compile_without_a_gpu_is_one_message_with_the_next_step(
     make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compile_module, "find_gpu", lambda: None)
+    monkeypatch.setattr(toolchain_module, "find_gpu", lambda: None)
     result = call("compile", make_bundle().path, "--target", "jetson-orin-nano")
     assert result.exit_code == 1
     assert "the CUDA driver shows no GPU" in result.output
@@ -121,7 +122,7 @@ def test_compile_without_a_gpu_is_one_message_with_the_next_step(
 
 
 def test_compile_says_where_the_engine_lies(make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compile_module, "find_gpu", lambda: Gpu("Orin", "8.7", "12.6/540"))
+    monkeypatch.setattr(toolchain_module, "find_gpu", lambda: Gpu("Orin", "8.7", "12.6/540"))
     monkeypatch.setitem(sys.modules, "tensorrt", make_tensorrt("10.3.0"))
     words = ["compile", make_bundle().path, "--target", "jetson-orin-nano"]
     first = json.loads(call(*words, "--json").stdout)
@@ -131,6 +132,17 @@ def test_compile_says_where_the_engine_lies(make_bundle: MakeBundle, monkeypatch
     assert again.exit_code == 0
     assert f"The engine lies in {first['path']}, built before" in again.output
     assert "--runtime tensorrt" in again.output
+
+
+def test_compile_by_torch_tensorrt_without_a_gpu_is_one_message(
+    make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "blendmask_quantize.export.torch_program", None)
+    monkeypatch.setattr(toolchain_module, "find_gpu", lambda: None)
+    result = call("compile", make_bundle().path, "--target", "jetson-orin-nano", "--runtime", "torch-tensorrt")
+    assert result.exit_code == 1
+    assert "To get Torch-TensorRT there" in result.output
+    assert "--runtime torch_tensorrt" in result.output
 
 
 def test_check_loads_no_runtime_and_no_framework(make_bundle: MakeBundle) -> None:

@@ -11,12 +11,14 @@ from typing import Any, Callable, List
 
 import pytest
 
-import blendmask_edge.targets.compile as compile_module
 from blendmask_edge import ConfigError, InferenceError, OutputError, RuntimeUnavailableError
+from blendmask_edge.targets import toolchain as toolchain_module
 from blendmask_edge.targets.arguments import CompileOptions
-from blendmask_edge.targets.compile import Engine, Toolchain, compile_bundle, compile_graph
+from blendmask_edge.targets.compile import Engine, compile_bundle, compile_graph
 from blendmask_edge.targets.engine_cache import EngineKey, default_cache
 from blendmask_edge.targets.gpu import Gpu
+from blendmask_edge.targets.programs import program_path
+from blendmask_edge.targets.toolchain import Toolchain, TorchToolchain
 from tests.sdk.targets.fake_tensorrt import BUILD_ERROR, flags_of, make_tensorrt
 from tests.sdk.targets.graphs import make_graph
 
@@ -175,7 +177,7 @@ def test_no_gpu_and_no_tensorrt_are_one_message_with_the_next_step(
     make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, way: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    monkeypatch.setattr(compile_module, "find_gpu", lambda: None)
+    monkeypatch.setattr(toolchain_module, "find_gpu", lambda: None)
     message = (
         rf"tensorrt cannot be imported .*and the CUDA driver shows no GPU.*{way}.*blendmask compile m\.bmz --target"
     )
@@ -188,5 +190,78 @@ def test_what_is_found_on_the_machine_is_used(
     make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", make_tensorrt("10.3.0"))
-    monkeypatch.setattr(compile_module, "find_gpu", lambda: ORIN)
+    monkeypatch.setattr(toolchain_module, "find_gpu", lambda: ORIN)
     assert compile_bundle(make_bundle(), "jetson-orin-nx", tmp_path).key.driver == ORIN.driver
+
+
+class Compiler:
+    """Stands for the maker of Torch-TensorRT programs; remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: List[Any] = []
+
+    def compile_program(self, graph: bytes, precision: str, workspace_bytes: Any) -> bytes:
+        self.asked.append((graph, precision, workspace_bytes))
+        return b"program %d" % len(self.asked)
+
+
+@pytest.mark.parametrize("precision, flavour", [("int8", "tensorrt"), ("fp32", "float")])
+def test_a_program_is_made_where_its_runtime_looks_for_it(
+    make_bundle: MakeBundle, own_cache: Path, precision: Any, flavour: str
+) -> None:
+    bundle, compiler = make_bundle(), Compiler()
+    toolchain = TorchToolchain(compiler, ORIN, "10.3.0")
+    options = CompileOptions(precision, workspace_mib=1, runtime="torch_tensorrt")
+    made = compile_bundle(bundle, "jetson-orin-nx", options=options, toolchain=toolchain)
+    assert made.path == program_path(bundle.manifest.graphs[flavour].sha256, ORIN)
+    assert own_cache in made.path.parents
+    assert made.path.read_bytes() == b"program 1"
+    assert compiler.asked == [(bundle.graph(flavour), precision, 2**20)]
+    assert stat.S_IMODE(made.path.parent.stat().st_mode) == 0o700
+
+
+def test_a_program_is_made_anew_each_time(make_bundle: MakeBundle) -> None:
+    bundle, toolchain = make_bundle(), TorchToolchain(Compiler(), ORIN, "10.3.0")
+    for expected in (b"program 1", b"program 2"):
+        made = compile_bundle(
+            bundle, "jetson-orin-nx", options=CompileOptions(runtime="torch_tensorrt"), toolchain=toolchain
+        )
+        assert (made.path.read_bytes(), made.reused) == (expected, False)
+
+
+def test_torch_tensorrt_of_another_tensorrt_is_refused(make_bundle: MakeBundle) -> None:
+    compiler = Compiler()
+    with pytest.raises(ConfigError, match=r"no Torch-TensorRT .*10\.7.*2\.8\.0"):
+        compile_bundle(
+            make_bundle(), "jetson-orin-nx", options=CompileOptions(runtime="torch_tensorrt"),
+            toolchain=TorchToolchain(compiler, ORIN, "10.7.0"),
+        )  # fmt: skip
+    assert compiler.asked == []
+
+
+def test_a_program_without_a_gpu_is_one_message_with_the_next_step(
+    make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "blendmask_quantize.export.torch_program", None)
+    monkeypatch.setattr(toolchain_module, "find_gpu", lambda: None)
+    message = (
+        r"torch_program cannot be imported .*and the CUDA driver shows no GPU.*blendmask-edge\[torch-tensorrt\].*"
+        r"blendmask compile m\.bmz --target jetson-orin-nx --runtime torch_tensorrt"
+    )
+    with pytest.raises(RuntimeUnavailableError, match=message):
+        compile_bundle(make_bundle(), "jetson-orin-nx", options=CompileOptions(runtime="torch_tensorrt"))
+
+
+def test_torch_tensorrt_that_is_missing_beside_a_gpu_is_named(
+    make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "blendmask_quantize.export.torch_program", Compiler())  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "torch_tensorrt", None)
+    monkeypatch.setattr(toolchain_module, "find_gpu", lambda: ORIN)
+    with pytest.raises(RuntimeUnavailableError, match=r"this machine: torch_tensorrt cannot be imported"):
+        compile_bundle(make_bundle(), "jetson-orin-nx", options=CompileOptions(runtime="torch_tensorrt"))
+
+
+def test_a_runtime_that_compiles_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'onnxruntime' compiles nothing; expected tensorrt or torch_tensorrt"):
+        CompileOptions(runtime="onnxruntime")
