@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,11 +24,29 @@ TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class _Layer:
-    """A convolution: multiply-accumulates a pair of its channels that may go, and the groups these belong to."""
+    """A convolution and the groups of its channels.
+
+    Attributes:
+        cost: multiply-accumulates a pair of its channels that may go.
+        writer: group of its output channels, if these may go.
+        read: groups of its input channels that may go, each as often as it is read.
+        others: its further input channels, where some may go.
+    """
 
     cost: int
     writer: int | None
-    reader: int | None
+    read: tuple[int, ...]
+    others: int
+
+    def pairs(self, widths: Sequence[int]) -> int:
+        """Pairs of its channels that may go, with `widths`, one a group."""
+        outputs = 1 if self.writer is None else widths[self.writer]
+        inputs = self.others + sum(widths[index] for index in self.read) if self.read else 1
+        return outputs * inputs
+
+    def macs(self, widths: Sequence[int]) -> int:
+        """Multiply-accumulates with `widths`, one a group."""
+        return self.cost * self.pairs(widths)
 
 
 class Work:
@@ -42,29 +60,31 @@ class Work:
 
     def __init__(self, model: BlendMask, groups: Sequence[ChannelGroup], size: tuple[int, int] | None = None) -> None:
         made = {layer: index for index, group in enumerate(groups) for layer in group.writers}
-        taken = {layer: index for index, group in enumerate(groups) for layer in group.readers}
+        taken = _groups_read(groups)
+        widths = [group.width for group in groups]
         self.fixed = 0
         self.layers: list[_Layer] = []
         for name, macs in macs_by_layer(model, size).items():
-            writer, reader = made.get(name), taken.get(name)
-            if writer is None and reader is None:
+            writer, read = made.get(name), taken.get(name, ())
+            if writer is None and not read:
                 self.fixed += macs
                 continue
-            channels = math.prod(groups[index].width for index in (writer, reader) if index is not None)
-            self.layers.append(_Layer(macs // channels, writer, reader))
+            inputs: int = model.get_submodule(name).in_channels  # type: ignore[assignment]
+            layer = _Layer(1, writer, read, inputs - sum(widths[index] for index in read))
+            self.layers.append(replace(layer, cost=macs // layer.pairs(widths)))
         self.touched = [
-            [layer for layer in self.layers if index in (layer.writer, layer.reader)] for index in range(len(groups))
+            [layer for layer in self.layers if index in (layer.writer, *layer.read)] for index in range(len(groups))
         ]
 
     def total(self, widths: Sequence[int]) -> int:
         """Multiply-accumulates with `widths`, one a group."""
-        return self.fixed + sum(_macs(layer, widths) for layer in self.layers)
+        return self.fixed + sum(layer.macs(widths) for layer in self.layers)
 
     def saving(self, widths: Sequence[int], group: int, channels: int) -> int:
         """What taking `channels` out of one group saves."""
         thinner = list(widths)
         thinner[group] -= channels
-        return sum(_macs(layer, widths) - _macs(layer, thinner) for layer in self.touched[group])
+        return sum(layer.macs(widths) - layer.macs(thinner) for layer in self.touched[group])
 
 
 def smallest_ratio(groups: Sequence[ChannelGroup], work: Work) -> float:
@@ -136,5 +156,11 @@ def _blocks(group: ChannelGroup, score: Tensor) -> list[list[int]]:
     return [order[:, start:end].flatten().tolist() for start, end in zip(starts, ends, strict=False)]
 
 
-def _macs(layer: _Layer, widths: Sequence[int]) -> int:
-    return layer.cost * math.prod(widths[index] for index in (layer.writer, layer.reader) if index is not None)
+def _groups_read(groups: Sequence[ChannelGroup]) -> dict[str, tuple[int, ...]]:
+    """The groups that each convolution reads, by its name, each as often as it is read."""
+    read: dict[str, tuple[int, ...]] = {}
+    for index, group in enumerate(groups):
+        for reader in group.readers:
+            times = len(reader.inputs) // group.width
+            read[reader.layer] = read.get(reader.layer, ()) + (index,) * times
+    return read

@@ -17,13 +17,29 @@ from blendmask_quantize.model.widths import changed_widths
 
 
 @dataclass(frozen=True)
+class Reader:
+    """A convolution that takes the channels of a group, perhaps among others and more than once.
+
+    Attributes:
+        layer: its name.
+        inputs: input channels of it that are the group's.
+        channels: which of the group's channels each of these is.
+    """
+
+    layer: str
+    inputs: tuple[int, ...]
+    channels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class ChannelGroup:
     """Channels that several layers share, in one order.
 
     Attributes:
         name: the first convolution that makes them.
         width: how many.
-        writers, readers: names of the convolutions that make and that take them; a depthwise one is a writer only.
+        writers: names of the convolutions that make them; a depthwise one is a writer only.
+        readers: what takes them.
         norm_groups: groups of the group normalisation on them, 1 where there is none; each loses as many channels.
         dependency: torch-pruning's record, which removes them.
     """
@@ -31,7 +47,7 @@ class ChannelGroup:
     name: str
     width: int
     writers: tuple[str, ...]
-    readers: tuple[str, ...]
+    readers: tuple[Reader, ...]
     norm_groups: int
     dependency: Any
 
@@ -122,13 +138,17 @@ def _protected(model: BlendMask) -> Iterable[nn.Module]:
 
 def _group(graph: Any, dependency: Any, names: dict[nn.Module, str]) -> ChannelGroup:
     writers: list[str] = []
-    readers: list[str] = []
+    readers: list[Reader] = []
     norm_groups = 1
-    for dep, _ in dependency:
+    for item in dependency:
+        dep = item.dep
         module = dep.target.module
         if isinstance(module, nn.GroupNorm):
             norm_groups = max(norm_groups, module.num_groups)
         elif isinstance(module, nn.Conv2d):
-            (writers if graph.is_out_channel_pruning_fn(dep.handler) else readers).append(names[module])
+            if graph.is_out_channel_pruning_fn(dep.handler):
+                writers.append(names[module])
+            else:
+                readers.append(Reader(names[module], tuple(item.idxs), tuple(item.root_idxs)))
     width = len(dependency[0].idxs)
     return ChannelGroup(writers[0], width, tuple(writers), tuple(readers), norm_groups, dependency)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -72,11 +72,20 @@ def channel_importance(plain: BlendMask, groups: Sequence[ChannelGroup], losses:
         plain.zero_grad()
         loss(plain).backward()
         for score, group in zip(scores, groups, strict=True):
-            score += sum(_gate(layers[name]) for name in group.readers) ** 2
+            score += _sensitivity(group, layers) ** 2
     plain.zero_grad()
     if count == 0:
         raise ConfigError("the importance of channels is measured on labelled pictures: give some")
     return [score / count for score in scores]
+
+
+def _sensitivity(group: ChannelGroup, layers: Mapping[str, nn.Module]) -> Tensor:
+    """Gradient (width,) of the loss to a factor on each channel of a group, wherever it is read."""
+    gradient = torch.zeros(group.width)
+    for reader in group.readers:
+        gate = _gate(layers[reader.layer])[list(reader.inputs)]
+        gradient.index_add_(0, torch.tensor(reader.channels), gate)
+    return gradient
 
 
 def _gate(conv: nn.Module) -> Tensor:
