@@ -17,7 +17,7 @@ from blendmask_edge.cli import app
 from blendmask_quantize.model.checkpoint import save_checkpoint
 from tests.quantize.conftest import Made
 from tests.quantize.tiny import LABELS, tiny_model
-from tests.quantize.variants import FROZEN, variant
+from tests.quantize.variants import DEFORMABLE, FROZEN, variant
 
 SIZE = ("--size", "64x96")
 
@@ -167,6 +167,22 @@ def test_a_checkpoint_of_another_network_is_told_apart_by_its_weights(words: lis
     refused(call(*words, "--config", "LITE0_RT"), 1, "does not fit LITE0_RT", "unexpected")
 
 
+@pytest.fixture
+def deformable(tmp_path: Path) -> Path:
+    """A saved network with deformable convolutions."""
+    save_checkpoint(tmp_path / "deformable.safetensors", tiny_model(DEFORMABLE), LABELS)
+    return tmp_path / "deformable.safetensors"
+
+
+@pytest.mark.usefixtures("no_long_work")
+@pytest.mark.parametrize("recipe", ["ptq", "qat"])
+def test_deformable_convolutions_are_refused_for_int8_with_the_reason(
+    words: list[object], deformable: Path, recipe: str
+) -> None:
+    result = call("quantize", deformable, *words[2:], "--recipe", recipe)
+    refused(result, 1, "cannot quantise TINY_DEFORMABLE", "deformable convolutions (res4, res5)", "such as R_101_3x")
+
+
 @pytest.mark.usefixtures("no_long_work")
 def test_pictures_that_are_none_are_one_message(words: list[object], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
@@ -236,6 +252,12 @@ def test_evaluate_measures_a_checkpoint_too(checkpoint_path: Path, scenes: Path)
     result = call("evaluate", checkpoint_path, *data(scenes), "--limit", 2)
     assert result.exit_code == 0, result.output
     assert "2 pictures" in result.stdout
+    assert "50:95" in result.stdout
+
+
+def test_evaluate_measures_deformable_convolutions_in_float(deformable: Path, scenes: Path) -> None:
+    result = call("evaluate", deformable, *data(scenes), "--limit", 2)
+    assert result.exit_code == 0, result.output
     assert "50:95" in result.stdout
 
 
