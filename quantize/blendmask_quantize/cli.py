@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from blendmask_quantize.cli_train import train
+from blendmask_quantize.cli_visualize import visualize
 
 if TYPE_CHECKING:
     from blendmask_edge.instances import Labels
@@ -22,7 +23,7 @@ AnnotationsOption = Annotated[Path, typer.Option(help="COCO instances JSON.", sh
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the `blendmask` application."""
-    for command in (quantize, evaluate, train, prune):
+    for command in (quantize, evaluate, train, prune, visualize):
         app.command()(command)
 
 

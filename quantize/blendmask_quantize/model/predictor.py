@@ -67,7 +67,7 @@ def predict(
     found = detect(model, x, resized, clip_before_pooling)
     height, width = image.shape[:2]
     scale = (width / resized[1], height / resized[0])
-    return Instances.from_outputs(_outputs(found), scale=scale, image_size=(height, width), labels=labels)
+    return Instances.from_outputs(to_outputs(found), scale=scale, image_size=(height, width), labels=labels)
 
 
 def network_input(model: BlendMask, image: NDArray[np.uint8], size: Size | None = None) -> tuple[Tensor, Size]:
@@ -104,7 +104,8 @@ def pad_value(config: InputConfig) -> tuple[int, int, int]:
     return round(mean[0]), round(mean[1]), round(mean[2])
 
 
-def _outputs(found: Detections) -> Outputs:
+def to_outputs(found: Detections) -> Outputs:
+    """Detections in the form that every runtime returns, a batch of one."""
     kept = found.candidates
     arrays = (kept.boxes, kept.scores, kept.class_id.to(torch.int32), found.mask_logits)
     return Outputs(*(array[None].numpy() for array in arrays))

@@ -1,0 +1,48 @@
+"""Objects that leave the picture: are masks better made for the whole box, as the reference does, or its visible part?
+
+    python -m bench.studies.clipping --data HOMESCENES
+
+HOMESCENES holds `val/`, `val.json`, `val_seen/` and `val_seen.json`. One checkpoint runs in torch twice, with
+`clip_before_pooling` off (`whole`) and on (`visible`); boxes and scores are the same, so only the masks can differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from bench.scenes import CHECKPOINT, SPLITS, accuracy
+from bench.study import write_study
+from blendmask_quantize.model.checkpoint import Checkpoint, load_checkpoint
+from blendmask_quantize.model.predictor import TorchPredictor
+
+MASKS = {"whole": False, "visible": True}
+"""Names of the rows, and whether boxes are clipped before their masks are made."""
+
+
+def main() -> None:
+    """Measure and write bench/results/clipping.json."""
+    options = _parse_arguments()
+    checkpoint = load_checkpoint(options.checkpoint)
+    rows = [measure(checkpoint, masks, options.data, split, options.limit) for split in SPLITS for masks in MASKS]
+    print(f"Written: {write_study('clipping', rows, options.output)}")
+
+
+def measure(checkpoint: Checkpoint, masks: str, data: Path, split: str, limit: int | None) -> dict[str, Any]:
+    """The row of one kind of mask on one split."""
+    predict = TorchPredictor(checkpoint, clip_before_pooling=MASKS[masks])
+    return {"name": f"{masks}/{split}", **accuracy(predict, data, split, limit)}
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of homescenes")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser.add_argument("--limit", type=int, help="only the first pictures of each split, to try things out")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "results")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""What happens between a picture and its masks: bases, attention and their blend, kept side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from blendmask_edge.imaging import clip_boxes
+from blendmask_edge.instances import Instances
+from blendmask_quantize.model.blender import weights
+from blendmask_quantize.model.checkpoint import Checkpoint
+from blendmask_quantize.model.detect import Candidates, Detections, attention, find, pooled_bases
+from blendmask_quantize.model.predictor import network_input, to_outputs
+
+Floats = NDArray[np.float32]
+_BASES_STRIDE = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Stages:
+    """A picture with N objects on their way through the network (paper section 3).
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        bases: (K, h, w) float32, the part that shows the picture, without the padding.
+        attention: (N, K, R, R) float32, weight of each basis in each cell of a mask; they sum to 1 over the bases.
+        instances: the N objects with their blended masks, as the network predicts them.
+    """
+
+    image: NDArray[np.uint8]
+    bases: Floats
+    attention: Floats
+    instances: Instances
+
+    def best(self, count: int, score_threshold: float) -> Stages:
+        """The surest objects, at most `count`, of at least a score."""
+        rows = np.flatnonzero(self.instances.scores >= score_threshold)[:count]
+        return Stages(self.image, self.bases, self.attention[rows], self.instances[rows])
+
+
+@torch.no_grad()
+def run_stages(checkpoint: Checkpoint, image: NDArray[np.uint8]) -> Stages:
+    """Run the float network on a picture and keep what it goes through.
+
+    Args:
+        checkpoint: from `load_checkpoint`.
+        image: (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageError: the array is no picture.
+    """
+    model, config = checkpoint.model, checkpoint.config
+    x, size = network_input(model, image)
+    predictions = model(x)
+    kept = find(model, predictions, size if config.inference.clip_before_pooling else None)
+    kept = kept[_visible(kept, size, (image.shape[0], image.shape[1]))]
+    pooled = pooled_bases(model, predictions, kept)
+    vectors = attention(model, predictions, kept).to(pooled.dtype)
+    shares = weights(vectors, config.attention_size, *pooled.shape[1:3]).expand_as(pooled)
+    found = Detections(kept, (pooled * shares).sum(dim=1))
+    height, width = (-(-side // _BASES_STRIDE) for side in size)
+    return Stages(
+        image,
+        predictions.bases[0, :, :height, :width].numpy(),
+        shares.numpy(),
+        Instances.from_outputs(
+            to_outputs(found), scale=_scale(size, image.shape), image_size=(image.shape[0], image.shape[1]),
+            labels=checkpoint.labels,
+        ),
+    )  # fmt: skip
+
+
+def _visible(kept: Candidates, size: tuple[int, int], image_size: tuple[int, int]) -> torch.Tensor:
+    """Which boxes show a part of the picture; instances are made of no others."""
+    scale = np.array([*_scale(size, image_size)] * 2, np.float32)
+    boxes = clip_boxes(kept.boxes.numpy() * scale, image_size)
+    return torch.from_numpy((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
+
+
+def _scale(size: tuple[int, int], image_size: tuple[int, ...]) -> tuple[float, float]:
+    return image_size[1] / size[1], image_size[0] / size[0]
