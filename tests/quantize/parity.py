@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from blendmask_edge.bundle.graph import Outputs
 from blendmask_edge.imaging import sigmoid
@@ -52,7 +52,7 @@ EXACT = Tolerance(0, 0)
 
 _BY_LAST_NAME = {
     "score": SCORES, "scores_all": SCORES, "box": BOXES, "roi_bases": LOGITS, "mask_logits": LOGITS,
-    "mask_prob": PROBABILITIES,
+    "mask_prob": PROBABILITIES, "mask_bce_mean": LOGITS,
 }  # fmt: skip
 
 
@@ -75,6 +75,13 @@ class Agreement:
     def holds(self) -> bool:
         """Whether the error is within what is allowed."""
         return self.error <= self.allowed
+
+    @property
+    def error_over_allowed(self) -> float:
+        """The error as a share of what is allowed, at most 1 where it holds; infinite for exact arrays that differ."""
+        if self.allowed:
+            return self.error / self.allowed
+        return 0.0 if self.holds else float("inf")
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,7 @@ def _ends(name: str) -> tuple[str, ...]:
 
 def agreements(reference: Reference, dtype: torch.dtype) -> list[Agreement]:
     """Run the network on the recorded picture and compare every stage."""
-    return [_compare(reference, stage, ours, dtype) for stage, ours in run(reference, dtype).items()]
+    return [compare(reference, stage, ours, dtype) for stage, ours in run(reference, dtype).items()]
 
 
 @torch.no_grad()
@@ -145,12 +152,11 @@ def run(reference: Reference, dtype: torch.dtype) -> Arrays:
     """Our values of every stage by its recorded name, detections in the recorded order."""
     model = reference.model(dtype)
     x = reference.network_input(model)
-    arrays, predictions = _features(model, x)
+    arrays, predictions = features(model, x)
     config = model.config
     found = candidates(predictions, config.head.strides, config.inference)
     survivors = found[suppress(found.boxes, found.scores, found.class_id, config.inference.nms_threshold)]
     kept = _in_recorded_order(reference, select(found, config.inference), predictions, config.head.strides)
-    arrays |= _numbers(input=x, **{f"head.top.p{i + 3}": model.top_layer(t) for i, t in enumerate(predictions.towers)})
     arrays |= _described("cand", _canonical(found), predictions, config.head.strides)
     arrays |= {"nms.num_before_topk": np.array(len(survivors.scores))}
     arrays |= _numbers(**{"nms.scores_all": survivors.scores.sort(descending=True).values})
@@ -159,36 +165,50 @@ def run(reference: Reference, dtype: torch.dtype) -> Arrays:
     return arrays | detected | _final(reference, detected)
 
 
-def _features(model: BlendMask, x: Tensor) -> tuple[Arrays, Predictions]:
-    """Outputs of trunk, pyramid, basis module and towers, caught by hooks, and of the head."""
-    caught: dict[str, Tensor] = {}
+def features(model: BlendMask, x: Tensor) -> tuple[Arrays, Predictions]:
+    """Outputs of trunk, pyramid, basis module and head by their recorded names, the dense attention included."""
+    caught = _watch(model)
+    predictions = model(x)
+    pyramid = caught.pop("pyramid")
+    attention = [_dense_attention(model, tower) for tower in predictions.towers]
+    maps = {
+        "fpn": pyramid, "head.logits": predictions.logits, "head.reg": predictions.regression,
+        "head.ctr": predictions.centerness, "head.top": attention,
+    }  # fmt: skip
+    levels = {f"{name}.p{i + 3}": level for name, of_level in maps.items() for i, level in enumerate(of_level)}
+    semantic = model.basis_module.semantic(pyramid[0]) if predictions.semantic is None else predictions.semantic
+    assert semantic is not None, "every recorded network has the semantic head"
+    bases = {"basis.bases": predictions.bases, "basis.seg_logits": semantic}
+    return _numbers(input=x, **caught, **levels, **bases), predictions
 
-    def watch(module: torch.nn.Module, name: str, *, before: bool = False) -> None:
-        if before:
-            module.register_forward_pre_hook(lambda _, inputs: caught.update({name: inputs[0]}))
-        else:
-            module.register_forward_hook(lambda _, __, output: caught.update({name: output}))
 
-    def watch_tower(tower: torch.nn.Module, name: str) -> None:
+def _watch(model: BlendMask) -> dict[str, Any]:
+    """What trunk, pyramid, basis module and towers return from now on, by name."""
+    caught: dict[str, Any] = {}
+
+    def watch(module: nn.Module, name: str) -> None:
+        module.register_forward_hook(lambda _, __, output: caught.update({name: output}))
+
+    def watch_tower(tower: nn.Module, name: str) -> None:
         tower.register_forward_hook(lambda _, inputs, output: caught.update({f"{name}.p{inputs[1] + 3}": output}))
 
     for part, module in model.backbone.bottom_up.named_children():
         watch(module, f"bottom_up.{part}")
-    for index, refine in enumerate(model.basis_module.refine):
-        watch(refine, f"basis.refine{index}")
-    watch(model.basis_module.tower, "basis.sum", before=True)
+    for index in range(3):
+        watch(model.basis_module.get_submodule(f"refine.{index}"), f"basis.refine{index}")
+    tower = model.basis_module.get_submodule("tower")
+    tower.register_forward_pre_hook(lambda _, inputs: caught.update({"basis.sum": inputs[0]}))
     watch(model.backbone, "pyramid")
-    head = model.proposal_generator.fcos_head
     for name in ("share_tower", "cls_tower", "bbox_tower"):
-        if len(getattr(head, name)):
-            watch_tower(getattr(head, name), f"head.{name}")
-    predictions = model(x)
-    pyramid = caught.pop("pyramid")
-    caught |= {f"fpn.p{index + 3}": level for index, level in enumerate(pyramid)}
-    caught |= {"basis.bases": predictions.bases, "basis.seg_logits": model.basis_module.semantic(pyramid[0])}
-    for name, field in (("logits", "logits"), ("reg", "regression"), ("ctr", "centerness")):
-        caught |= {f"head.{name}.p{index + 3}": level for index, level in enumerate(getattr(predictions, field))}
-    return _numbers(**caught), predictions
+        tower = model.proposal_generator.fcos_head.get_submodule(name)
+        if len(list(tower.children())):
+            watch_tower(tower, f"head.{name}")
+    return caught
+
+
+def _dense_attention(model: BlendMask, tower: Tensor) -> Tensor:
+    assert model.top_layer is not None, "every recorded network has attention"
+    return model.top_layer(tower)
 
 
 def _described(name: str, found: Candidates, predictions: Predictions, strides: tuple[int, ...]) -> Arrays:
@@ -196,8 +216,8 @@ def _described(name: str, found: Candidates, predictions: Predictions, strides: 
     positions = found.boxes.new_zeros((len(found.level), 2))
     for level, stride in enumerate(strides):
         mine = found.level == level
-        size = predictions.logits[level].shape[-2:]
-        positions[mine] = locations(*size, stride)[found.cell[mine]].to(positions)
+        height, width = predictions.logits[level].shape[-2:]
+        positions[mine] = locations(height, width, stride)[found.cell[mine]].to(positions)
     parts = {
         "level": found.level, "loc_index": found.cell, "loc_xy": positions, "class": found.class_id,
         "score": found.scores, "box": found.boxes,
@@ -240,7 +260,8 @@ def _final(reference: Reference, detected: Arrays) -> Arrays:
     """Instances of the original picture, made from the detections."""
     (height, width), resized = reference.about["original_hw"], reference.about["resized_hw"]
     scores, classes = detected["det.score"], detected["det.class"].astype(np.int32)
-    outputs = Outputs(*(a[None] for a in (detected["det.box"], scores, classes, detected["det.mask_logits"])))
+    parts = [detected["det.box"], scores, classes, detected["det.mask_logits"]]
+    outputs = Outputs(*(part[None] for part in parts))
     labels = default_labels(12)
     scale = (width / resized[1], height / resized[0])
     instances = Instances.from_outputs(outputs, scale=scale, image_size=(height, width), labels=labels)
@@ -254,10 +275,11 @@ def _final(reference: Reference, detected: Arrays) -> Arrays:
 
 
 def _numbers(**tensors: Tensor) -> Arrays:
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
+    return {name: tensor.detach().numpy() for name, tensor in tensors.items()}
 
 
-def _compare(reference: Reference, stage: str, ours: NDArray[Any], dtype: torch.dtype) -> Agreement:
+def compare(reference: Reference, stage: str, ours: NDArray[Any], dtype: torch.dtype) -> Agreement:
+    """How closely our values of one stage agree with the recorded ones, computed in `dtype`."""
     if stage == "final.mask":
         return Agreement(stage, _differing_pixels(reference, ours), 0)
     recorded = reference.stored

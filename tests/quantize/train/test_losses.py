@@ -107,7 +107,7 @@ class TestAgainstTheReference:
     @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-7)])
     def test_detector_losses_of_recorded_head_outputs(self, recording, case, dtype, tolerance):
         step = recording(case)
-        recorded = np.load(step.case / "training/forward.npz")
+        recorded = np.load(step.folder / "training/forward.npz")
 
         def levels(name: str) -> tuple[Tensor, ...]:
             count = len(step.head["FPN_STRIDES"])

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from blendmask_edge.errors import ConfigError
-from blendmask_quantize.train.targets import ObjectTargets, Targets, assign, mask_targets
+from blendmask_quantize.train.targets import ObjectTargets, Targets, assign, centerness, mask_targets
 
 SIDE, CLASSES = 192, 5
 STRIDES, BOUNDS = (8, 16, 32), (64, 128)
@@ -83,6 +83,11 @@ class TestAgainstTheReference:
         np.testing.assert_array_equal(found.object_index[rows], recorded["pos_gt_inds"])
         np.testing.assert_array_equal(found.regression[rows], recorded["pos_reg_targets"])
         np.testing.assert_array_equal(found.centerness[rows], recorded["pos_ctr_targets"])
+
+    def test_centerness(self, parity):
+        recorded = np.load(parity / "units/losses.npz")
+        found = centerness(torch.from_numpy(recorded["target_ltrb"]))
+        np.testing.assert_allclose(found, recorded["ctr_target"], rtol=1e-7)
 
     def test_polygon_masks(self, recording):
         polygons = recording("r50").json("training/gt_polygons_resized.json")

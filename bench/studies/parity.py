@@ -1,0 +1,79 @@
+"""Parity: how far the network's numbers are from those of AdelaiDet, stage by stage, over what is allowed.
+
+    python -m bench.studies.parity --reference PARITY
+
+PARITY holds the reference's recorded values: six networks of reduced width, an inference of each, and one training step
+of two of them. A row `CASE/STAGE/PRECISION` is the worst of the arrays recorded for that stage: `error_over_allowed` is
+its largest error over its tolerance, so that 1 is the limit. Exact stages (candidates, survivors, masks outside the
+pixels that the reference itself calls uncertain) count 0 where every element agrees. The comparison is the one of the
+tests, `tests/quantize/parity.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.study import write_study
+from tests.quantize import parity, training_parity
+from tests.quantize.parity import Agreement, Reference
+from tests.quantize.training_parity import TrainingReference
+
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
+
+
+def main() -> None:
+    """Compare and write bench/results/parity.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reference", type=Path, required=True, help="folder of the recorded values")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "results", help="folder of the file")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = [row for precision in PRECISIONS for row in measure(options.reference, precision)]
+    for row in rows:
+        print(f"{row['name']:<40} {row.get('error_over_allowed', row.get('error'))}")
+    print(f"Written: {write_study('parity', rows, options.output)}")
+
+
+def measure(folder: Path, precision: str) -> Iterator[dict[str, Any]]:
+    """The rows of every case in one precision."""
+    dtype = PRECISIONS[precision]
+    for case in parity.CASES:
+        yield from rows_of(parity.agreements(Reference(folder / case), dtype), case, precision)
+    for case in training_parity.CASES:
+        found = training_parity.training_agreements(TrainingReference(folder / case), dtype)
+        yield from rows_of(found, f"{case}/training", precision)
+
+
+def rows_of(agreements: Iterable[Agreement], case: str, precision: str) -> Iterator[dict[str, Any]]:
+    """One row for each stage, which is the first part of a recorded name."""
+    named = sorted(agreements, key=_stage)
+    for stage, group in groupby(named, key=_stage):
+        members = list(group)
+        worst = max(members, key=lambda agreement: agreement.error_over_allowed)
+        name = f"{case}/{stage}/{precision}"
+        if math.isinf(worst.error_over_allowed):
+            yield {"name": name, "error": f"{worst.stage} is exact in the reference and differs here"}
+            continue
+        yield {
+            "name": name,
+            "error_over_allowed": float(f"{worst.error_over_allowed:.3g}"),
+            "arrays": len(members),
+            "worst": worst.stage,
+            "largest_error": float(f"{worst.error:.3g}"),
+            "allowed": worst.allowed,
+        }
+
+
+def _stage(agreement: Agreement) -> str:
+    return agreement.stage.partition(".")[0]
+
+
+if __name__ == "__main__":
+    main()
