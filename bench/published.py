@@ -19,6 +19,7 @@ _ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
     _ROOT / "README.md",
     _ROOT / "docs" / "benchmark.md",
+    _ROOT / "quantize" / "README.md",
     _ROOT / "examples" / "homescenes" / "MODEL_CARD.md",
 )
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -81,8 +82,31 @@ def _both_splits(rows: Rows, graph: str) -> str:
     return " / ".join(f"{100 * rows[f'{graph}/{split}']['mask_ap']:.1f}" for split in ("val", "val_seen"))
 
 
+_STAGES = {
+    "input": "network input", "bottom_up": "trunk", "fpn": "pyramid", "basis": "bases", "head": "head, attention",
+    "cand": "candidates", "nms": "suppression", "det": "detections, masks", "final": "result in the picture",
+    "training/pos": "training: positives", "training/losses": "training: losses",
+    "training/gradients": "training: gradient norms",
+}  # fmt: skip
+
+
+def parity_table(rows: Rows) -> str:
+    """Largest error of each stage over what is allowed, the worst of all cases, in both precisions."""
+    reached: dict[str, dict[str, list[float]]] = {}
+    for name, row in rows.items():
+        stage, _, precision = name.partition("/")[2].rpartition("/")
+        share = row.get("error_over_allowed", float("inf"))
+        reached.setdefault(stage, {}).setdefault(precision, []).append(share)
+    lines = ["| stage | cases | float32, reached / allowed | float64 |", "|---|---|---|---|"]
+    for stage, title in _STAGES.items():
+        single, double = reached[stage]["float32"], reached[stage]["float64"]
+        lines.append(f"| {title} | {len(single)} | {max(single):.2f} | {max(double):.2f} |")
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[Rows], str]] = {
     "first_light": first_light_table,
+    "parity": parity_table,
     "shrink": shrink_table,
     "training": training_table,
 }

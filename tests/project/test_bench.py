@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.machine import machine_record
-from bench.published import DOCUMENTS, fill, first_light_table, shrink_table, training_table
+from bench.published import DOCUMENTS, fill, first_light_table, parity_table, shrink_table, training_table
 from bench.study import read_rows, write_study
 
 ROWS = {
@@ -90,6 +90,19 @@ def test_the_shrink_table_has_a_line_for_each_recipe_with_both_runtimes() -> Non
         f"| float | 64.0 / 64.0 | - | {speed}",
         f"| qat/labels | 63.9 / 63.9 | 63.7 / 63.7 | {speed}",
     ]
+
+
+def test_the_parity_table_shows_the_worst_case_of_each_stage() -> None:
+    stages = [name.split("/", 1)[1].rsplit("/", 1)[0] for name in read_rows("parity")]
+    rows: dict[str, dict[str, float]] = {}
+    for stage in stages:
+        for case, share in (("a", 0.25), ("b", 0.5)):
+            rows[f"{case}/{stage}/float32"] = {"error_over_allowed": share}
+            rows[f"{case}/{stage}/float64"] = {"error_over_allowed": share / 10}
+    lines = parity_table(rows).splitlines()
+    assert lines[2] == "| network input | 2 | 0.50 | 0.05 |"
+    rows["b/fpn/float32"] = {}
+    assert "| pyramid | 2 | inf | 0.05 |" in parity_table(rows).splitlines()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -47,7 +47,9 @@ PLAIN = replace(
 """No normalisation at all; one tower of convolutions shared by the levels."""
 
 DLA = replace(
-    TINY, name="TINY_DLA", trunk=TrunkConfig(kind="dla34", norm="BN", frozen_stages=1, level_widths=(4, 4, 8, 8, 8, 16))
+    TINY,
+    name="TINY_DLA",
+    trunk=TrunkConfig(kind="dla34", norm="BN", frozen_stages=1, level_widths=(4, 4, 4, 8, 16, 24)),
 )
 """Aggregation by concatenation, convolutions whose result is a shortcut and a child at once."""
 
