@@ -13,15 +13,12 @@ from blendmask_quantize.model.layers import ConvNorm, caffe2_xavier_, conv_block
 class BottomModule(nn.Module):
     """Bases from the pyramid, and a semantic head on P3 that is an auxiliary loss of training only.
 
-    A subclass defines `tower`, whose last layer gives the K bases, and `forward`.
+    A subclass defines `tower`, whose last layer gives the K bases, `forward`, and last the semantic head: resumed
+    training goes by the order of the weights.
     """
 
     tower: nn.Sequential
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        width = config.bases.width
-        self.seg_head = _semantic_head(config.pyramid_width, width, config.classes) if config.bases.semantic else None
+    seg_head: nn.Sequential | None
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
         """Bases (N, K, H / 4, W / 4), without activation, from the pyramid's three finest levels."""
@@ -39,13 +36,14 @@ class ProtoNet(BottomModule):
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
+        super().__init__()
         bases, width = config.bases, config.bases.width
         self.refine = nn.ModuleList(conv_block(config.pyramid_width, width, bases.norm) for _ in range(3))
         tower: list[nn.Module] = [conv_block(width, width, bases.norm) for _ in range(bases.convs)]
         tower += [nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)]
         tower += [conv_block(width, width, bases.norm), nn.Conv2d(width, bases.count, 1)]
         self.tower = nn.Sequential(*tower)
+        self.seg_head = _semantic_head(config)
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
         """Bases (N, K, H / 4, W / 4) from the pyramid's three finest levels."""
@@ -67,7 +65,7 @@ class DeepLabDecoder(BottomModule):
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
+        super().__init__()
         bases, width = config.bases, config.bases.width
         if bases.convs < 1:
             raise ConfigError(f"the deeplab bottom module has {bases.convs} convolutions at stride 8: give 1 or more")
@@ -78,6 +76,7 @@ class DeepLabDecoder(BottomModule):
         tower: list[nn.Module] = [conv_block(width, width, bases.norm) for _ in range(bases.convs - 1)]
         tower += [nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)]
         self.tower = nn.Sequential(*tower, nn.Conv2d(width, bases.count, 1))
+        self.seg_head = _semantic_head(config)
 
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
         """Bases (N, K, H / 4, W / 4) from the pyramid's three finest levels, of which P4 is not used."""
@@ -126,11 +125,14 @@ def make_bottom_module(config: ModelConfig) -> BottomModule:
     return BOTTOM_MODULES[kind](config)
 
 
-def _semantic_head(in_channels: int, width: int, classes: int) -> nn.Sequential:
+def _semantic_head(config: ModelConfig) -> nn.Sequential | None:
+    if not config.bases.semantic:
+        return None
     layers: list[nn.Module] = []
-    for channels in (in_channels, width):
+    width = config.bases.width
+    for channels in (config.pyramid_width, width):
         layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Conv2d(width, classes + 1, 1))
+    return nn.Sequential(*layers, nn.Conv2d(width, config.classes + 1, 1))
 
 
 def _xavier(layer: ConvNorm) -> ConvNorm:

@@ -94,3 +94,11 @@ def test_it_is_pruned_like_the_rest():
     assert any("pyramid_pooling" in width.layer for width in pruned.config.widths)
     with torch.no_grad():
         assert pruned(x).bases.shape == model(x).bases.shape
+
+
+@pytest.mark.parametrize("config", [TINY, DEEPLAB], ids=lambda config: config.name)
+def test_weights_keep_the_order_that_a_resumed_run_goes_by(config):
+    """The optimiser's state is stored by position."""
+    names = [name for name, _ in BlendMask(config).basis_module.named_parameters()]
+    parts = [name.partition(".")[0] for name in names]
+    assert list(dict.fromkeys(parts))[-2:] == ["tower", "seg_head"]

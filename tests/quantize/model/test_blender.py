@@ -12,6 +12,8 @@ from torch import Tensor
 
 from blendmask_quantize.model.blender import assembler_weights, blend
 from blendmask_quantize.model.detect import detect
+from blendmask_quantize.shrink.distil import Teacher
+from blendmask_quantize.shrink.graph import trace_network
 from tests.quantize.tiny import tiny_model
 from tests.quantize.variants import ASSEMBLER, DEEPLAB, WEIGHTED_SUM, network_input, picture
 
@@ -71,3 +73,13 @@ def test_the_network_predicts_with_it(config, channels):
     assert found.mask_logits.shape == (len(found.candidates.scores), 28, 28)
     assert len(found.candidates.scores) > 10
     assert found.mask_logits.std() > 0
+
+
+@pytest.mark.parametrize("config", [WEIGHTED_SUM, ASSEMBLER], ids=lambda config: config.name)
+def test_what_a_student_learns_from_is_blended_with_it_too(config):
+    model = tiny_model(config)
+    x = network_input(model, picture(0))
+    lesson, found = Teacher(model, trace_network(model))(x), detect(model, x)
+    count = len(lesson.mask_logits)
+    assert count > 5
+    torch.testing.assert_close(lesson.mask_logits, found.mask_logits[:count], rtol=1e-3, atol=1e-3)
