@@ -1,21 +1,23 @@
 """The gate itself: does `blendmask bench` catch what it must, and keep quiet otherwise?
 
-    python -m bench.studies.gate M.bmz --images DIR --annotations J.json
+    python -m bench.studies.gate M.bmz --images DIR --annotations J.json --threads 1
 
 One run makes a baseline with the default limits. Then faults are planted in the same predictor, one a run: each must be
 caught by the metric that is to tell it (`caught` 1). Runs without a fault must pass, by themselves (`quiet`) and beside
 processes that keep half or all of the cores busy (`busy`): each that does not is a false alarm. Accuracy and time are
-measured as the command does.
+measured as the command does, of the first `--pictures` of the annotated ones. Nothing else may run beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,8 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
     "shifted-masks-3-cells": ("mask_ap75", {"change": shift_masks(3)}),
 }
 """What is planted, and the metric that must tell."""
+LOADS = {"quiet": 0.0, "busy/half": 0.5, "busy/all": 1.0}
+"""Shares of the cores that other processes keep busy."""
 
 
 def main() -> None:
@@ -91,12 +95,14 @@ def main() -> None:
     options = _parse_arguments()
     with MaskPredictor(options.bundle, options.runtime, options.threads) as predictor:
         labels = Labels(predictor.manifest.classes, predictor.manifest.category_ids)
-        pictures = AnnotatedPictures.open(options.images, options.annotations, labels)
+        found = AnnotatedPictures.open(options.images, options.annotations, labels)
+        pictures = replace(found, ids=found.ids[: options.pictures])
         with Reference(options.threads or usable_cores()) as reference:
 
             def run(tested: TimedPredictor) -> Metrics:
                 return measure(tested, pictures, reference, options.frames).metrics
 
+            print(f"{len(FAULTS)} faults and {options.runs} runs at each of {len(LOADS)} loads", flush=True)
             data = Data.of(options.annotations, len(pictures.ids))
             subject = Subject.of(predictor, options.threads)
             baseline = _baseline(Setting(subject=subject, data=data, machine=this_machine()), run(predictor))
@@ -110,9 +116,8 @@ def study(predictor: MaskPredictor, baseline: Baseline, run: Measure, runs: int)
         metrics = run(Faulty(predictor, **fault))
         row = {"name": f"planted/{name}", "caught": int(_moved(baseline, metrics).get(telling) == WORSE)}
         yield _printed({**row, **{key: round(metrics[key], 4) for key in _SHOWN}})
-    cores = usable_cores()
-    for name, processes in {"quiet": 0, "busy/half": max(1, cores // 2), "busy/all": cores}.items():
-        with load(processes):
+    for name, share in LOADS.items():
+        with load(math.ceil(share * usable_cores())):
             measured = [run(predictor) for _ in range(runs)]
         alarms = sum(bool(_moved(baseline, metrics)) for metrics in measured)
         yield _printed({"name": name, "runs": runs, "false_alarms": alarms, **_range(measured)})
@@ -152,7 +157,8 @@ def _range(measured: list[Metrics]) -> Metrics:
 
 
 def _printed(row: dict[str, Any]) -> dict[str, Any]:
-    print("  ".join(f"{value}" if name == "name" else f"{name} {value}" for name, value in row.items()), flush=True)
+    words = [f"{value}" if name == "name" else f"{name} {value}" for name, value in row.items()]
+    print(f"{datetime.now():%H:%M:%S}  " + "  ".join(words), flush=True)
     return row
 
 
@@ -176,7 +182,8 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--annotations", type=Path, required=True, help="their COCO JSON")
     parser.add_argument("--runtime", default="onnxruntime")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--frames", type=int, default=200, help="timed frames of a run")
+    parser.add_argument("--pictures", type=int, default=100, help="annotated pictures that are used")
+    parser.add_argument("--frames", type=int, default=100, help="least number of timed frames of a run")
     parser.add_argument("--runs", type=int, default=5, help="runs without a fault")
     parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "results")
     return parser.parse_args()
