@@ -123,8 +123,8 @@ def check_comparable(path: PathLike, baseline: Baseline, setting: Setting, accur
     """See before long work that a run in this setting may be held against a baseline.
 
     Raises:
-        BaselineError: it was made on other data or another flavour, or, unless accuracy alone is compared, on another
-            machine, by another runtime, with another number of threads or another reference workload.
+        BaselineError: it was made on other data, another model or flavour, or, unless accuracy alone is compared, on
+            another machine, by another runtime, with another number of threads or another reference workload.
     """
     then = baseline.record.setting
     found = "; ".join(_differences(then, setting))
@@ -152,6 +152,7 @@ def _differences(then: Setting, now: Setting) -> List[str]:
     return _unequal(
         {
             "": (_named(then.data), _named(now.data)),
+            "the model ": (then.subject.model, now.subject.model),
             "the graph ": (then.subject.flavour, now.subject.flavour),
         }
     )

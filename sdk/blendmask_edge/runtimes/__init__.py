@@ -5,6 +5,7 @@ Nothing is imported until a runtime is asked for.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -134,12 +135,15 @@ def select(name: str) -> RuntimeRow:
     """Return the row called `name`.
 
     Raises:
-        ConfigError: no runtime has this name.
+        ConfigError: no runtime has this name; the nearest is suggested.
     """
     for row in RUNTIMES:
         if row.name == name:
             return row
-    raise ConfigError(f"Unknown runtime {name!r}; known: {', '.join([AUTO] + [row.name for row in RUNTIMES])}.")
+    known = [AUTO] + [row.name for row in RUNTIMES]
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise ConfigError(f"Unknown runtime {name!r}; known: {', '.join(known)}.{hint}")
 
 
 def installed_rows() -> Tuple[RuntimeRow, ...]:

@@ -160,9 +160,10 @@ def test_another_reference_workload_is_refused(baseline: Baseline) -> None:
         ("data", {"sha256": "b" * 64}, "40 pictures of val.json"),
         ("data", {"pictures": 39}, "not 39 pictures"),
         ("subject", {"flavour": "float"}, "the graph cpu, not float"),
+        ("subject", {"model": "R_50_3x"}, "the model TINY, not R_50_3x"),
     ],
 )
-def test_other_data_or_graph_is_refused_for_accuracy_too(
+def test_other_data_model_or_graph_is_refused_for_accuracy_too(
     baseline: Baseline, part: str, fields: Dict[str, Any], found: str
 ) -> None:
     with pytest.raises(BaselineError, match=found):

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any, Dict, List
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from blendmask_edge import MaskPredictor, read_image
+from blendmask_edge import Bundle, MaskPredictor, read_image
+from blendmask_edge.annotations import AnnotatedPictures
+from blendmask_edge.bench.baseline import new_baseline
+from blendmask_edge.bench.machine import this_machine
+from blendmask_edge.bench.record import Data, Record, Setting, Subject
+from blendmask_edge.bundle import write_bundle
 from blendmask_edge.cli import app
+from blendmask_edge.instances import Labels
 
 pytest.importorskip("onnxruntime")
 
@@ -136,6 +144,19 @@ def test_json_is_pure_and_complete(scene: Dict[str, Path], tmp_path: Path) -> No
 
 
 @pytest.fixture
+def baseline_text(scene: Dict[str, Path]) -> str:
+    """Return a baseline of the scene, as `--update-baseline` would have written it on this machine."""
+    labels = Labels(tuple(NAMES), (10, 20, 35))
+    pictures = AnnotatedPictures.open(scene["images"], scene["annotations"], labels)
+    graph = Bundle.open(scene["bundle"]).manifest.graphs["cpu"].sha256
+    subject = Subject(model="TINY", flavour="cpu", graph_sha256=graph, runtime="onnxruntime", threads=1)
+    data = Data.of(scene["annotations"], len(pictures.ids))
+    setting = Setting(subject=subject, data=data, machine=this_machine())
+    record = Record(created="2026-01-01T00:00:00+00:00", setting=setting, frames=8, metrics={"mask_ap": 1.0})
+    return msgspec.json.encode(new_baseline(record)).decode()
+
+
+@pytest.fixture
 def no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the long part fail, so that what is refused must be refused before."""
 
@@ -158,18 +179,38 @@ def test_other_annotations_are_refused_before_measuring(scene: Dict[str, Path], 
 
 
 @pytest.mark.usefixtures("no_measuring")
+def test_annotations_that_match_no_picture_are_refused_before_measuring(scene: Dict[str, Path], tmp_path: Path) -> None:
+    document = json.loads(scene["annotations"].read_text())
+    for entry in document["images"]:
+        entry["file_name"] = "other-" + entry["file_name"]
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(document))
+    result = bench({**scene, "annotations": other})
+    assert result.exit_code == 1
+    assert "error: 4 of 4 annotated pictures are not in" in result.output
+    assert "other-red.png" in result.output
+
+
+@pytest.mark.usefixtures("no_measuring")
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--baseline", "none.json"], "Cannot read none.json"),
         (["--baseline", "none/none.json", "--update-baseline"], "does not exist"),
         (["--update-baseline"], "name the baseline to write"),
-        (["--runtime", "onnxrun"], "onnxrun"),
+        (["--runtime", "onnx_runtime"], "Did you mean onnxruntime?"),
+        (["--runtime", "tensorrt"], 'pip install "blendmask-edge[tensorrt]"'),
+        (["--threads", "0"], "threads is 0, expected 1 or more"),
+        (["--flavour", "tpu"], "tpu"),
     ],
 )
 def test_what_cannot_work_is_one_message_before_measuring(
-    scene: Dict[str, Path], words: List[str], message: str
+    scene: Dict[str, Path], words: List[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *rest: None if name == "tensorrt" else real(name, *rest)
+    )
     result = bench(scene, *words)
     assert result.exit_code == 1
     assert message in result.output
@@ -191,6 +232,20 @@ def test_baseline_of_another_machine_is_refused_unless_accuracy_alone_counts(
     result = bench(scene, "--baseline", path)
     assert result.exit_code == 1
     assert "cpu Cortex-A78AE, not" in result.output
+
+
+@pytest.mark.usefixtures("no_measuring")
+def test_baseline_of_another_bundle_is_refused(
+    scene: Dict[str, Path], tmp_path: Path, make_manifest: Any, tiny_graph: bytes, baseline_text: str
+) -> None:
+    path, other = tmp_path / "tiny.json", tmp_path / "other.bmz"
+    path.write_text(baseline_text)
+    graphs = {"cpu": tiny_graph}
+    write_bundle(other, make_manifest(graphs, model="R_50_3x"), graphs)
+    result = bench({**scene, "bundle": other}, "--baseline", path)
+    assert result.exit_code == 1
+    assert "the model TINY, not R_50_3x. Measure the same, or make another baseline with" in result.output
+    assert path.read_text() == baseline_text
 
 
 def test_interrupted_update_leaves_the_former_baseline(
