@@ -37,7 +37,10 @@ def bundle_path() -> Path:
 @pytest.fixture(scope="session")
 def threads() -> int | None:
     """Threads within an operator; None leaves them to the runtime."""
-    return int(os.environ[THREADS]) if THREADS in os.environ else None
+    asked = os.environ.get(THREADS)
+    if asked and not (asked.isdecimal() and int(asked)):
+        pytest.fail(f"{THREADS} is {asked!r}: give a number, 1 or more, or leave it out", pytrace=False)
+    return int(asked) if asked else None
 
 
 @pytest.fixture(scope="session")
