@@ -85,8 +85,7 @@ def render(traced: fx.GraphModule, ranges: Mapping[str, Range], flavour: str) ->
 
     def integer_conv(conv: nn.Conv2d, source: Point) -> nn.Module:
         input_scale = grids[source.node].scale if flavour == "cpu" else None
-        smallest_step = ranges[source.range_of].high / 255
-        return IntegerConv2d(conv, weight_scales(conv.weight, conv.bias, smallest_step), input_scale)
+        return IntegerConv2d(conv, weight_scales(conv.weight, conv.bias, ranges[source.range_of].high), input_scale)
 
     def quantizer(point: Point) -> nn.Module:
         return ActivationQuantizer(grids[point.node])

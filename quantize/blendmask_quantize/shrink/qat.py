@@ -72,8 +72,8 @@ class FakeQuantNetwork(nn.Module):
         }
 
         def rounded_conv(conv: nn.Conv2d, source: Point) -> nn.Module:
-            smallest_step = self.start[source.range_of].high / 255
-            return RoundedConv2d(conv, quantizers[source.node], smallest_step, integer_bias=flavour == "cpu")
+            high = self.start[source.range_of].high
+            return RoundedConv2d(conv, quantizers[source.node], high, integer_bias=flavour == "cpu")
 
         view = fx.GraphModule(self.weights, copy.deepcopy(self.weights.graph))
         return insert(view, placement, rounded_conv, lambda point: quantizers[point.node])
@@ -113,22 +113,21 @@ class RoundedConv2d(nn.Module):
     Args:
         conv: holds the float weight and bias; trained.
         source: the quantiser of the input.
-        smallest_step: of the input in any flavour, at the start; see `weight_scales`.
+        input_high: upper end of the input's range at the start; see `weight_scales`.
         integer_bias: round the bias to steps of input times weight.
     """
 
     def __init__(
-        self, conv: nn.Conv2d, source: TrainableQuantizer, smallest_step: float, *, integer_bias: bool
+        self, conv: nn.Conv2d, source: TrainableQuantizer, input_high: float, *, integer_bias: bool
     ) -> None:
         super().__init__()
         self.conv, self.source = conv, source
-        self.smallest_step, self.integer_bias = smallest_step, integer_bias
+        self.input_high, self.integer_bias = input_high, integer_bias
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve `x` (N, C, H, W)."""
         weight, bias = self.conv.weight, self.conv.bias
-        detached = None if bias is None else bias.detach()
-        scale = weight_scales(weight.detach(), detached, self.smallest_step * self.source.growth.item())
+        scale = weight_scales(weight, bias, self.input_high * self.source.growth.item())
         rounded = dequantize_channels(round_weight(weight, scale), scale)
         if bias is not None and self.integer_bias:
             step = scale * self.source.scale

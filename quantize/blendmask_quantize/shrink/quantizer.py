@@ -48,17 +48,20 @@ def activation_grid(low: float, high: float, flavour: str) -> Grid:
     return Grid(max(high / 255, SMALLEST_SCALE), 0, 0, 255)
 
 
-def weight_scales(weight: Tensor, bias: Tensor | None = None, input_scale: float = 0.0) -> Tensor:
-    """Symmetric scale (C,) of each output channel of a convolution weight (C, C', kh, kw).
+def weight_scales(weight: Tensor, bias: Tensor | None, input_high: float) -> Tensor:
+    """Symmetric scale (C,) of each output channel of a convolution weight (C, C', kh, kw), the same for every flavour.
 
     Args:
         weight: the float weight.
         bias: (C,), to be stored as int32 in steps of input times weight; a dead channel's scale is then wide enough for
             its bias.
-        input_scale: smallest step of the input in any flavour, so that all flavours share the weight's integers.
+        input_high: upper end of the input's range; the finest grid of any flavour divides it into 255 steps.
     """
-    scale = (weight.flatten(1).abs().amax(dim=1) / 127).clamp(min=SMALLEST_SCALE)
-    return scale if bias is None else torch.maximum(scale, bias.abs() / (input_scale * _BIAS_STEPS))
+    scale = (weight.detach().flatten(1).abs().amax(dim=1) / 127).clamp(min=SMALLEST_SCALE)
+    if bias is None:
+        return scale
+    smallest_step = max(input_high / 255, SMALLEST_SCALE)
+    return torch.maximum(scale, bias.detach().abs() / (smallest_step * _BIAS_STEPS))
 
 
 @torch.library.custom_op("blendmask::quantize_dequantize", mutates_args=())

@@ -14,8 +14,8 @@ from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.shrink.graph import trace_network
 from blendmask_quantize.shrink.placement import FLAVOURS
 from blendmask_quantize.shrink.ptq import Calibrated, observe_ranges
-from blendmask_quantize.shrink.qat import FakeQuantNetwork, TrainableQuantizer, stage_names
-from blendmask_quantize.shrink.quantizer import ActivationQuantizer, activation_grid
+from blendmask_quantize.shrink.qat import FakeQuantNetwork, RoundedConv2d, TrainableQuantizer, stage_names
+from blendmask_quantize.shrink.quantizer import ActivationQuantizer, IntegerConv2d, activation_grid, weight_scales
 from tests.quantize.tiny import tiny_model
 
 
@@ -72,6 +72,23 @@ def test_after_steps_its_weights_and_ranges_render_to_what_was_trained(
         trained, rendered = network(x, flavour), network.calibrated().render(flavour)(x)
         assert_same_up_to_ties(trained, rendered)
         assert (trained.bases - start.render(flavour)(x).bases).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_nearly_dead_channel_is_trained_as_it_is_rendered(flavour: str) -> None:
+    # In double precision, so that what such a weight adds to its bias is seen.
+    conv = torch.nn.Conv2d(1, 1, 1, dtype=torch.float64)
+    with torch.no_grad():
+        conv.weight.fill_(1e-7)
+        conv.bias.fill_(60)  # type: ignore[union-attr]
+        grid, growth = activation_grid(0.0, 1.0, flavour), torch.nn.Parameter(torch.tensor(0.3))
+        high = growth.exp().item()
+        trained = RoundedConv2d(conv, TrainableQuantizer(grid, growth), 1.0, integer_bias=flavour == "cpu")
+        scale = weight_scales(conv.weight, conv.bias, high)
+        rendered = IntegerConv2d(conv, scale, grid.scale * high if flavour == "cpu" else None)
+        x = torch.ones((1, 1, 1, 1), dtype=torch.float64)
+        assert trained(x).item() - trained(0 * x).item() == rendered(x).item() - rendered(0 * x).item()
+        assert trained(x).item() == pytest.approx(60, rel=1e-6)
 
 
 def test_every_weight_and_range_has_a_gradient(start: Calibrated, x: Tensor) -> None:

@@ -116,7 +116,7 @@ def test_the_tensorrt_grid_is_symmetric_int8(high: float, signed: bool) -> None:
 
 def test_a_tensor_that_is_always_zero_gets_a_step_that_half_precision_can_hold() -> None:
     assert np.float16(activation_grid(0.0, 0.0, "cpu").scale) > 0
-    assert np.all(weight_scales(torch.zeros(3, 2, 1, 1)).half().numpy() > 0)
+    assert np.all(weight_scales(torch.zeros(3, 2, 1, 1), None, 1.0).half().numpy() > 0)
 
 
 def wide_weights(seed: int) -> Tensor:
@@ -130,7 +130,7 @@ def wide_weights(seed: int) -> Tensor:
 @given(st.integers(0, 1000))
 def test_weights_are_symmetric_a_channel_and_fill_their_range(seed: int) -> None:
     weight = wide_weights(seed)
-    scale = weight_scales(weight)
+    scale = weight_scales(weight, None, 1.0)
     integers = round_weight(weight, scale)
     assert integers.dtype == torch.int8
     assert integers.int().abs().flatten(1).amax(1).tolist() == [127, 127, 0, 127, 127, 127]
@@ -155,7 +155,7 @@ def conv_of(weight: Tensor, bias: Tensor) -> nn.Conv2d:
 def test_both_flavours_hold_the_same_integers_and_nearly_the_same_bias(seed: int, step: float) -> None:
     weight, bias = wide_weights(seed), torch.randn(6, generator=torch.Generator().manual_seed(seed))
     conv = conv_of(weight, bias)
-    scale = weight_scales(conv.weight, conv.bias, step / 2)
+    scale = weight_scales(conv.weight, conv.bias, 255 * step / 2)
     cpu, tensorrt = IntegerConv2d(conv, scale, step), IntegerConv2d(conv, scale, None)
     assert torch.equal(cpu.integers, tensorrt.integers)
     assert tensorrt.bias.dtype == torch.float32
@@ -168,7 +168,7 @@ def test_both_flavours_hold_the_same_integers_and_nearly_the_same_bias(seed: int
 @given(st.floats(1e-7, 1.0), st.floats(-100.0, 100.0), st.sampled_from([0.0, 1e-12, 1e-7]))
 def test_the_bias_of_a_dead_channel_survives(step: float, value: float, magnitude: float) -> None:
     conv = conv_of(torch.full((1, 2, 3, 3), magnitude), torch.tensor([value]))
-    module = IntegerConv2d(conv, weight_scales(conv.weight, conv.bias, step), step)
+    module = IntegerConv2d(conv, weight_scales(conv.weight, conv.bias, 255 * step), step)
     output = module(torch.zeros(1, 2, 4, 4))
     torch.testing.assert_close(output, torch.full_like(output, value), rtol=1e-5, atol=1e-6)
 
@@ -176,14 +176,14 @@ def test_the_bias_of_a_dead_channel_survives(step: float, value: float, magnitud
 def test_an_integer_convolution_leaves_the_float_one_whole() -> None:
     conv = conv_of(wide_weights(0), torch.zeros(6))
     before = conv.weight.clone()
-    module = IntegerConv2d(conv, weight_scales(conv.weight), 0.1)
+    module = IntegerConv2d(conv, weight_scales(conv.weight, None, 1.0), 0.1)
     assert torch.equal(conv.weight, before)
     assert "Conv2d" in repr(module)
 
 
 def test_an_integer_convolution_is_a_convolution_with_rounded_weights() -> None:
     conv, x = conv_of(wide_weights(1), torch.randn(6)), torch.randn(1, 4, 8, 8)
-    scale = weight_scales(conv.weight)
+    scale = weight_scales(conv.weight, None, 1.0)
     expected = nn.functional.conv2d(
         x, dequantize_channels(round_weight(conv.weight, scale), scale), conv.bias, padding=1
     )
