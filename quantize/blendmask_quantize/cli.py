@@ -13,6 +13,7 @@ from blendmask_quantize.cli_visualize import visualize
 if TYPE_CHECKING:
     from blendmask_edge.instances import Labels
     from blendmask_quantize.evaluate import Predictor
+    from blendmask_quantize.pruning import PruneOptions
 
 CheckpointArgument = Annotated[Path, typer.Argument(metavar="CKPT", help=".safetensors or .pth", show_default=False)]
 ConfigOption = Annotated[str | None, typer.Option(help="Configuration, or AdelaiDet YAML; ours name their own.")]
@@ -32,10 +33,14 @@ def quantize(
     calibration: Annotated[Path, typer.Option(help="Folder of calibration pictures.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="M.bmz", help="The bundle.", show_default=False)],
     config: ConfigOption = None,
-    recipe: Annotated[str, typer.Option(help="How to shrink: ptq, qat.")] = "ptq",
+    recipe: Annotated[str, typer.Option(help="How to shrink: ptq, qat, edge.")] = "ptq",
     annotations: Annotated[Path | None, typer.Option(help="COCO JSON of the pictures, to train on.")] = None,
-    iterations: Annotated[int, typer.Option(help="Training steps of qat.", min=1)] = 400,
-    learning_rate: Annotated[float, typer.Option(help="Of qat.", min=0)] = 2e-6,
+    macs: Annotated[float | None, typer.Option(help="Edge: share of the work to keep; 0.7 if left out.")] = None,
+    prune_iterations: Annotated[
+        int | None, typer.Option(help="Edge: fine-tuning steps after pruning; 1000 if left out.", min=0)
+    ] = None,
+    iterations: Annotated[int, typer.Option(help="Qat, edge: training steps with quantisers.", min=1)] = 400,
+    learning_rate: Annotated[float, typer.Option(help="Qat, edge: of those steps.", min=0)] = 2e-6,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where training was cut off.")] = False,
     estimator: Annotated[str, typer.Option(help="Ranges by: max, percentile, entropy, mse.")] = "mse",
     size: Annotated[str | None, typer.Option(metavar="HxW", help="Network input; the test size if left out.")] = None,
@@ -54,9 +59,10 @@ def quantize(
     from blendmask_quantize.calibration_set import CalibrationOptions
     from blendmask_quantize.export.deployable import Bounds
     from blendmask_quantize.model.checkpoint import load_checkpoint
+    from blendmask_quantize.plan import QuantizeOptions
     from blendmask_quantize.tune.options import schedule
 
-    options = pipeline.QuantizeOptions(
+    options = QuantizeOptions(
         calibration=CalibrationOptions(calibration, count, seed, estimator, tuple(allow or ())),
         recipe=recipe,
         size=_parse_size(size),
@@ -65,6 +71,7 @@ def quantize(
         keep_float=keep_float,
         licence=licence,
         annotations=annotations,
+        pruning=_pruning(macs, prune_iterations),
         tuning=schedule(iterations, learning_rate),
         resume=resume,
     )
@@ -116,6 +123,7 @@ def prune(
     """Thin a checkpoint to a share of its work, and fine-tune it on COCO instances."""
     from blendmask_quantize import pruning, tables
     from blendmask_quantize.model.checkpoint import load_checkpoint
+    from blendmask_quantize.train.data import CocoPictures
     from blendmask_quantize.train.options import TrainOptions
 
     if len(images) != len(annotations):
@@ -124,11 +132,28 @@ def prune(
         iterations=iterations, batch=batch, learning_rate=learning_rate, precision=precision, workers=workers, seed=seed
     )
     options = pruning.PruneOptions(macs, pruning.fine_tuning(training))
+    loaded = load_checkpoint(checkpoint, config)
+    sources = [
+        CocoPictures(folder, file, loaded.config, training.augmentation)
+        for folder, file in zip(images, annotations, strict=True)
+    ]
     with tables.progress() as stage:
-        report = pruning.prune(
-            load_checkpoint(checkpoint, config), images, annotations, output, options, stage, resume=resume
-        )
+        report = pruning.prune(loaded, sources, output, options, stage, resume=resume)
     tables.show_pruning(report, as_json=as_json)
+
+
+def _pruning(macs: float | None, iterations: int | None) -> PruneOptions | None:
+    """How to prune, where an option says anything of it."""
+    from dataclasses import replace
+
+    from blendmask_quantize.pruning import PruneOptions, fine_tuning
+
+    if macs is None and iterations is None:
+        return None
+    options = PruneOptions() if macs is None else PruneOptions(macs)
+    if iterations is None:
+        return options
+    return replace(options, training=fine_tuning(replace(options.training, iterations=iterations)))
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:

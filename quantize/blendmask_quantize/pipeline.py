@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import fx
 
-from blendmask_edge.bundle.atomic import output_error
-from blendmask_edge.bundle.manifest import MAX_SIDE
 from blendmask_edge.bundle.writer import write_bundle
-from blendmask_edge.errors import ConfigError, OutputError
 from blendmask_edge.imaging import read_image
 from blendmask_quantize.calibration_set import (
     CalibrationOptions,
@@ -26,58 +24,27 @@ from blendmask_quantize.calibration_set import (
     load_calibration_set,
 )
 from blendmask_quantize.export.bundle import Description, make_manifest
-from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.export.parity import Parity, check_parity
 from blendmask_quantize.latency import median_ratio
-from blendmask_quantize.measure import Evaluation, EvaluationData, Measured, Stage, measure_bundle
+from blendmask_quantize.measure import Measured, Stage, measure_bundle
 from blendmask_quantize.model.blendmask import Predictions
-from blendmask_quantize.model.checkpoint import Checkpoint
-from blendmask_quantize.model.config import InputConfig
-from blendmask_quantize.model.macs import padded_test_size
+from blendmask_quantize.model.checkpoint import Checkpoint, load_checkpoint
 from blendmask_quantize.model.predictor import pad_value
+from blendmask_quantize.plan import Plan, QuantizeOptions, make_plan
+from blendmask_quantize.pruning import PruneReport, finished_pruning, prune
+from blendmask_quantize.run_folder import PRUNED_FILE
 from blendmask_quantize.shrink.graph import trace_network
 from blendmask_quantize.shrink.placement import FLAVOURS
 from blendmask_quantize.shrink.ptq import Calibrated, observe_ranges
-from blendmask_quantize.shrink.recipe import Recipe, get_recipe
-from blendmask_quantize.train.loop import check_unfinished, remove_run
+from blendmask_quantize.train.data import CocoPictures
 from blendmask_quantize.tune.judge import GraphPredictor, MaskJudge
 from blendmask_quantize.tune.material import Material, check_apart, labelled_material, plain_material
-from blendmask_quantize.tune.options import TuneOptions
 from blendmask_quantize.tune.run import Tuned, tune
 
 FLOAT, CPU = "float", "cpu"
 _TIMED_PICTURES = 12
-
-
-@dataclass(frozen=True)
-class QuantizeOptions:
-    """What `quantize` does.
-
-    Attributes:
-        calibration: which pictures give the ranges.
-        recipe: name of the recipe.
-        size: height and width of the network input; None takes the test size for a 4:3 picture.
-        bounds: sizes of the selection.
-        evaluation: what to measure on; None measures no accuracy.
-        keep_float: leave the float graph in the bundle.
-        licence: SPDX name of the model's licence.
-        annotations: COCO instances JSON of the calibration pictures, for recipes that train; None trains against the
-            float network alone.
-        tuning: how recipes that train do it.
-        resume: go on where training for this output was cut off.
-    """
-
-    calibration: CalibrationOptions
-    recipe: str = "ptq"
-    size: tuple[int, int] | None = None
-    bounds: Bounds = field(default_factory=Bounds)
-    evaluation: EvaluationData | None = None
-    keep_float: bool = False
-    licence: str = "unspecified"
-    annotations: Path | None = None
-    tuning: TuneOptions = field(default_factory=TuneOptions)
-    resume: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,6 +67,7 @@ class Report:
         speedup: float over `cpu` latency, median of interleaved frames.
         calibration: the set that was used.
         tuned: what training came to, for recipes that train.
+        pruned: what pruning came to, for recipes that prune; its file is gone.
     """
 
     bundle: Path
@@ -107,6 +75,7 @@ class Report:
     speedup: float
     calibration: CalibrationSet
     tuned: Tuned | None = None
+    pruned: PruneReport | None = None
 
 
 def quantize(checkpoint: Checkpoint, output: Path, options: QuantizeOptions, stage: Stage) -> Report:
@@ -114,52 +83,29 @@ def quantize(checkpoint: Checkpoint, output: Path, options: QuantizeOptions, sta
 
     Raises:
         CalibrationError: the guard refuses the pictures, or no estimator has that name.
-        ConfigError: unknown recipe, an input size that the network cannot take, or options of training for a recipe
-            that does not train.
+        ConfigError: unknown recipe, an input size that the network cannot take, a ratio that pruning cannot reach, or
+            options of training or pruning for a recipe that does not train or prune.
         AnnotationError: the evaluation data do not fit, or are trained on, or the labels to train on do not fit.
         CheckpointError: an unfinished run lies beside the output, or one of other options is to be resumed.
         DivergedError: training came to a loss that is no number.
         ParityError: an exported graph disagrees with the network.
         OutputError: the bundle cannot be written.
     """
-    plan = _plan(checkpoint, output, options)
+    plan = make_plan(checkpoint, output, options)
     traced = trace_network(checkpoint.model)
     drawn = load_calibration_set(
         options.calibration, plan.size, pad_value(checkpoint.config.input), lambda total: stage("reading", total)
     )
     material = _material(plan, traced) if plan.recipe.tunes else None
-    calibrated, counts = _calibrate(plan, traced, drawn, stage)
-    drawn = judge_detections(drawn, counts, options.calibration.allow)
-    tuned = _tune(plan, calibrated, material, stage) if material is not None else None
-    shrunk = calibrated if tuned is None else tuned.calibrated
-    networks = {FLOAT: traced} | {flavour: shrunk.render(flavour) for flavour in FLAVOURS}
-    graphs, parities = _export(plan, networks, drawn.pictures[int(np.argmax(counts))], stage)
-    about = _describe(plan, drawn, shrunk, tuned)
-    measured = _measure(plan, about, graphs, drawn, stage)
-    kept = {flavour: data for flavour, data in graphs.items() if flavour != FLOAT or options.keep_float}
-    metrics = {flavour: [found] for flavour, found in measured.accuracy.items() if flavour in kept}
-    write_bundle(output, make_manifest(about, kept, metrics), kept)
-    if tuned is not None:
-        remove_run(plan.work)
-    return _report(output, graphs, parities, measured, drawn, tuned)
-
-
-def input_size(config: InputConfig, wanted: tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width of the network input: what was asked for, or the padded test size of a 4:3 picture.
-
-    Raises:
-        ConfigError: a side is no multiple of the divisor, or longer than a bundle may say.
-    """
-    divisor = config.divisor
-    if wanted is None:
-        return padded_test_size(config)
-    near = tuple(min(max(divisor, round(side / divisor) * divisor), MAX_SIDE) for side in wanted)
-    if near != wanted:
-        raise ConfigError(
-            f"the input size {wanted[0]}x{wanted[1]} has a side that is no multiple of {divisor} up to {MAX_SIDE}: "
-            f"use {near[0]}x{near[1]}"
-        )
-    return wanted
+    with plan.run.held() if plan.run is not None else contextlib.nullcontext():
+        shrunk = _shrink(plan, traced, drawn, material, stage)
+        graphs, parities = _export(shrunk, stage)
+        about = _describe(shrunk)
+        measured = _measure(shrunk, about, graphs, stage)
+        kept = {flavour: data for flavour, data in graphs.items() if flavour != FLOAT or options.keep_float}
+        metrics = {flavour: [found] for flavour, found in measured.accuracy.items() if flavour in kept}
+        write_bundle(output, make_manifest(about, kept, metrics), kept)
+    return _report(output, graphs, parities, measured, shrunk)
 
 
 def normalised(checkpoint: Checkpoint, picture: NDArray[np.uint8]) -> torch.Tensor:
@@ -168,57 +114,28 @@ def normalised(checkpoint: Checkpoint, picture: NDArray[np.uint8]) -> torch.Tens
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """What is to be done, found possible before long work.
+class _Shrunk:
+    """What a recipe made of a checkpoint.
 
     Attributes:
-        size: height and width of the network input.
-        bounds: sizes of the selection at this size.
-        work: folder of a run of training.
-        evaluation: what accuracy is measured on.
+        plan: with the checkpoint that was quantised, after any pruning.
+        traced: its float network.
+        calibrated: weights and ranges of the quantised networks.
+        drawn: the calibration pictures, judged.
+        fullest: that of them with most objects.
+        pruned, tuned: what pruning and training came to; None where the recipe does neither.
     """
 
-    checkpoint: Checkpoint
-    options: QuantizeOptions
-    recipe: Recipe
-    size: tuple[int, int]
-    bounds: Bounds
-    work: Path
-    evaluation: Evaluation | None
-
-    def graph(self, network: fx.GraphModule) -> DeployableGraph:
-        """The deployable graph around a network."""
-        return DeployableGraph(self.checkpoint.model, network, self.size, self.bounds).eval()
+    plan: Plan
+    traced: fx.GraphModule
+    calibrated: Calibrated
+    drawn: CalibrationSet
+    fullest: NDArray[np.uint8]
+    pruned: PruneReport | None
+    tuned: Tuned | None
 
 
-def _plan(checkpoint: Checkpoint, output: Path, options: QuantizeOptions) -> _Plan:
-    recipe, config = get_recipe(options.recipe), checkpoint.config
-    size, work, data = input_size(config.input, options.size), output.with_suffix(".run"), options.evaluation
-    _check_output(output)
-    _check_training(recipe, options, work)
-    evaluation = data.open(checkpoint.labels) if data is not None else None
-    return _Plan(checkpoint, options, recipe, size, options.bounds.within(config, size), work, evaluation)
-
-
-def _check_output(output: Path) -> None:
-    """See that a file can be made there, whatever the reason why not."""
-    if output.is_dir():
-        raise OutputError(f"the output {output} is a folder: give the path of a file, e.g. model.bmz")
-    try:
-        tempfile.TemporaryFile(dir=output.parent).close()
-    except OSError as error:
-        raise output_error(output, error) from error
-
-
-def _check_training(recipe: Recipe, options: QuantizeOptions, work: Path) -> None:
-    if recipe.tunes:
-        check_unfinished(work, options.resume)
-    elif options.annotations is not None or options.resume:
-        given = "--annotations" if options.annotations is not None else "--resume"
-        raise ConfigError(f"{given} is of no use to recipe {recipe.name}, which does not train: use --recipe qat")
-
-
-def _material(plan: _Plan, traced: fx.GraphModule) -> Material:
+def _material(plan: Plan, traced: fx.GraphModule) -> Material:
     checkpoint, options = plan.checkpoint, plan.options
     folder = options.calibration.folder
     if options.annotations is not None:
@@ -231,15 +148,59 @@ def _material(plan: _Plan, traced: fx.GraphModule) -> Material:
     return material
 
 
-def _calibrate(
-    plan: _Plan, traced: fx.GraphModule, drawn: CalibrationSet, stage: Stage
-) -> tuple[Calibrated, list[int]]:
+def _shrink(
+    plan: Plan, traced: fx.GraphModule, drawn: CalibrationSet, material: Material | None, stage: Stage
+) -> _Shrunk:
+    """Whatever the recipe does. The guard judges the pictures by what the given network finds, before it is pruned."""
+    allow, pruned = plan.options.calibration.allow, None
+    if plan.recipe.prunes:
+        assert material is not None
+        drawn = judge_detections(drawn, _count_objects(plan, traced, drawn, stage), allow)
+        plan, pruned = _prune(plan, material, stage)
+        traced = trace_network(plan.checkpoint.model)
+    calibrated, counts = _calibrate(plan, traced, drawn, stage)
+    if pruned is None:
+        drawn = judge_detections(drawn, counts, allow)
+    tuned = _tune(plan, calibrated, material, stage) if material is not None else None
+    shrunk = calibrated if tuned is None else tuned.calibrated
+    return _Shrunk(plan, traced, shrunk, drawn, drawn.pictures[int(np.argmax(counts))], pruned, tuned)
+
+
+def _prune(plan: Plan, material: Material, stage: Stage) -> tuple[Plan, PruneReport]:
+    """Prune and fine-tune on the pictures that are not held out, or take what an earlier run came to."""
+    assert plan.run is not None
+    assert plan.options.pruning is not None
+    assert isinstance(material.training, CocoPictures)
+    path, sources, options = plan.run.path / PRUNED_FILE, [material.training], plan.options.pruning
+    if path.exists():
+        report = finished_pruning(plan.checkpoint, sources, path, options)
+    else:
+        report = prune(plan.checkpoint, sources, path, options, stage, resume=plan.options.resume)
+    return replace(plan, checkpoint=load_checkpoint(path)), report
+
+
+def _count_objects(plan: Plan, network: fx.GraphModule, drawn: CalibrationSet, stage: Stage) -> list[int]:
+    """How many objects a float network finds on each picture."""
+    finder, on_step = plan.graph(network), stage("looking for objects", len(drawn.pictures))
+    counts = []
+    for picture in drawn.pictures:
+        with torch.no_grad():
+            counts.append(_objects(finder, network(normalised(plan.checkpoint, picture))))
+        on_step()
+    return counts
+
+
+def _objects(finder: DeployableGraph, predictions: Predictions) -> int:
+    return int((finder.suppress(finder.select(predictions)).score > 0).sum())
+
+
+def _calibrate(plan: Plan, traced: fx.GraphModule, drawn: CalibrationSet, stage: Stage) -> tuple[Calibrated, list[int]]:
     """Ranges, and how many objects the float network finds on each picture."""
     counts: list[int] = []
     finder, on_step = plan.graph(traced), stage("calibrating", len(drawn.pictures))
 
     def on_image(predictions: Predictions) -> None:
-        counts.append(int((finder.suppress(finder.select(predictions)).score > 0).sum()))
+        counts.append(_objects(finder, predictions))
         on_step()
 
     inputs = (normalised(plan.checkpoint, picture) for picture in drawn.pictures)
@@ -247,59 +208,60 @@ def _calibrate(
         return Calibrated(traced, observe_ranges(traced, inputs, plan.options.calibration.estimator, on_image)), counts
 
 
-def _tune(plan: _Plan, calibrated: Calibrated, material: Material, stage: Stage) -> Tuned:
+def _tune(plan: Plan, calibrated: Calibrated, material: Material, stage: Stage) -> Tuned:
+    assert plan.run is not None
     tuning = plan.options.tuning
     on_step = stage("training with quantisation", tuning.training.iterations)
     on_image = stage("judging on held-out pictures", 2 * len(FLAVOURS) * len(material.truth.ids))
     judge = MaskJudge(plan.checkpoint, plan.size, material.truth, on_image)
     return tune(
-        plan.checkpoint, calibrated, material, judge, tuning, plan.work, resume=plan.options.resume,
+        plan.checkpoint, calibrated, material, judge, tuning, plan.run.path, resume=plan.options.resume,
         on_step=lambda *_: on_step(),
     )  # fmt: skip
 
 
-def _export(
-    plan: _Plan, networks: Mapping[str, fx.GraphModule], picture: NDArray[np.uint8], stage: Stage
-) -> tuple[dict[str, bytes], dict[str, Parity]]:
-    """ONNX of each network, and how it compares on `picture`."""
+def _export(shrunk: _Shrunk, stage: Stage) -> tuple[dict[str, bytes], dict[str, Parity]]:
+    """ONNX of each network, and how it compares on the picture with most objects."""
+    networks = {FLOAT: shrunk.traced} | {flavour: shrunk.calibrated.render(flavour) for flavour in FLAVOURS}
     graphs, parities = {}, {}
     on_step = stage("exporting", len(networks))
     for flavour, network in networks.items():
-        graph = plan.graph(network)
+        graph = shrunk.plan.graph(network)
         exported = export_onnx(graph)
-        parities[flavour] = check_parity(graph, exported, picture)
+        parities[flavour] = check_parity(graph, exported, shrunk.fullest)
         graphs[flavour] = exported.SerializeToString()
         on_step()
     return graphs, parities
 
 
-def _describe(plan: _Plan, drawn: CalibrationSet, shrunk: Calibrated, tuned: Tuned | None) -> Description:
-    estimator = plan.options.calibration.estimator
+def _describe(shrunk: _Shrunk) -> Description:
+    plan, estimator = shrunk.plan, shrunk.plan.options.calibration.estimator
     changed: dict[str, Any] = {} if estimator == CalibrationOptions.estimator else {"estimator": estimator}
-    if tuned is not None:
-        changed["tuning"] = tuned.record()
+    if shrunk.pruned is not None:
+        changed["pruning"] = shrunk.pruned.record()
+    if shrunk.tuned is not None:
+        changed["tuning"] = shrunk.tuned.record()
     return Description(
-        plan.checkpoint, plan.size, plan.bounds, plan.recipe, changed, drawn.record, shrunk.ranges, plan.options.licence
-    )
+        plan.checkpoint, plan.size, plan.bounds, plan.recipe, changed, shrunk.drawn.record, shrunk.calibrated.ranges,
+        plan.options.licence,
+    )  # fmt: skip
 
 
-def _measure(
-    plan: _Plan, about: Description, graphs: Mapping[str, bytes], drawn: CalibrationSet, stage: Stage
-) -> Measured:
+def _measure(shrunk: _Shrunk, about: Description, graphs: Mapping[str, bytes], stage: Stage) -> Measured:
     """Accuracy and latency of every graph as the SDK runs it, from a bundle that is thrown away."""
-    folder = plan.options.calibration.folder
-    frames = [read_image(folder / image.name) for image in drawn.record.images[:_TIMED_PICTURES]]
+    plan, images = shrunk.plan, shrunk.drawn.record.images
+    frames = [read_image(plan.options.calibration.folder / image.name) for image in images[:_TIMED_PICTURES]]
     with tempfile.TemporaryDirectory() as scratch:
         path = write_bundle(Path(scratch) / "all.bmz", make_manifest(about, graphs, {}), graphs)
         return measure_bundle(path, list(graphs), plan.evaluation, stage, timed=(FLOAT, CPU), frames=frames)
 
 
 def _report(
-    output: Path, graphs: Mapping[str, bytes], parities: Mapping[str, Parity], measured: Measured,
-    drawn: CalibrationSet, tuned: Tuned | None,
-) -> Report:  # fmt: skip
+    output: Path, graphs: Mapping[str, bytes], parities: Mapping[str, Parity], measured: Measured, shrunk: _Shrunk
+) -> Report:
     flavours = {
         name: FlavourReport(len(data), parities[name], measured.metrics(name), measured.latency_p50_ms(name))
         for name, data in graphs.items()
     }
-    return Report(output, flavours, median_ratio(measured.latency_ms, FLOAT, CPU), drawn, tuned)
+    speedup = median_ratio(measured.latency_ms, FLOAT, CPU)
+    return Report(output, flavours, speedup, shrunk.drawn, shrunk.tuned, shrunk.pruned)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 from torch import Tensor
 
 from blendmask_edge.errors import AnnotationError, CheckpointError, OutputError
@@ -15,46 +17,19 @@ from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from blendmask_quantize.model.labels import default_labels
 from blendmask_quantize.model.macs import count_macs
+from blendmask_quantize.run_folder import START_FILE, RunFolder, Setting, network_digest
 from blendmask_quantize.shrink.budget import TOLERANCE
 from blendmask_quantize.shrink.prune import Loss, prune_network
 from blendmask_quantize.train.data import CocoPictures, ViewStream, collate
-from blendmask_quantize.train.loop import LOG_FILE, RESUME_FILE, step_losses, train
+from blendmask_quantize.train.loop import step_losses, train
 from blendmask_quantize.train.options import TrainOptions
 
 Stage = Callable[[str, int], Callable[[], None]]
 """Announces a stage with its number of steps; returns what to call after each step."""
 
-START_FILE = "pruned.safetensors"
-"""The pruned network before fine-tuning, from which a run that was cut off goes on."""
-
-
-@dataclass(frozen=True)
-class PruneOptions:
-    """What `prune` does.
-
-    Attributes:
-        ratio: share of the multiply-accumulates to keep.
-        training: how the thinner network is fine-tuned; no iterations leave it as it is.
-        batches: of labelled views that the importance of channels is measured on.
-    """
-
-    ratio: float
-    training: TrainOptions = field(default_factory=lambda: fine_tuning(TrainOptions()))
-    batches: int = 8
-
-
-@dataclass(frozen=True)
-class PruneReport:
-    """What `prune` did: the file, and multiply-accumulates and weights before and after."""
-
-    path: Path
-    macs: tuple[int, int]
-    weights: tuple[int, int]
-
-    @property
-    def ratio(self) -> float:
-        """Share of the multiply-accumulates that is left."""
-        return self.macs[1] / self.macs[0]
+RATIO = 0.7
+ITERATIONS = 1000
+LEARNING_RATE = 5e-4
 
 
 def fine_tuning(options: TrainOptions) -> TrainOptions:
@@ -66,15 +41,78 @@ def fine_tuning(options: TrainOptions) -> TrainOptions:
     )
 
 
+@dataclass(frozen=True)
+class PruneOptions:
+    """What `prune` does.
+
+    Attributes:
+        ratio: share of the multiply-accumulates to keep.
+        training: how the thinner network is fine-tuned; no iterations leave it as it is. How views vary is up to the
+            pictures.
+        batches: of labelled views that the importance of channels is measured on.
+    """
+
+    ratio: float = RATIO
+    training: TrainOptions = field(
+        default_factory=lambda: fine_tuning(TrainOptions(iterations=ITERATIONS, learning_rate=LEARNING_RATE))
+    )
+    batches: int = 8
+
+    def settings(self, checkpoint: Checkpoint) -> dict[str, Setting]:
+        """What a run can only be resumed with. The learning rate may change, as after a loss that was no number."""
+        training = self.training
+        return {
+            "network": network_digest(checkpoint.model), "macs": self.ratio, "batches": self.batches,
+            "fine-tuning iterations": training.iterations, "batch": training.batch, "seed": training.seed,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """What `prune` did.
+
+    Attributes:
+        path: of the pruned checkpoint.
+        macs, weights: before and after; multiply-accumulates of a picture of the test size.
+        asked: share of the multiply-accumulates that was asked for.
+        iterations: steps of fine-tuning.
+        pictures: how many it was fine-tuned on.
+    """
+
+    path: Path
+    macs: tuple[int, int]
+    weights: tuple[int, int]
+    asked: float
+    iterations: int
+    pictures: int
+
+    @property
+    def ratio(self) -> float:
+        """Share of the multiply-accumulates that is left."""
+        return self.macs[1] / self.macs[0]
+
+    def __str__(self) -> str:
+        """How much is left, in a sentence."""
+        (macs_before, macs), (weights_before, weights) = self.macs, self.weights
+        work = f"{macs / 1e9:.2f} of {macs_before / 1e9:.2f} billion multiply-accumulates a picture ({self.ratio:.3f})"
+        return f"needs {work} and has {weights / 1e6:.2f} of {weights_before / 1e6:.2f} million weights"
+
+    def record(self) -> dict[str, Any]:
+        """What a manifest remembers, in JSON's types."""
+        return {"asked": self.asked, "ratio": self.ratio, "macs_before": self.macs[0], "macs": self.macs[1],
+                "weights_before": self.weights[0], "weights": self.weights[1], "iterations": self.iterations,
+                "trained_on": self.pictures}  # fmt: skip
+
+
 def prune(
-    checkpoint: Checkpoint, images: Sequence[Path], annotations: Sequence[Path], output: Path, options: PruneOptions,
-    stage: Stage, *, resume: bool = False,
+    checkpoint: Checkpoint, sources: Sequence[CocoPictures], output: Path, options: PruneOptions, stage: Stage, *,
+    resume: bool = False,
 ) -> PruneReport:  # fmt: skip
     """Prune a checkpoint, fine-tune it by the ordinary training loop and write it.
 
     Args:
         checkpoint: the trained network.
-        images, annotations: folders and COCO instances files, one each, with the checkpoint's categories.
+        sources: labelled pictures, with the checkpoint's categories.
         output: the `.safetensors` to write. The state of the run lies beside it in a folder until it is done.
         options: how much, and how to train.
         stage: announces progress.
@@ -82,44 +120,62 @@ def prune(
 
     Raises:
         ConfigError: the ratio cannot be reached.
-        AnnotationError: the annotations do not match the pictures or the checkpoint.
-        CheckpointError: there is an unfinished run, or it was of another ratio or network.
+        AnnotationError: the annotations do not match the checkpoint, or each other.
+        CheckpointError: there is an unfinished run, or it was of another command, ratio, network or other pictures.
         OutputError: the output cannot be written.
     """
     _check_output(output)
-    folder = output.with_suffix(".run")
-    pruned = _started(folder, checkpoint, options.ratio) if _is_unfinished(folder, output, resume) else None
-    sources = [
-        CocoPictures(pictures, file, checkpoint.config, options.training.augmentation)
-        for pictures, file in zip(images, annotations, strict=True)
-    ]
     _check_labels(checkpoint, sources[0])
-    if pruned is None:
-        losses = _losses(sources, options, stage("measuring channels", options.batches))
-        pruned = prune_network(checkpoint.model, options.ratio, losses)
-    weights = _weights(pruned)
-    after = count_macs(pruned)
-    if options.training.iterations:
-        _fine_tune(pruned, sources, folder, output, options.training, stage, resume)
-    else:
-        save_checkpoint(output, pruned, sources[0].labels)
-    return PruneReport(output, (count_macs(checkpoint.model), after), (_weights(checkpoint.model), weights))
+    pictures = hashlib.sha256(msgspec.json.encode([_names(source) for source in sources])).hexdigest()
+    run = RunFolder.beside(output, "blendmask prune", options.settings(checkpoint) | {"pictures": pictures})
+    run.check(resume=resume)
+    with run.held():
+        started = (run.path / START_FILE).is_file()
+        pruned = (
+            _started(run.path / START_FILE, checkpoint, options.ratio) if started
+            else _prune(checkpoint, sources, options, stage)
+        )  # fmt: skip
+        report = _report(checkpoint, pruned, output, options, sources)
+        _fine_tune(pruned, sources, run.path, output, options.training, stage, resume)
+    return report
+
+
+def finished_pruning(
+    checkpoint: Checkpoint, sources: Sequence[CocoPictures], path: Path, options: PruneOptions
+) -> PruneReport:
+    """The report of a file that `prune` wrote with the same arguments.
+
+    Raises:
+        CheckpointError: the file is not of this configuration at this ratio, or cannot be read.
+    """
+    return _report(checkpoint, _started(path, checkpoint, options.ratio), path, options, sources)
+
+
+def _prune(checkpoint: Checkpoint, sources: Sequence[CocoPictures], options: PruneOptions, stage: Stage) -> BlendMask:
+    losses = _losses(sources, options, stage("measuring channels", options.batches))
+    return prune_network(checkpoint.model, options.ratio, losses)
+
+
+def _report(
+    checkpoint: Checkpoint, pruned: BlendMask, path: Path, options: PruneOptions, sources: Sequence[CocoPictures]
+) -> PruneReport:
+    macs, weights = ((count(checkpoint.model), count(pruned)) for count in (count_macs, _weights))
+    pictures = sum(len(source) for source in sources)
+    return PruneReport(path, macs, weights, options.ratio, options.training.iterations, pictures)
 
 
 def _fine_tune(
     pruned: BlendMask, sources: Sequence[CocoPictures], folder: Path, output: Path,
     options: TrainOptions, stage: Stage, resume: bool,
 ) -> None:  # fmt: skip
-    folder.mkdir(exist_ok=True)
+    if not options.iterations:
+        save_checkpoint(output, pruned, sources[0].labels)
+        return
     if not (folder / START_FILE).exists():
         save_checkpoint(folder / START_FILE, pruned, sources[0].labels)
     stream = ViewStream(sources, options.iterations * options.batch, options.seed)
     on_step = stage("fine-tuning", options.iterations)
     train(pruned, stream, folder, options, resume=resume, on_step=lambda *_: on_step()).replace(output)
-    for name in (START_FILE, RESUME_FILE, LOG_FILE):
-        (folder / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # files of somebody else stay
-        folder.rmdir()
 
 
 def _losses(sources: Sequence[CocoPictures], options: PruneOptions, on_step: Callable[[], None]) -> Iterator[Loss]:
@@ -154,28 +210,21 @@ def _check_labels(checkpoint: Checkpoint, pictures: CocoPictures) -> None:
         )
 
 
-def _is_unfinished(folder: Path, output: Path, resume: bool) -> bool:
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}, where the run for {output.name} would lie, is a file: name another --output")
-    started, trained = (folder / START_FILE).is_file(), (folder / RESUME_FILE).is_file()
-    if trained and not started:
-        raise CheckpointError(f"{folder} holds a run of another command: name another --output")
-    if started and not resume:
-        raise CheckpointError(f"{folder} holds an unfinished run: go on with --resume, or remove it to start again")
-    return started
-
-
-def _started(folder: Path, checkpoint: Checkpoint, ratio: float) -> BlendMask:
+def _started(path: Path, checkpoint: Checkpoint, ratio: float) -> BlendMask:
     """The pruned network of an unfinished run."""
-    found = load_checkpoint(folder / START_FILE).model
+    found = load_checkpoint(path).model
     same = replace(found.config, widths=()) == replace(checkpoint.config, widths=())
     reached = count_macs(found) / count_macs(checkpoint.model)
     if not same or not math.isclose(reached, ratio, rel_tol=TOLERANCE):
         raise CheckpointError(
-            f"{folder} holds a run of {found.config.name} at {reached:.3f} of the multiply-accumulates, not of "
-            f"{checkpoint.config.name} at {ratio}: name another --output, or remove the folder to start again"
+            f"{path} is of {found.config.name} at {reached:.3f} of the multiply-accumulates, not of "
+            f"{checkpoint.config.name} at {ratio}: name another --output, or remove {path.parent} to start again"
         )
     return found
+
+
+def _names(pictures: CocoPictures) -> list[str]:
+    return [entry.file_name for entry in pictures.entries]
 
 
 def _weights(model: BlendMask) -> int:

@@ -52,6 +52,8 @@ def show_report(report: Report, *, as_json: bool) -> None:
     record = report.calibration.record
     print(f"{report.bundle.name}: {len(record.images)} calibration pictures, {record.estimator} ranges")
     Console().print(_report_table(report))
+    if report.pruned is not None:
+        print(f"the pruned network {report.pruned}")
     if report.tuned is not None:
         print(report.tuned)
     held = ", ".join(name for name in report.flavours if name != FLOAT)
@@ -61,13 +63,10 @@ def show_report(report: Report, *, as_json: bool) -> None:
 
 def show_pruning(report: PruneReport, *, as_json: bool) -> None:
     """Print what `prune` did, for a reader or as JSON."""
-    (macs_before, macs), (weights_before, weights) = report.macs, report.weights
     if as_json:
-        found = {"checkpoint": str(report.path), "macs_before": macs_before, "macs": macs}
-        print(json.dumps(found | {"weights_before": weights_before, "weights": weights}))
+        print(json.dumps({"checkpoint": str(report.path), **report.record()}))
         return
-    work = f"{macs / 1e9:.2f} of {macs_before / 1e9:.2f} billion multiply-accumulates a picture ({report.ratio:.3f})"
-    print(f"{report.path} needs {work} and has {weights / 1e6:.2f} of {weights_before / 1e6:.2f} million weights")
+    print(f"{report.path} {report}")
     print(f"Next: blendmask evaluate {report.path} --images DIR --annotations JSON")
 
 
@@ -110,6 +109,7 @@ def _report_dict(report: Report) -> dict[str, Any]:
         "speedup_vs_float": report.speedup,
         "calibration": report.calibration.record.to_dict(),
         "warnings": [str(finding) for finding in report.calibration.warnings],
+        "pruning": report.pruned.record() if report.pruned is not None else None,
         "tuning": report.tuned.record() if report.tuned is not None else None,
         "flavours": {
             name: {

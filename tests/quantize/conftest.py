@@ -19,7 +19,8 @@ from blendmask_quantize.calibration_set import CalibrationOptions
 from blendmask_quantize.export.deployable import Bounds
 from blendmask_quantize.measure import EvaluationData
 from blendmask_quantize.model.checkpoint import load_checkpoint, save_checkpoint
-from blendmask_quantize.pipeline import QuantizeOptions, Report, quantize
+from blendmask_quantize.pipeline import Report, quantize
+from blendmask_quantize.plan import QuantizeOptions
 from tests.quantize.pictures import some_pictures, write_pictures
 from tests.quantize.tiny import LABELS, tiny_model
 

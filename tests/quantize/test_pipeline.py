@@ -31,7 +31,8 @@ from blendmask_quantize.export.parity import ParityError
 from blendmask_quantize.measure import EvaluationData
 from blendmask_quantize.model.checkpoint import Checkpoint, load_checkpoint
 from blendmask_quantize.model.config import CONFIGS, InputConfig
-from blendmask_quantize.pipeline import QuantizeOptions, input_size, quantize
+from blendmask_quantize.pipeline import quantize
+from blendmask_quantize.plan import QuantizeOptions, input_size
 from blendmask_quantize.shrink.graph import trace_network
 from blendmask_quantize.shrink.ptq import observe_ranges
 from tests.quantize.conftest import Made

@@ -20,6 +20,7 @@ from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.pruning import PruneOptions, fine_tuning, prune
 from blendmask_quantize.shrink.budget import TOLERANCE
 from blendmask_quantize.train.augment import Augmentation
+from blendmask_quantize.train.data import CocoPictures
 from blendmask_quantize.train.losses import LossOptions
 from blendmask_quantize.train.options import TrainOptions
 from tests.quantize.pictures import SIZE, some_pictures, write_pictures
@@ -57,6 +58,10 @@ def interrupting(stage: str, after: int) -> Callable[[str, int], Callable[[], No
     return announce
 
 
+def source_in(folder: Path) -> CocoPictures:
+    return CocoPictures(folder, folder / "annotations.json", SMALL, TRAINING.augmentation)
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
@@ -77,7 +82,7 @@ def run(pictures, checkpoint, tmp_path):
 
     def call(options=OPTIONS, stage=quiet, resume=False, name="pruned.safetensors", of=checkpoint):
         output = tmp_path / name
-        return prune(of, [pictures], [pictures / "annotations.json"], output, options, stage, resume=resume)
+        return prune(of, [source_in(pictures)], output, options, stage, resume=resume)
 
     return call
 
@@ -134,7 +139,7 @@ class TestResuming:
     def test_a_run_of_another_ratio_is_not_continued(self, run):
         with pytest.raises(Interrupted):
             run(stage=interrupting("fine-tuning", 0))
-        with pytest.raises(CheckpointError, match=r"not of SMALL at 0\.5"):
+        with pytest.raises(CheckpointError, match=r"macs 0\.7 instead of 0\.5"):
             run(replace(OPTIONS, ratio=0.5), resume=True)
 
     def test_a_run_of_another_command_is_left_alone(self, run, tmp_path):
@@ -172,12 +177,6 @@ class TestBadInput:
         report = run(of=load_checkpoint(tmp_path / "bare.pth", SMALL))
         assert load_checkpoint(report.path).labels == LABELS
 
-    def test_pictures_that_are_not_there(self, checkpoint, pictures, tmp_path):
-        with pytest.raises(AnnotationError):
-            prune(
-                checkpoint, [tmp_path], [pictures / "annotations.json"], tmp_path / "a.safetensors", OPTIONS, quiet
-            )  # fmt: skip
-
 
 class TestCommand:
     @pytest.fixture
@@ -203,6 +202,11 @@ class TestCommand:
         found = json.loads(result.stdout)
         assert found["checkpoint"] == str(tmp_path / "a.safetensors")
         assert found["macs"] / found["macs_before"] == pytest.approx(0.8, rel=TOLERANCE)
+
+    def test_pictures_that_are_not_there(self, invoke, tmp_path):
+        result = invoke("--images", str(tmp_path), "--annotations", str(tmp_path / "nowhere.json"))
+        assert isinstance(result.exception, AnnotationError)
+        assert not list(tmp_path.iterdir())
 
     def test_folders_and_annotations_go_in_pairs(self, invoke, tmp_path):
         result = invoke("--macs", "0.8", "--images", str(tmp_path))

@@ -50,6 +50,18 @@ def prune_network(
     return unplain(plain)
 
 
+def check_ratio(model: BlendMask, ratio: float, size: tuple[int, int] | None = None) -> None:
+    """See that `prune_network` can reach a ratio, as far as that can be told without pictures.
+
+    Raises:
+        ConfigError: it cannot; says what can be reached.
+        DependencyError: torch-pruning is not installed.
+    """
+    _check_share(ratio)
+    groups = find_groups(plain_form(model))
+    _check_reachable(ratio, smallest_ratio(groups, Work(model, groups, size)))
+
+
 def channel_importance(plain: BlendMask, groups: Sequence[ChannelGroup], losses: Iterable[Loss]) -> list[Tensor]:
     """How much the loss would change without a channel, squared: (width,) for each group, comparable between groups.
 

@@ -117,9 +117,7 @@ class RoundedConv2d(nn.Module):
         integer_bias: round the bias to steps of input times weight.
     """
 
-    def __init__(
-        self, conv: nn.Conv2d, source: TrainableQuantizer, input_high: float, *, integer_bias: bool
-    ) -> None:
+    def __init__(self, conv: nn.Conv2d, source: TrainableQuantizer, input_high: float, *, integer_bias: bool) -> None:
         super().__init__()
         self.conv, self.source = conv, source
         self.input_high, self.integer_bias = input_high, integer_bias

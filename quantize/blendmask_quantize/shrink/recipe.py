@@ -16,12 +16,14 @@ class Recipe:
         version: changes when the same options give other numbers.
         summary: one line for a user.
         tunes: whether the calibrated network is trained with its quantisers in place.
+        prunes: whether the network is pruned and fine-tuned first.
     """
 
     name: str
     version: str
     summary: str
     tunes: bool = False
+    prunes: bool = False
 
 
 RECIPES = {
@@ -29,6 +31,7 @@ RECIPES = {
     for recipe in (
         Recipe("ptq", "1", "8-bit weights and activations from calibration pictures, without training"),
         Recipe("qat", "1", "ptq, then trained with its quantisers in place, the float network as teacher", tunes=True),
+        Recipe("edge", "1", "pruned and fine-tuned on labelled pictures, then qat", tunes=True, prunes=True),
     )
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.checkpoint import Checkpoint
+from blendmask_quantize.run_folder import network_digest
 from blendmask_quantize.shrink.distil import Teacher
 from blendmask_quantize.shrink.ptq import Calibrated
 from blendmask_quantize.shrink.qat import FakeQuantNetwork, stage_names
@@ -128,10 +129,8 @@ def _groups(network: FakeQuantNetwork, options: TuneOptions) -> list[Group]:
 
 
 def _identity(start: Calibrated, material: Material, options: TuneOptions) -> str:
-    """Hash of everything that a run depends on."""
-    digest = hashlib.sha256()
-    for name, value in start.traced.state_dict().items():
-        digest.update(name.encode() + value.numpy().tobytes())
+    """Hash of everything that a run depends on, but for the learning rate, which may be lowered to go on."""
+    options = replace(options, training=replace(options.training, learning_rate=0.0))
     ranges = [[name, found.low, found.high] for name, found in sorted(start.ranges.items())]
-    digest.update(msgspec.json.encode([ranges, material.names, material.labelled, options]))
-    return digest.hexdigest()
+    parts = [network_digest(start.traced), ranges, material.names, material.labelled, options]
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()

@@ -13,9 +13,12 @@ from blendmask_edge.errors import AnnotationError, CheckpointError, ConfigError
 from blendmask_quantize import pipeline
 from blendmask_quantize.calibration_set import CalibrationOptions
 from blendmask_quantize.export.deployable import Bounds
+from blendmask_quantize.measure import EvaluationData
 from blendmask_quantize.model.checkpoint import Checkpoint
-from blendmask_quantize.pipeline import EvaluationData, QuantizeOptions, quantize
-from blendmask_quantize.shrink.recipe import get_recipe
+from blendmask_quantize.pipeline import quantize
+from blendmask_quantize.plan import QuantizeOptions
+from blendmask_quantize.run_folder import RunFolder
+from blendmask_quantize.shrink.recipe import RECIPES, get_recipe
 from blendmask_quantize.train.loop import RESUME_FILE
 from blendmask_quantize.tune.options import schedule
 from tests.quantize.pictures import PLAIN, SIZE, some_pictures, write_pictures
@@ -63,6 +66,7 @@ def no_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_qat_is_a_recipe_that_trains() -> None:
     assert get_recipe("qat").tunes
     assert not get_recipe("ptq").tunes
+    assert [recipe.name for recipe in RECIPES.values() if recipe.prunes] == ["edge"]
 
 
 @pytest.mark.usefixtures("no_long_work")
@@ -75,12 +79,15 @@ def test_ptq_refuses_what_only_training_uses(
 
 
 @pytest.mark.usefixtures("no_long_work")
+@pytest.mark.parametrize("command, message", [("blendmask quantize --recipe qat", "--resume"), ("other", "`other`")])
 def test_an_unfinished_run_is_found_before_calibration(
-    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, command: str, message: str
 ) -> None:
-    (tmp_path / "m.run").mkdir()
-    (tmp_path / "m.run" / RESUME_FILE).touch()
-    with pytest.raises(CheckpointError, match="--resume"):
+    run = RunFolder.beside(tmp_path / "m.bmz", command)
+    with pytest.raises(KeyboardInterrupt), run.held():
+        (run.path / RESUME_FILE).touch()
+        raise KeyboardInterrupt
+    with pytest.raises(CheckpointError, match=message):
         quantize(checkpoint, tmp_path / "m.bmz", options, stage)
 
 
