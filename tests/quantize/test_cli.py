@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,11 @@ from typer.testing import CliRunner, Result
 
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.cli import app
+from blendmask_edge.errors import ConfigError
+from blendmask_quantize import pipeline
 from blendmask_quantize.model.checkpoint import save_checkpoint
+from blendmask_quantize.plan import QuantizeOptions
+from blendmask_quantize.pruning import PruneOptions
 from tests.quantize.conftest import Made
 from tests.quantize.tiny import LABELS, tiny_model
 from tests.quantize.variants import DEFORMABLE, FROZEN, variant
@@ -109,6 +114,11 @@ def test_a_refusal_of_the_guard_names_its_override_which_works(words: list[objec
         (1, ("--config", "LITE0"), ["LITE0_RT"]),
         (1, ("--config", "LITE0_RT"), ["is a checkpoint of TINY, not of LITE0_RT"]),
         (1, ("--annotations", "a.json"), ["--annotations is of no use to recipe ptq"]),
+        (1, ("--recipe", "edeg"), ["did you mean edge"]),
+        (1, ("--recipe", "edge"), ["give --annotations"]),
+        (1, ("--macs", "0.5"), ["--macs and --prune-iterations are of no use to recipe ptq", "--recipe edge"]),
+        (1, ("--prune-iterations", "9", "--recipe", "qat"), ["are of no use to recipe qat"]),
+        (2, ("--prune-iterations", "-1"), ["greater than or equal to 0"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else None,
 )
@@ -117,6 +127,29 @@ def test_a_bad_option_is_one_message(
 ) -> None:
     refused(call(*words, *change), exit_code, *parts)
     assert not list(tmp_path.iterdir())
+
+
+def test_edge_takes_its_own_and_the_default_settings(
+    words: list[object], scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[QuantizeOptions] = []
+
+    def watched(_checkpoint: object, _output: Path, options: QuantizeOptions, _stage: object) -> None:
+        seen.append(options)
+        raise ConfigError("seen")
+
+    monkeypatch.setattr(pipeline, "quantize", watched)
+    edge = [*words, "--recipe", "edge", "--annotations", scenes / "annotations.json"]
+    for more in ([], ["--macs", 0.5], ["--prune-iterations", 30, "--iterations", 20, "--resume"]):
+        call(*edge, *more)
+    plain, half, short = seen
+    assert plain.pruning is None, "the defaults"
+    assert half.pruning == replace(PruneOptions(), ratio=0.5)
+    assert half.pruning.training.iterations == 1000
+    assert short.pruning is not None
+    training = short.pruning.training
+    assert (short.pruning.ratio, training.iterations, training.warmup) == (0.7, 30, 3)
+    assert (short.tuning.training.iterations, short.resume) == (20, True)
 
 
 def missing(folder: Path) -> Path:
