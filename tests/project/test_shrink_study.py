@@ -11,13 +11,17 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
+import typer
 
 from bench.studies import shrink
-from blendmask_edge.bundle import InputSpec, write_bundle
+from blendmask_edge.bundle import InputSpec, Recipe, write_bundle
+from blendmask_edge.cli import app
 from blendmask_quantize.model.config import get_config
 from tests.sdk.conftest import build_graph, describe
 
 pytest.importorskip("openvino")
+
+PRUNING = {"trained_on": 7, "ratio": 0.7}
 
 
 class Commands:
@@ -39,7 +43,10 @@ class Commands:
         graphs = {name: build_graph(64, 64) for name in ("cpu", "tensorrt", "float")}
         size = InputSpec(height=64, width=64, pad_value=(0, 0, 0))
         config = msgspec.to_builtins(get_config("LITE0_RT"))
-        write_bundle(output, describe(graphs, config=config, input=size), graphs)
+        name = given[given.index("--recipe") + 1]
+        tuning = {"tuning": {"trained_on": 6, "kept": "ptq"}} if name != "ptq" else {}
+        recipe = Recipe(name=name, version="1", options={**tuning, **({"pruning": PRUNING} if name == "edge" else {})})
+        write_bundle(output, describe(graphs, config=config, input=size, recipe=recipe), graphs)
 
     @property
     def made(self) -> list[str]:
@@ -93,7 +100,9 @@ def test_each_graph_has_its_accuracy_and_each_recipe_its_latency(tmp_path: Path)
     assert found["float/onnxruntime"]["speedup_vs_float"] == 1
     assert found["edge/openvino"]["latency_p50_ms"] > 0
     assert {"mask_ap", "box_ap", "retention", "macs", "size_ratio"} <= set(found["edge/tensorrt/val_seen"])
-    assert (found["ptq/cpu/val"]["training_images"], found["edge/cpu/val"]["training_images"]) == (0, 1)
+    trained = {name: found[f"{name}/onnxruntime"]["training_images"] for name in ("float", "pruned-70", *quantized)}
+    assert list(trained.values()) == [0, 1, 0, 6, 6, 1, 7]
+    assert found["edge/cpu/val"]["training_kept"] == 0
 
 
 def test_study_that_was_cut_off_makes_only_what_is_missing(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +122,16 @@ def test_study_that_was_cut_off_makes_only_what_is_missing(commands: Commands, m
     assert {Path(words[words.index("--output") + 1]).name for words in resumed} == {
         "qat-labels.bmz", "qat-no-labels.bmz", "pruned-70.safetensors", "edge.bmz",
     }  # fmt: skip
+
+
+def test_commands_of_the_study_exist(commands: Commands) -> None:
+    shrink.main()
+    group = typer.main.get_command(app)
+    context = group.make_context("blendmask", ["info"], resilient_parsing=True)
+    for name, *words in commands.given:
+        command = group.get_command(context, name)
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known
 
 
 def test_work_of_another_setting_is_refused(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
