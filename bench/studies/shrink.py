@@ -44,6 +44,7 @@ from bench.timing import latency_metrics
 from blendmask_edge import BlendMaskError, Bundle, MaskPredictor
 from blendmask_edge.annotations import read_coco
 from blendmask_edge.bundle.atomic import write_bytes
+from blendmask_edge.runtimes import select
 from blendmask_quantize.latency import interleaved_latency
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.checkpoint import load_checkpoint
@@ -112,10 +113,12 @@ def main() -> None:
 
 
 def _check_setting(options: argparse.Namespace) -> None:
-    """See that the data are there, and that what lies in the work folder was made in the same way."""
+    """See that data and runtimes are there, and that what lies in the work folder was made in the same way."""
     missing = [name for name in ("train.json", "val.json", "val_seen.json") if not (options.data / name).is_file()]
     if missing:
         sys.exit(f"error: {options.data} lacks {', '.join(missing)}: give the folder of homescenes")
+    for runtime in RUNTIMES:
+        select(runtime).load()
     setting = {
         "checkpoint": hashlib.sha256(options.checkpoint.read_bytes()).hexdigest(),
         "annotations": hashlib.sha256((options.data / "train.json").read_bytes()).hexdigest(),
