@@ -40,7 +40,7 @@ def quantize(
         int | None, typer.Option(help="Edge: fine-tuning steps after pruning; 1000 if left out.", min=0)
     ] = None,
     iterations: Annotated[int, typer.Option(help="Qat, edge: training steps with quantisers.", min=1)] = 400,
-    learning_rate: Annotated[float, typer.Option(help="Qat, edge: of those steps.", min=0)] = 2e-6,
+    learning_rate: Annotated[float, typer.Option(help="Qat, edge: of those steps.", min=0)] = 5e-6,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where training was cut off.")] = False,
     estimator: Annotated[str, typer.Option(help="Ranges by: max, percentile, entropy, mse.")] = "mse",
     size: Annotated[str | None, typer.Option(metavar="HxW", help="Network input; the test size if left out.")] = None,
