@@ -4,8 +4,9 @@
 #   make test     the fast test suite
 #   make slow     the tests that train, kill and export at full size
 #   make check    linters, types, import contracts
+#   make targets-check    what TensorRT-RTX and Torch-TensorRT say of the graphs, without a GPU, in an environment of its own
 #   make wheel    dist/*.whl
-#   make clean    remove what the above made; $(VENV) stays
+#   make clean    remove what the above made; $(VENV) and $(TARGETS_VENV) stay
 #
 #   PYTHON=python3.12       another interpreter
 #   PIP_OPTIONS="..."       options of every pip install: a mirror, an index of PyTorch's CPU build, a folder of wheels
@@ -13,6 +14,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+TARGETS_VENV ?= .venv-trt
 PIP_OPTIONS ?=
 JOBS ?= 2
 
@@ -20,7 +22,11 @@ SCENES := examples/homescenes
 DEMO := out/demo
 PIP_INSTALL = $(VENV)/bin/pip install --disable-pip-version-check --constraint constraints.txt $(PIP_OPTIONS)
 
-.PHONY: demo test slow check wheel clean help
+# Torch-TensorRT pins TensorRT-RTX 1.6, which builds no INT8 convolution; this one lies before it on the path.
+RTX := 1.7.1.116
+RTX_PATH := $(TARGETS_VENV)/rtx-$(RTX)
+
+.PHONY: demo test slow check targets-check wheel clean help
 .DELETE_ON_ERROR:
 
 help:
@@ -46,6 +52,9 @@ check: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+targets-check: $(TARGETS_VENV)/.ready
+	PYTHONPATH=$(RTX_PATH) $(TARGETS_VENV)/bin/python -m pytest -rs tests/targets
 
 wheel: $(VENV)/.dev
 	rm -rf dist
@@ -74,4 +83,19 @@ $(VENV)/.demo: $(VENV)/.created pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.demo
 	@echo "Adding the tools of the tests to $(VENV): about 50 MB to fetch"
 	$(PIP_INSTALL) --quiet --editable ".[quantize,dev]"
+	@touch $@
+
+PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+
+# It looks into $(VENV) for what it lacks, so that torch is installed once.
+$(TARGETS_VENV)/.ready: $(VENV)/.dev constraints-targets.txt
+	@echo "Installing into $(TARGETS_VENV), once: TensorRT-RTX, Torch-TensorRT, modelopt; 0.8 GB on disk"
+	$(VENV)/bin/python -m venv $(TARGETS_VENV)
+	@printf 'import site; site.addsitedir("%s")\n' "$$($(VENV)/bin/python $(PURELIB))" \
+	  > "$$($(TARGETS_VENV)/bin/python $(PURELIB))/shared.pth"
+	$(TARGETS_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --constraint constraints-targets.txt $(PIP_OPTIONS) \
+	  torch-tensorrt-rtx tensorrt-rtx-cu13 nvidia-modelopt huggingface_hub requests
+	$(TARGETS_VENV)/bin/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --no-deps --target $(RTX_PATH) --upgrade \
+	  tensorrt-rtx-cu13==$(RTX) tensorrt-rtx-cu13-bindings==$(RTX) tensorrt-rtx-cu13-libs==$(RTX)
 	@touch $@

@@ -1,0 +1,79 @@
+"""Graphs for the checks that look at structure alone: a few pictures give the ranges, and no accuracy is measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from blendmask_edge.imaging import prepare, read_image
+from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.onnx import export_onnx
+from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.checkpoint import load_checkpoint
+from blendmask_quantize.model.config import get_config
+from blendmask_quantize.model.macs import padded_test_size
+from blendmask_quantize.model.predictor import pad_value
+from blendmask_quantize.shrink.graph import trace_network
+from blendmask_quantize.shrink.ptq import observe_ranges, render
+
+SCENES = Path(__file__).parents[1] / "examples" / "homescenes"
+RT_R_50 = "RT_R_50_4x_bn-head_syncbn_shtw"
+RT_R_50_SIZE = (256, 352)
+_PICTURES = 3
+
+
+def shipped_graph() -> bytes:
+    """The `tensorrt` graph of the shipped checkpoint, at its own size."""
+    model = load_checkpoint(SCENES / "lite0_rt.safetensors").model
+    return tensorrt_graph(model, padded_test_size(model.config.input))
+
+
+def rt_r_50_graph(size: tuple[int, int] = RT_R_50_SIZE) -> bytes:
+    """The `tensorrt` graph of RT_R_50 with seeded random weights, small so that it is quickly built."""
+    torch.manual_seed(0)
+    return tensorrt_graph(BlendMask(get_config(RT_R_50)).eval(), size)
+
+
+def tensorrt_graph(model: BlendMask, size: tuple[int, int]) -> bytes:
+    """The `tensorrt` graph of a network, calibrated on a few shipped pictures."""
+    traced = trace_network(model)
+    paths = sorted((SCENES / "calibration").glob("*.jpg"))[:_PICTURES]
+    inputs = [_network_input(model, read_image(path), size) for path in paths]
+    network = render(traced, observe_ranges(traced, inputs, "max"), "tensorrt")
+    return bytes(export_onnx(DeployableGraph(model, network, size, Bounds())).SerializeToString())
+
+
+def products_in_half(graph: bytes) -> bytes:
+    """A graph whose matrix products take and give float16, between casts; the rest stays as it is."""
+    model = onnx.load_from_string(graph)
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        is_product = node.op_type in ("MatMul", "Gemm")
+        nodes += _in_half(node) if is_product else [node]
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del model.graph.node[:], model.graph.value_info[:]
+    model.graph.node.extend(kept)
+    return bytes(model.SerializeToString())
+
+
+def _in_half(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    (output,) = node.output
+    inputs = [f"{output}/half_{place}" for place in range(len(node.input))]
+    half = onnx.NodeProto()
+    half.CopyFrom(node)
+    half.input[:], half.output[:] = inputs, [f"{output}/half"]
+    casts = [
+        helper.make_node("Cast", [name], [cast], to=TensorProto.FLOAT16)
+        for name, cast in zip(node.input, inputs, strict=True)
+    ]
+    return [*casts, half, helper.make_node("Cast", [f"{output}/half"], [output], to=TensorProto.FLOAT)]
+
+
+def _network_input(model: BlendMask, image: NDArray[np.uint8], size: tuple[int, int]) -> torch.Tensor:
+    prepared = prepare(image, size, pad_value(model.config.input))
+    return model.normalise(torch.from_numpy(prepared.image).permute(0, 3, 1, 2))

@@ -1,0 +1,92 @@
+"""Targets: what `blendmask check` says of the shipped bundle, and what becomes of its graph without a GPU.
+
+    make demo targets-check
+    PYTHONPATH=$(echo .venv-trt/rtx-*) .venv-trt/bin/python -m bench.studies.targets
+
+Nothing runs on a GPU. `TARGET/check` is the answer of the check for INT8 by the target's own runtime, 1 for yes.
+`TARGET/ahead-of-time` says whether TensorRT-RTX builds the graph for the target's SM; `parser`, `build` and
+`converters` give layers, size and time for the shipped graph and for RT_R_50 with random weights, 256 x 352. The plans
+are those of TensorRT-RTX, not of TensorRT: their size and build time say nothing of TensorRT's.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.quantised_graphs import rt_r_50_graph
+from bench.study import write_study
+from bench.without_gpu import LAYERS, Network, RefusedError, convert, onnx_counts, parse, segments
+from blendmask_edge.bundle import Bundle
+from blendmask_edge.targets import check, load_table
+
+SMS = {"7.5": "turing", "8.6": "rtx-30", "12.0": "rtx-50"}
+_BUNDLE = Path(__file__).parents[2] / "out" / "demo" / "lite0_rt.bmz"
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Check, parse, build and convert, and write bench/results/targets.json."""
+    options = _parse_arguments()
+    bundle = Bundle.open(options.bundle)
+    graphs = {"shipped": bundle.graph("tensorrt"), "rt_r_50": rt_r_50_graph()}
+    rows = [*check_rows(bundle), *(row for name in graphs for row in structure_rows(name, graphs[name]))]
+    built = {row["name"]: row for row in rows}
+    rows += [
+        {"name": f"{target}/ahead-of-time", "passed": built[f"build/shipped/sm{sm}"]["passed"]}
+        for sm, target in SMS.items()
+    ]
+    for row in rows:
+        print(f"{row['name']:<28}" + "  ".join(f"{name} {row[name]}" for name in row if name != "name"))
+    print(f"Written: {write_study('targets', rows, options.output)}")
+
+
+def check_rows(bundle: Bundle) -> Iterator[Row]:
+    """One row a target."""
+    for target in load_table().targets:
+        yield {"name": f"{target.name}/check", "passed": int(check(bundle, target).ok)}
+
+
+def structure_rows(name: str, graph: bytes) -> Iterator[Row]:
+    """Rows of a graph: the parser, a build for each SM, the converters."""
+    nodes = onnx_counts(graph)
+    pairs = {"QUANTIZE": nodes["QuantizeLinear"], "DEQUANTIZE": nodes["DequantizeLinear"], "CONVOLUTION": nodes["Conv"]}
+    yield _row(f"parser/{name}", lambda: parse(graph), pairs)
+    for sm in SMS:
+        yield _row(f"build/{name}/sm{sm}", lambda sm=sm: parse(graph, sm), {})  # type: ignore[misc]
+    whole = {**pairs, "QUANTIZE": nodes["DequantizeLinear"]}
+    row = _row(f"converters/{name}", lambda: convert(graph, "8.6", build=True), whole)
+    if row["passed"]:
+        row["segments"] = len(segments(graph, "8.6"))
+        row["passed"] = int(row["segments"] == 1)
+    yield row
+
+
+def _row(name: str, run: Callable[[], Network], expected: Mapping[str, int]) -> Row:
+    """What `run` found; it passes where it has the expected number of layers of each type, and no unknown type."""
+    try:
+        network = run()
+    except RefusedError as error:
+        return {"name": name, "passed": 0, "error": str(error)}
+    layers = network.layers
+    passed = all(layers[kind] == count for kind, count in expected.items()) and set(layers) <= LAYERS
+    counted = {f"{kind.lower()}_layers": layers[kind] for kind in ("QUANTIZE", "DEQUANTIZE", "CONVOLUTION")}
+    size = {"size_bytes": network.plan_bytes} if network.plan_bytes else {}
+    seconds = round(network.seconds, 2)
+    return {"name": name, "passed": int(passed), "layers": layers.total(), **counted, **size, "seconds": seconds}
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, default=_BUNDLE, help="bundle of the shipped model, as of `make demo`")
+    parser.add_argument(
+        "--output", type=Path, default=Path(__file__).parents[1] / "results", help="folder of the result"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
