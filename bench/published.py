@@ -19,6 +19,7 @@ _ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
     _ROOT / "README.md",
     _ROOT / "docs" / "benchmark.md",
+    _ROOT / "docs" / "targets" / "README.md",
     _ROOT / "quantize" / "README.md",
     _ROOT / "examples" / "homescenes" / "MODEL_CARD.md",
 )
@@ -104,10 +105,31 @@ def parity_table(rows: Rows) -> str:
     return "\n".join(lines)
 
 
+def targets_table(rows: Rows) -> str:
+    """Layers that the graphs become, and the answers of the check."""
+    lines = [
+        "| graph | taken by | layers | QUANTIZE | DEQUANTIZE | convolutions | built for SM |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    ways = {"parser": "ONNX parser", "converters": "Torch-TensorRT converters"}
+    for way, title in ways.items():
+        for graph in ("shipped", "rt_r_50"):
+            row = rows[f"{way}/{graph}"]
+            counts = [row[f"{kind}layers"] for kind in ("", "quantize_", "dequantize_", "convolution_")]
+            builds = [name for name in rows if name.startswith(f"build/{graph}/") and rows[name]["passed"]]
+            sms = ", ".join(name.partition("/sm")[2] for name in builds) if way == "parser" else "8.6"
+            lines.append(f"| {graph} | {title} | {' | '.join(map(str, counts))} | {sms} |")
+    answers = {name.split("/")[0]: row["passed"] for name, row in rows.items() if name.endswith("/check")}
+    refused = ", ".join(f"`{target}`" for target, passed in answers.items() if not passed)
+    yes = f"`blendmask check` of the shipped bundle, INT8: yes for {sum(answers.values())} of {len(answers)} targets"
+    return "\n".join([*lines, "", f"{yes}; no for {refused}." if refused else f"{yes}."])
+
+
 TABLES: dict[str, Callable[[Rows], str]] = {
     "first_light": first_light_table,
     "parity": parity_table,
     "shrink": shrink_table,
+    "targets": targets_table,
     "training": training_table,
 }
 

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from bench.machine import machine_record
-from bench.published import DOCUMENTS, fill, first_light_table, parity_table, shrink_table, training_table
+from bench.published import (
+    DOCUMENTS,
+    fill,
+    first_light_table,
+    parity_table,
+    shrink_table,
+    targets_table,
+    training_table,
+)
 from bench.study import read_rows, write_study
 
 ROWS = {
@@ -103,6 +111,19 @@ def test_the_parity_table_shows_the_worst_case_of_each_stage() -> None:
     assert lines[2] == "| network input | 2 | 0.50 | 0.05 |"
     rows["b/fpn/float32"] = {}
     assert "| pyramid | 2 | inf | 0.05 |" in parity_table(rows).splitlines()
+
+
+def test_the_targets_table_has_layers_and_says_who_is_refused() -> None:
+    layers = {"passed": 1, "layers": 9, "quantize_layers": 2, "dequantize_layers": 3, "convolution_layers": 4}
+    rows: dict[str, dict[str, object]] = {"nano/check": {"passed": 0}, "orin/check": {"passed": 1}}
+    for graph in ("shipped", "rt_r_50"):
+        rows |= {f"parser/{graph}": layers, f"converters/{graph}": layers, f"build/{graph}/sm7.5": {"passed": 1}}
+    rows["build/shipped/sm12.0"], rows["build/rt_r_50/sm12.0"] = {"passed": 1}, {"passed": 0}
+    lines = targets_table(rows).splitlines()
+    assert lines[2] == "| shipped | ONNX parser | 9 | 2 | 3 | 4 | 7.5, 12.0 |"
+    assert lines[3] == "| rt_r_50 | ONNX parser | 9 | 2 | 3 | 4 | 7.5 |"
+    assert lines[4] == "| shipped | Torch-TensorRT converters | 9 | 2 | 3 | 4 | 8.6 |"
+    assert lines[-1] == "`blendmask check` of the shipped bundle, INT8: yes for 1 of 2 targets; no for `nano`."
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

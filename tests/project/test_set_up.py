@@ -52,13 +52,24 @@ def test_after_the_demo_only_the_test_tools_are_installed(target: str, installs:
     assert plan.stdout.count("pip install") == installs
 
 
-def pinned() -> list[Requirement]:
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+def test_the_environment_of_the_targets_shares_torch_and_puts_the_newer_builder_first(tmp_path: Path) -> None:
+    for stamp in (".created", ".demo", ".dev"):
+        (tmp_path / stamp).touch()
+    plan = make("-n", "targets-check", f"VENV={tmp_path}", f"TARGETS_VENV={tmp_path / 'own'}", "PIP_OPTIONS=--no-index")
+    assert plan.returncode == 0
+    assert "site.addsitedir" in plan.stdout
+    assert "--constraint constraints-targets.txt --no-index" in plan.stdout.replace("\\\n", "").replace("  ", " ")
+    assert re.search(r"PYTHONPATH=\S+/own/rtx-\S+ \S+/own/bin/python -m pytest .*tests/targets", plan.stdout)
+
+
+def pinned(name: str = "constraints.txt") -> list[Requirement]:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
 
 
-def test_constraints_are_exact_and_name_no_place() -> None:
-    for requirement in pinned():
+@pytest.mark.parametrize("name", ["constraints.txt", "constraints-targets.txt"])
+def test_constraints_are_exact_and_name_no_place(name: str) -> None:
+    for requirement in pinned(name):
         assert requirement.url is None
         assert [specifier.operator for specifier in requirement.specifier] == ["=="]
 
