@@ -32,7 +32,16 @@ def train(
     dice: Annotated[float, typer.Option(help="Weight of an overlap loss of the masks.", min=0)] = 0.0,
     balance: Annotated[float, typer.Option(help="Share of pictures below which a class is rare.")] = 0.0,
     emphasis: Annotated[list[str] | None, typer.Option(help="CLASS=FACTOR, shown more often; repeat for more.")] = None,
-    precision: Annotated[str, typer.Option(help="bf16-mixed or 32-true.")] = "bf16-mixed",
+    optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
+    schedule: Annotated[str, typer.Option(help="cosine, or steps: a tenth at 78 and 93 % of the run.")] = "cosine",
+    weight_decay: Annotated[float, typer.Option(min=0)] = 0.02,
+    warmup: Annotated[int, typer.Option(help="Steps.", min=0)] = 200,
+    clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0 does not clip.", min=0)] = 10.0,
+    ema: Annotated[float, typer.Option(help="Decay of the averaged weights; 0 keeps the last ones.")] = 0.998,
+    precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.")] = "auto",
+    devices: Annotated[int, typer.Option(help="Processes on each host, one a device.", min=1)] = 1,
+    hosts: Annotated[int, typer.Option(min=1)] = 1,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write for TensorBoard as well.")] = False,
     workers: Annotated[int, typer.Option(help="Processes that prepare views.", min=0)] = 2,
     seed: Annotated[int, typer.Option()] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the folder's run stopped.")] = False,
@@ -45,36 +54,40 @@ def train(
     if len(images) != len(annotations):
         raise typer.BadParameter(f"{len(images)} folders and {len(annotations)} annotation files: give one each")
     options = TrainOptions(
-        iterations=iterations, batch=batch, learning_rate=learning_rate, trunk_rate=trunk_rate,
-        frozen_stages=frozen_stages, frozen_norms=frozen_norms, precision=precision, workers=workers, seed=seed,
+        iterations=iterations, batch=batch, optimizer=optimizer, learning_rate=learning_rate, trunk_rate=trunk_rate,
+        frozen_stages=frozen_stages, frozen_norms=frozen_norms, weight_decay=weight_decay, schedule=schedule,
+        warmup=warmup, clip=clip, ema=ema, precision=precision, devices=devices, hosts=hosts, tensorboard=tensorboard,
+        workers=workers, seed=seed, balance=_balance(balance, emphasis or []),
         augmentation=Augmentation(_pair(view, "x", int), _pair(scale, ",", float), paste=paste),
-        losses=LossOptions(mask_positives=64, dice_weight=dice), balance=_balance(balance, emphasis or []),
+        losses=LossOptions(mask_positives=64, dice_weight=dice),
     )  # fmt: skip
-    path = _run(images, annotations, output, config, weights, options, resume=resume)
-    typer.echo(f"The model lies in {path}, the losses in {output / 'log.csv'}")
-    typer.echo(f"Next: blendmask evaluate {path} --images DIR --annotations JSON")
+    _run(images, annotations, output, config, weights, options, resume=resume)
 
 
 def _run(
     images: list[Path], annotations: list[Path], output: Path, config: str, weights: Path | None,
     options: TrainOptions, *, resume: bool,
-) -> Path:  # fmt: skip
+) -> None:  # fmt: skip
     from dataclasses import replace
 
     from blendmask_quantize import tables
     from blendmask_quantize.model.authors_yaml import find_config
     from blendmask_quantize.train.data import CocoPictures, ViewStream, read_coco
     from blendmask_quantize.train.loop import train as run
+    from blendmask_quantize.train.processes import first_process
     from blendmask_quantize.train.start import starting_model
 
     wanted = replace(find_config(config), classes=len(read_coco(annotations[0]).cats))
     pairs = zip(images, annotations, strict=True)
     sources = [CocoPictures(*pair, wanted, options.augmentation, options.balance) for pair in pairs]
-    stream = ViewStream(sources, options.iterations * options.batch, options.seed, options.balance)
-    model = starting_model(wanted, weights, options.seed)
+    stream = ViewStream(sources, options.views, options.seed, options.balance)
+    model, earlier = starting_model(wanted, weights, options.seed)
     with tables.progress() as stage:
         on_step = stage("training", options.iterations)
-        return run(model, stream, output, options, resume=resume, on_step=lambda *_: on_step())
+        path = run(model, stream, output, options, resume=resume, on_step=lambda *_: on_step(), earlier=earlier)
+    if first_process():
+        typer.echo(f"The model lies in {path}; the losses and their curves in {output}")
+        typer.echo(f"Next: blendmask evaluate {path} --images DIR --annotations JSON")
 
 
 def _pair(text: str, separator: str, number: type[_Number]) -> tuple[_Number, _Number]:

@@ -13,7 +13,7 @@ from torch import nn
 
 from blendmask_edge.bundle.atomic import output_error, write_bytes
 from blendmask_edge.errors import CheckpointError, OutputError
-from blendmask_quantize.train.loop import RESUME_FILE, remove_run
+from blendmask_quantize.train.resume import RESUME_FILE, remove_run
 
 RECORD_FILE = "run.json"
 """Says which command makes the run, and from what."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -28,6 +29,25 @@ _TRAINING_ONLY = "basis_module.seg_head."
 
 
 @dataclass(frozen=True)
+class TrainingRun:
+    """How the weights of a checkpoint were trained.
+
+    Attributes:
+        iterations: optimiser steps.
+        views: shown in all of them.
+        pictures: they were taken from.
+        hours: of training, stops left out.
+        options: the whole schedule, in JSON's types.
+    """
+
+    iterations: int
+    views: int
+    pictures: int
+    hours: float
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A loaded network and what its classes mean.
 
@@ -35,11 +55,13 @@ class Checkpoint:
         model: the network in evaluation mode, float32.
         labels: names and category ids of its classes.
         path: where it came from.
+        training: the runs that trained it, oldest first; empty where the file does not say.
     """
 
     model: BlendMask
     labels: Labels
     path: Path
+    training: tuple[TrainingRun, ...] = ()
 
     @property
     def config(self) -> ModelConfig:
@@ -67,10 +89,12 @@ def load_checkpoint(path: str | Path, config: str | Path | ModelConfig | None = 
     chosen = _choose(path, wanted, about.config)
     names = about.labels
     labels = Labels(names.names, names.category_ids) if names is not None else default_labels(chosen.classes)
-    return Checkpoint(_build(path, state, chosen), labels, path)
+    return Checkpoint(_build(path, state, chosen), labels, path, about.training)
 
 
-def save_checkpoint(path: str | Path, model: BlendMask, labels: Labels, *, half: bool = False) -> None:
+def save_checkpoint(
+    path: str | Path, model: BlendMask, labels: Labels, *, half: bool = False, training: Sequence[TrainingRun] = ()
+) -> None:
     """Write weights, configuration and labels as safetensors; the file appears whole or not at all.
 
     Args:
@@ -79,6 +103,7 @@ def save_checkpoint(path: str | Path, model: BlendMask, labels: Labels, *, half:
         labels: what its classes mean.
         half: store floating point tensors in half precision where they fit, and leave the training-only semantic head
             out.
+        training: the runs that trained the network, oldest first.
 
     Raises:
         OutputError: the file cannot be written.
@@ -90,6 +115,8 @@ def save_checkpoint(path: str | Path, model: BlendMask, labels: Labels, *, half:
         widths = tuple(width for width in config.widths if not width.layer.startswith(_TRAINING_ONLY))
         config = replace(config, bases=replace(config.bases, semantic=False), widths=widths)
     about = {"config": msgspec.to_builtins(config), "labels": msgspec.to_builtins(labels)}
+    if training:
+        about["training"] = msgspec.to_builtins(tuple(training))
     write_bytes(path, save(state, metadata={METADATA_KEY: json.dumps(about, sort_keys=True)}))
 
 
@@ -111,6 +138,7 @@ class _About:
 
     config: ModelConfig | None = None
     labels: _LabelRecord | None = None
+    training: tuple[TrainingRun, ...] = ()
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], _About]:

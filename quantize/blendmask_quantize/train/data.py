@@ -105,6 +105,10 @@ class Pictures(Protocol):
 
     def __len__(self) -> int: ...
 
+    def name(self, index: int) -> str:
+        """What picture `index` is called."""
+        ...
+
     def view(self, index: int, rng: np.random.Generator) -> Sample:
         """A random view of picture `index`."""
         ...
@@ -155,6 +159,10 @@ class CocoPictures:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def name(self, index: int) -> str:
+        """File name of picture `index`, as annotated."""
+        return self.entries[index].file_name
 
     def only(self, names: Collection[str]) -> CocoPictures:
         """Those of the pictures whose file name, as annotated, is among `names`."""
@@ -317,8 +325,19 @@ class ViewStream(Dataset[Sample]):
         return self.length
 
     def __getitem__(self, item: int) -> Sample:
-        epoch, position = divmod(item, round(float(self.factors.sum())))
+        source, index, seed = self._place(item)
+        return source.view(index, np.random.default_rng(seed))
+
+    def name(self, item: int) -> str:
+        """The picture that view `item` shows."""
+        source, index, _ = self._place(item)
+        return source.name(index)
+
+    def _place(self, item: int) -> tuple[Pictures, int, tuple[int, int, int]]:
+        """Source, picture and seed of a view."""
+        length = round(float(self.factors.sum()))
+        epoch, position = divmod(item, length)
         rng = np.random.default_rng((self.seed, epoch))
-        order = rng.permutation(round(float(self.factors.sum())))
+        order = rng.permutation(length)
         source, index = self.places[repeated(self.factors, rng.random())[order[position]]]
-        return source.view(index, np.random.default_rng((self.seed, epoch, position)))
+        return source, index, (self.seed, epoch, position)

@@ -1,42 +1,56 @@
-"""The training loop: Lightning Fabric, averaged weights, atomic checkpoints, exact resume."""
+"""The training loop: averaged weights, atomic checkpoints, exact resume, one process or several."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Protocol
 
 import cv2
+import msgspec
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Subset
 
-from blendmask_edge.bundle.atomic import replacing
-from blendmask_edge.errors import BlendMaskError, CheckpointError
+from blendmask_edge.errors import BlendMaskError
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
-from blendmask_quantize.model.checkpoint import save_checkpoint
+from blendmask_quantize.model.checkpoint import TrainingRun, save_checkpoint
 from blendmask_quantize.model.config import ModelConfig
-from blendmask_quantize.train.data import Batch, Sample, ViewStream, collate
+from blendmask_quantize.train.data import Batch, ViewStream, collate
 from blendmask_quantize.train.depthwise import quick_depthwise
+from blendmask_quantize.train.log import (
+    LOG_FILE,
+    PLOT_FILE,
+    TENSORBOARD_FOLDER,
+    CsvLog,
+    TensorBoardLog,
+    draw_curves,
+    logged_seconds,
+)
 from blendmask_quantize.train.losses import attention_of, training_losses
 from blendmask_quantize.train.options import TrainOptions
+from blendmask_quantize.train.processes import (
+    average_gradients,
+    first_process,
+    mean_over_processes,
+    open_fabric,
+    synchronised,
+)
+from blendmask_quantize.train.resume import RESUME_FILE, RunState
+from blendmask_quantize.train.schedule import Group, make_optimizer, parameter_groups, set_rate
 from blendmask_quantize.train.targets import ObjectTargets, assign
 
-RESUME_FILE = "last.pt"
 MODEL_FILE = "model.safetensors"
-LOG_FILE = "log.csv"
+
+_WITHOUT_EFFECT = ("workers", "save_every", "tensorboard")
+"""Options that do not change the weights."""
 
 OnStep = Callable[[int, dict[str, float]], None]
-Group = dict[str, Any]
 LossesOf = Callable[[nn.Module, Batch, int], dict[str, Tensor]]
 
 
@@ -53,23 +67,26 @@ class DivergedError(BlendMaskError):
 
 def train(
     model: BlendMask, stream: ViewStream, output: Path, options: TrainOptions, *, resume: bool = False,
-    on_step: OnStep | None = None,
+    on_step: OnStep | None = None, earlier: Sequence[TrainingRun] = (),
 ) -> Path:  # fmt: skip
-    """Train `model` and write the averaged weights.
+    """Train `model` and write the averaged weights, with a record of how, and a plot of the losses.
 
     Args:
         model: trained in place; its frozen stages stay as they are.
-        stream: views of the whole run, `iterations * batch` of them.
-        output: folder for the log, the checkpoint to resume from and the final model; made if missing.
+        stream: the options' views of the whole run.
+        output: folder for the log, the checkpoint to resume from and the final model; made if missing. Several hosts
+            need to see the same one.
         resume: go on from the folder's checkpoint where there is one.
-        on_step: called after every step with its number and losses.
+        on_step: called in the first process after every step with its number and losses.
+        earlier: the runs that `model` comes from.
 
     Returns:
-        path of the final model.
+        path of the final model, which the first process writes.
 
     Raises:
         DivergedError: loss or gradient is not finite; the last checkpoint stays.
         CheckpointError: the folder holds a checkpoint of another run, or one to resume from without `resume`.
+        DependencyError: TensorBoard is asked for and not installed.
     """
     freeze(model.train(), options.frozen_stages, norms=options.frozen_norms)
 
@@ -77,30 +94,37 @@ def train(
         return step_losses(forward, model, batch, options, step)
 
     model.to(memory_format=torch.channels_last)
+    groups = parameter_groups(model, options)
     with quick_depthwise(model):
-        average = optimise(
-            model, _groups(model, options), losses_of, stream, output, options, resume=resume, on_step=on_step
-        )  # fmt: skip
-    save_checkpoint(output / MODEL_FILE, average, stream.labels)
+        average = optimise(model, groups, losses_of, stream, output, options, resume=resume, on_step=on_step)
+    if first_process():
+        run = _record(options, stream, logged_seconds(output / LOG_FILE))
+        save_checkpoint(output / MODEL_FILE, average, stream.labels, training=(*earlier, run))
+        draw_curves(output / LOG_FILE, output / PLOT_FILE)
     return output / MODEL_FILE
 
 
+def _record(options: TrainOptions, stream: ViewStream, seconds: float) -> TrainingRun:
+    chosen = {k: v for k, v in msgspec.to_builtins(options).items() if k not in _WITHOUT_EFFECT}
+    return TrainingRun(options.iterations, options.views, len(stream.places), round(seconds / 3600, 2), chosen)
+
+
 def optimise(
-    model: nn.Module, groups: Sequence[Group], losses_of: LossesOf, stream: Dataset[Sample], output: Path,
+    model: nn.Module, groups: Sequence[Group], losses_of: LossesOf, stream: ViewStream, output: Path,
     options: TrainOptions, *, identity: str = "", resume: bool = False, on_step: OnStep | None = None,
 ) -> Any:  # fmt: skip
     """Minimise losses over a stream of views; log every step, and write what to resume from.
 
     Args:
         model: trained in place, in the mode it is in.
-        groups: what AdamW trains: `params`, `weight_decay`, and `factor` of the learning rate.
+        groups: what the optimiser trains: `params`, `weight_decay`, and `factor` of the learning rate.
         losses_of: losses by name from the wrapped model, a batch and the number of the step; their sum is minimised.
-        stream: `iterations * batch` views.
+        stream: the options' views of the whole run.
         output: folder for the log and the checkpoint to resume from; made if missing.
         options: the schedule.
         identity: what a checkpoint must have been written with to be resumed from.
         resume: go on from the folder's checkpoint where there is one.
-        on_step: called after every step with its number and losses.
+        on_step: called in the first process after every step with its number and losses.
 
     Returns:
         the averaged weights, a copy of `model`.
@@ -110,57 +134,80 @@ def optimise(
         CheckpointError: the folder holds a checkpoint of another run, or one to resume from without `resume`.
     """
     output.mkdir(parents=True, exist_ok=True)
-    fabric = Fabric(accelerator="auto", devices=1, precision=options.precision)  # type: ignore[arg-type]
-    optimizer = torch.optim.AdamW(groups, lr=options.learning_rate)
-    wrapped, optimizer = fabric.setup(model, optimizer)
+    fabric = open_fabric(options)
+    wrapped, optimizer = fabric.setup(model, make_optimizer(groups, options))
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema), use_buffers=True)
-    run = _Run(output / RESUME_FILE, identity, model, average, optimizer)
+    run = RunState(output / RESUME_FILE, identity, model, average, optimizer, fabric.strategy.precision)
     start = run.restore(resume)
-    log = _Log(output / LOG_FILE, start)
-    for step, batch in _batches(stream, options, start):
-        _set_rate(optimizer, options, step)
-        losses = losses_of(wrapped, batch.to(fabric.device), step)
-        total = sum(losses.values(), torch.zeros(()))
-        _check_finite("loss", total, step, output)
-        optimizer.zero_grad()
-        fabric.backward(total)
-        norm = fabric.clip_gradients(wrapped, optimizer, max_norm=options.clip, error_if_nonfinite=False)
-        _check_finite("norm of the gradient", norm, step, output)
-        optimizer.step()
-        average.update_parameters(model)
-        numbers = {name: value.item() for name, value in losses.items()} | {"total": total.item()}
-        log.write(step, numbers)
-        if on_step is not None:
-            on_step(step, numbers)
-        if (step + 1) % options.save_every == 0 or step + 1 == options.iterations:
-            run.save(step + 1)
+    logs = _open_logs(output, start, options)
+    stepper = _Stepper(fabric, wrapped, optimizer, losses_of, options)
+    with synchronised(model):
+        for step, batch in _batches(stream, options, start, fabric.global_rank):
+            try:
+                numbers = stepper.step(step, batch)
+            except _NotFinite as error:
+                raise _diverged(error, step, output, stream, options) from None
+            average.update_parameters(model)
+            for log in logs:
+                log.write(step, numbers)
+            if on_step is not None and first_process():
+                on_step(step, numbers)
+            if first_process() and ((step + 1) % options.save_every == 0 or step + 1 == options.iterations):
+                run.save(step + 1)
     return average.module
 
 
-def check_unfinished(output: Path, resume: bool) -> None:
-    """See that no run in a folder is overwritten unasked.
-
-    Raises:
-        CheckpointError: the folder holds a checkpoint to resume from, and `resume` is not set.
-    """
-    if (output / RESUME_FILE).exists() and not resume:
-        raise CheckpointError(f"{output} holds an unfinished run: go on with --resume, or name another --output")
+class _NotFinite(Exception):
+    """A loss or a gradient is no number."""
 
 
-def _check_finite(what: str, value: Tensor | None, step: int, output: Path) -> None:
-    if value is not None and not math.isfinite(value.item()):
-        raise DivergedError(
-            f"the {what} is {value.item()} at iteration {step}: lower --learning-rate and go on with --resume from "
-            f"the checkpoint in {output}"
-        )
+@dataclass(frozen=True)
+class _Stepper:
+    """What a step needs."""
+
+    fabric: Fabric
+    wrapped: nn.Module
+    optimizer: Any
+    losses_of: LossesOf
+    options: TrainOptions
+
+    def step(self, step: int, batch: Batch) -> dict[str, float]:
+        """Change the weights by a batch, and return its losses and their total, as means over the processes."""
+        set_rate(self.optimizer, step, self.options)
+        losses = self.losses_of(self.wrapped, batch.to(self.fabric.device), step)
+        values = mean_over_processes(torch.stack([value.detach().float() for value in losses.values()]))
+        numbers = dict(zip([*losses, "total"], [*values.tolist(), float(values.sum())], strict=True))
+        _check_finite("loss", numbers["total"])
+        self.optimizer.zero_grad()
+        self.fabric.backward(sum(losses.values(), torch.zeros((), device=self.fabric.device)))
+        average_gradients([p for group in self.optimizer.param_groups for p in group["params"]])
+        most = self.options.clip or math.inf
+        norm = self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=most, error_if_nonfinite=False)
+        if self.fabric.strategy.precision.precision != "16-mixed":  # there the loss's scale is lowered instead
+            _check_finite("norm of the gradient", norm)
+        self.optimizer.step()
+        return numbers
 
 
-def remove_run(output: Path) -> None:
-    """Remove a run's log and checkpoint, and its folder if nothing else lies there."""
-    for name in (RESUME_FILE, LOG_FILE):
-        (output / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        output.rmdir()
+def _check_finite(what: str, value: Tensor | float | None) -> None:
+    if value is not None and not math.isfinite(value):
+        raise _NotFinite(f"the {what} is {float(value)}")
+
+
+def _diverged(error: _NotFinite, step: int, output: Path, stream: ViewStream, options: TrainOptions) -> DivergedError:
+    first, count = step * options.batch * options.processes, options.batch * options.processes
+    names = ", ".join(sorted({stream.name(item) for item in range(first, first + count)}))
+    return DivergedError(
+        f"{error} at iteration {step}: lower --learning-rate and go on with --resume from the checkpoint in {output}; "
+        f"the pictures of the step were {names}"
+    )
+
+
+def _open_logs(output: Path, start: int, options: TrainOptions) -> list[CsvLog | TensorBoardLog]:
+    if not first_process():
+        return []
+    board = [TensorBoardLog(output / TENSORBOARD_FOLDER, start)] if options.tensorboard else []
+    return [CsvLog(output / LOG_FILE, start), *board]
 
 
 def step_losses(
@@ -198,15 +245,6 @@ def supervised_losses(
     )  # fmt: skip
 
 
-def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a tensor over the processes that train together; the value itself in one process."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return value
-    mean = value.detach().clone()
-    distributed.all_reduce(mean)
-    return mean / distributed.get_world_size()
-
-
 def freeze(model: BlendMask, stages: int | None = None, *, norms: bool = False) -> None:
     """Keep weights and statistics of the trunk's first stages; call it after `train()`.
 
@@ -224,30 +262,10 @@ def freeze(model: BlendMask, stages: int | None = None, *, norms: bool = False) 
                 module.requires_grad_(False).eval()
 
 
-def _groups(model: BlendMask, options: TrainOptions) -> list[Group]:
-    parts: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            parts.setdefault(("bottom_up" in name, parameter.ndim > 1), []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "factor": options.trunk_rate if in_trunk else 1.0,
-            "weight_decay": options.weight_decay if decays else 0.0,
-        }
-        for (in_trunk, decays), parameters in parts.items()
-    ]
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, options: TrainOptions, step: int) -> None:
-    rise = min(1.0, (step + 1) / max(options.warmup, 1))
-    fall = 0.5 * (1 + math.cos(math.pi * step / options.iterations))
-    for group in optimizer.param_groups:
-        group["lr"] = options.learning_rate * group["factor"] * rise * fall
-
-
-def _batches(stream: Dataset[Sample], options: TrainOptions, start: int) -> Iterator[tuple[int, Batch]]:
-    rest = Subset(stream, range(start * options.batch, options.iterations * options.batch))
+def _batches(stream: ViewStream, options: TrainOptions, start: int, rank: int) -> Iterator[tuple[int, Batch]]:
+    """The steps from `start` on with this process's share of their views."""
+    firsts = [(step * options.processes + rank) * options.batch for step in range(start, options.iterations)]
+    rest = Subset(stream, [first + item for first in firsts for item in range(options.batch)])
     loader = DataLoader(
         rest, batch_size=options.batch, num_workers=options.workers, collate_fn=collate,
         worker_init_fn=_single_threaded,
@@ -258,66 +276,3 @@ def _batches(stream: Dataset[Sample], options: TrainOptions, start: int) -> Iter
 def _single_threaded(_: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What is written to go on from, and what is filled when going on."""
-
-    path: Path
-    identity: str
-    model: nn.Module
-    average: nn.Module
-    optimizer: torch.optim.Optimizer
-
-    def save(self, iteration: int) -> None:
-        state = {
-            "iteration": iteration,
-            "identity": self.identity,
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        with replacing(self.path) as stream:
-            torch.save(state, stream)
-
-    def restore(self, resume: bool) -> int:
-        check_unfinished(self.path.parent, resume)
-        if not self.path.exists():
-            return 0
-        try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-            if state.get("identity", "") != self.identity:
-                raise self._foreign()
-            self.model.load_state_dict(state["model"])
-            self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            return int(state["iteration"])
-        except (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
-            raise self._foreign() from error
-
-    def _foreign(self) -> CheckpointError:
-        return CheckpointError(f"{self.path} belongs to another run or is damaged: remove it, or name another --output")
-
-
-class _Log:
-    """CSV of the losses, a row a step; rows past the point of resuming are dropped."""
-
-    def __init__(self, path: Path, start: int) -> None:
-        self.path, self.began = path, time.monotonic()
-        kept: list[Sequence[str]] = []
-        if start and path.exists():
-            with path.open(newline="") as file:
-                kept = [row for row in csv.reader(file) if not row[0].isdigit() or int(row[0]) < start]
-        with path.open("w", newline="") as file:
-            csv.writer(file).writerows(kept)
-        self.empty = not kept
-
-    def write(self, step: int, numbers: dict[str, float]) -> None:
-        with self.path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if self.empty:
-                writer.writerow(["iteration", "seconds", *numbers])
-                self.empty = False
-            seconds = f"{time.monotonic() - self.began:.1f}"
-            writer.writerow([step, seconds, *(f"{value:.5f}" for value in numbers.values())])

@@ -38,6 +38,10 @@ class PlainPictures:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def name(self, index: int) -> str:
+        """File name of picture `index`."""
+        return self.paths[index].name
+
     def view(self, index: int, rng: np.random.Generator) -> Sample:
         """A random view of picture `index`.
 

@@ -7,13 +7,15 @@ from pathlib import Path
 import torch
 
 from blendmask_quantize.model.blendmask import BlendMask
-from blendmask_quantize.model.checkpoint import load_checkpoint
+from blendmask_quantize.model.checkpoint import TrainingRun, load_checkpoint
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.train.trunk import find_trunk_weights, load_trunk
 
 
-def starting_model(config: ModelConfig, weights: Path | None, seed: int) -> BlendMask:
-    """A network to train: a checkpoint's, else seeded random weights on an ImageNet trunk where one is to be had.
+def starting_model(config: ModelConfig, weights: Path | None, seed: int) -> tuple[BlendMask, tuple[TrainingRun, ...]]:
+    """A network to train, and the runs it comes from.
+
+    It is a checkpoint's, else has seeded random weights, on an ImageNet trunk where one is to be had.
 
     Args:
         config: what to build.
@@ -25,9 +27,10 @@ def starting_model(config: ModelConfig, weights: Path | None, seed: int) -> Blen
         DependencyError: the trunk's weights are not installed.
     """
     if weights is not None:
-        return load_checkpoint(weights, config).model
+        checkpoint = load_checkpoint(weights, config)
+        return checkpoint.model, checkpoint.training
     torch.manual_seed(seed)
     model = BlendMask(config)
     if config.trunk.kind == "lite0":
         load_trunk(model, find_trunk_weights())
-    return model
+    return model, ()

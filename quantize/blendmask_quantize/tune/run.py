@@ -19,7 +19,8 @@ from blendmask_quantize.shrink.distil import Teacher
 from blendmask_quantize.shrink.ptq import Calibrated
 from blendmask_quantize.shrink.qat import FakeQuantNetwork, stage_names
 from blendmask_quantize.train.data import Batch, ViewStream
-from blendmask_quantize.train.loop import Group, LossesOf, OnStep, optimise, supervised_losses
+from blendmask_quantize.train.loop import LossesOf, OnStep, optimise, supervised_losses
+from blendmask_quantize.train.schedule import Group
 from blendmask_quantize.tune.judge import Judge
 from blendmask_quantize.tune.material import Material
 from blendmask_quantize.tune.options import TuneOptions

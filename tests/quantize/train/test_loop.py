@@ -10,20 +10,23 @@ import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Sequence
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor
 
 from blendmask_edge.errors import CheckpointError
+from blendmask_edge.imaging import read_image
 from blendmask_quantize.model.blendmask import BlendMask
-from blendmask_quantize.model.checkpoint import load_checkpoint
+from blendmask_quantize.model.checkpoint import TrainingRun, load_checkpoint
 from blendmask_quantize.train.augment import Augmentation
 from blendmask_quantize.train.data import CocoPictures, ViewStream
-from blendmask_quantize.train.loop import DivergedError, mean_over_processes, train
+from blendmask_quantize.train.loop import DivergedError, train
 from blendmask_quantize.train.losses import LossOptions
 from blendmask_quantize.train.options import TrainOptions
+from blendmask_quantize.train.start import starting_model
 from tests.quantize.pictures import PLAIN, SIZE, some_pictures, write_pictures
 from tests.quantize.tiny import LABELS, TINY
 
@@ -67,6 +70,7 @@ def run(pictures: Path, tmp_path: Path) -> Callable[..., tuple[Losses, BlendMask
     def run(
         folder: str = "run", options: TrainOptions = OPTIONS, *, model: BlendMask | None = None, resume: bool = False,
         after: Callable[[int, BlendMask], None] | None = None, losses: Losses | None = None,
+        earlier: Sequence[TrainingRun] = (),
     ) -> tuple[Losses, BlendMask]:  # fmt: skip
         model, losses = model or new_model(), {} if losses is None else losses
         source = CocoPictures(pictures, pictures / "annotations.json", TINY, options.augmentation)
@@ -77,7 +81,9 @@ def run(pictures: Path, tmp_path: Path) -> Callable[..., tuple[Losses, BlendMask
             if after is not None:
                 after(step, model)
 
-        assert train(model, stream, tmp_path / folder, options, resume=resume, on_step=on_step).is_file()
+        assert train(
+            model, stream, tmp_path / folder, options, resume=resume, on_step=on_step, earlier=earlier
+        ).is_file()
         return losses, model
 
     return run
@@ -121,6 +127,26 @@ class TestARun:
         run()
         loaded = load_checkpoint(tmp_path / "run/model.safetensors")
         assert (loaded.config, loaded.labels) == (TINY, LABELS)
+
+    def test_the_model_says_how_it_was_trained(self, run, tmp_path):
+        run(options=replace(OPTIONS, workers=0))
+        (record,) = load_checkpoint(tmp_path / "run/model.safetensors").training
+        assert (record.iterations, record.views, record.pictures) == (8, 16, 4)
+        assert 0 <= record.hours < 0.1
+        assert record.options["learning_rate"] == 3e-3
+        assert record.options["augmentation"]["crop"] == list(SIZE)
+
+    def test_a_run_from_a_checkpoint_says_both(self, run, tmp_path):
+        run("a")
+        model, earlier = starting_model(TINY, tmp_path / "a/model.safetensors", 0)
+        run("b", model=model, earlier=earlier)
+        assert len(load_checkpoint(tmp_path / "b/model.safetensors").training) == 2
+
+    def test_the_curves_are_drawn(self, run, tmp_path):
+        pytest.importorskip("matplotlib")
+        run()
+        picture = read_image(tmp_path / "run/curves.png")
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
 
     def test_the_model_is_the_average_of_the_weights(self, run, tmp_path):
         seen: list[Tensor] = []
@@ -167,6 +193,25 @@ def before_key(state: dict[str, Tensor], parameter: str) -> Tensor:
 
 
 class TestResuming:
+    def test_seconds_count_what_was_trained_before(self, run, tmp_path):
+        with pytest.raises(Interrupted):
+            run("parts", after=interrupt_after(4))
+        log = tmp_path / "parts/log.csv"
+        header, rows = read_log(log)
+        lines = [header, *([row[0], str(1000 + i), *row[2:]] for i, row in enumerate(rows))]
+        log.write_text("".join(",".join(line) + "\n" for line in lines))
+        run("parts", resume=True)
+        assert [float(row[1]) for row in read_log(log)[1]] == pytest.approx([1000, 1001, 1002] + [1002] * 5, abs=60)
+        assert load_checkpoint(tmp_path / "parts/model.safetensors").training[0].hours > 0.27
+
+    def test_half_a_row_is_dropped(self, run, tmp_path):
+        with pytest.raises(Interrupted):
+            run("parts", after=interrupt_after(4))
+        log = tmp_path / "parts/log.csv"
+        log.write_text(log.read_text() + "5,1.0,0.3")
+        run("parts", resume=True)
+        assert [int(row[0]) for row in read_log(log)[1]] == list(range(8))
+
     @pytest.mark.parametrize("last", [3, 4, 7])
     def test_an_interrupted_run_goes_on_as_if_it_had_not_been(self, run, tmp_path, last):
         whole, _ = run("whole")
@@ -251,6 +296,13 @@ class TestStopping:
         assert (tmp_path / "run/last.pt").read_bytes() == kept["last"]
         assert not (tmp_path / "run/model.safetensors").exists()
 
+    def test_it_names_the_pictures_of_the_step(self, run, pictures):
+        source = CocoPictures(pictures, pictures / "annotations.json", TINY, OPTIONS.augmentation)
+        stream = ViewStream([source], 16, OPTIONS.seed)
+        names = ", ".join(sorted({stream.name(10), stream.name(11)}))
+        with pytest.raises(DivergedError, match=f"at iteration 5: .*the pictures of the step were {names}$"):
+            run(after=lambda step, model: self.spoil(model) if step == 4 else None)
+
     def test_one_can_go_on_from_the_last_checkpoint(self, run):
         with pytest.raises(DivergedError):
             run(after=lambda step, model: self.spoil(model) if step == 4 else None)
@@ -299,22 +351,3 @@ class TestStopping:
         torch.save({"iteration": 3}, tmp_path / "run/last.pt")
         with pytest.raises(CheckpointError, match=r"last\.pt"):
             run(resume=True)
-
-
-class TestSeveralProcesses:
-    def test_one_process_is_its_own_mean(self):
-        value = torch.tensor([3.0, 4.0])
-        assert mean_over_processes(value) is value
-
-    @pytest.mark.slow
-    def test_each_process_gets_the_mean_of_all(self, tmp_path):
-        multiprocessing.spawn(write_mean, (tmp_path,), nprocs=2)
-        for rank in (0, 1):
-            assert torch.load(tmp_path / f"{rank}.pt").tolist() == [1.5, 5.0]
-
-
-def write_mean(rank: int, folder: Path) -> None:
-    """What one of two processes does: exchange its own numbers and write down the result."""
-    distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
-    torch.save(mean_over_processes(torch.tensor([1.0 + rank, 10.0 * rank])), folder / f"{rank}.pt")
-    distributed.destroy_process_group()

@@ -20,7 +20,7 @@ from blendmask_quantize.pipeline import quantize
 from blendmask_quantize.plan import QuantizeOptions
 from blendmask_quantize.run_folder import RunFolder
 from blendmask_quantize.shrink.recipe import RECIPES, get_recipe
-from blendmask_quantize.train.loop import RESUME_FILE
+from blendmask_quantize.train.resume import RESUME_FILE
 from blendmask_quantize.tune.options import schedule
 from tests.quantize.pictures import PLAIN, SIZE, some_pictures, write_pictures
 from tests.quantize.tiny import LABELS, tiny_model

@@ -20,9 +20,11 @@ from blendmask_quantize.shrink.graph import trace_network
 from blendmask_quantize.shrink.placement import FLAVOURS
 from blendmask_quantize.shrink.ptq import Calibrated, observe_ranges
 from blendmask_quantize.train.data import CocoPictures, Pictures
-from blendmask_quantize.train.loop import LOG_FILE, RESUME_FILE, DivergedError
+from blendmask_quantize.train.log import LOG_FILE
+from blendmask_quantize.train.loop import DivergedError
 from blendmask_quantize.train.options import TrainOptions
 from blendmask_quantize.train.pictures import PlainPictures
+from blendmask_quantize.train.resume import RESUME_FILE
 from blendmask_quantize.tune.judge import Truth
 from blendmask_quantize.tune.material import Material
 from blendmask_quantize.tune.options import TuneOptions
