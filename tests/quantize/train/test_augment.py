@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from blendmask_quantize.train.augment import Augmentation, View, random_view
-from blendmask_quantize.train.data import CocoPictures, mask_boxes
+from blendmask_quantize.train.data import SMALLEST_OBJECT, CocoPictures, mask_boxes
 from tests.quantize.pictures import PLAIN, SIZE, some_pictures, write_pictures
 from tests.quantize.tiny import TINY
 
@@ -44,10 +44,10 @@ def view(pixels: NDArray[np.uint8], masks: NDArray[np.bool_], options: Augmentat
 
 class TestMotion:
     @settings(max_examples=60, deadline=None)
-    @given(seed=SEEDS, shape=st.integers(0, 20))
-    def test_masks_follow_the_picture(self, seed, shape):
+    @given(seed=SEEDS, shape=st.integers(0, 20), rotation=st.sampled_from([0.0, 30.0]))
+    def test_masks_follow_the_picture(self, seed, shape, rotation):
         mask = blobs(1, shape)
-        seen = view(lit(mask[0]), mask, MOVING, seed)
+        seen = view(lit(mask[0]), mask, replace(MOVING, rotation=rotation), seed)
         assert seen.pixels.shape == (64, 96, 3)
         # Half a pixel at the rim may fall either way.
         rim = (seen.pixels[..., 0] > 64) & (seen.pixels[..., 0] < 192)
@@ -73,6 +73,28 @@ class TestMotion:
         # Positions are rounded to 1/32 pixel, so that mirrored ones may differ by one such step.
         assert difference.max() <= 2 * 255 / 32
         assert (mirrored.masks[:, :, ::-1] != plain.masks).mean() < 0.01
+
+    @settings(max_examples=20, deadline=None)
+    @given(seed=SEEDS)
+    def test_two_flips_are_none(self, seed):
+        pixels, masks = rng(seed).integers(0, 256, (*SIZE, 3), dtype=np.uint8), blobs(3, 2, SIZE)
+        once = random_view(pixels, masks, SIZE, replace(PLAIN, flip=1.0), rng(seed), GREY)
+        assert np.array_equal(once.pixels, pixels[:, ::-1])
+        twice = random_view(once.pixels, once.masks, SIZE, replace(PLAIN, flip=1.0), rng(seed), GREY)
+        assert np.array_equal(twice.pixels, pixels)
+        assert np.array_equal(twice.masks, masks)
+
+    @settings(max_examples=20, deadline=None)
+    @given(seed=SEEDS)
+    def test_a_turn_stays_within_its_bounds_and_about_the_middle(self, seed):
+        bar = np.zeros((1, 80, 120), bool)
+        bar[0, 36:44, 20:100] = True
+        options = replace(PLAIN, crop=(96, 128), rotation=20.0)
+        seen = random_view(lit(bar[0]), bar, (80, 120), options, rng(seed), GREY).masks[0]
+        y, x = np.nonzero(seen)
+        angle = np.degrees(np.arctan2(*np.linalg.svd(np.cov(x, y))[0][::-1, 0]))
+        assert abs((angle + 90) % 180 - 90) <= 20.5
+        assert seen.sum() == pytest.approx(640, rel=0.1)
 
     @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
     def test_scale_one_is_the_test_size(self, scale):
@@ -105,7 +127,7 @@ class TestColour:
 
     @pytest.mark.parametrize("field, value", [
         ("brightness", 0.3), ("contrast", 0.3), ("saturation", 0.9), ("white_balance", 0.3), ("blur", 1.0),
-        ("noise", 1.0),
+        ("motion", 1.0), ("noise", 1.0),
     ])  # fmt: skip
     def test_each_option_changes_the_picture_but_not_the_masks(self, field, value):
         pixels = rng(3).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
@@ -113,6 +135,15 @@ class TestColour:
         seen = random_view(pixels, masks, SIZE, replace(PLAIN, **{field: value}), rng(5), GREY)
         assert not np.array_equal(seen.pixels, pixels)
         assert np.array_equal(seen.masks, masks)
+
+    @settings(max_examples=30, deadline=None)
+    @given(seed=SEEDS)
+    def test_motion_blur_keeps_brightness(self, seed):
+        pixels = np.full((*SIZE, 3), 90, np.uint8)
+        pixels[24:40, 40:56] = 200
+        seen = random_view(pixels, np.zeros((0, *SIZE), bool), SIZE, replace(PLAIN, motion=1.0), rng(seed), GREY)
+        assert seen.pixels.mean() == pytest.approx(pixels.mean(), abs=0.6)
+        assert not np.array_equal(seen.pixels, pixels)
 
     def test_saturation_leaves_grey_alone(self):
         pixels = np.repeat(rng(3).integers(0, 256, (*SIZE, 1), dtype=np.uint8), 3, axis=2)
@@ -146,6 +177,24 @@ class TestViewsOfPictures:
             assert mask.float().mean() > 0.9
             assert mask[14].all()
             assert mask[:, 14].all()
+
+    @settings(max_examples=40, deadline=None)
+    @given(seed=SEEDS)
+    def test_after_every_augmentation_a_box_is_the_extent_of_its_mask(self, alone, seed):
+        sample = alone.view(0, rng(seed))
+        shown = (sample.semantic > 0).numpy()
+        if len(sample.boxes):
+            assert np.array_equal(sample.boxes.numpy(), mask_boxes(shown[None]))
+        else:
+            assert shown.sum() < SMALLEST_OBJECT
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def alone(tmp_path_factory) -> CocoPictures:
+        """One object in one picture."""
+        folder = tmp_path_factory.mktemp("alone")
+        options = Augmentation(crop=(64, 96), scale=(0.3, 3.0), rotation=45, blur=1, motion=1, noise=1, paste=0)
+        return CocoPictures(folder, write_pictures(folder, [some_pictures(1)[0][:1]]), TINY, options)
 
     def test_seeds_differ(self, pictures):
         assert (pictures.view(0, rng(1)).pixels != pictures.view(0, rng(2)).pixels).any()
