@@ -53,6 +53,29 @@ def training_table(rows: Rows) -> str:
         lines.append(
             f"| {label} | " + " | ".join(f"{100 * row[f'{t}_ap{suffix}']:.1f}" for _, t, row in columns) + " |"
         )
+    return "\n".join(lines + _cost(columns[0][2]))
+
+
+def _cost(row: Mapping[str, Any]) -> list[str]:
+    """A paragraph on what the network costs, as far as the study says it."""
+    if "macs" not in row:
+        return []
+    said = (
+        f"{row['macs'] / 1e9:.2f} billion multiply-accumulates a picture, {row['parameters'] / 1e6:.2f} million weights"
+    )
+    if "training_hours" in row:
+        said += f"; trained for {row['iterations']} steps on {row['training_views']} views of {row['training_images']} "
+        said += f"pictures, {row['training_hours']:.1f} hours"
+    return ["", f"{said}."]
+
+
+def ablations_table(rows: Rows) -> str:
+    """Accuracy and time of each variant of the network."""
+    lines = ["| variant | mask AP, unseen / seen objects | box AP, the same | latency p50 |", "|---|---|---|---|"]
+    for name in [row.removesuffix("/val") for row in rows if row.endswith("/val")]:
+        seen = [rows[f"{name}/{split}"] for split in ("val", "val_seen")]
+        aps = [" / ".join(f"{100 * row[f'{task}_ap']:.1f}" for row in seen) for task in ("mask", "box")]
+        lines.append(f"| {name} | {aps[0]} | {aps[1]} | {seen[0]['latency_p50_ms']:.0f} ms |")
     return "\n".join(lines)
 
 
@@ -126,6 +149,7 @@ def targets_table(rows: Rows) -> str:
 
 
 TABLES: dict[str, Callable[[Rows], str]] = {
+    "ablations": ablations_table,
     "first_light": first_light_table,
     "parity": parity_table,
     "shrink": shrink_table,

@@ -1,9 +1,12 @@
-"""What the shipped checkpoint reaches in float: box and mask AP by class and size on both held-out splits.
+"""What the shipped checkpoint reaches in float: box and mask AP by class and size on both held-out splits; its cost.
 
     python -m bench.studies.training --data HOMESCENES
 
 HOMESCENES holds `val/`, `val.json`, `val_seen/` and `val_seen.json`. The checkpoint runs in torch, with the reference's
-resizing, selection and suppression.
+resizing, selection and suppression. `macs` are of a 4:3 picture, with coefficients at kept locations only; `parameters`
+are of the network as it ships. `training_images`, `training_views`, `iterations` and `training_hours` are what the
+checkpoint says of the runs that made it, summed; of the pictures, those of the run that had most. A checkpoint that
+says nothing leaves them out.
 """
 
 from __future__ import annotations
@@ -15,16 +18,35 @@ from typing import Any
 from bench.scenes import CHECKPOINT, SPLITS
 from bench.study import write_study
 from blendmask_quantize.evaluate import evaluate
-from blendmask_quantize.model.checkpoint import load_checkpoint
+from blendmask_quantize.model.checkpoint import Checkpoint, load_checkpoint
+from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.model.predictor import TorchPredictor
 
 
 def main() -> None:
     """Measure and write bench/results/training.json."""
     options = _parse_arguments()
-    predict = TorchPredictor(load_checkpoint(options.checkpoint))
-    rows = [measure(predict, options.data, split, options.limit) for split in SPLITS]
+    checkpoint = load_checkpoint(options.checkpoint)
+    predict, shared = TorchPredictor(checkpoint), facts(checkpoint)
+    rows = [measure(predict, options.data, split, options.limit) | shared for split in SPLITS]
     print(f"Written: {write_study('training', rows, options.output)}")
+
+
+def facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the network costs to run, and what it took to train it."""
+    model, runs = checkpoint.model, checkpoint.training
+    found: dict[str, Any] = {
+        "macs": count_macs(model),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+    if runs:
+        found |= {
+            "training_images": max(run.pictures for run in runs),
+            "training_views": sum(run.views for run in runs),
+            "iterations": sum(run.iterations for run in runs),
+            "training_hours": round(sum(run.hours for run in runs), 2),
+        }
+    return found
 
 
 def measure(predict: TorchPredictor, data: Path, split: str, limit: int | None) -> dict[str, Any]:

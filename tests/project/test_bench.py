@@ -12,6 +12,7 @@ import pytest
 from bench.machine import machine_record
 from bench.published import (
     DOCUMENTS,
+    ablations_table,
     fill,
     first_light_table,
     parity_table,
@@ -79,6 +80,22 @@ def test_the_training_table_has_a_line_for_all_for_each_size_and_for_each_class(
     lines = training_table({"shipped/val": metrics, "shipped/val_seen": metrics}).splitlines()
     assert lines[2] == "| all, 50:95 | 63.6 | 60.0 | 63.6 | 60.0 |"
     assert [line.split(" | ")[0] for line in lines[3:]] == ["| small", "| mug"]
+
+
+def test_the_training_table_ends_in_what_the_network_costs() -> None:
+    row = {"mask_ap": 0.6, "box_ap": 0.5, "macs": 3.81e9, "parameters": 4_050_000}
+    lines = training_table({"shipped/val": row, "shipped/val_seen": row}).splitlines()
+    assert lines[-2:] == ["", "3.81 billion multiply-accumulates a picture, 4.05 million weights."]
+    row |= {"iterations": 4000, "training_views": 32000, "training_images": 5843, "training_hours": 1.17}
+    last = training_table({"shipped/val": row, "shipped/val_seen": row}).splitlines()[-1]
+    assert last.endswith("; trained for 4000 steps on 32000 views of 5843 pictures, 1.2 hours.")
+
+
+def test_the_ablations_table_has_a_line_for_each_variant() -> None:
+    row = {"mask_ap": 0.55, "box_ap": 0.51, "latency_p50_ms": 61.3}
+    names = [f"{name}/{split}" for name in ("base", "k1") for split in ("val", "val_seen")]
+    lines = ablations_table(dict.fromkeys(names, row)).splitlines()
+    assert lines[2:] == [f"| {name} | 55.0 / 55.0 | 51.0 / 51.0 | 61 ms |" for name in ("base", "k1")]
 
 
 def test_the_shrink_table_has_a_line_for_each_recipe_with_both_runtimes() -> None:

@@ -1,0 +1,179 @@
+"""What the parts of BlendMask are worth, as in the paper's ablations (tables 1 to 5), in the shipped network.
+
+    python -m bench.studies.ablations --data HOMESCENES --work FOLDER
+
+HOMESCENES holds `train/`, `val/` and `val_seen/` with their `.json` files. Each variant is `LITE0_RT` with one part
+changed, trained from the same trunk and seed on the same views for the same number of steps. A run lies in
+FOLDER/VARIANT; after a cut the same command goes on, and what is trained is not trained again. `--only` trains and
+measures some of the variants.
+
+| variant | what |
+|---|---|
+| `base` | K = 4 bases, M = 7, attention, semantic loss, batched NMS |
+| `k1`, `k2`, `k8` | other numbers of bases |
+| `m14` | finer attention |
+| `weighted-sum` | one weight a basis: YOLACT's blender |
+| `assembler` | 3 x 3 position-sensitive bases and no attention: FCIS's |
+| `no-semantic` | without the auxiliary semantic loss |
+| `fast-nms` | the weights of `base` with YOLACT's suppression |
+
+Rows are `VARIANT/val` and `VARIANT/val_seen`. One seed each, so differences below 1 AP mean nothing. Latency is of the
+float network in torch, picture in, masks out, each picture shown to each variant in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import statistics
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.progress import stage
+from bench.scenes import SPLITS, accuracy, frames
+from bench.study import write_study
+from blendmask_edge.bundle.atomic import write_bytes
+from blendmask_quantize.latency import interleaved_latency
+from blendmask_quantize.model.checkpoint import Checkpoint, load_checkpoint
+from blendmask_quantize.model.config import ModelConfig, get_config
+from blendmask_quantize.model.macs import count_macs
+from blendmask_quantize.model.predictor import TorchPredictor
+from blendmask_quantize.train.data import CocoPictures, ViewStream
+from blendmask_quantize.train.loop import MODEL_FILE, train
+from blendmask_quantize.train.options import TrainOptions
+from blendmask_quantize.train.start import starting_model
+
+BASE = get_config("LITE0_RT")
+_TIMED_PICTURES = 30
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the table.
+
+    Attributes:
+        config: the network.
+        weights: the variant whose training it shares; its own if None.
+    """
+
+    config: ModelConfig
+    weights: str | None = None
+
+
+def _bases(count: int) -> Variant:
+    return Variant(replace(BASE, bases=replace(BASE.bases, count=count)))
+
+
+VARIANTS: dict[str, Variant] = {
+    "base": Variant(BASE),
+    "k1": _bases(1),
+    "k2": _bases(2),
+    "k8": _bases(8),
+    "m14": Variant(replace(BASE, attention_size=14)),
+    "weighted-sum": Variant(replace(BASE, blender="weighted_sum", attention_size=1)),
+    "assembler": Variant(
+        replace(BASE, blender="assembler", attention_size=3, bases=replace(BASE.bases, count=9))
+    ),
+    "no-semantic": Variant(replace(BASE, bases=replace(BASE.bases, semantic=False))),
+    "fast-nms": Variant(replace(BASE, inference=replace(BASE.inference, nms="fast")), weights="base"),
+}  # fmt: skip
+
+
+def main() -> None:
+    """Train what is missing, measure everything and write bench/results/ablations.json."""
+    options = _parse_arguments()
+    _check_setting(options)
+    for name in dict.fromkeys(VARIANTS[chosen].weights or chosen for chosen in options.only):
+        _train(name, options)
+    networks = {name: _load(name, options) for name in options.only}
+    times = interleaved_latency(
+        {name: TorchPredictor(network) for name, network in networks.items()},
+        frames(options.data, "val", options.timed), rounds=options.rounds,
+    )  # fmt: skip
+    rows = []
+    for name, network in networks.items():
+        shared = {**_facts(network, options), "latency_p50_ms": round(statistics.median(times[name]), 2)}
+        rows += [{"name": f"{name}/{split}", **_accuracy(name, network, split, options), **shared} for split in SPLITS]
+    for row in rows:
+        print(f"{row['name']:<24}" + "  ".join(f"{key} {row[key]:.4g}" for key in ("mask_ap", "latency_p50_ms")))
+    print(f"Written: {write_study('ablations', rows, options.output)}")
+
+
+def _check_setting(options: argparse.Namespace) -> None:
+    """See that the data are there, and that what lies in the work folder was trained in the same way."""
+    missing = [f"{split}.json" for split in ("train", *SPLITS) if not (options.data / f"{split}.json").is_file()]
+    if missing:
+        sys.exit(f"error: {options.data} lacks {', '.join(missing)}: give the folder of homescenes")
+    annotations = hashlib.sha256((options.data / "train.json").read_bytes()).hexdigest()
+    setting = {"annotations": annotations, "iterations": options.iterations, "batch": options.batch}
+    path = options.work / "setting.json"
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != setting:
+        sys.exit(f"error: {options.work} holds runs on other data or of another length: give an empty --work")
+    options.work.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, json.dumps(setting).encode())
+
+
+def _train(name: str, options: argparse.Namespace) -> None:
+    output = options.work / name
+    if (output / MODEL_FILE).is_file():
+        return
+    schedule = TrainOptions(iterations=options.iterations, batch=options.batch, workers=options.workers)
+    config = VARIANTS[name].config
+    source = CocoPictures(options.data / "train", options.data / "train.json", config, schedule.augmentation)
+    model, _ = starting_model(config, None, schedule.seed)
+    step = stage(f"training {name}", schedule.iterations)
+    stream = ViewStream([source], schedule.views, schedule.seed)
+    train(model, stream, output, schedule, resume=True, on_step=lambda *_: step())
+
+
+def _load(name: str, options: argparse.Namespace) -> Checkpoint:
+    variant = VARIANTS[name]
+    network = load_checkpoint(options.work / (variant.weights or name) / MODEL_FILE)
+    network.model.config = variant.config
+    return network
+
+
+def _facts(network: Checkpoint, options: argparse.Namespace) -> dict[str, Any]:
+    (run,) = network.training
+    return {
+        "macs": count_macs(network.model),
+        "parameters": sum(parameter.numel() for parameter in network.model.parameters()),
+        "training_images": run.pictures,
+        "iterations": options.iterations,
+        "training_hours": run.hours,
+    }
+
+
+def _accuracy(name: str, network: Checkpoint, split: str, options: argparse.Namespace) -> Mapping[str, float]:
+    """AP on a split, measured once and kept beside the run."""
+    path = options.work / f"{name}-{split}-{options.limit or 'all'}.json"
+    if not path.is_file():
+        count = options.limit or len(list((options.data / split).glob("*.jpg")))
+        step = stage(f"measuring {name} on {split}", count)
+        found = accuracy(TorchPredictor(network), options.data, split, options.limit, step)
+        write_bytes(path, json.dumps(found).encode())
+    result: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+    return result
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of homescenes")
+    parser.add_argument("--work", type=Path, required=True, help="where runs lie; go on by naming it again")
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="VARIANT")
+    parser.add_argument("--iterations", type=int, default=2400, help="of each variant")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=1, help="processes that prepare views")
+    parser.add_argument("--limit", type=int, help="only the first pictures of each split, to try things out")
+    parser.add_argument("--timed", type=int, default=_TIMED_PICTURES, help="pictures that latency is measured on")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is shown")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "results")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
