@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, distributed, nn
 
+from blendmask_edge.errors import ConfigError
 from blendmask_quantize.train.options import TrainOptions
 
 
@@ -30,6 +31,9 @@ def open_fabric(options: TrainOptions) -> Fabric:
 
     Under `torchrun` or a cluster manager that Fabric knows, the processes are those; else it starts the command again
     for the other devices of this host.
+
+    Raises:
+        ConfigError: other processes were started than the options say.
     """
     several = options.devices * options.hosts > 1
     fabric = Fabric(
@@ -37,6 +41,11 @@ def open_fabric(options: TrainOptions) -> Fabric:
         strategy=_AveragedStrategy() if several else "auto",
     )  # fmt: skip
     fabric.launch()
+    if fabric.world_size != options.processes:
+        raise ConfigError(
+            f"{fabric.world_size} processes were started for {options.devices} devices on {options.hosts} hosts: start "
+            f"as many on each host as --devices says, on as many hosts as --hosts says"
+        )
     return fabric
 
 
