@@ -134,16 +134,23 @@ def _check_options(recipe: Recipe, options: QuantizeOptions) -> None:
 
 
 def _settings(checkpoint: Checkpoint, options: QuantizeOptions) -> dict[str, Setting]:
-    """What pruning depends on. What training with quantisation depends on is in its own checkpoint."""
+    """What ranges and pruning depend on. What else training with quantisation depends on is in its own checkpoint."""
+    how = options.calibration
+    ranges: dict[str, Setting] = {
+        "calibration count": how.count,
+        "calibration seed": how.seed,
+        "estimator": how.estimator,
+    }
     if options.pruning is None or options.annotations is None:
-        return {}
+        return ranges
     try:
         labels = hashlib.sha256(options.annotations.read_bytes()).hexdigest()
     except OSError as error:
         raise AnnotationError(f"{options.annotations} cannot be read ({error}): give an instances JSON") from error
     tuning = options.tuning
     held_out = f"{tuning.held_share} up to {tuning.held_most}, seed {tuning.training.seed}"
-    return options.pruning.settings(checkpoint) | {"annotations file": labels, "choice of held-out pictures": held_out}
+    pruning = options.pruning.settings(checkpoint)
+    return {**ranges, **pruning, "annotations file": labels, "choice of held-out pictures": held_out}
 
 
 def input_size(config: InputConfig, wanted: tuple[int, int] | None) -> tuple[int, int]:

@@ -257,6 +257,15 @@ class TestUnfinishedRuns:
         other = with_pruning(options, training=training)
         self.refused(begun, checkpoint, other, "fine-tuning iterations 4 instead of 7", resume=True)
 
+    @pytest.mark.parametrize(
+        "change, message",
+        [({"count": 5}, "calibration count 3 instead of 5"), ({"seed": 3}, "calibration seed 0 instead of 3"),
+         ({"estimator": "mse"}, "another estimator")],
+    )  # fmt: skip
+    def test_another_calibration(self, begun, checkpoint, options, change, message) -> None:
+        other = replace(options, calibration=replace(options.calibration, **change))
+        self.refused(begun, checkpoint, other, message, resume=True)
+
     def test_another_checkpoint_of_the_same_configuration(self, begun, checkpoint, options) -> None:
         other = replace(checkpoint, model=tiny_model(SMALL, seed=1))
         self.refused(begun, other, options, "another network", resume=True)

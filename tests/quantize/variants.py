@@ -14,8 +14,13 @@ from blendmask_quantize.model.config import BasesConfig, HeadConfig, ModelConfig
 from blendmask_quantize.model.layers import FrozenBatchNorm2d
 from tests.quantize.tiny import TINY, tiny_model
 
-LITE = replace(TINY, name="TINY_LITE", trunk=TrunkConfig(kind="lite0", norm="BN"))
-"""Inverted residuals, SAME padding, depthwise convolutions, ReLU6."""
+LITE = replace(
+    TINY,
+    name="TINY_LITE",
+    trunk=TrunkConfig(kind="lite0", norm="BN"),
+    bases=replace(TINY.bases, fine=True),
+)
+"""Inverted residuals, SAME padding, depthwise convolutions, ReLU6, bases that read the trunk's features of stride 4."""
 
 FIVE_LEVELS = replace(
     TINY,

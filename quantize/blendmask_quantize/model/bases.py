@@ -8,20 +8,22 @@ from torch.nn import functional as F
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.layers import ConvNorm, caffe2_xavier_, conv_block, conv_norm
+from blendmask_quantize.model.pyramid import Features
 
 
 class BottomModule(nn.Module):
     """Bases from the pyramid, and a semantic head on P3 that is an auxiliary loss of training only.
 
     A subclass defines `tower`, whose last layer gives the K bases, `forward`, and last the semantic head: resumed
-    training goes by the order of the weights.
+    training goes by the order of the weights. `fine` projects the trunk's features of stride 4, where configured.
     """
 
     tower: nn.Sequential
     seg_head: nn.Sequential | None
+    fine: ConvNorm | None
 
-    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
-        """Bases (N, K, H / 4, W / 4), without activation, from the pyramid's three finest levels."""
+    def forward(self, features: Features) -> Tensor:
+        """Bases (N, K, H / 4, W / 4), without activation."""
         raise NotImplementedError
 
     def semantic(self, p3: Tensor) -> Tensor | None:
@@ -44,13 +46,19 @@ class ProtoNet(BottomModule):
         tower += [conv_block(width, width, bases.norm), nn.Conv2d(width, bases.count, 1)]
         self.tower = nn.Sequential(*tower)
         self.seg_head = _semantic_head(config)
+        self.fine = None
 
-    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
-        """Bases (N, K, H / 4, W / 4) from the pyramid's three finest levels."""
-        x = self.refine[0](features[0])
-        for refine, feature, factor in zip(list(self.refine)[1:], features[1:3], (2.0, 4.0), strict=True):
+    def forward(self, features: Features) -> Tensor:
+        """Bases (N, K, H / 4, W / 4) from the pyramid's three finest levels, and the trunk's finer one if so set."""
+        p3, *coarser = features.levels[:3]
+        x = self.refine[0](p3)
+        for refine, feature, factor in zip(list(self.refine)[1:], coarser, (2.0, 4.0), strict=True):
             x = x + F.interpolate(refine(feature), scale_factor=factor, mode="bilinear", align_corners=False)
-        return self.tower(x)
+        for layer in self.tower:
+            x = layer(x)
+            if self.fine is not None and isinstance(layer, nn.Upsample):
+                x = F.relu(x + self.fine(features.fine))
+        return x
 
 
 class DeepLabDecoder(BottomModule):
@@ -78,11 +86,11 @@ class DeepLabDecoder(BottomModule):
         self.tower = nn.Sequential(*tower, nn.Conv2d(width, bases.count, 1))
         self.seg_head = _semantic_head(config)
 
-    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
-        """Bases (N, K, H / 4, W / 4) from the pyramid's three finest levels, of which P4 is not used."""
-        high = self.pyramid_pooling(features[2])
+    def forward(self, features: Features) -> Tensor:
+        """Bases (N, K, H / 4, W / 4) from P3 and P5."""
+        high = self.pyramid_pooling(features.levels[2])
         high = F.interpolate(high, scale_factor=4.0, mode="bilinear", align_corners=False)
-        return self.tower(F.relu(self.join_low(self.low_level(features[0])) + self.join_high(high)))
+        return self.tower(F.relu(self.join_low(self.low_level(features.levels[0])) + self.join_high(high)))
 
 
 class AtrousPyramidPooling(nn.Module):
@@ -113,16 +121,25 @@ BOTTOM_MODULES: dict[str, type[BottomModule]] = {"protonet": ProtoNet, "deeplab"
 """Bottom modules by the name that `BasesConfig.kind` gives."""
 
 
-def make_bottom_module(config: ModelConfig) -> BottomModule:
+def make_bottom_module(config: ModelConfig, fine_channels: int) -> BottomModule:
     """The bottom module that a configuration names.
 
+    Args:
+        config: of the network.
+        fine_channels: of the trunk's features of stride 4.
+
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is none of that name, or it has no use for fine features.
     """
     kind = config.bases.kind
     if kind not in BOTTOM_MODULES:
         raise ConfigError(f"unknown bottom module {kind!r}: use {' or '.join(BOTTOM_MODULES)}")
-    return BOTTOM_MODULES[kind](config)
+    module = BOTTOM_MODULES[kind](config)
+    if config.bases.fine:
+        if not isinstance(module, ProtoNet):
+            raise ConfigError(f"the {kind} bottom module takes no fine features: leave `fine` out, or use protonet")
+        module.fine = _fine_layer(fine_channels, config)
+    return module
 
 
 def _semantic_head(config: ModelConfig) -> nn.Sequential | None:
@@ -133,6 +150,14 @@ def _semantic_head(config: ModelConfig) -> nn.Sequential | None:
     for channels in (config.pyramid_width, width):
         layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     return nn.Sequential(*layers, nn.Conv2d(width, config.classes + 1, 1))
+
+
+def _fine_layer(channels: int, config: ModelConfig) -> ConvNorm:
+    """Starts at nothing, so that a trained network can be given one."""
+    layer = _xavier(conv_norm(channels, config.bases.width, 1, norm=config.bases.norm))
+    last = layer.norm if isinstance(layer.norm, nn.BatchNorm2d | nn.GroupNorm) else layer.conv
+    nn.init.zeros_(last.weight)
+    return layer
 
 
 def _xavier(layer: ConvNorm) -> ConvNorm:

@@ -69,15 +69,15 @@ class BlendMask(nn.Module):
         self.config = config
         self.backbone = Backbone(config)
         self.proposal_generator = ProposalGenerator(config)
-        self.basis_module = make_bottom_module(config)
+        self.basis_module = make_bottom_module(config, self.backbone.bottom_up.widths[0])
         self.top_layer = _top_layer(config)
         apply_widths(self, config.widths)
 
     def forward(self, x: Tensor) -> Predictions:
         """Predict from a normalised batch (N, 3, H, W), sides multiples of the input divisor."""
         features = self.backbone(x)
-        levels = self.proposal_generator.fcos_head(features)
-        semantic = self.basis_module.semantic(features[0]) if self.training else None
+        levels = self.proposal_generator.fcos_head(features.levels)
+        semantic = self.basis_module.semantic(features.levels[0]) if self.training else None
         logits, regression, centerness, towers = zip(*levels, strict=True)
         return Predictions(logits, regression, centerness, towers, self.basis_module(features), semantic)
 
@@ -120,11 +120,11 @@ def every_output(model: BlendMask, x: Tensor) -> list[Tensor]:
         x: a normalised batch (N, 3, H, W).
     """
     features = model.backbone(x)
-    levels = model.proposal_generator.fcos_head(features)
+    levels = model.proposal_generator.fcos_head(features.levels)
     outputs = [tensor for level in levels for tensor in level[:3]]
     if model.top_layer is not None:
         outputs += [model.top_layer(level.tower) for level in levels]
-    semantic = model.basis_module.semantic(features[0])
+    semantic = model.basis_module.semantic(features.levels[0])
     return [*outputs, model.basis_module(features), *([semantic] if semantic is not None else [])]
 
 

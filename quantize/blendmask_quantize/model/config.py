@@ -75,6 +75,8 @@ class BasesConfig:
         semantic: whether the training-only semantic head exists.
         atrous_rates: of "deeplab", dilation of each atrous convolution on P5.
         low_level_width: of "deeplab", channels that P3 is reduced to.
+        fine: of "protonet", whether the trunk's features of stride 4 are added after the upsampling. False is the
+            reference: bases of stride 4 made of features of stride 8.
     """
 
     kind: str = "protonet"
@@ -85,6 +87,7 @@ class BasesConfig:
     semantic: bool = True
     atrous_rates: tuple[int, ...] = (3, 6, 9)
     low_level_width: int = 48
+    fine: bool = False
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ class DoubleTree(nn.Module):
 
 
 class DLA34(nn.Module):
-    """Base layer and levels 0 to 5; `widths` are the channels of levels 3, 4 and 5."""
+    """Base layer and levels 0 to 5; `widths` are the channels of levels 2 to 5."""
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class DLA34(nn.Module):
         self.level3 = DoubleTree(widths[2], widths[3], norm)
         self.level4 = DoubleTree(widths[3], widths[4], norm)
         self.level5 = Tree(widths[4], widths[5], 2, norm, joins_input=True)
-        self.widths = widths[3:]
+        self.widths = widths[2:]
         self._register_state_dict_hook(_store_norms_beside)
         self.register_load_state_dict_pre_hook(_find_norms_beside)
 
@@ -126,12 +126,13 @@ class DLA34(nn.Module):
         levels = [self.level0, self.level1, self.level2, self.level3, self.level4, self.level5]
         return [self.base_layer, *levels]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features of strides 8, 16 and 32 for a normalised picture (N, 3, H, W)."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features of strides 4, 8, 16 and 32 for a normalised picture (N, 3, H, W)."""
         level1 = self.level1(self.level0(self.base_layer(x)))
-        level3 = self.level3(self.level2(level1, _halve(level1)))
+        level2 = self.level2(level1, _halve(level1))
+        level3 = self.level3(level2)
         level4 = self.level4(level3)
-        return level3, level4, self.level5(level4, _halve(level4))
+        return level2, level3, level4, self.level5(level4, _halve(level4))
 
 
 def _halve(x: Tensor) -> Tensor:

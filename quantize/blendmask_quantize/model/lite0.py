@@ -45,9 +45,9 @@ class InvertedResidual(nn.Module):
 
 
 class Lite0(nn.Module):
-    """Stem and seven stages; `widths` are the channels of the features at strides 8, 16 and 32."""
+    """Stem and seven stages; `widths` are the channels of the features at strides 4, 8, 16 and 32."""
 
-    widths = (STAGES[2][4], STAGES[4][4], STAGES[6][4])
+    widths = (STAGES[1][4], STAGES[2][4], STAGES[4][4], STAGES[6][4])
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
@@ -67,11 +67,11 @@ class Lite0(nn.Module):
         """The parts in order, the stem first, for freezing."""
         return [self.stem, *self.blocks]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features of strides 8, 16 and 32 for a normalised picture (N, 3, H, W), sides multiples of 32."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features of strides 4, 8, 16 and 32 for a normalised picture (N, 3, H, W), sides multiples of 32."""
         x = F.relu6(self.stem(x))
         features = []
         for block in self.blocks:
             x = block(x)
             features.append(x)
-        return features[2], features[4], features[6]
+        return features[1], features[2], features[4], features[6]

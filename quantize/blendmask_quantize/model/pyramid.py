@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,6 +16,18 @@ from blendmask_quantize.model.resnet import ResNet
 
 Trunk = ResNet | DLA34 | Lite0
 TRUNKS: dict[str, type[ResNet] | type[DLA34] | type[Lite0]] = {"resnet": ResNet, "dla34": DLA34, "lite0": Lite0}
+
+
+class Features(NamedTuple):
+    """What the trunk and the pyramid make of a batch.
+
+    Attributes:
+        levels: of the pyramid, finest first, stride 8 and coarser.
+        fine: the trunk's own, (N, C, H / 4, W / 4).
+    """
+
+    levels: tuple[Tensor, ...]
+    fine: Tensor
 
 
 class ExtraLevels(nn.Module):
@@ -50,20 +64,20 @@ class Backbone(nn.Module):
         super().__init__()
         self.bottom_up = _make_trunk(config.trunk)
         width = config.pyramid_width
-        for level, channels in zip((3, 4, 5), self.bottom_up.widths, strict=True):
+        for level, channels in zip((3, 4, 5), self.bottom_up.widths[1:], strict=True):
             setattr(self, f"fpn_lateral{level}", _xavier(conv_norm(channels, width, 1)))
             setattr(self, f"fpn_output{level}", _xavier(conv_norm(width, width, 3)))
         self.top_block = ExtraLevels(width, config.extra_levels) if config.extra_levels else None
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Pyramid levels, finest first, for a normalised picture (N, 3, H, W)."""
-        c3, c4, c5 = self.bottom_up(x)
+    def forward(self, x: Tensor) -> Features:
+        """Features of a normalised picture (N, 3, H, W)."""
+        c2, c3, c4, c5 = self.bottom_up(x)
         m5 = self.fpn_lateral5(c5)
         m4 = self.fpn_lateral4(c4) + F.interpolate(m5, scale_factor=2.0, mode="nearest")
         m3 = self.fpn_lateral3(c3) + F.interpolate(m4, scale_factor=2.0, mode="nearest")
         p5 = self.fpn_output5(m5)
         extra = self.top_block(p5) if self.top_block is not None else ()
-        return (self.fpn_output3(m3), self.fpn_output4(m4), p5, *extra)
+        return Features((self.fpn_output3(m3), self.fpn_output4(m4), p5, *extra), c2)
 
 
 def _make_trunk(config: TrunkConfig) -> Trunk:

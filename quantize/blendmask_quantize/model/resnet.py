@@ -61,7 +61,7 @@ class DeformableBottleneck(Bottleneck):
 
 
 class ResNet(nn.Module):
-    """Stem and stages res2 to res5; `widths` are the channels of res3, res4, res5."""
+    """Stem and stages res2 to res5; `widths` are the channels of res2 to res5."""
 
     res2: nn.Sequential
     res3: nn.Sequential
@@ -79,17 +79,18 @@ class ResNet(nn.Module):
         for stage in (2, 3, 4, 5):
             setattr(self, f"res{stage}", _make_stage(config, stage, channels))
             channels = config.res2_width << (stage - 2)
-        self.widths = tuple(config.res2_width << index for index in (1, 2, 3))
+        self.widths = tuple(config.res2_width << index for index in range(4))
 
     def stages(self) -> list[nn.Module]:
         """The parts in order, the stem first, for freezing."""
         return [self.stem, self.res2, self.res3, self.res4, self.res5]
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features of strides 8, 16 and 32 for a normalised picture (N, 3, H, W)."""
-        res3 = self.res3(self.res2(self.stem(x)))
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features of strides 4, 8, 16 and 32 for a normalised picture (N, 3, H, W)."""
+        res2 = self.res2(self.stem(x))
+        res3 = self.res3(res2)
         res4 = self.res4(res3)
-        return res3, res4, self.res5(res4)
+        return res2, res3, res4, self.res5(res4)
 
 
 def _make_stage(config: TrunkConfig, stage: int, in_channels: int) -> nn.Sequential:

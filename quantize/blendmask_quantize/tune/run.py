@@ -130,8 +130,11 @@ def _groups(network: FakeQuantNetwork, options: TuneOptions) -> list[Group]:
 
 
 def _identity(start: Calibrated, material: Material, options: TuneOptions) -> str:
-    """Hash of everything that a run depends on, but for the learning rate, which may be lowered to go on."""
+    """Hash of what a run depends on.
+
+    Without the learning rate, which may be lowered to go on, and without the ranges, whose last digits depend on the
+    number of threads.
+    """
     options = replace(options, training=replace(options.training, learning_rate=0.0))
-    ranges = [[name, found.low, found.high] for name, found in sorted(start.ranges.items())]
-    parts = [network_digest(start.traced), ranges, material.names, material.labelled, options]
+    parts = [network_digest(start.traced), sorted(start.ranges), material.names, material.labelled, options]
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()

@@ -1,4 +1,4 @@
-"""The decoder of DeepLabV3+ as bottom module: what it reads, what it gives, and that it can be thinned."""
+"""Bottom modules: what they read, what they give, and that they can be thinned."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ import pytest
 import torch
 from torch import Tensor
 
+from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.bases import DeepLabDecoder
 from blendmask_quantize.model.blendmask import BlendMask, every_output
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.macs import count_macs
+from blendmask_quantize.model.pyramid import Features
 from blendmask_quantize.shrink.prune import prune_network
 from tests.quantize.prunable import SMALL
 from tests.quantize.tiny import TINY, tiny_model
 from tests.quantize.variants import DEEPLAB
 
 
-def pyramid(config: ModelConfig = TINY) -> tuple[Tensor, ...]:
+def pyramid(config: ModelConfig = TINY, fine_channels: int = 24) -> Features:
     generator = torch.Generator().manual_seed(0)
-    return tuple(torch.randn((2, config.pyramid_width, side, 2 * side), generator=generator) for side in (8, 4, 2))
+    levels = (torch.randn((2, config.pyramid_width, side, 2 * side), generator=generator) for side in (8, 4, 2))
+    return Features(tuple(levels), torch.randn((2, fine_channels, 16, 32), generator=generator))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ def change(decoder: DeepLabDecoder, level: int, row: int, column: int) -> Tensor
     """Where the bases (H / 4, W / 4) of the first picture change with one cell of a level."""
     features = pyramid()
     before = decoder(features)
-    features[level][0, :, row, column] += 3
+    features.levels[level][0, :, row, column] += 3
     after = decoder(features)
     assert torch.equal(after[1], before[1])
     return (after[0] - before[0]).abs().amax(dim=0) > 1e-6
@@ -94,6 +97,44 @@ def test_it_is_pruned_like_the_rest():
     assert any("pyramid_pooling" in width.layer for width in pruned.config.widths)
     with torch.no_grad():
         assert pruned(x).bases.shape == model(x).bases.shape
+
+
+FINE = replace(TINY, bases=replace(TINY.bases, fine=True))
+
+
+def fine_network() -> BlendMask:
+    return BlendMask(FINE).eval()
+
+
+def test_fine_features_add_nothing_at_first():
+    model, features = fine_network(), pyramid(fine_channels=TINY.trunk.res2_width)
+    plain = BlendMask(TINY).eval()
+    plain.load_state_dict({key: value for key, value in model.state_dict().items() if "basis_module.fine." not in key})
+    with torch.no_grad():
+        assert torch.equal(model.basis_module(features), plain.basis_module(features))
+
+
+def test_what_fine_features_add_is_learned():
+    model = fine_network().train()
+    model.basis_module(pyramid(fine_channels=TINY.trunk.res2_width)).square().sum().backward()
+    assert model.basis_module.fine.norm.weight.grad.abs().sum() > 0
+
+
+def test_bases_see_single_cells_of_stride_four():
+    model, features = fine_network(), pyramid(fine_channels=TINY.trunk.res2_width)
+    torch.nn.init.ones_(model.basis_module.fine.norm.weight)
+    with torch.no_grad():
+        before = model.basis_module(features)
+        features.fine[0, :, 5, 9] += 3
+        changed = (model.basis_module(features) - before).abs().amax(dim=(0, 1)) > 1e-6
+    rows, columns = changed.nonzero(as_tuple=True)
+    assert {rows.min().item(), rows.max().item()} == {4, 6}
+    assert {columns.min().item(), columns.max().item()} == {8, 10}
+
+
+def test_the_decoder_of_deeplab_takes_no_fine_features():
+    with pytest.raises(ConfigError, match="deeplab bottom module takes no fine features"):
+        BlendMask(replace(DEEPLAB, bases=replace(DEEPLAB.bases, fine=True)))
 
 
 @pytest.mark.parametrize("config", [TINY, DEEPLAB], ids=lambda config: config.name)

@@ -87,7 +87,7 @@ class TestDLA34:
         unread = other.backbone.bottom_up.level4.project[0]
         with torch.no_grad():
             unread.weight.fill_(float("nan"))
-            for mine, theirs in zip(model.backbone(x), other.backbone(x), strict=True):
+            for mine, theirs in zip(model.backbone(x).levels, other.backbone(x).levels, strict=True):
                 assert torch.equal(mine, theirs)
 
     def test_frozen_statistics_are_those_of_evaluation(self) -> None:
@@ -97,5 +97,5 @@ class TestDLA34:
         frozen.load_state_dict(state)
         x = torch.randn((1, 3, 64, 96), generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
-            for mine, theirs in zip(model.backbone(x), frozen.backbone(x), strict=True):
+            for mine, theirs in zip(model.backbone(x).levels, frozen.backbone(x).levels, strict=True):
                 torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)

@@ -90,6 +90,10 @@ def distance(checkpoint: Checkpoint, start: Calibrated, tuned: Tuned, x: Tensor)
         return sum(float(sum(teacher.losses(s, lesson, DistilWeights()).values())) for s in students)
 
 
+def never(step: int, _: Mapping[str, float]) -> None:
+    raise AssertionError(f"trained step {step} again")
+
+
 def weights(tuned: Tuned) -> dict[str, Tensor]:
     return tuned.calibrated.traced.state_dict()
 
@@ -134,11 +138,17 @@ def test_a_finished_run_is_judged_again_without_training(
 ) -> None:
     first = tune(checkpoint, start, material(folder), even, OPTIONS, tmp_path)
 
-    def never(step: int, _: Mapping[str, float]) -> None:
-        raise AssertionError(f"trained step {step} again")
-
     again = tune(checkpoint, start, material(folder), even, OPTIONS, tmp_path, resume=True, on_step=never)
     assert all(torch.equal(value, weights(first)[name]) for name, value in weights(again).items())
+
+
+def test_a_run_is_resumed_where_sums_in_another_order_gave_ranges_with_other_last_digits(
+    folder: Path, checkpoint: Checkpoint, start: Calibrated, tmp_path: Path
+) -> None:
+    tune(checkpoint, start, material(folder), even, OPTIONS, tmp_path)
+    ranges = {name: replace(found, high=found.high * (1 + 1e-6)) for name, found in start.ranges.items()}
+    again = Calibrated(start.traced, ranges)
+    tune(checkpoint, again, material(folder), even, OPTIONS, tmp_path, resume=True, on_step=never)
 
 
 def test_an_unfinished_run_is_not_overwritten_unasked(
