@@ -83,7 +83,7 @@ def shrink_table(rows: Rows) -> str:
     """Accuracy, work, size and latency of each way to shrink the shipped model."""
     heads = ["recipe", "mask AP, unseen / seen objects", "the same, `tensorrt` graph", "multiply-accumulates", "graph"]
     heads += ["ONNX Runtime", "OpenVINO", "against float", "trained on"]
-    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    lines, unhelped = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)], []
     for name in [row.removesuffix("/openvino") for row in rows if row.endswith("/openvino")]:
         measured, other = rows[f"{name}/onnxruntime"], rows[f"{name}/openvino"]
         quantized = f"{name}/cpu/val" in rows
@@ -99,7 +99,10 @@ def shrink_table(rows: Rows) -> str:
             f"{measured['training_images']} pictures",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        if measured.get("training_kept") == 0:
+            unhelped.append(name)
+    kept = [f"\nTraining with quantisation did not help on held-out pictures and was left out: {', '.join(unhelped)}."]
+    return "\n".join(lines + (kept if unhelped else []))
 
 
 def _both_splits(rows: Rows, graph: str) -> str:

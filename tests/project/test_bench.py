@@ -115,6 +115,8 @@ def test_the_shrink_table_has_a_line_for_each_recipe_with_both_runtimes() -> Non
         f"| float | 64.0 / 64.0 | - | {speed}",
         f"| qat/labels | 63.9 / 63.9 | 63.7 / 63.7 | {speed}",
     ]
+    rows["qat/labels/onnxruntime"]["training_kept"] = 0
+    assert shrink_table(rows).endswith("was left out: qat/labels.")
 
 
 def test_the_parity_table_shows_the_worst_case_of_each_stage() -> None:
