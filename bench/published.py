@@ -105,9 +105,27 @@ def shrink_table(rows: Rows) -> str:
     return "\n".join(lines + (kept if unhelped else []))
 
 
+def gate_table(rows: Rows) -> str:
+    """What the gate caught of planted faults, and how far the ratio moved in runs without one."""
+    planted = {name.removeprefix("planted/"): row for name, row in rows.items() if name.startswith("planted/")}
+    caught = [name for name, row in planted.items() if row["caught"]]
+    lines = [f"Planted faults that were caught, {len(caught)} of {len(planted)}: {', '.join(caught)}.", ""]
+    lines += [
+        "| load of the machine | runs | false alarms | latency p50 | against the reference |",
+        "|---|---|---|---|---|",
+    ]
+    for name in (name for name in rows if "runs" in rows[name]):
+        low, high = ([rows[name][f"{metric}_{end}"] for metric in _SPREAD] for end in ("low", "high"))
+        cells = [name, rows[name]["runs"], rows[name]["false_alarms"], f"{low[0]:.0f} to {high[0]:.0f} ms"]
+        lines.append(f"| {' | '.join(map(str, cells))} | {low[1]:.2f} to {high[1]:.2f} |")
+    return "\n".join(lines)
+
+
 def _both_splits(rows: Rows, graph: str) -> str:
     return " / ".join(f"{100 * rows[f'{graph}/{split}']['mask_ap']:.1f}" for split in ("val", "val_seen"))
 
+
+_SPREAD = ("latency_p50_ms", "latency_ratio")
 
 _STAGES = {
     "input": "network input", "bottom_up": "trunk", "fpn": "pyramid", "basis": "bases", "head": "head, attention",
@@ -154,6 +172,7 @@ def targets_table(rows: Rows) -> str:
 TABLES: dict[str, Callable[[Rows], str]] = {
     "ablations": ablations_table,
     "first_light": first_light_table,
+    "gate": gate_table,
     "parity": parity_table,
     "shrink": shrink_table,
     "targets": targets_table,

@@ -15,6 +15,7 @@ from bench.published import (
     ablations_table,
     fill,
     first_light_table,
+    gate_table,
     parity_table,
     shrink_table,
     targets_table,
@@ -117,6 +118,22 @@ def test_the_shrink_table_has_a_line_for_each_recipe_with_both_runtimes() -> Non
     ]
     rows["qat/labels/onnxruntime"]["training_kept"] = 0
     assert shrink_table(rows).endswith("was left out: qat/labels.")
+
+
+def test_the_gate_table_tells_caught_faults_from_missed_ones_and_counts_false_alarms() -> None:
+    spread = {
+        "latency_p50_ms_low": 30.2,
+        "latency_p50_ms_high": 66.7,
+        "latency_ratio_low": 5.8,
+        "latency_ratio_high": 6.01,
+    }
+    rows = {
+        "planted/a": {"caught": 1}, "planted/b": {"caught": 0},
+        "busy/all": {"runs": 5, "false_alarms": 2, **spread},
+    }  # fmt: skip
+    lines = gate_table(rows).splitlines()
+    assert lines[0].endswith("1 of 2: a.")
+    assert lines[-1] == "| busy/all | 5 | 2 | 30 to 67 ms | 5.80 to 6.01 |"
 
 
 def test_the_parity_table_shows_the_worst_case_of_each_stage() -> None:
