@@ -169,7 +169,7 @@ def features(model: BlendMask, x: Tensor) -> tuple[Arrays, Predictions]:
     """Outputs of trunk, pyramid, basis module and head by their recorded names, the dense attention included."""
     caught = _watch(model)
     predictions = model(x)
-    pyramid = caught.pop("pyramid")
+    pyramid = caught.pop("pyramid").levels
     attention = [_dense_attention(model, tower) for tower in predictions.towers]
     maps = {
         "fpn": pyramid, "head.logits": predictions.logits, "head.reg": predictions.regression,

@@ -54,9 +54,11 @@ class ProtoNet(BottomModule):
         x = self.refine[0](p3)
         for refine, feature, factor in zip(list(self.refine)[1:], coarser, (2.0, 4.0), strict=True):
             x = x + F.interpolate(refine(feature), scale_factor=factor, mode="bilinear", align_corners=False)
+        if self.fine is None:
+            return self.tower(x)
         for layer in self.tower:
             x = layer(x)
-            if self.fine is not None and isinstance(layer, nn.Upsample):
+            if isinstance(layer, nn.Upsample):
                 x = F.relu(x + self.fine(features.fine))
         return x
 
