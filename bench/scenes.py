@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.study import study_parser
 from blendmask_edge import read_image
 from blendmask_quantize.evaluate import OnImage, Predictor, evaluate
 
@@ -17,6 +19,14 @@ SPLITS = ("val", "val_seen")
 """Objects that training never showed, and new pictures of those that it did."""
 METRICS = ("mask_ap", "box_ap", "mask_ap50", "mask_ap_small", "mask_ap_medium", "mask_ap_large")
 """What a row says of accuracy, where the pictures show it."""
+
+
+def scenes_parser(description: str | None) -> argparse.ArgumentParser:
+    """A `study_parser` for studies on homescenes: its folder, and how many pictures of a split."""
+    parser = study_parser(description)
+    parser.add_argument("--data", type=Path, required=True, help="folder of homescenes")
+    parser.add_argument("--limit", type=int, help="only the first pictures of each split, to try things out")
+    return parser
 
 
 def accuracy(

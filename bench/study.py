@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shlex
 import sys
@@ -13,6 +14,17 @@ from typing import Any
 from bench.machine import machine_record
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def study_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser of a study's arguments, with the folder of its result.
+
+    Args:
+        description: shown by `--help` as it stands.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result")
+    return parser
 
 
 def write_study(study: str, rows: Sequence[Mapping[str, Any]], folder: Path = RESULTS) -> Path:

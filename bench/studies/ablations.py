@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.progress import stage
-from bench.scenes import SPLITS, accuracy, frames
+from bench.scenes import SPLITS, accuracy, frames, scenes_parser
 from bench.study import write_study
 from blendmask_edge.bundle.atomic import write_bytes
 from blendmask_quantize.latency import interleaved_latency
@@ -161,17 +161,14 @@ def _accuracy(name: str, network: Checkpoint, split: str, options: argparse.Name
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of homescenes")
+    parser = scenes_parser(__doc__)
     parser.add_argument("--work", type=Path, required=True, help="where runs lie; go on by naming it again")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="VARIANT")
     parser.add_argument("--iterations", type=int, default=2400, help="of each variant")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--workers", type=int, default=1, help="processes that prepare views")
-    parser.add_argument("--limit", type=int, help="only the first pictures of each split, to try things out")
     parser.add_argument("--timed", type=int, default=_TIMED_PICTURES, help="pictures that latency is measured on")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is shown")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "results")
     return parser.parse_args()
 
 

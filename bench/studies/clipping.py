@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bench.scenes import CHECKPOINT, SPLITS, accuracy
+from bench.scenes import CHECKPOINT, SPLITS, accuracy, scenes_parser
 from bench.study import write_study
 from blendmask_quantize.model.checkpoint import Checkpoint, load_checkpoint
 from blendmask_quantize.model.predictor import TorchPredictor
@@ -36,11 +36,8 @@ def measure(checkpoint: Checkpoint, masks: str, data: Path, split: str, limit: i
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of homescenes")
+    parser = scenes_parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--limit", type=int, help="only the first pictures of each split, to try things out")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "results")
     return parser.parse_args()
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.command import blendmask
-from bench.scenes import CALIBRATION, CHECKPOINT, SPLITS, accuracy, frames
+from bench.scenes import CALIBRATION, CHECKPOINT, SPLITS, accuracy, frames, scenes_parser
 from bench.study import write_study
 from bench.timing import latency_metrics
 from blendmask_edge import MaskPredictor
@@ -55,14 +55,9 @@ def measure(bundle: Path, data: Path, split: str, limit: int | None) -> list[dic
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of homescenes")
+    parser = scenes_parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--calibration", type=Path, default=CALIBRATION)
-    parser.add_argument("--limit", type=int, help="only the first pictures of each split, to try things out")
-    parser.add_argument(
-        "--output", type=Path, default=Path(__file__).parents[1] / "results", help="folder of the result"
-    )
     return parser.parse_args()
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.study import write_study
+from bench.study import study_parser, write_study
 from blendmask_edge import Instances, MaskPredictor
 from blendmask_edge.annotations import AnnotatedPictures
 from blendmask_edge.bench.baseline import Baseline, new_baseline
@@ -176,7 +176,7 @@ def _burn() -> None:
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = study_parser(__doc__)
     parser.add_argument("bundle", type=Path, metavar="M.bmz")
     parser.add_argument("--images", type=Path, required=True, help="folder of annotated pictures")
     parser.add_argument("--annotations", type=Path, required=True, help="their COCO JSON")
@@ -185,7 +185,6 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--pictures", type=int, default=100, help="annotated pictures that are used")
     parser.add_argument("--frames", type=int, default=100, help="least number of timed frames of a run")
     parser.add_argument("--runs", type=int, default=5, help="runs without a fault")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "results")
     return parser.parse_args()
 
 

@@ -11,7 +11,6 @@ tests, `tests/quantize/parity.py`.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -20,7 +19,7 @@ from typing import Any
 
 import torch
 
-from bench.study import write_study
+from bench.study import study_parser, write_study
 from tests.quantize import parity, training_parity
 from tests.quantize.parity import Agreement, Reference
 from tests.quantize.training_parity import TrainingReference
@@ -30,9 +29,8 @@ PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 def main() -> None:
     """Compare and write bench/results/parity.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = study_parser(__doc__)
     parser.add_argument("--reference", type=Path, required=True, help="folder of the recorded values")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "results", help="folder of the file")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = [row for precision in PRECISIONS for row in measure(options.reference, precision)]

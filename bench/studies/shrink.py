@@ -38,7 +38,7 @@ import msgspec
 
 from bench.command import blendmask
 from bench.progress import stage
-from bench.scenes import CHECKPOINT, SPLITS, accuracy, frames
+from bench.scenes import CHECKPOINT, SPLITS, accuracy, frames, scenes_parser
 from bench.study import write_study
 from bench.timing import latency_metrics
 from blendmask_edge import BlendMaskError, Bundle, MaskPredictor
@@ -230,15 +230,12 @@ def _latency_rows(
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of homescenes")
+    parser = scenes_parser(__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for what is made, to go on from")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--threads", type=int, default=2, help="of the network")
     parser.add_argument("--prune-iterations", type=int, default=1000, help="of fine-tuning after pruning")
     parser.add_argument("--qat-iterations", type=int, default=400, help="of training with quantisation")
-    parser.add_argument("--limit", type=int, help="only the first pictures of each split, to try things out")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "results")
     return parser.parse_args()
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.quantised_graphs import rt_r_50_graph
-from bench.study import write_study
+from bench.study import study_parser, write_study
 from bench.without_gpu import LAYERS, Network, RefusedError, convert, onnx_counts, parse, segments
 from blendmask_edge.bundle import Bundle
 from blendmask_edge.targets import check, load_table
@@ -80,11 +80,8 @@ def _row(name: str, run: Callable[[], Network], expected: Mapping[str, int]) -> 
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = study_parser(__doc__)
     parser.add_argument("--bundle", type=Path, default=_BUNDLE, help="bundle of the shipped model, as of `make demo`")
-    parser.add_argument(
-        "--output", type=Path, default=Path(__file__).parents[1] / "results", help="folder of the result"
-    )
     return parser.parse_args()
 
 

@@ -22,7 +22,7 @@ from blendmask_quantize.shrink.budget import TOLERANCE
 from blendmask_quantize.shrink.prune import Loss, prune_network
 from blendmask_quantize.train.data import CocoPictures, ViewStream, collate
 from blendmask_quantize.train.loop import step_losses, train
-from blendmask_quantize.train.options import TrainOptions
+from blendmask_quantize.train.options import TrainOptions, with_short_warmup
 
 Stage = Callable[[str, int], Callable[[], None]]
 """Announces a stage with its number of steps; returns what to call after each step."""
@@ -34,11 +34,7 @@ LEARNING_RATE = 5e-4
 
 def fine_tuning(options: TrainOptions) -> TrainOptions:
     """The options with warm-up and weight averaging that suit their number of iterations, however short."""
-    return replace(
-        options,
-        warmup=min(options.warmup, max(options.iterations // 10, 1)),
-        ema=min(options.ema, 1 - 10 / max(options.iterations, 20)),
-    )
+    return replace(with_short_warmup(options), ema=min(options.ema, 1 - 10 / max(options.iterations, 20)))
 
 
 @dataclass(frozen=True)

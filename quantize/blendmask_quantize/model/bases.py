@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.config import ModelConfig
-from blendmask_quantize.model.layers import ConvNorm, caffe2_xavier_, conv_block, conv_norm
+from blendmask_quantize.model.layers import ConvNorm, conv_block, conv_norm, xavier
 from blendmask_quantize.model.pyramid import Features
 
 
@@ -15,12 +15,11 @@ class BottomModule(nn.Module):
     """Bases from the pyramid, and a semantic head on P3 that is an auxiliary loss of training only.
 
     A subclass defines `tower`, whose last layer gives the K bases, `forward`, and last the semantic head: resumed
-    training goes by the order of the weights. `fine` projects the trunk's features of stride 4, where configured.
+    training goes by the order of the weights.
     """
 
     tower: nn.Sequential
     seg_head: nn.Sequential | None
-    fine: ConvNorm | None
 
     def forward(self, features: Features) -> Tensor:
         """Bases (N, K, H / 4, W / 4), without activation."""
@@ -34,8 +33,11 @@ class BottomModule(nn.Module):
 class ProtoNet(BottomModule):
     """P3, P4 and P5 refined and summed at stride 8, a tower, upsampling to stride 4, a block, K bases.
 
-    AdelaiDet `modeling/blendmask/basis_module.py`, under its keys; every released configuration has it.
+    AdelaiDet `modeling/blendmask/basis_module.py`, under its keys; every released configuration has it. `fine` projects
+    the trunk's features of stride 4, where configured.
     """
+
+    fine: ConvNorm | None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -81,8 +83,8 @@ class DeepLabDecoder(BottomModule):
             raise ConfigError(f"the deeplab bottom module has {bases.convs} convolutions at stride 8: give 1 or more")
         self.pyramid_pooling = AtrousPyramidPooling(config)
         self.low_level = conv_block(config.pyramid_width, bases.low_level_width, bases.norm, kernel_size=1)
-        self.join_low = _xavier(conv_norm(bases.low_level_width, width, 3, norm=bases.norm))
-        self.join_high = _xavier(conv_norm(width, width, 3, norm=bases.norm))
+        self.join_low = xavier(conv_norm(bases.low_level_width, width, 3, norm=bases.norm))
+        self.join_high = xavier(conv_norm(width, width, 3, norm=bases.norm))
         tower: list[nn.Module] = [conv_block(width, width, bases.norm) for _ in range(bases.convs - 1)]
         tower += [nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)]
         self.tower = nn.Sequential(*tower, nn.Conv2d(width, bases.count, 1))
@@ -107,9 +109,9 @@ class AtrousPyramidPooling(nn.Module):
         branches = [conv_block(inputs, width, bases.norm, kernel_size=1)]
         branches += [conv_block(inputs, width, bases.norm, dilation=rate) for rate in bases.atrous_rates]
         self.branches = nn.ModuleList(branches)
-        self.projections = nn.ModuleList(_xavier(conv_norm(width, width, 1, norm=bases.norm)) for _ in branches)
+        self.projections = nn.ModuleList(xavier(conv_norm(width, width, 1, norm=bases.norm)) for _ in branches)
         self.mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), *conv_block(inputs, width, "", kernel_size=1))
-        self.mean_projection = _xavier(conv_norm(width, width, 1))
+        self.mean_projection = xavier(conv_norm(width, width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `x` (N, C, h, w) to (N, width, h, w)."""
@@ -156,12 +158,7 @@ def _semantic_head(config: ModelConfig) -> nn.Sequential | None:
 
 def _fine_layer(channels: int, config: ModelConfig) -> ConvNorm:
     """Starts at nothing, so that a trained network can be given one."""
-    layer = _xavier(conv_norm(channels, config.bases.width, 1, norm=config.bases.norm))
+    layer = xavier(conv_norm(channels, config.bases.width, 1, norm=config.bases.norm))
     last = layer.norm if isinstance(layer.norm, nn.BatchNorm2d | nn.GroupNorm) else layer.conv
     nn.init.zeros_(last.weight)
-    return layer
-
-
-def _xavier(layer: ConvNorm) -> ConvNorm:
-    caffe2_xavier_(layer.conv)
     return layer

@@ -150,6 +150,12 @@ def conv_block(
     return nn.Sequential(*(layer for layer in layers if layer is not None))
 
 
+def xavier(layer: ConvNorm) -> ConvNorm:
+    """The layer, its convolution initialised by `caffe2_xavier_`."""
+    caffe2_xavier_(layer.conv)
+    return layer
+
+
 def caffe2_xavier_(conv: nn.Conv2d) -> None:
     """Initialise in place: uniform Kaiming with a = 1, zero bias (Caffe2's XavierFill)."""
     nn.init.kaiming_uniform_(conv.weight, a=1)

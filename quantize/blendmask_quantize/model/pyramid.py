@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.config import ModelConfig, TrunkConfig
 from blendmask_quantize.model.dla import DLA34
-from blendmask_quantize.model.layers import ConvNorm, caffe2_xavier_, conv_norm
+from blendmask_quantize.model.layers import ConvNorm, conv_norm, xavier
 from blendmask_quantize.model.lite0 import Lite0
 from blendmask_quantize.model.resnet import ResNet
 
@@ -40,7 +40,7 @@ class ExtraLevels(nn.Module):
         super().__init__()
         self.count = count
         for level in range(6, 6 + count):
-            setattr(self, f"p{level}", _xavier(conv_norm(width, width, 3, stride=2)))
+            setattr(self, f"p{level}", xavier(conv_norm(width, width, 3, stride=2)))
 
     def forward(self, p5: Tensor) -> tuple[Tensor, ...]:
         """The extra levels for `p5` (N, C, H, W), finest first."""
@@ -65,8 +65,8 @@ class Backbone(nn.Module):
         self.bottom_up = _make_trunk(config.trunk)
         width = config.pyramid_width
         for level, channels in zip((3, 4, 5), self.bottom_up.widths[1:], strict=True):
-            setattr(self, f"fpn_lateral{level}", _xavier(conv_norm(channels, width, 1)))
-            setattr(self, f"fpn_output{level}", _xavier(conv_norm(width, width, 3)))
+            setattr(self, f"fpn_lateral{level}", xavier(conv_norm(channels, width, 1)))
+            setattr(self, f"fpn_output{level}", xavier(conv_norm(width, width, 3)))
         self.top_block = ExtraLevels(width, config.extra_levels) if config.extra_levels else None
 
     def forward(self, x: Tensor) -> Features:
@@ -84,8 +84,3 @@ def _make_trunk(config: TrunkConfig) -> Trunk:
     if config.kind not in TRUNKS:
         raise ConfigError(f"unknown trunk {config.kind!r}: use {' or '.join(TRUNKS)}")
     return TRUNKS[config.kind](config)
-
-
-def _xavier(layer: ConvNorm) -> ConvNorm:
-    caffe2_xavier_(layer.conv)
-    return layer

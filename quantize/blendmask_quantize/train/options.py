@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from blendmask_quantize.model.config import unknown_name
 from blendmask_quantize.train.augment import Augmentation
@@ -91,3 +91,8 @@ class TrainOptions:
     def views(self) -> int:
         """Views in the whole run, of all processes."""
         return self.iterations * self.batch * self.processes
+
+
+def with_short_warmup(options: TrainOptions) -> TrainOptions:
+    """The options with a warm-up of a tenth of their iterations at most."""
+    return replace(options, warmup=min(options.warmup, max(options.iterations // 10, 1)))

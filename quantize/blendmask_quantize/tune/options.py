@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from blendmask_quantize.shrink.distil import DistilWeights
-from blendmask_quantize.train.options import TrainOptions
+from blendmask_quantize.train.options import TrainOptions, with_short_warmup
 
 ITERATIONS = 400
 LEARNING_RATE = 5e-6
@@ -47,6 +47,5 @@ class TuneOptions:
 def schedule(iterations: int, learning_rate: float) -> TuneOptions:
     """The default options with another number of steps and peak learning rate."""
     options = TuneOptions()
-    warmup = min(options.training.warmup, max(iterations // 10, 1))
-    training = replace(options.training, iterations=iterations, learning_rate=learning_rate, warmup=warmup)
-    return replace(options, training=training)
+    training = replace(options.training, iterations=iterations, learning_rate=learning_rate)
+    return replace(options, training=with_short_warmup(training))
