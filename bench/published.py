@@ -39,6 +39,33 @@ def first_light_table(rows: Rows) -> str:
     return "\n".join(lines)
 
 
+def accuracy_table(rows: Rows) -> str:
+    """What each INT8 graph keeps of the float graph's mask AP on both splits, and of what it finds on photographs."""
+    lines = [
+        "| graph, objects | mask AP, float | mask AP | kept, 95 % interval | worst class | worst size | target |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in (name for name, row in rows.items() if "retention" in row):
+        row, (graph, _, split) = rows[name], name.rpartition("/")
+        before, after = 100 * rows[f"float/{split}"]["mask_ap"], 100 * row["mask_ap"]
+        kept, low, high = (100 * row[metric] for metric in ("retention", "retention_low", "retention_high"))
+        worst = " | ".join(f"{100 * row[f'retention_{kind}_worst']:.1f} %" for kind in ("class", "size"))
+        shown = f"{before:.1f} | {after:.1f} | {kept:.1f} % ({low:.1f} to {high:.1f}) | {worst} | {_MET[row['passed']]}"
+        lines.append(f"| {graph}, {_SPLITS[split]} | {shown} |")
+    photos = [(name.removesuffix("/photos"), row) for name, row in rows.items() if "target_mask_ap50" in row]
+    return "\n".join(lines + [line for graph, row in photos for line in ("", _photos_line(graph, row))])
+
+
+def _photos_line(graph: str, row: Mapping[str, Any]) -> str:
+    ap, low, high = (100 * row[metric] for metric in ("mask_ap50", "mask_ap50_low", "mask_ap50_high"))
+    against = f"`{graph}` on {row['pictures']} photographs, against {row['objects']} objects that float finds"
+    return f"{against}: mask AP50 {ap:.1f} ({low:.1f} to {high:.1f}), {_MET[row['passed']]}."
+
+
+_SPLITS = {"val": "unseen", "val_seen": "seen"}
+_MET = {0: "missed", 1: "met"}
+
+
 def training_table(rows: Rows) -> str:
     """Box and mask AP of the shipped checkpoint, by size and class."""
     columns = [
@@ -171,6 +198,7 @@ def targets_table(rows: Rows) -> str:
 
 TABLES: dict[str, Callable[[Rows], str]] = {
     "ablations": ablations_table,
+    "accuracy": accuracy_table,
     "first_light": first_light_table,
     "gate": gate_table,
     "parity": parity_table,

@@ -40,11 +40,29 @@ def read_coco(path: PathLike) -> COCO:
     if missing:
         raise AnnotationError(f"{path} lacks {', '.join(missing)}: give COCO instance annotations")
     try:
-        return _indexed(content)
+        return as_coco(content)
     except (KeyError, TypeError) as error:
         raise AnnotationError(
             f"{path} has an image, annotation or category without the field {error}: give COCO instance annotations"
         ) from error
+
+
+def as_coco(document: Dict[str, Any]) -> COCO:
+    """Index COCO instances, quietly.
+
+    Raises:
+        KeyError: an image, annotation or category lacks a field, or refers to one that is not there.
+        TypeError: one is no dictionary.
+    """
+    coco = COCO()
+    coco.dataset = document
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    for entry in coco.imgs.values():
+        entry["file_name"]
+    for annotation in document["annotations"]:
+        coco.imgs[annotation["image_id"]], coco.cats[annotation["category_id"]]["name"]
+    return coco
 
 
 def image_ids(coco: COCO, images: PathLike, limit: Optional[int] = None) -> List[int]:
@@ -135,18 +153,6 @@ def check_size(image: NDArray[np.uint8], entry: Dict[str, Any]) -> None:
             f"{entry['file_name']} is {width} x {height} pixels, annotated as {stated[1]} x {stated[0]}: "
             "give the pictures that the annotations were made on"
         )
-
-
-def _indexed(content: Dict[str, Any]) -> COCO:
-    coco = COCO()
-    coco.dataset = content
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-    for entry in coco.imgs.values():
-        entry["file_name"]
-    for annotation in content["annotations"]:
-        coco.imgs[annotation["image_id"]], coco.cats[annotation["category_id"]]["name"]
-    return coco
 
 
 def _check_object(annotation: Dict[str, Any], categories: Dict[int, Any], known: Dict[int, str]) -> None:

@@ -13,6 +13,7 @@ from bench.machine import machine_record
 from bench.published import (
     DOCUMENTS,
     ablations_table,
+    accuracy_table,
     fill,
     first_light_table,
     gate_table,
@@ -90,6 +91,19 @@ def test_the_training_table_ends_in_what_the_network_costs() -> None:
     row |= {"iterations": 4000, "training_views": 32000, "training_images": 5843, "training_hours": 1.17}
     last = training_table({"shipped/val": row, "shipped/val_seen": row}).splitlines()[-1]
     assert last.endswith("; trained for 4000 steps on 32000 views of 5843 pictures, 1.2 hours.")
+
+
+def test_the_accuracy_table_says_what_is_kept_how_sure_and_whether_that_is_enough() -> None:
+    kept = {"retention": 0.9934, "retention_low": 0.9871, "retention_high": 0.9992, "passed": 0}
+    row = {"mask_ap": 0.638, **kept, "retention_class_worst": 0.961, "retention_size_worst": 0.985}
+    photos = {"mask_ap50": 0.93, "mask_ap50_low": 0.91, "mask_ap50_high": 0.95, "passed": 1, "target_mask_ap50": 0.9}
+    rows = {
+        "float/val": {"mask_ap": 0.6403}, "ptq/cpu/val": row,
+        "ptq/cpu/photos": {**photos, "pictures": 66, "objects": 400},
+    }  # fmt: skip
+    lines = accuracy_table(rows).splitlines()
+    assert lines[2] == "| ptq/cpu, unseen | 64.0 | 63.8 | 99.3 % (98.7 to 99.9) | 96.1 % | 98.5 % | missed |"
+    assert lines[-1].endswith("against 400 objects that float finds: mask AP50 93.0 (91.0 to 95.0), met.")
 
 
 def test_the_ablations_table_has_a_line_for_each_variant() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
-from blendmask_edge.annotations import image_ids, read_coco
+from blendmask_edge.annotations import as_coco, image_ids, read_coco
 from blendmask_edge.imaging import read_image
 from blendmask_edge.instances import Instances
 
@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 Predictor = Callable[["NDArray[np.uint8]"], Instances]
 OnImage = Callable[[], None]
 
-_STATS = {"": 0, "50": 1, "75": 2, "_small": 3, "_medium": 4, "_large": 5}
+IOU_TYPES = {"mask": "segm", "box": "bbox"}
+"""What COCO calls our tasks."""
+_EVERY = slice(None)
+_PLACES = {
+    "": (_EVERY, 0), "50": (slice(0, 1), 0), "75": (slice(5, 6), 0),
+    "_small": (_EVERY, 1), "_medium": (_EVERY, 2), "_large": (_EVERY, 3),
+}  # fmt: skip
+"""Overlaps and size that a suffix stands for, in `COCOeval`'s array of precisions."""
 
 
 def evaluate(
@@ -73,29 +80,47 @@ def score(coco: COCO, results: List[Dict[str, Any]], ids: Sequence[int]) -> Dict
     """
     if not results:
         return {"mask_ap": 0.0, "box_ap": 0.0}
-    masks = [{name: value for name, value in result.items() if name != "bbox"} for result in results]
-    return {**_task_scores("mask", "segm", coco, masks, ids), **_task_scores("box", "bbox", coco, results, ids)}
+    metrics: Dict[str, float] = {}
+    for task in IOU_TYPES:
+        matched = match(coco, results, ids, task)
+        with contextlib.redirect_stdout(io.StringIO()):
+            matched.accumulate()
+        names = [coco.cats[category]["name"] for category in matched.params.catIds]
+        metrics.update(average_precisions(matched.eval["precision"][..., -1], names, task))
+    return metrics
 
 
-def _task_scores(
-    task: str, iou_type: str, coco: COCO, results: List[Dict[str, Any]], ids: Sequence[int]
-) -> Dict[str, float]:
+def match(coco: COCO, results: List[Dict[str, Any]], ids: Sequence[int], task: str) -> COCOeval:
+    """Match results with annotations, picture by picture, and return the `COCOeval` that has done so.
+
+    Args:
+        coco: the annotations.
+        results: COCO results; what lies outside `ids` does not count.
+        ids: which pictures.
+        task: "mask" or "box".
+    """
+    kept = [{name: value for name, value in result.items() if task == "box" or name != "bbox"} for result in results]
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(coco, coco.loadRes([dict(result) for result in results]), iou_type)
+        found = coco.loadRes(kept) if kept else as_coco({**coco.dataset, "annotations": []})
+        evaluation = COCOeval(coco, found, IOU_TYPES[task])
         evaluation.params.imgIds = list(ids)
         evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    metrics = {f"{task}_ap{suffix}": float(evaluation.stats[index]) for suffix, index in _STATS.items()}
-    metrics.update({f"{task}_ap/{name}": ap for name, ap in _class_aps(coco, evaluation).items()})
-    return {name: value for name, value in metrics.items() if value >= 0}
+    return evaluation
 
 
-def _class_aps(coco: COCO, evaluation: Any) -> Dict[str, float]:
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]
-    aps = {}
-    for index, category in enumerate(evaluation.params.catIds):
-        valid = precision[:, :, index][precision[:, :, index] > -1]
-        if valid.size:
-            aps[coco.cats[category]["name"]] = float(valid.mean())
-    return aps
+def average_precisions(precision: NDArray[np.float64], classes: Sequence[str], task: str) -> Dict[str, float]:
+    """Average COCO's precisions as its own summary does, over all, by size and by class.
+
+    Args:
+        precision: (T, R, K, 4) by overlap, recall, class and size (all, small, medium, large), -1 where nothing is
+            annotated.
+        classes: K names.
+        task: "mask" or "box", which the names of the metrics begin with.
+
+    Returns:
+        0..1; what the annotations do not show is left out.
+    """
+    chosen = {suffix: precision[overlaps, :, :, size] for suffix, (overlaps, size) in _PLACES.items()}
+    chosen.update({f"/{name}": precision[:, :, index, 0] for index, name in enumerate(classes)})
+    valid = {suffix: values[values > -1] for suffix, values in chosen.items()}
+    return {f"{task}_ap{suffix}": float(values.mean()) for suffix, values in valid.items() if values.size}

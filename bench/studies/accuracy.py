@@ -1,0 +1,236 @@
+"""What INT8 keeps of the float graph's accuracy, and how sure that is.
+
+    python -m bench.studies.accuracy --data HOMESCENES --photos PHOTOS
+
+HOMESCENES holds `val/`, `val.json`, `val_seen/` and `val_seen.json`; PHOTOS is a folder of JPEG files. The bundle is
+made of `--checkpoint` by `blendmask quantize --keep-float`, or given by `--bundle`, with its float graph. Each picture
+is shown to the float, the `cpu` and the `tensorrt` graph in ONNX Runtime.
+
+`float/val`, `ptq/cpu/val`, `ptq/tensorrt/val` and the same of `val_seen` have mask AP over all, by size and by class.
+`retention` is INT8 over float. Ends of intervals are `_low` and `_high`: 95 %, by a bootstrap over pictures in which
+float and INT8 are given the same draws (`blendmask_edge.bench.bootstrap`); `resamples` draws by `seed`.
+
+`ptq/cpu/photos` and `ptq/tensorrt/photos` ask whether INT8 still finds what float does on photographs that are unlike
+all that it was trained on: what float finds with a score of 0.3 or more is the truth there, `objects` of them.
+
+Targets stand beside what was reached; `passed` is 1 where the values, not the low ends, reach all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from bench.command import blendmask
+from bench.progress import stage
+from bench.scenes import CALIBRATION, CHECKPOINT, SPLITS, scenes_parser
+from bench.study import write_study
+from blendmask_edge import BlendMaskError, Bundle, MaskPredictor, read_image
+from blendmask_edge.annotations import AnnotatedPictures, as_coco
+from blendmask_edge.bench.accuracy import score
+from blendmask_edge.bench.bootstrap import RESAMPLES, Matches, draw_pictures, interval, ratio
+from blendmask_edge.bundle import Manifest
+from blendmask_edge.instances import Labels
+
+FLOAT = "float"
+FLAVOURS = (FLOAT, "cpu", "tensorrt")
+SIZES = ("_small", "_medium", "_large")
+TARGETS = {"retention": 0.99, "retention_class_worst": 0.97, "retention_size_worst": 0.98}
+"""The least of each on the scenes."""
+PHOTOS_AP50 = 0.90
+TRUTH_SCORE = 0.3
+
+Results = list[dict[str, Any]]
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Measure and write bench/results/accuracy.json."""
+    options = _parse_arguments()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        bundle = options.bundle or _made(options, Path(folder) / "accuracy.bmz")
+        manifest = _checked(bundle)
+        predictors = {
+            flavour: stack.enter_context(MaskPredictor(bundle, "onnxruntime", options.threads, flavour=flavour))
+            for flavour in FLAVOURS
+        }
+        rows = [row for split in SPLITS for row in scene_rows(predictors, manifest, split, options)]
+        rows += photo_rows(predictors, manifest, options) if options.photos is not None else []
+    for row in rows:
+        print(_shown(row))
+    print(f"Written: {write_study('accuracy', rows, options.output)}")
+
+
+def scene_rows(
+    predictors: Mapping[str, MaskPredictor], manifest: Manifest, split: str, options: argparse.Namespace
+) -> list[Row]:
+    """The rows of one split."""
+    labels = Labels(manifest.classes, manifest.category_ids)
+    pictures = AnnotatedPictures.open(options.data / split, options.data / f"{split}.json", labels)
+    ids = list(pictures.ids)[: options.limit]
+    results = _predicted(predictors, ((image_id, pictures.read(image_id)) for image_id in ids), split, len(ids))
+    draws = draw_pictures(len(ids), options.resamples, options.seed)
+    shared = {"pictures": len(ids), "resamples": options.resamples, "seed": options.seed}
+    points, spreads = {}, {}
+    for flavour, found in results.items():
+        points[flavour] = score(pictures.coco, found, ids)
+        spreads[flavour] = _spread(f"{split}, {flavour}", pictures.coco, found, ids, draws)
+    rows = []
+    for flavour in FLAVOURS:
+        name = f"{flavour}/{split}" if flavour == FLOAT else f"{manifest.recipe.name}/{flavour}/{split}"
+        row = {"name": name, **accuracy_columns(points[flavour], spreads[flavour])}
+        if flavour != FLOAT:
+            row |= retention_columns(points[flavour], points[FLOAT], spreads[flavour], spreads[FLOAT])
+        rows.append(row | shared)
+    return rows
+
+
+def photo_rows(predictors: Mapping[str, MaskPredictor], manifest: Manifest, options: argparse.Namespace) -> list[Row]:
+    """The rows of the photographs."""
+    files = sorted(options.photos.glob("*.jpg"))[: options.limit]
+    if not files:
+        sys.exit(f"error: {options.photos} holds no .jpg file: give a folder of photographs")
+    images = {number: read_image(path) for number, path in enumerate(files)}
+    results = _predicted(predictors, images.items(), "photos", len(images))
+    truth = found_as_truth(results.pop(FLOAT), {number: image.shape[:2] for number, image in images.items()}, manifest)
+    draws = draw_pictures(len(images), options.resamples, options.seed)
+    shared = {"objects": len(truth.anns), "pictures": len(images), "resamples": options.resamples, "seed": options.seed}
+    rows = []
+    for flavour, found in results.items():
+        row: Row = {"name": f"{manifest.recipe.name}/{flavour}/photos"}
+        reached = score(truth, found, list(images))
+        if "mask_ap50" in reached:
+            spread = _spread(f"photos, {flavour}", truth, found, list(images), draws)
+            row |= _with_ends("mask_ap50", reached["mask_ap50"], spread["mask_ap50"])
+            row |= {"target_mask_ap50": PHOTOS_AP50, "passed": int(reached["mask_ap50"] >= PHOTOS_AP50)}
+        else:
+            row |= {"error": f"float finds nothing with a score of {TRUTH_SCORE} or more"}
+        rows.append(row | shared)
+    return rows
+
+
+def found_as_truth(results: Results, sizes: Mapping[int, Sequence[int]], manifest: Manifest) -> COCO:
+    """Annotations that say what was found with a score of `TRUTH_SCORE` or more.
+
+    Args:
+        results: COCO results.
+        sizes: height and width of each picture by its id.
+        manifest: whose classes they are.
+    """
+    found = [result for result in results if result["score"] >= TRUTH_SCORE]
+    areas = [int(coco_mask.area(result["segmentation"])) for result in found]
+    annotations = [
+        {**result, "id": number, "area": area, "iscrowd": 0}
+        for number, (result, area) in enumerate(zip(found, areas, strict=True), start=1)
+        if area
+    ]
+    images = [{"id": i, "file_name": str(i), "height": height, "width": width} for i, (height, width) in sizes.items()]
+    names = zip(manifest.category_ids, manifest.classes, strict=True)
+    categories = [{"id": number, "name": name} for number, name in names]
+    return as_coco({"images": images, "annotations": annotations, "categories": categories})
+
+
+def accuracy_columns(points: Mapping[str, float], spread: Mapping[str, NDArray[np.float64]]) -> Row:
+    """Each mask AP with the ends of its interval, and box AP."""
+    row: Row = {}
+    for metric in (name for name in points if name.startswith("mask_ap")):
+        row |= _with_ends(metric, points[metric], spread[metric])
+    return row | {"box_ap": round(points["box_ap"], 4)}
+
+
+def retention_columns(
+    points: Mapping[str, float], base: Mapping[str, float], spread: Mapping[str, NDArray[np.float64]],
+    base_spread: Mapping[str, NDArray[np.float64]],
+) -> Row:  # fmt: skip
+    """Mask AP over float's, of all, by size and by class, with intervals; the worst, the targets and whether met."""
+    if not base["mask_ap"]:
+        return {"error": "float finds nothing"}
+    row: Row = {}
+    shares: dict[str, float] = {}
+    for suffix in (
+        name.removeprefix("mask_ap") for name, value in base.items() if name.startswith("mask_ap") and value
+    ):
+        if suffix not in ("50", "75"):
+            metric = f"mask_ap{suffix}"
+            shares[suffix] = round(points.get(metric, 0.0) / base[metric], 4)
+            row |= _with_ends(f"retention{suffix}", shares[suffix], ratio(spread[metric], base_spread[metric]))
+    row["retention_class_worst"] = min(share for suffix, share in shares.items() if suffix.startswith("/"))
+    row["retention_size_worst"] = min(shares[suffix] for suffix in SIZES if suffix in shares)
+    row |= {f"target_{name}": least for name, least in TARGETS.items()}
+    return row | {"passed": int(all(row[name] >= least for name, least in TARGETS.items()))}
+
+
+def _with_ends(metric: str, value: float, spread: NDArray[np.float64]) -> Row:
+    """A metric and its interval; of a class, `mask_ap/mug` has `mask_ap_low/mug`."""
+    kind, slash, name = metric.partition("/")
+    ends = dict(zip((f"{kind}_low{slash}{name}", f"{kind}_high{slash}{name}"), interval(spread), strict=True))
+    return {metric: round(value, 4)} | {end: round(found, 4) for end, found in ends.items() if np.isfinite(found)}
+
+
+def _predicted(
+    predictors: Mapping[str, MaskPredictor], pictures: Iterable[tuple[int, NDArray[np.uint8]]], name: str, total: int
+) -> dict[str, Results]:
+    """COCO results by flavour; each picture is read once and shown to all."""
+    results: dict[str, Results] = {flavour: [] for flavour in predictors}
+    on_image = stage(name, total)
+    for image_id, image in pictures:
+        for flavour, predictor in predictors.items():
+            results[flavour] += predictor(image).to_coco(image_id)
+        on_image()
+    return results
+
+
+def _spread(
+    name: str, coco: COCO, results: Results, ids: Sequence[int], draws: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    """Each mask AP on every draw."""
+    return Matches.of(coco, results, ids).distribution(draws, stage(f"draws of {name}", len(draws)))
+
+
+def _made(options: argparse.Namespace, output: Path) -> Path:
+    """A bundle of the checkpoint, quantised as a user does, with its float graph."""
+    words = ["--calibration", options.calibration, "--recipe", "ptq", "--output", output, "--keep-float"]
+    blendmask("quantize", options.checkpoint, *words)
+    return output
+
+
+def _checked(bundle: Path) -> Manifest:
+    manifest = Bundle.open(bundle).manifest
+    missing = [flavour for flavour in FLAVOURS if flavour not in manifest.graphs]
+    if missing:
+        sys.exit(f"error: {bundle} lacks the graphs {', '.join(missing)}: make it with --keep-float")
+    return manifest
+
+
+def _shown(row: Row) -> str:
+    kept = ("mask_ap", "mask_ap50", "retention", "retention_low", "retention_high", *TARGETS, "objects", "passed")
+    return f"{row['name']:<24}" + "  ".join(f"{name} {row[name]:.4g}" for name in dict.fromkeys(kept) if name in row)
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = scenes_parser(__doc__)
+    parser.add_argument("--photos", type=Path, help="folder of photographs; left out, their rows are too")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser.add_argument("--calibration", type=Path, default=CALIBRATION)
+    parser.add_argument("--bundle", type=Path, help="measure this one, made with --keep-float")
+    parser.add_argument("--threads", type=int, default=2, help="of the network")
+    parser.add_argument("--resamples", type=int, default=RESAMPLES, help="draws of the bootstrap")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BlendMaskError as error:
+        sys.exit(f"error: {error}")
