@@ -27,7 +27,12 @@ CODES = (
     "channel-order",
     "colourless-images",
     "few-detections",
+    "broken-masks",
+    "shifted-scores",
+    "lost-objects",
+    "invented-objects",
 )
+"""What can be overridden. The last four are of the quantised network; who measures it makes the findings."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Mapping
 
 from blendmask_calibration.images import CalibrationImage
 
@@ -13,12 +13,15 @@ class CalibrationRecord:
     """The calibration part of a manifest.
 
     Attributes:
-        images: the pictures used, in the order they were sampled.
+        images: the pictures that gave the ranges, in the order they were sampled.
         found: number of picture files in the folder they were sampled from.
         seed: seed of the sample.
         estimator: name of the range estimator, as in `ESTIMATORS`.
         overrides: codes of the refusals that the user overrode.
         warnings: codes of the warnings that were shown.
+        held_out: pictures that gave no ranges, on which quantised networks were compared with the float one; empty
+            where that had to be done on `images`.
+        clipped: share of values, 0 to 1, beyond the ranges of the tensors for which it is largest, by name.
     """
 
     images: tuple[CalibrationImage, ...]
@@ -27,6 +30,8 @@ class CalibrationRecord:
     estimator: str
     overrides: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    held_out: tuple[CalibrationImage, ...] = ()
+    clipped: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts, lists, strings and numbers that JSON keeps unchanged, with `count` beside the fields."""

@@ -19,6 +19,10 @@ from blendmask_calibration.statistics import PictureStatistics, picture_statisti
 from blendmask_edge.errors import CalibrationError, ImageError
 from blendmask_edge.imaging import prepare, read_image
 
+HELD_MOST = 16
+"""Pictures that quantised networks are compared on, where the folder has as many to spare."""
+_HELD_LEAST = 8
+_HELD_SHARE = 8
 OnImage = Callable[[], None]
 Announce = Callable[[int], OnImage]
 
@@ -47,14 +51,21 @@ class CalibrationSet:
     """Pictures fit for calibration.
 
     Attributes:
-        pictures: uint8 (1, H, W, 3) RGB each, prepared for the network.
+        pictures: uint8 (1, H, W, 3) RGB each, prepared for the network; they give the ranges.
         record: what a bundle remembers of them.
         warnings: what the guard found worth saying.
+        held_out: pictures like them that give no ranges, for comparing networks on.
     """
 
     pictures: list[NDArray[np.uint8]]
     record: CalibrationRecord
     warnings: list[Finding]
+    held_out: list[NDArray[np.uint8]]
+
+    @property
+    def compared(self) -> list[NDArray[np.uint8]]:
+        """The pictures to compare networks on: those held out, or some of the others where none could be spared."""
+        return self.held_out or self.pictures[:HELD_MOST]
 
 
 @contextmanager
@@ -82,6 +93,9 @@ def load_calibration_set(
 ) -> CalibrationSet:
     """Draw, read, judge and prepare the calibration pictures.
 
+    The last pictures of the order that the seed gives are held out, 16 at most: those that were not drawn where the
+    folder has enough, else one in eight of the drawn.
+
     Args:
         options: which pictures.
         size: height and width of the network input.
@@ -96,12 +110,13 @@ def load_calibration_set(
         paths = list_images(options.folder)
         estimator_named(options.estimator)
         refusals([], options.allow)
-        drawn = sample(paths, options.count, options.seed)
-    readable, unreadable = _read_all(drawn, options.folder, size, pad_value, announce)
-    images = tuple(entry.image for entry in readable)
+        drawn, spare = sample(paths, options.count, options.seed), _spare(paths, options)
+    on_image = announce(len(drawn) + len(spare)) if announce is not None else _silent
+    readable, unreadable = _read_all(drawn, options.folder, size, pad_value, on_image)
+    images = [entry.image for entry in readable]
     findings = check_images(images, [entry.statistics for entry in readable], unreadable, size)
-    record = CalibrationRecord(images, len(paths), options.seed, options.estimator)
-    return _judged(CalibrationSet([entry.picture for entry in readable], record, []), findings, options.allow)
+    kept, held = _hold_out(readable, _read_all(spare, options.folder, size, pad_value, on_image)[0])
+    return judged(_calibration_set(kept, held, len(paths), options), findings, options.allow)
 
 
 def judge_detections(
@@ -117,34 +132,92 @@ def judge_detections(
     Raises:
         CalibrationError: almost nothing is found, and that is not overridden.
     """
-    return _judged(calibration, check_detections(detections_per_image), allow)
+    return judged(calibration, check_detections(detections_per_image), allow)
 
 
-def _judged(calibration: CalibrationSet, findings: Sequence[Finding], allow: Collection[str]) -> CalibrationSet:
+def judged(calibration: CalibrationSet, findings: Sequence[Finding], allow: Collection[str]) -> CalibrationSet:
+    """The set with findings about it, or about what became of it.
+
+    Args:
+        calibration: the set.
+        findings: of the guard.
+        allow: codes of refusals that are overridden.
+
+    Raises:
+        CalibrationError: a refusal is not overridden; the message names all of them.
+    """
     refused = refusals(findings, allow)
     if refused:
         raise CalibrationError("\n".join(str(finding) for finding in refused))
     old, warned = calibration.record, [finding.code for finding in findings if finding.severity == "warn"]
     overridden = [finding.code for finding in findings if finding.severity == "refuse"]
-    record = replace(old, overrides=(*old.overrides, *overridden), warnings=(*old.warnings, *warned))
-    return CalibrationSet(calibration.pictures, record, [*calibration.warnings, *findings])
+    record = replace(old, overrides=_joined(old.overrides, overridden), warnings=_joined(old.warnings, warned))
+    return replace(calibration, record=record, warnings=[*calibration.warnings, *findings])
+
+
+def hold_out(
+    calibration: CalibrationSet, paths: Sequence[Path], folder: Path, size: tuple[int, int], pad_value: Sequence[int]
+) -> CalibrationSet:
+    """The set with other pictures held out: the first of `paths` that give no ranges.
+
+    Args:
+        calibration: the set.
+        paths: pictures below `folder`.
+        folder: the one that the set was drawn from.
+        size: height and width of the network input.
+        pad_value: RGB grey levels of the padding.
+    """
+    used = {folder / image.name for image in calibration.record.images}
+    chosen = [path for path in paths if path not in used][:HELD_MOST]
+    held, _ = _read_all(chosen, folder, size, pad_value, _silent)
+    record = replace(calibration.record, held_out=tuple(entry.image for entry in held))
+    return replace(calibration, record=record, held_out=[entry.picture for entry in held])
+
+
+def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
+    """Both in order, each once."""
+    return tuple(dict.fromkeys((*old, *new)))
+
+
+def _spare(paths: Sequence[Path], options: CalibrationOptions) -> list[Path]:
+    """The last of the pictures that are not drawn; none where these are too few."""
+    left = sample(paths, max(len(paths), 1), options.seed)[options.count :]
+    return left[-HELD_MOST:] if len(left) >= _HELD_LEAST else []
+
+
+def _hold_out(drawn: list[_Readable], spare: list[_Readable]) -> tuple[list[_Readable], list[_Readable]]:
+    """Pictures that give ranges, and pictures that do not."""
+    if spare:
+        return drawn, spare
+    kept = len(drawn) - min(len(drawn) // _HELD_SHARE, HELD_MOST)
+    return drawn[:kept], drawn[kept:]
+
+
+def _calibration_set(
+    kept: list[_Readable], held: list[_Readable], found: int, options: CalibrationOptions
+) -> CalibrationSet:
+    images, held_out = (tuple(entry.image for entry in entries) for entries in (kept, held))
+    record = CalibrationRecord(images, found, options.seed, options.estimator, held_out=held_out)
+    return CalibrationSet([entry.picture for entry in kept], record, [], [entry.picture for entry in held])
 
 
 def _read_all(
-    paths: Sequence[Path], root: Path, size: tuple[int, int], pad_value: Sequence[int], announce: Announce | None
+    paths: Sequence[Path], root: Path, size: tuple[int, int], pad_value: Sequence[int], on_image: OnImage
 ) -> tuple[list[_Readable], list[tuple[Path, str]]]:
     """Pictures that can be read, and path and reason of each file that cannot."""
     readable: list[_Readable] = []
     unreadable: list[tuple[Path, str]] = []
-    on_image = announce(len(paths)) if announce is not None else None
     for path in paths:
         try:
             readable.append(_read(path, root, size, pad_value))
         except (ImageError, OSError) as error:
             unreadable.append((path, str(error)))
-        if on_image is not None:
-            on_image()
+        on_image()
     return readable, unreadable
+
+
+def _silent() -> None:
+    """Nobody asked to be told."""
 
 
 def _read(path: Path, root: Path, size: tuple[int, int], pad_value: Sequence[int]) -> _Readable:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from blendmask_edge import MaskPredictor
 from blendmask_edge.annotations import AnnotatedPictures
 from blendmask_edge.bundle.manifest import Measurement
-from blendmask_edge.instances import Labels
+from blendmask_edge.instances import Instances, Labels
 from blendmask_quantize.evaluate import Predictor, collect_results, score
+from blendmask_quantize.fidelity.compare import Fidelity, compare_found
 from blendmask_quantize.latency import interleaved_latency
 
 OnStep = Callable[[], None]
@@ -70,6 +71,34 @@ class Measured:
     def latency_p50_ms(self, flavour: str) -> float | None:
         """Median latency; None where it was not timed."""
         return statistics.median(self.latency_ms[flavour]) if flavour in self.latency_ms else None
+
+
+def compare_flavours(
+    path: Path, reference: str, flavours: Sequence[str], frames: Sequence[NDArray[np.uint8]], on_frame: OnStep
+) -> dict[str, Fidelity]:
+    """How far graphs of a bundle are from another one, by flavour, all in ONNX Runtime.
+
+    Args:
+        path: the bundle.
+        reference: the graph that the others are compared with.
+        flavours: the others.
+        frames: (H, W, 3) uint8 RGB, what they are compared on.
+        on_frame: called after each frame and graph.
+    """
+    expected = _found(path, reference, frames, on_frame)
+    return {
+        flavour: compare_found(zip(expected, _found(path, flavour, frames, on_frame), strict=True))
+        for flavour in flavours
+    }
+
+
+def _found(path: Path, flavour: str, frames: Sequence[NDArray[np.uint8]], on_frame: OnStep) -> list[Instances]:
+    found = []
+    with MaskPredictor(path, RUNTIME, flavour=flavour) as predictor:
+        for frame in frames:
+            found.append(predictor(frame))
+            on_frame()
+    return found
 
 
 def measure_bundle(

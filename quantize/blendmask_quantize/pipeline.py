@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,20 @@ from blendmask_quantize.calibration_set import (
     CalibrationOptions,
     CalibrationSet,
     for_users,
+    hold_out,
     judge_detections,
+    judged,
     load_calibration_set,
 )
 from blendmask_quantize.export.bundle import Description, make_manifest
 from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.export.parity import Parity, check_parity
+from blendmask_quantize.fidelity.clipped import clipped_shares, most_clipped
+from blendmask_quantize.fidelity.compare import Fidelity
+from blendmask_quantize.fidelity.verdict import check_fidelity
 from blendmask_quantize.latency import median_ratio
-from blendmask_quantize.measure import Measured, Stage, measure_bundle
+from blendmask_quantize.measure import Measured, Stage, compare_flavours, measure_bundle
 from blendmask_quantize.model.blendmask import Predictions
 from blendmask_quantize.model.checkpoint import Checkpoint, load_checkpoint
 from blendmask_quantize.model.predictor import pad_value
@@ -49,12 +54,16 @@ _TIMED_PICTURES = 12
 
 @dataclass(frozen=True)
 class FlavourReport:
-    """One graph: bytes, parity with its torch graph, accuracy (empty if not measured), latency (None if not timed)."""
+    """One graph: bytes, parity with its torch graph, accuracy (empty if not measured), latency (None if not timed).
+
+    `fidelity` is how far it is from the float graph; None for that graph itself.
+    """
 
     size_bytes: int
     parity: Parity
     metrics: dict[str, float]
     latency_p50_ms: float | None
+    fidelity: Fidelity | None
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,7 @@ def quantize(checkpoint: Checkpoint, output: Path, options: QuantizeOptions, sta
     """Shrink a checkpoint by a recipe and write the bundle.
 
     Raises:
-        CalibrationError: the guard refuses the pictures, or no estimator has that name.
+        CalibrationError: the guard refuses the pictures or what INT8 makes of them, or no estimator has that name.
         ConfigError: unknown recipe, an input size that the network cannot take, a ratio that pruning cannot reach, or
             options of training or pruning for a recipe that does not train or prune.
         AnnotationError: the evaluation data do not fit, or are trained on, or the labels to train on do not fit.
@@ -100,12 +109,14 @@ def quantize(checkpoint: Checkpoint, output: Path, options: QuantizeOptions, sta
     with plan.run.held() if plan.run is not None else contextlib.nullcontext():
         shrunk = _shrink(plan, traced, drawn, material, stage)
         graphs, parities = _export(shrunk, stage)
-        about = _describe(shrunk)
-        measured = _measure(shrunk, about, graphs, stage)
+        with _scratch_bundle(shrunk, graphs) as path:
+            shrunk, fidelity = _compare(shrunk, path, stage)
+            measured = _measure(shrunk, path, list(graphs), stage)
         kept = {flavour: data for flavour, data in graphs.items() if flavour != FLOAT or options.keep_float}
         metrics = {flavour: [found] for flavour, found in measured.accuracy.items() if flavour in kept}
-        write_bundle(output, make_manifest(about, kept, metrics), kept)
-    return _report(output, graphs, parities, measured, shrunk)
+        records = {flavour: found.record() for flavour, found in fidelity.items()}
+        write_bundle(output, make_manifest(_describe(shrunk), kept, metrics, records), kept)
+    return _report(output, graphs, parities, measured, shrunk, fidelity)
 
 
 def normalised(checkpoint: Checkpoint, picture: NDArray[np.uint8]) -> torch.Tensor:
@@ -161,9 +172,19 @@ def _shrink(
     calibrated, counts = _calibrate(plan, traced, drawn, stage)
     if pruned is None:
         drawn = judge_detections(drawn, counts, allow)
-    tuned = _tune(plan, calibrated, material, stage) if material is not None else None
+    tuned = None
+    if material is not None:
+        tuned = _tune(plan, calibrated, material, stage)
+        drawn = _untrained(plan, material, drawn)
     shrunk = calibrated if tuned is None else tuned.calibrated
     return _Shrunk(plan, traced, shrunk, drawn, drawn.pictures[int(np.argmax(counts))], pruned, tuned)
+
+
+def _untrained(plan: Plan, material: Material, drawn: CalibrationSet) -> CalibrationSet:
+    """The set with pictures held out that the network was not trained on."""
+    folder, truth = plan.options.calibration.folder, material.truth
+    paths = [truth.folder / truth.coco.imgs[i]["file_name"] for i in truth.ids]
+    return hold_out(drawn, paths, folder, plan.size, pad_value(plan.checkpoint.config.input))
 
 
 def _prune(plan: Plan, material: Material, stage: Stage) -> tuple[Plan, PruneReport]:
@@ -247,20 +268,40 @@ def _describe(shrunk: _Shrunk) -> Description:
     )  # fmt: skip
 
 
-def _measure(shrunk: _Shrunk, about: Description, graphs: Mapping[str, bytes], stage: Stage) -> Measured:
-    """Accuracy and latency of every graph as the SDK runs it, from a bundle that is thrown away."""
+@contextlib.contextmanager
+def _scratch_bundle(shrunk: _Shrunk, graphs: Mapping[str, bytes]) -> Iterator[Path]:
+    """A bundle of all graphs, so that they are measured as the SDK runs them; thrown away afterwards."""
+    with tempfile.TemporaryDirectory() as scratch:
+        yield write_bundle(Path(scratch) / "all.bmz", make_manifest(_describe(shrunk), graphs, {}), graphs)
+
+
+def _compare(shrunk: _Shrunk, path: Path, stage: Stage) -> tuple[_Shrunk, dict[str, Fidelity]]:
+    """How far each quantised graph is from the float one, with what the guard says of it."""
+    pictures, checkpoint = shrunk.drawn.compared, shrunk.plan.checkpoint
+    on_frame = stage("comparing with float", (1 + len(FLAVOURS)) * len(pictures))
+    fidelity = compare_flavours(path, FLOAT, FLAVOURS, [picture[0] for picture in pictures], on_frame)
+    shares = clipped_shares(shrunk.calibrated, (normalised(checkpoint, picture) for picture in pictures))
+    record = replace(shrunk.drawn.record, clipped=most_clipped(shrunk.calibrated, shares))
+    allow = shrunk.plan.options.calibration.allow
+    drawn = judged(replace(shrunk.drawn, record=record), check_fidelity(fidelity), allow)
+    return replace(shrunk, drawn=drawn), fidelity
+
+
+def _measure(shrunk: _Shrunk, path: Path, flavours: list[str], stage: Stage) -> Measured:
+    """Accuracy and latency of every graph."""
     plan, images = shrunk.plan, shrunk.drawn.record.images
     frames = [read_image(plan.options.calibration.folder / image.name) for image in images[:_TIMED_PICTURES]]
-    with tempfile.TemporaryDirectory() as scratch:
-        path = write_bundle(Path(scratch) / "all.bmz", make_manifest(about, graphs, {}), graphs)
-        return measure_bundle(path, list(graphs), plan.evaluation, stage, timed=(FLOAT, CPU), frames=frames)
+    return measure_bundle(path, flavours, plan.evaluation, stage, timed=(FLOAT, CPU), frames=frames)
 
 
 def _report(
-    output: Path, graphs: Mapping[str, bytes], parities: Mapping[str, Parity], measured: Measured, shrunk: _Shrunk
-) -> Report:
+    output: Path, graphs: Mapping[str, bytes], parities: Mapping[str, Parity], measured: Measured, shrunk: _Shrunk,
+    fidelity: Mapping[str, Fidelity],
+) -> Report:  # fmt: skip
     flavours = {
-        name: FlavourReport(len(data), parities[name], measured.metrics(name), measured.latency_p50_ms(name))
+        name: FlavourReport(
+            len(data), parities[name], measured.metrics(name), measured.latency_p50_ms(name), fidelity.get(name)
+        )
         for name, data in graphs.items()
     }
     speedup = median_ratio(measured.latency_ms, FLOAT, CPU)

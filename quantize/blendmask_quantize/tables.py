@@ -52,6 +52,7 @@ def show_report(report: Report, *, as_json: bool) -> None:
     record = report.calibration.record
     print(f"{report.bundle.name}: {len(record.images)} calibration pictures, {record.estimator} ranges")
     Console().print(_report_table(report))
+    _show_fidelity(report)
     if report.pruned is not None:
         print(f"the pruned network {report.pruned}")
     if report.tuned is not None:
@@ -99,6 +100,25 @@ def _report_table(report: Report) -> Table:
     return table
 
 
+def _show_fidelity(report: Report) -> None:
+    """How far each quantised graph is from the float one, and which tensors its ranges clip most."""
+    record = report.calibration.record
+    compared = {name: entry.fidelity for name, entry in report.flavours.items() if entry.fidelity is not None}
+    where = "held-out calibration pictures" if record.held_out else "of the calibration pictures: none were held out"
+    print(f"against the float graph, on {next(iter(compared.values())).pictures} {where}")
+    table = Table()
+    table.add_column("graph")
+    for heading in ("matched", "lost", "invented", "score drift", "box IoU", "mask IoU", "lowest 5 %"):
+        table.add_column(heading, justify="right")
+    for name, found in compared.items():
+        numbers = (f"{value:.3f}" for value in (found.score_drift, found.box_iou, found.mask_iou, found.mask_iou_low))
+        table.add_row(name, f"{found.matched} of {found.objects}", str(found.lost), str(found.invented), *numbers)
+    Console().print(table)
+    if record.clipped:
+        shown = ", ".join(f"{name} {share:.2%}" for name, share in list(record.clipped.items())[:3])
+        print(f"values beyond the ranges, where most: {shown}")
+
+
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
@@ -116,6 +136,7 @@ def _report_dict(report: Report) -> dict[str, Any]:
                 "size_bytes": entry.size_bytes,
                 "latency_p50_ms": entry.latency_p50_ms,
                 "parity_mask_error": entry.parity.mask_error,
+                "fidelity": entry.fidelity.record() if entry.fidelity is not None else None,
                 **entry.metrics,
             }
             for name, entry in report.flavours.items()

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from blendmask_edge.bundle.reader import Bundle
-from blendmask_quantize import pipeline
+from blendmask_quantize import calibration_set, pipeline
 from blendmask_quantize.calibration_set import CalibrationOptions
 from blendmask_quantize.export.deployable import Bounds
 from blendmask_quantize.measure import EvaluationData
@@ -105,6 +105,7 @@ def made(photographs: Path, scenes: Path, checkpoint_path: Path, tmp_path_factor
 def replayed(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """`quantize` takes the graphs of `made` instead of exporting and comparing its own, which is most of its time."""
     monkeypatch.setattr(pipeline, "_TIMED_PICTURES", 2)
+    monkeypatch.setattr(calibration_set, "HELD_MOST", 2)
     graphs = [Bundle.open(made.path).graph(flavour) for flavour in ("float", "cpu", "tensorrt")]
     monkeypatch.setattr(pipeline, "export_onnx", lambda _: onnx.load_from_string(graphs.pop(0)))
     monkeypatch.setattr(pipeline, "check_parity", lambda *_: made.report.flavours["cpu"].parity)

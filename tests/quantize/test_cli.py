@@ -57,6 +57,8 @@ def test_quantize_shows_one_table_and_the_next_command(words: list[object], scen
     result = call(*words, *measured, "--estimator", "max")
     assert result.exit_code == 0, result.output
     assert all(word in result.stdout for word in ("float", "cpu", "tensorrt", "mask AP", "p50 ms"))
+    assert "against the float graph, on 2 held-out calibration pictures" in result.stdout
+    assert all(word in result.stdout for word in ("matched", "lost", "drift", "mask"))
     assert "warning: 17 calibration pictures can be read" in result.stdout
     assert f"Next: blendmask predict {tmp_path / 'm.bmz'} IMAGE..." in result.stdout
     assert "evaluating" in result.stderr
@@ -71,6 +73,8 @@ def test_quantize_json_is_pure(words: list[object], tmp_path: Path) -> None:
     assert set(document["flavours"]) == {"float", "cpu", "tensorrt"}
     assert document["flavours"]["cpu"]["latency_p50_ms"] > 0
     assert document["calibration"]["count"] == 17
+    assert document["flavours"]["tensorrt"]["fidelity"]["mask_iou"] > 0.8
+    assert document["flavours"]["float"]["fidelity"] is None
     assert document["warnings"]
 
 

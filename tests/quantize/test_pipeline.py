@@ -9,13 +9,16 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from blendmask_calibration.ranges import Range
 from blendmask_edge import MaskPredictor, read_image
 from blendmask_edge.bundle.manifest import Manifest
 from blendmask_edge.bundle.reader import Bundle
@@ -28,6 +31,7 @@ from blendmask_quantize.export.bundle import ranges_sha256
 from blendmask_quantize.export.deployable import Bounds, DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.export.parity import ParityError
+from blendmask_quantize.fidelity.compare import Fidelity, compare
 from blendmask_quantize.measure import EvaluationData
 from blendmask_quantize.model.checkpoint import Checkpoint, load_checkpoint
 from blendmask_quantize.model.config import CONFIGS, InputConfig
@@ -80,8 +84,8 @@ def test_the_manifest_says_which_pictures_calibrated_it(manifest: Manifest, phot
     record = manifest.calibration
     assert record is not None
     assert (record.seed, record.estimator, record.found) == (3, "max", 34)
-    assert (record.overrides, len(record.images)) == ([], 33)
-    for image in record.images:
+    assert (record.overrides, len(record.images), len(record.held_out)) == ([], 29, 4)
+    for image in [*record.images, *record.held_out]:
         assert image.sha256 == hashlib.sha256((photographs / image.name).read_bytes()).hexdigest()
 
 
@@ -122,6 +126,31 @@ def test_each_flavour_carries_its_own_accuracy(manifest: Manifest, made: Made, s
         assert made.report.flavours[flavour].metrics == measured.metrics
 
 
+def test_the_manifest_says_how_far_each_quantised_graph_is_from_float(manifest: Manifest, made: Made) -> None:
+    assert set(manifest.fidelity) == {"cpu", "tensorrt"}
+    for flavour, found in manifest.fidelity.items():
+        reported = made.report.flavours[flavour].fidelity
+        assert reported is not None
+        assert msgspec.to_builtins(found) == reported.record()
+        assert found.pictures == 4
+        assert found.matched > 10 * (found.lost + found.invented)
+        assert reported.mask_iou > 0.8
+    assert made.report.flavours["float"].fidelity is None
+
+
+def test_fidelity_is_what_the_bundle_shows_on_the_held_out_pictures(
+    manifest: Manifest, made: Made, photographs: Path
+) -> None:
+    assert manifest.calibration is not None
+    held = [read_image(photographs / image.name) for image in manifest.calibration.held_out]
+    frames = [prepare(picture, SIZE, manifest.input.pad_value).image[0] for picture in held]
+    with (
+        MaskPredictor(made.path, "onnxruntime", flavour="float") as reference,
+        MaskPredictor(made.path, "onnxruntime", flavour="cpu") as candidate,
+    ):
+        assert compare(reference, candidate, frames) == made.report.flavours["cpu"].fidelity
+
+
 def test_the_report_holds_what_a_table_needs(made: Made) -> None:
     report = made.report
     assert list(report.flavours) == ["float", "cpu", "tensorrt"]
@@ -134,7 +163,13 @@ def test_the_report_holds_what_a_table_needs(made: Made) -> None:
 
 
 def test_every_stage_is_announced_and_finished(made: Made) -> None:
-    assert made.stages == {"reading": (33, 33), "calibrating": (33, 33), "exporting": (3, 3), "evaluating": (9, 9)}
+    assert made.stages == {
+        "reading": (33, 33),
+        "calibrating": (29, 29),
+        "exporting": (3, 3),
+        "comparing with float": (12, 12),
+        "evaluating": (9, 9),
+    }
 
 
 # What a bundle does
@@ -320,6 +355,59 @@ def test_a_graph_that_disagrees_with_its_network_is_not_written(
         quantize(checkpoint, tmp_path / "out/m.bmz", options, quiet)
 
 
+def narrow(part: str, times: float) -> Callable[..., dict[str, Range]]:
+    """Calibration that finds ranges of one part of the network too small."""
+
+    def spoiled(*arguments: Any) -> dict[str, Range]:
+        found = observe_ranges(*arguments)
+        wrong = {name: Range(r.low / times, r.high / times) for name, r in found.items() if part in name}
+        return found | wrong
+
+    return spoiled
+
+
+def test_a_bundle_whose_masks_broke_is_not_written_although_its_scores_are_right(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "observe_ranges", narrow("basis_module", 20))
+    monkeypatch.setattr(pipeline, "measure_bundle", lambda *_: pytest.fail("accuracy was measured"))
+    (tmp_path / "out").mkdir()
+    with (
+        nothing_left(tmp_path / "out", tmp_path / "scratch"),
+        pytest.raises(CalibrationError, match=r"cpu: masks do not survive .*--allow broken-masks") as refused,
+    ):
+        quantize(checkpoint, tmp_path / "out/m.bmz", options, quiet)
+    assert "shifted-scores" not in str(refused.value)
+    assert "lost-objects" not in str(refused.value)
+
+
+@pytest.mark.usefixtures("replayed")
+def test_broken_masks_can_be_allowed_and_are_recorded(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Fidelity(4, 40, 0, 0, score_drift=0.01, box_iou=0.95, mask_iou=0.3, mask_iou_low=0.1)
+    monkeypatch.setattr(pipeline, "compare_flavours", lambda *_: dict.fromkeys(("cpu", "tensorrt"), broken))
+    allowed = replace(options, calibration=replace(options.calibration, allow=("broken-masks",)))
+    report = quantize(checkpoint, tmp_path / "m.bmz", allowed, quiet)
+    manifest = Bundle.open(tmp_path / "m.bmz").manifest
+    assert manifest.calibration is not None
+    assert manifest.calibration.overrides == ["broken-masks"]
+    assert manifest.fidelity["cpu"].mask_iou == 0.3
+    assert any("masks do not survive" in str(finding) for finding in report.calibration.warnings)
+
+
+@pytest.mark.usefixtures("replayed")
+def test_the_tensors_that_are_clipped_most_are_recorded(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "observe_ranges", narrow("basis_module_tower_0_2", 20))
+    quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
+    record = Bundle.open(tmp_path / "m.bmz").manifest.calibration
+    assert record is not None
+    assert next(iter(record.clipped)) == "basis_module.tower.0.2"
+    assert list(record.clipped.values()) == sorted(record.clipped.values(), reverse=True)
+
+
 def with_class_bias(checkpoint: Checkpoint, bias: float) -> Checkpoint:
     """The network with another prior of its classes."""
     with torch.no_grad():
@@ -375,7 +463,7 @@ def test_a_full_disk_is_one_message_and_leaves_nothing(
 
 
 @pytest.mark.usefixtures("replayed")
-@pytest.mark.parametrize("moment", ["reading", "calibrating", "exporting", "evaluating"])
+@pytest.mark.parametrize("moment", ["reading", "calibrating", "exporting", "comparing with float", "evaluating"])
 def test_an_interruption_at_any_stage_leaves_nothing(
     checkpoint: Checkpoint, options: QuantizeOptions, scenes: Path, tmp_path: Path, moment: str
 ) -> None:

@@ -13,7 +13,7 @@ import msgspec
 
 from blendmask_calibration.ranges import Range
 from blendmask_calibration.record import CalibrationRecord
-from blendmask_edge.bundle.manifest import Calibration, GraphEntry, InputSpec, Manifest, Measurement, Nms
+from blendmask_edge.bundle.manifest import Calibration, Fidelity, GraphEntry, InputSpec, Manifest, Measurement, Nms
 from blendmask_edge.bundle.manifest import Recipe as RecipeEntry
 from blendmask_quantize.export.deployable import Bounds
 from blendmask_quantize.export.onnx import OPSET
@@ -50,9 +50,10 @@ class Description:
 
 
 def make_manifest(
-    about: Description, graphs: Mapping[str, bytes], metrics: Mapping[str, list[Measurement]]
-) -> Manifest:
-    """The manifest for `graphs`, by flavour, with what was measured of each."""
+    about: Description, graphs: Mapping[str, bytes], metrics: Mapping[str, list[Measurement]],
+    fidelity: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Manifest:  # fmt: skip
+    """The manifest for `graphs`, by flavour, with what was measured of each, alone and against the float graph."""
     config, labels = about.checkpoint.config, about.checkpoint.labels
     inference = config.inference
     return Manifest(
@@ -78,6 +79,7 @@ def make_manifest(
         detections=about.bounds.detections,
         mask_size=config.resolution,
         metrics=dict(metrics),
+        fidelity=msgspec.convert(fidelity or {}, dict[str, Fidelity]),
         versions={name: importlib.metadata.version(name) for name in _VERSIONED},
         licence=about.licence,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),

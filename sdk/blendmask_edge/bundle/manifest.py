@@ -63,7 +63,9 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """Which pictures gave the ranges, how they were drawn and judged, and how the ranges were estimated.
 
     `found` is the number of pictures they were drawn from by `seed`; `overrides` and `warnings` are codes of the
-    guard's refusals that the user overrode and of the warnings that were shown.
+    guard's refusals that the user overrode and of the warnings that were shown. On the pictures `held_out` the graphs
+    were compared with the float one; where it is empty, that was done on some of `images`. `clipped` is the share of
+    values, 0 to 1, beyond the calibrated range of the tensors for which it is largest, by name.
     """
 
     images: List[CalibrationImage]
@@ -72,6 +74,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     found: int = 0
     overrides: List[str] = []
     warnings: List[str] = []
+    held_out: List[CalibrationImage] = []
+    clipped: Dict[str, float] = {}
 
 
 class GraphEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,12 +117,30 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Dict[str, float]
 
 
+class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one INT8 graph is from the float graph, on `pictures` calibration pictures.
+
+    Of the objects that the float graph is sure of (score 0.3 or more), `matched` have their like by class and box,
+    `lost` have not; `invented` are those that the INT8 graph alone is sure of. Of the matched: mean absolute difference
+    of the scores, mean IoU of the boxes, mean and lower 5 % quantile of the IoU of the masks; absent where none is.
+    """
+
+    pictures: int
+    matched: int
+    lost: int
+    invented: int
+    score_drift: Optional[float] = None
+    box_iou: Optional[float] = None
+    mask_iou: Optional[float] = None
+    mask_iou_low: Optional[float] = None
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """All that a bundle says of itself.
 
     `classes` names the contiguous class ids, `category_ids` gives the COCO id of each. `score_threshold` is on the
     final score sqrt(class probability x centerness); `detections` is K and `mask_size` R of the graph's outputs.
-    `graphs` and `metrics` are keyed by flavour ("cpu", "tensorrt", "float"). `created` is ISO 8601, UTC.
+    `graphs`, `metrics` and `fidelity` are keyed by flavour ("cpu", "tensorrt", "float"). `created` is ISO 8601, UTC.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -136,6 +158,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     detections: int
     mask_size: int
     metrics: Dict[str, List[Measurement]] = {}
+    fidelity: Dict[str, Fidelity] = {}
     versions: Dict[str, str] = {}
     licence: str
     created: str
