@@ -28,7 +28,7 @@ def read_all(path: Path) -> Any:
 def test_bundle_returns_what_was_written(
     tmp_path: Path, tiny_graph: bytes, make_manifest: Callable[..., Manifest]
 ) -> None:
-    graphs = {"cpu": tiny_graph, "tensorrt": tiny_graph + b"\x00"}
+    graphs = {"cpu": tiny_graph, "tensorrt": tiny_graph + b"\x12\x00"}
     manifest = make_manifest(graphs)
     path = write_bundle(tmp_path / "a.bmz", manifest, graphs)
     assert read_all(path) == (manifest, graphs)

@@ -156,7 +156,7 @@ def test_bundle_without_a_graph_for_the_runtime_is_refused(
 
 
 def test_graph_that_no_runtime_takes_is_refused(tmp_path: Path, make_manifest: Callable[..., Manifest]) -> None:
-    graphs = {"cpu": b"not a graph"}
+    graphs = {"cpu": b"\x12\x05empty"}
     path = write_bundle(tmp_path / "a.bmz", make_manifest(graphs), graphs)
     with pytest.raises(InferenceError, match="refuses the graph"):
         MaskPredictor(path)

@@ -168,6 +168,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         """Refuse a manifest whose parts contradict each other."""
         _require(len(self.classes) > 0, "classes is empty")
         _require(len(self.classes) == len(self.category_ids), "classes and category_ids differ in length")
+        _require(len(set(self.category_ids)) == len(self.category_ids), "category_ids names one category twice")
         _require(len(self.graphs) > 0, "graphs is empty")
         files = [graph.file for graph in self.graphs.values()]
         _require(len(set(files)) == len(files), "two graphs share one file")

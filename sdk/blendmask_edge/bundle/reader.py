@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List
+from typing import Tuple
 
 from blendmask_edge.bundle.atomic import PathLike
-from blendmask_edge.bundle.manifest import MANIFEST_NAME, GraphEntry, Manifest, decode_manifest, is_member_name
+from blendmask_edge.bundle.external_data import refuse_external_data
+from blendmask_edge.bundle.limits import (
+    MAX_DIRECTORY_BYTES,
+    MAX_FILE_BYTES,
+    MAX_MANIFEST_BYTES,
+    MAX_MEMBERS,
+    members_fault,
+)
+from blendmask_edge.bundle.manifest import MANIFEST_NAME, GraphEntry, Manifest, decode_manifest
 from blendmask_edge.errors import BundleError
-
-MAX_FILE_BYTES = 2**31 - 1
-MAX_MEMBERS = 32
-MAX_DIRECTORY_BYTES = 64 * 1024
-MAX_MANIFEST_BYTES = 8 * 1024 * 1024
-MAX_UNPACKED_BYTES = 2**32
-MAX_RATIO = 200
-_RATIO_APPLIES_FROM = 64 * 1024 * 1024
 
 _END_RECORD = struct.Struct("<4s4H2LH")
 _ZIP64_LOCATOR_BYTES = 20
@@ -54,13 +55,18 @@ class Bundle:
         """Return the ONNX file of `flavour` ("cpu", "tensorrt", "float"), checked against its hash.
 
         Raises:
-            BundleError: the bundle has no such flavour, or its bytes are not those the manifest states.
+            BundleError: the bundle has no such flavour, its bytes are not those the manifest states, or they are no
+                ONNX file that holds all of its tensors.
         """
         entry = self.entry(flavour)
         with _Archive(self.path) as archive:
             data = archive.read(entry.file, entry.size)
         if len(data) != entry.size or hashlib.sha256(data).hexdigest() != entry.sha256:
             raise _refusal(self.path, f"{entry.file} does not have the hash that the manifest states")
+        try:
+            refuse_external_data(data)
+        except BundleError as error:
+            raise _refusal(self.path, f"{entry.file} is refused: {error}") from error
         return data
 
     def entry(self, flavour: str) -> GraphEntry:
@@ -80,16 +86,18 @@ class _Archive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        _check_end_record(path)
+        directory_offset, stated = _check_end_record(path)
         try:
             self._zip = zipfile.ZipFile(path)
         except _ZIP_FAILURES as error:
             raise _refusal(path, f"its zip directory cannot be read ({error})") from error
-        try:
-            _check_members(path, self._zip.infolist())
-        except BundleError:
+        members = self._zip.infolist()
+        fault = members_fault(members, directory_offset)
+        if fault is None and len(members) != stated:
+            fault = f"its directory lists {len(members)} members, its end record {stated}"
+        if fault is not None:
             self._zip.close()
-            raise
+            raise _refusal(path, fault)
 
     def __enter__(self) -> _Archive:
         return self
@@ -120,45 +128,36 @@ def _located(path: Path, data: bytes) -> Manifest:
         raise BundleError(f"{path}: {error}") from error
 
 
-def _check_end_record(path: Path) -> None:
-    """Bound the number of members and the directory's size before the zip library allocates for them."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            stream.seek(max(0, size - 65536 - _END_RECORD.size))
-            tail = stream.read(65536 + _END_RECORD.size)
-    except OSError as error:
-        raise BundleError(f"Cannot read {path}: {error.strerror}. Give the path of a .bmz file.") from error
-    start = tail.rfind(b"PK\5\6")
-    if start < 0 or len(tail) - start < _END_RECORD.size:
-        raise _refusal(path, "it is no zip file, or its end is missing")
-    record = _END_RECORD.unpack_from(tail, start)
-    members, directory = record[4], record[5]
-    is_zip64 = tail[max(0, start - _ZIP64_LOCATOR_BYTES) : start].startswith(b"PK\6\7")
+def _check_end_record(path: Path) -> Tuple[int, int]:
+    """Bound the number of members and the directory's size before the zip library allocates for them.
+
+    Returns:
+        Where the directory begins, and how many members it is to have.
+    """
+    size, tail = _read_tail(path)
+    record = tail[-_END_RECORD.size :]
+    if len(record) < _END_RECORD.size or not record.startswith(b"PK\5\6"):
+        raise _refusal(path, "it is no zip file, is cut off, or goes on after its end")
+    _, disk, first_disk, here, members, directory, offset, comment = _END_RECORD.unpack(record)
+    is_zip64 = tail[: -_END_RECORD.size].startswith(b"PK\6\7")
     if size > MAX_FILE_BYTES or members > MAX_MEMBERS or directory > MAX_DIRECTORY_BYTES or is_zip64:
         raise _refusal(path, f"it passes the limits of {MAX_FILE_BYTES} bytes and {MAX_MEMBERS} members")
+    if disk or first_disk or here != members or comment or offset + directory + _END_RECORD.size != size:
+        raise _refusal(path, "its end record does not fit the file, or something stands before or after the zip")
+    return offset, members
 
 
-def _check_members(path: Path, members: List[zipfile.ZipInfo]) -> None:
-    names = [info.orig_filename for info in members]
-    for name in names:
-        if not is_member_name(name):
-            raise _refusal(path, f"the name {name!r} is not allowed in a bundle")
-    if len({name.lower() for name in names}) != len(names) or len(names) > MAX_MEMBERS:
-        raise _refusal(path, f"it holds a name twice or more than {MAX_MEMBERS} members")
-    for info in members:
-        _check_member(path, info)
-    if sum(info.file_size for info in members) > MAX_UNPACKED_BYTES:
-        raise _refusal(path, f"it unpacks to more than {MAX_UNPACKED_BYTES} bytes")
-
-
-def _check_member(path: Path, info: zipfile.ZipInfo) -> None:
-    if info.flag_bits & 0x1:
-        raise _refusal(path, f"{info.filename} is encrypted")
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise _refusal(path, f"{info.filename} is packed by a method other than stored or deflated")
-    if info.file_size > _RATIO_APPLIES_FROM and info.file_size > MAX_RATIO * max(info.compress_size, 1):
-        raise _refusal(path, f"{info.filename} unpacks to more than {MAX_RATIO} times its packed size")
+def _read_tail(path: Path) -> Tuple[int, bytes]:
+    """Return size and last bytes of a file."""
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise BundleError(f"{path} is not a file. Give the path of a .bmz file.")
+        with path.open("rb") as stream:
+            stream.seek(max(0, found.st_size - _END_RECORD.size - _ZIP64_LOCATOR_BYTES))
+            return found.st_size, stream.read(_END_RECORD.size + _ZIP64_LOCATOR_BYTES)
+    except OSError as error:
+        raise BundleError(f"Cannot read {path}: {error.strerror}. Give the path of a .bmz file.") from error
 
 
 def _refusal(path: Path, reason: str) -> BundleError:

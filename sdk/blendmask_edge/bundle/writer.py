@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 import zipfile
 from pathlib import Path
-from typing import Mapping
+from typing import BinaryIO, Mapping
 
 from blendmask_edge.bundle.atomic import PathLike, replacing
+from blendmask_edge.bundle.external_data import refuse_external_data
+from blendmask_edge.bundle.limits import MAX_FILE_BYTES, MAX_MANIFEST_BYTES, members_fault
 from blendmask_edge.bundle.manifest import MANIFEST_NAME, GraphEntry, Manifest, encode_manifest
 from blendmask_edge.errors import BundleError
 
@@ -20,27 +23,46 @@ def write_bundle(path: PathLike, manifest: Manifest, graphs: Mapping[str, bytes]
     The same manifest and graphs give the same bytes.
 
     Raises:
-        BundleError: `graphs` are not those the manifest describes.
+        BundleError: `graphs` are not those the manifest describes, or a reader would refuse the file.
         OutputError: `path` cannot be written; nothing is left behind.
     """
     if set(graphs) != set(manifest.graphs):
         raise BundleError(f"The manifest describes the graphs {sorted(manifest.graphs)}, given were {sorted(graphs)}.")
     for flavour, entry in manifest.graphs.items():
         _check_described(flavour, entry, graphs[flavour])
-    with replacing(path) as stream, zipfile.ZipFile(stream, "w", allowZip64=False) as archive:
-        _add(archive, MANIFEST_NAME, encode_manifest(manifest))
-        for flavour, entry in manifest.graphs.items():
-            _add(archive, entry.file, graphs[flavour])
+    header = encode_manifest(manifest)
+    if len(header) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"The manifest has {len(header)} bytes, at most {MAX_MANIFEST_BYTES} are read. Shorten it.")
+    members = {MANIFEST_NAME: header, **{entry.file: graphs[name] for name, entry in manifest.graphs.items()}}
+    with replacing(path) as stream:
+        _write_zip(stream, members)
     return Path(path)
 
 
 def _check_described(flavour: str, entry: GraphEntry, data: bytes) -> None:
     if len(data) != entry.size or hashlib.sha256(data).hexdigest() != entry.sha256:
         raise BundleError(f"Graph {flavour!r} is not the one the manifest describes; use GraphEntry.describe.")
+    try:
+        refuse_external_data(data)
+    except BundleError as error:
+        raise BundleError(f"Graph {flavour!r} cannot go into a bundle: {error}. Export it again.") from error
 
 
-def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    info = zipfile.ZipInfo(name, _FIRST_ZIP_DATE)
-    info.compress_type = zipfile.ZIP_DEFLATED
-    info.external_attr = 0o644 << 16
-    archive.writestr(info, data)
+def _write_zip(stream: BinaryIO, members: Mapping[str, bytes]) -> None:
+    """Write what a reader will take.
+
+    Raises:
+        BundleError: a reader would refuse it.
+    """
+    try:
+        with zipfile.ZipFile(stream, "w", allowZip64=False) as archive:
+            for name, data in members.items():
+                info = zipfile.ZipInfo(name, _FIRST_ZIP_DATE)
+                info.compress_type = zipfile.ZIP_DEFLATED
+                info.external_attr = (stat.S_IFREG | 0o644) << 16
+                archive.writestr(info, data)
+            fault = members_fault(archive.infolist(), stream.tell())
+    except zipfile.LargeZipFile as error:
+        raise BundleError(f"The bundle would have more than {MAX_FILE_BYTES} bytes. Leave a graph out.") from error
+    if fault is not None:
+        raise BundleError(f"A reader would refuse this bundle: {fault}.")

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, FrozenSet, Iterator, List, Mapping, Optional, Tuple
 
+from blendmask_edge.bundle.protobuf import Field, fields, varint
 from blendmask_edge.errors import BundleError
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _TYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16"}
 _CODES = {"uint8": "B", "int8": "b", "int32": "i", "int64": "q"}
 _UINT8 = 2
 _STANDARD = ("", "ai.onnx")
 _UNREADABLE = (ValueError, IndexError, KeyError, TypeError, struct.error, UnicodeDecodeError)
 
-Field = Union[int, memoryview]
 Message = Dict[int, List[Any]]
 
 
@@ -131,7 +130,7 @@ def _packed(fields: List[Field]) -> Iterator[int]:
             continue
         position = 0
         while position < len(field):
-            value, position = _varint(field, position)
+            value, position = varint(field, position)
             yield value
 
 
@@ -192,34 +191,6 @@ def _text(message: Message, number: int) -> str:
 def _parse(data: memoryview) -> Message:
     """Split one protobuf message into its fields by number, nested ones unread."""
     message: Message = {}
-    position = 0
-    while position < len(data):
-        key, position = _varint(data, position)
-        value, position = _field(data, position, key & 7)
-        message.setdefault(key >> 3, []).append(value)
+    for number, value in fields(data):
+        message.setdefault(number, []).append(value)
     return message
-
-
-def _field(data: memoryview, position: int, kind: int) -> Tuple[Field, int]:
-    if kind == _VARINT:
-        return _varint(data, position)
-    if kind == _BYTES:
-        size, position = _varint(data, position)
-    elif kind in (_FIXED64, _FIXED32):
-        size = 8 if kind == _FIXED64 else 4
-    else:
-        raise ValueError(f"field type {kind}")
-    if position + size > len(data):
-        raise ValueError("it ends too early")
-    return data[position : position + size], position + size
-
-
-def _varint(data: memoryview, position: int) -> Tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise ValueError("a number is too long")

@@ -143,7 +143,7 @@ def test_whatever_decides_on_speed_asks_for_a_new_trial(
         monkeypatch.setattr("blendmask_edge.runtimes.processor._CPU_INFO", tmp_path / "none")
         monkeypatch.setattr("platform.processor", lambda: "Z80")
     else:
-        graphs = {"cpu": tiny_graph + b" "}
+        graphs = {"cpu": tiny_graph + b"\x12\x00"}
         path = write_bundle(tmp_path / "b.bmz", make_manifest(graphs), graphs)
     stage.seconds["quick"] = 1
     with MaskPredictor(path, threads=threads) as predictor:
@@ -245,7 +245,7 @@ def test_when_all_fail_one_message_has_every_reason(
 def test_each_runtime_is_tried_with_the_flavour_that_it_prefers(
     stage: Stage, tmp_path: Path, tiny_graph: bytes, make_manifest: Callable[..., Manifest]
 ) -> None:
-    graphs = {"cpu": tiny_graph, "tensorrt": tiny_graph + b" "}
+    graphs = {"cpu": tiny_graph, "tensorrt": tiny_graph + b"\x12\x00"}
     path = write_bundle(tmp_path / "a.bmz", make_manifest(graphs), graphs)
     stage.add("gpu", 0.001, flavours=("tensorrt", "float"))
     with MaskPredictor(path) as predictor:
@@ -255,7 +255,7 @@ def test_each_runtime_is_tried_with_the_flavour_that_it_prefers(
 def test_named_flavour_leaves_those_that_run_it(
     stage: Stage, tmp_path: Path, tiny_graph: bytes, make_manifest: Callable[..., Manifest]
 ) -> None:
-    graphs = {"cpu": tiny_graph, "tensorrt": tiny_graph + b" "}
+    graphs = {"cpu": tiny_graph, "tensorrt": tiny_graph + b"\x12\x00"}
     path = write_bundle(tmp_path / "a.bmz", make_manifest(graphs), graphs)
     stage.add("slow", 0.02, also=("tensorrt",))
     with MaskPredictor(path, flavour="tensorrt") as predictor:

@@ -1,0 +1,322 @@
+"""Files made to mislead a reader are refused with the reason, and a writer makes none that a reader refuses."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any, Callable, Dict, Set
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from blendmask_edge import Bundle, BundleError, OutputError
+from blendmask_edge.bundle import Manifest, encode_manifest, write_bundle
+from blendmask_edge.bundle.external_data import PARTS, refuse_external_data
+
+onnx = pytest.importorskip("onnx")
+END = struct.Struct("<4s4H2LH")
+
+
+def opened_whole(path: Path) -> Any:
+    """Read everything that a bundle holds."""
+    bundle = Bundle.open(path)
+    return bundle.manifest, [bundle.graph(flavour) for flavour in bundle.manifest.graphs]
+
+
+def with_end(path: Path, **changes: int) -> Path:
+    """Change fields of a zip's end record."""
+    data = path.read_bytes()
+    names = ("signature", "disk", "first_disk", "here", "members", "directory", "offset", "comment")
+    record = dict(zip(names, END.unpack(data[-END.size :])))
+    path.write_bytes(data[: -END.size] + END.pack(*{**record, **changes}.values()))
+    return path
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFDIR, stat.S_IFIFO, stat.S_IFCHR])
+def test_member_that_is_no_regular_file_is_refused(rewrite: Callable[..., Path], kind: int) -> None:
+    path = rewrite({})
+    with zipfile.ZipFile(path, "a") as archive:
+        info = zipfile.ZipInfo("extra")
+        info.external_attr = (kind | 0o777) << 16
+        archive.writestr(info, b"/etc/passwd")
+    with pytest.raises(BundleError, match="extra is a folder, a link or another special file"):
+        Bundle.open(path)
+
+
+def test_member_that_dos_calls_a_folder_is_refused(rewrite: Callable[..., Path]) -> None:
+    path = rewrite({})
+    with zipfile.ZipFile(path, "a") as archive:
+        info = zipfile.ZipInfo("extra")
+        info.external_attr = 0x10
+        archive.writestr(info, b"")
+    with pytest.raises(BundleError, match="folder"):
+        Bundle.open(path)
+
+
+@pytest.mark.parametrize("rest", [b"\x00", b"garbage", b"PK\x05\x06", b"\n" * 70_000])
+def test_what_follows_the_end_is_refused(bundle_path: Path, tmp_path: Path, rest: bytes) -> None:
+    path = tmp_path / "a.bmz"
+    path.write_bytes(bundle_path.read_bytes() + rest)
+    with pytest.raises(BundleError, match="goes on after its end"):
+        Bundle.open(path)
+
+
+def test_second_zip_behind_the_first_is_refused(bundle_path: Path, tmp_path: Path) -> None:
+    """Readers that look for the first and for the last directory would see two different bundles."""
+    path = tmp_path / "a.bmz"
+    path.write_bytes(bundle_path.read_bytes() * 2)
+    with pytest.raises(BundleError, match="before or after the zip"):
+        Bundle.open(path)
+
+
+def test_what_comes_first_is_refused(bundle_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.bmz"
+    path.write_bytes(b"#!/bin/sh\nexit\n" + bundle_path.read_bytes())
+    with pytest.raises(BundleError, match="before or after the zip"):
+        Bundle.open(path)
+
+
+def test_comment_is_refused(rewrite: Callable[..., Path]) -> None:
+    path = rewrite({})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b"hello"
+    with pytest.raises(BundleError, match="goes on after its end"):
+        Bundle.open(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"members": 2, "here": 2}, {"members": 9, "here": 9}, {"here": 1}, {"disk": 1}, {"first_disk": 1}, {"comment": 4}],
+)
+def test_end_record_that_does_not_fit_is_refused(rewrite: Callable[..., Path], changes: Dict[str, int]) -> None:
+    with pytest.raises(BundleError, match=r"end record"):
+        Bundle.open(with_end(rewrite({}), **changes))
+
+
+@pytest.mark.parametrize("changes", [{"members": 33}, {"directory": 70_000}])
+def test_directory_beyond_the_limits_is_refused_before_it_is_read(
+    rewrite: Callable[..., Path], changes: Dict[str, int]
+) -> None:
+    with pytest.raises(BundleError, match="limits"):
+        Bundle.open(with_end(rewrite({}), **changes))
+
+
+def test_members_that_share_their_bytes_are_refused(rewrite: Callable[..., Path]) -> None:
+    """Many entries over one packed kernel are how a small zip unpacks to a large one."""
+    path = rewrite({"aaaa": b"x" * 100, "bbbb": b"x" * 100})
+    data = bytearray(path.read_bytes())
+    entries = [data.index(name, data.index(b"PK\x01\x02")) - 46 for name in (b"aaaa", b"bbbb")]
+    data[entries[1] + 42 : entries[1] + 46] = data[entries[0] + 42 : entries[0] + 46]
+    path.write_bytes(bytes(data))
+    with pytest.raises(BundleError, match=r"over one another|zip directory"):
+        Bundle.open(path)
+
+
+def test_member_that_states_a_smaller_size_than_it_has_is_refused(rewrite: Callable[..., Path]) -> None:
+    path = rewrite({}, zipfile.ZIP_DEFLATED)
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"PK\x01\x02")
+    data[entry + 24 : entry + 28] = struct.pack("<L", 100)
+    path.write_bytes(bytes(data))
+    with pytest.raises(BundleError, match=r"manifest\.json is damaged"):
+        Bundle.open(path)
+
+
+def test_names_that_differ_between_directory_and_member_are_refused(rewrite: Callable[..., Path]) -> None:
+    path = rewrite({})
+    with zipfile.ZipFile(path) as archive:
+        name = archive.getinfo("cpu.onnx").header_offset + 30
+    data = path.read_bytes()
+    path.write_bytes(data[:name] + b"xpu.onnx" + data[name + 8 :])
+    with pytest.raises(BundleError, match=r"cpu\.onnx is damaged"):
+        opened_whole(path)
+
+
+def test_pipe_and_device_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(str(tmp_path / "pipe.bmz"))
+    for path in (tmp_path / "pipe.bmz", Path("/dev/zero"), tmp_path):
+        with pytest.raises(BundleError, match="is not a file"):
+            Bundle.open(path)
+
+
+def test_category_that_is_named_twice_is_refused(make_manifest: Callable[..., Manifest]) -> None:
+    with pytest.raises(ValueError, match="category_ids"):
+        make_manifest({"cpu": b"x"}, category_ids=[10, 20, 20]).__post_init__()
+
+
+@settings(max_examples=150, deadline=None)
+@given(edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=2, max_size=12))
+def test_bytes_changed_anywhere_never_give_another_bundle(
+    tmp_path_factory: pytest.TempPathFactory, bundle_path: Path, edits: Any
+) -> None:
+    data = bytearray(bundle_path.read_bytes())
+    for position, value in edits:
+        data[int(position * len(data))] = value
+    path = tmp_path_factory.getbasetemp() / "edited.bmz"
+    path.write_bytes(bytes(data))
+    try:
+        found = opened_whole(path)
+    except BundleError:
+        return
+    assert found == opened_whole(bundle_path)
+
+
+@settings(max_examples=100, deadline=None)
+@given(position=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), length=st.integers(1, 4))
+def test_changed_directory_never_gives_another_bundle(
+    tmp_path_factory: pytest.TempPathFactory, bundle_path: Path, position: float, value: int, length: int
+) -> None:
+    """The directory is a hundredth of the file, so it is aimed at."""
+    data = bytearray(bundle_path.read_bytes())
+    start = data.index(b"PK\x01\x02")
+    place = start + int(position * (len(data) - start))
+    data[place : place + length] = bytes([value]) * len(data[place : place + length])
+    path = tmp_path_factory.getbasetemp() / "directory.bmz"
+    path.write_bytes(bytes(data))
+    try:
+        found = opened_whole(path)
+    except BundleError:
+        return
+    assert found == opened_whole(bundle_path)
+
+
+def tensor(external: bool = True) -> Any:
+    """Return a tensor of ONNX, outside the file or in it."""
+    made = onnx.numpy_helper.from_array(np.zeros(4, np.float32), "w")
+    if external:
+        made.ClearField("raw_data")
+        made.data_location = onnx.TensorProto.EXTERNAL
+        made.external_data.add(key="location", value="/etc/passwd")
+    return made
+
+
+def external_graphs() -> Dict[str, Any]:
+    """Return a model with an external tensor in each place that ONNX knows."""
+    inner = onnx.GraphProto(name="body", initializer=[tensor()])
+    sparse = onnx.SparseTensorProto(values=tensor(), dims=[4])
+    attributes = {
+        "attribute": {"t": tensor()},
+        "list of tensors": {"tensors": [tensor(external=False), tensor()]},
+        "subgraph": {"g": inner},
+        "list of subgraphs": {"graphs": [inner]},
+        "sparse attribute": {"sparse_tensor": sparse},
+    }
+    nodes = {
+        where: onnx.NodeProto(op_type="Constant", attribute=[onnx.AttributeProto(name="value", **held)])
+        for where, held in attributes.items()
+    }
+    return {
+        **{where: onnx.ModelProto(graph=onnx.GraphProto(node=[node])) for where, node in nodes.items()},
+        "initializer": onnx.ModelProto(graph=inner),
+        "sparse initializer": onnx.ModelProto(graph=onnx.GraphProto(sparse_initializer=[sparse])),
+        "function": onnx.ModelProto(functions=[onnx.FunctionProto(node=[nodes["attribute"]])]),
+        "training": onnx.ModelProto(training_info=[onnx.TrainingInfoProto(initialization=inner)]),
+    }
+
+
+@pytest.mark.parametrize("where", external_graphs())
+def test_graph_whose_tensors_lie_elsewhere_is_neither_read_nor_written(
+    where: str, rewrite: Callable[..., Path], make_manifest: Callable[..., Manifest], tmp_path: Path
+) -> None:
+    graph = external_graphs()[where].SerializeToString()
+    manifest = make_manifest({"cpu": graph})
+    path = rewrite({"cpu.onnx": graph, "float.onnx": None, "manifest.json": encode_manifest(manifest)})
+    with pytest.raises(BundleError, match=r"cpu\.onnx is refused: a tensor lies in another file"):
+        Bundle.open(path).graph("cpu")
+    with pytest.raises(BundleError, match="'cpu' cannot go into a bundle: a tensor lies in another file"):
+        write_bundle(tmp_path / "b.bmz", manifest, {"cpu": graph})
+    assert not (tmp_path / "b.bmz").exists()
+
+
+def test_every_way_to_a_tensor_that_onnx_knows_is_looked_into() -> None:
+    found: Dict[str, Dict[int, str]] = {}
+
+    def collect(descriptor: Any) -> None:
+        if descriptor.name not in found:
+            nested = [field for field in descriptor.fields if field.message_type is not None]
+            found[descriptor.name] = {field.number: field.message_type.name for field in nested}
+            for field in nested:
+                collect(field.message_type)
+
+    def leads_to_tensor(name: str, seen: Set[str]) -> bool:
+        if name == "TensorProto":
+            return True
+        return name not in seen and any(leads_to_tensor(part, seen | {name}) for part in found[name].values())
+
+    collect(onnx.ModelProto.DESCRIPTOR)
+    parts = {
+        name: {number: part for number, part in fields.items() if leads_to_tensor(part, set())}
+        for name, fields in found.items()
+        if name != "TensorProto"
+    }
+    assert {name: fields for name, fields in parts.items() if fields} == PARTS
+
+
+@pytest.mark.parametrize("graph", [b"not a graph", b"\x3a\x7f", b"\x3b", b"\x3a", b"\xff" * 20, b"\x38\x01"])
+def test_bytes_that_are_no_onnx_file_are_refused(graph: bytes) -> None:
+    with pytest.raises(BundleError, match="no ONNX file"):
+        refuse_external_data(graph)
+
+
+def test_deeply_nested_graph_is_read_without_recursion() -> None:
+    graph = b""
+    for _ in range(3000):
+        attribute = b"\x32" + onnx_length(graph) + graph
+        node = b"\x2a" + onnx_length(attribute) + attribute
+        graph = b"\x0a" + onnx_length(node) + node
+    refuse_external_data(b"\x3a" + onnx_length(graph) + graph)
+
+
+def onnx_length(data: bytes) -> bytes:
+    """Return the length of a message as protobuf writes it."""
+    rest, out = len(data), b""
+    while rest > 0x7F:
+        out, rest = out + bytes([rest & 0x7F | 0x80]), rest >> 7
+    return out + bytes([rest])
+
+
+def test_writer_refuses_what_a_reader_would(
+    tmp_path: Path, tiny_graph: bytes, make_manifest: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blendmask_edge.bundle.limits.RATIO_APPLIES_FROM", 100_000)
+    one, many = {"cpu": tiny_graph}, {f"g{number}": tiny_graph for number in range(32)}
+    zeros = {"cpu": b"\x12" + onnx_length(bytes(200_000)) + bytes(200_000)}
+    refused = [
+        (make_manifest(many), many, "more than 32 members"),
+        (make_manifest(zeros), zeros, "times its packed size"),
+        (make_manifest(one, licence="x" * 9_000_000), one, "at most 8388608 are read"),
+    ]
+    for manifest, graphs, reason in refused:
+        with pytest.raises(BundleError, match=reason):
+            write_bundle(tmp_path / "a.bmz", manifest, graphs)
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1000)
+    with pytest.raises(BundleError, match="Leave a graph out"):
+        write_bundle(tmp_path / "a.bmz", make_manifest(one), one)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "rename"])
+def test_disk_that_is_full_at_any_step_leaves_the_older_file_and_nothing_else(
+    step: str,
+    tmp_path: Path,
+    tiny_graph: bytes,
+    make_manifest: Callable[..., Manifest],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path, graphs = tmp_path / "a.bmz", {"cpu": tiny_graph}
+    path.write_bytes(b"older")
+    places = {"write": "zipfile.ZipFile.writestr", "fsync": "os.fsync", "rename": "pathlib.Path.replace"}
+    monkeypatch.setattr(places[step], full)
+    with pytest.raises(OutputError, match=r"Cannot write .*a\.bmz: No space left on device.*has room"):
+        write_bundle(path, make_manifest(graphs), graphs)
+    assert path.read_bytes() == b"older"
+    assert list(tmp_path.iterdir()) == [path]
