@@ -175,6 +175,10 @@ def test_other_schema_version_is_refused_with_advice(
         ("score_threshold", 1.5),
         ("detections", 0),
         ("nms", None),
+        ("nms.rounds", 0),
+        ("nms.candidates", -1),
+        ("nms.iou_threshold", 1.1),
+        ("category_ids", [10, 20, 20]),
     ],
 )
 def test_manifest_field_out_of_range_is_refused(

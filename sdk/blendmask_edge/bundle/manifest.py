@@ -108,6 +108,12 @@ class Nms(msgspec.Struct, frozen=True, kw_only=True):
     iou_threshold: float
     per_level_top: int
 
+    def __post_init__(self) -> None:
+        """Refuse bounds that leave nothing."""
+        least = min(self.candidates, self.rounds, self.per_level_top)
+        _require(least > 0, "candidates, rounds or per_level_top is not positive")
+        _require(0 <= self.iou_threshold <= 1, "iou_threshold not in 0..1")
+
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """Metrics (`mask_ap`, `box_ap`, ...) of one graph, and the data and number of pictures they were measured on."""
