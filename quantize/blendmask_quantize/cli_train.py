@@ -78,10 +78,10 @@ def _run(
     from blendmask_quantize.train.start import starting_model
 
     wanted = replace(find_config(config), classes=len(read_coco(annotations[0]).cats))
-    pairs = zip(images, annotations, strict=True)
-    sources = [CocoPictures(*pair, wanted, options.augmentation, options.balance) for pair in pairs]
-    stream = ViewStream(sources, options.views, options.seed, options.balance)
     model, earlier = starting_model(wanted, weights, options.seed)
+    pairs = zip(images, annotations, strict=True)
+    sources = [CocoPictures(*pair, model.config, options.augmentation, options.balance) for pair in pairs]
+    stream = ViewStream(sources, options.views, options.seed, options.balance)
     with tables.progress() as stage:
         on_step = stage("training", options.iterations)
         path = run(model, stream, output, options, resume=resume, on_step=lambda *_: on_step(), earlier=earlier)
