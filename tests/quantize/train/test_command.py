@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from blendmask_edge.cli import app
+from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.checkpoint import save_checkpoint
+from blendmask_quantize.model.config import get_config
 from blendmask_quantize.train import loop, start
+from blendmask_quantize.train.data import ViewStream
 from blendmask_quantize.train.options import TrainOptions
 from tests.quantize.pictures import some_pictures, write_pictures
+from tests.quantize.tiny import LABELS
 
 
 @pytest.fixture
@@ -59,6 +65,23 @@ def test_options_reach_the_run(arguments, received):
     assert options.balance.emphasis == (("fork", 2.0), ("plate", 1.5))
     assert options.balance.threshold == 0.1
     assert (options.processes, options.views) == (6, 7 * 4 * 6)
+
+
+def test_views_are_of_the_size_that_the_given_checkpoint_is_tested_at(arguments, monkeypatch, tmp_path):
+    config = get_config("LITE0_RT")
+    config = replace(config, classes=len(LABELS.names), input=replace(config.input, test_short=96, test_long=160))
+    save_checkpoint(tmp_path / "given.safetensors", BlendMask(config), LABELS)
+    streams: list[ViewStream] = []
+
+    def train(_, stream, output, options, **others):
+        streams.append(stream)
+        return output / loop.MODEL_FILE
+
+    monkeypatch.setattr(loop, "train", train)
+    result = CliRunner().invoke(app, [*arguments, "--weights", str(tmp_path / "given.safetensors")])
+    assert result.exit_code == 0, result.output
+    source, _ = streams[0].places[0]
+    assert (source.config.input.test_short, source.config.input.test_long) == (96, 160)
 
 
 @pytest.mark.parametrize("typed, code, message", [
