@@ -2,10 +2,13 @@
 
     python -m bench.studies.ablations --data HOMESCENES --work FOLDER
 
-HOMESCENES holds `train/`, `val/` and `val_seen/` with their `.json` files. Each variant is `LITE0_RT` with one part
-changed, trained from the same trunk and seed on the same views for the same number of steps. A run lies in
-FOLDER/VARIANT; after a cut the same command goes on, and what is trained is not trained again. `--only` trains and
-measures some of the variants.
+HOMESCENES holds `train/`, `val/` and `val_seen/` with their `.json` files. Each variant is `LITE0_RT` at an input of
+384 x 512 with one part changed, trained from the same ImageNet trunk and seed on the same views for the same number of
+steps: 15 to 20 minutes of one core. A run lies in FOLDER/VARIANT; after a cut the same command goes on, and what is
+trained is not trained again. `--only` trains and measures some of the variants, `--train` measures none, so that a
+process for each core can train its share first:
+
+    OMP_NUM_THREADS=1 python -m bench.studies.ablations --data HOMESCENES --work FOLDER --train --only base k1 k2 k8
 
 | variant | what |
 |---|---|
@@ -47,7 +50,8 @@ from blendmask_quantize.train.loop import MODEL_FILE, train
 from blendmask_quantize.train.options import TrainOptions
 from blendmask_quantize.train.start import starting_model
 
-BASE = get_config("LITE0_RT")
+_SHIPPED = get_config("LITE0_RT")
+BASE = replace(_SHIPPED, input=replace(_SHIPPED.input, test_short=384, test_long=512))
 _TIMED_PICTURES = 30
 
 
@@ -84,11 +88,16 @@ VARIANTS: dict[str, Variant] = {
 
 
 def main() -> None:
-    """Train what is missing, measure everything and write bench/results/ablations.json."""
+    """Train what is missing; unless told to stop there, measure everything and write bench/results/ablations.json."""
     options = _parse_arguments()
     _check_setting(options)
     for name in dict.fromkeys(VARIANTS[chosen].weights or chosen for chosen in options.only):
         _train(name, options)
+    if not options.train:
+        _measure(options)
+
+
+def _measure(options: argparse.Namespace) -> None:
     networks = {name: _load(name, options) for name in options.only}
     times = interleaved_latency(
         {name: TorchPredictor(network) for name, network in networks.items()},
@@ -164,7 +173,8 @@ def _parse_arguments() -> argparse.Namespace:
     parser = scenes_parser(__doc__)
     parser.add_argument("--work", type=Path, required=True, help="where runs lie; go on by naming it again")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="VARIANT")
-    parser.add_argument("--iterations", type=int, default=2400, help="of each variant")
+    parser.add_argument("--train", action="store_true", help="train only")
+    parser.add_argument("--iterations", type=int, default=1400, help="of each variant")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--workers", type=int, default=1, help="processes that prepare views")
     parser.add_argument("--timed", type=int, default=_TIMED_PICTURES, help="pictures that latency is measured on")

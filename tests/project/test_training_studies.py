@@ -94,6 +94,14 @@ def test_after_a_cut_it_goes_on_and_nothing_is_trained_twice(monkeypatch, data, 
     assert trained == []
 
 
+def test_training_alone_measures_nothing(monkeypatch, data, trained, tmp_path):
+    words = ["ablations.py", "--data", str(data), "--work", str(tmp_path), "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [*words, "--train", "--only", "k1", "fast-nms"])
+    ablations.main()
+    assert trained == ["k1", "base"]
+    assert not (tmp_path / "ablations.json").exists()
+
+
 @pytest.mark.usefixtures("trained")
 def test_runs_of_another_length_are_not_mixed(monkeypatch, data, tmp_path):
     study(monkeypatch, data, tmp_path / "work", "--only", "base")

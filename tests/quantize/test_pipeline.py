@@ -232,7 +232,7 @@ def test_an_older_bundle_is_replaced_and_nothing_else_in_the_folder_changes(
 
 
 @pytest.mark.parametrize(
-    "name, size", [("LITE0_RT", (384, 512)), ("RT_R_50_4x_bn-head_syncbn_shtw", (512, 704)), ("R_50_3x", (800, 1088))]
+    "name, size", [("LITE0_RT", (480, 640)), ("RT_R_50_4x_bn-head_syncbn_shtw", (512, 704)), ("R_50_3x", (800, 1088))]
 )
 def test_the_input_has_the_test_size_of_a_picture_of_four_to_three(name: str, size: tuple[int, int]) -> None:
     assert input_size(CONFIGS[name].input, None) == size

@@ -226,11 +226,11 @@ _OURS = (
         trunk=TrunkConfig(kind="lite0", frozen_stages=3),
         pyramid_width=96,
         head=HeadConfig(norm="BN"),
-        bases=BasesConfig(width=64, convs=2, norm="BN"),
+        bases=BasesConfig(width=64, convs=2, norm="BN", fine=True),
         attention_size=7,
         input=InputConfig(
             channels="rgb", mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0),
-            test_short=384, test_long=512, train_short=(320, 352, 384, 416, 448, 480), train_long=640,
+            test_short=480, test_long=640, train_short=(384, 416, 448, 480, 512, 544, 576), train_long=800,
         ),
         inference=InferenceConfig(clip_before_pooling=True),
     ),

@@ -147,5 +147,5 @@ class TestWork:
     def test_the_size_left_out_is_the_padded_test_size(self):
         with torch.device("meta"):
             model = BlendMask(get_config("LITE0_RT"))
-        assert padded_test_size(model.config.input) == (384, 512)
-        assert count_macs(model) == count_macs(model, (384, 512))
+        assert padded_test_size(model.config.input) == (480, 640)
+        assert count_macs(model) == count_macs(model, (480, 640))
