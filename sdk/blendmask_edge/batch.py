@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import uuid
 from pathlib import Path
@@ -104,13 +105,23 @@ def _staged(folder: Path) -> Iterator[Path]:
         try:
             stage.mkdir(parents=True)
             yield stage
-            for file in sorted(stage.iterdir()):
-                file.replace(folder / file.name)
+            _move_up(stage, folder)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
             _remove_empty(made)
     except OSError as error:
         raise output_error(folder, error) from error
+
+
+def _move_up(stage: Path, folder: Path) -> None:
+    """Move all files, the document that names the others last; none where a folder is in the way of one."""
+    files = sorted(stage.iterdir(), key=lambda file: file.name == INSTANCES_NAME)
+    for file in files:
+        target = folder / file.name
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, f"{file.name} there is a folder")
+    for file in files:
+        file.replace(folder / file.name)
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:

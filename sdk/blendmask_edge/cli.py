@@ -203,7 +203,9 @@ def _tracked(items: Sequence[Item], doing: str = "Predicting") -> Iterable[Item]
 
 
 def _counts(document: Dict[str, Any]) -> str:
-    names = {category["id"]: category["name"] for category in document["categories"]}
+    from blendmask_edge.bundle.summary import plain
+
+    names = {category["id"]: plain(category["name"]) for category in document["categories"]}
     counts: Dict[str, int] = {}
     for annotation in document["annotations"]:
         name = names[annotation["category_id"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from pycocotools.coco import COCO
 from typer.testing import CliRunner
 
+from blendmask_edge.bundle import write_bundle
 from blendmask_edge.cli import app
 
 pytest.importorskip("onnxruntime")
@@ -128,6 +130,90 @@ def test_output_that_is_a_file_is_refused(bundle_path: Path, pictures: Path, tmp
     assert result.exit_code == 1
     assert "Cannot write" in result.output
     assert (tmp_path / "out").read_text() == "a file"
+
+
+def test_folder_in_the_way_of_one_result_leaves_none_of_them(bundle_path: Path, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "out/white.overlay.jpg").mkdir(parents=True)
+    result = call("predict", bundle_path, pictures, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "white.overlay.jpg there is a folder" in result.output
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["white.overlay.jpg"]
+
+
+@pytest.mark.parametrize("step", ["mkdir", "write_bytes", "replace"])
+def test_disk_that_fills_up_while_predicting_leaves_older_results_as_they_were(
+    step: str, bundle_path: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    call("predict", bundle_path, pictures, "-o", out, "--runtime", "onnxruntime")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, step, full)
+    words = ["predict", bundle_path, pictures, "-o", out, "--score", "0.9", "--runtime", "onnxruntime"]
+    result = call(*words)
+    assert result.exit_code == 1
+    assert f"Cannot write {out}: No space left on device" in result.output
+    assert "Traceback" not in result.output
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_output_that_cannot_be_written_is_said_before_any_picture_is_read(
+    bundle_path: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(path: Path) -> None:
+        raise AssertionError(f"{path} was read")
+
+    monkeypatch.setattr("blendmask_edge.batch.read_image", read)
+    (tmp_path / "file").write_text("in the way")
+    result = call("predict", bundle_path, pictures, "-o", tmp_path / "file/out", "--runtime", "onnxruntime")
+    assert result.exit_code == 1
+    assert "Cannot write" in result.output
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["--runtime", "onnxruntme"], "Did you mean onnxruntime?"),
+        (["--flavour", "cpuu"], "no 'cpuu' graph, only: cpu, float"),
+        (["--score", "2"], "expected 0 to 1"),
+        (["--threads", "0"], "expected 1 or more"),
+    ],
+)
+def test_wrong_option_of_predict_is_refused_before_anything_is_written(
+    bundle_path: Path, pictures: Path, tmp_path: Path, words: List[str], expected: str
+) -> None:
+    result = call("predict", bundle_path, pictures, "-o", tmp_path / "out", *words)
+    assert (result.exit_code, "Traceback" in result.output) == (1, False)
+    assert expected in result.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", [["info"], ["check", "--target", "cpu"], ["predict", "a.jpg"]])
+def test_bundle_of_a_later_release_is_one_message_that_says_to_upgrade(command: List[str]) -> None:
+    future = Path(__file__).parents[1] / "golden/future.bmz"
+    name, *rest = command
+    words = [str(Path(__file__))] if name == "predict" else rest
+    result = call(name, future, *words)
+    assert result.exit_code == 1
+    assert "schema version 1000" in result.output
+    assert "Upgrade blendmask-edge" in result.output
+
+
+def test_what_a_manifest_says_cannot_play_with_the_terminal(
+    tmp_path: Path, tiny_graph: bytes, make_manifest: Any, pictures: Path
+) -> None:
+    graphs = {"cpu": tiny_graph}
+    names = ["red\x1b[2J", "gre\ren", "blue\x9b1m"]
+    manifest = make_manifest(graphs, classes=names, licence="MIT\x1b]0;owned\x07", generator="a\u202eb")
+    path = write_bundle(tmp_path / "a.bmz", manifest, graphs)
+    out = tmp_path / "out"
+    for words in (["info", path], ["predict", path, pictures, "-o", out, "--runtime", "onnxruntime"]):
+        result = call(*words)
+        assert result.exit_code == 0
+        assert not set(result.output) & set("\x1b\r\x9b\x07\u202e")
 
 
 def test_what_is_no_bundle_is_one_message(pictures: Path) -> None:

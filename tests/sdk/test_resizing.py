@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from blendmask_edge.imaging import fit_size, prepare, resize, resized_size
+from blendmask_edge.imaging import fit_size, prepare, read_image, resize, resized_size
 
-PARITY = Path(__file__).parents[2] / "../shared/parity"
+ROOT = Path(__file__).parents[2]
+PARITY = ROOT / "../shared/parity"
+PICTURES = ROOT / "examples/homescenes/evaluation"
 SIDES = st.integers(1, 120)
 NOISE = np.random.default_rng(0).integers(0, 256, (120, 120, 3), dtype=np.uint8)
 
@@ -31,11 +33,41 @@ def test_resize_is_pillow_within_one_grey_level(height: int, width: int, new_hei
 
 
 @pytest.mark.parametrize(
-    "source, target", [((480, 640), (384, 512)), ((720, 1280), (288, 512)), ((96, 128), (384, 512))]
+    "source, target",
+    [
+        ((480, 640), (384, 512)),
+        ((720, 1280), (288, 512)),
+        ((96, 128), (384, 512)),
+        ((640, 480), (384, 288)),
+        ((1280, 720), (512, 288)),
+        ((479, 641), (383, 511)),
+        ((333, 517), (211, 389)),
+        ((2000, 3001), (64, 96)),
+        ((17, 23), (384, 512)),
+        ((1, 1), (384, 512)),
+        ((1, 900), (1, 512)),
+        ((900, 1), (384, 1)),
+        ((2, 1500), (384, 3)),
+        ((480, 640), (1, 1)),
+    ],
 )
-def test_camera_sizes_are_pillow_within_one_grey_level(source: Tuple[int, int], target: Tuple[int, int]) -> None:
+def test_camera_and_odd_sizes_are_pillow_within_one_grey_level(
+    source: Tuple[int, int], target: Tuple[int, int]
+) -> None:
     image = np.random.default_rng(1).integers(0, 256, (*source, 3), dtype=np.uint8)
     assert np.abs(resize(image, target).astype(int) - by_pillow(image, target)).max() <= 1
+
+
+@pytest.mark.parametrize("bounds", [(384, 512), (512, 384), (64, 96)])
+def test_photographs_reach_the_network_as_pillow_would_bring_them(bounds: Tuple[int, int]) -> None:
+    pictures = sorted(PICTURES.glob("*.jpg"))[:6]
+    assert pictures
+    for path in pictures:
+        image = read_image(path)
+        prepared = prepare(image, bounds, (127, 127, 127))
+        height, width = prepared.size
+        difference = np.abs(prepared.image[0, :height, :width].astype(int) - by_pillow(image, prepared.size))
+        assert difference.max() <= 1
 
 
 def test_resize_takes_views_of_any_stride() -> None:

@@ -29,7 +29,12 @@ def summarise(bundle: Bundle) -> List[Tuple[str, str]]:
         rows.extend((f"measured {flavour}", _measurement(measurement)) for measurement in measurements)
     rows.append(("licence", manifest.licence))
     rows.append(("made", f"{manifest.created} by {manifest.generator}"))
-    return rows
+    return [(plain(label), plain(text)) for label, text in rows]
+
+
+def plain(text: str) -> str:
+    """Return a text of a manifest for a terminal: what would move the cursor or change colours becomes a mark."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def _classes(manifest: Manifest) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 from dataclasses import replace
@@ -20,7 +21,7 @@ from blendmask_edge import (
     RuntimeUnavailableError,
 )
 from blendmask_edge.bundle import Manifest, Outputs, write_bundle
-from blendmask_edge.runtimes import RuntimeRow
+from blendmask_edge.runtimes import RUNTIMES, RuntimeRow
 from blendmask_edge.runtimes.trial import LEAST_RUNS, MOST_RUNS, WARM_UP_RUNS, measure
 
 EMPTY = Outputs(
@@ -119,6 +120,33 @@ def test_the_choice_is_remembered(stage: Stage, bundle_path: Path, own_cache: Pa
         assert predictor.runtime == "quick"
     assert stage.loads == ["quick"]
     assert len(list(own_cache.rglob("*.json"))) == 1
+
+
+def test_runtimes_of_this_machine_are_measured_once_and_agree(
+    bundle_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("onnxruntime", "openvino"):
+        pytest.importorskip(package)
+    rows = [row for row in RUNTIMES if row.name in ("onnxruntime", "openvino")]
+    monkeypatch.setattr("blendmask_edge.runtimes.RUNTIMES", tuple(rows))
+    picture, measured = np.full((32, 48, 3), (250, 60, 40), np.uint8), []
+
+    def counted(session: Any, image: np.ndarray) -> float:
+        measured.append(type(session).__name__)
+        return measure(session, image)
+
+    monkeypatch.setattr("blendmask_edge.runtimes.choice.measure", counted)
+    answers = []
+    for asked in ("auto", "auto", "onnxruntime", "openvino"):
+        with MaskPredictor(bundle_path, asked, threads=1) as predictor:
+            answers.append((predictor.runtime, predictor(picture)))
+    assert measured == ["OnnxRuntimeSession", "OpenVinoSession"]
+    kept = json.loads(next((own_cache / "runtimes").iterdir()).read_text())
+    quickest = min(kept["seconds"], key=kept["seconds"].get)
+    assert [runtime for runtime, _ in answers] == [quickest, quickest, "onnxruntime", "openvino"]
+    for _, found in answers:
+        np.testing.assert_allclose(found.scores, answers[0][1].scores, rtol=1e-4)
+        np.testing.assert_array_equal(found.masks, answers[0][1].masks)
 
 
 @pytest.mark.parametrize("change", ["threads", "version", "another runtime", "another graph", "another processor"])
