@@ -73,7 +73,7 @@ def test_views_are_of_the_size_that_the_given_checkpoint_is_tested_at(arguments,
     save_checkpoint(tmp_path / "given.safetensors", BlendMask(config), LABELS)
     streams: list[ViewStream] = []
 
-    def train(_, stream, output, options, **others):
+    def train(_, stream, output, *_options, **_others):
         streams.append(stream)
         return output / loop.MODEL_FILE
 
