@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from blendmask_edge.bench.accuracy import average_precisions, match
+from blendmask_edge.bench.accuracy import IOU_TYPES, average_precisions, match
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,6 +94,26 @@ def interval(values: Floats, level: float = LEVEL) -> Tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def score_intervals(
+    coco: COCO, results: List[Dict[str, Any]], ids: Sequence[int], resamples: int, seed: int = 0
+) -> Dict[str, float]:
+    """Return `mask_ap_low`, `mask_ap_high`, `box_ap_low` and `box_ap_high`, between which `LEVEL` of the draws lie.
+
+    Args:
+        coco: the annotations.
+        results: COCO results of the pictures.
+        ids: which pictures, ascending.
+        resamples: number of draws.
+        seed: of the draws.
+    """
+    ends: Dict[str, float] = {}
+    draws = draw_pictures(len(ids), resamples, seed)
+    for task in IOU_TYPES:
+        low, high = interval(Matches.of(coco, results, ids, task).distribution(draws)[f"{task}_ap"])
+        ends.update({f"{task}_ap_low": low, f"{task}_ap_high": high})
+    return ends
 
 
 def ratio(values: Floats, base: Floats) -> Floats:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Protocol, Sequence, Tuple
 
 from blendmask_edge.bench.accuracy import score
+from blendmask_edge.bench.bootstrap import score_intervals
 from blendmask_edge.bench.latency import Frame, remarks, summarise
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def measure(
     least_frames: int = 200,
     clock: Clock = time.perf_counter,
     track: Track = iter,
+    resamples: int = 500,
 ) -> Measured:
     """Show each picture to a predictor, time each frame and score the first result of each picture.
 
@@ -65,6 +67,7 @@ def measure(
         least_frames: timed frames; 100 make a 99th percentile.
         clock: seconds; of the same kind as the predictor's own.
         track: goes through the frames.
+        resamples: draws of pictures for the intervals of AP; 0 leaves them out.
 
     Raises:
         AnnotationError: a picture has another size than annotated.
@@ -80,7 +83,10 @@ def measure(
         if len(frames) < len(pictures.ids):
             results += instances.to_coco(image_id)
         frames.append(frame)
-    metrics = {**score(pictures.coco, results, pictures.ids), **summarise(frames)}
+    metrics = score(pictures.coco, results, pictures.ids)
+    if resamples:
+        metrics.update(score_intervals(pictures.coco, results, pictures.ids, resamples))
+    metrics.update(summarise(frames))
     return Measured(metrics, len(frames), remarks(frames))
 
 

@@ -20,7 +20,9 @@ def report_lines(outcome: Outcome) -> List[str]:
         f"{subject.model}, {subject.flavour} graph {subject.graph_sha256[:12]}, {subject.runtime}, {threads}",
         f"{data.pictures} pictures of {data.annotations}, {outcome.record.frames} frames, {setting.machine.cpu}",
         "",
-        *_columns([["AP", "50:95", "50", "75"], *(_accuracy_row(metrics, task) for task in ("mask", "box"))]),
+        *_columns(
+            [["AP", "50:95", "50", "75", "95 % interval"], *(_accuracy_row(metrics, task) for task in ("mask", "box"))]
+        ),
         "",
         *_columns([["ms", *(f"p{percent}" for percent in PERCENTILES), "x reference"], *_time_rows(metrics)]),
         "",
@@ -61,7 +63,12 @@ def as_document(outcome: Outcome) -> Dict[str, Any]:
 
 
 def _accuracy_row(metrics: Mapping[str, float], task: str) -> List[str]:
-    return [task, *(_number(metrics.get(f"{task}_ap{suffix}"), ".4f") for suffix in ("", "50", "75"))]
+    low, high = (_number(metrics.get(f"{task}_ap_{end}"), ".4f") for end in ("low", "high"))
+    return [
+        task,
+        *(_number(metrics.get(f"{task}_ap{suffix}"), ".4f") for suffix in ("", "50", "75")),
+        f"{low} to {high}",
+    ]
 
 
 def _time_rows(metrics: Mapping[str, float]) -> List[List[str]]:

@@ -14,8 +14,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from blendmask_edge.annotations import read_coco
 from blendmask_edge.bench.accuracy import score
-from blendmask_edge.bench.bootstrap import Matches, draw_pictures, interval, ratio
+from blendmask_edge.bench.bootstrap import Matches, draw_pictures, interval, ratio, score_intervals
 
 SIDE = 128
 STATS = ("mask_ap", "mask_ap50", "mask_ap75", "mask_ap_small", "mask_ap_medium", "mask_ap_large")
@@ -146,6 +147,19 @@ def test_interval_is_the_middle_and_passes_over_what_is_no_number() -> None:
     assert interval(values) == pytest.approx((0.025, 0.975))
     assert interval(values, level=0.5) == pytest.approx((0.25, 0.75))
     assert np.isnan(interval(np.array([np.nan]))).all()
+
+
+def test_intervals_hold_the_score_and_narrow_with_more_pictures(scenes: Any) -> None:
+    coco = read_coco(scenes.annotations)
+    found = {number: instances[instances.scores > 0.6] for number, instances in scenes.instances.items()}
+    widths = []
+    for ids in (list(found)[:4], list(found)):
+        results = [result for number in ids for result in found[number].to_coco(number)]
+        ends, reached = score_intervals(coco, results, ids, 200), score(coco, results, ids)
+        for task in ("mask", "box"):
+            assert ends[f"{task}_ap_low"] <= reached[f"{task}_ap"] <= ends[f"{task}_ap_high"]
+        widths.append(ends["mask_ap_high"] - ends["mask_ap_low"])
+    assert widths[1] < widths[0]
 
 
 def test_ratio_to_nothing_is_no_number() -> None:

@@ -39,7 +39,7 @@ def run(scenes: Scenes, load: Load = Load(), **changes: Any) -> Dict[str, float]
     def reference() -> None:
         clock.now += REFERENCE_SECONDS * load.factor
 
-    return measure(predictor, pictures, reference, least_frames=48, clock=clock).metrics
+    return measure(predictor, pictures, reference, least_frames=48, clock=clock, resamples=0).metrics
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_frames_are_whole_rounds_and_warm_up_does_not_count(scenes: Scenes) -> N
         seen = tuple(ids)
         return ids
 
-    measured = measure(predictor, pictures, lambda: None, least_frames=13, clock=clock, track=track)
+    measured = measure(predictor, pictures, lambda: None, least_frames=13, clock=clock, track=track, resamples=0)
     assert measured.frames == 24
     assert list(seen) == [*range(1, 13)] * 2
     assert predictor.calls == [1, 2, 3, 4, 5, *seen]
