@@ -176,6 +176,8 @@ def test_other_schema_version_is_refused_with_advice(
         ("detections", 0),
         ("nms", None),
         ("nms.rounds", 0),
+        ("nms.rounds", 2**63),
+        ("config.fpn_width", -(2**63) - 1),
         ("nms.candidates", -1),
         ("nms.iou_threshold", 1.1),
         ("category_ids", [10, 20, 20]),

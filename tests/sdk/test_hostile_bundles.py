@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blendmask_edge import Bundle, BundleError, OutputError
-from blendmask_edge.bundle import Manifest, encode_manifest, write_bundle
+from blendmask_edge.bundle import Calibration, CalibrationImage, Manifest, encode_manifest, write_bundle
 from blendmask_edge.bundle.external_data import PARTS, refuse_external_data
 
 onnx = pytest.importorskip("onnx")
@@ -285,10 +285,12 @@ def test_writer_refuses_what_a_reader_would(
     tmp_path: Path, tiny_graph: bytes, make_manifest: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("blendmask_edge.bundle.limits.RATIO_APPLIES_FROM", 100_000)
+    seed = Calibration(images=[], seed=2**63)
     one, many = {"cpu": tiny_graph}, {f"g{number}": tiny_graph for number in range(32)}
     zeros = {"cpu": b"\x12" + onnx_length(bytes(200_000)) + bytes(200_000)}
     refused = [
         (make_manifest(many), many, "more than 32 members"),
+        (make_manifest(one, calibration=seed), one, "more than 64 bits"),
         (make_manifest(zeros), zeros, "times its packed size"),
         (make_manifest(one, licence="x" * 9_000_000), one, "at most 8388608 are read"),
     ]
@@ -299,6 +301,16 @@ def test_writer_refuses_what_a_reader_would(
     with pytest.raises(BundleError, match="Leave a graph out"):
         write_bundle(tmp_path / "a.bmz", make_manifest(one), one)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_picture_whose_name_is_no_utf8_is_recorded(
+    tmp_path: Path, tiny_graph: bytes, make_manifest: Callable[..., Manifest]
+) -> None:
+    image = CalibrationImage(name=b"caf\xe9.jpg".decode("utf-8", "surrogateescape"), sha256="0" * 64)
+    manifest = make_manifest({"cpu": tiny_graph}, calibration=Calibration(images=[image], seed=0))
+    record = Bundle.open(write_bundle(tmp_path / "a.bmz", manifest, {"cpu": tiny_graph})).manifest.calibration
+    assert record is not None
+    assert record.images[0].name == "caf\\udce9.jpg"
 
 
 @pytest.mark.parametrize("step", ["write", "fsync", "rename"])

@@ -53,7 +53,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CalibrationImage(msgspec.Struct, frozen=True, kw_only=True):
-    """One calibration picture: file name without its folder, and the SHA-256 of its bytes."""
+    """One calibration picture: its path within the calibration folder, `/` between parts, and SHA-256 of its bytes."""
 
     name: str
     sha256: str
@@ -187,8 +187,12 @@ class _Header(msgspec.Struct):
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Return the manifest as indented JSON, UTF-8."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    """Return the manifest as indented JSON, UTF-8; of names of files that are no UTF-8, the odd bytes as `\\udcXX`."""
+    try:
+        compact = msgspec.json.encode(manifest)
+    except UnicodeEncodeError:
+        compact = msgspec.json.encode(_utf8(msgspec.to_builtins(manifest)))
+    return msgspec.json.format(compact, indent=2)
 
 
 def decode_manifest(data: bytes) -> Manifest:
@@ -204,9 +208,32 @@ def decode_manifest(data: bytes) -> Manifest:
                 f"{MANIFEST_NAME} has schema version {version}, this release reads {SCHEMA_VERSION}. "
                 + ("Upgrade blendmask-edge." if version > SCHEMA_VERSION else "Build the bundle again.")
             )
+        _check_integers(msgspec.json.decode(data))
         return msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BundleError(f"{MANIFEST_NAME} is not sound: {error}. Build or fetch the bundle again.") from error
+
+
+def _utf8(value: Any) -> Any:
+    """Return plain data with what UTF-8 cannot say in its strings written out."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_utf8(name): _utf8(held) for name, held in value.items()}
+    return [_utf8(held) for held in value] if isinstance(value, (list, tuple)) else value
+
+
+def _check_integers(document: Any) -> None:
+    """Refuse integers of any length, which Python would take and neither print nor turn into a float."""
+    unread = [document]
+    while unread:
+        value = unread.pop()
+        if isinstance(value, dict):
+            unread.extend(value.values())
+        elif isinstance(value, list):
+            unread.extend(value)
+        elif isinstance(value, int):
+            _require(-(2**63) <= value < 2**63, "an integer has more than 64 bits")
 
 
 def _require(condition: bool, found: str) -> None:

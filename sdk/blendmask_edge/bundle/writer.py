@@ -11,7 +11,7 @@ from typing import BinaryIO, Mapping
 from blendmask_edge.bundle.atomic import PathLike, replacing
 from blendmask_edge.bundle.external_data import refuse_external_data
 from blendmask_edge.bundle.limits import MAX_FILE_BYTES, MAX_MANIFEST_BYTES, members_fault
-from blendmask_edge.bundle.manifest import MANIFEST_NAME, GraphEntry, Manifest, encode_manifest
+from blendmask_edge.bundle.manifest import MANIFEST_NAME, GraphEntry, Manifest, decode_manifest, encode_manifest
 from blendmask_edge.errors import BundleError
 
 _FIRST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -33,6 +33,7 @@ def write_bundle(path: PathLike, manifest: Manifest, graphs: Mapping[str, bytes]
     header = encode_manifest(manifest)
     if len(header) > MAX_MANIFEST_BYTES:
         raise BundleError(f"The manifest has {len(header)} bytes, at most {MAX_MANIFEST_BYTES} are read. Shorten it.")
+    decode_manifest(header)
     members = {MANIFEST_NAME: header, **{entry.file: graphs[name] for name, entry in manifest.graphs.items()}}
     with replacing(path) as stream:
         _write_zip(stream, members)
