@@ -4,7 +4,8 @@ Needs numpy and nothing else; knows neither the network nor the runtime.
 """
 
 from blendmask_calibration.errors import CalibrationError
-from blendmask_calibration.guard import Finding, Limit, Limits, check_detections, check_images, refusals
+from blendmask_calibration.findings import Finding, refusals
+from blendmask_calibration.guard import check_channel_order, check_detections, check_images
 from blendmask_calibration.histogram import Histogram
 from blendmask_calibration.images import (
     CalibrationImage,
@@ -12,9 +13,11 @@ from blendmask_calibration.images import (
     fingerprint,
     list_images,
     near_duplicates,
+    other_files,
     sample,
     sha256_file,
 )
+from blendmask_calibration.limits import Limit, Limits
 from blendmask_calibration.ranges import (
     ESTIMATORS,
     Entropy,
@@ -48,6 +51,7 @@ __all__ = [
     "PictureStatistics",
     "Range",
     "RangeCollector",
+    "check_channel_order",
     "check_detections",
     "check_images",
     "describe",
@@ -55,6 +59,7 @@ __all__ = [
     "fingerprint",
     "list_images",
     "near_duplicates",
+    "other_files",
     "picture_statistics",
     "range_up_to",
     "refusals",

@@ -6,103 +6,17 @@ those that `refusals` leaves standing. Nothing is raised for a bad set, so that 
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Collection, Literal, Sequence
+from typing import Callable, Mapping, Sequence
 
-from blendmask_calibration.errors import CalibrationError
+import numpy as np
+
+from blendmask_calibration.findings import OPTION, Finding, Severity, judge_share
 from blendmask_calibration.images import CalibrationImage, near_duplicates
+from blendmask_calibration.limits import Limit, Limits
 from blendmask_calibration.statistics import PictureStatistics
-
-Severity = Literal["refuse", "warn"]
-OPTION = "--allow"
-CODES = (
-    "few-images",
-    "unreadable-images",
-    "near-duplicates",
-    "small-images",
-    "blank-images",
-    "value-range",
-    "channel-order",
-    "colourless-images",
-    "few-detections",
-    "broken-masks",
-    "shifted-scores",
-    "lost-objects",
-    "invented-objects",
-)
-"""What can be overridden. The last four are of the quantised network; who measures it makes the findings."""
-
-
-@dataclass(frozen=True)
-class Limit:
-    """A measured value past `warn` is worth a warning, past `refuse` a refusal; on the limit itself it is neither."""
-
-    warn: float
-    refuse: float
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Every threshold of the guard. Shares are 0 to 1 of the pictures; grey levels are 0 to 255.
-
-    The fingerprint distance and the share of bluish pictures were set on rendered and on photographed scenes: distinct
-    scenes differ in 29 bits or more, a one per cent shift or strong recompression in 9 or fewer; of 16 pictures in the
-    right channel order at most 56 % are more blue than red on average (99 of 100 draws).
-
-    Attributes:
-        images: least number of readable pictures.
-        unreadable, duplicates, small, blank, unscaled, bluish, colourless: largest share of such pictures.
-        undetected: largest share of pictures on which the float model finds nothing.
-        duplicate_distance: bits in which the fingerprints of near-duplicates differ at most.
-        enlargement: a picture is small when it must be enlarged more than this to fill the network's input.
-        darkest, brightest: mean brightness of a picture that is not almost black or white.
-        flattest: standard deviation of a picture that is not of one colour.
-        grey: mean chroma below which a picture has no colour.
-    """
-
-    images: Limit = Limit(warn=32, refuse=16)
-    unreadable: Limit = Limit(warn=0.0, refuse=0.1)
-    duplicate_distance: int = 12
-    duplicates: Limit = Limit(warn=0.2, refuse=0.5)
-    enlargement: float = 2.0
-    small: Limit = Limit(warn=0.1, refuse=0.5)
-    darkest: float = 10.0
-    brightest: float = 245.0
-    flattest: float = 3.0
-    blank: Limit = Limit(warn=0.0, refuse=0.25)
-    unscaled: Limit = Limit(warn=0.0, refuse=0.1)
-    bluish: Limit = Limit(warn=0.6, refuse=0.9)
-    grey: float = 1.0
-    colourless: Limit = Limit(warn=0.5, refuse=math.inf)
-    undetected: Limit = Limit(warn=0.5, refuse=0.8)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One reason against a calibration set.
-
-    Attributes:
-        severity: "refuse" or "warn".
-        code: one of `CODES`, or "no-images".
-        message: what was found, what was expected, what to do.
-        measured, limit: the value found and the one it is past, in the unit that the message names.
-        override: the option that lets the set pass; None where nothing can.
-    """
-
-    severity: Severity
-    code: str
-    message: str
-    measured: float
-    limit: float
-    override: str | None
-
-    def __str__(self) -> str:
-        """The message, and for a refusal the option that overrides it."""
-        if self.severity == "warn" or self.override is None:
-            return self.message
-        return f"{self.message} To go on all the same: {self.override}."
 
 
 def check_images(
@@ -111,6 +25,7 @@ def check_images(
     unreadable: Sequence[tuple[Path, str]],
     input_size: tuple[int, int],
     limits: Limits | None = None,
+    passed_over: Mapping[str, int] | None = None,
 ) -> list[Finding]:
     """Judge a calibration set before the model sees it.
 
@@ -120,6 +35,8 @@ def check_images(
         unreadable: path and reason of each file that could not.
         input_size: height and width of the network's input, in pixels.
         limits: thresholds; the defaults of `Limits` without them.
+        passed_over: numbers of the other files beside the pictures, by suffix, from `other_files`; they explain why
+            pictures are few.
 
     Returns:
         The findings, refusals first. Empty for a set without fault.
@@ -127,12 +44,13 @@ def check_images(
     limits = limits or Limits()
     findings = _check_unreadable(len(images), unreadable, limits)
     if images:
-        findings += _check_count(len(images), limits)
+        findings += _check_count(len(images), limits, _beside(passed_over or {}))
         findings += _check_duplicates(images, limits)
         findings += _check_sizes(images, input_size, limits)
         findings += _check_pixels(images, statistics, limits)
+        findings += _check_mixture(images, statistics, limits)
     else:
-        findings.append(_no_images(unreadable))
+        findings.append(_no_images(unreadable, _beside(passed_over or {})))
     return sorted(findings, key=lambda finding: finding.severity)
 
 
@@ -145,7 +63,7 @@ def check_detections(detections_per_image: Sequence[int], limits: Limits | None 
     """
     limit = (limits or Limits()).undetected
     names = [f"picture {index}" for index, count in enumerate(detections_per_image) if count == 0]
-    return _judge_share(
+    return judge_share(
         "few-detections",
         names,
         len(detections_per_image),
@@ -155,19 +73,42 @@ def check_detections(detections_per_image: Sequence[int], limits: Limits | None 
     )
 
 
-def refusals(findings: Sequence[Finding], allow: Collection[str] = ()) -> list[Finding]:
-    """Return the refusals that the codes in `allow` do not override.
+def check_channel_order(
+    given: Sequence[Sequence[float]], swapped: Sequence[Sequence[float]], limits: Limits | None = None
+) -> list[Finding]:
+    """Judge the channel order by the float model, which is surest of pictures like those it was trained on.
 
-    Raises:
-        CalibrationError: `allow` holds a code that does not exist.
+    How sure it is of a picture is the sum of the cubes of its scores, so that sure objects count and guesses do not.
+
+    Args:
+        given: scores of the objects found on each picture.
+        swapped: the same pictures, with red and blue swapped.
+        limits: thresholds; the defaults of `Limits` without them.
     """
-    unknown = sorted(set(allow) - set(CODES))
-    if unknown:
-        raise CalibrationError(f"{OPTION} {unknown[0]} names no check. Choose among: {', '.join(CODES)}.")
-    return [f for f in findings if f.severity == "refuse" and (f.override is None or f.code not in allow)]
+    limits = limits or Limits()
+    before, after = (np.array([sum(score**3 for score in scores) for scores in found]) for found in (given, swapped))
+    gains = after - before
+    if len(gains) < 2 or not gains.sum() > 0:
+        return []
+    errors = float(gains.mean()) / max(float(gains.std(ddof=1)) / len(gains) ** 0.5, 1e-9)
+    gain = float(gains.sum()) / max(float(before.sum()), 1e-9)
+    if errors <= limits.swap_errors.warn or gain <= limits.swap_gain.warn:
+        return []
+    refused = errors > limits.swap_errors.refuse and gain > limits.swap_gain.refuse
+    return [_swapped(len(gains), errors, gain, limits, refused=refused)]
 
 
-def _check_count(count: int, limits: Limits) -> list[Finding]:
+def _swapped(count: int, errors: float, gain: float, limits: Limits, *, refused: bool) -> Finding:
+    past = limits.swap_errors.refuse if refused else limits.swap_errors.warn
+    message = (
+        f"With red and blue swapped, the float model is surer of what it finds on {count} pictures: by {gain:.1%}, "
+        f"which is {errors:.1f} standard errors, at most {past:g} expected. Check that frames are saved as RGB, not "
+        "BGR, and that the checkpoint's configuration names its own channel order."
+    )
+    return Finding("refuse" if refused else "warn", "channel-order", message, errors, past, f"{OPTION} channel-order")
+
+
+def _check_count(count: int, limits: Limits, beside: str) -> list[Finding]:
     advised, needed = limits.images.warn, limits.images.refuse
     if count >= advised:
         return []
@@ -175,19 +116,30 @@ def _check_count(count: int, limits: Limits) -> list[Finding]:
     past = needed if severity == "refuse" else advised
     message = (
         f"{count} calibration pictures can be read; at least {needed:.0f} are needed and {advised:.0f} are advised. "
-        "Add pictures of different scenes."
+        f"Add pictures of different scenes.{beside}"
     )
     return [Finding(severity, "few-images", message, count, past, f"{OPTION} few-images")]
 
 
-def _no_images(unreadable: Sequence[tuple[Path, str]]) -> Finding:
+def _no_images(unreadable: Sequence[tuple[Path, str]], beside: str) -> Finding:
     failed = f" ({len(unreadable)} files could not be read)" if unreadable else ""
-    message = f"No calibration picture was found{failed}. Give a folder with pictures of what the robot will see."
+    message = (
+        f"No calibration picture was found{failed}. Give a folder with pictures of what the robot will see.{beside}"
+    )
     return Finding("refuse", "no-images", message, 0, 1, None)
 
 
+def _beside(passed_over: Mapping[str, int]) -> str:
+    """What else lies in the folder, most frequent first."""
+    if not passed_over:
+        return ""
+    kinds = sorted(passed_over, key=lambda suffix: (-passed_over[suffix], suffix))
+    shown = ", ".join(f"{passed_over[kind]} {kind or 'without suffix'}" for kind in kinds[:4])
+    return f" Files that are not read as pictures lie there too: {shown}{', ...' if len(kinds) > 4 else ''}."
+
+
 def _check_unreadable(readable: int, unreadable: Sequence[tuple[Path, str]], limits: Limits) -> list[Finding]:
-    return _judge_share(
+    return judge_share(
         "unreadable-images",
         [f"{path} ({reason})" for path, reason in unreadable],
         readable + len(unreadable),
@@ -200,7 +152,7 @@ def _check_unreadable(readable: int, unreadable: Sequence[tuple[Path, str]], lim
 def _check_duplicates(images: Sequence[CalibrationImage], limits: Limits) -> list[Finding]:
     groups = near_duplicates([image.fingerprint for image in images], limits.duplicate_distance)
     spare = [images[index].name for group in groups for index in group[1:]]
-    return _judge_share(
+    return judge_share(
         "near-duplicates",
         spare,
         len(images),
@@ -213,7 +165,7 @@ def _check_duplicates(images: Sequence[CalibrationImage], limits: Limits) -> lis
 def _check_sizes(images: Sequence[CalibrationImage], input_size: tuple[int, int], limits: Limits) -> list[Finding]:
     height, width = input_size
     small = [i.name for i in images if min(height / i.height, width / i.width) > limits.enlargement]
-    return _judge_share(
+    return judge_share(
         "small-images",
         small,
         len(images),
@@ -230,19 +182,46 @@ def _check_pixels(
     for check in _PIXEL_CHECKS:
         pairs = zip(images, statistics, strict=True)
         names = [image.name for image, picture in pairs if check.unfit(picture, limits)]
-        findings += _judge_share(check.code, names, len(images), check.limit(limits), check.fault, check.advice)
+        findings += judge_share(check.code, names, len(images), check.limit(limits), check.fault, check.advice)
     return findings
 
 
-def _judge_share(code: str, names: Sequence[str], total: int, limit: Limit, fault: str, advice: str) -> list[Finding]:
-    share = len(names) / max(total, 1)
-    if share <= limit.warn:
-        return []
-    severity: Severity = "refuse" if share > limit.refuse else "warn"
-    past = limit.refuse if severity == "refuse" else limit.warn
-    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    message = f"{len(names)} of {total} pictures {fault} ({shown}): {share:.0%}, at most {past:.0%} expected. {advice}"
-    return [Finding(severity, code, message, share, past, f"{OPTION} {code}")]
+def _check_mixture(
+    images: Sequence[CalibrationImage], statistics: Sequence[PictureStatistics], limits: Limits
+) -> list[Finding]:
+    """Pictures that come from different sources."""
+    grey = [i.name for i, picture in zip(images, statistics, strict=True) if picture.chroma < limits.grey]
+    sizes = Counter(_size(image) for image in images)
+    usual = max(sizes, key=lambda size: (sizes[size], size))
+    other = [image.name for image in images if _size(image) != usual]
+    findings = judge_share(
+        "mixed-sizes",
+        other,
+        len(images),
+        limits.other_sizes,
+        f"have another size than most ({usual[1]}x{usual[0]}; there are {len(sizes)} sizes)",
+        "A robot's camera gives one: if they come from elsewhere, calibrate on pictures from the camera.",
+    )
+    if len(grey) < (1 - limits.grey_among_colour.warn) * len(images):
+        findings += judge_share(
+            "mixed-folder",
+            grey,
+            len(images),
+            limits.grey_among_colour,
+            "have no colour while the others do",
+            "They look like depth images, masks or another camera: give a folder with the pictures of one camera.",
+        )
+    return findings
+
+
+def _size(image: CalibrationImage) -> tuple[int, int]:
+    """Shorter and longer side, whichever way the camera is held."""
+    return min(image.height, image.width), max(image.height, image.width)
+
+
+def _narrow(statistics: PictureStatistics, limits: Limits) -> bool:
+    span = statistics.highest - statistics.lowest
+    return span < limits.narrowest and statistics.highest != 1 and not _blank(statistics, limits)
 
 
 def _blank(statistics: PictureStatistics, limits: Limits) -> bool:
@@ -266,6 +245,20 @@ _PIXEL_CHECKS = (
         lambda limits: limits.unscaled,
         "hold no value but 0 and 1",
         "They look like floats of 0 to 1 stored as whole numbers: multiply by 255 before storing.",
+    ),
+    _PixelCheck(
+        "value-range",
+        _narrow,
+        lambda limits: limits.narrow,
+        "use a small part of the 256 grey levels",
+        "They look as if they were scaled wrongly, e.g. 12 bits stored in 16: stretch them to 0 to 255 before storing.",
+    ),
+    _PixelCheck(
+        "not-photographs",
+        lambda picture, limits: picture.flatness > limits.drawn and not _blank(picture, limits),
+        lambda limits: limits.flat,
+        "consist of areas of one colour",
+        "They look like label masks, drawings or screenshots: leave in the folder what the camera gave.",
     ),
     _PixelCheck(
         "blank-images",

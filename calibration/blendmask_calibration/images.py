@@ -7,6 +7,7 @@ pixels as the network does.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Sequence
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from blendmask_calibration.errors import CalibrationError
 
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
 _GRID = 8
 
 
@@ -49,6 +50,13 @@ def list_images(folder: Path | str) -> list[Path]:
     found = {path.relative_to(root): path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES}
     visible = (name for name, path in found.items() if not _hidden(name) and path.is_file())
     return [found[name] for name in sorted(visible, key=Path.as_posix)]
+
+
+def other_files(folder: Path | str) -> dict[str, int]:
+    """Return how many files of each suffix, in lower case, lie under `folder` beside the pictures of `list_images`."""
+    root = Path(folder)
+    others = (p for p in root.rglob("*") if p.suffix.lower() not in SUFFIXES and not _hidden(p.relative_to(root)))
+    return dict(Counter(path.suffix.lower() for path in others if path.is_file()))
 
 
 def sample(paths: Sequence[Path], count: int, seed: int) -> list[Path]:

@@ -18,7 +18,8 @@ class PictureStatistics:
         red, green, blue: mean of each channel, in the order the network would be given.
         deviation: standard deviation over all pixels and channels.
         chroma: mean over pixels of the largest less the smallest channel; 0 for a grey picture.
-        highest: the largest value of any pixel and channel.
+        lowest, highest: the smallest and the largest value of any pixel and channel.
+        flatness: share of pixels, 0 to 1, that equal their right-hand neighbour; 0 for a picture one pixel wide.
     """
 
     red: float
@@ -26,7 +27,9 @@ class PictureStatistics:
     blue: float
     deviation: float
     chroma: float
+    lowest: int
     highest: int
+    flatness: float
 
     @property
     def brightness(self) -> float:
@@ -39,4 +42,6 @@ def picture_statistics(rgb: npt.NDArray[np.uint8]) -> PictureStatistics:
     require_rgb(rgb)
     red, green, blue = (float(mean) for mean in rgb.mean(axis=(0, 1)))
     chroma = float((rgb.max(axis=2) - rgb.min(axis=2)).mean())
-    return PictureStatistics(red, green, blue, float(rgb.std()), chroma, int(rgb.max()))
+    same = (rgb[:, 1:] == rgb[:, :-1]).all(axis=2)
+    flatness = float(same.mean()) if same.size else 0.0
+    return PictureStatistics(red, green, blue, float(rgb.std()), chroma, int(rgb.min()), int(rgb.max()), flatness)

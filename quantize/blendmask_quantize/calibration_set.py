@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendmask_calibration.errors import CalibrationError as EstimationError
-from blendmask_calibration.guard import Finding, check_detections, check_images, refusals
-from blendmask_calibration.images import CalibrationImage, describe, list_images, sample
+from blendmask_calibration.findings import Finding, refusals
+from blendmask_calibration.guard import check_detections, check_images
+from blendmask_calibration.images import CalibrationImage, describe, list_images, other_files, sample
 from blendmask_calibration.ranges import estimator_named
 from blendmask_calibration.record import CalibrationRecord
 from blendmask_calibration.statistics import PictureStatistics, picture_statistics
@@ -114,7 +115,8 @@ def load_calibration_set(
     on_image = announce(len(drawn) + len(spare)) if announce is not None else _silent
     readable, unreadable = _read_all(drawn, options.folder, size, pad_value, on_image)
     images = [entry.image for entry in readable]
-    findings = check_images(images, [entry.statistics for entry in readable], unreadable, size)
+    statistics, beside = [entry.statistics for entry in readable], other_files(options.folder)
+    findings = check_images(images, statistics, unreadable, size, passed_over=beside)
     kept, held = _hold_out(readable, _read_all(spare, options.folder, size, pad_value, on_image)[0])
     return judged(_calibration_set(kept, held, len(paths), options), findings, options.allow)
 

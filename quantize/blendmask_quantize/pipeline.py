@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import fx
 
+from blendmask_calibration.guard import check_channel_order
 from blendmask_edge.bundle.writer import write_bundle
 from blendmask_edge.imaging import read_image
 from blendmask_quantize.calibration_set import (
@@ -25,6 +26,7 @@ from blendmask_quantize.calibration_set import (
     judged,
     load_calibration_set,
 )
+from blendmask_quantize.channels import MOST, scores_both_ways
 from blendmask_quantize.export.bundle import Description, make_manifest
 from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
@@ -164,6 +166,7 @@ def _shrink(
 ) -> _Shrunk:
     """Whatever the recipe does. The guard judges the pictures by what the given network finds, before it is pruned."""
     allow, pruned = plan.options.calibration.allow, None
+    drawn = _check_channels(plan, traced, drawn, stage)
     if plan.recipe.prunes:
         assert material is not None
         drawn = judge_detections(drawn, _count_objects(plan, traced, drawn, stage), allow)
@@ -178,6 +181,13 @@ def _shrink(
         drawn = _untrained(plan, material, drawn)
     shrunk = calibrated if tuned is None else tuned.calibrated
     return _Shrunk(plan, traced, shrunk, drawn, drawn.pictures[int(np.argmax(counts))], pruned, tuned)
+
+
+def _check_channels(plan: Plan, traced: fx.GraphModule, drawn: CalibrationSet, stage: Stage) -> CalibrationSet:
+    """The set with what the float network says of the order of its channels."""
+    on_picture = stage("checking channel order", 2 * min(MOST, len(drawn.pictures)))
+    given, swapped = scores_both_ways(plan.graph(traced), drawn.pictures, on_picture)
+    return judged(drawn, check_channel_order(given, swapped), plan.options.calibration.allow)
 
 
 def _untrained(plan: Plan, material: Material, drawn: CalibrationSet) -> CalibrationSet:

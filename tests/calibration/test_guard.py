@@ -19,6 +19,7 @@ from blendmask_calibration import (
     Limit,
     Limits,
     PictureStatistics,
+    check_channel_order,
     check_detections,
     check_images,
     picture_statistics,
@@ -26,7 +27,7 @@ from blendmask_calibration import (
 )
 
 INPUT = (384, 512)
-GOOD = PictureStatistics(red=120, green=110, blue=100, deviation=50, chroma=30, highest=255)
+GOOD = PictureStatistics(red=120, green=110, blue=100, deviation=50, chroma=30, lowest=0, highest=255, flatness=0.1)
 
 
 def images(count: int) -> list[CalibrationImage]:
@@ -89,6 +90,8 @@ SHARES = {
     "small-images": ("small", GOOD, 5, 21),
     "blank-images": ("odd", replace(GOOD, red=2, green=2, blue=2), 1, 11),
     "value-range": ("odd", replace(GOOD, red=0.6, green=0.5, blue=0.4, deviation=0.5, highest=1), 1, 5),
+    "not-photographs": ("odd", replace(GOOD, flatness=0.9), 1, 5),
+    "mixed-folder": ("odd", replace(GOOD, red=100, blue=100, chroma=0.0), 3, 17),
     "channel-order": ("odd", replace(GOOD, red=100, blue=120), 25, 37),
 }
 
@@ -113,6 +116,33 @@ def test_faults_are_warned_of_past_one_share_and_refused_past_another(code: str)
 )
 def test_pictures_without_content_are_blank(odd: PictureStatistics) -> None:
     assert the_only(check(odd=20, odd_statistics=odd)).code == "blank-images"
+
+
+@pytest.mark.parametrize("share, severity", [(5, "warn"), (21, "refuse")])
+def test_pictures_that_use_few_grey_levels_were_scaled_wrongly(share: int, severity: str) -> None:
+    finding = the_only(check(odd=share, odd_statistics=replace(GOOD, deviation=20, lowest=40, highest=139)))
+    assert (finding.code, finding.severity) == ("value-range", severity)
+    assert "stretch them" in finding.message
+    assert check(odd=40, odd_statistics=replace(GOOD, lowest=40, highest=140)) == []
+
+
+def test_pictures_of_many_sizes_are_worth_a_warning_and_never_a_refusal() -> None:
+    shown = [replace(image, height=400 + 10 * index) for index, image in enumerate(images(40))]
+    finding = the_only(check_images(shown, [GOOD] * 40, [], INPUT))
+    assert (finding.code, finding.severity, finding.measured) == ("mixed-sizes", "warn", 39 / 40)
+    assert "there are 40 sizes" in finding.message
+
+
+def test_a_camera_that_is_turned_round_gives_one_size() -> None:
+    shown = [replace(image, height=640, width=480) if index % 2 else image for index, image in enumerate(images(40))]
+    assert check_images(shown, [GOOD] * 40, [], INPUT) == []
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_where_pictures_are_few_the_message_says_what_else_lies_there(count: int) -> None:
+    beside = {".mp4": 2, ".heic": 300, "": 1}
+    findings = check_images(images(count), [GOOD] * count, [], INPUT, passed_over=beside)
+    assert "300 .heic, 2 .mp4, 1 without suffix" in the_only(findings).message
 
 
 def test_grey_pictures_are_worth_a_warning_and_never_a_refusal() -> None:
@@ -160,6 +190,30 @@ def test_a_model_that_finds_almost_nothing_is_refused(detections: list[int]) -> 
     assert all(finding.measured == share and finding.code == "few-detections" for finding in findings)
 
 
+def scores(level: float, count: int = 24) -> list[list[float]]:
+    """Scores on each picture, around a level."""
+    rng = np.random.default_rng(0)
+    return [[level + 0.1 * float(rng.random()) for _ in range(4)] for _ in range(count)]
+
+
+@pytest.mark.parametrize("swapped, severity", [(0.6, None), (0.7, None), (0.705, "warn"), (0.75, "refuse")], ids=str)
+def test_a_model_that_is_surer_with_channels_swapped_has_them_swapped(swapped: float, severity: str | None) -> None:
+    findings = check_channel_order(scores(0.7), scores(swapped))
+    assert [finding.severity for finding in findings] == ([severity] if severity else [])
+    assert all(finding.code == "channel-order" and "BGR" in finding.message for finding in findings)
+
+
+def test_a_gain_on_few_pictures_is_no_proof_of_swapped_channels() -> None:
+    given, swapped = scores(0.5), scores(0.5)
+    swapped[0] = [0.9] * 8
+    assert check_channel_order(given, swapped) == []
+
+
+@pytest.mark.parametrize("found", [[], [[]], [[], []], [[0.9]]])
+def test_nothing_found_says_nothing_of_the_channels(found: list[list[float]]) -> None:
+    assert check_channel_order(found, found) == []
+
+
 def test_statistics_tell_the_faults_apart_in_pixels() -> None:
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (60, 80, 3)).astype(np.uint8)
@@ -171,6 +225,9 @@ def test_statistics_tell_the_faults_apart_in_pixels() -> None:
     assert picture_statistics((picture / 255).round().astype(np.uint8)).highest == 1
     assert picture_statistics(picture[..., :1].repeat(3, axis=2)).chroma == 0
     assert picture_statistics(np.full((1, 1, 3), 9, np.uint8)).deviation == 0
+    assert picture_statistics(np.full((1, 1, 3), 9, np.uint8)).flatness == 0
+    assert (plain.lowest, plain.highest) == (0, 255)
+    assert plain.flatness < 0.01 < picture_statistics(picture.repeat(2, axis=1)).flatness < 0.6
 
 
 def test_a_record_survives_json() -> None:

@@ -17,6 +17,7 @@ from blendmask_calibration import (
     fingerprint,
     list_images,
     near_duplicates,
+    other_files,
     sample,
     sha256_file,
 )
@@ -38,6 +39,13 @@ def test_listing_is_sorted_recursive_and_skips_what_is_no_visible_picture(tmp_pa
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "folder.jpg").mkdir()
     assert list_images(tmp_path) == [tmp_path / name for name in ("Z.webp", "a.jpeg", "b.PNG", "sub/c.Jpg")]
+
+
+def test_what_is_no_picture_is_counted_by_suffix(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.HEIC", "sub/c.heic", "notes", ".hidden.mp4", "d.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert other_files(tmp_path) == {".heic": 2, "": 1, ".mp4": 1}
 
 
 def test_listing_inside_a_hidden_folder_still_finds_its_pictures(tmp_path: Path) -> None:

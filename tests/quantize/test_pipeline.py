@@ -165,6 +165,7 @@ def test_the_report_holds_what_a_table_needs(made: Made) -> None:
 def test_every_stage_is_announced_and_finished(made: Made) -> None:
     assert made.stages == {
         "reading": (33, 33),
+        "checking channel order": (48, 48),
         "calibrating": (29, 29),
         "exporting": (3, 3),
         "comparing with float": (12, 12),
@@ -425,6 +426,19 @@ def test_pictures_on_which_the_network_finds_nothing_are_refused(
         pytest.raises(CalibrationError, match=r"17 of 17 pictures show .* no object.*--allow few-detections"),
     ):
         quantize(with_class_bias(checkpoint, -30), tmp_path / "out/m.bmz", options, quiet)
+
+
+@pytest.mark.usefixtures("no_long_work")
+def test_pictures_with_red_and_blue_swapped_are_refused_before_long_work(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "scores_both_ways", lambda *_: ([[0.6], [0.5], [0.7]], [[0.8], [0.75], [0.9]]))
+    (tmp_path / "out").mkdir()
+    with (
+        nothing_left(tmp_path / "out", tmp_path / "scratch"),
+        pytest.raises(CalibrationError, match=r"red and blue swapped.*--allow channel-order"),
+    ):
+        quantize(checkpoint, tmp_path / "out/m.bmz", options, quiet)
 
 
 @pytest.mark.usefixtures("replayed")

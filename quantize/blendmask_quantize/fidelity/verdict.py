@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from blendmask_calibration.guard import OPTION, Finding, Limit, Severity
+from blendmask_calibration.findings import OPTION, Finding, Severity
+from blendmask_calibration.limits import Limit
 from blendmask_quantize.fidelity.compare import SURE, Fidelity
 
 
