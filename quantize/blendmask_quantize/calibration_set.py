@@ -206,16 +206,21 @@ def _calibration_set(
 def _read_all(
     paths: Sequence[Path], root: Path, size: tuple[int, int], pad_value: Sequence[int], on_image: OnImage
 ) -> tuple[list[_Readable], list[tuple[Path, str]]]:
-    """Pictures that can be read, and path and reason of each file that cannot."""
+    """Pictures that can be read, and path below `root` and reason of each file that cannot."""
     readable: list[_Readable] = []
     unreadable: list[tuple[Path, str]] = []
     for path in paths:
         try:
             readable.append(_read(path, root, size, pad_value))
         except (ImageError, OSError) as error:
-            unreadable.append((path, str(error)))
+            unreadable.append((path.relative_to(root), _reason(path, error)))
         on_image()
     return readable, unreadable
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """The first sentence of an error, without the path that is named beside it."""
+    return str(error).removeprefix(f"{path} ").split(". ")[0]
 
 
 def _silent() -> None:

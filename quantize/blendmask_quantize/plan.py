@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -89,11 +90,13 @@ def make_plan(checkpoint: Checkpoint, output: Path, options: QuantizeOptions) ->
             options of training or pruning for a recipe that does not train or prune.
         AnnotationError: the evaluation data do not fit, or there are no labels to read.
         CheckpointError: an unfinished run lies beside the output, or one of other options is to be resumed.
-        OutputError: the bundle cannot be written.
+        OutputError: the bundle cannot be written, or its disk or that of temporary files has no room for it.
     """
     recipe, config = get_recipe(options.recipe), checkpoint.config
     size, data = input_size(config.input, options.size), options.evaluation
     _check_output(output)
+    _check_room(output.parent, checkpoint, "make room, or choose another folder for the output")
+    _check_room(Path(tempfile.gettempdir()), checkpoint, "make room, or set TMPDIR to another folder")
     _check_options(recipe, options)
     if recipe.prunes and options.pruning is None:
         options = replace(options, pruning=PruneOptions())
@@ -115,6 +118,16 @@ def _check_output(output: Path) -> None:
         tempfile.TemporaryFile(dir=output.parent).close()
     except OSError as error:
         raise output_error(output, error) from error
+
+
+def _check_room(folder: Path, checkpoint: Checkpoint, advice: str) -> None:
+    """See that a folder has room for the weights of both INT8 graphs, one byte each."""
+    needed, free = 2 * sum(weight.numel() for weight in checkpoint.model.parameters()), shutil.disk_usage(folder).free
+    if free < needed:
+        raise OutputError(
+            f"the disk of {folder.absolute()} has {free / 1e6:.1f} MB free, {needed / 1e6:.1f} MB are needed at the "
+            f"least: {advice}"
+        )
 
 
 def _check_options(recipe: Recipe, options: QuantizeOptions) -> None:

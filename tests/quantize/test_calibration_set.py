@@ -100,4 +100,4 @@ def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
     (folder / "broken.png").write_bytes(b"no picture")
     found = load_calibration_set(CalibrationOptions(folder), SIZE, GREY)
     assert len(found.pictures) + len(found.held_out) == 20
-    assert any("broken.png" in str(finding) for finding in found.warnings)
+    assert any("(broken.png (is not a picture, or is damaged)): 5%" in str(finding) for finding in found.warnings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import resource
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,7 +25,7 @@ from blendmask_edge.bundle.manifest import Manifest
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.errors import AnnotationError, BlendMaskError, CalibrationError, ConfigError, OutputError
 from blendmask_edge.imaging import prepare
-from blendmask_quantize import pipeline
+from blendmask_quantize import pipeline, plan
 from blendmask_quantize.calibration_set import CalibrationOptions, CalibrationSet
 from blendmask_quantize.evaluate import evaluate
 from blendmask_quantize.export.bundle import ranges_sha256
@@ -304,6 +305,26 @@ def test_an_output_that_cannot_be_written_is_refused_before_long_work(
         quantize(checkpoint, tmp_path / name, options, quiet)
 
 
+@pytest.mark.usefixtures("no_long_work")
+@pytest.mark.parametrize("full, advice", [("out", "for the output"), ("temporary", "set TMPDIR")])
+def test_a_disk_without_room_for_the_bundle_is_refused_before_long_work(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str,
+    advice: str,
+) -> None:  # fmt: skip
+    for name in ("out", "temporary"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    usage = shutil.disk_usage(tmp_path)
+
+    def nearly_full(folder: Path) -> Any:
+        return usage._replace(free=10_000) if folder == tmp_path / full else usage
+
+    monkeypatch.setattr(plan.shutil, "disk_usage", nearly_full)
+    with pytest.raises(OutputError, match=rf"0\.0 MB free, .* MB are needed.*{advice}"):
+        quantize(checkpoint, tmp_path / "out/m.bmz", options, quiet)
+    assert not list(tmp_path.rglob("*.*"))
+
+
 def other_classes(folder: Path) -> None:
     content = describe(some_pictures(2))
     for category in content["categories"]:
@@ -315,6 +336,13 @@ def other_classes(folder: Path) -> None:
 
 def missing_picture(folder: Path) -> None:
     (folder / "1.png").unlink()
+
+
+def pictures_of_other_names(folder: Path) -> None:
+    content = describe(some_pictures(2))
+    for image in content["images"]:
+        image["file_name"] = f"frame_{image['file_name']}"
+    write_annotations(folder, content)
 
 
 def no_json(folder: Path) -> None:
@@ -329,7 +357,7 @@ def other_pictures(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_long_work")
-@pytest.mark.parametrize("spoil", [other_classes, missing_picture, no_json, other_pictures])
+@pytest.mark.parametrize("spoil", [other_classes, missing_picture, pictures_of_other_names, no_json, other_pictures])
 def test_annotations_that_do_not_fit_are_refused_before_long_work(
     checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
