@@ -37,7 +37,10 @@ from tests.quantize.prunable import SMALL
 from tests.quantize.tiny import LABELS, tiny_model
 
 # Painted rectangles are no photographs, and the guard knows.
-ALLOWED = ("few-images", "near-duplicates", "small-images", "blank-images", "channel-order", "colourless-images")
+ALLOWED = (
+    "few-images", "near-duplicates", "small-images", "blank-images", "channel-order", "colourless-images",
+    "not-photographs",
+)  # fmt: skip
 PICTURES = 10
 STAGES = ("measuring channels", "fine-tuning", "calibrating", "training with quantisation")
 
