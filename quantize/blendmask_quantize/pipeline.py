@@ -257,7 +257,7 @@ def _export(shrunk: _Shrunk, stage: Stage) -> tuple[dict[str, bytes], dict[str, 
     graphs, parities = {}, {}
     on_step = stage("exporting", len(networks))
     for flavour, network in networks.items():
-        graph = shrunk.plan.graph(network)
+        graph = shrunk.plan.graph(network, live_rows=flavour == CPU)
         exported = export_onnx(graph)
         parities[flavour] = check_parity(graph, exported, shrunk.fullest)
         graphs[flavour] = exported.SerializeToString()

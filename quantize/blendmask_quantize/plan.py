@@ -77,9 +77,9 @@ class Plan:
     run: RunFolder | None
     evaluation: Evaluation | None
 
-    def graph(self, network: fx.GraphModule) -> DeployableGraph:
-        """The deployable graph around a network."""
-        return DeployableGraph(self.checkpoint.model, network, self.size, self.bounds).eval()
+    def graph(self, network: fx.GraphModule, *, live_rows: bool = False) -> DeployableGraph:
+        """The deployable graph around a network; see `DeployableGraph`."""
+        return DeployableGraph(self.checkpoint.model, network, self.size, self.bounds, live_rows=live_rows).eval()
 
 
 def make_plan(checkpoint: Checkpoint, output: Path, options: QuantizeOptions) -> Plan:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import reduce
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from blendmask_quantize.export.merge import merge_readers
 from blendmask_quantize.model.blender import ASSEMBLER, assembler_weights
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.config import ModelConfig
@@ -88,6 +90,9 @@ class DeployableGraph(nn.Module):
         network: normalised picture to `Predictions`; the float network or a rendered one.
         size: height and width of the input, multiples of the input divisor.
         bounds: sizes of the selection; cut to what the network offers at this size.
+        live_rows: whether coefficients and masks are computed for rows that hold a detection only, which makes shapes
+            inside depend on the picture; TensorRT takes no such graph. The outputs are the same but for the mask logits
+            of empty rows.
     """
 
     top_weight: Tensor
@@ -100,9 +105,14 @@ class DeployableGraph(nn.Module):
     mean: Tensor
     inverse_std: Tensor
 
-    def __init__(self, model: BlendMask, network: nn.Module, size: tuple[int, int], bounds: Bounds) -> None:
+    stretch: Tensor
+
+    def __init__(
+        self, model: BlendMask, network: nn.Module, size: tuple[int, int], bounds: Bounds, *, live_rows: bool = False
+    ) -> None:
         super().__init__()
-        self.config, self.network, self.size = model.config, network, size
+        self.config, self.size, self.live_rows = model.config, size, live_rows
+        self.network = merge_readers(network) if isinstance(network, fx.GraphModule) else network
         self.bounds = bounds.within(self.config, size)
         sizes, strides = level_sizes(self.config, size), self.config.head.strides
         self._take_blender(model)
@@ -111,6 +121,7 @@ class DeployableGraph(nn.Module):
         counts = torch.tensor([len(level) for level in positions])
         self.register_buffer("strides", torch.tensor(strides).float().repeat_interleave(counts)[:, None])
         self.register_buffer("neighbours", _neighbours(sizes))
+        self.register_buffer("stretch", _stretch(self.config.attention_size, self.config.resolution))
         self.register_buffer("mean", _per_channel(self.config.input.mean))
         self.register_buffer("inverse_std", 1 / _per_channel(self.config.input.std))
 
@@ -135,12 +146,25 @@ class DeployableGraph(nn.Module):
         kept = self.suppress(self.select(predictions))
         if self.config.inference.clip_before_pooling:
             kept = kept._replace(box=clip_boxes(kept.box, self.size))
-        if self.config.blender == ASSEMBLER:
-            logits = self.assemble(predictions.bases, kept.box)
-        else:
-            logits = self.blend(predictions.bases, kept.box, self.attention(predictions.towers, kept.cell))
+        logits = self.masks(predictions, kept.box, kept.cell) if not self.live_rows else self._live(predictions, kept)
         class_ids = torch.where(kept.score > 0, kept.class_id, -1).to(torch.int32)
         return Outputs(kept.box[None], kept.score[None], class_ids[None], logits[None])
+
+    def masks(self, predictions: Predictions, boxes: Tensor, cells: Tensor) -> Tensor:
+        """Mask logits (N, R, R) of detections with boxes (N, 4) found at cells (N,)."""
+        if self.config.blender == ASSEMBLER:
+            return self.assemble(predictions.bases, boxes)
+        return self.blend(predictions.bases, boxes, self.attention(predictions.towers, cells))
+
+    def _live(self, predictions: Predictions, kept: Chosen) -> Tensor:
+        """Mask logits (K, R, R), computed for the detections; of no detection for one row, as some runtimes do not take
+        an empty tensor. The rest is 0."""
+        rows = self.bounds.detections
+        live: Any = (kept.score > 0).sum().clamp(min=1).item()
+        torch._check(live >= 1)
+        torch._check(live <= rows)
+        logits = self.masks(predictions, kept.box[:live], kept.cell[:live])
+        return torch.cat([logits, torch.zeros((rows - live, *logits.shape[1:]))])
 
     def normalise(self, image: Tensor) -> Tensor:
         """Network input (1, 3, H, W) from uint8 (1, H, W, 3) RGB."""
@@ -183,32 +207,32 @@ class DeployableGraph(nn.Module):
         return F.linear(patches.transpose(0, 1).flatten(1), self.top_weight, self.top_bias)
 
     def blend(self, bases: Tensor, boxes: Tensor, attention: Tensor) -> Tensor:
-        """Mask logits (K, R, R): ROIAlign, weighted by the softmax of the attention."""
-        resolution, size = self.config.resolution, self.config.attention_size
+        """Mask logits (N, R, R): ROIAlign, weighted by the softmax of the attention (N, bases * M * M)."""
         pooled = self._pool(bases[0], boxes)
-        maps = attention.unflatten(1, (len(pooled), size, size)).transpose(0, 1)
-        maps = F.interpolate(maps, size=(resolution, resolution), mode="bilinear", align_corners=False)
-        # Softmax written out: runtimes are slow along an axis that is not the last, and masks are the largest tensors.
-        weights = torch.exp(maps - maps.amax(dim=0, keepdim=True))
-        return (pooled * weights).sum(dim=0) / weights.sum(dim=0)
+        maps = attention.view(-1, len(pooled), self.config.attention_size, self.config.attention_size)
+        # The size is known, so that the interpolation is two products, quicker than resizing in every runtime.
+        weights = [self.stretch @ (maps[:, basis] @ self.stretch.T) for basis in range(len(pooled))]
+        # Softmax written out, one tensor a basis: runtimes are slow along an axis that is not the last.
+        largest = reduce(torch.maximum, weights)
+        weights = [torch.exp(weight - largest) for weight in weights]
+        return _weighted(pooled, weights) / reduce(torch.add, weights)
 
     def assemble(self, bases: Tensor, boxes: Tensor) -> Tensor:
-        """Mask logits (K, R, R): each cell of a grid over the box from the basis that is its own."""
-        return (self._pool(bases[0], boxes) * self.basis_weights).sum(dim=0)
+        """Mask logits (N, R, R): each cell of a grid over the box from the basis that is its own."""
+        return _weighted(self._pool(bases[0], boxes), list(self.basis_weights))
 
-    def _pool(self, bases: Tensor, boxes: Tensor) -> Tensor:
-        """Bases (B, K, R, R) inside the boxes, one bilinear sample a bin, as ROIAlign takes it.
+    def _pool(self, bases: Tensor, boxes: Tensor) -> list[Tensor]:
+        """Each of the bases (B, H, W), (N, R, R) inside the boxes, one bilinear sample a bin, as ROIAlign takes it.
 
-        The samples of a box form a grid along the axes, so sampling is one product along y and one along x, which every
-        runtime does several times faster than GridSample.
+        The samples of a box form a grid along the axes, so sampling is one product along x and one along y, which every
+        runtime does several times faster than GridSample; of all boxes at once, the longer axis goes first.
         """
-        count, height, width = bases.shape
-        resolution = self.config.resolution
+        _, height, width = bases.shape
         along_x = self._samples(boxes[:, 0::2], width)
         along_y = self._samples(boxes[:, 1::2], height)
-        rows = along_y.flatten(0, 1) @ bases.transpose(0, 1).flatten(1)
-        sampled = rows.reshape(-1, resolution * count, width) @ along_x.transpose(1, 2)
-        return sampled.unflatten(1, (resolution, count)).permute(2, 0, 1, 3)
+        if width < height:
+            return [(along_y @ basis) @ along_x.transpose(1, 2) for basis in bases.unbind()]
+        return [along_y @ (along_x @ basis.T).transpose(1, 2) for basis in bases.unbind()]
 
     def _samples(self, ends: Tensor, cells: int) -> Tensor:
         """Weights (K, R, cells) of the bases' cells in each bin of K boxes along one axis.
@@ -224,6 +248,16 @@ class DeployableGraph(nn.Module):
         distance = at.clamp(0, cells - 1)[:, :, None] - torch.arange(cells)
         inside = ((at >= -1) & (at <= cells)).float()
         return F.relu(1 - distance.abs()) * inside[:, :, None]
+
+
+def _weighted(pooled: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """Sum of the pooled bases, each (N, R, R), times its weights."""
+    return reduce(torch.add, [basis * weight for basis, weight in zip(pooled, weights, strict=True)])
+
+
+def _stretch(cells: int, target: int) -> Tensor:
+    """Matrix (target, cells) that interpolates linearly along an axis, as `F.interpolate` does."""
+    return F.interpolate(torch.eye(cells)[None], size=target, mode="linear", align_corners=False)[0].T.contiguous()
 
 
 def _per_channel(values: Sequence[float]) -> Tensor:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.deformable import refuse_deformable
 from blendmask_quantize.shrink.fold import fold_norms
+from blendmask_quantize.shrink.strides import hoist_strides
 
 _LEAVES = (nn.Conv2d, nn.GroupNorm, nn.Upsample, nn.AdaptiveAvgPool2d, nn.ReLU, nn.ReLU6, nn.Identity)
 _MODULES: dict[type[nn.Module], str] = {
@@ -42,7 +43,7 @@ def trace_network(model: BlendMask) -> fx.GraphModule:
     """The network of `model`, normalised picture to `Predictions`, folded and traced.
 
     Every convolution call has a module of its own, so that a tower shared by the levels can have one input range a
-    level.
+    level. Cells that nothing reads are not computed; see `hoist_strides`.
 
     Raises:
         ConfigError: the network has deformable convolutions.
@@ -52,6 +53,7 @@ def trace_network(model: BlendMask) -> fx.GraphModule:
     traced = fx.GraphModule(folded, _Tracer().trace(folded))
     _drop_identities(traced)
     _unshare(traced)
+    hoist_strides(traced)
     traced.graph.lint()
     traced.recompile()
     return traced.eval()

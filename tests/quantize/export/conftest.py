@@ -43,7 +43,7 @@ def calibrated(config: ModelConfig) -> Calibrated:
 def exported(config: ModelConfig, flavour: str) -> Exported:
     size, start = size_of(config), calibrated(config)
     network = start.traced if flavour == "float" else start.render(flavour)
-    graph = DeployableGraph(variant(config), network, size, Bounds()).eval()
+    graph = DeployableGraph(variant(config), network, size, Bounds(), live_rows=flavour == "cpu").eval()
     return Exported(graph, export_onnx(graph), picture(7, size))
 
 
