@@ -1,0 +1,276 @@
+"""How fast INT8 is, stage by stage, and what the machine would allow: picture in, masks out, two threads.
+
+    python -m bench.studies.speed
+
+`rt_r50` is the reference's RT_R_50 with batch normalisation in the head, at its test size for a 4:3 picture, with
+seeded random weights; `shipped` is the shipped checkpoint at its own. The bias of the class logits is set so that ten
+objects of a 640x480 picture pass. All graphs of a network are timed in turn, in one run, with the stages and the
+machine's limit between them.
+
+| row | what |
+|---|---|
+| `NETWORK/onnxruntime/dense` | float, coefficients by a convolution over all levels, as the reference computes them |
+| `NETWORK/RUNTIME/float` | float, coefficients at kept locations |
+| `NETWORK/RUNTIME/int8` | the `cpu` flavour, with its stages |
+| `NETWORK/RUNTIME/int8/layer/NAME` | a layer that takes longest beyond what the machine allows |
+
+`speedup_vs_float` is against `dense`, frame by frame. `outside_share` is the part of the frame that is no network:
+fitting the picture, making instances, pasting their masks. `after_share` is selection, suppression, coefficients and
+masks over the frame of `dense`. Each stage is timed as a graph of its own on what the stage before gave.
+`gemm_ratio` is the time of the convolutions over that which the quickest of three INT8 matrix products, timed between
+the frames, allows for the multiply-accumulates that the graph executes. All graphs compute masks for existing rows
+only, so that `dense` has no other handicap than its name says.
+
+Targets stand beside what was reached; `passed` is 1 where the network `rt_r50` reaches all of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.graph_stages import cut
+from bench.limits import conv_macs, gemm_probes, gemm_rate, timed
+from bench.progress import stage
+from bench.scenes import CALIBRATION, CHECKPOINT
+from bench.sessions import CONVOLUTIONS, RUNTIMES, Arrays, Layers, RunGraph, layer_times, open_graph
+from bench.study import study_parser, write_study
+from bench.timed_networks import DENSE, FLOAT, INT8, TimedNetwork, random_network, timed_network, trained_network
+from blendmask_edge import BlendMaskError, MaskPredictor, read_image
+from blendmask_edge.imaging import prepare, resize
+from blendmask_quantize.latency import median_ratio
+from blendmask_quantize.model.macs import padded_test_size
+
+RT_R_50 = "RT_R_50_4x_bn-head_syncbn_shtw"
+PICTURE_SIZE = (480, 640)
+BASE = f"onnxruntime/{DENSE}"
+TARGETS: dict[str, Any] = {
+    "speedup_vs_float": {"onnxruntime": 2.5, "openvino": 4.0},
+    "outside_share": 0.10,
+    "gemm_ratio": 1.2,
+    "after_share": 0.02,
+}
+"""At least the first, at most the others."""
+_AFTER = ("selection", "coefficients", "masks")
+_CALLS = ("prepare", "run", "finish", "paste")
+_LAYERS = 8
+_REST_SECONDS = 0.03
+"""Before each timing: threads of ONNX Runtime go on looking for work for a while, beside whoever comes next."""
+
+
+@dataclass
+class Times:
+    """Milliseconds of one network, round by round.
+
+    Attributes:
+        calls: by graph, `runtime/name`: of preparing, running, finishing, and pasting all masks.
+        stages: by runtime and stage of the INT8 graph.
+        products: by runtime and multiply-accumulates.
+        objects: found by each graph.
+    """
+
+    calls: dict[str, list[tuple[float, ...]]] = field(default_factory=dict)
+    stages: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    products: dict[str, dict[int, list[float]]] = field(default_factory=dict)
+    objects: dict[str, int] = field(default_factory=dict)
+
+
+def main() -> None:
+    """Measure and write bench/results/speed.json."""
+    options = _parse_arguments()
+    picture, rows = resize(read_image(options.picture), PICTURE_SIZE), []
+    models = {"rt_r50": random_network(RT_R_50), "shipped": trained_network(options.checkpoint)}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, model in models.items():
+            size = options.size or padded_test_size(model.config.input)
+            network = timed_network(model, size, picture, Path(folder) / f"{name}.bmz")
+            rows += network_rows(name, network, picture, options)
+    for row in rows:
+        print(f"{row['name']:<60}" + "  ".join(f"{key} {row[key]:.4g}" for key in row if key != "name"))
+    print(f"Written: {write_study('speed', rows, options.output)}")
+
+
+def network_rows(
+    name: str, network: TimedNetwork, picture: NDArray[np.uint8], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """The rows of one network."""
+    times = _measured(name, network, picture, options)
+    rows = []
+    for graph in times.calls:
+        row = {"name": f"{name}/{graph}", **_frame_columns(times, graph)}
+        if graph.endswith(INT8):
+            layers = _layers(graph.partition("/")[0], network, picture, options)
+            row |= _int8_columns(times, graph, network, layers) | _targets(graph.partition("/")[0])
+            row["passed"] = int(_passes(row))
+            rows += [row, *_layer_rows(row, layers, network)]
+        else:
+            rows.append(row)
+    return rows
+
+
+def _measured(name: str, network: TimedNetwork, picture: NDArray[np.uint8], options: argparse.Namespace) -> Times:
+    """Everything in turn, once a round; the first round warms up."""
+    times, on_round = Times(), stage(name, options.rounds + 1)
+    names = [BASE, *(f"{runtime}/{graph}" for runtime in RUNTIMES for graph in (FLOAT, INT8))]
+    with ExitStack() as stack:
+        predictors = {
+            graph: stack.enter_context(
+                MaskPredictor(network.bundle, graph.partition("/")[0], options.threads, flavour=graph.partition("/")[2])
+            )
+            for graph in names
+        }
+        stages = _stages(network, picture, options.threads)
+        products = {runtime: gemm_probes(runtime, options.threads) for runtime in RUNTIMES}
+        for turn in range(-1, options.rounds):
+            found = Times() if turn < 0 else times
+            for graph, predictor in predictors.items():
+                found.calls.setdefault(graph, []).append(_frame(predictor, picture, found.objects, graph))
+            for key, (run, given) in stages.items():
+                found.stages.setdefault(key, []).append(_rested(run, given))
+            for runtime, probes in products.items():
+                for macs, run, given in probes:
+                    kept = found.products.setdefault(runtime, {}).setdefault(macs, [])
+                    kept.append(_rested(run, given))
+            on_round()
+    return times
+
+
+def _frame(
+    predictor: MaskPredictor, picture: NDArray[np.uint8], objects: dict[str, int], graph: str
+) -> tuple[float, ...]:
+    time.sleep(_REST_SECONDS)
+    instances = predictor(picture)
+    start = time.perf_counter()
+    instances.crops()
+    pasted = time.perf_counter() - start
+    objects[graph] = len(instances)
+    return tuple(1000 * seconds for seconds in (*predictor.timings, pasted))
+
+
+def _rested(run: RunGraph, given: Arrays) -> float:
+    time.sleep(_REST_SECONDS)
+    return timed(run, given)
+
+
+def _stages(
+    network: TimedNetwork, picture: NDArray[np.uint8], threads: int
+) -> dict[tuple[str, str], tuple[RunGraph, Arrays]]:
+    """Each stage of the INT8 graph in each runtime, and what to give it."""
+    stages: dict[tuple[str, str], tuple[RunGraph, Arrays]] = {}
+    values: dict[str, NDArray[Any]] = _given(network, picture)
+    for part in cut(network.graphs[INT8]):
+        given = {name: values[name] for name in part.inputs}
+        for runtime in RUNTIMES:
+            run = open_graph(runtime, part.model.SerializeToString(), threads)
+            stages[runtime, part.name] = (run, given)
+            values = {**run(given), **values}
+    return stages
+
+
+def _given(network: TimedNetwork, picture: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    with MaskPredictor(network.bundle, "onnxruntime", 1, flavour=INT8) as predictor:
+        return {"image": prepare(picture, network.size, predictor.manifest.input.pad_value).image}
+
+
+def _layers(runtime: str, network: TimedNetwork, picture: NDArray[np.uint8], options: argparse.Namespace) -> Layers:
+    graph = network.graphs[INT8].SerializeToString()
+    return layer_times(runtime, graph, _given(network, picture), options.threads, options.rounds)
+
+
+def _frame_columns(times: Times, graph: str) -> dict[str, float]:
+    whole = {name: [sum(call) for call in calls] for name, calls in times.calls.items()}
+    parts = np.median(times.calls[graph], axis=0)
+    outside = [1 - call[_CALLS.index("run")] / sum(call) for call in times.calls[graph]]
+    return {
+        "latency_p50_ms": _rounded(np.median(whole[graph])),
+        "latency_p90_ms": _rounded(np.percentile(whole[graph], 90)),
+        "speedup_vs_float": _rounded(median_ratio(whole, BASE, graph)),
+        "outside_share": _rounded(np.median(outside)),
+        "objects": times.objects[graph],
+        **{f"{call}_ms": _rounded(part) for call, part in zip(_CALLS, parts, strict=True)},
+    }
+
+
+def _int8_columns(times: Times, graph: str, network: TimedNetwork, layers: Layers) -> dict[str, float]:
+    runtime = graph.partition("/")[0]
+    stages = {name: float(np.median(found)) for (of, name), found in times.stages.items() if of == runtime}
+    base = float(np.median([sum(call) for call in times.calls[BASE]]))
+    macs, rate = sum(conv_macs(network.graphs[INT8]).values()), gemm_rate(times.products[runtime])
+    convolutions = sum(spent for (_, kind), spent in layers.items() if kind in CONVOLUTIONS)
+    return {
+        **{f"{name}_ms": _rounded(spent) for name, spent in stages.items()},
+        "after_share": _rounded(sum(stages[name] for name in _AFTER) / base),
+        "convolutions_ms": _rounded(convolutions),
+        "macs": macs,
+        "gemm_gmacs_per_second": _rounded(rate / 1e6),
+        "gemm_ratio": _rounded(convolutions / (macs / rate)),
+    }
+
+
+def _targets(runtime: str) -> dict[str, float]:
+    return {
+        f"target_{name}": target[runtime] if isinstance(target, dict) else target for name, target in TARGETS.items()
+    }
+
+
+def _passes(row: Mapping[str, Any]) -> bool:
+    at_most = all(row[name] <= row[f"target_{name}"] for name in TARGETS if name != "speedup_vs_float")
+    return bool(at_most and row["speedup_vs_float"] >= row["target_speedup_vs_float"])
+
+
+def _layer_rows(row: Mapping[str, Any], layers: Layers, network: TimedNetwork) -> list[dict[str, Any]]:
+    """The layers that take longest beyond what the machine allows for their multiply-accumulates."""
+    macs, rate = conv_macs(network.graphs[INT8]), 1e6 * row["gemm_gmacs_per_second"]
+    rows: list[dict[str, Any]] = []
+    for (name, kind), spent in layers.items():
+        own = macs.get(_exported_name(name), 0) if kind in CONVOLUTIONS else 0
+        columns: dict[str, Any] = {
+            "milliseconds": _rounded(spent),
+            "macs": own,
+            "beyond_limit_ms": _rounded(spent - own / rate),
+        }
+        rows.append({"name": f"{row['name']}/layer/{kind}/{_exported_name(name)}", **columns})
+    return sorted(rows, key=lambda layer: -layer["beyond_limit_ms"])[:_LAYERS]
+
+
+def _exported_name(layer: str) -> str:
+    """The node that a layer of a runtime was made of; both add to its name, ONNX Runtime drops `node_` in places."""
+    found = re.search(r"(?:node_)?(conv2d(?:_\d+)?)", layer)
+    return f"node_{found[1]}" if found else layer.partition("/")[0]
+
+
+def _rounded(value: Any) -> float:
+    return float(f"{float(value):.4g}")
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    return int(height), int(width)
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = study_parser(__doc__)
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser.add_argument("--picture", type=Path, default=sorted(CALIBRATION.glob("*.jpg"))[0], help="to find objects in")
+    parser.add_argument("--size", type=_size, help="HEIGHTxWIDTH of both networks, to try things out")
+    parser.add_argument("--threads", type=int, default=2, help="of the networks")
+    parser.add_argument("--rounds", type=int, default=40)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BlendMaskError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,146 @@
+"""Networks as the speed study times them: ten objects on one picture, in a bundle with the graphs to compare."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from blendmask_edge.bundle import InputSpec, Manifest, Recipe, write_bundle
+from blendmask_edge.bundle.manifest import GraphEntry, Nms
+from blendmask_edge.imaging import prepare
+from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.onnx import OPSET, export_onnx
+from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.checkpoint import load_checkpoint
+from blendmask_quantize.model.config import get_config
+from blendmask_quantize.model.predictor import pad_value
+from blendmask_quantize.shrink.graph import trace_network
+from blendmask_quantize.shrink.ptq import observe_ranges, render
+
+DENSE, FLOAT, INT8 = "dense", "float", "int8"
+"""Float with the top layer as a convolution over all levels, as the reference runs it; float; the `cpu` flavour."""
+OBJECTS = 10
+_BISECTIONS = 60
+_BOX_SIDES = 3.0
+
+
+@dataclass(frozen=True)
+class TimedNetwork:
+    """What is timed of a network.
+
+    Attributes:
+        bundle: holds the graphs, as flavours.
+        graphs: by name, `DENSE`, `FLOAT` and `INT8`.
+        size: height and width of the network input.
+    """
+
+    bundle: Path
+    graphs: Mapping[str, onnx.ModelProto]
+    size: tuple[int, int]
+
+
+class DenseGraph(DeployableGraph):
+    """Coefficients at all locations, of which the kept ones are used."""
+
+    def attention(self, towers: tuple[Tensor, ...], cell: Tensor) -> Tensor:  # type: ignore[override]
+        """Attention vectors (N, bases * M * M) at the kept cells."""
+        weight = self.top_weight.unflatten(1, (towers[0].shape[1], 3, 3))
+        dense = [F.conv2d(tower, weight, self.top_bias, padding=1).flatten(2) for tower in towers]
+        return torch.cat(dense, dim=2)[0].index_select(1, cell).T
+
+
+def random_network(name: str) -> BlendMask:
+    """A configuration with seeded random weights, whose boxes have a few strides a side."""
+    torch.manual_seed(0)
+    model = BlendMask(get_config(name)).eval()
+    bias = model.proposal_generator.fcos_head.bbox_pred.bias
+    assert bias is not None
+    nn.init.constant_(bias, _BOX_SIDES)
+    return model
+
+
+def trained_network(checkpoint: Path) -> BlendMask:
+    """The network of a checkpoint."""
+    return load_checkpoint(checkpoint).model
+
+
+def timed_network(model: BlendMask, size: tuple[int, int], picture: NDArray[np.uint8], bundle: Path) -> TimedNetwork:
+    """Export the graphs of a network, each with the class bias that lets ten objects of the picture pass.
+
+    Args:
+        model: the network.
+        size: height and width of its input.
+        picture: (H, W, 3) uint8 RGB; it also gives the ranges.
+        bundle: where the bundle goes.
+    """
+    prepared = torch.from_numpy(prepare(picture, size, pad_value(model.config.input)).image)
+    traced = trace_network(model)
+    x = model.normalise(prepared.permute(0, 3, 1, 2))
+    rounded = render(traced, observe_ranges(traced, [x], "max"), "cpu")
+    kinds: dict[str, tuple[type[DeployableGraph], fx.GraphModule]] = {
+        DENSE: (DenseGraph, traced), FLOAT: (DeployableGraph, traced), INT8: (DeployableGraph, rounded),
+    }  # fmt: skip
+    for network in (traced, rounded):
+        _let_pass(model, network, size, x)
+    graphs = {
+        name: export_onnx(kind(model, network, size, Bounds(), live_rows=True).eval())
+        for name, (kind, network) in kinds.items()
+    }
+    _write(model, size, graphs, bundle)
+    return TimedNetwork(bundle, graphs, size)
+
+
+@torch.no_grad()
+def _let_pass(model: BlendMask, network: fx.GraphModule, size: tuple[int, int], x: Tensor) -> None:
+    """Shift the biases of the class logits of `network` so that ten objects pass, or as many as come nearest."""
+    graph, predictions = DeployableGraph(model, nn.Identity(), size, Bounds()), network(x)
+    low, high = -100.0, 100.0
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        shifted = predictions._replace(logits=tuple(logits + middle for logits in predictions.logits))
+        passed = int((graph.suppress(graph.select(shifted)).score > 0).sum())
+        if passed == OBJECTS:
+            break
+        low, high = (middle, high) if passed < OBJECTS else (low, middle)
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d) and "cls_logits" in name and module.bias is not None:
+            module.bias += middle
+
+
+def _write(model: BlendMask, size: tuple[int, int], graphs: Mapping[str, onnx.ModelProto], bundle: Path) -> None:
+    config, bounds = model.config, Bounds().within(model.config, size)
+    files = {name: graph.SerializeToString() for name, graph in graphs.items()}
+    manifest = Manifest(
+        model=config.name,
+        config=msgspec.to_builtins(config),
+        input=InputSpec(height=size[0], width=size[1], pad_value=pad_value(config.input)),
+        classes=[str(number) for number in range(config.classes)],
+        category_ids=list(range(1, config.classes + 1)),
+        recipe=Recipe(name="speed", version="1"),
+        graphs={name: GraphEntry.describe(name, data, opset=OPSET, precision=name) for name, data in files.items()},
+        ranges_sha256=hashlib.sha256(b"").hexdigest(),
+        nms=Nms(
+            candidates=bounds.candidates,
+            rounds=bounds.rounds,
+            iou_threshold=config.inference.nms_threshold,
+            per_level_top=config.inference.candidates_per_level,
+        ),
+        score_threshold=0.0,
+        detections=bounds.detections,
+        mask_size=config.resolution,
+        licence="Apache-2.0",
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        generator="bench",
+    )
+    write_bundle(bundle, manifest, files)

@@ -1,0 +1,80 @@
+"""The speed study on a network of a few thousand weights: every row, every stage, and parts that add up."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from bench.graph_stages import STAGES, cut
+from bench.limits import conv_macs
+from bench.studies import speed
+from bench.timed_networks import INT8, OBJECTS, TimedNetwork, timed_network
+from blendmask_edge.bundle.graph import OUTPUT_NAMES
+from blendmask_quantize.export.parity import unoptimised_session
+from tests.quantize.tiny import TINY
+from tests.quantize.variants import picture, variant
+
+pytest.importorskip("openvino")
+
+SIZE = (64, 96)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> TimedNetwork:
+    return timed_network(variant(TINY), SIZE, picture(3, SIZE)[0], tmp_path_factory.mktemp("speed") / "tiny.bmz")
+
+
+def test_stages_one_after_another_give_what_the_graph_gives(network: TimedNetwork) -> None:
+    parts = cut(network.graphs[INT8])
+    assert tuple(part.name for part in parts) == STAGES
+    given = {"image": picture(3, SIZE)}
+    expected = unoptimised_session(network.graphs[INT8].SerializeToString()).run(list(OUTPUT_NAMES), given)
+    values: dict[str, Any] = dict(given)
+    for part in parts:
+        session = unoptimised_session(part.model.SerializeToString())
+        values.update(
+            zip(part.outputs, session.run(list(part.outputs), {n: values[n] for n in part.inputs}), strict=True)
+        )
+    for name, value in zip(OUTPUT_NAMES, expected, strict=True):
+        np.testing.assert_array_equal(values[name], value)
+    assert (values["scores"] > 0).sum() == OBJECTS
+
+
+def test_multiply_accumulates_are_those_of_the_exported_convolutions(network: TimedNetwork) -> None:
+    counted = conv_macs(network.graphs[INT8])
+    stem = next(iter(counted.values()))
+    assert stem == 4 * 3 * 7 * 7 * 32 * 48
+    assert len(counted) == sum(node.op_type == "Conv" for node in network.graphs[INT8].graph.node)
+
+
+def test_every_graph_has_its_row_and_int8_its_stages(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:  # fmt: skip
+    monkeypatch.setattr(speed, "random_network", lambda _: variant(TINY))
+    monkeypatch.setattr(speed, "trained_network", lambda _: variant(TINY))
+    monkeypatch.setattr(speed, "_REST_SECONDS", 0)
+    words = ["--size", f"{SIZE[0]}x{SIZE[1]}", "--rounds", "2", "--threads", "1", "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["speed", *words])
+    speed.main()
+    rows = {row["name"]: row for row in json.loads((tmp_path / "speed.json").read_text())["rows"]}
+    for name in ("rt_r50", "shipped"):
+        runs = [f"{name}/onnxruntime/dense", *(f"{name}/{r}/{g}" for r in speed.RUNTIMES for g in ("float", "int8"))]
+        assert set(runs) == {row for row in rows if row.startswith(name) and "/layer/" not in row}
+        assert rows[runs[0]]["speedup_vs_float"] == 1
+        for run in runs:
+            assert abs(rows[run]["objects"] - OBJECTS) <= (2 if "openvino" in run else 0), "OpenVINO rounds elsewhere"
+            assert 0 < rows[run]["outside_share"] < 1
+        for runtime in speed.RUNTIMES:
+            row = rows[f"{name}/{runtime}/int8"]
+            assert all(row[f"{stage}_ms"] > 0 for stage in (*STAGES, "prepare", "finish", "paste", "convolutions"))
+            assert row["passed"] in (0, 1)
+            layers = [layer for layer in rows if layer.startswith(f"{name}/{runtime}/int8/layer/")]
+            assert len(layers) == 8
+            assert any(rows[layer]["macs"] > 0 for layer in layers)
+    assert ort.__version__ in json.dumps(json.loads((tmp_path / "speed.json").read_text())["machine"])
