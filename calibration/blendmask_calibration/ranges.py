@@ -109,11 +109,26 @@ ESTIMATORS: dict[str, Estimator] = {
 }
 
 
+AUTO = "auto"
+"""Stands for all of them: whoever knows the network takes, for each tensor, the one with the least measured error."""
+
+
 def estimator_named(name: str) -> Estimator:
     """Return the registered estimator. Raises CalibrationError, which lists the known names, for an unknown one."""
     if name not in ESTIMATORS:
-        raise CalibrationError(f"No estimator is called {name!r}. Choose one of: {', '.join(sorted(ESTIMATORS))}.")
+        raise CalibrationError(
+            f"No estimator is called {name!r}. Choose one of: {', '.join(sorted([AUTO, *ESTIMATORS]))}."
+        )
     return ESTIMATORS[name]
+
+
+def competing(name: str) -> dict[str, Estimator]:
+    """Return the estimators that compete for a tensor: all of them for "auto", else the named one alone.
+
+    Raises:
+        CalibrationError: no estimator has that name.
+    """
+    return dict(ESTIMATORS) if name == AUTO else {name: estimator_named(name)}
 
 
 def range_up_to(histogram: Histogram, high: float) -> Range:

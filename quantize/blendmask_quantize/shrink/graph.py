@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import operator
 from typing import Any
 
@@ -78,6 +79,18 @@ def kind(traced: fx.GraphModule, node: fx.Node) -> str:
 def tensor_inputs(node: fx.Node) -> list[fx.Node]:
     """The nodes whose tensors `node` reads, in order."""
     return list(node.all_input_nodes)
+
+
+def fused_activation(traced: fx.GraphModule, node: fx.Node) -> fx.Node | None:
+    """The activation that alone reads what a node computes; None where there is none."""
+    users = list(node.users)
+    return users[0] if len(users) == 1 and kind(traced, users[0]) == "relu" else None
+
+
+def activation_cap(traced: fx.GraphModule, node: fx.Node) -> float:
+    """What an activation, ReLU or ReLU6, lets through at most."""
+    module = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+    return 6.0 if node.target is F.relu6 or isinstance(module, nn.ReLU6) else math.inf
 
 
 def _module_kind(module: nn.Module) -> str:

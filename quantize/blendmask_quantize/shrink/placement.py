@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from blendmask_quantize.shrink.graph import kind, tensor_inputs
+from blendmask_quantize.shrink.graph import fused_activation, kind, tensor_inputs
 
 FLAVOURS = ("cpu", "tensorrt")
 # Rounding before these operators and after them is the same, so they never need a scale of their own.
@@ -76,9 +76,8 @@ def _is_quantised_conv(traced: fx.GraphModule, node: fx.Node) -> bool:
 
 def _result(traced: fx.GraphModule, node: fx.Node) -> fx.Node:
     """The tensor that leaves the kernel of `node`: past the activation fused behind it."""
-    users = list(node.users)
-    fused = len(users) == 1 and kind(traced, node) in ("conv", "add") and kind(traced, users[0]) == "relu"
-    return users[0] if fused else node
+    activation = fused_activation(traced, node) if kind(traced, node) in ("conv", "add") else None
+    return node if activation is None else activation
 
 
 def _source(traced: fx.GraphModule, node: fx.Node, passed: tuple[str, ...] = _COMMUTING) -> fx.Node:

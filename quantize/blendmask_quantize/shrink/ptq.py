@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,24 +35,54 @@ class _Observer(fx.Interpreter):
 
 
 @torch.no_grad()
-def observe_ranges(
-    traced: fx.GraphModule, inputs: Iterable[Tensor], estimator: str, on_image: OnImage | None = None
-) -> dict[str, Range]:
-    """Range of every tensor that some flavour rounds, by node name.
+def observe(
+    traced: fx.GraphModule,
+    inputs: Iterable[Tensor],
+    on_image: OnImage | None = None,
+    only: Collection[str] | None = None,
+) -> dict[str, Histogram]:  # fmt: skip
+    """Histogram of every tensor that some flavour rounds, by node name.
 
     Args:
         traced: from `trace_network`.
         inputs: normalised pictures (1, 3, H, W).
-        estimator: name of a range estimator of `blendmask_calibration`.
         on_image: called with the float predictions of each picture.
+        only: names of the tensors to look at; all if left out.
     """
-    chosen, points, collector = estimator_named(estimator), calibration_points(traced), RangeCollector()
-    observer = _Observer(traced, {point.node for point in points}, collector)
+    names = {point.node for point in calibration_points(traced)}
+    collector = RangeCollector()
+    observer = _Observer(traced, names if only is None else names.intersection(only), collector)
     for x in inputs:
         predictions = observer.run(x)
         if on_image is not None:
             on_image(predictions)
-    return {point.node: _range(chosen, collector.histograms[point.node], signed=point.signed) for point in points}
+    return dict(collector.histograms)
+
+
+def estimate(traced: fx.GraphModule, histograms: Mapping[str, Histogram], estimator: str) -> dict[str, Range]:
+    """Range of every tensor that some flavour rounds, by node name.
+
+    Args:
+        traced: from `trace_network`.
+        histograms: from `observe`.
+        estimator: name of a range estimator of `blendmask_calibration`.
+
+    Raises:
+        CalibrationError: no estimator has that name (an error of `blendmask_calibration`).
+    """
+    chosen = estimator_named(estimator)
+    return {
+        point.node: point_range(chosen, histograms[point.node], signed=point.signed)
+        for point in calibration_points(traced)
+    }
+
+
+def observe_ranges(
+    traced: fx.GraphModule, inputs: Iterable[Tensor], estimator: str, on_image: OnImage | None = None
+) -> dict[str, Range]:
+    """`observe` and `estimate` in one; an unknown estimator is refused before any picture is looked at."""
+    estimator_named(estimator)
+    return estimate(traced, observe(traced, inputs, on_image), estimator)
 
 
 @dataclass(frozen=True)
@@ -60,7 +90,7 @@ class Calibrated:
     """What every recipe ends with: one set of weights and ranges that each flavour is rendered from.
 
     Attributes:
-        traced: the float network, from `trace_network`.
+        traced: the network whose weights are rounded, in float.
         ranges: of every tensor that some flavour rounds, by node name.
     """
 
@@ -93,8 +123,8 @@ def render(traced: fx.GraphModule, ranges: Mapping[str, Range], flavour: str) ->
     return insert(copy.deepcopy(traced), placement, integer_conv, quantizer)
 
 
-def _range(estimator: Estimator, histogram: Histogram, *, signed: bool) -> Range:
-    """The placement says what can be negative; the few pictures seen may not show it."""
+def point_range(estimator: Estimator, histogram: Histogram, *, signed: bool) -> Range:
+    """Range of one tensor. The placement says what can be negative; the few pictures seen may not show it."""
     high = estimator(histogram, 127 if signed else 255).high
     return Range(-high if signed else 0.0, high)
 
