@@ -14,7 +14,7 @@ from blendmask_calibration.errors import CalibrationError as EstimationError
 from blendmask_calibration.findings import Finding, refusals
 from blendmask_calibration.guard import check_detections, check_images
 from blendmask_calibration.images import CalibrationImage, describe, list_images, other_files, sample
-from blendmask_calibration.ranges import estimator_named
+from blendmask_calibration.ranges import competing
 from blendmask_calibration.record import CalibrationRecord
 from blendmask_calibration.statistics import PictureStatistics, picture_statistics
 from blendmask_edge.errors import CalibrationError, ImageError
@@ -36,7 +36,7 @@ class CalibrationOptions:
         folder: searched with its subfolders.
         count: at most this many pictures are drawn.
         seed: of the draw.
-        estimator: name of a range estimator of `blendmask_calibration`.
+        estimator: name of a range estimator of `blendmask_calibration`, or "auto".
         allow: codes of the guard's refusals that are overridden.
     """
 
@@ -109,7 +109,7 @@ def load_calibration_set(
     """
     with for_users():
         paths = list_images(options.folder)
-        estimator_named(options.estimator)
+        competing(options.estimator)
         refusals([], options.allow)
         drawn, spare = sample(paths, options.count, options.seed), _spare(paths, options)
     on_image = announce(len(drawn) + len(spare)) if announce is not None else _silent

@@ -42,7 +42,10 @@ def quantize(
     iterations: Annotated[int, typer.Option(help="Qat, edge: training steps with quantisers.", min=1)] = 400,
     learning_rate: Annotated[float, typer.Option(help="Qat, edge: of those steps.", min=0)] = 5e-6,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where training was cut off.")] = False,
-    estimator: Annotated[str, typer.Option(help="Ranges by: max, percentile, entropy, mse.")] = "mse",
+    estimator: Annotated[str, typer.Option(help="Ranges by: max, percentile, entropy, mse, auto.")] = "mse",
+    steps: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Refine by equalise, adaround, bias; or none. Bias if left out.")
+    ] = None,
     size: Annotated[str | None, typer.Option(metavar="HxW", help="Network input; the test size if left out.")] = None,
     detections: Annotated[int, typer.Option(help="Most objects in a picture.", min=1, max=100)] = 100,
     count: Annotated[int, typer.Option(help="Most calibration pictures.", min=1)] = 128,
@@ -74,6 +77,7 @@ def quantize(
         pruning=_pruning(macs, prune_iterations),
         tuning=schedule(iterations, learning_rate),
         resume=resume,
+        steps=_parse_steps(steps),
     )
     with tables.progress() as stage:
         report = pipeline.quantize(load_checkpoint(checkpoint, config), output, options, stage)
@@ -163,6 +167,12 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     if len(parts) != 2 or not all(part.isdigit() for part in parts):
         raise typer.BadParameter(f"{text!r} is no size: give height x width, e.g. 384x512")
     return int(parts[0]), int(parts[1])
+
+
+def _parse_steps(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    return () if text == "none" else tuple(name.strip() for name in text.split(","))
 
 
 def _evaluation(images: Path | None, annotations: Path | None) -> Any:

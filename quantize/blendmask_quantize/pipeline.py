@@ -41,10 +41,12 @@ from blendmask_quantize.model.checkpoint import Checkpoint, load_checkpoint
 from blendmask_quantize.model.predictor import pad_value
 from blendmask_quantize.plan import Plan, QuantizeOptions, make_plan
 from blendmask_quantize.pruning import PruneReport, finished_pruning, prune
+from blendmask_quantize.refining import DriftJudge, NetworkInputs
 from blendmask_quantize.run_folder import PRUNED_FILE
 from blendmask_quantize.shrink.graph import trace_network
 from blendmask_quantize.shrink.placement import FLAVOURS
-from blendmask_quantize.shrink.ptq import Calibrated, observe_ranges
+from blendmask_quantize.shrink.ptq import Calibrated, estimate, observe
+from blendmask_quantize.shrink.refine.steps import Given, Observed, Outcome, refine
 from blendmask_quantize.train.data import CocoPictures
 from blendmask_quantize.tune.judge import GraphPredictor, MaskJudge
 from blendmask_quantize.tune.material import Material, check_apart, labelled_material, plain_material
@@ -79,6 +81,7 @@ class Report:
         calibration: the set that was used.
         tuned: what training came to, for recipes that train.
         pruned: what pruning came to, for recipes that prune; its file is gone.
+        refined: what each step of refinement came to.
     """
 
     bundle: Path
@@ -87,6 +90,7 @@ class Report:
     calibration: CalibrationSet
     tuned: Tuned | None = None
     pruned: PruneReport | None = None
+    refined: tuple[Outcome, ...] = ()
 
 
 def quantize(checkpoint: Checkpoint, output: Path, options: QuantizeOptions, stage: Stage) -> Report:
@@ -94,8 +98,8 @@ def quantize(checkpoint: Checkpoint, output: Path, options: QuantizeOptions, sta
 
     Raises:
         CalibrationError: the guard refuses the pictures or what INT8 makes of them, or no estimator has that name.
-        ConfigError: unknown recipe, an input size that the network cannot take, a ratio that pruning cannot reach, or
-            options of training or pruning for a recipe that does not train or prune.
+        ConfigError: unknown recipe or step, an input size that the network cannot take, a ratio that pruning cannot
+            reach, or options of training or pruning for a recipe that does not train or prune.
         AnnotationError: the evaluation data do not fit, or are trained on, or the labels to train on do not fit.
         CheckpointError: an unfinished run lies beside the output, or one of other options is to be resumed.
         DivergedError: training came to a loss that is no number.
@@ -137,6 +141,7 @@ class _Shrunk:
         drawn: the calibration pictures, judged.
         fullest: that of them with most objects.
         pruned, tuned: what pruning and training came to; None where the recipe does neither.
+        refined: what each step of refinement came to.
     """
 
     plan: Plan
@@ -146,6 +151,7 @@ class _Shrunk:
     fullest: NDArray[np.uint8]
     pruned: PruneReport | None
     tuned: Tuned | None
+    refined: tuple[Outcome, ...]
 
 
 def _material(plan: Plan, traced: fx.GraphModule) -> Material:
@@ -172,15 +178,16 @@ def _shrink(
         drawn = judge_detections(drawn, _count_objects(plan, traced, drawn, stage), allow)
         plan, pruned = _prune(plan, material, stage)
         traced = trace_network(plan.checkpoint.model)
-    calibrated, counts = _calibrate(plan, traced, drawn, stage)
+    observed, counts = _calibrate(plan, traced, drawn, stage)
     if pruned is None:
         drawn = judge_detections(drawn, counts, allow)
+    calibrated, refined = _refine(plan, observed, drawn, stage)
     tuned = None
     if material is not None:
         tuned = _tune(plan, calibrated, material, stage)
         drawn = _untrained(plan, material, drawn)
     shrunk = calibrated if tuned is None else tuned.calibrated
-    return _Shrunk(plan, traced, shrunk, drawn, drawn.pictures[int(np.argmax(counts))], pruned, tuned)
+    return _Shrunk(plan, traced, shrunk, drawn, drawn.pictures[int(np.argmax(counts))], pruned, tuned, refined)
 
 
 def _check_channels(plan: Plan, traced: fx.GraphModule, drawn: CalibrationSet, stage: Stage) -> CalibrationSet:
@@ -225,7 +232,7 @@ def _objects(finder: DeployableGraph, predictions: Predictions) -> int:
     return int((finder.suppress(finder.select(predictions)).score > 0).sum())
 
 
-def _calibrate(plan: Plan, traced: fx.GraphModule, drawn: CalibrationSet, stage: Stage) -> tuple[Calibrated, list[int]]:
+def _calibrate(plan: Plan, traced: fx.GraphModule, drawn: CalibrationSet, stage: Stage) -> tuple[Observed, list[int]]:
     """Ranges, and how many objects the float network finds on each picture."""
     counts: list[int] = []
     finder, on_step = plan.graph(traced), stage("calibrating", len(drawn.pictures))
@@ -234,9 +241,27 @@ def _calibrate(plan: Plan, traced: fx.GraphModule, drawn: CalibrationSet, stage:
         counts.append(_objects(finder, predictions))
         on_step()
 
-    inputs = (normalised(plan.checkpoint, picture) for picture in drawn.pictures)
+    given = _given(plan, drawn)
     with for_users():
-        return Calibrated(traced, observe_ranges(traced, inputs, plan.options.calibration.estimator, on_image)), counts
+        histograms = observe(traced, given.inputs, on_image)
+        calibrated = Calibrated(traced, estimate(traced, histograms, given.first_estimator))
+    return Observed(calibrated, histograms, traced), counts
+
+
+def _given(plan: Plan, drawn: CalibrationSet) -> Given:
+    return Given(NetworkInputs(plan.checkpoint.model, drawn.pictures), plan.options.calibration.estimator)
+
+
+def _refine(
+    plan: Plan, observed: Observed, drawn: CalibrationSet, stage: Stage
+) -> tuple[Calibrated, tuple[Outcome, ...]]:
+    """Take the steps of the plan, and keep those that bring the networks nearer to float on held-out pictures."""
+    if not plan.steps:
+        return observed.calibrated, ()
+    on_step = stage("refining", len(plan.steps))
+    judge = DriftJudge(plan.checkpoint, observed.reference, plan.size, drawn.compared)
+    with for_users():
+        return refine(observed, plan.steps, _given(plan, drawn), judge, on_step)
 
 
 def _tune(plan: Plan, calibrated: Calibrated, material: Material, stage: Stage) -> Tuned:
@@ -268,6 +293,7 @@ def _export(shrunk: _Shrunk, stage: Stage) -> tuple[dict[str, bytes], dict[str, 
 def _describe(shrunk: _Shrunk) -> Description:
     plan, estimator = shrunk.plan, shrunk.plan.options.calibration.estimator
     changed: dict[str, Any] = {} if estimator == CalibrationOptions.estimator else {"estimator": estimator}
+    changed["steps"] = {outcome.name: outcome.record() for outcome in shrunk.refined}
     if shrunk.pruned is not None:
         changed["pruning"] = shrunk.pruned.record()
     if shrunk.tuned is not None:
@@ -315,4 +341,4 @@ def _report(
         for name, data in graphs.items()
     }
     speedup = median_ratio(measured.latency_ms, FLOAT, CPU)
-    return Report(output, flavours, speedup, shrunk.drawn, shrunk.tuned, shrunk.pruned)
+    return Report(output, flavours, speedup, shrunk.drawn, shrunk.tuned, shrunk.pruned, shrunk.refined)

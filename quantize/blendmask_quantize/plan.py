@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from blendmask_quantize.pruning import PruneOptions
 from blendmask_quantize.run_folder import RunFolder, Setting
 from blendmask_quantize.shrink.prune import check_ratio
 from blendmask_quantize.shrink.recipe import Recipe, get_recipe
+from blendmask_quantize.shrink.refine.steps import Step, chosen_steps
 from blendmask_quantize.tune.options import TuneOptions
 
 
@@ -43,6 +45,7 @@ class QuantizeOptions:
         pruning: for recipes that prune; None takes the defaults.
         tuning: how recipes that train do it with quantisers in place.
         resume: go on where training for this output was cut off.
+        steps: names of the steps of refinement; None takes the recipe's.
     """
 
     calibration: CalibrationOptions
@@ -56,6 +59,7 @@ class QuantizeOptions:
     pruning: PruneOptions | None = None
     tuning: TuneOptions = field(default_factory=TuneOptions)
     resume: bool = False
+    steps: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Plan:
         bounds: sizes of the selection at this size.
         run: folder of the run, for recipes that train.
         evaluation: what accuracy is measured on.
+        steps: of refinement after calibration.
     """
 
     checkpoint: Checkpoint
@@ -76,6 +81,7 @@ class Plan:
     bounds: Bounds
     run: RunFolder | None
     evaluation: Evaluation | None
+    steps: tuple[Step, ...]
 
     def graph(self, network: fx.GraphModule, *, live_rows: bool = False) -> DeployableGraph:
         """The deployable graph around a network; see `DeployableGraph`."""
@@ -86,8 +92,8 @@ def make_plan(checkpoint: Checkpoint, output: Path, options: QuantizeOptions) ->
     """See that all can be done, as far as that can be told without looking at the calibration pictures.
 
     Raises:
-        ConfigError: unknown recipe, an input size that the network cannot take, a ratio that pruning cannot reach, or
-            options of training or pruning for a recipe that does not train or prune.
+        ConfigError: unknown recipe or step, an input size that the network cannot take, a ratio that pruning cannot
+            reach, or options of training or pruning for a recipe that does not train or prune.
         AnnotationError: the evaluation data do not fit, or there are no labels to read.
         CheckpointError: an unfinished run lies beside the output, or one of other options is to be resumed.
         OutputError: the bundle cannot be written, or its disk or that of temporary files has no room for it.
@@ -98,16 +104,18 @@ def make_plan(checkpoint: Checkpoint, output: Path, options: QuantizeOptions) ->
     _check_room(output.parent, checkpoint, "make room, or choose another folder for the output")
     _check_room(Path(tempfile.gettempdir()), checkpoint, "make room, or set TMPDIR to another folder")
     _check_options(recipe, options)
+    names = recipe.steps if options.steps is None else options.steps
+    steps = tuple(chosen_steps(names, options.calibration.estimator))
     if recipe.prunes and options.pruning is None:
         options = replace(options, pruning=PruneOptions())
-    run = RunFolder.beside(output, f"blendmask quantize --recipe {recipe.name}", _settings(checkpoint, options))
+    run = RunFolder.beside(output, f"blendmask quantize --recipe {recipe.name}", _settings(checkpoint, options, steps))
     if recipe.tunes:
         run.check(resume=options.resume)
     if options.pruning is not None:
         check_ratio(checkpoint.model, options.pruning.ratio)
     evaluation = data.open(checkpoint.labels) if data is not None else None
     bounds = options.bounds.within(config, size)
-    return Plan(checkpoint, options, recipe, size, bounds, run if recipe.tunes else None, evaluation)
+    return Plan(checkpoint, options, recipe, size, bounds, run if recipe.tunes else None, evaluation, steps)
 
 
 def _check_output(output: Path) -> None:
@@ -146,13 +154,14 @@ def _check_options(recipe: Recipe, options: QuantizeOptions) -> None:
         )
 
 
-def _settings(checkpoint: Checkpoint, options: QuantizeOptions) -> dict[str, Setting]:
+def _settings(checkpoint: Checkpoint, options: QuantizeOptions, steps: Sequence[Step]) -> dict[str, Setting]:
     """What ranges and pruning depend on. What else training with quantisation depends on is in its own checkpoint."""
     how = options.calibration
     ranges: dict[str, Setting] = {
         "calibration count": how.count,
         "calibration seed": how.seed,
         "estimator": how.estimator,
+        "list of steps": ", ".join(step.name for step in steps),
     }
     if options.pruning is None or options.annotations is None:
         return ranges

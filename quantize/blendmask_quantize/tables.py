@@ -52,6 +52,8 @@ def show_report(report: Report, *, as_json: bool) -> None:
     record = report.calibration.record
     print(f"{report.bundle.name}: {len(record.images)} calibration pictures, {record.estimator} ranges")
     Console().print(_report_table(report))
+    for outcome in report.refined:
+        print(outcome)
     _show_fidelity(report)
     if report.pruned is not None:
         print(f"the pruned network {report.pruned}")
@@ -129,6 +131,10 @@ def _report_dict(report: Report) -> dict[str, Any]:
         "speedup_vs_float": report.speedup,
         "calibration": report.calibration.record.to_dict(),
         "warnings": [str(finding) for finding in report.calibration.warnings],
+        "steps": {
+            outcome.name: {**outcome.record(), **outcome.details, "seconds": outcome.seconds}
+            for outcome in report.refined
+        },
         "pruning": report.pruned.record() if report.pruned is not None else None,
         "tuning": report.tuned.record() if report.tuned is not None else None,
         "flavours": {

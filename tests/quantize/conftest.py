@@ -118,5 +118,5 @@ def no_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("long work began")
 
-    for name in ("observe_ranges", "export_onnx"):
+    for name in ("observe", "export_onnx"):
         monkeypatch.setattr(pipeline, name, fail)

@@ -48,7 +48,8 @@ def refused(result: Result, exit_code: int, *parts: str) -> None:
 
 @pytest.fixture
 def words(checkpoint_path: Path, photographs: Path, tmp_path: Path) -> list[object]:
-    return ["quantize", checkpoint_path, "--calibration", photographs, "--count", 17, "-o", tmp_path / "m.bmz", *SIZE]
+    given = ["--calibration", photographs, "--count", 17, "-o", tmp_path / "m.bmz", *SIZE, "--steps", "none"]
+    return ["quantize", checkpoint_path, *given]
 
 
 @pytest.mark.usefixtures("replayed")
@@ -106,6 +107,8 @@ def test_a_refusal_of_the_guard_names_its_override_which_works(words: list[objec
         (1, ("--recipe", "ptqq"), ["did you mean ptq"]),
         (1, ("--recipe", "nothing-like-it"), ["ptq"]),
         (1, ("--estimator", "median"), ["median", "mse"]),
+        (1, ("--steps", "bias,adaruond"), ["no step is called 'adaruond': did you mean adaround"]),
+        (1, ("--steps", ""), ["known are equalise, adaround, bias"]),
         (1, ("--size", "65x96"), ["use 64x96"]),
         (1, ("--size", "0x0"), ["use 32x32"]),
         (2, ("--size", "big"), ["height x width"]),

@@ -39,7 +39,7 @@ from blendmask_quantize.model.config import CONFIGS, InputConfig
 from blendmask_quantize.pipeline import quantize
 from blendmask_quantize.plan import QuantizeOptions, input_size
 from blendmask_quantize.shrink.graph import trace_network
-from blendmask_quantize.shrink.ptq import observe_ranges
+from blendmask_quantize.shrink.ptq import estimate, observe_ranges
 from tests.quantize.conftest import Made
 from tests.quantize.pictures import describe, some_pictures, write_annotations, write_pictures
 
@@ -53,7 +53,7 @@ def checkpoint(checkpoint_path: Path) -> Checkpoint:
 
 @pytest.fixture
 def options(photographs: Path) -> QuantizeOptions:
-    return QuantizeOptions(CalibrationOptions(photographs, count=17, estimator="max"), size=SIZE)
+    return QuantizeOptions(CalibrationOptions(photographs, count=17, estimator="max"), size=SIZE, steps=())
 
 
 @pytest.fixture
@@ -68,9 +68,12 @@ def quiet(_: str, __: int) -> Callable[[], None]:
 # What a bundle says
 
 
-def test_the_manifest_says_how_it_was_made(manifest: Manifest) -> None:
-    assert (manifest.recipe.name, manifest.recipe.version) == ("ptq", "1")
-    assert manifest.recipe.options == {"estimator": "max"}
+def test_the_manifest_says_how_it_was_made(manifest: Manifest, made: Made) -> None:
+    assert (manifest.recipe.name, manifest.recipe.version) == ("ptq", "2")
+    assert manifest.recipe.options["estimator"] == "max"
+    (outcome,) = made.report.refined
+    assert manifest.recipe.options["steps"] == {"bias": outcome.record()}
+    assert outcome.kept == (outcome.after.improves(outcome.before))
     assert (manifest.model, manifest.licence) == ("TINY", "CC0-1.0")
     assert (manifest.input.height, manifest.input.width, manifest.input.pad_value) == (*SIZE, (127, 127, 127))
     assert (manifest.classes, manifest.category_ids) == (["cup", "plate", "fork"], [2, 5, 9])
@@ -168,6 +171,7 @@ def test_every_stage_is_announced_and_finished(made: Made) -> None:
         "reading": (33, 33),
         "checking channel order": (48, 48),
         "calibrating": (29, 29),
+        "refining": (1, 1),
         "exporting": (3, 3),
         "comparing with float": (12, 12),
         "evaluating": (9, 9),
@@ -218,7 +222,7 @@ def test_options_that_are_the_default_are_not_recorded(
     few = replace(options.calibration, estimator="mse", count=2, allow=("few-images",))
     quantize(checkpoint, tmp_path / "m.bmz", replace(options, calibration=few), quiet)
     manifest = Bundle.open(tmp_path / "m.bmz").manifest
-    assert manifest.recipe.options == {}
+    assert manifest.recipe.options == {"steps": {}}
     assert manifest.calibration is not None
     assert (manifest.calibration.estimator, manifest.calibration.overrides) == ("mse", ["few-images"])
 
@@ -274,6 +278,7 @@ Refused = tuple[type[BlendMaskError], str, dict[str, object]]
     "error, message, change",
     [
         (ConfigError, "did you mean ptq", {"recipe": "ptqq"}),
+        (ConfigError, "no step is called 'equalize': did you mean equalise", {"steps": ("equalize",)}),
         (ConfigError, "no multiple of 32", {"size": (65, 96)}),
         (ConfigError, "--resume is of no use", {"resume": True}),
         (CalibrationError, "median", {"estimator": "median"}),
@@ -282,7 +287,7 @@ Refused = tuple[type[BlendMaskError], str, dict[str, object]]
         (CalibrationError, "at least 1", {"count": 0}),
         (CalibrationError, "--allow few-images", {"count": 5}),
     ],
-    ids=["recipe", "size", "resume", "estimator", "override", "folder", "count", "guard"],
+    ids=["recipe", "step", "size", "resume", "estimator", "override", "folder", "count", "guard"],
 )
 def test_options_are_refused_before_long_work(
     checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, error: type[BlendMaskError], message: str,
@@ -388,7 +393,7 @@ def narrow(part: str, times: float) -> Callable[..., dict[str, Range]]:
     """Calibration that finds ranges of one part of the network too small."""
 
     def spoiled(*arguments: Any) -> dict[str, Range]:
-        found = observe_ranges(*arguments)
+        found = estimate(*arguments)
         wrong = {name: Range(r.low / times, r.high / times) for name, r in found.items() if part in name}
         return found | wrong
 
@@ -398,7 +403,7 @@ def narrow(part: str, times: float) -> Callable[..., dict[str, Range]]:
 def test_a_bundle_whose_masks_broke_is_not_written_although_its_scores_are_right(
     checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "observe_ranges", narrow("basis_module", 20))
+    monkeypatch.setattr(pipeline, "estimate", narrow("basis_module", 20))
     monkeypatch.setattr(pipeline, "measure_bundle", lambda *_: pytest.fail("accuracy was measured"))
     (tmp_path / "out").mkdir()
     with (
@@ -429,7 +434,7 @@ def test_broken_masks_can_be_allowed_and_are_recorded(
 def test_the_tensors_that_are_clipped_most_are_recorded(
     checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "observe_ranges", narrow("basis_module_tower_0_2", 20))
+    monkeypatch.setattr(pipeline, "estimate", narrow("basis_module_tower_0_2", 20))
     quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
     record = Bundle.open(tmp_path / "m.bmz").manifest.calibration
     assert record is not None

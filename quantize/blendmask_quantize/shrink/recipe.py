@@ -17,6 +17,7 @@ class Recipe:
         summary: one line for a user.
         tunes: whether the calibrated network is trained with its quantisers in place.
         prunes: whether the network is pruned and fine-tuned first.
+        steps: of refinement after calibration, unless others are asked for; see `shrink.refine.steps`.
     """
 
     name: str
@@ -24,14 +25,15 @@ class Recipe:
     summary: str
     tunes: bool = False
     prunes: bool = False
+    steps: tuple[str, ...] = ("bias",)
 
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("ptq", "1", "8-bit weights and activations from calibration pictures, without training"),
-        Recipe("qat", "1", "ptq, then trained with its quantisers in place, the float network as teacher", tunes=True),
-        Recipe("edge", "1", "pruned and fine-tuned on labelled pictures, then qat", tunes=True, prunes=True),
+        Recipe("ptq", "2", "8-bit weights and activations from calibration pictures, without training"),
+        Recipe("qat", "2", "ptq, then trained with its quantisers in place, the float network as teacher", tunes=True),
+        Recipe("edge", "2", "pruned and fine-tuned on labelled pictures, then qat", tunes=True, prunes=True),
     )
 }
 

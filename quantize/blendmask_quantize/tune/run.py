@@ -10,12 +10,13 @@ from statistics import fmean
 from typing import Any
 
 import msgspec
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.checkpoint import Checkpoint
 from blendmask_quantize.run_folder import network_digest
 from blendmask_quantize.shrink.distil import Teacher
+from blendmask_quantize.shrink.graph import trace_network
 from blendmask_quantize.shrink.ptq import Calibrated
 from blendmask_quantize.shrink.qat import FakeQuantNetwork, stage_names
 from blendmask_quantize.train.data import Batch, ViewStream
@@ -71,7 +72,7 @@ def tune(
 
     Args:
         checkpoint: gives configuration and top layer, which is not trained.
-        start: float weights and calibrated ranges.
+        start: calibrated and maybe refined weights and ranges.
         material: pictures to train on.
         judge: mask AP by flavour on held-out pictures.
         options: how to train.
@@ -85,12 +86,13 @@ def tune(
     """
     schedule = options.training
     stages = checkpoint.config.trunk.frozen_stages if options.frozen_stages is None else options.frozen_stages
+    float_network = trace_network(checkpoint.model)
     network = FakeQuantNetwork(start, options.flavours, stage_names(checkpoint.model, stages))
     stream = ViewStream([material.training], schedule.iterations * schedule.batch, schedule.seed)
-    losses_of = _losses(checkpoint.model, start, material.labelled, options)
+    losses_of = _losses(checkpoint.model, float_network, material.labelled, options)
     average = optimise(
         network, _groups(network, options), losses_of, stream, work, schedule,
-        identity=_identity(start, material, options), resume=resume, on_step=on_step,
+        identity=_identity(float_network, start, material, options), resume=resume, on_step=on_step,
     )  # fmt: skip
     return _better({"ptq": start, "qat": average.calibrated()}, material, judge)
 
@@ -102,8 +104,8 @@ def _better(candidates: Mapping[str, Calibrated], material: Material, judge: Jud
     return Tuned(candidates[kept], kept, scores, truth.kind, len(material.names), len(truth.ids))
 
 
-def _losses(model: BlendMask, start: Calibrated, labelled: bool, options: TuneOptions) -> LossesOf:
-    teacher = Teacher(model, start.traced)
+def _losses(model: BlendMask, float_network: fx.GraphModule, labelled: bool, options: TuneOptions) -> LossesOf:
+    teacher = Teacher(model, float_network)
 
     def losses_of(forward: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         x = model.normalise(batch.pixels)
@@ -129,12 +131,12 @@ def _groups(network: FakeQuantNetwork, options: TuneOptions) -> list[Group]:
     ]
 
 
-def _identity(start: Calibrated, material: Material, options: TuneOptions) -> str:
+def _identity(float_network: fx.GraphModule, start: Calibrated, material: Material, options: TuneOptions) -> str:
     """Hash of what a run depends on.
 
-    Without the learning rate, which may be lowered to go on, and without the ranges, whose last digits depend on the
-    number of threads.
+    Without the learning rate, which may be lowered to go on, and without the ranges and refined weights, whose last
+    digits depend on the number of threads.
     """
     options = replace(options, training=replace(options.training, learning_rate=0.0))
-    parts = [network_digest(start.traced), sorted(start.ranges), material.names, material.labelled, options]
+    parts = [network_digest(float_network), sorted(start.ranges), material.names, material.labelled, options]
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, fx
@@ -17,10 +17,12 @@ from blendmask_quantize.shrink.ptq import Calibrated, estimate, observe
 from blendmask_quantize.shrink.refine.bias import correct_biases
 from blendmask_quantize.shrink.refine.choose import FIRST, choose_ranges
 from blendmask_quantize.shrink.refine.equalise import equalise
-from blendmask_quantize.shrink.refine.rounding import learn_rounding
+from blendmask_quantize.shrink.refine.rounding import RoundingOptions, learn_rounding
 
 RANGES = "ranges"
 """The step that the estimator "auto" stands for; it is asked for by that estimator, not by name."""
+BY_TENSOR = "by_tensor"
+"""What that step says of each tensor, which is too long for a manifest."""
 _PIXELS = 3_000_000
 _FEWEST, _MOST = 2, 16
 MASK_TOLERANCE = 0.0005
@@ -45,6 +47,10 @@ class Drift:
         """The sum of all three."""
         return self.masks + self.boxes + self.scores
 
+    def record(self) -> dict[str, float]:
+        """The fields, to five digits."""
+        return {name: round(value, 5) for name, value in vars(self).items()}
+
     def improves(self, before: Drift) -> bool:
         """Whether it is less than `before`, and the masks, which boxes say nothing about, have not paid for it."""
         return self.total < before.total and self.masks <= before.masks + MASK_TOLERANCE
@@ -56,10 +62,17 @@ Judge = Callable[[Calibrated], Drift | None]
 
 @dataclass(frozen=True)
 class Observed:
-    """Weights and ranges, and the histograms that the ranges were estimated from."""
+    """A network between steps.
+
+    Attributes:
+        calibrated: weights and ranges.
+        histograms: that the ranges were estimated from.
+        reference: the float network to agree with, node for node and channel for channel that of `calibrated`.
+    """
 
     calibrated: Calibrated
     histograms: Mapping[str, Histogram]
+    reference: fx.GraphModule
 
 
 @dataclass(frozen=True)
@@ -67,14 +80,14 @@ class Given:
     """What steps work with.
 
     Attributes:
-        reference: the float network to agree with.
         inputs: normalised pictures (1, 3, H, W) that give the ranges.
         estimator: name of a range estimator, or "auto".
+        rounding: how roundings are learned.
     """
 
-    reference: fx.GraphModule
     inputs: Sequence[Tensor]
     estimator: str
+    rounding: RoundingOptions = field(default_factory=RoundingOptions)
 
     @property
     def first_estimator(self) -> str:
@@ -126,8 +139,8 @@ class Outcome:
     def record(self) -> dict[str, Any]:
         """What a manifest remembers, in JSON's types."""
         drifts = {"before": self.before, "after": self.after}
-        measured = {name: vars(drift) for name, drift in drifts.items() if drift is not None}
-        return {"kept": self.kept, **measured, **self.details}
+        measured = {name: drift.record() for name, drift in drifts.items() if drift is not None}
+        return {"kept": self.kept, **measured, **{k: v for k, v in self.details.items() if k != BY_TENSOR}}
 
     def __str__(self) -> str:
         """What the step did and whether it was kept, in a sentence."""
@@ -181,11 +194,11 @@ def refine(
 
 
 def _equalise(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:
-    found = equalise(observed.calibrated.traced, given.few)
+    found = equalise(observed.reference, given.few)
     seen = observe(found.traced, given.inputs, only=found.changed) if found.changed else {}
     histograms = {**observed.histograms, **seen}
     ranges = estimate(found.traced, histograms, given.first_estimator)
-    return Observed(Calibrated(found.traced, ranges), histograms), {"tensors": found.tensors}
+    return Observed(Calibrated(found.traced, ranges), histograms, found.traced), {"tensors": found.tensors}
 
 
 def _choose(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:
@@ -193,18 +206,19 @@ def _choose(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]
     choices = choose_ranges(traced, observed.histograms, competing(given.estimator), given.few)
     ranges = {name: choice.found for name, choice in choices.items()}
     by_tensor = {name: choice.estimator for name, choice in choices.items()}
-    details = {"estimators": dict(Counter(by_tensor.values()).most_common()), "by_tensor": by_tensor}
-    return Observed(Calibrated(traced, ranges), observed.histograms), details
+    details = {"estimators": dict(Counter(by_tensor.values()).most_common()), BY_TENSOR: by_tensor}
+    return replace(observed, calibrated=Calibrated(traced, ranges)), details
 
 
 def _round(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:
-    learned = learn_rounding(observed.calibrated, given.few)
+    learned = learn_rounding(observed.calibrated, given.few, given.rounding)
     details = {"convolutions": len(learned.kept), "of": learned.tried}
-    return Observed(learned.calibrated, observed.histograms), details
+    return replace(observed, calibrated=learned.calibrated), details
 
 
 def _correct(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:
-    return Observed(correct_biases(observed.calibrated, given.reference, given.few), observed.histograms), {}
+    corrected = correct_biases(observed.calibrated, observed.reference, given.few)
+    return replace(observed, calibrated=corrected), {}
 
 
 STEPS = {
