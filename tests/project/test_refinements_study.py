@@ -1,0 +1,104 @@
+"""The study of refinements measures every estimator and step once, and goes on where it was cut off."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from bench.studies import refinements
+from blendmask_edge.bundle import InputSpec, write_bundle
+from blendmask_quantize.calibration_set import CalibrationSet
+from blendmask_quantize.export.parity import Parity
+from blendmask_quantize.fidelity.compare import Fidelity
+from blendmask_quantize.pipeline import FlavourReport, Report
+from blendmask_quantize.plan import QuantizeOptions
+from blendmask_quantize.shrink.refine.steps import Drift, Outcome, chosen_steps
+from tests.sdk.conftest import build_graph, describe
+
+NEAR = Fidelity(2, 9, 1, 0, score_drift=0.01, box_iou=0.97, mask_iou=0.96, mask_iou_low=0.8)
+
+
+class Quantizer:
+    """Stands for `quantize`: writes a bundle at once, and remembers what was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[QuantizeOptions] = []
+
+    def __call__(self, _checkpoint: object, output: Path, options: QuantizeOptions, _stage: object) -> Report:
+        self.asked.append(options)
+        names = ("float", "cpu", "tensorrt") if options.keep_float else ("cpu", "tensorrt")
+        graphs = {name: build_graph(64, 64) for name in names}
+        write_bundle(output, describe(graphs, input=InputSpec(height=64, width=64, pad_value=(0, 0, 0))), graphs)
+        steps = chosen_steps(options.steps or (), options.calibration.estimator)
+        before, after = Drift(0.05, 0.03, 0.01), Drift(0.04, 0.03, 0.01)
+        outcomes = tuple(Outcome(step.name, True, before, after, 2.5, {}) for step in steps)
+        parity = Parity(1, 0, 0.0, 0.0, 0)
+        flavours = {
+            name: FlavourReport(1, parity, {}, None, None if name == "float" else NEAR)
+            for name in ("float", "cpu", "tensorrt")
+        }
+        return Report(output, flavours, 1.0, CalibrationSet([], None, [], []), refined=outcomes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def quantizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Quantizer:
+    """The study's own, on one picture with one object."""
+    (tmp_path / "scenes/val").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "scenes/val/a.jpg"), np.full((32, 48, 3), (40, 60, 250), np.uint8))
+    entry = {"id": 1, "image_id": 1, "category_id": 10, "bbox": [4, 4, 16, 16], "area": 256, "iscrowd": 0}
+    document = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 32, "width": 48}],
+        "annotations": [{**entry, "segmentation": [[4, 4, 20, 4, 20, 20, 4, 20]]}],
+        "categories": [{"id": 10, "name": "red"}],
+    }
+    (tmp_path / "scenes/val.json").write_text(json.dumps(document))
+    found = Quantizer()
+    monkeypatch.setattr(refinements, "quantize", found)
+    monkeypatch.setattr(refinements, "load_checkpoint", lambda _: None)
+    words = ["--data", tmp_path / "scenes", "--work", tmp_path / "work", "--output", tmp_path, "--threads", 1]
+    monkeypatch.setattr(sys, "argv", ["refinements", *map(str, words)])
+    return found
+
+
+def rows(folder: Path) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in json.loads((folder / "refinements.json").read_text())["rows"]}
+
+
+@pytest.mark.usefixtures("quantizer")
+def test_every_estimator_and_step_has_its_rows(tmp_path: Path) -> None:
+    refinements.main()
+    found = rows(tmp_path)
+    names = ["ptq-max", "ptq-percentile", "ptq-entropy", "ptq-mse", "ptq-auto", "equalise", "adaround", "bias", "all"]
+    graphs = {"float/val"} | {f"{name}/{flavour}/val" for name in names for flavour in ("cpu", "tensorrt")}
+    steps = {"ptq-auto/step/ranges", *(f"{name}/step/{name}" for name in refinements.STEPS)}
+    steps |= {f"all/step/{name}" for name in ("equalise", "ranges", "adaround", "bias")}
+    assert set(found) == graphs | steps
+    assert found["all/tensorrt/val"]["mask_iou"] == 0.96
+    assert found["bias/cpu/val"]["retention"] == 1
+    assert "mask_iou" not in found["float/val"]
+    assert found["bias/step/bias"] == {
+        "name": "bias/step/bias", "kept": 1, "seconds": 2.5, "mask_iou_before": 0.95, "mask_iou": 0.96,
+    }  # fmt: skip
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path: Path, quantizer: Quantizer) -> None:
+    refinements.main()
+    assert len(quantizer.asked) == len(refinements.VARIANTS)
+    first = rows(tmp_path)
+    next((tmp_path / "work").glob("bias-*.json")).unlink()
+    refinements.main()
+    assert [options.steps for options in quantizer.asked[len(refinements.VARIANTS) :]] == [("bias",)]
+    assert rows(tmp_path) == first
+
+
+@pytest.mark.usefixtures("quantizer")
+def test_a_folder_without_annotations_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "scenes/val.json").unlink()
+    with pytest.raises(SystemExit, match=r"lacks val\.json"):
+        refinements.main()
