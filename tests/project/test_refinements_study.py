@@ -33,8 +33,8 @@ class Quantizer:
     def __call__(self, _checkpoint: object, output: Path, options: QuantizeOptions, _stage: object) -> Report:
         self.asked.append(options)
         names = ("float", "cpu", "tensorrt") if options.keep_float else ("cpu", "tensorrt")
-        graphs = {name: build_graph(64, 64) for name in names}
-        write_bundle(output, describe(graphs, input=InputSpec(height=64, width=64, pad_value=(0, 0, 0))), graphs)
+        graphs = {name: build_graph(64, 96) for name in names}
+        write_bundle(output, describe(graphs, input=InputSpec(height=64, width=96, pad_value=(0, 0, 0))), graphs)
         steps = chosen_steps(options.steps or (), options.calibration.estimator)
         before, after = Drift(0.05, 0.03, 0.01), Drift(0.04, 0.03, 0.01)
         outcomes = tuple(Outcome(step.name, True, before, after, 2.5, {}) for step in steps)
@@ -51,10 +51,10 @@ def quantizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Quantizer:
     """The study's own, on one picture with one object."""
     (tmp_path / "scenes/val").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "scenes/val/a.jpg"), np.full((32, 48, 3), (40, 60, 250), np.uint8))
-    entry = {"id": 1, "image_id": 1, "category_id": 10, "bbox": [4, 4, 16, 16], "area": 256, "iscrowd": 0}
+    entry = {"id": 1, "image_id": 1, "category_id": 10, "bbox": [2, 2, 8, 8], "area": 64, "iscrowd": 0}
     document = {
         "images": [{"id": 1, "file_name": "a.jpg", "height": 32, "width": 48}],
-        "annotations": [{**entry, "segmentation": [[4, 4, 20, 4, 20, 20, 4, 20]]}],
+        "annotations": [{**entry, "segmentation": [[2, 2, 10, 2, 10, 10, 2, 10]]}],
         "categories": [{"id": 10, "name": "red"}],
     }
     (tmp_path / "scenes/val.json").write_text(json.dumps(document))
