@@ -128,7 +128,12 @@ def competing(name: str) -> dict[str, Estimator]:
     Raises:
         CalibrationError: no estimator has that name.
     """
-    return dict(ESTIMATORS) if name == AUTO else {name: estimator_named(name)}
+    if name == AUTO:
+        return dict(ESTIMATORS)
+    if name not in ESTIMATORS:
+        known = ", ".join(sorted([AUTO, *ESTIMATORS]))
+        raise CalibrationError(f"No estimator is called {name!r}. Choose one of: {known}.")
+    return {name: ESTIMATORS[name]}
 
 
 def range_up_to(histogram: Histogram, high: float) -> Range:

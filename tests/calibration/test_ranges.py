@@ -21,7 +21,7 @@ from blendmask_calibration import (
     estimator_named,
     squared_errors,
 )
-from blendmask_calibration.ranges import FLOOR
+from blendmask_calibration.ranges import AUTO, FLOOR, competing
 
 every_estimator = pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=list(ESTIMATORS))
 steps = st.sampled_from([7, 127, 128, 255])
@@ -156,6 +156,13 @@ def test_an_unknown_estimator_is_refused_with_the_known_names() -> None:
     with pytest.raises(CalibrationError, match=r"'minmax'.*entropy, max, mse, percentile"):
         estimator_named("minmax")
     assert estimator_named("max") is ESTIMATORS["max"]
+
+
+def test_all_estimators_compete_where_none_is_named() -> None:
+    assert competing(AUTO) == ESTIMATORS
+    assert competing("mse") == {"mse": ESTIMATORS["mse"]}
+    with pytest.raises(CalibrationError, match="Choose one of: auto, entropy"):
+        competing("minmax")
 
 
 def test_a_collector_gives_each_tensor_the_range_of_all_its_pictures() -> None:

@@ -78,7 +78,7 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_estimator_is_refused_before_pictures_are_read(tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match="Choose one of: entropy, max"):
+    with pytest.raises(CalibrationError, match="Choose one of: auto, entropy, max"):
         load_calibration_set(CalibrationOptions(write_pictures(tmp_path, 1), estimator="median"), SIZE, GREY)
 
 
