@@ -110,11 +110,11 @@ def _show_fidelity(report: Report) -> None:
     print(f"against the float graph, on {next(iter(compared.values())).pictures} {where}")
     table = Table()
     table.add_column("graph")
-    for heading in ("matched", "lost", "invented", "score drift", "box IoU", "mask IoU", "lowest 5 %"):
+    for heading in ("matched", "lost", "invented", "drift", "box IoU", "mask IoU", "low 5 %"):
         table.add_column(heading, justify="right")
     for name, found in compared.items():
         numbers = (f"{value:.3f}" for value in (found.score_drift, found.box_iou, found.mask_iou, found.mask_iou_low))
-        table.add_row(name, f"{found.matched} of {found.objects}", str(found.lost), str(found.invented), *numbers)
+        table.add_row(name, f"{found.matched}/{found.objects}", str(found.lost), str(found.invented), *numbers)
     Console().print(table)
     if record.clipped:
         shown = ", ".join(f"{name} {share:.2%}" for name, share in list(record.clipped.items())[:3])
