@@ -6,12 +6,13 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from bench.machine import machine_record
+from blendmask_edge.errors import BlendMaskError
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -25,6 +26,14 @@ def study_parser(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the result")
     return parser
+
+
+def run_study(main: Callable[[], None]) -> None:
+    """Call what a study does; an error that a user can mend ends it with one message."""
+    try:
+        main()
+    except BlendMaskError as error:
+        sys.exit(f"error: {error}")
 
 
 def write_study(study: str, rows: Sequence[Mapping[str, Any]], folder: Path = RESULTS) -> Path:

@@ -34,8 +34,8 @@ from pycocotools.coco import COCO
 from bench.command import blendmask
 from bench.progress import stage
 from bench.scenes import CALIBRATION, CHECKPOINT, SPLITS, scenes_parser
-from bench.study import write_study
-from blendmask_edge import BlendMaskError, Bundle, MaskPredictor, read_image
+from bench.study import run_study, write_study
+from blendmask_edge import Bundle, MaskPredictor, read_image
 from blendmask_edge.annotations import AnnotatedPictures, as_coco
 from blendmask_edge.bench.accuracy import score
 from blendmask_edge.bench.bootstrap import RESAMPLES, Matches, draw_pictures, interval, ratio
@@ -230,7 +230,4 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BlendMaskError as error:
-        sys.exit(f"error: {error}")
+    run_study(main)

@@ -30,8 +30,8 @@ from typing import Any
 
 from bench.progress import stage
 from bench.scenes import CALIBRATION, CHECKPOINT, accuracy, scenes_parser
-from bench.study import write_study
-from blendmask_edge import BlendMaskError, MaskPredictor
+from bench.study import run_study, write_study
+from blendmask_edge import MaskPredictor
 from blendmask_edge.bundle.atomic import write_bytes
 from blendmask_quantize.calibration_set import CalibrationOptions
 from blendmask_quantize.model.checkpoint import load_checkpoint
@@ -139,7 +139,4 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BlendMaskError as error:
-        sys.exit(f"error: {error}")
+    run_study(main)

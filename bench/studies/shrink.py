@@ -39,9 +39,9 @@ import msgspec
 from bench.command import blendmask
 from bench.progress import stage
 from bench.scenes import CHECKPOINT, SPLITS, accuracy, frames, scenes_parser
-from bench.study import write_study
+from bench.study import run_study, write_study
 from bench.timing import latency_metrics
-from blendmask_edge import BlendMaskError, Bundle, MaskPredictor
+from blendmask_edge import Bundle, MaskPredictor
 from blendmask_edge.annotations import read_coco
 from blendmask_edge.bundle.atomic import write_bytes
 from blendmask_edge.runtimes import select
@@ -240,7 +240,4 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BlendMaskError as error:
-        sys.exit(f"error: {error}")
+    run_study(main)

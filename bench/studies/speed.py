@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -45,9 +44,9 @@ from bench.limits import conv_macs, gemm_probes, gemm_rate, timed
 from bench.progress import stage
 from bench.scenes import CALIBRATION, CHECKPOINT
 from bench.sessions import CONVOLUTIONS, RUNTIMES, Arrays, Layers, RunGraph, layer_times, open_graph
-from bench.study import study_parser, write_study
+from bench.study import run_study, study_parser, write_study
 from bench.timed_networks import DENSE, FLOAT, INT8, TimedNetwork, random_network, timed_network, trained_network
-from blendmask_edge import BlendMaskError, MaskPredictor, read_image
+from blendmask_edge import MaskPredictor, read_image
 from blendmask_edge.imaging import prepare, resize
 from blendmask_quantize.latency import median_ratio
 from blendmask_quantize.model.macs import padded_test_size
@@ -270,7 +269,4 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except BlendMaskError as error:
-        sys.exit(f"error: {error}")
+    run_study(main)

@@ -130,10 +130,7 @@ def competing(name: str) -> dict[str, Estimator]:
     """
     if name == AUTO:
         return dict(ESTIMATORS)
-    if name not in ESTIMATORS:
-        known = ", ".join(sorted([AUTO, *ESTIMATORS]))
-        raise CalibrationError(f"No estimator is called {name!r}. Choose one of: {known}.")
-    return {name: ESTIMATORS[name]}
+    return {name: estimator_named(name)}
 
 
 def range_up_to(histogram: Histogram, high: float) -> Range:

@@ -125,11 +125,6 @@ def quantize(checkpoint: Checkpoint, output: Path, options: QuantizeOptions, sta
     return _report(output, graphs, parities, measured, shrunk, fidelity)
 
 
-def normalised(checkpoint: Checkpoint, picture: NDArray[np.uint8]) -> torch.Tensor:
-    """Network input (1, 3, H, W) from a prepared picture, uint8 (1, H, W, 3) RGB."""
-    return checkpoint.model.normalise(torch.from_numpy(picture).permute(0, 3, 1, 2))
-
-
 @dataclass(frozen=True)
 class _Shrunk:
     """What a recipe made of a checkpoint.
@@ -221,9 +216,9 @@ def _count_objects(plan: Plan, network: fx.GraphModule, drawn: CalibrationSet, s
     """How many objects a float network finds on each picture."""
     finder, on_step = plan.graph(network), stage("looking for objects", len(drawn.pictures))
     counts = []
-    for picture in drawn.pictures:
+    for x in NetworkInputs(plan.checkpoint.model, drawn.pictures):
         with torch.no_grad():
-            counts.append(_objects(finder, network(normalised(plan.checkpoint, picture))))
+            counts.append(_objects(finder, network(x)))
         on_step()
     return counts
 
@@ -313,10 +308,10 @@ def _scratch_bundle(shrunk: _Shrunk, graphs: Mapping[str, bytes]) -> Iterator[Pa
 
 def _compare(shrunk: _Shrunk, path: Path, stage: Stage) -> tuple[_Shrunk, dict[str, Fidelity]]:
     """How far each quantised graph is from the float one, with what the guard says of it."""
-    pictures, checkpoint = shrunk.drawn.compared, shrunk.plan.checkpoint
+    pictures = shrunk.drawn.compared
     on_frame = stage("comparing with float", (1 + len(FLAVOURS)) * len(pictures))
     fidelity = compare_flavours(path, FLOAT, FLAVOURS, [picture[0] for picture in pictures], on_frame)
-    shares = clipped_shares(shrunk.calibrated, (normalised(checkpoint, picture) for picture in pictures))
+    shares = clipped_shares(shrunk.calibrated, NetworkInputs(shrunk.plan.checkpoint.model, pictures))
     record = replace(shrunk.drawn.record, clipped=most_clipped(shrunk.calibrated, shares))
     allow = shrunk.plan.options.calibration.allow
     drawn = judged(replace(shrunk.drawn, record=record), check_fidelity(fidelity), allow)

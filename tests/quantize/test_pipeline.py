@@ -38,6 +38,7 @@ from blendmask_quantize.model.checkpoint import Checkpoint, load_checkpoint
 from blendmask_quantize.model.config import CONFIGS, InputConfig
 from blendmask_quantize.pipeline import quantize
 from blendmask_quantize.plan import QuantizeOptions, input_size
+from blendmask_quantize.refining import NetworkInputs
 from blendmask_quantize.shrink.graph import trace_network
 from blendmask_quantize.shrink.ptq import estimate, observe_ranges
 from tests.quantize.conftest import Made
@@ -99,7 +100,7 @@ def test_one_hash_stands_for_the_ranges_of_every_flavour(
     assert manifest.calibration is not None
     files = [photographs / image.name for image in manifest.calibration.images]
     pictures = [prepare(read_image(path), SIZE, manifest.input.pad_value).image for path in files]
-    inputs = (pipeline.normalised(checkpoint, picture) for picture in pictures)
+    inputs = NetworkInputs(checkpoint.model, pictures)
     ranges = observe_ranges(trace_network(checkpoint.model), inputs, "max")
     assert manifest.ranges_sha256 == ranges_sha256(ranges)
     assert ranges_sha256(dict(reversed(ranges.items()))) == manifest.ranges_sha256

@@ -6,20 +6,20 @@ of a residual sum), complete groups of dequantise, operator, quantise for `cpu` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import fx
 
-from blendmask_quantize.shrink.graph import fused_activation, kind, tensor_inputs
+from blendmask_quantize.shrink.nodes import fused_activation, kind, tensor_inputs
 
 FLAVOURS = ("cpu", "tensorrt")
-# Rounding before these operators and after them is the same, so they never need a scale of their own.
-_COMMUTING = ("nearest", "max_pool")
+COMMUTING = ("nearest", "max_pool")
+"""Rounding before these operators and after them is the same, so they never need a scale of their own."""
 # On the CPU these compute with integers between rounded tensors, as convolutions do.
 _ARITHMETIC = ("add", "bilinear")
 # These never leave the range of what they read, so they share its scale, which spares a change of scale in sums.
-_WITHIN_RANGE = (*_COMMUTING, "bilinear")
+_WITHIN_RANGE = (*COMMUTING, "bilinear")
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,21 @@ def place(traced: fx.GraphModule, flavour: str) -> Placement:
     return Placement(tuple(points), tuple(node.name for node in convs))
 
 
+def rounding_of(traced: fx.GraphModule, node: fx.Node, points: Mapping[str, Point]) -> Point | None:
+    """The rounding that reaches the result of `node`, its own or one past operators that it commutes with.
+
+    Args:
+        traced: the network.
+        node: whose result something reads.
+        points: of a placement, by node name.
+    """
+    while node.name not in points:
+        if kind(traced, node) not in COMMUTING:
+            return None
+        node = tensor_inputs(node)[0]
+    return points[node.name]
+
+
 def calibration_points(traced: fx.GraphModule) -> tuple[Point, ...]:
     """Every tensor whose range some flavour needs, once each."""
     signed = {point.range_of: point.signed for flavour in FLAVOURS for point in place(traced, flavour).points}
@@ -80,7 +95,7 @@ def _result(traced: fx.GraphModule, node: fx.Node) -> fx.Node:
     return node if activation is None else activation
 
 
-def _source(traced: fx.GraphModule, node: fx.Node, passed: tuple[str, ...] = _COMMUTING) -> fx.Node:
+def _source(traced: fx.GraphModule, node: fx.Node, passed: tuple[str, ...] = COMMUTING) -> fx.Node:
     """The tensor before the operators of the kinds `passed` that lead to `node`."""
     while kind(traced, node) in passed:
         node = tensor_inputs(node)[0]
@@ -109,7 +124,7 @@ def _skip_branches(traced: fx.GraphModule, convs: list[fx.Node]) -> Iterator[fx.
 def _passing(traced: fx.GraphModule, chosen: set[fx.Node]) -> Iterator[fx.Node]:
     """Results of operators that a rounded tensor passes through: rounded again, they only complete the group."""
     for node in traced.graph.nodes:
-        if kind(traced, node) in _COMMUTING and _source(traced, node) in chosen:
+        if kind(traced, node) in COMMUTING and _source(traced, node) in chosen:
             yield node
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from pycocotools import mask as rle_codec
 from pycocotools.coco import COCO
 from torch import nn
 
+from blendmask_edge.annotations import as_coco
 from blendmask_edge.bundle.graph import Outputs
 from blendmask_edge.errors import CalibrationError
 from blendmask_edge.imaging import prepare, read_image
@@ -126,8 +125,5 @@ def found_by(predict: Predictor, paths: Sequence[Path], labels: Labels) -> Truth
     for number, annotation in enumerate(annotations, start=1):
         annotation |= {"id": number, "iscrowd": 0, "area": float(rle_codec.area(annotation["segmentation"]))}
     categories = [{"id": i, "name": name} for i, name in zip(labels.category_ids, labels.names, strict=True)]
-    coco = COCO()
-    coco.dataset = {"images": images, "annotations": annotations, "categories": categories}
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
+    coco = as_coco({"images": images, "annotations": annotations, "categories": categories})
     return Truth("the float network", coco, Path(), tuple(range(1, len(images) + 1)))

@@ -15,7 +15,7 @@ from onnx import TensorProto, numpy_helper
 
 from blendmask_edge.bundle.graph import INPUT_NAME, OUTPUT_NAMES
 from blendmask_quantize.model.config import ModelConfig
-from blendmask_quantize.shrink.graph import kind
+from blendmask_quantize.shrink.nodes import kind
 from blendmask_quantize.shrink.placement import place
 from tests.quantize.export.conftest import Export, calibrated
 from tests.quantize.tiny import TINY

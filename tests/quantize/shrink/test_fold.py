@@ -12,7 +12,8 @@ from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.layers import FrozenBatchNorm2d, SameConv2d
 from blendmask_quantize.shrink.fold import fold, fold_norms
-from blendmask_quantize.shrink.graph import kind, trace_network
+from blendmask_quantize.shrink.graph import trace_network
+from blendmask_quantize.shrink.nodes import kind
 from tests.quantize.variants import FIVE_LEVELS, LITE, PLAIN, VARIANTS, network_input, picture, size_of, variant
 
 NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)

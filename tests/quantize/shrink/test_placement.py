@@ -8,7 +8,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from blendmask_edge.errors import ConfigError
-from blendmask_quantize.shrink.graph import kind, tensor_inputs, trace_network
+from blendmask_quantize.shrink.graph import trace_network
+from blendmask_quantize.shrink.nodes import kind, tensor_inputs
 from blendmask_quantize.shrink.placement import FLAVOURS, Placement, calibration_points, place
 from blendmask_quantize.shrink.ptq import Calibrated, observe_ranges
 from blendmask_quantize.shrink.quantizer import ActivationQuantizer, IntegerConv2d

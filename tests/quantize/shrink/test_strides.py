@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from blendmask_quantize.shrink.graph import kind, trace_network
+from blendmask_quantize.shrink.graph import trace_network
+from blendmask_quantize.shrink.nodes import kind
 from blendmask_quantize.shrink.strides import hoist_strides
 from tests.quantize.tiny import TINY
 from tests.quantize.variants import variant

@@ -17,15 +17,14 @@ from torch.fx.node import map_arg
 
 from blendmask_calibration.histogram import Histogram
 from blendmask_calibration.ranges import Estimator, Range
-from blendmask_quantize.shrink.graph import fused_activation, kind, tensor_inputs
-from blendmask_quantize.shrink.placement import FLAVOURS, Point, calibration_points, place
+from blendmask_quantize.shrink.nodes import fused_activation, kind, tensor_inputs
+from blendmask_quantize.shrink.placement import COMMUTING, FLAVOURS, calibration_points, place, rounding_of
 from blendmask_quantize.shrink.ptq import point_range
 from blendmask_quantize.shrink.quantizer import Grid, activation_grid, quantize_dequantize
 
 FIRST = "mse"
 """What a tensor takes unless another estimator is clearly better."""
 _CLEARLY = 0.99
-_COMMUTING = ("nearest", "max_pool")
 
 
 @dataclass(frozen=True)
@@ -136,19 +135,10 @@ def _readings(traced: fx.GraphModule) -> dict[fx.Node, list[_Reading]]:
     for flavour in FLAVOURS:
         points = {point.node: point for point in place(traced, flavour).points}
         for node in traced.graph.nodes:
-            if kind(traced, node) in (*_COMMUTING, "input", "output", "relu"):
+            if kind(traced, node) in (*COMMUTING, "input", "output", "relu"):
                 continue
             for operand in tensor_inputs(node):
-                point = _rounded(traced, operand, points)
+                point = rounding_of(traced, operand, points)
                 if point is not None:
                     readings.setdefault(node, []).append(_Reading(operand, point.range_of, flavour))
     return readings
-
-
-def _rounded(traced: fx.GraphModule, operand: fx.Node, points: Mapping[str, Point]) -> Point | None:
-    """The rounding that reaches `operand`, past the operators that it commutes with."""
-    while operand.name not in points:
-        if kind(traced, operand) not in _COMMUTING:
-            return None
-        operand = tensor_inputs(operand)[0]
-    return points[operand.name]

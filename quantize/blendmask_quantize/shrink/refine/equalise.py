@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from blendmask_quantize.shrink.graph import activation_cap, kind
+from blendmask_quantize.shrink.nodes import activation_cap, conv_of, kind
 
 _HOMOGENEOUS = ("relu", "nearest", "bilinear", "max_pool", "mean")
 _EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -100,7 +100,7 @@ def equalise(traced: fx.GraphModule, inputs: Iterable[Tensor]) -> Equalised:
     statistics = _channel_statistics(scaled, {chain.tensor for chain in chains}, inputs)
     changed: list[tuple[str, ...]] = []
     for chain in chains:
-        weights = [_by_input(_conv(scaled, node)) for node in chain.readers]
+        weights = [_by_input(conv_of(scaled, node)) for node in chain.readers]
         factors = best_factors(statistics[chain.tensor], weights, chain.cap)
         if not torch.all(factors == 1):
             _scale(scaled, chain, factors)
@@ -157,12 +157,6 @@ def _follow(traced: fx.GraphModule, maker: fx.Node) -> tuple[tuple[str, ...], tu
     return tuple(between), tuple(readers), cap
 
 
-def _conv(traced: fx.GraphModule, node: fx.Node) -> nn.Conv2d:
-    conv = traced.get_submodule(str(node.target))
-    assert isinstance(conv, nn.Conv2d)
-    return conv
-
-
 def _by_input(conv: nn.Conv2d) -> Tensor:
     """The weight as (C', C, taps) over all input channels; 0 where the groups do not connect."""
     weight, groups = conv.weight.detach().flatten(2), conv.groups
@@ -206,12 +200,12 @@ def _expected_error(statistics: ChannelStatistics, weight: Tensor, factors: Tens
 
 
 def _scale(traced: fx.GraphModule, chain: Chain, factors: Tensor) -> None:
-    maker = _conv(traced, chain.maker)
+    maker = conv_of(traced, chain.maker)
     maker.weight.div_(factors[:, None, None, None])
     if maker.bias is not None:
         maker.bias.div_(factors)
     for node in chain.readers:
-        conv = _conv(traced, node)
+        conv = conv_of(traced, node)
         groups = factors.reshape(conv.groups, 1, -1).expand(-1, conv.out_channels // conv.groups, -1)
         conv.weight.mul_(groups.flatten(0, 1)[:, :, None, None])
 

@@ -18,8 +18,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from blendmask_quantize.model.layers import SameConv2d
-from blendmask_quantize.shrink.graph import activation_cap, fused_activation
-from blendmask_quantize.shrink.placement import Point, place
+from blendmask_quantize.shrink.nodes import activation_cap, conv_of, fused_activation
+from blendmask_quantize.shrink.placement import place, rounding_of
 from blendmask_quantize.shrink.ptq import Calibrated
 from blendmask_quantize.shrink.quantizer import weight_scales
 
@@ -117,30 +117,20 @@ class _Learner(fx.Interpreter):
         return super().run_node(n)
 
     def _learn(self, node: fx.Node, x: Tensor) -> None:
-        conv = _conv(self.start.traced, node)
+        conv = conv_of(self.start.traced, node)
         activation = fused_activation(self.start.traced, node)
         cap = None if activation is None else activation_cap(self.start.traced, activation)
-        high = self.start.ranges[self._source(node).range_of].high
+        point = rounding_of(self.start.traced, node.all_input_nodes[0], self.points)
+        assert point is not None, "what an 8-bit convolution reads is rounded"
+        high = self.start.ranges[point.range_of].high
         scale = weight_scales(conv.weight, conv.bias, high)
         training, held = _sample(conv, x, cap, self.options)
         self.tried += 1
         better = _learned(conv, scale, training, held, self.options)
         if better is not None:
             weight, left = better
-            _conv(self.rounded, node).weight.copy_(weight)
+            conv_of(self.rounded, node).weight.copy_(weight)
             self.kept[str(node.target)] = left
-
-    def _source(self, node: fx.Node) -> Point:
-        source = node.all_input_nodes[0]
-        while source.name not in self.points:
-            source = source.all_input_nodes[0]
-        return self.points[source.name]
-
-
-def _conv(traced: fx.GraphModule, node: fx.Node) -> nn.Conv2d:
-    conv = traced.get_submodule(str(node.target))
-    assert isinstance(conv, nn.Conv2d)
-    return conv
 
 
 def _learned(

@@ -13,7 +13,8 @@ from torch import Tensor, fx, nn
 
 from blendmask_quantize.model.blendmask import Predictions
 from blendmask_quantize.model.config import ModelConfig
-from blendmask_quantize.shrink.graph import kind, trace_network
+from blendmask_quantize.shrink.graph import trace_network
+from blendmask_quantize.shrink.nodes import kind
 from blendmask_quantize.shrink.placement import FLAVOURS
 from blendmask_quantize.shrink.ptq import observe_ranges, render
 from blendmask_quantize.shrink.refine.equalise import Chain, ChannelStatistics, best_factors, equalise, find_chains
