@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 _MAIN = "from blendmask_edge.cli import main; main()"
 
@@ -19,3 +20,13 @@ def blendmask(*words: object) -> None:
     failed = subprocess.run([sys.executable, "-c", _MAIN, *shown], check=False).returncode
     if failed:
         sys.exit(failed)
+
+
+def quantize_with_float(checkpoint: Path, calibration: Path, output: Path) -> Path:
+    """Quantise by the default recipe, keep the float graph to compare with, and return the bundle's path.
+
+    Raises:
+        SystemExit: the command failed; it has said why.
+    """
+    blendmask("quantize", checkpoint, "--calibration", calibration, "--output", output, "--keep-float")
+    return output

@@ -15,6 +15,7 @@ from blendmask_quantize.evaluate import OnImage, Predictor, evaluate
 SCENES = Path(__file__).parents[1] / "examples" / "homescenes"
 CHECKPOINT = SCENES / "lite0_rt.safetensors"
 CALIBRATION = SCENES / "calibration"
+EVALUATION = SCENES / "evaluation"
 SPLITS = ("val", "val_seen")
 """Objects that training never showed, and new pictures of those that it did."""
 METRICS = ("mask_ap", "box_ap", "mask_ap50", "mask_ap_small", "mask_ap_medium", "mask_ap_large")

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from bench.command import blendmask
+from bench.command import quantize_with_float
 from bench.progress import stage
 from bench.scenes import CALIBRATION, CHECKPOINT, SPLITS, scenes_parser
 from bench.study import run_study, write_study
@@ -58,7 +58,8 @@ def main() -> None:
     """Measure and write bench/results/accuracy.json."""
     options = _parse_arguments()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        bundle = options.bundle or _made(options, Path(folder) / "accuracy.bmz")
+        made = Path(folder) / "accuracy.bmz"
+        bundle = options.bundle or quantize_with_float(options.checkpoint, options.calibration, made)
         manifest = _checked(bundle)
         predictors = {
             flavour: stack.enter_context(MaskPredictor(bundle, "onnxruntime", options.threads, flavour=flavour))
@@ -195,13 +196,6 @@ def _spread(
 ) -> dict[str, NDArray[np.float64]]:
     """Each mask AP on every draw."""
     return Matches.of(coco, results, ids).distribution(draws, stage(f"draws of {name}", len(draws)))
-
-
-def _made(options: argparse.Namespace, output: Path) -> Path:
-    """A bundle of the checkpoint, quantised as a user does, with its float graph."""
-    words = ["--calibration", options.calibration, "--recipe", "ptq", "--output", output, "--keep-float"]
-    blendmask("quantize", options.checkpoint, *words)
-    return output
 
 
 def _checked(bundle: Path) -> Manifest:

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.command import blendmask
+from bench.command import quantize_with_float
 from bench.scenes import CALIBRATION, CHECKPOINT, SPLITS, accuracy, frames, scenes_parser
 from bench.study import write_study
 from bench.timing import latency_metrics
@@ -30,17 +30,11 @@ def main() -> None:
     """Measure and write bench/results/first_light.json."""
     options = _parse_arguments()
     with tempfile.TemporaryDirectory() as folder:
-        bundle = make_bundle(options.checkpoint, options.calibration, Path(folder) / "first_light.bmz")
+        bundle = quantize_with_float(options.checkpoint, options.calibration, Path(folder) / "first_light.bmz")
         rows = [row for split in SPLITS for row in measure(bundle, options.data, split, options.limit)]
     for row in rows:
         print(f"{row['name']:<16}" + "  ".join(f"{name} {row[name]:.4g}" for name in row if name != "name"))
     print(f"Written: {write_study('first_light', rows, options.output)}")
-
-
-def make_bundle(checkpoint: Path, calibration: Path, output: Path) -> Path:
-    """Quantise as a user does, and keep the float graph to compare with."""
-    blendmask("quantize", checkpoint, "--calibration", calibration, "--output", output, "--keep-float")
-    return output
 
 
 def measure(bundle: Path, data: Path, split: str, limit: int | None) -> list[dict[str, Any]]:

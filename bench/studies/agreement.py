@@ -1,0 +1,139 @@
+"""How far the runtimes agree on what an INT8 graph finds, and how far they can.
+
+    python -m bench.studies.agreement
+
+Each picture is shown to a graph in ONNX Runtime without any optimisation, which computes it as it is written, and to
+the same graph in each runtime as the SDK loads it. Rows are `FLAVOUR/RUNTIME`; objects are those that the graph as
+written finds with a score of 0.3 or more.
+
+Runtimes fuse, so they add and scale in another order, and a value that lies within float rounding of the middle between
+two integers may land on either. Each layer behind it multiplies such steps. `FLAVOUR/rounding` says how far that alone
+goes: the graph as written against itself with the first convolution off by a millionth, drawn at random.
+
+`matched_share` is that of the objects of both that the other finds too. Targets stand beside what was reached; `passed`
+is 1 where both are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from bench.command import quantize_with_float
+from bench.progress import stage
+from bench.scenes import CALIBRATION, CHECKPOINT, EVALUATION
+from bench.sessions import RUNTIMES
+from bench.study import run_study, study_parser, write_study
+from blendmask_edge import Bundle, MaskPredictor, read_image
+from blendmask_edge.bundle import Manifest
+from blendmask_edge.bundle.graph import INPUT_NAME, OUTPUT_NAMES, Outputs
+from blendmask_edge.imaging import prepare
+from blendmask_edge.instances import Instances, Labels
+from blendmask_quantize.evaluate import Predictor
+from blendmask_quantize.export.parity import unoptimised_session
+from blendmask_quantize.fidelity.compare import Fidelity, compare_found
+
+FLAVOURS = ("cpu", "tensorrt")
+ROUNDING = "rounding"
+NOISE = 1e-6
+"""Relative, of a float32 sum of some tens of products."""
+_METRICS = ("score_drift", "box_iou", "mask_iou", "mask_iou_low")
+TARGETS = {"matched_share": 0.99, "mask_iou": 0.99}
+
+
+class AsWritten:
+    """Predict with a graph in ONNX Runtime, every operator of it computed by itself."""
+
+    def __init__(self, manifest: Manifest, graph: bytes) -> None:
+        self.manifest, self.session = manifest, unoptimised_session(graph)
+
+    def __call__(self, image: NDArray[np.uint8]) -> Instances:
+        """Objects in a picture (H, W, 3) uint8 RGB."""
+        spec = self.manifest.input
+        prepared = prepare(image, (spec.height, spec.width), spec.pad_value)
+        return Instances.from_outputs(
+            Outputs(*self.session.run(list(OUTPUT_NAMES), {INPUT_NAME: prepared.image})),
+            scale=(prepared.scale_x, prepared.scale_y),
+            image_size=(image.shape[0], image.shape[1]),
+            labels=Labels(self.manifest.classes, self.manifest.category_ids),
+            score_threshold=self.manifest.score_threshold,
+        )
+
+
+def main() -> None:
+    """Measure and write bench/results/agreement.json."""
+    options = _parse_arguments()
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "agreement.bmz"
+        bundle = options.bundle or quantize_with_float(options.checkpoint, options.calibration, made)
+        pictures = [read_image(path) for path in sorted(options.pictures.glob("*.jpg"))[: options.limit]]
+        rows = [row for flavour in FLAVOURS for row in flavour_rows(bundle, flavour, pictures)]
+    for row in rows:
+        print(f"{row['name']:<24}" + "  ".join(f"{name} {row[name]:.4g}" for name in row if name != "name"))
+    print(f"Written: {write_study('agreement', rows, options.output)}")
+
+
+def flavour_rows(bundle: Path, flavour: str, pictures: list[NDArray[np.uint8]]) -> list[dict[str, Any]]:
+    """The rows of one flavour."""
+    opened, on_picture = Bundle.open(bundle), stage(f"{flavour} in every runtime", len(pictures))
+    graph = opened.graph(flavour)
+    written = AsWritten(opened.manifest, graph)
+    with ExitStack() as stack:
+        others: dict[str, Predictor] = {
+            runtime: stack.enter_context(MaskPredictor(bundle, runtime, threads=1, flavour=flavour))
+            for runtime in RUNTIMES
+        }
+        others[ROUNDING] = AsWritten(opened.manifest, with_noise(graph))
+        found: dict[str, list[tuple[Instances, Instances]]] = {name: [] for name in others}
+        for picture in pictures:
+            expected = written(picture)
+            for name, predict in others.items():
+                found[name].append((expected, predict(picture)))
+            on_picture()
+    return [{"name": f"{flavour}/{name}", **_columns(compare_found(pairs))} for name, pairs in found.items()]
+
+
+def with_noise(graph: bytes) -> bytes:
+    """The graph with the result of its first convolution off by `NOISE`, drawn by a seed."""
+    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(graph))
+    conv = next(node for node in model.graph.node if node.op_type == "Conv")
+    shape = next(value for value in model.graph.value_info if value.name == conv.output[0]).type.tensor_type.shape
+    drawn = np.random.default_rng(0).standard_normal([dimension.dim_value for dimension in shape.dim])
+    noise = numpy_helper.from_array((1 + NOISE * drawn).astype(np.float32), "noise")
+    result, exact = conv.output[0], "before_noise"
+    conv.output[0] = exact
+    model.graph.initializer.append(noise)
+    at = list(model.graph.node).index(conv)
+    model.graph.node.insert(at + 1, helper.make_node("Mul", [exact, noise.name], [result]))
+    return model.SerializeToString()
+
+
+def _columns(found: Fidelity) -> dict[str, Any]:
+    share = found.matched / max(found.matched + found.lost + found.invented, 1)
+    known = found.record()
+    columns: dict[str, Any] = {"pictures": found.pictures, "objects": found.objects, "matched_share": round(share, 4)}
+    columns |= {name: round(known[name], 4) for name in _METRICS if name in known}
+    reached = all(columns.get(name, 0) >= target for name, target in TARGETS.items())
+    return {**columns, **{f"target_{name}": target for name, target in TARGETS.items()}, "passed": int(reached)}
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = study_parser(__doc__)
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser.add_argument("--calibration", type=Path, default=CALIBRATION)
+    parser.add_argument("--pictures", type=Path, default=EVALUATION, help="folder of JPEG files to find objects in")
+    parser.add_argument("--bundle", type=Path, help="measure this one")
+    parser.add_argument("--limit", type=int, help="only the first pictures, to try things out")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run_study(main)
