@@ -2,210 +2,28 @@
 
     python -m bench.published        # writes them into the documents below
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`; `TABLES` says how NAME is rendered.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`; `bench.tables.TABLES` says how NAME is rendered.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from bench.study import read_rows
+from bench.tables import TABLES, Rows
 
-Rows = Mapping[str, Mapping[str, Any]]
 _ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
     _ROOT / "README.md",
     _ROOT / "docs" / "benchmark.md",
+    _ROOT / "docs" / "quantize.md",
     _ROOT / "docs" / "targets" / "README.md",
     _ROOT / "quantize" / "README.md",
     _ROOT / "examples" / "homescenes" / "MODEL_CARD.md",
 )
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def first_light_table(rows: Rows) -> str:
-    """Accuracy and latency of the shipped model, float against INT8."""
-    lines = [
-        "| graph | mask AP, unseen objects | mask AP, seen objects | latency p50 | against float |",
-        "|---|---|---|---|---|",
-    ]
-    for name in ("float", "int8"):
-        val, seen = rows[f"{name}/val"], rows[f"{name}/val_seen"]
-        accuracy = f"{100 * val['mask_ap']:.1f} | {100 * seen['mask_ap']:.1f}"
-        lines.append(f"| {name} | {accuracy} | {val['latency_p50_ms']:.0f} ms | {val['speedup_vs_float']:.2f} x |")
-    return "\n".join(lines)
-
-
-def accuracy_table(rows: Rows) -> str:
-    """What each INT8 graph keeps of the float graph's mask AP on both splits, and of what it finds on photographs."""
-    lines = [
-        "| graph, objects | mask AP, float | mask AP | kept, 95 % interval | worst class | worst size | target |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name in (name for name, row in rows.items() if "retention" in row):
-        row, (graph, _, split) = rows[name], name.rpartition("/")
-        before, after = 100 * rows[f"float/{split}"]["mask_ap"], 100 * row["mask_ap"]
-        kept, low, high = (100 * row[metric] for metric in ("retention", "retention_low", "retention_high"))
-        worst = " | ".join(f"{100 * row[f'retention_{kind}_worst']:.1f} %" for kind in ("class", "size"))
-        shown = f"{before:.1f} | {after:.1f} | {kept:.1f} % ({low:.1f} to {high:.1f}) | {worst} | {_MET[row['passed']]}"
-        lines.append(f"| {graph}, {_SPLITS[split]} | {shown} |")
-    photos = [(name.removesuffix("/photos"), row) for name, row in rows.items() if "target_mask_ap50" in row]
-    return "\n".join(lines + [line for graph, row in photos for line in ("", _photos_line(graph, row))])
-
-
-def _photos_line(graph: str, row: Mapping[str, Any]) -> str:
-    ap, low, high = (100 * row[metric] for metric in ("mask_ap50", "mask_ap50_low", "mask_ap50_high"))
-    against = f"`{graph}` on {row['pictures']} photographs, against {row['objects']} objects that float finds"
-    return f"{against}: mask AP50 {ap:.1f} ({low:.1f} to {high:.1f}), {_MET[row['passed']]}."
-
-
-_SPLITS = {"val": "unseen", "val_seen": "seen"}
-_MET = {0: "missed", 1: "met"}
-
-
-def training_table(rows: Rows) -> str:
-    """Box and mask AP of the shipped checkpoint, by size and class."""
-    columns = [
-        (f"{task} AP, {split}", task, rows[f"shipped/{split}"])
-        for split in ("val", "val_seen")
-        for task in ("mask", "box")
-    ]
-    suffixes = [key.removeprefix("mask_ap") for key in columns[0][2] if key.startswith("mask_ap")]
-    lines = ["| objects | " + " | ".join(title for title, _, _ in columns) + " |", "|---|" + "---|" * len(columns)]
-    for suffix in suffixes:
-        label = {"": "all, 50:95", "50": "all, IoU 0.5", "75": "all, IoU 0.75"}.get(suffix, suffix.lstrip("_/"))
-        lines.append(
-            f"| {label} | " + " | ".join(f"{100 * row[f'{t}_ap{suffix}']:.1f}" for _, t, row in columns) + " |"
-        )
-    return "\n".join(lines + _cost(columns[0][2]))
-
-
-def _cost(row: Mapping[str, Any]) -> list[str]:
-    """A paragraph on what the network costs, as far as the study says it."""
-    if "macs" not in row:
-        return []
-    said = (
-        f"{row['macs'] / 1e9:.2f} billion multiply-accumulates a picture, {row['parameters'] / 1e6:.2f} million weights"
-    )
-    if "training_hours" in row:
-        said += f"; trained for {row['iterations']} steps on {row['training_views']} views of {row['training_images']} "
-        said += f"pictures, {row['training_hours']:.1f} hours"
-    return ["", f"{said}."]
-
-
-def ablations_table(rows: Rows) -> str:
-    """Accuracy and time of each variant of the network."""
-    lines = ["| variant | mask AP, unseen / seen objects | box AP, the same | latency p50 |", "|---|---|---|---|"]
-    for name in [row.removesuffix("/val") for row in rows if row.endswith("/val")]:
-        seen = [rows[f"{name}/{split}"] for split in ("val", "val_seen")]
-        aps = [" / ".join(f"{100 * row[f'{task}_ap']:.1f}" for row in seen) for task in ("mask", "box")]
-        lines.append(f"| {name} | {aps[0]} | {aps[1]} | {seen[0]['latency_p50_ms']:.0f} ms |")
-    return "\n".join(lines)
-
-
-def shrink_table(rows: Rows) -> str:
-    """Accuracy, work, size and latency of each way to shrink the shipped model."""
-    heads = ["recipe", "mask AP, unseen / seen objects", "the same, `tensorrt` graph", "multiply-accumulates", "graph"]
-    heads += ["ONNX Runtime", "OpenVINO", "against float", "trained on"]
-    lines, unhelped = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)], []
-    for name in [row.removesuffix("/openvino") for row in rows if row.endswith("/openvino")]:
-        measured, other = rows[f"{name}/onnxruntime"], rows[f"{name}/openvino"]
-        quantized = f"{name}/cpu/val" in rows
-        cells = [
-            name,
-            _both_splits(rows, f"{name}/cpu" if quantized else name),
-            _both_splits(rows, f"{name}/tensorrt") if quantized else "-",
-            f"{measured['macs'] / 1e9:.2f} billion",
-            f"{measured['size_bytes'] / 1e6:.1f} MB",
-            f"{measured['latency_p50_ms']:.0f} ms",
-            f"{other['latency_p50_ms']:.0f} ms",
-            f"{measured['speedup_vs_float']:.2f} x, {other['speedup_vs_float']:.2f} x",
-            f"{measured['training_images']} pictures",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-        if measured.get("training_kept") == 0:
-            unhelped.append(name)
-    kept = [f"\nTraining with quantisation did not help on held-out pictures and was left out: {', '.join(unhelped)}."]
-    return "\n".join(lines + (kept if unhelped else []))
-
-
-def gate_table(rows: Rows) -> str:
-    """What the gate caught of planted faults, and how far the ratio moved in runs without one."""
-    planted = {name.removeprefix("planted/"): row for name, row in rows.items() if name.startswith("planted/")}
-    caught = [name for name, row in planted.items() if row["caught"]]
-    lines = [f"Planted faults that were caught, {len(caught)} of {len(planted)}: {', '.join(caught)}.", ""]
-    lines += [
-        "| load of the machine | runs | false alarms | latency p50 | against the reference |",
-        "|---|---|---|---|---|",
-    ]
-    for name in (name for name in rows if "runs" in rows[name]):
-        low, high = ([rows[name][f"{metric}_{end}"] for metric in _SPREAD] for end in ("low", "high"))
-        cells = [name, rows[name]["runs"], rows[name]["false_alarms"], f"{low[0]:.0f} to {high[0]:.0f} ms"]
-        lines.append(f"| {' | '.join(map(str, cells))} | {low[1]:.2f} to {high[1]:.2f} |")
-    return "\n".join(lines)
-
-
-def _both_splits(rows: Rows, graph: str) -> str:
-    return " / ".join(f"{100 * rows[f'{graph}/{split}']['mask_ap']:.1f}" for split in ("val", "val_seen"))
-
-
-_SPREAD = ("latency_p50_ms", "latency_ratio")
-
-_STAGES = {
-    "input": "network input", "bottom_up": "trunk", "fpn": "pyramid", "basis": "bases", "head": "head, attention",
-    "cand": "candidates", "nms": "suppression", "det": "detections, masks", "final": "result in the picture",
-    "training/pos": "training: positives", "training/losses": "training: losses",
-    "training/gradients": "training: gradient norms",
-}  # fmt: skip
-
-
-def parity_table(rows: Rows) -> str:
-    """Largest error of each stage over what is allowed, the worst of all cases, in both precisions."""
-    reached: dict[str, dict[str, list[float]]] = {}
-    for name, row in rows.items():
-        stage, _, precision = name.partition("/")[2].rpartition("/")
-        share = row.get("error_over_allowed", float("inf"))
-        reached.setdefault(stage, {}).setdefault(precision, []).append(share)
-    lines = ["| stage | cases | float32, reached / allowed | float64 |", "|---|---|---|---|"]
-    for stage, title in _STAGES.items():
-        single, double = reached[stage]["float32"], reached[stage]["float64"]
-        lines.append(f"| {title} | {len(single)} | {max(single):.2f} | {max(double):.2f} |")
-    return "\n".join(lines)
-
-
-def targets_table(rows: Rows) -> str:
-    """Layers that the graphs become, and the answers of the check."""
-    lines = [
-        "| graph | taken by | layers | QUANTIZE | DEQUANTIZE | convolutions | built for SM |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    ways = {"parser": "ONNX parser", "converters": "Torch-TensorRT converters"}
-    for way, title in ways.items():
-        for graph in ("shipped", "rt_r_50"):
-            row = rows[f"{way}/{graph}"]
-            counts = [row[f"{kind}layers"] for kind in ("", "quantize_", "dequantize_", "convolution_")]
-            builds = [name for name in rows if name.startswith(f"build/{graph}/") and rows[name]["passed"]]
-            sms = ", ".join(name.partition("/sm")[2] for name in builds) if way == "parser" else "8.6"
-            lines.append(f"| {graph} | {title} | {' | '.join(map(str, counts))} | {sms} |")
-    answers = {name.split("/")[0]: row["passed"] for name, row in rows.items() if name.endswith("/check")}
-    refused = ", ".join(f"`{target}`" for target, passed in answers.items() if not passed)
-    yes = f"`blendmask check` of the shipped bundle, INT8: yes for {sum(answers.values())} of {len(answers)} targets"
-    return "\n".join([*lines, "", f"{yes}; no for {refused}." if refused else f"{yes}."])
-
-
-TABLES: dict[str, Callable[[Rows], str]] = {
-    "ablations": ablations_table,
-    "accuracy": accuracy_table,
-    "first_light": first_light_table,
-    "gate": gate_table,
-    "parity": parity_table,
-    "shrink": shrink_table,
-    "targets": targets_table,
-    "training": training_table,
-}
 
 
 def fill(text: str, rows_of: Callable[[str], Rows] = read_rows) -> str:

@@ -49,7 +49,7 @@ def quantize(
     size: Annotated[str | None, typer.Option(metavar="HxW", help="Network input; the test size if left out.")] = None,
     detections: Annotated[int, typer.Option(help="Most objects in a picture.", min=1, max=100)] = 100,
     count: Annotated[int, typer.Option(help="Most calibration pictures.", min=1)] = 128,
-    seed: Annotated[int, typer.Option(help="Of the calibration sample.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the calibration sample.", min=0, max=2**63 - 1)] = 0,
     allow: Annotated[list[str] | None, typer.Option(metavar="CODE", help="Override a refusal of the guard.")] = None,
     eval_images: Annotated[Path | None, typer.Option(help="Pictures to measure accuracy on.")] = None,
     eval_annotations: Annotated[Path | None, typer.Option(help="Their COCO instances JSON.")] = None,

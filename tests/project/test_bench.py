@@ -10,19 +10,22 @@ from pathlib import Path
 import pytest
 
 from bench.machine import machine_record
-from bench.published import (
-    DOCUMENTS,
+from bench.published import DOCUMENTS, fill
+from bench.study import read_rows, write_study
+from bench.tables import (
     ablations_table,
     accuracy_table,
-    fill,
+    agreement_table,
+    clipping_table,
     first_light_table,
     gate_table,
     parity_table,
+    refinements_table,
     shrink_table,
+    speed_table,
     targets_table,
     training_table,
 )
-from bench.study import read_rows, write_study
 
 ROWS = {
     f"{graph}/{split}": {"name": f"{graph}/{split}", "mask_ap": ap, "latency_p50_ms": ms, "speedup_vs_float": ratio}
@@ -111,6 +114,44 @@ def test_the_ablations_table_has_a_line_for_each_variant() -> None:
     names = [f"{name}/{split}" for name in ("base", "k1") for split in ("val", "val_seen")]
     lines = ablations_table(dict.fromkeys(names, row)).splitlines()
     assert lines[2:] == [f"| {name} | 55.0 / 55.0 | 51.0 / 51.0 | 61 ms |" for name in ("base", "k1")]
+
+
+def test_the_agreement_table_says_where_a_target_is_missed() -> None:
+    row = {"objects": 963, "matched_share": 0.9969, "mask_iou": 0.9848, "box_iou": 0.9876, "score_drift": 0.0036}
+    lines = agreement_table({"cpu/openvino": {**row, "passed": 0}, "cpu/rounding": {**row, "passed": 1}}).splitlines()
+    assert lines[2:] == [
+        f"| {name} | 963 | 99.7 % | 0.985 | 0.988 | 0.004 | {met} |"
+        for name, met in (("cpu, openvino", "missed"), ("cpu, rounding", "met"))
+    ]
+
+
+def test_the_clipping_table_has_both_splits_to_a_hundredth() -> None:
+    aps = {"whole/val": 0.74371, "whole/val_seen": 0.8, "visible/val": 0.7441, "visible/val_seen": 0.801}
+    lines = clipping_table({name: {"mask_ap": ap} for name, ap in aps.items()}).splitlines()
+    assert [line.split(" | ")[1] for line in lines[2:]] == ["74.37 / 80.00 |", "74.41 / 80.10 |"]
+
+
+def test_the_refinements_table_says_which_steps_were_kept() -> None:
+    row = {"mask_ap": 0.7402, "mask_iou": 0.964}
+    rows = {f"{name}/{flavour}/val": row for name in ("ptq-mse", "all") for flavour in ("cpu", "tensorrt")}
+    steps = {"adaround": {"kept": 0, "seconds": 430.0}, "bias": {"kept": 1, "seconds": 20.4}}
+    rows |= {"float/val": {"mask_ap": 0.744}} | {f"all/step/{name}": step for name, step in steps.items()}
+    lines = refinements_table(rows).splitlines()
+    assert lines[2:] == [
+        "| ptq-mse | 74.02 | 74.02 | 0.964 | - | - |",
+        "| all | 74.02 | 74.02 | 0.964 | adaround: no, bias: yes | 450 s |",
+    ]
+    assert "mask AP (float 74.40)" in lines[0]
+
+
+def test_the_speed_table_holds_each_value_to_its_target() -> None:
+    frame = {"latency_p50_ms": 150.4, "speedup_vs_float": 3.04, "outside_share": 0.009}
+    shares = {"after_share": 0.029, "target_after_share": 0.02, "gemm_ratio": 1.24, "target_speedup_vs_float": 4.0}
+    rows = {"rt/ort/float": frame, "rt/ort/int8": frame | shares, "rt/ort/int8/layer/Conv/a": {"milliseconds": 3.0}}
+    lines = speed_table(rows).splitlines()
+    assert lines[2] == "| rt, ort, float | 150 ms | 3.04 x | 0.9 % | - | - |"
+    told = "3.04 x (at least 4.00 x: missed) | 0.9 % | 2.9 % (at most 2.0 %: missed) | 1.24 x |"
+    assert lines[3:] == [f"| rt, ort, int8 | 150 ms | {told}"]
 
 
 def test_the_shrink_table_has_a_line_for_each_recipe_with_both_runtimes() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from blendmask_edge.bundle import GraphEntry, InputSpec, Manifest, Measurement, Nms, Recipe, write_bundle
+from blendmask_edge.bundle.manifest import Fidelity
 
 HEIGHT, WIDTH, CELLS = 32, 48, 56
 NAMES = ["red", "green", "blue"]
@@ -71,6 +72,7 @@ def describe(graphs: Dict[str, bytes], **changes: Any) -> Manifest:
         detections=4,
         mask_size=CELLS,
         metrics={"cpu": [Measurement(data="val", images=5, metrics={"mask_ap": 0.25})]},
+        fidelity={"cpu": Fidelity(pictures=5, matched=20, lost=1, invented=2, score_drift=0.01, mask_iou=0.95)},
         licence="Apache-2.0",
         created="2026-01-01T00:00:00Z",
         generator="blendmask-edge 0",

@@ -235,9 +235,10 @@ def test_info_tells_what_the_bundle_is(bundle_path: Path) -> None:
         "ptq 1",
         "int8, opset 17",
         "mask_ap 0.25 on 5 pictures",
+        "20 of 21 objects of the float graph found, 2 invented, mask IoU 0.950, score drift 0.010 on 5 pictures",
         "Next:",
     ):
-        assert text in result.output
+        assert text in " ".join(result.output.split())
 
 
 def test_info_json_is_the_manifest(bundle_path: Path) -> None:

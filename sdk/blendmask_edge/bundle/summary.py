@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, List, Tuple
 
 if TYPE_CHECKING:
-    from blendmask_edge.bundle.manifest import Manifest, Measurement
+    from blendmask_edge.bundle.manifest import Fidelity, Manifest, Measurement
     from blendmask_edge.bundle.reader import Bundle
 
 _SHOWN_CLASSES = 12
@@ -13,7 +13,7 @@ _SHOWN_METRICS = ("mask_ap", "box_ap", "mask_ap50")
 
 
 def summarise(bundle: Bundle) -> List[Tuple[str, str]]:
-    """Return (label, text) rows: model, input, classes, recipe, calibration, graphs, metrics, licence, origin."""
+    """Return (label, text) rows, from the model and its input to what was measured, licence and origin."""
     manifest = bundle.manifest
     rows = [
         ("bundle", f"{bundle.path} ({bundle.path.stat().st_size / 1e6:.2f} MB)"),
@@ -27,6 +27,7 @@ def summarise(bundle: Bundle) -> List[Tuple[str, str]]:
         rows.append((f"graph {flavour}", f"{graph.precision}, opset {graph.opset}, {graph.size / 1e6:.2f} MB"))
     for flavour, measurements in manifest.metrics.items():
         rows.extend((f"measured {flavour}", _measurement(measurement)) for measurement in measurements)
+    rows.extend((f"fidelity {flavour}", _fidelity(fidelity)) for flavour, fidelity in manifest.fidelity.items())
     rows.append(("licence", manifest.licence))
     rows.append(("made", f"{manifest.created} by {manifest.generator}"))
     return [(plain(label), plain(text)) for label, text in rows]
@@ -57,3 +58,10 @@ def _measurement(measurement: Measurement) -> str:
     shown = [name for name in _SHOWN_METRICS if name in metrics] or list(metrics)
     values = ", ".join(f"{name} {metrics[name]:.4g}" for name in shown)
     return f"{values} on {measurement.images} pictures of {measurement.data}"
+
+
+def _fidelity(fidelity: Fidelity) -> str:
+    known = {"mask IoU": fidelity.mask_iou, "box IoU": fidelity.box_iou, "score drift": fidelity.score_drift}
+    values = "".join(f", {name} {value:.3f}" for name, value in known.items() if value is not None)
+    objects = f"{fidelity.matched} of {fidelity.matched + fidelity.lost} objects of the float graph found"
+    return f"{objects}, {fidelity.invented} invented{values} on {fidelity.pictures} pictures"
