@@ -9,7 +9,8 @@ names others. What was measured lies in FOLDER and is not measured again: after 
 |---|---|
 | `float/val` | the float graph |
 | `ptq-max`, `ptq-percentile`, `ptq-entropy`, `ptq-mse`, `ptq-auto` | ranges by that estimator, without any step |
-| `equalise`, `adaround`, `bias` | ranges by `mse`, and that step alone |
+| `equalise`, `descent`, `adaround`, `bias` | ranges by `mse`, and that step alone |
+| `ptq` | ranges by `mse`, and the steps of the recipe |
 | `all` | ranges by `auto`, and every step |
 
 Each has `NAME/cpu/val` and `NAME/tensorrt/val`: accuracy in ONNX Runtime, and how far the graph is from the float one
@@ -37,6 +38,7 @@ from blendmask_quantize.calibration_set import CalibrationOptions
 from blendmask_quantize.model.checkpoint import load_checkpoint
 from blendmask_quantize.pipeline import Report, quantize
 from blendmask_quantize.plan import QuantizeOptions
+from blendmask_quantize.shrink.recipe import get_recipe
 
 SPLIT = "val"
 FLAVOURS = ("cpu", "tensorrt")
@@ -54,10 +56,11 @@ class Variant:
     steps: tuple[str, ...] = ()
 
 
-STEPS = ("equalise", "adaround", "bias")
+STEPS = ("equalise", "descent", "adaround", "bias")
 VARIANTS = (
     *(Variant(f"ptq-{name}", name) for name in ("max", "percentile", "entropy", "mse", "auto")),
     *(Variant(name, steps=(name,)) for name in STEPS),
+    Variant("ptq", steps=get_recipe("ptq").steps),
     Variant("all", "auto", STEPS),
 )
 

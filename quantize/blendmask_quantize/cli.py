@@ -44,7 +44,7 @@ def quantize(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where training was cut off.")] = False,
     estimator: Annotated[str, typer.Option(help="Ranges by: max, percentile, entropy, mse, auto.")] = "mse",
     steps: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Refine by equalise, adaround, bias; or none. Bias if left out.")
+        str | None, typer.Option(metavar="A,B", help="Refine by equalise, descent, adaround, bias; or none.")
     ] = None,
     size: Annotated[str | None, typer.Option(metavar="HxW", help="Network input; the test size if left out.")] = None,
     detections: Annotated[int, typer.Option(help="Most objects in a picture.", min=1, max=100)] = 100,

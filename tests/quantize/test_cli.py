@@ -108,7 +108,7 @@ def test_a_refusal_of_the_guard_names_its_override_which_works(words: list[objec
         (1, ("--recipe", "nothing-like-it"), ["ptq"]),
         (1, ("--estimator", "median"), ["median", "mse"]),
         (1, ("--steps", "bias,adaruond"), ["no step is called 'adaruond': did you mean adaround"]),
-        (1, ("--steps", ""), ["known are equalise, adaround, bias"]),
+        (1, ("--steps", ""), ["known are equalise, descent, adaround, bias"]),
         (1, ("--size", "65x96"), ["use 64x96"]),
         (1, ("--size", "0x0"), ["use 32x32"]),
         (2, ("--size", "big"), ["height x width"]),

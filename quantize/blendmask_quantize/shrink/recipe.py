@@ -25,15 +25,15 @@ class Recipe:
     summary: str
     tunes: bool = False
     prunes: bool = False
-    steps: tuple[str, ...] = ("bias",)
+    steps: tuple[str, ...] = ("descent", "bias")
 
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("ptq", "2", "8-bit weights and activations from calibration pictures, without training"),
-        Recipe("qat", "2", "ptq, then trained with its quantisers in place, the float network as teacher", tunes=True),
-        Recipe("edge", "2", "pruned and fine-tuned on labelled pictures, then qat", tunes=True, prunes=True),
+        Recipe("ptq", "3", "8-bit weights and activations from calibration pictures, without training"),
+        Recipe("qat", "3", "ptq, then trained with its quantisers in place, the float network as teacher", tunes=True),
+        Recipe("edge", "3", "pruned and fine-tuned on labelled pictures, then qat", tunes=True, prunes=True),
     )
 }
 

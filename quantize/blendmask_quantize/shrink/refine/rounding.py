@@ -1,15 +1,14 @@
-"""AdaRound: which way each weight is rounded, learned layer by layer from what the float layer computes.
+"""Which way each weight is rounded, found layer by layer from what the float layer computes.
 
-Nagel et al., "Up or Down? Adaptive Rounding for Post-Training Quantization" (ICML 2020, sections 3.2, 3.3): a relaxed
-rounding between 0 and 1 for every weight, driven to either end while the layer's result, behind its activation, stays
-close to the float one. The chosen grid points become the float weights, so that nearest rounding gives them again: the
-integers are common to all flavours, and nothing else has to know how they came about.
+The chosen grid points become the float weights, so that nearest rounding gives them again: the integers are common to
+all flavours, and nothing else has to know how they came about. A layer keeps what was found only where its error on
+held-out pictures falls. `adaround` and `descent` are two ways to find it.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,65 +22,25 @@ from blendmask_quantize.shrink.placement import place, rounding_of
 from blendmask_quantize.shrink.ptq import Calibrated
 from blendmask_quantize.shrink.quantizer import weight_scales
 
-_STRETCH = (-0.1, 1.1)
-"""Ends of the stretched sigmoid (equation 23), so that a rounding can reach 0 and 1."""
-_WARM_UP = 0.2
-"""Share of the steps before roundings are driven to either end."""
-_SHARPNESS = (20.0, 2.0)
-"""Exponent of the term that drives them, at first and at last (equation 24)."""
+LARGEST_STEP = 127
 
 
 @dataclass(frozen=True)
-class RoundingOptions:
-    """How roundings are learned.
+class Sampling:
+    """What each convolution is shown.
 
     Attributes:
-        iterations: steps of Adam for each convolution.
-        patches: places of each convolution's output that are looked at, of all pictures together; a quarter of them,
-            of other pictures, judge whether the layer keeps what was learned.
-        learning_rate: of Adam.
-        weight: of the term that drives roundings to 0 or 1.
+        patches: places of its output that are looked at, of all pictures together; a quarter of them, of other
+            pictures, judge whether the layer keeps what was found.
         seed: of the choice of places.
     """
 
-    iterations: int = 300
     patches: int = 2048
-    learning_rate: float = 0.02
-    weight: float = 1.0
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class Learned:
-    """What came of it.
-
-    Attributes:
-        calibrated: with the weights on the chosen grid points.
-        kept: names of the convolutions whose learned rounding is kept, with the share of their held-out error left.
-        tried: how many convolutions were tried.
-    """
-
-    calibrated: Calibrated
-    kept: dict[str, float]
-    tried: int
-
-
-def learn_rounding(start: Calibrated, inputs: Sequence[Tensor], options: RoundingOptions | None = None) -> Learned:
-    """The same network with the rounding of every convolution that gains by it learned.
-
-    Args:
-        start: float weights and ranges.
-        inputs: normalised pictures (1, 3, H, W), at least two.
-        options: how.
-    """
-    learner = _Learner(start, options or RoundingOptions())
-    with torch.no_grad():
-        learner.run(torch.cat(list(inputs)))
-    return Learned(Calibrated(learner.rounded, start.ranges), learner.kept, learner.tried)
-
-
-@dataclass(frozen=True)
-class _Patches:
+class Patches:
     """What a convolution reads at P places, and how its result goes on.
 
     Attributes:
@@ -98,12 +57,73 @@ class _Patches:
         return result if self.cap is None else result.clamp(0, self.cap)
 
 
-class _Learner(fx.Interpreter):
-    """Runs the float network on a batch and learns the rounding of each convolution on its way."""
+@dataclass(frozen=True)
+class WeightGrid:
+    """The weight of a convolution and the grid that it is to be rounded to.
 
-    def __init__(self, start: Calibrated, options: RoundingOptions) -> None:
+    Attributes:
+        weight: (groups, C' / groups, C / groups * taps), float.
+        step: (groups, C' / groups, 1), between grid points.
+        bias: (groups, 1, C' / groups).
+    """
+
+    weight: Tensor
+    step: Tensor
+    bias: Tensor
+
+    @property
+    def nearest(self) -> Tensor:
+        """Steps of every weight, rounded to nearest."""
+        return torch.round(self.weight / self.step)
+
+    @property
+    def free(self) -> Tensor:
+        """Which weights may go elsewhere: the largest of a channel makes its step, so it keeps its grid point."""
+        return self.nearest.abs() < LARGEST_STEP
+
+
+Find = Callable[[WeightGrid, Patches], Tensor]
+"""Finds the steps of every weight, whole numbers in the shape of `WeightGrid.weight`."""
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """What came of it.
+
+    Attributes:
+        calibrated: with the weights on the chosen grid points.
+        kept: names of the convolutions whose rounding is another now, with the share of their held-out error left.
+        tried: how many convolutions were tried.
+    """
+
+    calibrated: Calibrated
+    kept: dict[str, float]
+    tried: int
+
+
+def find_roundings(
+    start: Calibrated, inputs: Sequence[Tensor], find: Find, sampling: Sampling | None = None
+) -> Rounded:
+    """The same network with the roundings of every convolution that gains by it chosen by `find`.
+
+    Args:
+        start: float weights and ranges.
+        inputs: normalised pictures (1, 3, H, W), at least two.
+        find: how.
+        sampling: what it is shown.
+    """
+    finder = _Finder(start, find, sampling or Sampling())
+    with torch.no_grad():
+        finder.run(torch.cat(list(inputs)))
+    return Rounded(Calibrated(finder.rounded, start.ranges), finder.kept, finder.tried)
+
+
+class _Finder(fx.Interpreter):
+    """Runs the float network on a batch and finds the roundings of each convolution on its way."""
+
+    def __init__(self, start: Calibrated, find: Find, sampling: Sampling) -> None:
         super().__init__(start.traced)
-        self.start, self.options = start, options
+        self.start, self.find, self.sampling = start, find, sampling
         placement = place(start.traced, "cpu")
         self.points = {point.node: point for point in placement.points}
         self.convs = set(placement.convs)
@@ -113,86 +133,47 @@ class _Learner(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         if n.name in self.convs:
-            self._learn(n, self.env[n.all_input_nodes[0]])
+            self._round(n, self.env[n.all_input_nodes[0]])
         return super().run_node(n)
 
-    def _learn(self, node: fx.Node, x: Tensor) -> None:
+    def _round(self, node: fx.Node, x: Tensor) -> None:
         conv = conv_of(self.start.traced, node)
         activation = fused_activation(self.start.traced, node)
         cap = None if activation is None else activation_cap(self.start.traced, activation)
         point = rounding_of(self.start.traced, node.all_input_nodes[0], self.points)
         assert point is not None, "what an 8-bit convolution reads is rounded"
-        high = self.start.ranges[point.range_of].high
-        scale = weight_scales(conv.weight, conv.bias, high)
-        training, held = _sample(conv, x, cap, self.options)
+        grid = _grid(conv, weight_scales(conv.weight, conv.bias, self.start.ranges[point.range_of].high))
+        shown, held = _sample(conv, x, cap, self.sampling)
         self.tried += 1
-        better = _learned(conv, scale, training, held, self.options)
-        if better is not None:
-            weight, left = better
-            conv_of(self.rounded, node).weight.copy_(weight)
+        weight = torch.where(grid.free, self.find(grid, shown), grid.nearest) * grid.step
+        left = _error_left(grid, weight, held)
+        if left < 1:
+            conv_of(self.rounded, node).weight.copy_(weight.flatten(0, 1).reshape(conv.weight.shape))
             self.kept[str(node.target)] = left
 
 
-def _learned(
-    conv: nn.Conv2d, scale: Tensor, training: _Patches, held: _Patches, options: RoundingOptions
-) -> tuple[Tensor, float] | None:
-    """The weight on its chosen grid points and the share of the held-out error left; None where it gains nothing."""
+def _grid(conv: nn.Conv2d, scale: Tensor) -> WeightGrid:
     grouped = (conv.groups, conv.out_channels // conv.groups)
-    step = scale.reshape(*grouped, 1)
-    weight = conv.weight.detach().flatten(1).unflatten(0, grouped)
     bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
-    bias = bias.reshape(conv.groups, 1, -1)
-    down = torch.floor(weight / step)
-    nearest = torch.round(weight / step)
-    # The largest weight of a channel makes its scale, so it keeps its grid point.
-    free = nearest.abs() < 127
-    up = _optimise(weight / step - down, free, down, step, bias, training, options)
-    chosen = torch.where(free, down + up, nearest).clamp(-127, 127) * step
-    expected = held.results(weight, bias)
-    errors = [(held.results(w, bias) - expected).square().mean().item() for w in (nearest * step, chosen)]
-    if errors[1] >= errors[0]:
-        return None
-    return chosen.flatten(0, 1).reshape(conv.weight.shape), errors[1] / errors[0]
+    weight = conv.weight.detach().flatten(1).unflatten(0, grouped)
+    return WeightGrid(weight, scale.reshape(*grouped, 1), bias.reshape(conv.groups, 1, -1))
 
 
-@torch.enable_grad()
-def _optimise(
-    fraction: Tensor,
-    free: Tensor,
-    down: Tensor,
-    step: Tensor,
-    bias: Tensor,
-    patches: _Patches,
-    options: RoundingOptions,
-) -> Tensor:
-    """0 or 1 for every weight: whether it is rounded up. The loss is over the error of nearest rounding."""
-    expected = patches.results((down + fraction) * step, bias)
-    nearest = (patches.results((down + fraction.round()) * step, bias) - expected).square().mean()
-    low, high = _STRETCH
-    inside = (fraction - low) / (high - low)
-    logits = torch.log(inside / (1 - inside)).requires_grad_(True)
-    optimizer = torch.optim.Adam([logits], lr=options.learning_rate)
-    for iteration in range(options.iterations):
-        up = (torch.sigmoid(logits) * (high - low) + low).clamp(0, 1)
-        result = patches.results((down + torch.where(free, up, fraction)) * step, bias)
-        loss = (result - expected).square().mean() / nearest.clamp(min=1e-20)
-        done = iteration / options.iterations
-        if done >= _WARM_UP:
-            sharpness = _SHARPNESS[0] + (_SHARPNESS[1] - _SHARPNESS[0]) * (done - _WARM_UP) / (1 - _WARM_UP)
-            loss = loss + options.weight * (1 - (2 * up - 1).abs().pow(sharpness)).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return (logits.detach() > 0).to(fraction.dtype)
+def _error_left(grid: WeightGrid, weight: Tensor, held: Patches) -> float:
+    """Square error of a weight on patches over that of nearest rounding."""
+    expected = held.results(grid.weight, grid.bias)
+    candidates = (weight, grid.nearest * grid.step)
+    found, before = ((held.results(w, grid.bias) - expected).square().mean().item() for w in candidates)
+    return found / before if before > 0 else 1.0
 
 
-def _sample(conv: nn.Conv2d, x: Tensor, cap: float | None, options: RoundingOptions) -> tuple[_Patches, _Patches]:
-    """Patches of the first pictures to learn from, and of the last quarter, one at least, to judge by."""
+def _sample(conv: nn.Conv2d, x: Tensor, cap: float | None, sampling: Sampling) -> tuple[Patches, Patches]:
+    """Patches of the first pictures to be shown, and of the last quarter, one at least, to judge by."""
     held = max(1, len(x) // 4)
-    generator = torch.Generator().manual_seed(options.seed)
-    parts = zip((x[:-held], x[-held:]), (3 * options.patches // 4, options.patches // 4), strict=True)
+    generator = torch.Generator().manual_seed(sampling.seed)
+    parts = zip((x[:-held], x[-held:]), (3 * sampling.patches // 4, sampling.patches // 4), strict=True)
     first, second = (_patches(conv, part, max(1, count // len(part)), generator) for part, count in parts)
-    return _Patches(first, cap), _Patches(second, cap)
+    return Patches(first, cap), Patches(second, cap)
 
 
 def _patches(conv: nn.Conv2d, x: Tensor, count: int, generator: torch.Generator) -> Tensor:

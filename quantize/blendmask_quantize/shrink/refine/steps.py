@@ -14,10 +14,12 @@ from blendmask_calibration.histogram import Histogram
 from blendmask_calibration.ranges import AUTO, competing
 from blendmask_quantize.model.config import unknown_name
 from blendmask_quantize.shrink.ptq import Calibrated, estimate, observe
+from blendmask_quantize.shrink.refine.adaround import AdaRound
 from blendmask_quantize.shrink.refine.bias import correct_biases
 from blendmask_quantize.shrink.refine.choose import FIRST, choose_ranges
+from blendmask_quantize.shrink.refine.descent import CoordinateDescent
 from blendmask_quantize.shrink.refine.equalise import equalise
-from blendmask_quantize.shrink.refine.rounding import RoundingOptions, learn_rounding
+from blendmask_quantize.shrink.refine.rounding import Find, Sampling, find_roundings
 
 RANGES = "ranges"
 """The step that the estimator "auto" stands for; it is asked for by that estimator, not by name."""
@@ -82,12 +84,15 @@ class Given:
     Attributes:
         inputs: normalised pictures (1, 3, H, W) that give the ranges.
         estimator: name of a range estimator, or "auto".
-        rounding: how roundings are learned.
+        adaround, descent: how roundings are found.
+        sampling: what they are found from.
     """
 
     inputs: Sequence[Tensor]
     estimator: str
-    rounding: RoundingOptions = field(default_factory=RoundingOptions)
+    adaround: AdaRound = field(default_factory=AdaRound)
+    descent: CoordinateDescent = field(default_factory=CoordinateDescent)
+    sampling: Sampling = field(default_factory=Sampling)
 
     @property
     def first_estimator(self) -> str:
@@ -210,10 +215,18 @@ def _choose(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]
     return replace(observed, calibrated=Calibrated(traced, ranges)), details
 
 
-def _round(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:
-    learned = learn_rounding(observed.calibrated, given.few, given.rounding)
-    details = {"convolutions": len(learned.kept), "of": learned.tried}
-    return replace(observed, calibrated=learned.calibrated), details
+def _descend(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:
+    return _round(observed, given, given.descent)
+
+
+def _learn(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:
+    return _round(observed, given, given.adaround)
+
+
+def _round(observed: Observed, given: Given, find: Find) -> tuple[Observed, dict[str, Any]]:
+    found = find_roundings(observed.calibrated, given.few, find, given.sampling)
+    details = {"convolutions": len(found.kept), "of": found.tried}
+    return replace(observed, calibrated=found.calibrated), details
 
 
 def _correct(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:
@@ -226,7 +239,8 @@ STEPS = {
     for step in (
         Step("equalise", "channels of a tensor made alike, without changing what the network computes", _equalise),
         Step(RANGES, "of each tensor by the estimator with the least error behind it", _choose),
-        Step("adaround", "which way a weight is rounded, learned layer by layer", _round),
+        Step("descent", "which way a weight is rounded, by coordinate descent layer by layer", _descend),
+        Step("adaround", "which way a weight is rounded, learned layer by layer", _learn),
         Step("bias", "what rounding adds to a channel on average, taken off its bias", _correct),
     )
 }

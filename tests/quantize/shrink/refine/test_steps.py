@@ -12,7 +12,8 @@ from blendmask_edge.errors import ConfigError
 from blendmask_quantize.shrink.graph import trace_network
 from blendmask_quantize.shrink.ptq import Calibrated, estimate, observe
 from blendmask_quantize.shrink.recipe import RECIPES
-from blendmask_quantize.shrink.refine.rounding import RoundingOptions
+from blendmask_quantize.shrink.refine.adaround import AdaRound
+from blendmask_quantize.shrink.refine.rounding import Sampling
 from blendmask_quantize.shrink.refine.steps import (
     BY_TENSOR,
     MASK_TOLERANCE,
@@ -28,14 +29,14 @@ from blendmask_quantize.shrink.refine.steps import (
 from tests.quantize.tiny import TINY
 from tests.quantize.variants import network_input, picture, variant
 
-FEW = RoundingOptions(iterations=10, patches=128)
-NAMES = ("equalise", "adaround", "bias")
+QUICK, FEW = AdaRound(iterations=10), Sampling(patches=128)
+NAMES = ("equalise", "descent", "adaround", "bias")
 
 
 @pytest.fixture(scope="module")
 def given() -> Given:
     model = variant(TINY)
-    return Given([network_input(model, picture(seed)) for seed in range(2)], "auto", FEW)
+    return Given([network_input(model, picture(seed)) for seed in range(2)], "auto", QUICK, sampling=FEW)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def test_what_does_not_help_is_left_out_and_the_next_step_starts_without_it(star
 
 
 def test_every_step_together_keeps_weights_and_ranges_of_one_network(start: Observed, given: Given) -> None:
-    judge, _ = saying(0.5, 0.4, 0.3, 0.2, 0.1)
+    judge, _ = saying(0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
     found, outcomes = refine(start, chosen_steps(NAMES, "auto"), given, judge, quiet)
     assert [outcome.name for outcome in outcomes] == list(STEPS)
     assert all(outcome.kept for outcome in outcomes)
@@ -118,7 +119,7 @@ def test_steps_are_found_by_name_and_taken_in_their_own_order() -> None:
     assert [step.name for step in chosen_steps([], "auto")] == [RANGES]
     with pytest.raises(ConfigError, match="no step is called 'bais': did you mean bias"):
         chosen_steps(["bais"], "mse")
-    with pytest.raises(ConfigError, match="known are equalise, adaround, bias"):
+    with pytest.raises(ConfigError, match="known are equalise, descent, adaround, bias"):
         chosen_steps([RANGES], "mse")
 
 
