@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.studies import ablations, training
+from bench.studies import ablations, learning_curve, training
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.checkpoint import TrainingRun, save_checkpoint
 from blendmask_quantize.model.config import get_config
@@ -130,3 +130,26 @@ def test_the_training_study_says_what_a_checkpoint_took(monkeypatch, data, tmp_p
         assert ("training_hours" in row) == (name == "new")
     assert (row["iterations"], row["training_views"], row["training_images"]) == (5000, 40000, 5843)
     assert row["training_hours"] == pytest.approx(1.4)
+
+
+def test_the_learning_curve_has_a_row_for_each_copy_in_the_order_of_steps(monkeypatch, data, tmp_path):
+    save_checkpoint(tmp_path / "m.safetensors", BlendMask(CONFIG), default_labels(15), half=True)
+    for name, steps in (("a", 200), ("b", 50)):
+        torch.manual_seed(steps)
+        average = {f"module.{key}": value for key, value in BlendMask(CONFIG).state_dict().items()}
+        state = {"iteration": steps, "average": {"n_averaged": torch.tensor(steps), **average}}
+        torch.save(state, tmp_path / f"{name}.pt")
+    words = ["--points", tmp_path, "--images", data / "val", "--annotations", data / "val.json"]
+    words += ["--checkpoint", tmp_path / "m.safetensors", "--output", tmp_path]
+    monkeypatch.setattr(sys, "argv", ["learning_curve.py", *map(str, words)])
+    learning_curve.main()
+    rows = json.loads((tmp_path / "learning_curve.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == ["step/50", "step/200"]
+    assert all("mask_ap" in row for row in rows)
+
+
+def test_a_folder_without_copies_is_one_message(monkeypatch, tmp_path):
+    words = ["--points", tmp_path, "--images", tmp_path, "--annotations", tmp_path / "a.json"]
+    monkeypatch.setattr(sys, "argv", ["learning_curve.py", *map(str, words)])
+    with pytest.raises(SystemExit, match=r"holds no \.pt file"):
+        learning_curve.main()
