@@ -88,6 +88,15 @@ def ablations_table(rows: Rows) -> str:
     return "\n".join(lines)
 
 
+def learning_curve_table(rows: Rows) -> str:
+    """Accuracy of a run on its way."""
+    metrics = ("mask_ap", "box_ap", "mask_ap_small", "mask_ap_medium", "mask_ap_large")
+    lines = ["| steps | mask AP | box AP | mask AP, small | medium | large |", "|---|---|---|---|---|---|"]
+    for row in rows.values():
+        lines.append(f"| {row['iterations']} | " + " | ".join(f"{100 * row[name]:.1f}" for name in metrics) + " |")
+    return "\n".join(lines)
+
+
 def shrink_table(rows: Rows) -> str:
     """Accuracy, work, size and latency of each way to shrink the shipped model."""
     heads = ["recipe", "mask AP, unseen / seen objects", "the same, `tensorrt` graph", "multiply-accumulates", "graph"]
@@ -251,6 +260,7 @@ TABLES: dict[str, Callable[[Rows], str]] = {
     "clipping": clipping_table,
     "first_light": first_light_table,
     "gate": gate_table,
+    "learning_curve": learning_curve_table,
     "parity": parity_table,
     "refinements": refinements_table,
     "shrink": shrink_table,

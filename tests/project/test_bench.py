@@ -19,6 +19,7 @@ from bench.tables import (
     clipping_table,
     first_light_table,
     gate_table,
+    learning_curve_table,
     parity_table,
     refinements_table,
     shrink_table,
@@ -152,6 +153,13 @@ def test_the_speed_table_holds_each_value_to_its_target() -> None:
     assert lines[2] == "| rt, ort, float | 150 ms | 3.04 x | 0.9 % | - | - |"
     told = "3.04 x (at least 4.00 x: missed) | 0.9 % | 2.9 % (at most 2.0 %: missed) | 1.24 x |"
     assert lines[3:] == [f"| rt, ort, int8 | 150 ms | {told}"]
+
+
+def test_the_learning_curve_has_a_line_for_each_number_of_steps() -> None:
+    sizes = {"mask_ap_small": 0.33, "mask_ap_medium": 0.8, "mask_ap_large": 0.9}
+    rows = {f"step/{n}": {"iterations": n, "mask_ap": 0.78, "box_ap": 0.73, **sizes} for n in (50, 200)}
+    lines = learning_curve_table(rows).splitlines()
+    assert lines[2:] == [f"| {n} | 78.0 | 73.0 | 33.0 | 80.0 | 90.0 |" for n in (50, 200)]
 
 
 def test_the_shrink_table_has_a_line_for_each_recipe_with_both_runtimes() -> None:
