@@ -10,10 +10,7 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 def first_light_table(rows: Rows) -> str:
     """Accuracy and latency of the shipped model, float against INT8."""
-    lines = [
-        "| graph | mask AP, unseen objects | mask AP, seen objects | latency p50 | against float |",
-        "|---|---|---|---|---|",
-    ]
+    lines = _head("graph", "mask AP, unseen objects", "mask AP, seen objects", "latency p50", "against float")
     for name in ("float", "int8"):
         val, seen = rows[f"{name}/val"], rows[f"{name}/val_seen"]
         accuracy = f"{100 * val['mask_ap']:.1f} | {100 * seen['mask_ap']:.1f}"
@@ -23,10 +20,9 @@ def first_light_table(rows: Rows) -> str:
 
 def accuracy_table(rows: Rows) -> str:
     """What each INT8 graph keeps of the float graph's mask AP on both splits, and of what it finds on photographs."""
-    lines = [
-        "| graph, objects | mask AP, float | mask AP | kept, 95 % interval | worst class | worst size | target |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = _head(
+        "graph, objects", "mask AP, float", "mask AP", "kept, 95 % interval", "worst class", "worst size", "target"
+    )
     for name in (name for name, row in rows.items() if "retention" in row):
         row, (graph, _, split) = rows[name], name.rpartition("/")
         before, after = 100 * rows[f"float/{split}"]["mask_ap"], 100 * row["mask_ap"]
@@ -56,7 +52,7 @@ def training_table(rows: Rows) -> str:
         for task in ("mask", "box")
     ]
     suffixes = [key.removeprefix("mask_ap") for key in columns[0][2] if key.startswith("mask_ap")]
-    lines = ["| objects | " + " | ".join(title for title, _, _ in columns) + " |", "|---|" + "---|" * len(columns)]
+    lines = _head("objects", *(title for title, _, _ in columns))
     for suffix in suffixes:
         label = {"": "all, 50:95", "50": "all, IoU 0.5", "75": "all, IoU 0.75"}.get(suffix, suffix.lstrip("_/"))
         lines.append(
@@ -80,7 +76,7 @@ def _cost(row: Mapping[str, Any]) -> list[str]:
 
 def ablations_table(rows: Rows) -> str:
     """Accuracy and time of each variant of the network."""
-    lines = ["| variant | mask AP, unseen / seen objects | box AP, the same | latency p50 |", "|---|---|---|---|"]
+    lines = _head("variant", "mask AP, unseen / seen objects", "box AP, the same", "latency p50")
     for name in [row.removesuffix("/val") for row in rows if row.endswith("/val")]:
         seen = [rows[f"{name}/{split}"] for split in ("val", "val_seen")]
         aps = [" / ".join(f"{100 * row[f'{task}_ap']:.1f}" for row in seen) for task in ("mask", "box")]
@@ -91,7 +87,7 @@ def ablations_table(rows: Rows) -> str:
 def learning_curve_table(rows: Rows) -> str:
     """Accuracy of a run on its way."""
     metrics = ("mask_ap", "box_ap", "mask_ap_small", "mask_ap_medium", "mask_ap_large")
-    lines = ["| steps | mask AP | box AP | mask AP, small | medium | large |", "|---|---|---|---|---|---|"]
+    lines = _head("steps", "mask AP", "box AP", "mask AP, small", "medium", "large")
     for row in rows.values():
         lines.append(f"| {row['iterations']} | " + " | ".join(f"{100 * row[name]:.1f}" for name in metrics) + " |")
     return "\n".join(lines)
@@ -101,7 +97,7 @@ def shrink_table(rows: Rows) -> str:
     """Accuracy, work, size and latency of each way to shrink the shipped model."""
     heads = ["recipe", "mask AP, unseen / seen objects", "the same, `tensorrt` graph", "multiply-accumulates", "graph"]
     heads += ["ONNX Runtime", "OpenVINO", "against float", "trained on"]
-    lines, unhelped = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)], []
+    lines, unhelped = _head(*heads), []
     for name in [row.removesuffix("/openvino") for row in rows if row.endswith("/openvino")]:
         measured, other = rows[f"{name}/onnxruntime"], rows[f"{name}/openvino"]
         quantized = f"{name}/cpu/val" in rows
@@ -128,10 +124,7 @@ def gate_table(rows: Rows) -> str:
     planted = {name.removeprefix("planted/"): row for name, row in rows.items() if name.startswith("planted/")}
     caught = [name for name, row in planted.items() if row["caught"]]
     lines = [f"Planted faults that were caught, {len(caught)} of {len(planted)}: {', '.join(caught)}.", ""]
-    lines += [
-        "| load of the machine | runs | false alarms | latency p50 | against the reference |",
-        "|---|---|---|---|---|",
-    ]
+    lines += _head("load of the machine", "runs", "false alarms", "latency p50", "against the reference")
     for name in (name for name in rows if "runs" in rows[name]):
         low, high = ([rows[name][f"{metric}_{end}"] for metric in _SPREAD] for end in ("low", "high"))
         cells = [name, rows[name]["runs"], rows[name]["false_alarms"], f"{low[0]:.0f} to {high[0]:.0f} ms"]
@@ -166,7 +159,7 @@ def parity_table(rows: Rows) -> str:
         stage, _, precision = name.partition("/")[2].rpartition("/")
         share = row.get("error_over_allowed", float("inf"))
         reached.setdefault(stage, {}).setdefault(precision, []).append(share)
-    lines = ["| stage | cases | float32, reached / allowed | float64 |", "|---|---|---|---|"]
+    lines = _head("stage", "cases", "float32, reached / allowed", "float64")
     for stage, title in _STAGES.items():
         single, double = reached[stage]["float32"], reached[stage]["float64"]
         lines.append(f"| {title} | {len(single)} | {max(single):.2f} | {max(double):.2f} |")
@@ -175,10 +168,7 @@ def parity_table(rows: Rows) -> str:
 
 def targets_table(rows: Rows) -> str:
     """Layers that the graphs become, and the answers of the check."""
-    lines = [
-        "| graph | taken by | layers | QUANTIZE | DEQUANTIZE | convolutions | built for SM |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = _head("graph", "taken by", "layers", "QUANTIZE", "DEQUANTIZE", "convolutions", "built for SM")
     ways = {"parser": "ONNX parser", "converters": "Torch-TensorRT converters"}
     for way, title in ways.items():
         for graph in ("shipped", "rt_r_50"):
@@ -195,10 +185,7 @@ def targets_table(rows: Rows) -> str:
 
 def agreement_table(rows: Rows) -> str:
     """How far each runtime agrees with the INT8 graph as written, and how far the graph does with itself."""
-    lines = [
-        "| graph, runtime | objects | found by both | mask IoU | box IoU | score drift | target |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = _head("graph, runtime", "objects", "found by both", "mask IoU", "box IoU", "score drift", "target")
     for name, row in rows.items():
         ious = f"{row['mask_iou']:.3f} | {row['box_iou']:.3f} | {row['score_drift']:.3f}"
         title, share = name.replace("/", ", "), f"{100 * row['matched_share']:.1f} %"
@@ -208,7 +195,7 @@ def agreement_table(rows: Rows) -> str:
 
 def clipping_table(rows: Rows) -> str:
     """Mask AP with masks made for the whole box and for its visible part."""
-    lines = ["| masks made for | mask AP, unseen / seen objects |", "|---|---|"]
+    lines = _head("masks made for", "mask AP, unseen / seen objects")
     names = {"whole": "the whole box, as the reference does", "visible": "its visible part"}
     return "\n".join(lines + [f"| {title} | {_both_splits(rows, name, digits=2)} |" for name, title in names.items()])
 
@@ -218,7 +205,7 @@ def refinements_table(rows: Rows) -> str:
     base = 100 * rows["float/val"]["mask_ap"]
     heads = ["ranges, steps", f"mask AP (float {base:.2f})", "the same, `tensorrt` graph", "mask IoU with float"]
     heads += ["step kept", "takes"]
-    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    lines = _head(*heads)
     for name in [row.removesuffix("/cpu/val") for row in rows if row.endswith("/cpu/val")]:
         both = [rows[f"{name}/{flavour}/val"] for flavour in ("cpu", "tensorrt")]
         steps = {row.rpartition("/")[2]: rows[row] for row in rows if row.startswith(f"{name}/step/")}
@@ -233,7 +220,7 @@ def speed_table(rows: Rows) -> str:
     """Each graph against float with dense coefficients, and what of its frame is not the network's convolutions."""
     heads = ["network, runtime, graph", "latency p50", "against dense float", "outside the graph", "after the network"]
     heads += ["convolutions over the limit"]
-    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    lines = _head(*heads)
     for name, row in rows.items():
         if "latency_p50_ms" in row:
             cells = [name.replace("/", ", "), f"{row['latency_p50_ms']:.0f} ms"]
@@ -251,6 +238,11 @@ def _against_target(row: Mapping[str, Any], metric: str, factor: float, form: st
         return shown
     met = row[metric] >= target if least else row[metric] <= target
     return f"{shown} ({'at least' if least else 'at most'} {form.format(factor * target)}: {_MET[met]})"
+
+
+def _head(*titles: str) -> list[str]:
+    """The first two lines of a table."""
+    return [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
 
 
 TABLES: dict[str, Callable[[Rows], str]] = {

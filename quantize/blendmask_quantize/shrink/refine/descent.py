@@ -37,14 +37,15 @@ class CoordinateDescent:
     def __call__(self, grid: WeightGrid, patches: Patches) -> Tensor:
         """Steps of every weight."""
         moment = _second_moment(patches.reads)
-        steps, error = grid.nearest.clone(), grid.nearest * grid.step - grid.weight
+        nearest, free = grid.nearest, grid.free
+        steps, error = nearest.clone(), nearest * grid.step - grid.weight
         slope = error @ moment
         own = grid.step.square() * moment.diagonal(dim1=1, dim2=2)[:, None]
         enough = _SMALLEST_GAIN * (slope * error).sum(dim=-1, keepdim=True)
         for _ in range(self.moves * steps.shape[-1]):
             direction = -slope.sign()
             gain = 2 * grid.step * slope.abs() - own
-            movable = grid.free & ((steps + direction - grid.nearest).abs() <= 1)
+            movable = free & ((steps + direction - nearest).abs() <= 1)
             best, weight = torch.where(movable, gain, -torch.inf).max(dim=-1, keepdim=True)
             move = torch.where(best > enough, direction.gather(-1, weight), 0)
             if not move.any():
