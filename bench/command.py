@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-_MAIN = "from blendmask_edge.cli import main; main()"
+_MAIN = "from blendmask_edge.cli.app import main; main()"
 
 
 def blendmask(*words: object) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from blendmask_edge import Bundle, Instances, MaskPredictor, read_image
 from blendmask_edge.bundle import Manifest
-from blendmask_edge.runtimes import Session, SessionOptions, select
+from blendmask_edge.runtimes.registry import Session, SessionOptions, select
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "out/demo/lite0_rt.bmz"

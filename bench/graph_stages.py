@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import NodeProto, helper
 
-from blendmask_edge.bundle.graph import OUTPUT_NAMES
+from blendmask_edge.bundle.tensors import OUTPUT_NAMES
 
 STAGES = ("network", "selection", "coefficients", "masks")
 """Normalisation and convolutions; best pairs and suppression; the vectors of the kept rows; pooling and blending."""

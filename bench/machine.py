@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from blendmask_edge.bench.machine import this_machine
+from blendmask_edge.benchmark.machine import this_machine
 
 
 def machine_record() -> dict[str, Any]:
-    """What a measurement was made on; see `blendmask_edge.bench.machine.Machine`."""
+    """What a measurement was made on; see `blendmask_edge.benchmark.machine.Machine`."""
     return dict(msgspec.to_builtins(this_machine()))

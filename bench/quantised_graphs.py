@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from blendmask_edge.imaging import prepare, read_image
+from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
 from blendmask_quantize.export.deployable import Bounds, DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.model.blendmask import BlendMask
-from blendmask_quantize.model.checkpoint import load_checkpoint
 from blendmask_quantize.model.config import get_config
 from blendmask_quantize.model.macs import padded_test_size
 from blendmask_quantize.model.predictor import pad_value
-from blendmask_quantize.shrink.graph import trace_network
-from blendmask_quantize.shrink.ptq import observe_ranges, render
+from blendmask_quantize.quantization.ptq import observe_ranges, render
+from blendmask_quantize.quantization.trace import trace_network
 
 SCENES = Path(__file__).parents[1] / "examples" / "homescenes"
 RT_R_50 = "RT_R_50_4x_bn-head_syncbn_shtw"

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from bench.conftest import PICTURE
 from blendmask_edge import Instances
-from blendmask_edge.bench.machine import usable_cores
-from blendmask_edge.bench.reference import Reference
+from blendmask_edge.benchmark.machine import usable_cores
+from blendmask_edge.benchmark.reference import Reference
 from blendmask_edge.bundle import Manifest
 from blendmask_edge.imaging import prepare, read_image
 from blendmask_edge.instances import Labels
-from blendmask_edge.runtimes import Session
+from blendmask_edge.runtimes.registry import Session
 
 Image = NDArray[np.uint8]
 CAMERAS = {"network-size": None, "vga": (480, 640), "full-hd": (1080, 1920)}

@@ -19,14 +19,14 @@ from torch.nn import functional as F
 from blendmask_edge.bundle import InputSpec, Manifest, Recipe, write_bundle
 from blendmask_edge.bundle.manifest import GraphEntry, Nms
 from blendmask_edge.imaging import prepare
+from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
 from blendmask_quantize.export.deployable import Bounds, DeployableGraph
 from blendmask_quantize.export.onnx import OPSET, export_onnx
 from blendmask_quantize.model.blendmask import BlendMask
-from blendmask_quantize.model.checkpoint import load_checkpoint
 from blendmask_quantize.model.config import get_config
 from blendmask_quantize.model.predictor import pad_value
-from blendmask_quantize.shrink.graph import trace_network
-from blendmask_quantize.shrink.ptq import observe_ranges, render
+from blendmask_quantize.quantization.ptq import observe_ranges, render
+from blendmask_quantize.quantization.trace import trace_network
 
 DENSE, FLOAT, INT8 = "dense", "float", "int8"
 """Float with the top layer as a convolution over all levels, as the reference runs it; float; the `cpu` flavour."""

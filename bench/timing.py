@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from blendmask_quantize.latency import median_ratio
+from blendmask_quantize.validation.latency import median_ratio
 
 
 def latency_metrics(times: Mapping[str, Sequence[float]], base: str, name: str) -> dict[str, float]:

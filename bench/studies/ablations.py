@@ -39,16 +39,16 @@ from typing import Any
 from bench.progress import stage
 from bench.scenes import SPLITS, accuracy, frames, scenes_parser
 from bench.study import write_study
-from blendmask_edge.bundle.atomic import write_bytes
-from blendmask_quantize.latency import interleaved_latency
-from blendmask_quantize.model.checkpoint import Checkpoint, load_checkpoint
+from blendmask_edge.storage.atomic import write_bytes
+from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from blendmask_quantize.model.config import ModelConfig, get_config
 from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.model.predictor import TorchPredictor
-from blendmask_quantize.train.data import CocoPictures, ViewStream
-from blendmask_quantize.train.loop import MODEL_FILE, train
-from blendmask_quantize.train.options import TrainOptions
-from blendmask_quantize.train.start import starting_model
+from blendmask_quantize.training.data import CocoPictures, ViewStream
+from blendmask_quantize.training.loop import MODEL_FILE, train
+from blendmask_quantize.training.options import TrainOptions
+from blendmask_quantize.training.start import starting_model
+from blendmask_quantize.validation.latency import interleaved_latency
 
 _SHIPPED = get_config("LITE0_RT")
 BASE = replace(_SHIPPED, input=replace(_SHIPPED.input, test_short=384, test_long=512))

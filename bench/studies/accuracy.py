@@ -8,7 +8,7 @@ is shown to the float, the `cpu` and the `tensorrt` graph in ONNX Runtime.
 
 `float/val`, `ptq/cpu/val`, `ptq/tensorrt/val` and the same of `val_seen` have mask AP over all, by size and by class.
 `retention` is INT8 over float. Ends of intervals are `_low` and `_high`: 95 %, by a bootstrap over pictures in which
-float and INT8 are given the same draws (`blendmask_edge.bench.bootstrap`); `resamples` draws by `seed`.
+float and INT8 are given the same draws (`blendmask_edge.evaluation.bootstrap`); `resamples` draws by `seed`.
 
 `ptq/cpu/photos` and `ptq/tensorrt/photos` ask whether INT8 still finds what float does on photographs that are unlike
 all that it was trained on: what float finds with a score of 0.3 or more is the truth there, `objects` of them.
@@ -36,10 +36,10 @@ from bench.progress import stage
 from bench.scenes import CALIBRATION, CHECKPOINT, SPLITS, scenes_parser
 from bench.study import run_study, write_study
 from blendmask_edge import Bundle, MaskPredictor, read_image
-from blendmask_edge.annotations import AnnotatedPictures, as_coco
-from blendmask_edge.bench.accuracy import score
-from blendmask_edge.bench.bootstrap import RESAMPLES, Matches, draw_pictures, interval, ratio
 from blendmask_edge.bundle import Manifest
+from blendmask_edge.evaluation.annotations import AnnotatedPictures, as_coco
+from blendmask_edge.evaluation.average_precision import score
+from blendmask_edge.evaluation.bootstrap import RESAMPLES, Matches, draw_pictures, interval, ratio
 from blendmask_edge.instances import Labels
 
 FLOAT = "float"

@@ -34,12 +34,12 @@ from bench.sessions import RUNTIMES
 from bench.study import run_study, study_parser, write_study
 from blendmask_edge import Bundle, MaskPredictor, read_image
 from blendmask_edge.bundle import Manifest
-from blendmask_edge.bundle.graph import INPUT_NAME, OUTPUT_NAMES, Outputs
+from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
 from blendmask_edge.imaging import prepare
 from blendmask_edge.instances import Instances, Labels
-from blendmask_quantize.evaluate import Predictor
 from blendmask_quantize.export.parity import unoptimised_session
-from blendmask_quantize.fidelity.compare import Fidelity, compare_found
+from blendmask_quantize.validation.evaluate import Predictor
+from blendmask_quantize.validation.fidelity import Fidelity, compare_found
 
 FLAVOURS = ("cpu", "tensorrt")
 ROUNDING = "rounding"

@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.scenes import CHECKPOINT, SPLITS, accuracy, scenes_parser
 from bench.study import write_study
-from blendmask_quantize.model.checkpoint import Checkpoint, load_checkpoint
+from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from blendmask_quantize.model.predictor import TorchPredictor
 
 MASKS = {"whole": False, "visible": True}

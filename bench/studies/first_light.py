@@ -20,7 +20,7 @@ from bench.scenes import CALIBRATION, CHECKPOINT, SPLITS, accuracy, frames, scen
 from bench.study import write_study
 from bench.timing import latency_metrics
 from blendmask_edge import MaskPredictor
-from blendmask_quantize.latency import interleaved_latency
+from blendmask_quantize.validation.latency import interleaved_latency
 
 FLAVOURS = {"float": "float", "int8": "cpu"}
 _TIMED_PICTURES = 40

@@ -26,13 +26,13 @@ from numpy.typing import NDArray
 
 from bench.study import study_parser, write_study
 from blendmask_edge import Instances, MaskPredictor
-from blendmask_edge.annotations import AnnotatedPictures
-from blendmask_edge.bench.baseline import Baseline, new_baseline
-from blendmask_edge.bench.gate import WITHIN, WORSE, compare
-from blendmask_edge.bench.machine import this_machine, usable_cores
-from blendmask_edge.bench.measure import TimedPredictor, measure
-from blendmask_edge.bench.record import Data, Record, Setting, Subject
-from blendmask_edge.bench.reference import Reference
+from blendmask_edge.benchmark.baseline import Baseline, new_baseline
+from blendmask_edge.benchmark.gate import WITHIN, WORSE, compare
+from blendmask_edge.benchmark.machine import this_machine, usable_cores
+from blendmask_edge.benchmark.measure import TimedPredictor, measure
+from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
+from blendmask_edge.benchmark.reference import Reference
+from blendmask_edge.evaluation.annotations import AnnotatedPictures
 from blendmask_edge.instances import Labels
 from blendmask_edge.predictor import Timings
 

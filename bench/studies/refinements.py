@@ -33,12 +33,12 @@ from bench.progress import stage
 from bench.scenes import CALIBRATION, CHECKPOINT, accuracy, scenes_parser
 from bench.study import run_study, write_study
 from blendmask_edge import MaskPredictor
-from blendmask_edge.bundle.atomic import write_bytes
-from blendmask_quantize.calibration_set import CalibrationOptions
-from blendmask_quantize.model.checkpoint import load_checkpoint
-from blendmask_quantize.pipeline import Report, quantize
-from blendmask_quantize.plan import QuantizeOptions
-from blendmask_quantize.shrink.recipe import get_recipe
+from blendmask_edge.storage.atomic import write_bytes
+from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
+from blendmask_quantize.pipeline.calibration_set import CalibrationOptions
+from blendmask_quantize.pipeline.job import QuantizeOptions
+from blendmask_quantize.pipeline.recipes import get_recipe
+from blendmask_quantize.pipeline.run import Report, quantize
 
 SPLIT = "val"
 FLAVOURS = ("cpu", "tensorrt")

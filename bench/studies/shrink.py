@@ -42,14 +42,14 @@ from bench.scenes import CHECKPOINT, SPLITS, accuracy, frames, scenes_parser
 from bench.study import run_study, write_study
 from bench.timing import latency_metrics
 from blendmask_edge import Bundle, MaskPredictor
-from blendmask_edge.annotations import read_coco
-from blendmask_edge.bundle.atomic import write_bytes
-from blendmask_edge.runtimes import select
-from blendmask_quantize.latency import interleaved_latency
+from blendmask_edge.evaluation.annotations import read_coco
+from blendmask_edge.runtimes.registry import select
+from blendmask_edge.storage.atomic import write_bytes
+from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
-from blendmask_quantize.model.checkpoint import load_checkpoint
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.macs import count_macs
+from blendmask_quantize.validation.latency import interleaved_latency
 
 RATIO = 0.7
 PRUNED = "pruned-70"

@@ -48,8 +48,8 @@ from bench.study import run_study, study_parser, write_study
 from bench.timed_networks import DENSE, FLOAT, INT8, TimedNetwork, random_network, timed_network, trained_network
 from blendmask_edge import MaskPredictor, read_image
 from blendmask_edge.imaging import prepare, resize
-from blendmask_quantize.latency import median_ratio
 from blendmask_quantize.model.macs import padded_test_size
+from blendmask_quantize.validation.latency import median_ratio
 
 RT_R_50 = "RT_R_50_4x_bn-head_syncbn_shtw"
 PICTURE_SIZE = (480, 640)

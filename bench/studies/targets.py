@@ -20,7 +20,7 @@ from bench.quantised_graphs import rt_r_50_graph
 from bench.study import study_parser, write_study
 from bench.without_gpu import LAYERS, Network, RefusedError, convert, onnx_counts, parse, segments
 from blendmask_edge.bundle import Bundle
-from blendmask_edge.targets import check, load_table
+from blendmask_edge.devices import check, load_table
 
 SMS = {"7.5": "turing", "8.6": "rtx-30", "12.0": "rtx-50"}
 _BUNDLE = Path(__file__).parents[2] / "out" / "demo" / "lite0_rt.bmz"
@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 
 def main() -> None:
-    """Check, parse, build and convert, and write bench/results/targets.json."""
+    """Check, parse, build and convert, and write bench/results/devices.json."""
     options = _parse_arguments()
     bundle = Bundle.open(options.bundle)
     graphs = {"shipped": bundle.graph("tensorrt"), "rt_r_50": rt_r_50_graph()}

@@ -3,11 +3,11 @@
 Needs numpy and nothing else; knows neither the network nor the runtime.
 """
 
-from blendmask_calibration.errors import CalibrationError
-from blendmask_calibration.findings import Finding, refusals
-from blendmask_calibration.guard import check_channel_order, check_detections, check_images
-from blendmask_calibration.histogram import Histogram
-from blendmask_calibration.images import (
+from blendmask_calibration.checks.findings import Finding, refusals
+from blendmask_calibration.checks.guard import check_channel_order, check_detections, check_images
+from blendmask_calibration.checks.limits import Limit, Limits
+from blendmask_calibration.checks.statistics import PictureStatistics, picture_statistics
+from blendmask_calibration.dataset import (
     CalibrationImage,
     describe,
     fingerprint,
@@ -17,8 +17,8 @@ from blendmask_calibration.images import (
     sample,
     sha256_file,
 )
-from blendmask_calibration.limits import Limit, Limits
-from blendmask_calibration.ranges import (
+from blendmask_calibration.errors import CalibrationError
+from blendmask_calibration.estimators import (
     ESTIMATORS,
     Entropy,
     Estimator,
@@ -31,8 +31,8 @@ from blendmask_calibration.ranges import (
     range_up_to,
     squared_errors,
 )
+from blendmask_calibration.histogram import Histogram
 from blendmask_calibration.record import CalibrationRecord
-from blendmask_calibration.statistics import PictureStatistics, picture_statistics
 
 __all__ = [
     "ESTIMATORS",

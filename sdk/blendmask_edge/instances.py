@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from blendmask_edge.bundle.graph import EMPTY_CLASS
+from blendmask_edge.bundle.tensors import EMPTY_CLASS
 from blendmask_edge.errors import BundleError, DependencyError
 from blendmask_edge.imaging import clip_boxes, paste, sigmoid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from blendmask_edge.bundle.graph import Outputs
+    from blendmask_edge.bundle.tensors import Outputs
 
     Crop = Tuple[NDArray[np.bool_], Tuple[int, int]]
 
@@ -172,7 +172,7 @@ class Instances:
         Raises:
             ImageError: it is no picture or has another size.
         """
-        from blendmask_edge.drawing import draw_instances
+        from blendmask_edge.imaging.drawing import draw_instances
 
         return draw_instances(self, image)
 

@@ -9,15 +9,15 @@ from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.errors import ClosedError, ConfigError
 from blendmask_edge.imaging import prepare
 from blendmask_edge.instances import Instances, Labels
-from blendmask_edge.runtimes import AUTO, Session, SessionOptions
-from blendmask_edge.runtimes.choice import open_session
+from blendmask_edge.runtimes.auto_select import open_session
+from blendmask_edge.runtimes.registry import AUTO, Session, SessionOptions
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from blendmask_edge.bundle.atomic import PathLike
     from blendmask_edge.bundle.manifest import Manifest
+    from blendmask_edge.storage.atomic import PathLike
 
 
 class Timings(NamedTuple):
@@ -55,7 +55,7 @@ class MaskPredictor:
 
         Args:
             path: the .bmz file.
-            runtime: a name of `blendmask_edge.runtimes.RUNTIMES`, or "auto" for the quickest that is installed. Where
+            runtime: a name of `blendmask_edge.runtimes.registry.RUNTIMES`, or "auto" for the quickest that is installed. Where
                 several can run the bundle, the first call on a machine tries each for a moment and remembers the
                 quickest in the cache folder (`$BLENDMASK_CACHE`, else `~/.cache/blendmask-edge`).
             threads: threads within an operator; None leaves the choice to the runtime.

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from blendmask_edge.bundle import write_bundle
-from tests.sdk.conftest import build_graph, describe
+from tests.sdk.small_bundles import build_graph, describe
 
 pytest.importorskip("onnxruntime")
 

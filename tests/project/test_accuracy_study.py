@@ -14,7 +14,7 @@ import pytest
 
 from bench.studies import accuracy
 from blendmask_edge.bundle import InputSpec, write_bundle
-from tests.sdk.conftest import build_graph, describe
+from tests.sdk.small_bundles import build_graph, describe
 
 RED, BLUE = (40, 60, 250), (250, 60, 40)
 INT8 = ("ptq/cpu", "ptq/tensorrt")

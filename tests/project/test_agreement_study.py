@@ -18,9 +18,9 @@ from bench.sessions import RUNTIMES
 from bench.studies import agreement
 from bench.timed_networks import INT8, TimedNetwork, timed_network
 from blendmask_edge import read_image
-from blendmask_edge.bundle.graph import INPUT_NAME, OUTPUT_NAMES
+from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES
 from blendmask_quantize.export.parity import unoptimised_session
-from blendmask_quantize.fidelity import compare
+from blendmask_quantize.validation import fidelity as compare
 from tests.quantize.tiny import TINY
 from tests.quantize.variants import picture, variant
 

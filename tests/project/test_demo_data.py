@@ -11,7 +11,7 @@ import pytest
 from pycocotools import mask as rle_codec
 from pycocotools.coco import COCO
 
-from blendmask_quantize.calibration_set import CalibrationOptions, load_calibration_set
+from blendmask_quantize.pipeline.calibration_set import CalibrationOptions, load_calibration_set
 
 SCENES = Path(__file__).parents[2] / "examples" / "homescenes"
 SETS = ("calibration", "evaluation")

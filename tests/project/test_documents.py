@@ -14,8 +14,8 @@ import pytest
 import typer
 
 from blendmask_edge.bundle import write_bundle
-from blendmask_edge.cli import app
-from tests.sdk.conftest import build_graph, describe
+from blendmask_edge.cli.app import app
+from tests.sdk.small_bundles import build_graph, describe
 
 ROOT = Path(__file__).parents[2]
 NOT_OURS = {"out", "dist", "build", "shared"}

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from blendmask_edge.bundle import write_bundle
-from tests.sdk.conftest import build_graph, describe
+from tests.sdk.small_bundles import build_graph, describe
 
 pytest.importorskip("onnxruntime")
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BUNDLE, BASELINE = "lite0_rt.bmz", "lite0_rt.json"
-PROGRAMS = {"blendmask": ["-c", "from blendmask_edge.cli import main; main()"], "python": []}
+PROGRAMS = {"blendmask": ["-c", "from blendmask_edge.cli.app import main; main()"], "python": []}
 
 
 def blocks(use: int) -> list[tuple[str, str]]:

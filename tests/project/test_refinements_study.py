@@ -13,13 +13,13 @@ import pytest
 
 from bench.studies import refinements
 from blendmask_edge.bundle import InputSpec, write_bundle
-from blendmask_quantize.calibration_set import CalibrationSet
 from blendmask_quantize.export.parity import Parity
-from blendmask_quantize.fidelity.compare import Fidelity
-from blendmask_quantize.pipeline import FlavourReport, Report
-from blendmask_quantize.plan import QuantizeOptions
-from blendmask_quantize.shrink.refine.steps import Drift, Outcome, chosen_steps
-from tests.sdk.conftest import build_graph, describe
+from blendmask_quantize.pipeline.calibration_set import CalibrationSet
+from blendmask_quantize.pipeline.job import QuantizeOptions
+from blendmask_quantize.pipeline.run import FlavourReport, Report
+from blendmask_quantize.quantization.refine.steps import Drift, Outcome, chosen_steps
+from blendmask_quantize.validation.fidelity import Fidelity
+from tests.sdk.small_bundles import build_graph, describe
 
 NEAR = Fidelity(2, 9, 1, 0, score_drift=0.01, box_iou=0.97, mask_iou=0.96, mask_iou_low=0.8)
 

@@ -15,9 +15,9 @@ import typer
 
 from bench.studies import shrink
 from blendmask_edge.bundle import InputSpec, Recipe, write_bundle
-from blendmask_edge.cli import app
+from blendmask_edge.cli.app import app
 from blendmask_quantize.model.config import get_config
-from tests.sdk.conftest import build_graph, describe
+from tests.sdk.small_bundles import build_graph, describe
 
 pytest.importorskip("openvino")
 

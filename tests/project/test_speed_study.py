@@ -15,7 +15,7 @@ from bench.graph_stages import STAGES, cut
 from bench.limits import conv_macs
 from bench.studies import speed
 from bench.timed_networks import INT8, OBJECTS, TimedNetwork, timed_network
-from blendmask_edge.bundle.graph import OUTPUT_NAMES
+from blendmask_edge.bundle.tensors import OUTPUT_NAMES
 from blendmask_quantize.export.parity import unoptimised_session
 from tests.quantize.tiny import TINY
 from tests.quantize.variants import picture, variant

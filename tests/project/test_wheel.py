@@ -60,4 +60,4 @@ def test_the_sdk_with_its_runtime_needs_no_torch(metadata: Message) -> None:
 
 def test_brings_the_command(wheel: zipfile.ZipFile) -> None:
     name = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-    assert "blendmask = blendmask_edge.cli:main" in wheel.read(name).decode()
+    assert "blendmask = blendmask_edge.cli.app:main" in wheel.read(name).decode()

@@ -14,14 +14,15 @@ import pytest
 import torch
 
 from blendmask_edge.bundle.reader import Bundle
-from blendmask_quantize import calibration_set, pipeline
-from blendmask_quantize.calibration_set import CalibrationOptions
+from blendmask_quantize.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from blendmask_quantize.export.deployable import Bounds
-from blendmask_quantize.measure import EvaluationData
-from blendmask_quantize.model.checkpoint import load_checkpoint, save_checkpoint
-from blendmask_quantize.pipeline import Report, quantize
-from blendmask_quantize.plan import QuantizeOptions
-from tests.quantize.pictures import some_pictures, write_pictures
+from blendmask_quantize.pipeline import calibration_set
+from blendmask_quantize.pipeline import run as pipeline
+from blendmask_quantize.pipeline.calibration_set import CalibrationOptions
+from blendmask_quantize.pipeline.job import QuantizeOptions
+from blendmask_quantize.pipeline.run import Report, quantize
+from blendmask_quantize.validation.measure import EvaluationData
+from tests.quantize.images import some_pictures, write_pictures
 from tests.quantize.tiny import LABELS, tiny_model
 
 torch.set_num_threads(1)

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from blendmask_quantize.model.blender import blend, pool_bases
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
-from blendmask_quantize.train.loop import freeze
-from blendmask_quantize.train.losses import Attention, attention_of, location_loss, training_losses
-from blendmask_quantize.train.targets import ObjectTargets, Targets, assign
+from blendmask_quantize.training.loop import freeze
+from blendmask_quantize.training.losses import Attention, attention_of, location_loss, training_losses
+from blendmask_quantize.training.targets import ObjectTargets, Targets, assign
 from tests.quantize.parity import Agreement, Arrays, Reference, Tolerance, compare, features
 
 CASES = ("r50", "rt_bnhead")

@@ -188,7 +188,7 @@ def test_drawing_marks_the_masks_and_leaves_the_picture_alone(three: Instances) 
 
 
 def test_classes_have_distinct_colours() -> None:
-    from blendmask_edge.drawing import class_colour
+    from blendmask_edge.imaging.drawing import class_colour
 
     colours = np.array([class_colour(class_id) for class_id in range(20)]).astype(int)
     distance = np.abs(colours[:, None] - colours[None]).max(axis=2) + 255 * np.eye(20, dtype=int)

@@ -11,15 +11,15 @@ from typing import Any
 
 import msgspec
 
-from blendmask_calibration.ranges import Range
+from blendmask_calibration.estimators import Range
 from blendmask_calibration.record import CalibrationRecord
 from blendmask_edge.bundle.manifest import Calibration, Fidelity, GraphEntry, InputSpec, Manifest, Measurement, Nms
 from blendmask_edge.bundle.manifest import Recipe as RecipeEntry
+from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.export.deployable import Bounds
 from blendmask_quantize.export.onnx import OPSET
-from blendmask_quantize.model.checkpoint import Checkpoint
 from blendmask_quantize.model.predictor import pad_value
-from blendmask_quantize.shrink.recipe import Recipe
+from blendmask_quantize.pipeline.recipes import Recipe
 
 _VERSIONED = ("blendmask-edge", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")
 _PRECISIONS = {"float": "float32"}

@@ -16,9 +16,9 @@ from onnx_ir.passes.common import CommonSubexpressionEliminationPass, LiftConsta
 from onnxscript import opset18, optimizer, rewriter
 from onnxscript.rewriter.rules.common import fuse_pad_into_conv_rule
 
-from blendmask_edge.bundle.graph import INPUT_NAME, OUTPUT_NAMES
+from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES
 from blendmask_quantize.export.deployable import DeployableGraph
-from blendmask_quantize.shrink import quantizer as _quantizer  # noqa: F401  registers the operators
+from blendmask_quantize.quantization import quantizer as _quantizer  # noqa: F401  registers the operators
 
 OPSET = 17
 """The newest that TensorRT 8.6 reads, the last release for Pascal."""

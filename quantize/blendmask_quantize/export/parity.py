@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import fx
 
-from blendmask_edge.bundle.graph import INPUT_NAME, OUTPUT_NAMES, Outputs
+from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
 from blendmask_edge.errors import BlendMaskError
 from blendmask_quantize.export.deployable import DeployableGraph
-from blendmask_quantize.shrink.quantizer import ActivationQuantizer, IntegerConv2d
+from blendmask_quantize.quantization.quantizer import ActivationQuantizer, IntegerConv2d
 
 MASK_TOLERANCE = 1e-3
 """Largest difference of mask logits over the largest logit."""

@@ -9,9 +9,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from blendmask_edge.imaging import resized_size
+from blendmask_quantize.model.backbones.deformable import count_flops
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import InputConfig
-from blendmask_quantize.model.deformable import count_flops
 
 FLOP_FORMULAS = {torch.ops.torchvision.deform_conv2d: count_flops}
 """What torch's counter does not know by itself."""

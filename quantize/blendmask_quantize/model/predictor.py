@@ -7,12 +7,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blendmask_edge.bundle.graph import Outputs
+from blendmask_edge.bundle.tensors import Outputs
 from blendmask_edge.errors import ConfigError
 from blendmask_edge.imaging import check_image, fit_size, resize, resized_size
 from blendmask_edge.instances import Instances, Labels
+from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
-from blendmask_quantize.model.checkpoint import Checkpoint
 from blendmask_quantize.model.config import InputConfig
 from blendmask_quantize.model.detect import Detections, detect
 

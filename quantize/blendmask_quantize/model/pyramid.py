@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blendmask_edge.errors import ConfigError
+from blendmask_quantize.model.backbones.dla import DLA34
+from blendmask_quantize.model.backbones.lite0 import Lite0
+from blendmask_quantize.model.backbones.resnet import ResNet
 from blendmask_quantize.model.config import ModelConfig, TrunkConfig
-from blendmask_quantize.model.dla import DLA34
 from blendmask_quantize.model.layers import ConvNorm, conv_norm, xavier
-from blendmask_quantize.model.lite0 import Lite0
-from blendmask_quantize.model.resnet import ResNet
 
 Trunk = ResNet | DLA34 | Lite0
 TRUNKS: dict[str, type[ResNet] | type[DLA34] | type[Lite0]] = {"resnet": ResNet, "dla34": DLA34, "lite0": Lite0}

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blendmask_edge.bundle.atomic import write_bytes
-from blendmask_edge.drawing import class_colour
 from blendmask_edge.errors import OutputError
 from blendmask_edge.imaging import sigmoid
+from blendmask_edge.imaging.drawing import class_colour
 from blendmask_edge.instances import Instances
+from blendmask_edge.storage.atomic import write_bytes
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.visualize.stages import Floats, Stages
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from blendmask_edge.imaging import clip_boxes
 from blendmask_edge.instances import Instances
+from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.blender import weights
-from blendmask_quantize.model.checkpoint import Checkpoint
 from blendmask_quantize.model.detect import Candidates, Detections, attention, find, pooled_bases
 from blendmask_quantize.model.predictor import network_input, to_outputs
 

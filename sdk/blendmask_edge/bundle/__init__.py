@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from blendmask_edge.bundle.atomic import replacing, write_bytes
-from blendmask_edge.bundle.graph import EMPTY_CLASS, INPUT_NAME, OUTPUT_NAMES, Outputs
 from blendmask_edge.bundle.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -19,7 +17,9 @@ from blendmask_edge.bundle.manifest import (
     encode_manifest,
 )
 from blendmask_edge.bundle.reader import Bundle
+from blendmask_edge.bundle.tensors import EMPTY_CLASS, INPUT_NAME, OUTPUT_NAMES, Outputs
 from blendmask_edge.bundle.writer import write_bundle
+from blendmask_edge.storage.atomic import replacing, write_bytes
 
 __all__ = [
     "EMPTY_CLASS",

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Tuple
 
-from blendmask_edge.bundle.atomic import PathLike
 from blendmask_edge.bundle.external_data import refuse_external_data
 from blendmask_edge.bundle.limits import (
     MAX_DIRECTORY_BYTES,
@@ -22,6 +21,7 @@ from blendmask_edge.bundle.limits import (
 )
 from blendmask_edge.bundle.manifest import MANIFEST_NAME, GraphEntry, Manifest, decode_manifest
 from blendmask_edge.errors import BundleError
+from blendmask_edge.storage.atomic import PathLike
 
 _END_RECORD = struct.Struct("<4s4H2LH")
 _ZIP64_LOCATOR_BYTES = 20

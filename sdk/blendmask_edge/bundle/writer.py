@@ -8,11 +8,11 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO, Mapping
 
-from blendmask_edge.bundle.atomic import PathLike, replacing
 from blendmask_edge.bundle.external_data import refuse_external_data
 from blendmask_edge.bundle.limits import MAX_FILE_BYTES, MAX_MANIFEST_BYTES, members_fault
 from blendmask_edge.bundle.manifest import MANIFEST_NAME, GraphEntry, Manifest, decode_manifest, encode_manifest
 from blendmask_edge.errors import BundleError
+from blendmask_edge.storage.atomic import PathLike, replacing
 
 _FIRST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 

@@ -11,10 +11,10 @@ import hashlib
 from pathlib import Path
 from typing import Mapping, Optional
 
-from blendmask_edge.bundle.atomic import write_bytes
-from blendmask_edge.cache import cache_folder
 from blendmask_edge.errors import OutputError
-from blendmask_edge.runtimes.processor import processor
+from blendmask_edge.hardware.cpu import processor
+from blendmask_edge.storage.atomic import write_bytes
+from blendmask_edge.storage.cache import cache_folder
 
 _FOLDER_NAME = "compiled"
 _DIGEST_BYTES = 32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Collection
 
-from blendmask_edge.bundle.graph import INPUT_NAME, OUTPUT_NAMES
+from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES
 from blendmask_edge.errors import InferenceError
 
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 import onnxruntime as ort
 
-from blendmask_edge.bundle.graph import INPUT_NAME, OUTPUT_NAMES, Outputs
+from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
 from blendmask_edge.errors import ClosedError, InferenceError
 from blendmask_edge.runtimes.contract import check_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from blendmask_edge.runtimes.protocol import SessionOptions
+    from blendmask_edge.runtimes.base import SessionOptions
 
 _FATAL_ONLY = 4
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional
 
 import openvino as ov
 
-from blendmask_edge.bundle.graph import INPUT_NAME, OUTPUT_NAMES, Outputs
+from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
 from blendmask_edge.errors import ClosedError, InferenceError
 from blendmask_edge.runtimes.compiled import keep, key_of, recall
 from blendmask_edge.runtimes.contract import check_names
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from blendmask_edge.runtimes.protocol import SessionOptions
+    from blendmask_edge.runtimes.base import SessionOptions
 
 _DEVICE = "CPU"
 _LOG = logging.getLogger(__name__)

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, Optional, Sequence
 import numpy as np
 import torch_tensorrt
 
-from blendmask_edge.bundle.graph import OUTPUT_NAMES, Outputs
+from blendmask_edge.bundle.tensors import OUTPUT_NAMES, Outputs
 from blendmask_edge.errors import ClosedError, InferenceError, RuntimeUnavailableError
-from blendmask_edge.targets.gpu import find_gpu
-from blendmask_edge.targets.programs import program_path
+from blendmask_edge.hardware.gpu import find_gpu
+from blendmask_edge.runtimes.torch_programs import program_path
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from blendmask_edge.runtimes.protocol import SessionOptions
+    from blendmask_edge.runtimes.base import SessionOptions
 
 _DTYPES = ("float32", "float32", "int32", "float32")
 _RANKS = (3, 2, 2, 4)

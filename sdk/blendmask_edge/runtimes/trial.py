@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from blendmask_edge.runtimes.protocol import Session
+    from blendmask_edge.runtimes.base import Session
 
 WARM_UP_RUNS = 2
 LEAST_RUNS = 3

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from blendmask_quantize.export.deployable import Bounds, DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.model.config import ModelConfig
-from blendmask_quantize.shrink.graph import trace_network
-from blendmask_quantize.shrink.ptq import Calibrated, observe_ranges
+from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
+from blendmask_quantize.quantization.trace import trace_network
 from tests.quantize.variants import network_input, picture, size_of, variant
 
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from blendmask_edge.bundle.graph import OUTPUT_NAMES
+from blendmask_edge.bundle.tensors import OUTPUT_NAMES
 from blendmask_quantize.export.deployable import Bounds, DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.export.parity import unoptimised_session

@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 
 from blendmask_quantize.export.merge import merge_readers
 from blendmask_quantize.model.config import ModelConfig
-from blendmask_quantize.shrink.graph import trace_network
+from blendmask_quantize.quantization.trace import trace_network
 from tests.quantize.tiny import TINY
 from tests.quantize.variants import FIVE_LEVELS, network_input, picture, size_of, variant
 

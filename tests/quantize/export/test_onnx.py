@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from blendmask_edge.bundle.graph import INPUT_NAME, OUTPUT_NAMES
+from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES
 from blendmask_quantize.model.config import ModelConfig
-from blendmask_quantize.shrink.nodes import kind
-from blendmask_quantize.shrink.placement import place
+from blendmask_quantize.quantization.nodes import kind
+from blendmask_quantize.quantization.placement import place
 from tests.quantize.export.conftest import Export, calibrated
 from tests.quantize.tiny import TINY
 from tests.quantize.variants import ASSEMBLER, DEEPLAB, DLA, FIVE_LEVELS, LITE, WEIGHTED_SUM

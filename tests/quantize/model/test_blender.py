@@ -12,8 +12,8 @@ from torch import Tensor
 
 from blendmask_quantize.model.blender import assembler_weights, blend
 from blendmask_quantize.model.detect import detect
-from blendmask_quantize.shrink.distil import Teacher
-from blendmask_quantize.shrink.graph import trace_network
+from blendmask_quantize.quantization.qat.distillation import Teacher
+from blendmask_quantize.quantization.trace import trace_network
 from tests.quantize.tiny import tiny_model
 from tests.quantize.variants import ASSEMBLER, DEEPLAB, WEIGHTED_SUM, network_input, picture
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from blendmask_edge.errors import CheckpointError, ConfigError, DependencyError
-from blendmask_quantize.model.authors import config_from_authors
+from blendmask_quantize.checkpoints.adelaidet_configs import config_from_authors
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import (
     CONFIGS,
@@ -25,7 +25,7 @@ from blendmask_quantize.model.config import (
     get_config,
 )
 from blendmask_quantize.model.detect import detect
-from blendmask_quantize.train.trunk import PACKAGE, find_trunk_weights, load_trunk
+from blendmask_quantize.training.backbone_weights import PACKAGE, find_trunk_weights, load_trunk
 from tests.quantize.parity import CASES, Reference
 from tests.quantize.tiny import TINY, tiny_model
 from tests.quantize.variants import DEEPLAB, DEFORMABLE, DLA, FIVE_LEVELS, FROZEN, PLAIN, size_of

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import CONFIGS, get_config
 from blendmask_quantize.model.macs import FLOP_FORMULAS
-from blendmask_quantize.train.loop import freeze
+from blendmask_quantize.training.loop import freeze
 
 RELEASED = [name for name in CONFIGS if name != "LITE0_RT"]
 UNREAD = {"DLA_34_syncbn_4x": (64 * 92 * 64 * 128 + 32 * 46 * 128 * 256) / 1e9}

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from blendmask_edge.errors import CheckpointError, ConfigError
+from blendmask_quantize.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
-from blendmask_quantize.model.checkpoint import load_checkpoint, save_checkpoint
 from blendmask_quantize.model.config import HeadConfig, LayerWidth, ModelConfig, get_config
 from blendmask_quantize.model.macs import count_macs, macs_by_layer, padded_test_size
 from blendmask_quantize.model.widths import apply_widths, changed_widths, layer_widths

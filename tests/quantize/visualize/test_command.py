@@ -8,7 +8,7 @@ import cv2
 import pytest
 from typer.testing import CliRunner, Result
 
-from blendmask_edge.cli import app
+from blendmask_edge.cli.app import app
 from tests.quantize.variants import picture
 
 

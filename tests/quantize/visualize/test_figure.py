@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from blendmask_edge.drawing import class_colour
 from blendmask_edge.errors import OutputError
 from blendmask_edge.imaging import read_image
-from blendmask_quantize.model.checkpoint import Checkpoint
+from blendmask_edge.imaging.drawing import class_colour
+from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.visualize.figure import TILE, basis_colour, draw_figure, write_figure
 from blendmask_quantize.visualize.stages import Stages, run_stages

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from blendmask_quantize.model.checkpoint import Checkpoint
+from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.predictor import TorchPredictor
 from blendmask_quantize.visualize.stages import Stages, run_stages
 from tests.quantize.tiny import LABELS, TINY, tiny_model

@@ -1,4 +1,4 @@
-"""A TensorRT whose engines compute what the graph of `tests/sdk/conftest.py` does, on the memory of `FakeDriver`."""
+"""A TensorRT whose engines compute what the graph of `tests/sdk/small_bundles.py` does, on the memory of `FakeDriver`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
-from tests.sdk.conftest import BOXES, CELLS, HEIGHT, WIDTH
 from tests.sdk.runtimes.fake_cuda import FakeDriver
+from tests.sdk.small_bundles import BOXES, CELLS, HEIGHT, WIDTH
 
 ENGINE = b"an engine of the tiny graph"
 TensorIOMode = enum.Enum("TensorIOMode", "NONE INPUT OUTPUT")

@@ -8,7 +8,7 @@ from typing import Any, Callable, List
 import numpy as np
 import pytest
 
-from blendmask_edge.runtimes import SessionOptions, select
+from blendmask_edge.runtimes.registry import SessionOptions, select
 
 openvino = pytest.importorskip("openvino")
 
@@ -62,7 +62,7 @@ def test_another_graph_or_other_options_are_compiled(
     answer(tiny_graph, threads=2)
     assert b"tiny" in tiny_graph
     answer(tiny_graph.replace(b"tiny", b"thin"))
-    monkeypatch.setattr("blendmask_edge.runtimes.processor._CPU_INFO", tmp_path / "none")
+    monkeypatch.setattr("blendmask_edge.hardware.cpu._CPU_INFO", tmp_path / "none")
     answer(tiny_graph)
     assert len(compilations) == len(kept(own_cache)) == 4
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from blendmask_edge import ClosedError, InferenceError, RuntimeUnavailableError
-from blendmask_edge.runtimes import SessionOptions, select
-from blendmask_edge.targets.gpu import Gpu
+from blendmask_edge.hardware.gpu import Gpu
+from blendmask_edge.runtimes.registry import SessionOptions, select
 from tests.sdk.runtimes.fake_cuda import NO_DEVICE, OUT_OF_MEMORY, FakeDriver
 from tests.sdk.runtimes.fake_tensorrt import ENGINE, TENSORS, Context, Engine
 
@@ -35,8 +35,8 @@ def runtime(
     `runtime.trt` is the stand-in, `runtime.built` what was asked to be compiled.
     """
     trt = make_tensorrt()
-    fresh_import("blendmask_edge.runtimes.tensorrt_log", tensorrt=trt)
-    module = fresh_import("blendmask_edge.runtimes.tensorrt")
+    fresh_import("blendmask_edge.runtimes.tensorrt.log", tensorrt=trt)
+    module = fresh_import("blendmask_edge.runtimes.tensorrt.session")
     path = tmp_path / "a.engine"
     path.write_bytes(ENGINE)
     built: List[Any] = []
@@ -216,8 +216,8 @@ def test_the_calls_are_in_real_bindings() -> None:
 
 def test_real_bindings_tell_why_they_refuse_an_engine(fresh_import: Callable[..., Any], tmp_path: Path) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
-    fresh_import("blendmask_edge.runtimes.tensorrt_log", tensorrt=trt)
-    runtime = fresh_import("blendmask_edge.runtimes.tensorrt")
+    fresh_import("blendmask_edge.runtimes.tensorrt.log", tensorrt=trt)
+    runtime = fresh_import("blendmask_edge.runtimes.tensorrt.session")
     (tmp_path / "a.engine").write_bytes(b"no engine")
     with pytest.raises(InferenceError, match=r"a\.engine: .*Error Code"):
         runtime.TensorRtSession(tmp_path / "a.engine", device=None)

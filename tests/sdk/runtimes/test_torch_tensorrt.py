@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from blendmask_edge import ClosedError, InferenceError, RuntimeUnavailableError
-from blendmask_edge.runtimes import SessionOptions, select
-from blendmask_edge.targets import programs
-from blendmask_edge.targets.gpu import Gpu
-from blendmask_edge.targets.programs import program_path
+from blendmask_edge.hardware.gpu import Gpu
+from blendmask_edge.runtimes import torch_programs as programs
+from blendmask_edge.runtimes.registry import SessionOptions, select
+from blendmask_edge.runtimes.torch_programs import program_path
 
 GRAPH = b"the graph that the program was made for"
 IMAGE = np.zeros((1, 32, 48, 3), np.uint8)

@@ -1,0 +1,1 @@
+"""The Torch-TensorRT program of a bundle's graph."""

@@ -1,0 +1,1 @@
+"""ResNet, DLA-34 and EfficientNet-Lite0."""

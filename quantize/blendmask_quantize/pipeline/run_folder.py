@@ -1,0 +1,137 @@
+"""The folder beside an output that holds a run until it is done: whose it is, and whether it may be gone on with."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+from torch import nn
+
+from blendmask_edge.errors import CheckpointError, OutputError
+from blendmask_edge.storage.atomic import output_error, write_bytes
+from blendmask_quantize.training.resume import RESUME_FILE, remove_run
+
+RECORD_FILE = "run.json"
+"""Says which command makes the run, and from what."""
+START_FILE = "start.safetensors"
+"""The pruned network before fine-tuning."""
+PRUNED_FILE = "pruned.safetensors"
+"""The pruned network after fine-tuning, where a recipe goes on with it; the run that makes it lies beside it."""
+_STATE = (RESUME_FILE, START_FILE, PRUNED_FILE)
+_NESTED = Path(PRUNED_FILE).with_suffix(".run").name
+
+Setting = int | float | str
+
+
+class _Record(msgspec.Struct, frozen=True):
+    command: str
+    settings: dict[str, Setting]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where the state of a long command lies until its output is written.
+
+    Attributes:
+        path: of the folder, see `beside`.
+        command: what makes the output, e.g. "blendmask prune".
+        settings: what the state depends on, by name; numbers, or digests of what has no short name.
+    """
+
+    path: Path
+    command: str
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+
+    @classmethod
+    def beside(cls, output: Path, command: str, settings: Mapping[str, Setting] | None = None) -> RunFolder:
+        """The folder of the run that makes `output`: its name with the suffix `.run`."""
+        return cls(output.with_suffix(".run"), command, settings or {})
+
+    def check(self, *, resume: bool) -> None:
+        """See that no state is overwritten unasked, and that what is to be resumed is this very run.
+
+        Raises:
+            CheckpointError: the folder holds an unfinished run of another command or of other settings, or one to
+                resume from without `resume`.
+            OutputError: there is a file in its place.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise OutputError(f"{self.path}, where the run would lie, is a file: name another --output")
+        if not self._is_begun():
+            return
+        record = self._record()
+        if record is None or record.command != self.command:
+            owner = "another command" if record is None else f"`{record.command}`"
+            raise CheckpointError(
+                f"{self.path} holds an unfinished run of {owner}, not of `{self.command}`: finish that run first, "
+                "remove the folder, or name another --output"
+            )
+        if not resume:
+            raise CheckpointError(
+                f"{self.path} holds an unfinished run: go on with --resume, or remove it to start again"
+            )
+        self._check_settings(record.settings)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Mark the folder while a block runs. Remove it when the block is done, or ends before there is any state.
+
+        Raises:
+            OutputError: the folder cannot be made.
+        """
+        try:
+            self.path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise output_error(self.path, error) from error
+        record = _Record(self.command, dict(self.settings))
+        write_bytes(self.path / RECORD_FILE, msgspec.json.format(msgspec.json.encode(record)))
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            if done or not self._is_begun():
+                _clear(self.path)
+
+    def _is_begun(self) -> bool:
+        return any((self.path / name).exists() for name in (*_STATE, _NESTED))
+
+    def _record(self) -> _Record | None:
+        """What the folder says of itself; None where it says nothing that can be read."""
+        try:
+            return msgspec.json.decode((self.path / RECORD_FILE).read_bytes(), type=_Record)
+        except (OSError, msgspec.MsgspecError):
+            return None
+
+    def _check_settings(self, stored: Mapping[str, Setting]) -> None:
+        changed = [
+            f"another {name}" if isinstance(wanted, str) else f"{name} {stored.get(name)} instead of {wanted}"
+            for name, wanted in self.settings.items()
+            if stored.get(name) != wanted
+        ]
+        if changed:
+            raise CheckpointError(
+                f"{self.path} holds a run with {', '.join(changed)}: resume it with what it was started with, name "
+                "another --output, or remove the folder to start again"
+            )
+
+
+def network_digest(network: nn.Module) -> str:
+    """SHA-256 of the weights and statistics of a network on the CPU, and of their names."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode() + value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _clear(folder: Path) -> None:
+    """Remove all that a run wrote; files of somebody else stay, and the folder with them."""
+    if (folder / _NESTED).is_dir():
+        _clear(folder / _NESTED)
+    for name in (START_FILE, PRUNED_FILE, RECORD_FILE):
+        (folder / name).unlink(missing_ok=True)
+    remove_run(folder)

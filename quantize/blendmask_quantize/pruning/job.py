@@ -1,0 +1,227 @@
+"""One way from a checkpoint and labelled pictures to a pruned, fine-tuned checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from torch import Tensor
+
+from blendmask_edge.errors import AnnotationError, CheckpointError, OutputError
+from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from blendmask_quantize.checkpoints.labels import default_labels
+from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.macs import count_macs
+from blendmask_quantize.pipeline.run_folder import START_FILE, RunFolder, Setting, network_digest
+from blendmask_quantize.pruning.budget import TOLERANCE
+from blendmask_quantize.pruning.channel_pruning import Loss, prune_network
+from blendmask_quantize.training.data import CocoPictures, ViewStream, collate
+from blendmask_quantize.training.loop import step_losses, train
+from blendmask_quantize.training.options import TrainOptions, with_short_warmup
+
+Stage = Callable[[str, int], Callable[[], None]]
+"""Announces a stage with its number of steps; returns what to call after each step."""
+
+RATIO = 0.7
+ITERATIONS = 1000
+LEARNING_RATE = 5e-4
+
+
+def fine_tuning(options: TrainOptions) -> TrainOptions:
+    """The options with warm-up and weight averaging that suit their number of iterations, however short."""
+    return replace(with_short_warmup(options), ema=min(options.ema, 1 - 10 / max(options.iterations, 20)))
+
+
+@dataclass(frozen=True)
+class PruneOptions:
+    """What `prune` does.
+
+    Attributes:
+        ratio: share of the multiply-accumulates to keep.
+        training: how the thinner network is fine-tuned; no iterations leave it as it is. How views vary is up to the
+            pictures.
+        batches: of labelled views that the importance of channels is measured on.
+    """
+
+    ratio: float = RATIO
+    training: TrainOptions = field(
+        default_factory=lambda: fine_tuning(TrainOptions(iterations=ITERATIONS, learning_rate=LEARNING_RATE))
+    )
+    batches: int = 8
+
+    def settings(self, checkpoint: Checkpoint) -> dict[str, Setting]:
+        """What a run can only be resumed with. The learning rate may change, as after a loss that was no number."""
+        training = self.training
+        return {
+            "network": network_digest(checkpoint.model), "macs": self.ratio, "batches": self.batches,
+            "fine-tuning iterations": training.iterations, "batch": training.batch, "seed": training.seed,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """What `prune` did.
+
+    Attributes:
+        path: of the pruned checkpoint.
+        macs, weights: before and after; multiply-accumulates of a picture of the test size.
+        asked: share of the multiply-accumulates that was asked for.
+        iterations: steps of fine-tuning.
+        pictures: how many it was fine-tuned on.
+    """
+
+    path: Path
+    macs: tuple[int, int]
+    weights: tuple[int, int]
+    asked: float
+    iterations: int
+    pictures: int
+
+    @property
+    def ratio(self) -> float:
+        """Share of the multiply-accumulates that is left."""
+        return self.macs[1] / self.macs[0]
+
+    def __str__(self) -> str:
+        """How much is left, in a sentence."""
+        (macs_before, macs), (weights_before, weights) = self.macs, self.weights
+        work = f"{macs / 1e9:.2f} of {macs_before / 1e9:.2f} billion multiply-accumulates a picture ({self.ratio:.3f})"
+        return f"needs {work} and has {weights / 1e6:.2f} of {weights_before / 1e6:.2f} million weights"
+
+    def record(self) -> dict[str, Any]:
+        """What a manifest remembers, in JSON's types."""
+        return {"asked": self.asked, "ratio": self.ratio, "macs_before": self.macs[0], "macs": self.macs[1],
+                "weights_before": self.weights[0], "weights": self.weights[1], "iterations": self.iterations,
+                "trained_on": self.pictures}  # fmt: skip
+
+
+def prune(
+    checkpoint: Checkpoint, sources: Sequence[CocoPictures], output: Path, options: PruneOptions, stage: Stage, *,
+    resume: bool = False,
+) -> PruneReport:  # fmt: skip
+    """Prune a checkpoint, fine-tune it by the ordinary training loop and write it.
+
+    Args:
+        checkpoint: the trained network.
+        sources: labelled pictures, with the checkpoint's categories.
+        output: the `.safetensors` to write. The state of the run lies beside it in a folder until it is done.
+        options: how much, and how to train.
+        stage: announces progress.
+        resume: go on where a run with this output was cut off.
+
+    Raises:
+        ConfigError: the ratio cannot be reached.
+        AnnotationError: the annotations do not match the checkpoint, or each other.
+        CheckpointError: there is an unfinished run, or it was of another command, ratio, network or other pictures.
+        OutputError: the output cannot be written.
+    """
+    _check_output(output)
+    _check_labels(checkpoint, sources[0])
+    pictures = hashlib.sha256(msgspec.json.encode([_names(source) for source in sources])).hexdigest()
+    run = RunFolder.beside(output, "blendmask prune", options.settings(checkpoint) | {"pictures": pictures})
+    run.check(resume=resume)
+    with run.held():
+        started = (run.path / START_FILE).is_file()
+        pruned = (
+            _started(run.path / START_FILE, checkpoint, options.ratio) if started
+            else _prune(checkpoint, sources, options, stage)
+        )  # fmt: skip
+        report = _report(checkpoint, pruned, output, options, sources)
+        _fine_tune(pruned, sources, run.path, output, options.training, stage, resume)
+    return report
+
+
+def finished_pruning(
+    checkpoint: Checkpoint, sources: Sequence[CocoPictures], path: Path, options: PruneOptions
+) -> PruneReport:
+    """The report of a file that `prune` wrote with the same arguments.
+
+    Raises:
+        CheckpointError: the file is not of this configuration at this ratio, or cannot be read.
+    """
+    return _report(checkpoint, _started(path, checkpoint, options.ratio), path, options, sources)
+
+
+def _prune(checkpoint: Checkpoint, sources: Sequence[CocoPictures], options: PruneOptions, stage: Stage) -> BlendMask:
+    losses = _losses(sources, options, stage("measuring channels", options.batches))
+    return prune_network(checkpoint.model, options.ratio, losses)
+
+
+def _report(
+    checkpoint: Checkpoint, pruned: BlendMask, path: Path, options: PruneOptions, sources: Sequence[CocoPictures]
+) -> PruneReport:
+    macs, weights = ((count(checkpoint.model), count(pruned)) for count in (count_macs, _weights))
+    pictures = sum(len(source) for source in sources)
+    return PruneReport(path, macs, weights, options.ratio, options.training.iterations, pictures)
+
+
+def _fine_tune(
+    pruned: BlendMask, sources: Sequence[CocoPictures], folder: Path, output: Path,
+    options: TrainOptions, stage: Stage, resume: bool,
+) -> None:  # fmt: skip
+    if not options.iterations:
+        save_checkpoint(output, pruned, sources[0].labels)
+        return
+    if not (folder / START_FILE).exists():
+        save_checkpoint(folder / START_FILE, pruned, sources[0].labels)
+    stream = ViewStream(sources, options.iterations * options.batch, options.seed)
+    on_step = stage("fine-tuning", options.iterations)
+    train(pruned, stream, folder, options, resume=resume, on_step=lambda *_: on_step()).replace(output)
+
+
+def _losses(sources: Sequence[CocoPictures], options: PruneOptions, on_step: Callable[[], None]) -> Iterator[Loss]:
+    """The training loss on one batch of views after the other."""
+    size = options.training.batch
+    stream = ViewStream(sources, options.batches * size, options.training.seed)
+    for index in range(options.batches):
+        batch = collate([stream[item] for item in range(index * size, (index + 1) * size)])
+
+        def loss(network: BlendMask) -> Tensor:
+            losses = step_losses(network, network, batch, options.training, index)  # noqa: B023
+            return sum(losses.values(), losses["loss_mask"].new_zeros(()))
+
+        yield loss
+        on_step()
+
+
+def _check_output(output: Path) -> None:
+    if output.suffix != ".safetensors" or output.is_dir() or not output.parent.is_dir():
+        raise OutputError(
+            f"the output {output} must be a .safetensors file in a folder that exists: e.g. -o pruned.safetensors"
+        )
+
+
+def _check_labels(checkpoint: Checkpoint, pictures: CocoPictures) -> None:
+    """The categories must be the checkpoint's, unless it never named its own."""
+    known = checkpoint.labels
+    if known not in (pictures.labels, default_labels(checkpoint.config.classes)):
+        raise AnnotationError(
+            f"the annotations name the categories {', '.join(pictures.labels.names[:5])} ..., the checkpoint "
+            f"{', '.join(known.names[:5])} ...: give annotations of the data it was trained on"
+        )
+
+
+def _started(path: Path, checkpoint: Checkpoint, ratio: float) -> BlendMask:
+    """The pruned network of an unfinished run."""
+    found = load_checkpoint(path).model
+    same = replace(found.config, widths=()) == replace(checkpoint.config, widths=())
+    reached = count_macs(found) / count_macs(checkpoint.model)
+    if not same or not math.isclose(reached, ratio, rel_tol=TOLERANCE):
+        raise CheckpointError(
+            f"{path} is of {found.config.name} at {reached:.3f} of the multiply-accumulates, not of "
+            f"{checkpoint.config.name} at {ratio}: name another --output, or remove {path.parent} to start again"
+        )
+    return found
+
+
+def _names(pictures: CocoPictures) -> list[str]:
+    return [entry.file_name for entry in pictures.entries]
+
+
+def _weights(model: BlendMask) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

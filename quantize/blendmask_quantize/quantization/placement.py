@@ -1,0 +1,139 @@
+"""Where quantisers stand: the one answer that calibration, training with quantisation and export share.
+
+Rules and their sources: NVIDIA's "explicit quantization" for `tensorrt` (inputs of weighted layers, and the skip branch
+of a residual sum), complete groups of dequantise, operator, quantise for `cpu` (ONNX Runtime fuses nothing else).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import fx
+
+from blendmask_quantize.quantization.nodes import fused_activation, kind, tensor_inputs
+
+FLAVOURS = ("cpu", "tensorrt")
+COMMUTING = ("nearest", "max_pool")
+"""Rounding before these operators and after them is the same, so they never need a scale of their own."""
+# On the CPU these compute with integers between rounded tensors, as convolutions do.
+_ARITHMETIC = ("add", "bilinear")
+# These never leave the range of what they read, so they share its scale, which spares a change of scale in sums.
+_WITHIN_RANGE = (*COMMUTING, "bilinear")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A tensor that is rounded to 8 bits.
+
+    Attributes:
+        node: name of the node whose result it is.
+        range_of: name of the node whose calibrated range it uses; another one where both share a scale.
+        signed: whether it can be negative.
+    """
+
+    node: str
+    range_of: str
+    signed: bool
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Quantisers of one flavour.
+
+    Attributes:
+        points: rounded tensors, in graph order.
+        convs: names of the nodes of convolutions with 8-bit weights.
+    """
+
+    points: tuple[Point, ...]
+    convs: tuple[str, ...]
+
+
+def place(traced: fx.GraphModule, flavour: str) -> Placement:
+    """Decide what is rounded in `flavour`, "cpu" or "tensorrt"."""
+    convs = [node for node in traced.graph.nodes if _is_quantised_conv(traced, node)]
+    if flavour == "cpu":
+        between = [node for node in traced.graph.nodes if kind(traced, node) in _ARITHMETIC]
+        chosen = set(_inputs_of(traced, convs + between)) | {_result(traced, node) for node in convs + between}
+        chosen |= set(_passing(traced, chosen))
+    else:
+        chosen = set(_inputs_of(traced, convs)) | set(_skip_branches(traced, convs))
+    points = (_point(traced, node) for node in traced.graph.nodes if node in chosen)
+    return Placement(tuple(points), tuple(node.name for node in convs))
+
+
+def rounding_of(traced: fx.GraphModule, node: fx.Node, points: Mapping[str, Point]) -> Point | None:
+    """The rounding that reaches the result of `node`, its own or one past operators that it commutes with.
+
+    Args:
+        traced: the network.
+        node: whose result something reads.
+        points: of a placement, by node name.
+    """
+    while node.name not in points:
+        if kind(traced, node) not in COMMUTING:
+            return None
+        node = tensor_inputs(node)[0]
+    return points[node.name]
+
+
+def calibration_points(traced: fx.GraphModule) -> tuple[Point, ...]:
+    """Every tensor whose range some flavour needs, once each."""
+    signed = {point.range_of: point.signed for flavour in FLAVOURS for point in place(traced, flavour).points}
+    return tuple(Point(name, name, signed[name]) for name in signed)
+
+
+def _is_quantised_conv(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Every convolution but the predictors, which nothing but the network's output reads."""
+    return kind(traced, node) == "conv" and any(kind(traced, user) != "output" for user in _result(traced, node).users)
+
+
+def _result(traced: fx.GraphModule, node: fx.Node) -> fx.Node:
+    """The tensor that leaves the kernel of `node`: past the activation fused behind it."""
+    activation = fused_activation(traced, node) if kind(traced, node) in ("conv", "add") else None
+    return node if activation is None else activation
+
+
+def _source(traced: fx.GraphModule, node: fx.Node, passed: tuple[str, ...] = COMMUTING) -> fx.Node:
+    """The tensor before the operators of the kinds `passed` that lead to `node`."""
+    while kind(traced, node) in passed:
+        node = tensor_inputs(node)[0]
+    return node
+
+
+def _inputs_of(traced: fx.GraphModule, nodes: Iterable[fx.Node]) -> Iterator[fx.Node]:
+    for node in nodes:
+        yield from (_source(traced, operand) for operand in tensor_inputs(node))
+
+
+def _skip_branches(traced: fx.GraphModule, convs: list[fx.Node]) -> Iterator[fx.Node]:
+    """Of each sum with a convolution, the other operand, so that convolution, sum and activation become one kernel.
+
+    A convolution that something else reads too cannot become part of the sum's kernel.
+    """
+    for node in traced.graph.nodes:
+        if kind(traced, node) != "add":
+            continue
+        operands = tensor_inputs(node)
+        fused = next((operand for operand in operands if operand in convs and len(operand.users) == 1), None)
+        if fused is not None:
+            yield from (_source(traced, operand) for operand in operands if operand is not fused)
+
+
+def _passing(traced: fx.GraphModule, chosen: set[fx.Node]) -> Iterator[fx.Node]:
+    """Results of operators that a rounded tensor passes through: rounded again, they only complete the group."""
+    for node in traced.graph.nodes:
+        if kind(traced, node) in COMMUTING and _source(traced, node) in chosen:
+            yield node
+
+
+def _point(traced: fx.GraphModule, node: fx.Node) -> Point:
+    return Point(node.name, _source(traced, node, _WITHIN_RANGE).name, _is_signed(traced, node))
+
+
+def _is_signed(traced: fx.GraphModule, node: fx.Node) -> bool:
+    what = kind(traced, node)
+    if what in ("add", "concat", *_WITHIN_RANGE):
+        return any(_is_signed(traced, operand) for operand in tensor_inputs(node))
+    return what != "relu"

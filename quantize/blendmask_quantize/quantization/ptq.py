@@ -1,0 +1,144 @@
+"""Post-training quantisation: observe ranges once, render every flavour from them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from blendmask_calibration.estimators import Estimator, Range, RangeCollector, estimator_named
+from blendmask_calibration.histogram import Histogram
+from blendmask_quantize.model.blendmask import Predictions
+from blendmask_quantize.quantization.insertion import insert
+from blendmask_quantize.quantization.placement import Placement, Point, calibration_points, place
+from blendmask_quantize.quantization.quantizer import (
+    ActivationQuantizer,
+    Grid,
+    IntegerConv2d,
+    activation_grid,
+    weight_scales,
+)
+
+OnImage = Callable[[Predictions], None]
+
+
+class _Observer(fx.Interpreter):
+    """Runs the graph and hands the chosen results to a collector."""
+
+    def __init__(self, traced: fx.GraphModule, names: set[str], collector: RangeCollector) -> None:
+        super().__init__(traced)
+        self.names, self.collector = names, collector
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.name in self.names:
+            self.collector.observe(n.name, result.numpy())
+        return result
+
+
+@torch.no_grad()
+def observe(
+    traced: fx.GraphModule,
+    inputs: Iterable[Tensor],
+    on_image: OnImage | None = None,
+    only: Collection[str] | None = None,
+) -> dict[str, Histogram]:  # fmt: skip
+    """Histogram of every tensor that some flavour rounds, by node name.
+
+    Args:
+        traced: from `trace_network`.
+        inputs: normalised pictures (1, 3, H, W).
+        on_image: called with the float predictions of each picture.
+        only: names of the tensors to look at; all if left out.
+    """
+    names = {point.node for point in calibration_points(traced)}
+    collector = RangeCollector()
+    observer = _Observer(traced, names if only is None else names.intersection(only), collector)
+    for x in inputs:
+        predictions = observer.run(x)
+        if on_image is not None:
+            on_image(predictions)
+    return dict(collector.histograms)
+
+
+def estimate(traced: fx.GraphModule, histograms: Mapping[str, Histogram], estimator: str) -> dict[str, Range]:
+    """Range of every tensor that some flavour rounds, by node name.
+
+    Args:
+        traced: from `trace_network`.
+        histograms: from `observe`.
+        estimator: name of a range estimator of `blendmask_calibration`.
+
+    Raises:
+        CalibrationError: no estimator has that name (an error of `blendmask_calibration`).
+    """
+    chosen = estimator_named(estimator)
+    return {
+        point.node: point_range(chosen, histograms[point.node], signed=point.signed)
+        for point in calibration_points(traced)
+    }
+
+
+def observe_ranges(
+    traced: fx.GraphModule, inputs: Iterable[Tensor], estimator: str, on_image: OnImage | None = None
+) -> dict[str, Range]:
+    """`observe` and `estimate` in one; an unknown estimator is refused before any picture is looked at."""
+    estimator_named(estimator)
+    return estimate(traced, observe(traced, inputs, on_image), estimator)
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What every recipe ends with: one set of weights and ranges that each flavour is rendered from.
+
+    Attributes:
+        traced: the network whose weights are rounded, in float.
+        ranges: of every tensor that some flavour rounds, by node name.
+    """
+
+    traced: fx.GraphModule
+    ranges: Mapping[str, Range]
+
+    def render(self, flavour: str) -> fx.GraphModule:
+        """The quantised network of `flavour`; see `render`."""
+        return render(self.traced, self.ranges, flavour)
+
+
+def render(traced: fx.GraphModule, ranges: Mapping[str, Range], flavour: str) -> fx.GraphModule:
+    """A copy of the network with the quantisers and 8-bit weights of `flavour` in place.
+
+    Args:
+        traced: from `trace_network`.
+        ranges: from `observe_ranges`.
+        flavour: "cpu" or "tensorrt".
+    """
+    placement = place(traced, flavour)
+    grids = activation_grids(placement, ranges, flavour)
+
+    def integer_conv(conv: nn.Conv2d, source: Point) -> nn.Module:
+        input_scale = grids[source.node].scale if flavour == "cpu" else None
+        return IntegerConv2d(conv, weight_scales(conv.weight, conv.bias, ranges[source.range_of].high), input_scale)
+
+    def quantizer(point: Point) -> nn.Module:
+        return ActivationQuantizer(grids[point.node])
+
+    return insert(copy.deepcopy(traced), placement, integer_conv, quantizer)
+
+
+def point_range(estimator: Estimator, histogram: Histogram, *, signed: bool) -> Range:
+    """Range of one tensor. The placement says what can be negative; the few pictures seen may not show it."""
+    high = estimator(histogram, 127 if signed else 255).high
+    return Range(-high if signed else 0.0, high)
+
+
+def activation_grids(placement: Placement, ranges: Mapping[str, Range], flavour: str) -> dict[str, Grid]:
+    """The grid of each rounded tensor of a placement, by node name."""
+    grids = {}
+    for point in placement.points:
+        high = ranges[point.range_of].high
+        grids[point.node] = activation_grid(-high if point.signed else 0.0, high, flavour)
+    return grids

@@ -1,0 +1,142 @@
+"""Recipe `qat`: train a calibrated network with its quantisers in place, and keep it only if that helped."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import msgspec
+from torch import Tensor, fx, nn
+
+from blendmask_quantize.checkpoints.checkpoint import Checkpoint
+from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.pipeline.run_folder import network_digest
+from blendmask_quantize.quantization.ptq import Calibrated
+from blendmask_quantize.quantization.qat.criterion import Judge
+from blendmask_quantize.quantization.qat.data import Material
+from blendmask_quantize.quantization.qat.distillation import Teacher
+from blendmask_quantize.quantization.qat.fake_quantizers import FakeQuantNetwork, stage_names
+from blendmask_quantize.quantization.qat.options import TuneOptions
+from blendmask_quantize.quantization.trace import trace_network
+from blendmask_quantize.training.data import Batch, ViewStream
+from blendmask_quantize.training.loop import LossesOf, OnStep, optimise, supervised_losses
+from blendmask_quantize.training.schedule import Group
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What training with quantisation came to.
+
+    Attributes:
+        calibrated: the weights and ranges that are kept.
+        kept: "qat", or "ptq" where training did not help.
+        scores: mask AP of both on the held-out pictures, by flavour.
+        truth: what the held-out pictures were judged against.
+        trained_on, held_out: numbers of pictures.
+    """
+
+    calibrated: Calibrated
+    kept: str
+    scores: Mapping[str, Mapping[str, float]]
+    truth: str
+    trained_on: int
+    held_out: int
+
+    def __str__(self) -> str:
+        """What was kept and why, in a sentence."""
+        verdict = "training with quantisation is kept" if self.kept == "qat" else "PTQ is kept, training did not help"
+        numbers = ", ".join(
+            f"{flavour} {100 * self.scores['qat'][flavour]:.1f} against {100 * ap:.1f} by PTQ"
+            for flavour, ap in self.scores["ptq"].items()
+        )
+        return f"{verdict}: mask AP on {self.held_out} held-out pictures, judged by {self.truth}: {numbers}"
+
+    def record(self) -> dict[str, Any]:
+        """What a manifest remembers, in JSON's types."""
+        scores = {name: dict(by_flavour) for name, by_flavour in self.scores.items()}
+        return {"kept": self.kept, "mask_ap": scores, "judged_by": self.truth, "trained_on": self.trained_on,
+                "held_out": self.held_out}  # fmt: skip
+
+
+def tune(
+    checkpoint: Checkpoint, start: Calibrated, material: Material, judge: Judge, options: TuneOptions, work: Path, *,
+    resume: bool = False, on_step: OnStep | None = None,
+) -> Tuned:  # fmt: skip
+    """Train from the result of PTQ, with the float network as teacher, and keep the better of both.
+
+    Better is the mean over the flavours of what the judge says; a tie keeps the trained network.
+
+    Args:
+        checkpoint: gives configuration and top layer, which is not trained.
+        start: calibrated and maybe refined weights and ranges.
+        material: pictures to train on.
+        judge: mask AP by flavour on held-out pictures.
+        options: how to train.
+        work: folder for the log and the checkpoint to resume from; made if missing.
+        resume: go on from the folder's checkpoint where there is one.
+        on_step: called after every step with its number and losses.
+
+    Raises:
+        DivergedError: a loss is not finite.
+        CheckpointError: the folder holds a checkpoint of another run, or one to resume from without `resume`.
+    """
+    schedule = options.training
+    stages = checkpoint.config.trunk.frozen_stages if options.frozen_stages is None else options.frozen_stages
+    float_network = trace_network(checkpoint.model)
+    network = FakeQuantNetwork(start, options.flavours, stage_names(checkpoint.model, stages))
+    stream = ViewStream([material.training], schedule.iterations * schedule.batch, schedule.seed)
+    losses_of = _losses(checkpoint.model, float_network, material.labelled, options)
+    average = optimise(
+        network, _groups(network, options), losses_of, stream, work, schedule,
+        identity=_identity(float_network, start, material, options), resume=resume, on_step=on_step,
+    )  # fmt: skip
+    return _better({"ptq": start, "qat": average.calibrated()}, material, judge)
+
+
+def _better(candidates: Mapping[str, Calibrated], material: Material, judge: Judge) -> Tuned:
+    scores = {name: dict(judge(candidate)) for name, candidate in candidates.items()}
+    kept = "qat" if fmean(scores["qat"].values()) >= fmean(scores["ptq"].values()) else "ptq"
+    truth = material.truth
+    return Tuned(candidates[kept], kept, scores, truth.kind, len(material.names), len(truth.ids))
+
+
+def _losses(model: BlendMask, float_network: fx.GraphModule, labelled: bool, options: TuneOptions) -> LossesOf:
+    teacher = Teacher(model, float_network)
+
+    def losses_of(forward: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
+        x = model.normalise(batch.pixels)
+        student = forward(x, options.flavours[step % len(options.flavours)])
+        teacher.to(x.device)
+        losses = teacher.losses(student, teacher(x), options.distil)
+        if labelled:
+            found = supervised_losses(student, teacher, batch, options.training, step)
+            losses |= {name: options.label_weight * loss for name, loss in found.items()}
+        return losses
+
+    return losses_of
+
+
+def _groups(network: FakeQuantNetwork, options: TuneOptions) -> list[Group]:
+    weights = [p for p in network.weights.parameters() if p.requires_grad]
+    ranges = [p for p in network.log_growth.parameters() if p.requires_grad]
+    decay = options.training.weight_decay
+    return [
+        {"params": [p for p in weights if p.ndim > 1], "factor": 1.0, "weight_decay": decay},
+        {"params": [p for p in weights if p.ndim <= 1], "factor": 1.0, "weight_decay": 0.0},
+        {"params": ranges, "factor": options.range_rate, "weight_decay": 0.0},
+    ]
+
+
+def _identity(float_network: fx.GraphModule, start: Calibrated, material: Material, options: TuneOptions) -> str:
+    """Hash of what a run depends on.
+
+    Without the learning rate, which may be lowered to go on, and without the ranges and refined weights, whose last
+    digits depend on the number of threads.
+    """
+    options = replace(options, training=replace(options.training, learning_rate=0.0))
+    parts = [network_digest(float_network), sorted(start.ranges), material.names, material.labelled, options]
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()

@@ -1,0 +1,1 @@
+"""Refinement of weights and biases after calibration."""

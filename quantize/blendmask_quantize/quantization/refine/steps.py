@@ -1,0 +1,247 @@
+"""Refinement without training: named steps, each kept only where pictures that gave no ranges say that it helps."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor, fx
+
+from blendmask_calibration.estimators import AUTO, competing
+from blendmask_calibration.histogram import Histogram
+from blendmask_quantize.model.config import unknown_name
+from blendmask_quantize.quantization.ptq import Calibrated, estimate, observe
+from blendmask_quantize.quantization.refine.adaround import AdaRound
+from blendmask_quantize.quantization.refine.bias_correction import correct_biases
+from blendmask_quantize.quantization.refine.coordinate_descent import CoordinateDescent
+from blendmask_quantize.quantization.refine.cross_layer_equalization import equalise
+from blendmask_quantize.quantization.refine.rounding import Find, Sampling, find_roundings
+from blendmask_quantize.quantization.refine.selection import FIRST, choose_ranges
+
+RANGES = "ranges"
+"""The step that the estimator "auto" stands for; it is asked for by that estimator, not by name."""
+BY_TENSOR = "by_tensor"
+"""What that step says of each tensor, which is too long for a manifest."""
+_PIXELS = 3_000_000
+_FEWEST, _MOST = 2, 16
+MASK_TOLERANCE = 0.0005
+"""How much mask IoU a step may cost, whatever it does for boxes and scores."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far a quantised network is from the float one, mean over objects and flavours; 0 is no difference.
+
+    Attributes:
+        masks, boxes: 1 - IoU of the masks and of the boxes of the same object.
+        scores: absolute difference of its scores.
+    """
+
+    masks: float
+    boxes: float
+    scores: float
+
+    @property
+    def total(self) -> float:
+        """The sum of all three."""
+        return self.masks + self.boxes + self.scores
+
+    def record(self) -> dict[str, float]:
+        """The fields, to five digits."""
+        return {name: round(value, 5) for name, value in vars(self).items()}
+
+    def improves(self, before: Drift) -> bool:
+        """Whether it is less than `before`, and the masks, which boxes say nothing about, have not paid for it."""
+        return self.total < before.total and self.masks <= before.masks + MASK_TOLERANCE
+
+
+Judge = Callable[[Calibrated], Drift | None]
+"""Measures what is rendered of weights and ranges on held-out pictures; None where these show no object."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A network between steps.
+
+    Attributes:
+        calibrated: weights and ranges.
+        histograms: that the ranges were estimated from.
+        reference: the float network to agree with, node for node and channel for channel that of `calibrated`.
+    """
+
+    calibrated: Calibrated
+    histograms: Mapping[str, Histogram]
+    reference: fx.GraphModule
+
+
+@dataclass(frozen=True)
+class Given:
+    """What steps work with.
+
+    Attributes:
+        inputs: normalised pictures (1, 3, H, W) that give the ranges.
+        estimator: name of a range estimator, or "auto".
+        adaround, descent: how roundings are found.
+        sampling: what they are found from.
+    """
+
+    inputs: Sequence[Tensor]
+    estimator: str
+    adaround: AdaRound = field(default_factory=AdaRound)
+    descent: CoordinateDescent = field(default_factory=CoordinateDescent)
+    sampling: Sampling = field(default_factory=Sampling)
+
+    @property
+    def first_estimator(self) -> str:
+        """What gives the ranges where none has been chosen for each tensor."""
+        return FIRST if self.estimator == AUTO else self.estimator
+
+    @property
+    def few(self) -> list[Tensor]:
+        """As many of the pictures as a step can look at together."""
+        pixels = self.inputs[0].shape[-2] * self.inputs[0].shape[-1]
+        count = min(max(_PIXELS // pixels, _FEWEST), _MOST, len(self.inputs))
+        return [self.inputs[index] for index in range(count)]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A way to refine.
+
+    Attributes:
+        name: what a user types.
+        summary: one line for a user.
+        run: what it does; with the result come numbers worth remembering.
+    """
+
+    name: str
+    summary: str
+    run: Callable[[Observed, Given], tuple[Observed, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step came to.
+
+    Attributes:
+        name: of the step.
+        kept: whether its result was.
+        before, after: drift; None where it could not be measured, and then the step is not kept.
+        seconds: it took, measuring left out.
+        details: what it says of itself.
+    """
+
+    name: str
+    kept: bool
+    before: Drift | None
+    after: Drift | None
+    seconds: float
+    details: Mapping[str, Any]
+
+    def record(self) -> dict[str, Any]:
+        """What a manifest remembers, in JSON's types."""
+        drifts = {"before": self.before, "after": self.after}
+        measured = {name: drift.record() for name, drift in drifts.items() if drift is not None}
+        return {"kept": self.kept, **measured, **{k: v for k, v in self.details.items() if k != BY_TENSOR}}
+
+    def __str__(self) -> str:
+        """What the step did and whether it was kept, in a sentence."""
+        if self.before is None or self.after is None:
+            return f"{self.name} is left out: the held-out pictures show no object to judge it by"
+        changes = ", ".join(
+            f"{what} {getattr(self.before, field):.4f} -> {getattr(self.after, field):.4f}"
+            for what, field in (("1 - mask IoU", "masks"), ("1 - box IoU", "boxes"), ("score drift", "scores"))
+        )
+        return f"{self.name} {'is kept' if self.kept else 'does not help and is left out'}: {changes}"
+
+
+def chosen_steps(names: Sequence[str], estimator: str) -> list[Step]:
+    """The steps of these names, and the one that an estimator asks for, in the order in which they are taken.
+
+    Raises:
+        ConfigError: no step has such a name; the nearest one is suggested.
+    """
+    known = [name for name in STEPS if name != RANGES]
+    for name in names:
+        if name not in known:
+            raise unknown_name("step", name, known)
+    return [step for name, step in STEPS.items() if name in names or (name == RANGES and estimator == AUTO)]
+
+
+def refine(
+    start: Observed, steps: Sequence[Step], given: Given, judge: Judge, on_step: Callable[[], None]
+) -> tuple[Calibrated, tuple[Outcome, ...]]:
+    """Take the steps in order, and of each keep what it came to only where it helps.
+
+    Args:
+        start: weights and ranges.
+        steps: from `chosen_steps`.
+        given: what they work with.
+        judge: measures the start and the result of every step; not called where there is no step.
+        on_step: called after every step.
+    """
+    current, outcomes = start, []
+    drift = judge(start.calibrated) if steps else None
+    for step in steps:
+        began = time.monotonic()
+        candidate, details = step.run(current, given) if drift is not None else (current, {})
+        seconds = time.monotonic() - began
+        after = judge(candidate.calibrated) if drift is not None else None
+        kept = drift is not None and after is not None and after.improves(drift)
+        outcomes.append(Outcome(step.name, kept, drift, after, seconds, details))
+        if kept:
+            current, drift = candidate, after
+        on_step()
+    return current.calibrated, tuple(outcomes)
+
+
+def _equalise(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:
+    found = equalise(observed.reference, given.few)
+    seen = observe(found.traced, given.inputs, only=found.changed) if found.changed else {}
+    histograms = {**observed.histograms, **seen}
+    ranges = estimate(found.traced, histograms, given.first_estimator)
+    return Observed(Calibrated(found.traced, ranges), histograms, found.traced), {"tensors": found.tensors}
+
+
+def _choose(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:
+    traced = observed.calibrated.traced
+    choices = choose_ranges(traced, observed.histograms, competing(given.estimator), given.few)
+    ranges = {name: choice.found for name, choice in choices.items()}
+    by_tensor = {name: choice.estimator for name, choice in choices.items()}
+    details = {"estimators": dict(Counter(by_tensor.values()).most_common()), BY_TENSOR: by_tensor}
+    return replace(observed, calibrated=Calibrated(traced, ranges)), details
+
+
+def _descend(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:
+    return _round(observed, given, given.descent)
+
+
+def _learn(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:
+    return _round(observed, given, given.adaround)
+
+
+def _round(observed: Observed, given: Given, find: Find) -> tuple[Observed, dict[str, Any]]:
+    found = find_roundings(observed.calibrated, given.few, find, given.sampling)
+    details = {"convolutions": len(found.kept), "of": found.tried}
+    return replace(observed, calibrated=found.calibrated), details
+
+
+def _correct(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:
+    corrected = correct_biases(observed.calibrated, observed.reference, given.few)
+    return replace(observed, calibrated=corrected), {}
+
+
+STEPS = {
+    step.name: step
+    for step in (
+        Step("equalise", "channels of a tensor made alike, without changing what the network computes", _equalise),
+        Step(RANGES, "of each tensor by the estimator with the least error behind it", _choose),
+        Step("descent", "which way a weight is rounded, by coordinate descent layer by layer", _descend),
+        Step("adaround", "which way a weight is rounded, learned layer by layer", _learn),
+        Step("bias", "what rounding adds to a channel on average, taken off its bias", _correct),
+    )
+}
+"""By name, in the order in which they are taken."""

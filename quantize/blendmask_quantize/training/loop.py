@@ -1,0 +1,278 @@
+"""The training loop: averaged weights, atomic checkpoints, exact resume, one process or several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import msgspec
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Subset
+
+from blendmask_edge.errors import BlendMaskError
+from blendmask_quantize.checkpoints.checkpoint import TrainingRun, save_checkpoint
+from blendmask_quantize.model.blendmask import BlendMask, Predictions
+from blendmask_quantize.model.config import ModelConfig
+from blendmask_quantize.training.data import Batch, ViewStream, collate
+from blendmask_quantize.training.depthwise import quick_depthwise
+from blendmask_quantize.training.log import (
+    LOG_FILE,
+    PLOT_FILE,
+    TENSORBOARD_FOLDER,
+    CsvLog,
+    TensorBoardLog,
+    draw_curves,
+    logged_seconds,
+)
+from blendmask_quantize.training.losses import attention_of, training_losses
+from blendmask_quantize.training.options import TrainOptions
+from blendmask_quantize.training.processes import (
+    average_gradients,
+    first_process,
+    mean_over_processes,
+    open_fabric,
+    synchronised,
+)
+from blendmask_quantize.training.resume import RESUME_FILE, RunState
+from blendmask_quantize.training.schedule import Group, make_optimizer, parameter_groups, set_rate
+from blendmask_quantize.training.targets import ObjectTargets, assign
+
+MODEL_FILE = "model.safetensors"
+
+_WITHOUT_EFFECT = ("workers", "save_every", "tensorboard")
+"""Options that do not change the weights."""
+
+OnStep = Callable[[int, dict[str, float]], None]
+LossesOf = Callable[[nn.Module, Batch, int], dict[str, Tensor]]
+
+
+class Headed(Protocol):
+    """What knows how the network is built and holds its top layer."""
+
+    config: ModelConfig
+    top_layer: nn.Conv2d | None
+
+
+class DivergedError(BlendMaskError):
+    """Loss or gradient is no number any more. Lower the learning rate and resume from the last checkpoint."""
+
+
+def train(
+    model: BlendMask, stream: ViewStream, output: Path, options: TrainOptions, *, resume: bool = False,
+    on_step: OnStep | None = None, earlier: Sequence[TrainingRun] = (),
+) -> Path:  # fmt: skip
+    """Train `model` and write the averaged weights, with a record of how, and a plot of the losses.
+
+    Args:
+        model: trained in place; its frozen stages stay as they are.
+        stream: the options' views of the whole run.
+        output: folder for the log, the checkpoint to resume from and the final model; made if missing. Several hosts
+            need to see the same one.
+        resume: go on from the folder's checkpoint where there is one.
+        on_step: called in the first process after every step with its number and losses.
+        earlier: the runs that `model` comes from.
+
+    Returns:
+        path of the final model, which the first process writes.
+
+    Raises:
+        DivergedError: loss or gradient is not finite; the last checkpoint stays.
+        CheckpointError: the folder holds a checkpoint of another run, or one to resume from without `resume`.
+        DependencyError: TensorBoard is asked for and not installed.
+    """
+    freeze(model.train(), options.frozen_stages, norms=options.frozen_norms)
+
+    def losses_of(forward: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
+        return step_losses(forward, model, batch, options, step)
+
+    model.to(memory_format=torch.channels_last)
+    groups = parameter_groups(model, options)
+    with quick_depthwise(model):
+        average = optimise(model, groups, losses_of, stream, output, options, resume=resume, on_step=on_step)
+    if first_process():
+        run = _record(options, stream, logged_seconds(output / LOG_FILE))
+        save_checkpoint(output / MODEL_FILE, average, stream.labels, training=(*earlier, run))
+        draw_curves(output / LOG_FILE, output / PLOT_FILE)
+    return output / MODEL_FILE
+
+
+def _record(options: TrainOptions, stream: ViewStream, seconds: float) -> TrainingRun:
+    chosen = {k: v for k, v in msgspec.to_builtins(options).items() if k not in _WITHOUT_EFFECT}
+    return TrainingRun(options.iterations, options.views, len(stream.places), round(seconds / 3600, 2), chosen)
+
+
+def optimise(
+    model: nn.Module, groups: Sequence[Group], losses_of: LossesOf, stream: ViewStream, output: Path,
+    options: TrainOptions, *, identity: str = "", resume: bool = False, on_step: OnStep | None = None,
+) -> Any:  # fmt: skip
+    """Minimise losses over a stream of views; log every step, and write what to resume from.
+
+    Args:
+        model: trained in place, in the mode it is in.
+        groups: what the optimiser trains: `params`, `weight_decay`, and `factor` of the learning rate.
+        losses_of: losses by name from the wrapped model, a batch and the number of the step; their sum is minimised.
+        stream: the options' views of the whole run.
+        output: folder for the log and the checkpoint to resume from; made if missing.
+        options: the schedule.
+        identity: what a checkpoint must have been written with to be resumed from.
+        resume: go on from the folder's checkpoint where there is one.
+        on_step: called in the first process after every step with its number and losses.
+
+    Returns:
+        the averaged weights, a copy of `model`.
+
+    Raises:
+        DivergedError: loss or gradient is not finite; the last checkpoint stays.
+        CheckpointError: the folder holds a checkpoint of another run, or one to resume from without `resume`.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    fabric = open_fabric(options)
+    wrapped, optimizer = fabric.setup(model, make_optimizer(groups, options))
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema), use_buffers=True)
+    run = RunState(output / RESUME_FILE, identity, model, average, optimizer, fabric.strategy.precision)
+    start = run.restore(resume)
+    logs = _open_logs(output, start, options)
+    stepper = _Stepper(fabric, wrapped, optimizer, losses_of, options)
+    with synchronised(model):
+        for step, batch in _batches(stream, options, start, fabric.global_rank):
+            try:
+                numbers = stepper.step(step, batch)
+            except _NotFinite as error:
+                raise _diverged(error, step, output, stream, options) from None
+            average.update_parameters(model)
+            for log in logs:
+                log.write(step, numbers)
+            if on_step is not None and first_process():
+                on_step(step, numbers)
+            if first_process() and ((step + 1) % options.save_every == 0 or step + 1 == options.iterations):
+                run.save(step + 1)
+    return average.module
+
+
+class _NotFinite(Exception):
+    """A loss or a gradient is no number."""
+
+
+@dataclass(frozen=True)
+class _Stepper:
+    """What a step needs."""
+
+    fabric: Fabric
+    wrapped: nn.Module
+    optimizer: Any
+    losses_of: LossesOf
+    options: TrainOptions
+
+    def step(self, step: int, batch: Batch) -> dict[str, float]:
+        """Change the weights by a batch, and return its losses and their total, as means over the processes."""
+        set_rate(self.optimizer, step, self.options)
+        losses = self.losses_of(self.wrapped, batch.to(self.fabric.device), step)
+        values = mean_over_processes(torch.stack([value.detach().float() for value in losses.values()]))
+        numbers = dict(zip([*losses, "total"], [*values.tolist(), float(values.sum())], strict=True))
+        _check_finite("loss", numbers["total"])
+        self.optimizer.zero_grad()
+        self.fabric.backward(sum(losses.values(), torch.zeros((), device=self.fabric.device)))
+        average_gradients([p for group in self.optimizer.param_groups for p in group["params"]])
+        most = self.options.clip or math.inf
+        norm = self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=most, error_if_nonfinite=False)
+        if self.fabric.strategy.precision.precision != "16-mixed":  # there the loss's scale is lowered instead
+            _check_finite("norm of the gradient", norm)
+        self.optimizer.step()
+        return numbers
+
+
+def _check_finite(what: str, value: Tensor | float | None) -> None:
+    if value is not None and not math.isfinite(value):
+        raise _NotFinite(f"the {what} is {float(value)}")
+
+
+def _diverged(error: _NotFinite, step: int, output: Path, stream: ViewStream, options: TrainOptions) -> DivergedError:
+    first, count = step * options.batch * options.processes, options.batch * options.processes
+    names = ", ".join(sorted({stream.name(item) for item in range(first, first + count)}))
+    return DivergedError(
+        f"{error} at iteration {step}: lower --learning-rate and go on with --resume from the checkpoint in {output}; "
+        f"the pictures of the step were {names}"
+    )
+
+
+def _open_logs(output: Path, start: int, options: TrainOptions) -> list[CsvLog | TensorBoardLog]:
+    if not first_process():
+        return []
+    board = [TensorBoardLog(output / TENSORBOARD_FOLDER, start)] if options.tensorboard else []
+    return [CsvLog(output / LOG_FILE, start), *board]
+
+
+def step_losses(
+    forward: nn.Module, model: BlendMask, batch: Batch, options: TrainOptions, step: int
+) -> dict[str, Tensor]:
+    """Losses by name of one batch."""
+    return supervised_losses(forward(model.normalise(batch.pixels)), model, batch, options, step)
+
+
+def supervised_losses(
+    predictions: Predictions, model: Headed, batch: Batch, options: TrainOptions, step: int
+) -> dict[str, Tensor]:
+    """Losses by name of predictions for a batch; the semantic loss only where they hold semantic logits.
+
+    Args:
+        predictions: of the whole batch.
+        model: gives configuration and top layer.
+        batch: views with their objects.
+        options: weights of the losses, and the seed of what they draw.
+        step: its number, which with the seed fixes the draw.
+    """
+    config = model.config
+    sizes = [(logits.shape[-2], logits.shape[-1]) for logits in predictions.logits]
+    targets = assign(
+        batch.boxes, batch.classes, sizes, config.head.strides, config.head.size_bounds, config.classes,
+        config.head.radius,
+    )  # fmt: skip
+    objects = ObjectTargets.from_images(batch.boxes, batch.mask_targets)
+    semantic = batch.semantic if predictions.semantic is not None else None
+    attention = attention_of(model.top_layer, predictions.towers, targets)
+    generator = torch.Generator().manual_seed(options.seed + step)
+    return training_losses(
+        predictions, targets, objects, semantic, attention, options.losses, reduce_mean=mean_over_processes,
+        generator=generator,
+    )  # fmt: skip
+
+
+def freeze(model: BlendMask, stages: int | None = None, *, norms: bool = False) -> None:
+    """Keep weights and statistics of the trunk's first stages; call it after `train()`.
+
+    Args:
+        model: in training mode.
+        stages: how many, the stem counted first; None takes the configuration's number.
+        norms: keep statistics and weights of all the trunk's normalisations as well.
+    """
+    trunk = model.backbone.bottom_up
+    for stage in trunk.stages()[: model.config.trunk.frozen_stages if stages is None else stages]:
+        stage.requires_grad_(False).eval()
+    if norms:
+        for module in trunk.modules():
+            if isinstance(module, _BatchNorm):
+                module.requires_grad_(False).eval()
+
+
+def _batches(stream: ViewStream, options: TrainOptions, start: int, rank: int) -> Iterator[tuple[int, Batch]]:
+    """The steps from `start` on with this process's share of their views."""
+    firsts = [(step * options.processes + rank) * options.batch for step in range(start, options.iterations)]
+    rest = Subset(stream, [first + item for first in firsts for item in range(options.batch)])
+    loader = DataLoader(
+        rest, batch_size=options.batch, num_workers=options.workers, collate_fn=collate,
+        worker_init_fn=_single_threaded,
+    )  # fmt: skip
+    yield from enumerate(loader, start)
+
+
+def _single_threaded(_: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

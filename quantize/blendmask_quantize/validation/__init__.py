@@ -1,0 +1,1 @@
+"""Compare, judge and measure a bundle before it is written."""

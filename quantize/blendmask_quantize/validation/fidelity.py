@@ -1,0 +1,129 @@
+"""How far a quantised network is from the float one: the objects of both, matched and compared picture by picture.
+
+Objects are matched by class and box, so that what is said of the masks is said of the same objects. Bases, coefficients
+and blend show in the masks alone: boxes and scores can be perfect where every mask is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as rle_codec
+
+from blendmask_edge.instances import Instances
+from blendmask_quantize.validation.evaluate import Predictor
+
+SURE = 0.3
+"""Score from which an object of one network must have its like among all those of the other."""
+MATCH_IOU = 0.5
+"""Least IoU of the boxes of one object as two networks see it."""
+LOW = 0.05
+"""The quantile of the mask IoU that says how bad the bad masks are."""
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """What a quantised network made of the objects of the float network.
+
+    Attributes:
+        pictures: how many were looked at.
+        matched: objects that the float network is sure of and the quantised one finds too, with whatever score.
+        lost: objects that the float network is sure of and the quantised one does not find.
+        invented: objects that the quantised network is sure of and the float one does not find.
+        score_drift: mean absolute difference of the scores of the matched; NaN where none is, as in what follows.
+        box_iou: mean IoU of their boxes.
+        mask_iou, mask_iou_low: mean and lower 5 % quantile of the IoU of their masks.
+    """
+
+    pictures: int
+    matched: int
+    lost: int
+    invented: int
+    score_drift: float
+    box_iou: float
+    mask_iou: float
+    mask_iou_low: float
+
+    @property
+    def objects(self) -> int:
+        """Objects that the float network is sure of."""
+        return self.matched + self.lost
+
+    def record(self) -> dict[str, Any]:
+        """The fields in JSON's types, without those that are not a number."""
+        return {name: value for name, value in vars(self).items() if not math.isnan(value)}
+
+
+def compare(reference: Predictor, candidate: Predictor, pictures: Iterable[NDArray[np.uint8]]) -> Fidelity:
+    """Show pictures to the float network and to a quantised one, and compare what they find.
+
+    Args:
+        reference, candidate: picture to instances, such as `tune.judge.GraphPredictor` or `MaskPredictor`.
+        pictures: (H, W, 3) uint8 RGB each; some 16 suffice.
+    """
+    return compare_found((reference(picture), candidate(picture)) for picture in pictures)
+
+
+def compare_found(found: Iterable[tuple[Instances, Instances]]) -> Fidelity:
+    """Compare what the float network and a quantised one found, a pair for each picture."""
+    pictures = [_compare_picture(*pair) for pair in found]
+    pairs = np.concatenate([np.empty((0, 3)), *(picture.pairs for picture in pictures)])
+    drift, box_iou, mask_iou = pairs.mean(axis=0).tolist() if len(pairs) else (math.nan,) * 3
+    low = float(np.quantile(pairs[:, 2], LOW)) if len(pairs) else math.nan
+    lost, invented = (sum(getattr(picture, name) for picture in pictures) for name in ("lost", "invented"))
+    return Fidelity(len(pictures), len(pairs), lost, invented, drift, box_iou, mask_iou, low)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """One picture: score difference, box IoU and mask IoU (N, 3) of the matched, and numbers of the others."""
+
+    pairs: NDArray[np.float64]
+    lost: int
+    invented: int
+
+
+def _compare_picture(reference: Instances, candidate: Instances) -> _Picture:
+    overlaps = _box_overlaps(reference, candidate)
+    overlaps[reference.class_ids[:, None] != candidate.class_ids] = 0
+    sure = int((reference.scores >= SURE).sum())
+    rows, columns = _match(overlaps[:sure])
+    claimed = int((candidate.scores >= SURE).sum())
+    invented = claimed - len(_match(overlaps.T[:claimed])[0])
+    drift = np.abs(reference.scores[rows] - candidate.scores[columns])
+    ious = overlaps[rows, columns], _mask_overlaps(reference[rows], candidate[columns])
+    return _Picture(np.stack([drift, *ious], axis=1).astype(np.float64), sure - len(rows), invented)
+
+
+def _match(overlaps: NDArray[np.float64]) -> tuple[list[int], list[int]]:
+    """Each row in turn takes the column that overlaps it most among those left, if that overlaps enough."""
+    rows, columns, left = [], [], overlaps.copy()
+    for row in range(len(left) if left.size else 0):
+        column = int(left[row].argmax())
+        if left[row, column] >= MATCH_IOU:
+            rows.append(row)
+            columns.append(column)
+            left[:, column] = 0
+    return rows, columns
+
+
+def _box_overlaps(first: Instances, second: Instances) -> NDArray[np.float64]:
+    """IoU (N, M) of the boxes."""
+    sides = [np.concatenate([i.boxes[:, :2], i.boxes[:, 2:] - i.boxes[:, :2]], axis=1) for i in (first, second)]
+    if not (len(first) and len(second)):
+        return np.zeros((len(first), len(second)))
+    return np.asarray(rle_codec.iou(*(side.astype(np.float64) for side in sides), [0] * len(second)))
+
+
+def _mask_overlaps(first: Instances, second: Instances) -> NDArray[np.float64]:
+    """IoU (N,) of the masks row by row; 1 where both are empty."""
+    overlaps = np.ones(len(first))
+    for row, (one, other) in enumerate(zip(first.rles(), second.rles(), strict=True)):
+        if rle_codec.area(one) or rle_codec.area(other):
+            overlaps[row] = rle_codec.iou([one], [other], [0])[0, 0]
+    return overlaps

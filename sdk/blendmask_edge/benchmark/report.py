@@ -1,0 +1,104 @@
+"""A run in words and columns."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import msgspec
+
+from blendmask_edge.benchmark.gate import WITHIN, Change
+from blendmask_edge.benchmark.latency import PERCENTILES, STAGES, WHOLE
+from blendmask_edge.benchmark.run import Outcome, Request
+
+
+def report_lines(outcome: Outcome) -> List[str]:
+    """Return what was measured: the setting, average precision, milliseconds by stage, and remarks."""
+    setting, metrics = outcome.record.setting, outcome.record.metrics
+    subject, data = setting.subject, setting.data
+    threads = "threads by its own choice" if subject.threads is None else f"threads {subject.threads}"
+    return [
+        f"{subject.model}, {subject.flavour} graph {subject.graph_sha256[:12]}, {subject.runtime}, {threads}",
+        f"{data.pictures} pictures of {data.annotations}, {outcome.record.frames} frames, {setting.machine.cpu}",
+        "",
+        *_columns(
+            [["AP", "50:95", "50", "75", "95 % interval"], *(_accuracy_row(metrics, task) for task in ("mask", "box"))]
+        ),
+        "",
+        *_columns([["ms", *(f"p{percent}" for percent in PERCENTILES), "x reference"], *_time_rows(metrics)]),
+        "",
+        f"{metrics['fps']:.1f} frames/s, masks included, files not; {metrics['outside_share']:.1%} outside the network",
+        *(f"note: {remark}" for remark in outcome.remarks),
+    ]
+
+
+def change_lines(changes: Sequence[Change]) -> List[str]:
+    """Return the table of what moved against the baseline; nothing where nothing was compared."""
+    if not changes:
+        return []
+    return ["", *_columns([["metric", "baseline", "now", "change", "allowed", ""], *map(_change_row, changes)])]
+
+
+def closing_lines(request: Request) -> List[str]:
+    """Return where the result lies and what to do next."""
+    again = f"blendmask bench {request.bundle} --images {request.images} --annotations {request.annotations}"
+    if request.baseline is None:
+        return [f"Next: {again} --baseline FILE.json --update-baseline"]
+    if request.update:
+        return [
+            f"The baseline lies in {request.baseline}: review its values and limits, and keep it with the code",
+            f"Next: {again} --baseline {request.baseline}",
+        ]
+    return [f"Every limit of {request.baseline} holds"]
+
+
+def as_document(outcome: Outcome) -> Dict[str, Any]:
+    """Return the same for a machine: `record`, `remarks`, `changes` with their `verdict`, and `passed`."""
+    changes = [{**msgspec.to_builtins(change), "verdict": change.verdict} for change in outcome.changes]
+    return {
+        "record": msgspec.to_builtins(outcome.record),
+        "remarks": outcome.remarks,
+        "changes": changes,
+        "passed": all(change["verdict"] == WITHIN for change in changes),
+    }
+
+
+def _accuracy_row(metrics: Mapping[str, float], task: str) -> List[str]:
+    low, high = (_number(metrics.get(f"{task}_ap_{end}"), ".4f") for end in ("low", "high"))
+    return [
+        task,
+        *(_number(metrics.get(f"{task}_ap{suffix}"), ".4f") for suffix in ("", "50", "75")),
+        f"{low} to {high}",
+    ]
+
+
+def _time_rows(metrics: Mapping[str, float]) -> List[List[str]]:
+    names = {**{stage: stage for stage in STAGES}, WHOLE: "prepare..finish", "reference": "reference"}
+    return [
+        [
+            label,
+            *(_number(metrics[f"{name}_p{percent}_ms"], ".2f") for percent in PERCENTILES),
+            _number(metrics.get(f"{name}_ratio"), ".3f"),
+        ]
+        for name, label in names.items()
+    ]
+
+
+def _change_row(change: Change) -> List[str]:
+    moved = "" if change.now is None or not change.before else f"{change.now / change.before - 1:+.1%}"
+    allowed = f"{change.low:.4g} to {change.high:.4g}"
+    verdict = "" if change.verdict == WITHIN else change.verdict
+    return [change.metric, f"{change.before:.4g}", _number(change.now, ".4g"), moved, allowed, verdict]
+
+
+def _number(value: Optional[float], form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> List[str]:
+    """Align rows: the first column at its left, the others at their right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows)]
+    lines = []
+    for first, *others in rows:
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:]))]
+        lines.append("  ".join(cells).rstrip())
+    return lines

@@ -1,0 +1,135 @@
+"""One benchmark from beginning to end: what `blendmask bench` does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, List, Optional, Tuple
+
+from blendmask_edge.benchmark.baseline import (
+    Baseline,
+    check_comparable,
+    check_writable,
+    new_baseline,
+    read_baseline,
+    write_baseline,
+)
+from blendmask_edge.benchmark.gate import Change, compare
+from blendmask_edge.benchmark.machine import this_machine, usable_cores
+from blendmask_edge.benchmark.measure import Track, measure
+from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
+from blendmask_edge.benchmark.reference import Reference
+from blendmask_edge.errors import BaselineError, ConfigError
+from blendmask_edge.evaluation.annotations import AnnotatedPictures
+from blendmask_edge.instances import Labels
+from blendmask_edge.predictor import MaskPredictor
+from blendmask_edge.runtimes.registry import AUTO
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from blendmask_edge.storage.atomic import PathLike
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure, and what to hold it against.
+
+    bundle, images, annotations: the .bmz file, the folder of the pictures, their COCO JSON.
+    runtime, threads, flavour: as `MaskPredictor` takes them; what is left open is taken from the baseline.
+    frames: least number of timed frames.
+    baseline: file to compare with, None to compare with nothing.
+    update: write the baseline anew instead of holding the run to it.
+    accuracy_only: compare average precision, not time.
+    """
+
+    bundle: PathLike
+    images: PathLike
+    annotations: PathLike
+    runtime: str = AUTO
+    threads: Optional[int] = None
+    flavour: Optional[str] = None
+    frames: int = 200
+    baseline: Optional[Path] = None
+    update: bool = False
+    accuracy_only: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was measured, remarks on it, and what moved; `changes` is empty where nothing could be compared."""
+
+    record: Record
+    remarks: List[str]
+    changes: Tuple[Change, ...]
+
+
+def run(request: Request, track: Track = iter) -> Outcome:
+    """Measure a bundle and compare it with a baseline; refuse what cannot work before the long part.
+
+    Args:
+        request: what to do.
+        track: goes through the frames and may show how far it is.
+
+    Raises:
+        BaselineError: the baseline is unsound, or of another machine, data or setting.
+        AnnotationError: the annotations do not fit the pictures or the bundle.
+        OutputError: the baseline cannot be written.
+        BlendMaskError: as `MaskPredictor`.
+    """
+    former = _former(request)
+    request = _as_before(request, former)
+    with MaskPredictor(request.bundle, request.runtime, request.threads, flavour=request.flavour) as predictor:
+        labels = Labels(predictor.manifest.classes, predictor.manifest.category_ids)
+        pictures = AnnotatedPictures.open(request.images, request.annotations, labels)
+        setting = Setting(
+            subject=Subject.of(predictor, request.threads),
+            data=Data.of(request.annotations, len(pictures.ids)),
+            machine=this_machine(),
+        )
+        compared = _comparable(request, former, setting)
+        with Reference(request.threads or usable_cores()) as reference:
+            measured = measure(predictor, pictures, reference, request.frames, track=track)
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    record = Record(created=created, setting=setting, frames=measured.frames, metrics=measured.metrics)
+    changes = () if compared is None else compare(compared, record.metrics, request.accuracy_only)
+    if request.update and request.baseline is not None:
+        write_baseline(request.baseline, new_baseline(record, former))
+    return Outcome(record, measured.remarks, changes)
+
+
+def _former(request: Request) -> Optional[Baseline]:
+    """Return the baseline as it is now, None where there is none."""
+    if request.update:
+        if request.baseline is None:
+            raise ConfigError("An update needs a place: name the baseline to write, e.g. bench/baselines/NAME.json")
+        check_writable(request.baseline)
+        if not request.baseline.exists():
+            return None
+    return None if request.baseline is None else read_baseline(request.baseline)
+
+
+def _as_before(request: Request, former: Optional[Baseline]) -> Request:
+    """Fill what the request leaves open by what the baseline was measured with."""
+    if former is None:
+        return request
+    subject = former.record.setting.subject
+    return replace(
+        request,
+        runtime=subject.runtime if request.runtime == AUTO else request.runtime,
+        threads=subject.threads if request.threads is None else request.threads,
+        flavour=subject.flavour if request.flavour is None else request.flavour,
+    )
+
+
+def _comparable(request: Request, former: Optional[Baseline], setting: Setting) -> Optional[Baseline]:
+    """Return the former baseline where the run may be held against it; an update goes on without."""
+    if former is None or request.baseline is None:
+        return None
+    try:
+        check_comparable(request.baseline, former, setting, request.accuracy_only)
+    except BaselineError:
+        if request.update:
+            return None
+        raise
+    return former

@@ -1,0 +1,1 @@
+"""Compile a bundle for the GPU of this machine."""

@@ -1,0 +1,153 @@
+"""Compile a bundle for a target into a cache of engines.
+
+TensorRT builds on the GPU that the engine is for, so this runs on the target itself. Everything but `find_gpu` is
+tested without a device; no device has run the whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional, Union
+
+from blendmask_edge.bundle.reader import Bundle
+from blendmask_edge.compilation.arguments import CompileOptions, build_arguments
+from blendmask_edge.compilation.toolchain import Toolchain, TorchToolchain, find_tools
+from blendmask_edge.devices.check import check
+from blendmask_edge.devices.onnx_facts import read_onnx
+from blendmask_edge.devices.table import Silicon, Table, Target, load_table
+from blendmask_edge.devices.verdict import CheckOptions, Verdict
+from blendmask_edge.devices.versions import Version
+from blendmask_edge.errors import ConfigError
+from blendmask_edge.hardware.gpu import Gpu
+from blendmask_edge.runtimes.tensorrt.builder import build_engine
+from blendmask_edge.runtimes.tensorrt.engine_cache import (
+    EngineKey,
+    default_cache,
+    find_engine,
+    store_engine,
+    store_file,
+)
+from blendmask_edge.runtimes.torch_programs import program_key, program_path
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A compiled engine or program: where it lies, what it depends on, and whether it had been built before."""
+
+    path: Path
+    key: EngineKey
+    reused: bool
+
+
+def compile_bundle(
+    bundle: Bundle,
+    target: Union[str, Target],
+    cache: Optional[Path] = None,
+    options: Optional[CompileOptions] = None,
+    toolchain: Union[Toolchain, TorchToolchain, None] = None,
+) -> Engine:
+    """Check a bundle against a target, then compile the graph that the target takes, or find it in the cache.
+
+    Args:
+        bundle: an opened bundle.
+        target: the device that this runs on: a `Target`, or its name or alias.
+        cache: folder for engines; None takes `default_cache()`. Programs of Torch-TensorRT go where its runtime looks.
+        options: precision, workspace and runtime; INT8 by TensorRT if None.
+        toolchain: what compiles, and the GPU; None looks for those of this machine.
+
+    Raises:
+        ConfigError: the check says no, the target is a CPU, or the GPU here is not the target's.
+        RuntimeUnavailableError: TensorRT or a GPU is missing; the message has the next step.
+        InferenceError: TensorRT refuses the graph.
+        BundleError: the graph cannot be read.
+        OutputError: the cache cannot be written.
+    """
+    table = load_table()
+    options = options if options is not None else CompileOptions()
+    found = table.find(target) if isinstance(target, str) else target
+    if found.kind == "cpu":
+        raise ConfigError(
+            f"{found.title} needs no engine; type: blendmask predict {bundle.path} IMAGE...  (it takes the cpu graph)."
+        )
+    asked = CheckOptions(options.precision, runtime=options.runtime)
+    _require_yes(bundle, found, check(bundle, found, asked, table))
+    tools = toolchain if toolchain is not None else find_tools(found, bundle.path.name, options.runtime)
+    _require_gpu_of(found, tools.gpu, table)
+    verdict = check(bundle, found, CheckOptions(options.precision, tools.version, options.runtime), table)
+    _require_yes(bundle, found, verdict)
+    graph = bundle.graph(str(verdict.asked.flavour))
+    if isinstance(tools, TorchToolchain):
+        return compile_torch(graph, tools, options)
+    return compile_graph(graph, tools, cache, options)
+
+
+def compile_graph(
+    graph: bytes, toolchain: Toolchain, cache: Optional[Path] = None, options: Optional[CompileOptions] = None
+) -> Engine:
+    """Compile an ONNX file for the GPU here, or find it in the cache. No check is made: `compile_bundle` makes it.
+
+    Raises:
+        ConfigError: the table knows nothing of the GPU.
+        InferenceError, BundleError, OutputError: as `compile_bundle`.
+    """
+    table, folder = load_table(), cache if cache is not None else default_cache()
+    options = options if options is not None else CompileOptions()
+    silicon = _silicon(toolchain.gpu, table)
+    version = Version.parse(toolchain.version)
+    arguments = build_arguments(version, options, silicon, read_onnx(graph).holds_half, table)
+    digest = hashlib.sha256(graph).hexdigest()
+    gpu = toolchain.gpu
+    key = EngineKey(digest, gpu.sm, toolchain.version, gpu.driver, arguments.as_dict(), arguments.workspace_bytes)
+    built = find_engine(folder, key)
+    if built is not None:
+        return Engine(built, key, reused=True)
+    return Engine(store_engine(folder, key, build_engine(toolchain.trt, graph, arguments)), key, reused=False)
+
+
+def compile_torch(graph: bytes, toolchain: TorchToolchain, options: CompileOptions) -> Engine:
+    """Make the Torch-TensorRT program of an ONNX file for the GPU here, and put it where the runtime looks for it.
+
+    It is always made anew: what else it depends on, such as torch itself, is not in its name.
+
+    Raises:
+        InferenceError: Torch-TensorRT refuses the graph.
+        DependencyError: a package is missing.
+        BundleError, OutputError: as `compile_bundle`.
+    """
+    digest, gpu = hashlib.sha256(graph).hexdigest(), toolchain.gpu
+    key, path = program_key(digest, gpu), program_path(digest, gpu)
+    program = toolchain.compiler.compile_program(graph, options.precision, options.workspace_bytes)
+    return Engine(store_file(path, program), key, reused=False)
+
+
+def _require_yes(bundle: Bundle, target: Target, verdict: Verdict) -> None:
+    if verdict.ok:
+        return
+    refusals = "; ".join(reason.text for reason in verdict.reasons if reason.kind == "refusal")
+    route = verdict.route or verdict.meanwhile
+    way = f" Works instead: {route}." if route is not None and not route.needs else ""
+    raise ConfigError(
+        f"{bundle.path} cannot be compiled for {target.title} ({verdict.asked}): {refusals}.{way} "
+        f"Type: blendmask check {bundle.path} --target {target.name}"
+    )
+
+
+def _require_gpu_of(target: Target, gpu: Gpu, table: Table) -> None:
+    wanted = target.sm.value if target.sm is not None else None
+    if gpu.sm == wanted:
+        return
+    here = [row.name for row in table.targets if row.sm is not None and row.sm.value == gpu.sm]
+    raise ConfigError(
+        f"The GPU here is {gpu.name}, SM {gpu.sm}; {target.title} has SM {wanted}. An engine fits only the kind of GPU "
+        f"that built it: run this on the target" + (f", or name this one: {', '.join(here)}." if here else ".")
+    )
+
+
+def _silicon(gpu: Gpu, table: Table) -> Silicon:
+    for row in table.silicon:
+        if row.sm == gpu.sm:
+            return row
+    known = ", ".join(row.sm for row in table.silicon)
+    raise ConfigError(f"The table knows nothing of {gpu.name}, SM {gpu.sm}; it knows SM {known}.")

@@ -1,0 +1,112 @@
+"""Targets and verdicts in lines that a person reads."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Tuple
+
+import msgspec
+
+from blendmask_edge.devices.rules import GPU_RUNTIMES
+from blendmask_edge.devices.table import Cell, Table, Target
+from blendmask_edge.devices.verdict import Route, Verdict
+
+_WIDTH = 100
+_SIGNS = {"refusal": "no", "caution": "note", "ground": "yes"}
+
+
+def list_targets(table: Table) -> List[str]:
+    """Return one line a target: name, title, SM, INT8 and FP16 of its silicon, TensorRT to use."""
+    lines = [_columns("target", "SM", "INT8", "FP16", "TensorRT", "device")]
+    for target in table.targets:
+        silicon = table.silicon_of(target)
+        version = target.tensorrt.value if target.tensorrt is not None else "-"
+        cells = (silicon.sm, silicon.int8.value, silicon.fp16.value) if silicon is not None else ("-", "-", "-")
+        lines.append(_columns(target.name, *cells, version, target.title))
+    return lines
+
+
+def describe_target(table: Table, target: Target) -> List[str]:
+    """Return every cell that is known of a target, its silicon and its JetPack lines, with source and mark."""
+    lines = [f"{target.title} ({target.name}), as of {table.stated}", *_cells(target)]
+    silicon = table.silicon_of(target)
+    if silicon is not None:
+        lines += _cells(silicon)
+    for row in table.jetpacks_of(target):
+        lines += [f"JetPack {row.title or row.name}", *_cells(row)]
+    return lines
+
+
+def target_document(table: Table, target: Target) -> Dict[str, Any]:
+    """Return what `describe_target` says as a document to encode."""
+    return {"target": target, "silicon": table.silicon_of(target), "jetpacks": table.jetpacks_of(target)}
+
+
+def describe_verdict(verdict: Verdict) -> List[str]:
+    """Return the answer, its reasons with source and mark (of a no only those that refuse), and the way to take."""
+    lines = [f"{'Yes' if verdict.ok else 'No'}: {verdict.asked} on {verdict.title}."]
+    for reason in verdict.reasons:
+        if verdict.ok or reason.kind == "refusal":
+            lines += _wrapped(f"  {_SIGNS[reason.kind]:<5}", f"{reason.text} [{reason.mark}: {reason.source}]")
+    if not verdict.ok:
+        lines += _way_out(verdict)
+    return lines
+
+
+def next_steps(verdict: Verdict, bundle: Path) -> Iterator[str]:
+    """Yield the command to type next, if there is one."""
+    way = verdict.route if verdict.route is not None and not verdict.route.needs else verdict.meanwhile
+    if way is None:
+        return
+    if not verdict.ok:
+        version = f" --tensorrt {way.tensorrt}" if way.tensorrt is not None else ""
+        words = f"--precision {way.precision}{version} --runtime {way.runtime}"
+        yield f"Next: blendmask check {bundle} --target {verdict.target} {words}"
+    elif way.runtime in GPU_RUNTIMES:
+        runtime = "" if way.runtime == "tensorrt" else f" --runtime {way.runtime}"
+        words = f"--target {verdict.target} --precision {way.precision}{runtime}"
+        yield f"Next, on the device: blendmask compile {bundle} {words}"
+    else:
+        yield f"Next, on the device: blendmask predict {bundle} IMAGE... --runtime {way.runtime}"
+
+
+def _way_out(verdict: Verdict) -> Iterator[str]:
+    route = verdict.route
+    if route is None:
+        yield "Nothing in the table runs this bundle there."
+    elif not route.needs:
+        yield f"Works instead: {route}{_graph(route)}."
+    else:
+        yield f"The way for this device: {route}, once the bundle has"
+        for need in route.needs:
+            yield from _wrapped("  - ", need)
+    if verdict.meanwhile is not None:
+        yield f"Until then: {verdict.meanwhile}{_graph(verdict.meanwhile)}, on its CPU."
+
+
+def _graph(route: Route) -> str:
+    return f" from the {route.flavour} graph" if route.flavour is not None else ""
+
+
+def _cells(row: msgspec.Struct) -> Iterator[str]:
+    for label, cell in _known(row):
+        value = {True: "yes", False: "no"}.get(cell.value, cell.value) if isinstance(cell.value, bool) else cell.value
+        yield from _wrapped(f"  {label:<16}", f"{value} [{cell.mark}: {cell.source}]")
+
+
+def _known(row: msgspec.Struct) -> Iterator[Tuple[str, Cell[Any]]]:
+    for name in row.__struct_fields__:
+        value = getattr(row, name)
+        for cell in value if isinstance(value, list) else [value]:
+            if isinstance(cell, Cell):
+                yield name.replace("_", " "), cell
+
+
+def _columns(*cells: str) -> str:
+    widths = (18, 6, 14, 14, 10, 0)
+    return "".join(f"{cell:<{width}}" for cell, width in zip(cells, widths)).rstrip()
+
+
+def _wrapped(head: str, text: str) -> List[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head))

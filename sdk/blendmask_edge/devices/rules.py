@@ -1,0 +1,390 @@
+"""The rules of the preflight check: each looks at one thing and yields what it finds.
+
+A rule reads its facts from the table; none holds a version or a device of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Iterator, Optional, Protocol, Tuple, Union
+
+from blendmask_edge.bundle.manifest import Manifest
+from blendmask_edge.devices.onnx_facts import OnnxFacts
+from blendmask_edge.devices.table import (
+    Cell,
+    JetPack,
+    Mark,
+    Operator,
+    Parser,
+    Precision,
+    Silicon,
+    Table,
+    Target,
+    TorchTensorRT,
+)
+from blendmask_edge.devices.verdict import RUNTIME_TITLES, Reason
+from blendmask_edge.devices.versions import Version
+
+GPU_RUNTIMES = ("tensorrt", "torch_tensorrt")
+
+
+class Sourced(Protocol):
+    """Anything of the table that says where it comes from."""
+
+    @property
+    def source(self) -> str:
+        """Return where it comes from."""
+
+    @property
+    def mark(self) -> Mark:
+        """Return how far it is known."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """A source for what was read in the bundle itself."""
+
+    source: str
+    mark: Mark = "verified"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the rules judge: a bundle, a target, and a way to run the one on the other.
+
+    flavour: the graph that the way takes, held by the bundle or not.
+    facts: of that graph, or of one that stands in for it where the bundle lacks it; None where no graph is taken.
+    tensorrt: version; None on CPUs.   release: the Torch-TensorRT in use, if any.
+    """
+
+    table: Table
+    target: Target
+    manifest: Manifest
+    runtime: str
+    precision: Precision
+    flavour: Optional[str]
+    facts: Optional[OnnxFacts]
+    tensorrt: Optional[Version]
+    release: Optional[TorchTensorRT]
+
+    @property
+    def silicon(self) -> Optional[Silicon]:
+        """What the target's GPU does, unless the work is done by a CPU."""
+        return self.table.silicon_of(self.target) if self.runtime in GPU_RUNTIMES else None
+
+    @property
+    def holds_flavour(self) -> bool:
+        """Whether the bundle has the graph that the way takes."""
+        return self.flavour in self.manifest.graphs
+
+    @property
+    def jetpack(self) -> Optional[JetPack]:
+        """The JetPack line that carries the TensorRT version."""
+        rows = self.table.jetpacks_of(self.target)
+        return next((row for row in rows if self.tensorrt is not None and _carries(row, self.tensorrt)), None)
+
+
+def runtime_fits(case: Case) -> Iterator[Reason]:
+    """TensorRT needs an NVIDIA GPU; what runs on the CPU of a GPU target is not in the table."""
+    if case.target.kind == "cpu" and case.runtime in GPU_RUNTIMES:
+        yield _refusal(f"{RUNTIME_TITLES[case.runtime]} needs an NVIDIA GPU", case.target.install)
+    if case.target.kind != "cpu" and case.runtime not in GPU_RUNTIMES:
+        text = f"{RUNTIME_TITLES[case.runtime]} runs on the CPU of this device, of which the table knows nothing"
+        yield _caution(text, Read("no source named", "unverified"))
+
+
+def flavour_is_held(case: Case) -> Iterator[Reason]:
+    """The bundle must hold the graph that runtime and precision take."""
+    if case.flavour is None and case.runtime not in GPU_RUNTIMES:
+        text = f"no graph of a bundle is {case.precision.upper()} on a CPU"
+        yield _refusal(text, Read("bundle format"))
+    elif case.flavour is None:
+        text = "no graph of a bundle is FP16, which a program of Torch-TensorRT would have to be made from"
+        yield _refusal(text, Read("bundle format"))
+    elif not case.holds_flavour:
+        held = ", ".join(sorted(case.manifest.graphs))
+        option = "`blendmask quantize --keep-float`" if case.flavour == "float" else "`blendmask quantize`"
+        text = f"this takes the {case.flavour} graph; the bundle holds: {held}"
+        yield _refusal(text, Read("manifest of the bundle"), needs=f"a {case.flavour} graph ({option})")
+
+
+def int8_path(case: Case) -> Iterator[Reason]:
+    """INT8 needs dp4a or tensor cores."""
+    if case.silicon is not None and case.precision == "int8":
+        cell = case.silicon.int8
+        if cell.value == "none":
+            yield _refusal(f"SM {case.silicon.sm} has no INT8 path, so INT8 engines do not help", cell)
+        else:
+            yield _ground(f"SM {case.silicon.sm} runs INT8 on {cell.value}", cell)
+
+
+def fp16_is_fast(case: Case) -> Iterator[Reason]:
+    """FP16 must be faster than FP32 to be worth asking for."""
+    if case.silicon is not None and case.precision == "fp16":
+        cell, rate = case.silicon.fp16, case.silicon.fp16_rate
+        if cell.value == "slow":
+            yield _refusal(f"SM {case.silicon.sm} has no fast FP16", cell)
+            if rate is not None:
+                yield _refusal(f"its FP16 rate is {rate.value}", rate)
+        else:
+            yield _ground(f"SM {case.silicon.sm} runs FP16: {cell.value}", cell)
+
+
+def tensorrt_knows_the_gpu(case: Case) -> Iterator[Reason]:
+    """The version must lie between the first and the last that build for the target."""
+    if case.tensorrt is None:
+        return
+    first, last, seen = case.target.tensorrt_first, case.target.tensorrt_last, case.target.tensorrt_seen
+    if last is not None and not case.tensorrt.up_to(Version.parse(last.value)):
+        yield _refusal(f"TensorRT {case.tensorrt} does not build for it; the last that does is {last.value}", last)
+    elif first is not None and not case.tensorrt.at_least(Version.parse(first.value)):
+        yield _refusal(f"TensorRT {case.tensorrt} does not know it yet; the first that does is {first.value}", first)
+    elif seen is not None and not case.tensorrt.up_to(Version.parse(seen.value)):
+        yield _caution(f"whether TensorRT {case.tensorrt} still builds for it was not looked at", seen)
+
+
+def jetpack_carries_tensorrt(case: Case) -> Iterator[Reason]:
+    """On a Jetson TensorRT comes with JetPack, so one of its lines must carry the version."""
+    rows = case.table.jetpacks_of(case.target)
+    if case.tensorrt is None or not rows:
+        return
+    first = case.table.limits.jetpack_first_11
+    if case.tensorrt.at_least(Version((11,))) and not case.tensorrt.at_least(Version.parse(first.value)):
+        yield _refusal(f"TensorRT {case.tensorrt} is not for JetPack; of 11 the first is {first.value}", first)
+    elif case.jetpack is None:
+        older = [row for row in rows if case.tensorrt.at_least(Version.parse(row.tensorrt.value))]
+        lines = ", ".join(f"{_span(row)} in {row.title or row.name}" for row in rows)
+        nearest = (older or rows[:1])[-1]
+        cell = nearest.tensorrt_last or nearest.tensorrt
+        yield _refusal(f"no JetPack for it carries TensorRT {case.tensorrt}: {lines}", cell)
+    else:
+        row = case.jetpack
+        is_shipped = row.tensorrt_last is None or case.tensorrt.same_release(Version.parse(row.tensorrt.value))
+        text = f"TensorRT {case.tensorrt} goes with JetPack {row.title or row.name}"
+        yield _ground(text, row.tensorrt if is_shipped else row.tensorrt_last or row.tensorrt)
+
+
+def jetpack_python_is_new_enough(case: Case) -> Iterator[Reason]:
+    """TensorRT's bindings are those of JetPack's Python, which this package must run on."""
+    python = case.jetpack.python if case.jetpack is not None else None
+    least = case.table.limits.python.value
+    if python is not None and not Version.parse(python.value).at_least(Version.parse(least)):
+        yield _caution(f"its TensorRT is bound to Python {python.value}; this package needs {least} or newer", python)
+
+
+def opset_is_parsed(case: Case) -> Iterator[Reason]:
+    """The graph's opset must lie within the parser's cap."""
+    if case.facts is None or case.tensorrt is None or case.runtime != "tensorrt":
+        return
+    cap = _opset_cap(case, case.tensorrt)
+    if cap is None:
+        return
+    opset, source, is_exact = cap
+    if case.facts.opset <= opset:
+        yield _ground(f"the parser reads opset {opset}, the graph has {case.facts.opset}", source)
+    elif is_exact and source.mark != "unverified":
+        text = f"the parser of TensorRT {case.tensorrt} reads opset {opset} at most, the graph has {case.facts.opset}"
+        yield _refusal(text, source, needs=f"opset {opset} or lower")
+    else:
+        yield _caution(f"opset {opset} is known to be parsed, of {case.facts.opset} nothing is known", source)
+
+
+def operators_are_built(case: Case) -> Iterator[Reason]:
+    """Each operator of the graph must be one that this version builds."""
+    if case.facts is None or case.tensorrt is None:
+        return
+    for row in case.table.operators:
+        if row.runtime == case.runtime and row.operator in case.facts.operators and _holds(row, case.tensorrt):
+            text = f"{row.finding}; the graph has {case.facts.operators[row.operator]}"
+            needs = f"{row.instead} in place of {row.operator}" if row.instead else f"no {row.operator}"
+            yield Reason(row.effect, text, row.source, row.mark, needs if row.effect == "refusal" else None)
+
+
+def uint8_input_is_cast(case: Case) -> Iterator[Reason]:
+    """TensorRT takes a uint8 input, but computes nothing on it."""
+    if case.facts is None or case.tensorrt is None:
+        return
+    rows = [row for row in case.table.operators if row.operator == "Input(uint8)"]
+    if any(_holds(row, case.tensorrt) for row in rows):
+        return  # no uint8 input at all: `operators_are_built` says so
+    cell = case.table.limits.uint8
+    for operator in sorted(case.facts.uint8_readers - {"Cast"}):
+        yield _refusal(f"{cell.value}; here {operator} reads it", cell, needs="a Cast before all else on its input")
+
+
+def plugins_are_absent(case: Case) -> Iterator[Reason]:
+    """An operator outside the ONNX standard is a plugin, which one version has and the next has not."""
+    if case.runtime == "tensorrt" and case.facts is not None:
+        for name in sorted(case.facts.custom):
+            plugins = case.table.limits.plugins
+            yield _caution(f"{name} is no ONNX operator and needs a plugin; {plugins.value}", plugins)
+
+
+def top_k_is_small(case: Case) -> Iterator[Reason]:
+    """K of a TopK has a limit that shows at build, not at parse."""
+    limit = case.table.limits.top_k
+    largest = case.facts.largest_top_k if case.facts is not None and case.tensorrt is not None else None
+    if largest is not None and largest > limit.value:
+        text = f"TopK takes K up to {limit.value}, the graph has {largest}"
+        yield _refusal(text, limit, needs=f"TopK with K up to {limit.value}")
+
+
+def quantisation_is_symmetric(case: Case) -> Iterator[Reason]:
+    """TensorRT takes int8 with zero point 0 and float biases only."""
+    if case.facts is None or case.tensorrt is None or not case.holds_flavour:
+        return
+    other = sorted(case.facts.zero_points - {"int8"})
+    if other:
+        cell = case.table.limits.zero_point
+        text = f"{cell.value}; the graph has zero points that are {', '.join(other)}"
+        yield _refusal(text, cell, needs="symmetric int8 pairs")
+    if case.facts.int32_dequantized:
+        yield _refusal(case.table.limits.int32_bias.value, case.table.limits.int32_bias, needs="float biases")
+
+
+def remainder_is_half(case: Case) -> Iterator[Reason]:
+    """What is not quantised runs in FP16 by a flag up to TensorRT 10, from 11 on only if the graph itself is half."""
+    if case.runtime != "tensorrt" or case.tensorrt is None or case.facts is None or case.precision == "fp32":
+        return
+    limits = case.table.limits
+    takes_flags = case.tensorrt.up_to(Version.parse(limits.weak_typing_last.value))
+    if takes_flags and case.precision == "int8" and case.silicon is not None and case.silicon.fp16.value != "slow":
+        yield _ground(limits.fp16_beside_int8.value, limits.fp16_beside_int8)
+    if not takes_flags and case.precision == "int8":
+        yield _ground(limits.implicit_int8.value, limits.implicit_int8)
+    if not takes_flags and not case.facts.holds_half:
+        yield _float_graph_refused(case, limits.weak_typing_last)
+
+
+def torch_tensorrt_is_pinned(case: Case) -> Iterator[Reason]:
+    """One release of Torch-TensorRT goes with one TensorRT, and not every device has one."""
+    if case.runtime != "torch_tensorrt":
+        return
+    named = case.target.torch_tensorrt
+    if case.release is not None and case.tensorrt is not None:
+        row = case.release
+        text = f"Torch-TensorRT {row.version} goes with torch {row.torch}, TensorRT {case.tensorrt}, CUDA {row.cuda}"
+        yield _ground(f"{text}, Python {row.python} or newer", row)
+    elif named is not None:
+        text = f"no Torch-TensorRT for it goes with TensorRT {case.tensorrt}; the release to use is {named.value}"
+        yield _refusal(text, named)
+    else:
+        yield _refusal("no Torch-TensorRT is known for it", Read("no source names a release", "unverified"))
+
+
+def torch_tensorrt_quantises(case: Case) -> Iterator[Reason]:
+    """Explicit INT8 needs a release that converts it; FP16 needs a half module where no flag asks for it."""
+    if case.release is None:
+        return
+    if case.precision == "int8" and not case.release.quantises:
+        text = f"Torch-TensorRT {case.release.version} does not convert explicit INT8: {case.release.note}"
+        yield _refusal(text, case.release)
+    if case.precision == "fp16" and case.release.typed is not None:
+        yield _caution(case.release.typed.value, case.release.typed)
+
+
+def cpu_runs_int8(case: Case) -> Iterator[Reason]:
+    """CPUs differ in what INT8 costs and whether it saturates."""
+    if case.target.int8 is not None and case.precision == "int8":
+        kind = _ground if case.target.int8.mark == "verified" else _caution
+        yield kind(case.target.int8.value, case.target.int8)
+
+
+def accuracy_was_measured(case: Case) -> Iterator[Reason]:
+    """A graph should carry its own measured accuracy."""
+    if case.holds_flavour and not case.manifest.metrics.get(str(case.flavour)):
+        text = f"the bundle carries no measured accuracy of its {case.flavour} graph"
+        yield _caution(text, Read("manifest of the bundle"))
+
+
+def advice_is_given(case: Case) -> Iterator[Reason]:
+    """What users of the target have met."""
+    if case.precision == "int8":
+        for cell in case.target.advice:
+            yield _caution(cell.value, cell)
+
+
+def device_has_reported(case: Case) -> Iterator[Reason]:
+    """Where no device has run an engine of this release, the check says so."""
+    if case.runtime in GPU_RUNTIMES:
+        yield _caution(case.table.limits.device_report.value, case.table.limits.device_report)
+
+
+Rule = Callable[[Case], Iterator[Reason]]
+RULES: Tuple[Rule, ...] = (
+    runtime_fits,
+    int8_path,
+    fp16_is_fast,
+    tensorrt_knows_the_gpu,
+    jetpack_carries_tensorrt,
+    torch_tensorrt_is_pinned,
+    torch_tensorrt_quantises,
+    flavour_is_held,
+    opset_is_parsed,
+    operators_are_built,
+    uint8_input_is_cast,
+    plugins_are_absent,
+    top_k_is_small,
+    quantisation_is_symmetric,
+    remainder_is_half,
+    cpu_runs_int8,
+    jetpack_python_is_new_enough,
+    accuracy_was_measured,
+    advice_is_given,
+    device_has_reported,
+)
+
+
+def judge(case: Case) -> Tuple[Reason, ...]:
+    """Apply every rule; refusals first, then cautions, then grounds."""
+    order = ("refusal", "caution", "ground")
+    found = [reason for rule in RULES for reason in rule(case)]
+    return tuple(sorted(found, key=lambda reason: order.index(reason.kind)))
+
+
+def _float_graph_refused(case: Case, cell: Cell[str]) -> Reason:
+    text = f"TensorRT {case.tensorrt} takes precisions from the graph alone"
+    if case.precision == "fp16":
+        return _refusal(f"{text}, and this one is float32", cell, needs="a graph with half weights")
+    return _caution(f"{text}: what is not quantised runs in FP32; up to TensorRT 10 a flag adds FP16", cell)
+
+
+def _opset_cap(case: Case, version: Version) -> Optional[Tuple[int, Sourced, bool]]:
+    """Return the highest opset, its source, and whether it is the cap or only known to be reached."""
+    if case.jetpack is not None and case.jetpack.opset is not None:
+        return case.jetpack.opset.value, case.jetpack.opset, True
+    reached = [row for row in case.table.parsers if version.at_least(Version.parse(row.first))]
+    if not reached:
+        return None
+    row: Parser = reached[-1]
+    return row.opset, row, version.up_to(Version.parse(row.last))
+
+
+def _carries(row: JetPack, version: Version) -> bool:
+    shipped = Version.parse(row.tensorrt.value)
+    last = Version.parse(row.tensorrt_last.value) if row.tensorrt_last is not None else shipped
+    return version.same_release(shipped) or (version.at_least(shipped) and version.up_to(last))
+
+
+def _span(row: JetPack) -> str:
+    return row.tensorrt.value + (f" to {row.tensorrt_last.value}" if row.tensorrt_last is not None else "")
+
+
+def _holds(row: Operator, version: Version) -> bool:
+    since = row.since is None or version.at_least(Version.parse(row.since))
+    return since and (row.before is None or not version.at_least(Version.parse(row.before)))
+
+
+Origin = Union[Sourced, Read]
+
+
+def _ground(text: str, origin: Origin) -> Reason:
+    return Reason("ground", text, origin.source, origin.mark)
+
+
+def _caution(text: str, origin: Origin) -> Reason:
+    return Reason("caution", text, origin.source, origin.mark)
+
+
+def _refusal(text: str, origin: Origin, needs: Optional[str] = None) -> Reason:
+    return Reason("refusal", text, origin.source, origin.mark, needs)

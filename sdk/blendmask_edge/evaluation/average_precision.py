@@ -1,0 +1,126 @@
+"""COCO box and mask AP of anything that turns pictures into instances (pycocotools)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence
+
+import numpy as np
+from pycocotools.cocoeval import COCOeval
+
+from blendmask_edge.evaluation.annotations import as_coco, image_ids, read_coco
+from blendmask_edge.imaging import read_image
+from blendmask_edge.instances import Instances
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pycocotools.coco import COCO
+
+    from blendmask_edge.storage.atomic import PathLike
+
+Predictor = Callable[["NDArray[np.uint8]"], Instances]
+OnImage = Callable[[], None]
+
+IOU_TYPES = {"mask": "segm", "box": "bbox"}
+"""What COCO calls our tasks."""
+_EVERY = slice(None)
+_PLACES = {
+    "": (_EVERY, 0), "50": (slice(0, 1), 0), "75": (slice(5, 6), 0),
+    "_small": (_EVERY, 1), "_medium": (_EVERY, 2), "_large": (_EVERY, 3),
+}  # fmt: skip
+"""Overlaps and size that a suffix stands for, in `COCOeval`'s array of precisions."""
+
+
+def evaluate(
+    predict: Predictor,
+    images: PathLike,
+    annotations: PathLike,
+    limit: Optional[int] = None,
+    on_image: Optional[OnImage] = None,
+) -> Dict[str, float]:
+    """Return box and mask AP of a predictor on annotated pictures; see `collect_results` and `score`.
+
+    Raises:
+        AnnotationError: unreadable annotations, or pictures missing from the folder.
+    """
+    coco = read_coco(annotations)
+    ids = image_ids(coco, images, limit)
+    return score(coco, collect_results(predict, images, coco, ids, on_image), ids)
+
+
+def collect_results(
+    predict: Predictor, images: PathLike, coco: COCO, ids: Sequence[int], on_image: Optional[OnImage] = None
+) -> List[Dict[str, Any]]:
+    """Return COCO results of the pictures `ids`.
+
+    Args:
+        predict: a picture (H, W, 3) uint8 RGB to its instances; a `MaskPredictor` or a `TorchPredictor`.
+        images: folder of the pictures.
+        coco: their annotations.
+        ids: which pictures.
+        on_image: called after each picture.
+    """
+    results: List[Dict[str, Any]] = []
+    for image_id in ids:
+        image = read_image(Path(images) / coco.imgs[image_id]["file_name"])
+        results += predict(image).to_coco(image_id)
+        if on_image is not None:
+            on_image()
+    return results
+
+
+def score(coco: COCO, results: List[Dict[str, Any]], ids: Sequence[int]) -> Dict[str, float]:
+    """Return average precision: `mask_ap`, `mask_ap50`, `mask_ap_small`, `mask_ap/NAME` of a class, `box_ap` ...
+
+    Values are 0..1; a class or size that the annotations do not show is left out. As detectron2
+    evaluation/coco_evaluation.py does, an object found counts as small or large by its mask for `mask_ap_small`, by
+    its box for `box_ap_small`.
+    """
+    if not results:
+        return {"mask_ap": 0.0, "box_ap": 0.0}
+    metrics: Dict[str, float] = {}
+    for task in IOU_TYPES:
+        matched = match(coco, results, ids, task)
+        with contextlib.redirect_stdout(io.StringIO()):
+            matched.accumulate()
+        names = [coco.cats[category]["name"] for category in matched.params.catIds]
+        metrics.update(average_precisions(matched.eval["precision"][..., -1], names, task))
+    return metrics
+
+
+def match(coco: COCO, results: List[Dict[str, Any]], ids: Sequence[int], task: str) -> COCOeval:
+    """Match results with annotations, picture by picture, and return the `COCOeval` that has done so.
+
+    Args:
+        coco: the annotations.
+        results: COCO results; what lies outside `ids` does not count.
+        ids: which pictures.
+        task: "mask" or "box".
+    """
+    kept = [{name: value for name, value in result.items() if task == "box" or name != "bbox"} for result in results]
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = coco.loadRes(kept) if kept else as_coco({**coco.dataset, "annotations": []})
+        evaluation = COCOeval(coco, found, IOU_TYPES[task])
+        evaluation.params.imgIds = list(ids)
+        evaluation.evaluate()
+    return evaluation
+
+
+def average_precisions(precision: NDArray[np.float64], classes: Sequence[str], task: str) -> Dict[str, float]:
+    """Average COCO's precisions as its own summary does, over all, by size and by class.
+
+    Args:
+        precision: (T, R, K, 4) by overlap, recall, class and size (all, small, medium, large), -1 where nothing is
+            annotated.
+        classes: K names.
+        task: "mask" or "box", which the names of the metrics begin with.
+
+    Returns:
+        0..1; what the annotations do not show is left out.
+    """
+    chosen = {suffix: precision[overlaps, :, :, size] for suffix, (overlaps, size) in _PLACES.items()}
+    chosen.update({f"/{name}": precision[:, :, index, 0] for index, name in enumerate(classes)})
+    valid = {suffix: values[values > -1] for suffix, values in chosen.items()}
+    return {f"{task}_ap{suffix}": float(values.mean()) for suffix, values in valid.items() if values.size}

@@ -1,0 +1,187 @@
+"""How sure an average precision is: intervals by a bootstrap over pictures.
+
+Pictures are drawn with replacement as often as there are, and AP is computed of each draw; the spread of these APs is
+how far another set of such pictures might have moved the result (Efron and Tibshirani, An Introduction to the
+Bootstrap, 1993, percentile intervals). Predictors that are compared are given the same draws, so that their ratio is
+free of what the pictures do to both.
+
+COCO matches within one picture and class. So it is done once, and a draw only repeats and leaves out what was matched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Sequence, Tuple
+
+import numpy as np
+
+from blendmask_edge.evaluation.average_precision import IOU_TYPES, average_precisions, match
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from pycocotools.coco import COCO
+
+    Counts = NDArray[np.int64]
+    Floats = NDArray[np.float64]
+
+LEVEL = 0.95
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What COCO's matching said of every detection of a predictor, whence the AP of any draw of the pictures.
+
+    task: "mask" or "box".
+    classes: K names.
+    cells: what was matched by class and size.
+    thresholds: (R,) recalls at which precision is read.
+    overlaps: number T of overlaps at which it was matched.
+    """
+
+    task: str
+    classes: Sequence[str]
+    cells: Sequence[Sequence[_Cell]]
+    thresholds: Floats
+    overlaps: int
+
+    @classmethod
+    def of(cls, coco: COCO, results: List[Dict[str, Any]], ids: Sequence[int], task: str = "mask") -> Matches:
+        """Match COCO results on the pictures `ids`; `counts` of a draw are in the order of these."""
+        matched = match(coco, results, ids, task)
+        params, pictures = matched.params, len(matched.params.imgIds)
+        names = [coco.cats[category]["name"] for category in params.catIds]
+        per_cell = [matched.evalImgs[start : start + pictures] for start in range(0, len(matched.evalImgs), pictures)]
+        sizes, overlaps = len(params.areaRng), len(params.iouThrs)
+        cells = [_Cell.of(evaluated, overlaps) for evaluated in per_cell]
+        by_class = [cells[start : start + sizes] for start in range(0, len(cells), sizes)]
+        return cls(task, names, by_class, np.asarray(params.recThrs), overlaps)
+
+    def metrics(self, counts: Counts) -> Dict[str, float]:
+        """Return what `accuracy.score` would of pictures drawn `counts` (I,) times each, neighbours when repeated."""
+        sizes = len(self.cells[0])
+        precision = -np.ones((self.overlaps, len(self.thresholds), len(self.classes), sizes))
+        for index, row in enumerate(self.cells):
+            for size, cell in enumerate(row):
+                cell.fill(precision[:, :, index, size], counts, self.thresholds)
+        return average_precisions(precision, self.classes, self.task)
+
+    def distribution(self, draws: Counts, on_draw: Callable[[], None] = lambda: None) -> Dict[str, Floats]:
+        """Return each metric (B,) on `draws` (B, I), NaN where a draw does not show the class or size.
+
+        Args:
+            draws: how often each picture is drawn.
+            on_draw: called after each draw.
+        """
+        found = []
+        for counts in draws:
+            found.append(self.metrics(counts))
+            on_draw()
+        names = dict.fromkeys(name for metrics in found for name in metrics)
+        return {name: np.array([metrics.get(name, np.nan) for metrics in found]) for name in names}
+
+
+def draw_pictures(pictures: int, resamples: int = RESAMPLES, seed: int = 0) -> Counts:
+    """Return how often each picture is drawn, (resamples, pictures); each row sums to `pictures`."""
+    chances = np.full(pictures, 1 / pictures)
+    return np.asarray(np.random.default_rng(seed).multinomial(pictures, chances, resamples), np.int64)
+
+
+def interval(values: Floats, level: float = LEVEL) -> Tuple[float, float]:
+    """Return low and high of the middle `level` of values (B,), NaNs left out; NaN where there is nothing else."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def score_intervals(
+    coco: COCO, results: List[Dict[str, Any]], ids: Sequence[int], resamples: int, seed: int = 0
+) -> Dict[str, float]:
+    """Return `mask_ap_low`, `mask_ap_high`, `box_ap_low` and `box_ap_high`, between which `LEVEL` of the draws lie.
+
+    Args:
+        coco: the annotations.
+        results: COCO results of the pictures.
+        ids: which pictures, ascending.
+        resamples: number of draws.
+        seed: of the draws.
+    """
+    ends: Dict[str, float] = {}
+    draws = draw_pictures(len(ids), resamples, seed)
+    for task in IOU_TYPES:
+        low, high = interval(Matches.of(coco, results, ids, task).distribution(draws)[f"{task}_ap"])
+        ends.update({f"{task}_ap_low": low, f"{task}_ap_high": high})
+    return ends
+
+
+def ratio(values: Floats, base: Floats) -> Floats:
+    """Return `values / base` (B,) draw by draw, NaN where the base is 0."""
+    return np.asarray(np.divide(values, base, out=np.full(len(base), np.nan), where=base > 0), np.float64)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One class and size: detections that count, of all pictures, by descending score.
+
+    Those of equal score in one picture are a block, which is repeated as a whole when its picture is.
+
+    true, false: (T, N) bool, whether a detection is right or wrong at each overlap; neither where it is ignored.
+    start, length, picture: (B,) of each block its first detection, how many, and the place of its picture.
+    annotated: (I,) objects that count in each picture.
+    """
+
+    true: NDArray[np.bool_]
+    false: NDArray[np.bool_]
+    start: Counts
+    length: Counts
+    picture: Counts
+    annotated: Counts
+
+    @classmethod
+    def of(cls, evaluated: Sequence[Any], overlaps: int) -> _Cell:
+        """Take `COCOeval.evalImgs` of one class and size, None for a picture that shows and finds nothing."""
+        annotated = np.array([0 if one is None else np.count_nonzero(one["gtIgnore"] == 0) for one in evaluated])
+        held = [(place, one) for place, one in enumerate(evaluated) if one is not None]
+        empty = np.zeros((overlaps, 0), np.bool_)
+        ignored = np.concatenate([empty, *(one["dtIgnore"].astype(np.bool_) for _, one in held)], axis=1)
+        matched = np.concatenate([empty, *(one["dtMatches"].astype(np.bool_) for _, one in held)], axis=1)
+        scores = np.array([score for _, one in held for score in one["dtScores"]], np.float64)
+        pictures = np.array([place for place, one in held for _ in one["dtScores"]], np.int64)
+        counts = np.flatnonzero(~ignored.all(axis=0))
+        order = counts[np.argsort(-scores[counts], kind="stable")]
+        return cls(
+            (matched & ~ignored)[:, order], (~matched & ~ignored)[:, order], *_blocks(scores[order], pictures[order]),
+            annotated,
+        )  # fmt: skip
+
+    def fill(self, precision: Floats, counts: Counts, thresholds: Floats) -> None:
+        """Write precision (T, R) of a draw as `COCOeval.accumulate` has it; leave it where nothing is annotated."""
+        annotated = int(counts @ self.annotated)
+        if annotated == 0:
+            return
+        order = self._drawn(counts)
+        true = np.cumsum(self.true[:, order], axis=1, dtype=np.float64)
+        false = np.cumsum(self.false[:, order], axis=1, dtype=np.float64)
+        reached = true / annotated
+        exact = true / (false + true + np.spacing(1))
+        best = np.maximum.accumulate(exact[:, ::-1], axis=1)[:, ::-1]
+        for row, recalls, at in zip(precision, reached, best):
+            places = np.searchsorted(recalls, thresholds, side="left")
+            kept = np.count_nonzero(places < len(order))
+            row[:kept], row[kept:] = at[places[:kept]], 0
+
+    def _drawn(self, counts: Counts) -> Counts:
+        """Return the detections of a draw by descending score, blocks repeated."""
+        lengths = self.length * counts[self.picture]
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return np.asarray(np.repeat(self.start, lengths) + within % np.repeat(self.length, lengths), np.int64)
+
+
+def _blocks(scores: Floats, pictures: Counts) -> Tuple[Counts, Counts, Counts]:
+    """Return first detection, length and picture of each block of equal score and picture."""
+    begins = np.ones(len(scores), np.bool_)
+    begins[1:] = (scores[1:] != scores[:-1]) | (pictures[1:] != pictures[:-1])
+    start = np.flatnonzero(begins)
+    return start, np.diff(start, append=len(scores)), pictures[start]

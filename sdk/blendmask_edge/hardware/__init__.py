@@ -1,0 +1,1 @@
+"""The processor and the CUDA driver of this machine."""

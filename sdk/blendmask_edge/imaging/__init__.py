@@ -1,0 +1,27 @@
+"""The only pixel code: read, resize, paste and draw.
+
+Sizes are (height, width). Images are uint8 (H, W, 3), RGB unless `channels="bgr"` says otherwise.
+"""
+
+from __future__ import annotations
+
+from blendmask_edge.imaging.io import MAX_FILE_BYTES, MAX_PIXELS, MAX_SIDE, check_image, encode_jpeg, read_image
+from blendmask_edge.imaging.masks import clip_boxes, paste, sigmoid
+from blendmask_edge.imaging.resize import Prepared, fit_size, prepare, resize, resized_size
+
+__all__ = [
+    "MAX_FILE_BYTES",
+    "MAX_PIXELS",
+    "MAX_SIDE",
+    "Prepared",
+    "check_image",
+    "clip_boxes",
+    "encode_jpeg",
+    "fit_size",
+    "paste",
+    "prepare",
+    "read_image",
+    "resize",
+    "resized_size",
+    "sigmoid",
+]

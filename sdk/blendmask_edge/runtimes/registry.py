@@ -1,0 +1,162 @@
+"""The table of runtimes. Adding one is one file beside this and one row here.
+
+Nothing is imported until a runtime is asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+import importlib.util
+from dataclasses import dataclass
+from typing import Callable, Tuple, cast
+
+from blendmask_edge.errors import ConfigError, RuntimeUnavailableError
+from blendmask_edge.hardware.cuda import driver_present
+from blendmask_edge.runtimes.base import Runtime, Session, SessionOptions
+from blendmask_edge.runtimes.torch_programs import program_present
+
+AUTO = "auto"
+
+
+def _always(graph_sha256: str) -> bool:
+    del graph_sha256
+    return True
+
+
+def _with_driver(graph_sha256: str) -> bool:
+    del graph_sha256
+    return driver_present()
+
+
+@dataclass(frozen=True)
+class RuntimeRow:
+    """One runtime of the table.
+
+    name: what a user types.
+    module: our module that implements the protocol.
+    package: the package whose presence says that it is installed.
+    flavours: flavours of graphs that it runs unasked, the preferred one first.
+    extra: the extra of `blendmask-edge` that installs it.
+    distributions: names under which the package is distributed; the first that is installed gives its version.
+    also: flavours that it runs, slower or less exactly, when they are named.
+    ready: whether it could run the graph of this SHA-256 here, as far as can be seen without importing it.
+    remark: what else to know for installing it.
+    """
+
+    name: str
+    module: str
+    package: str
+    flavours: Tuple[str, ...]
+    extra: str
+    distributions: Tuple[str, ...] = ()
+    also: Tuple[str, ...] = ()
+    ready: Callable[[str], bool] = _always
+    remark: str = ""
+
+    @property
+    def installed(self) -> bool:
+        """Whether the package can be found, without importing it."""
+        return importlib.util.find_spec(self.package) is not None
+
+    @property
+    def version(self) -> str:
+        """Version of the installed package, without importing it; "unknown" where nothing tells."""
+        for name in self.distributions or (self.package,):
+            try:
+                return importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        return "unknown"
+
+    @property
+    def install_command(self) -> str:
+        """What to type to install it, and the remark."""
+        return f'Type: pip install "blendmask-edge[{self.extra}]"{self.remark}'
+
+    def load(self) -> Runtime:
+        """Import the module.
+
+        Raises:
+            RuntimeUnavailableError: the package is missing or does not start; the message has the pip command.
+        """
+        if not self.installed:
+            raise RuntimeUnavailableError(f"Runtime {self.name!r} is not installed. {self.install_command}")
+        try:
+            return cast(Runtime, importlib.import_module(self.module))
+        except Exception as error:  # what a broken installation raises on import is not limited to ImportError
+            raise RuntimeUnavailableError(
+                f"{self.package} is installed but does not start: {error}. {self.install_command}"
+            ) from error
+
+
+RUNTIMES = (
+    RuntimeRow(
+        name="onnxruntime",
+        module="blendmask_edge.runtimes.onnxruntime",
+        package="onnxruntime",
+        flavours=("cpu", "float"),
+        extra="cpu",
+        distributions=("onnxruntime", "onnxruntime-gpu"),
+        also=("tensorrt",),
+    ),
+    RuntimeRow(
+        name="openvino",
+        module="blendmask_edge.runtimes.openvino",
+        package="openvino",
+        flavours=("cpu", "float"),
+        extra="openvino",
+        also=("tensorrt",),
+    ),
+    RuntimeRow(
+        name="tensorrt",
+        module="blendmask_edge.runtimes.tensorrt.session",
+        package="tensorrt",
+        flavours=("tensorrt", "float"),
+        extra="tensorrt",
+        ready=_with_driver,
+        remark="; a Jetson has it from JetPack (apt install python3-libnvinfer), which a virtual environment sees only "
+        "when made with --system-site-packages",
+    ),
+    RuntimeRow(
+        name="torch_tensorrt",
+        module="blendmask_edge.runtimes.torch_tensorrt",
+        package="torch_tensorrt",
+        flavours=("tensorrt", "float"),
+        extra="torch-tensorrt",
+        distributions=("torch-tensorrt",),
+        ready=program_present,
+    ),
+)
+
+
+def select(name: str) -> RuntimeRow:
+    """Return the row called `name`.
+
+    Raises:
+        ConfigError: no runtime has this name; the nearest is suggested.
+    """
+    for row in RUNTIMES:
+        if row.name == name:
+            return row
+    known = [AUTO] + [row.name for row in RUNTIMES]
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise ConfigError(f"Unknown runtime {name!r}; known: {', '.join(known)}.{hint}")
+
+
+def installed_rows() -> Tuple[RuntimeRow, ...]:
+    """Return the rows whose package is installed, in the order of the table.
+
+    Raises:
+        RuntimeUnavailableError: none is.
+    """
+    rows = tuple(row for row in RUNTIMES if row.installed)
+    if not rows:
+        names = ", ".join(row.name for row in RUNTIMES)
+        raise RuntimeUnavailableError(f"No runtime is installed (looked for {names}). {RUNTIMES[0].install_command}")
+    return rows
+
+
+__all__ = ["AUTO", "RUNTIMES", "Runtime", "RuntimeRow", "Session", "SessionOptions", "installed_rows", "select"]

@@ -1,0 +1,1 @@
+"""TensorRT: build an engine and run it."""

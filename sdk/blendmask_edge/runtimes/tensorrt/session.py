@@ -1,0 +1,180 @@
+"""TensorRT 8.5 to 11 on an NVIDIA GPU, without torch.
+
+Not yet run on a device. The tests drive it with stand-ins for TensorRT and for the driver that keep real memory, so
+what is left to show is that a real engine takes these calls, and how fast it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Optional, Tuple
+
+import tensorrt as trt
+
+from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
+from blendmask_edge.compilation.arguments import CompileOptions
+from blendmask_edge.compilation.compile import compile_graph
+from blendmask_edge.compilation.toolchain import Toolchain
+from blendmask_edge.devices.onnx_facts import read_onnx
+from blendmask_edge.devices.table import Precision, load_table
+from blendmask_edge.errors import ClosedError, InferenceError, RuntimeUnavailableError
+from blendmask_edge.hardware.cuda import Buffer, Device
+from blendmask_edge.hardware.gpu import Gpu, find_gpu
+from blendmask_edge.runtimes.contract import check_names
+from blendmask_edge.runtimes.tensorrt.log import LOG
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from blendmask_edge.runtimes.base import SessionOptions
+
+# Named tensors and uint8 inputs came with 8.5; 10.0 removed what was before. These calls are in all of 8.5 to 11.
+_FIRST_VERSION = (8, 5)
+_DTYPES = {
+    INPUT_NAME: ("UINT8", "uint8"),
+    "boxes": ("FLOAT", "float32"),
+    "scores": ("FLOAT", "float32"),
+    "class_ids": ("INT32", "int32"),
+    "mask_logits": ("FLOAT", "float32"),
+}
+
+
+def load(graph: bytes, options: SessionOptions) -> TensorRtSession:
+    """Take the engine of an ONNX graph from the cache, or build it, which takes minutes; see `Runtime.load`.
+
+    `options.threads` means nothing here.
+
+    Raises:
+        RuntimeUnavailableError: no GPU, no driver, or a TensorRT before 8.5.
+        InferenceError: the engine cannot be built or loaded, or is not of the contract.
+        ConfigError: a GPU that the table of targets does not know.
+        OutputError: the cache cannot be written.
+    """
+    del options
+    if tuple(int(part) for part in trt.__version__.split(".")[:2]) < _FIRST_VERSION:
+        raise RuntimeUnavailableError(
+            f"TensorRT {trt.__version__} has no named tensors; 8.5 or newer is needed (JetPack 5.1 or newer)."
+        )
+    with contextlib.ExitStack() as guard:
+        device = Device()
+        guard.callback(device.close)
+        session = TensorRtSession(engine_for(graph), device)
+        guard.pop_all()
+        return session
+
+
+def engine_for(graph: bytes) -> Path:
+    """Return the engine of an ONNX file for the GPU here, from the cache or newly built.
+
+    Raises:
+        As `load`.
+    """
+    gpu = find_gpu()
+    if gpu is None:
+        raise RuntimeUnavailableError("The CUDA driver shows no GPU. Type: blendmask targets")
+    return compile_graph(graph, Toolchain(trt, gpu), options=CompileOptions(_precision(graph, gpu))).path
+
+
+class TensorRtSession:
+    """An engine with its execution context and buffers, on a device that it owns."""
+
+    def __init__(self, engine: Path, device: Device) -> None:
+        """Read a serialised engine and allocate its buffers on `device`.
+
+        Raises:
+            InferenceError: the engine is not for this TensorRT and GPU, not of the contract, or memory is short.
+        """
+        self._device: Optional[Device] = device
+        self._runtime = trt.Runtime(LOG)
+        self._engine = _deserialize(self._runtime, engine)
+        _check_contract(self._engine)
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise InferenceError(f"TensorRT finds no room for the engine: {LOG.take()}. Free GPU memory.")
+        self._buffers = {name: _allocate(device, self._engine, name) for name in _DTYPES}
+        for name, buffer in self._buffers.items():
+            if not self._context.set_tensor_address(name, buffer.address):
+                raise InferenceError(f"TensorRT {trt.__version__} takes no buffer for {name}: {LOG.take()}.")
+
+    def run(self, image: NDArray[np.uint8]) -> Outputs:
+        """Run the engine on one prepared picture; see `Session.run`. Any thread may call, one at a time."""
+        if self._device is None:
+            raise ClosedError("The session is closed; load the graph again.")
+        source = self._buffers[INPUT_NAME].array
+        if image.shape != source.shape or image.dtype != source.dtype:
+            raise InferenceError(
+                f"The picture is {image.dtype} {list(image.shape)}, the engine takes {source.dtype} "
+                f"{list(source.shape)}. Prepare it for this bundle."
+            )
+        source[...] = image
+        self._execute(self._device)
+        return Outputs(*(self._buffers[name].array.copy() for name in OUTPUT_NAMES))
+
+    def close(self) -> None:
+        """Release the engine and all device memory; closing twice does no harm."""
+        if self._device is not None:
+            self._device.activate()
+            # TensorRT wants the context gone before the engine, that before the runtime, all before the GPU's context.
+            self._context = None
+            self._engine = None
+            self._runtime = None
+            self._buffers = {}
+            self._device.close()
+            self._device = None
+
+    def _execute(self, device: Device) -> None:
+        device.activate()
+        device.upload(self._buffers[INPUT_NAME])
+        if not self._context.execute_async_v3(device.stream):
+            raise InferenceError(
+                f"TensorRT {trt.__version__} failed to run the engine: {LOG.take()}. Load the bundle again."
+            )
+        for name in OUTPUT_NAMES:
+            device.download(self._buffers[name])
+        device.synchronize()
+
+
+def _precision(graph: bytes, gpu: Gpu) -> Precision:
+    """Return what to build: INT8 of a quantised graph, of a float graph FP16 where the GPU is fast at it."""
+    if "DequantizeLinear" in read_onnx(graph).operators:
+        return "int8"
+    slow = [row.sm for row in load_table().silicon if row.fp16.value == "slow"]
+    return "fp32" if gpu.sm in slow else "fp16"
+
+
+def _deserialize(runtime: Any, path: Path) -> Any:
+    LOG.take()
+    try:
+        engine = runtime.deserialize_cuda_engine(path.read_bytes())
+    except OSError as error:
+        raise InferenceError(f"Cannot read the engine {path}: {error.strerror}. Remove it and run again.") from error
+    if engine is None:
+        raise InferenceError(
+            f"TensorRT {trt.__version__} refuses the engine {path}: {LOG.take()}. Remove it and run again: it is then "
+            "built anew."
+        )
+    return engine
+
+
+def _check_contract(engine: Any) -> None:
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+    check_names(inputs, [name for name in names if name not in inputs])
+    for name, (expected, _) in _DTYPES.items():
+        dtype, shape = engine.get_tensor_dtype(name).name, _shape(engine, name)
+        if dtype != expected or min(shape, default=0) < 1:
+            raise InferenceError(
+                f"The engine has {name} as {dtype} {list(shape)}, expected {expected} and a fixed shape. Build the "
+                "bundle again."
+            )
+
+
+def _allocate(device: Device, engine: Any, name: str) -> Buffer:
+    return device.allocate(_shape(engine, name), _DTYPES[name][1])
+
+
+def _shape(engine: Any, name: str) -> Tuple[int, ...]:
+    return tuple(engine.get_tensor_shape(name))

@@ -1,0 +1,154 @@
+"""The torch module that is read from a bundle's graph computes that graph, for each layer on the same inputs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+from torch import Tensor
+
+from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES
+from blendmask_edge.errors import BundleError
+from blendmask_quantize.export.parity import unoptimised_session
+from blendmask_quantize.export.torch_tensorrt.from_onnx import OnnxModule, round_to_steps
+from blendmask_quantize.model.config import ModelConfig
+from tests.quantize.export.conftest import Export
+from tests.quantize.tiny import TINY
+from tests.quantize.variants import DEEPLAB, FIVE_LEVELS, FROZEN, LITE
+
+CASES = [
+    (TINY, "float"), (TINY, "tensorrt"), (LITE, "tensorrt"), (FROZEN, "tensorrt"),
+    pytest.param(FIVE_LEVELS, "tensorrt", marks=pytest.mark.slow),
+    pytest.param(DEEPLAB, "tensorrt", marks=pytest.mark.slow),
+]  # fmt: skip
+
+
+@dataclass
+class Fed:
+    """Rounds, and hands on the ONNX graph's own value, so that a sum near a tie does not decide all that follows."""
+
+    values: list[NDArray[np.float32]]
+    weights: int = 0
+    error: float = 0.0
+    used: int = field(default=0)
+
+    def __call__(self, x: Tensor, scale: Tensor) -> Tensor:
+        if scale.ndim:
+            self.weights += 1
+            return round_to_steps(x, scale)
+        theirs = torch.from_numpy(self.values[self.used])
+        self.used += 1
+        steps = (x / scale).clamp(-128, 127) - theirs / scale
+        self.error = max(self.error, steps.abs().max().item() - 0.5)
+        return theirs
+
+
+def run_onnx(model: onnx.ModelProto, picture: NDArray[np.uint8]) -> tuple[list[Any], list[NDArray[np.float32]]]:
+    """Outputs of the graph without optimisations, and what each rounding of an activation gives."""
+    opened = onnx.ModelProto()
+    opened.CopyFrom(model)
+    rounded = {node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    names = [n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in rounded]
+    opened.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
+    results = unoptimised_session(opened.SerializeToString()).run([*OUTPUT_NAMES, *names], {INPUT_NAME: picture})
+    return results[: len(OUTPUT_NAMES)], results[len(OUTPUT_NAMES) :]
+
+
+@pytest.mark.parametrize("config, flavour", CASES)
+def test_the_module_computes_the_graph(config: ModelConfig, flavour: str, export: Export) -> None:
+    case = export(config, flavour)
+    expected, rounded = run_onnx(case.model, case.picture)
+    fed = Fed(rounded)
+    module = OnnxModule(case.model.SerializeToString(), fed)
+    with torch.no_grad():
+        outputs = module(torch.from_numpy(case.picture))
+    convs = sum(node.op_type == "DequantizeLinear" for node in case.model.graph.node) - len(rounded)
+    assert (fed.used, fed.weights) == (len(rounded), convs)
+    assert fed.error < 1e-3
+    assert module.input_shape == case.picture.shape
+    assert (expected[1] > 0).sum() > 10
+    for ours, theirs in zip(outputs, expected, strict=True):
+        assert ours.numpy().dtype == theirs.dtype
+        np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-4, atol=1e-3)
+
+
+def test_rounding_is_that_of_the_standard() -> None:
+    x = torch.tensor([-1e9, -0.75, -0.25, 0.0, 0.25, 0.75, 1.25, 1e9])
+    steps = round_to_steps(x, torch.tensor(0.5)) / 0.5
+    assert steps.tolist() == [-128, -2, 0, 0, 0, 2, 2, 127]
+    channels = round_to_steps(torch.ones(2, 1, 1, 1), torch.tensor([0.75, 3.0])).flatten()
+    assert channels.tolist() == [0.75, 0.0]
+
+
+def test_the_module_can_be_exported_by_torch(export: Export) -> None:
+    case = export(TINY, "tensorrt")
+    picture = torch.from_numpy(case.picture)
+    module = OnnxModule(case.model.SerializeToString()).eval()
+    program = torch.export.export(module, (picture,), strict=False)
+    with torch.no_grad():
+        for ours, theirs in zip(program.module()(picture), module(picture), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+Change = Callable[[onnx.ModelProto], None]
+
+
+def first(model: onnx.ModelProto, kind: str) -> onnx.NodeProto:
+    return next(node for node in model.graph.node if node.op_type == kind)
+
+
+def rename(kind: str, name: str) -> Change:
+    return lambda model: setattr(first(model, kind), "op_type", name)
+
+
+def set_attribute(kind: str, name: str, value: Any) -> Change:
+    def change(model: onnx.ModelProto) -> None:
+        node = first(model, kind)
+        kept = [a for a in node.attribute if a.name != name]
+        del node.attribute[:]
+        node.attribute.extend([*kept, helper.make_attribute(name, value)])
+
+    return change
+
+
+def shift_zero_point(model: onnx.ModelProto) -> None:
+    name = first(model, "QuantizeLinear").input[2]
+    tensor = next(entry for entry in model.graph.initializer if entry.name == name)
+    tensor.CopyFrom(numpy_helper.from_array(np.array(3, np.int8), name))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (rename("Sigmoid", "Erf"), "the graph has Erf, "),
+        (set_attribute("Resize", "mode", "cubic"), "resizes by b'cubic'"),
+        (set_attribute("Gemm", "alpha", 2.0), "alpha=2.0"),
+        (set_attribute("Conv", "auto_pad", "SAME_UPPER"), "auto_pad=b'SAME_UPPER'"),
+        (shift_zero_point, "other than int8 around 0"),
+    ],
+)
+def test_what_the_exporter_never_writes_is_refused(change: Change, message: str, export: Export) -> None:
+    case = export(TINY, "tensorrt")
+    model = onnx.ModelProto()
+    model.CopyFrom(case.model)
+    change(model)
+    with pytest.raises(BundleError, match=re.escape(message)):
+        OnnxModule(model.SerializeToString())(torch.from_numpy(case.picture))
+
+
+def test_the_graph_for_cpus_is_refused_with_the_one_to_take(export: Export) -> None:
+    with pytest.raises(BundleError, match="take the tensorrt graph"):
+        OnnxModule(export(TINY, "cpu").model.SerializeToString())
+
+
+def test_bytes_that_are_no_graph_are_refused() -> None:
+    with pytest.raises(BundleError, match=r"no ONNX file .*build the bundle again"):
+        OnnxModule(b"no graph")

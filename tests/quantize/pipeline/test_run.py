@@ -1,0 +1,574 @@
+"""One way from a checkpoint and pictures to a bundle: what the bundle says is true, and a failure leaves nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import resource
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from blendmask_calibration.estimators import Range
+from blendmask_edge import MaskPredictor, read_image
+from blendmask_edge.bundle.manifest import Manifest
+from blendmask_edge.bundle.reader import Bundle
+from blendmask_edge.errors import AnnotationError, BlendMaskError, CalibrationError, ConfigError, OutputError
+from blendmask_edge.imaging import prepare
+from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from blendmask_quantize.export.bundle import ranges_sha256
+from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.onnx import export_onnx
+from blendmask_quantize.export.parity import ParityError
+from blendmask_quantize.model.config import CONFIGS, InputConfig
+from blendmask_quantize.pipeline import job as plan
+from blendmask_quantize.pipeline import run as pipeline
+from blendmask_quantize.pipeline.calibration_set import CalibrationOptions, CalibrationSet
+from blendmask_quantize.pipeline.job import QuantizeOptions, input_size
+from blendmask_quantize.pipeline.run import quantize
+from blendmask_quantize.quantization.ptq import estimate, observe_ranges
+from blendmask_quantize.quantization.trace import trace_network
+from blendmask_quantize.validation.drift import NetworkInputs
+from blendmask_quantize.validation.evaluate import evaluate
+from blendmask_quantize.validation.fidelity import Fidelity, compare
+from blendmask_quantize.validation.measure import EvaluationData
+from tests.quantize.conftest import Made
+from tests.quantize.images import describe, some_pictures, write_annotations, write_pictures
+
+SIZE = (64, 96)
+
+
+@pytest.fixture
+def checkpoint(checkpoint_path: Path) -> Checkpoint:
+    return load_checkpoint(checkpoint_path)
+
+
+@pytest.fixture
+def options(photographs: Path) -> QuantizeOptions:
+    return QuantizeOptions(CalibrationOptions(photographs, count=17, estimator="max"), size=SIZE, steps=())
+
+
+@pytest.fixture
+def manifest(made: Made) -> Manifest:
+    return Bundle.open(made.path).manifest
+
+
+def quiet(_: str, __: int) -> Callable[[], None]:
+    return lambda: None
+
+
+# What a bundle says
+
+
+def test_the_manifest_says_how_it_was_made(manifest: Manifest, made: Made) -> None:
+    assert (manifest.recipe.name, manifest.recipe.version) == ("ptq", "3")
+    assert manifest.recipe.options["estimator"] == "max"
+    assert [outcome.name for outcome in made.report.refined] == ["descent", "bias"]
+    assert manifest.recipe.options["steps"] == {outcome.name: outcome.record() for outcome in made.report.refined}
+    assert all(outcome.kept == outcome.after.improves(outcome.before) for outcome in made.report.refined)
+    assert (manifest.model, manifest.licence) == ("TINY", "CC0-1.0")
+    assert (manifest.input.height, manifest.input.width, manifest.input.pad_value) == (*SIZE, (127, 127, 127))
+    assert (manifest.classes, manifest.category_ids) == (["cup", "plate", "fork"], [2, 5, 9])
+    assert {"torch", "onnx", "onnxruntime", "blendmask-edge"} <= set(manifest.versions)
+    assert {graph.opset for graph in manifest.graphs.values()} == {17}
+    assert {name: graph.precision for name, graph in manifest.graphs.items()} == {
+        "float": "float32", "cpu": "int8", "tensorrt": "int8",
+    }  # fmt: skip
+
+
+def test_the_manifest_says_which_pictures_calibrated_it(manifest: Manifest, photographs: Path) -> None:
+    record = manifest.calibration
+    assert record is not None
+    assert (record.seed, record.estimator, record.found) == (3, "max", 34)
+    assert (record.overrides, len(record.images), len(record.held_out)) == ([], 29, 4)
+    for image in [*record.images, *record.held_out]:
+        assert image.sha256 == hashlib.sha256((photographs / image.name).read_bytes()).hexdigest()
+
+
+def test_one_hash_stands_for_the_ranges_of_every_flavour(
+    manifest: Manifest, checkpoint: Checkpoint, photographs: Path
+) -> None:
+    assert manifest.calibration is not None
+    files = [photographs / image.name for image in manifest.calibration.images]
+    pictures = [prepare(read_image(path), SIZE, manifest.input.pad_value).image for path in files]
+    inputs = NetworkInputs(checkpoint.model, pictures)
+    ranges = observe_ranges(trace_network(checkpoint.model), inputs, "max")
+    assert manifest.ranges_sha256 == ranges_sha256(ranges)
+    assert ranges_sha256(dict(reversed(ranges.items()))) == manifest.ranges_sha256
+    some = next(iter(ranges))
+    assert ranges_sha256(ranges | {some: replace(ranges[some], high=9.0)}) != manifest.ranges_sha256
+
+
+def test_the_manifest_states_the_bounds_that_the_graph_has(manifest: Manifest, made: Made) -> None:
+    outputs = {
+        output.name: output for output in onnx.load_from_string(Bundle.open(made.path).graph("cpu")).graph.output
+    }
+    rows = [dim.dim_value for dim in outputs["mask_logits"].type.tensor_type.shape.dim]
+    assert rows == [1, manifest.detections, manifest.mask_size, manifest.mask_size]
+    bounds = Bounds(detections=20).within(CONFIGS["LITE0_RT"], SIZE)
+    assert (manifest.detections, manifest.nms.rounds) == (20, bounds.rounds)
+    assert manifest.nms.candidates == 3 * (8 * 12 + 4 * 6 + 2 * 3), "as many pairs as the network has at this size"
+    assert manifest.score_threshold == pytest.approx(0.05**0.5)
+    assert (manifest.nms.iou_threshold, manifest.nms.per_level_top) == (0.6, 1000)
+
+
+def test_each_flavour_carries_its_own_accuracy(manifest: Manifest, made: Made, scenes: Path) -> None:
+    assert set(manifest.metrics) == {"float", "cpu", "tensorrt"}
+    for flavour, (measured,) in manifest.metrics.items():
+        assert (measured.data, measured.images) == (f"{scenes.name} (annotations.json)", 3)
+        with MaskPredictor(made.path, "onnxruntime", flavour=flavour) as predictor:
+            expected = evaluate(predictor, scenes, scenes / "annotations.json")
+        assert measured.metrics == pytest.approx(expected)
+        assert made.report.flavours[flavour].metrics == measured.metrics
+
+
+def test_the_manifest_says_how_far_each_quantised_graph_is_from_float(manifest: Manifest, made: Made) -> None:
+    assert set(manifest.fidelity) == {"cpu", "tensorrt"}
+    for flavour, found in manifest.fidelity.items():
+        reported = made.report.flavours[flavour].fidelity
+        assert reported is not None
+        assert msgspec.to_builtins(found) == reported.record()
+        assert found.pictures == 4
+        assert found.matched > 10 * (found.lost + found.invented)
+        assert reported.mask_iou > 0.8
+    assert made.report.flavours["float"].fidelity is None
+
+
+def test_fidelity_is_what_the_bundle_shows_on_the_held_out_pictures(
+    manifest: Manifest, made: Made, photographs: Path
+) -> None:
+    assert manifest.calibration is not None
+    held = [read_image(photographs / image.name) for image in manifest.calibration.held_out]
+    frames = [prepare(picture, SIZE, manifest.input.pad_value).image[0] for picture in held]
+    with (
+        MaskPredictor(made.path, "onnxruntime", flavour="float") as reference,
+        MaskPredictor(made.path, "onnxruntime", flavour="cpu") as candidate,
+    ):
+        assert compare(reference, candidate, frames) == made.report.flavours["cpu"].fidelity
+
+
+def test_the_report_holds_what_a_table_needs(made: Made) -> None:
+    report = made.report
+    assert list(report.flavours) == ["float", "cpu", "tensorrt"]
+    assert report.bundle == made.path
+    assert report.speedup > 0
+    assert all(entry.parity.holds for entry in report.flavours.values())
+    assert report.flavours["cpu"].latency_p50_ms > 0  # type: ignore[operator]
+    assert report.flavours["tensorrt"].latency_p50_ms is None
+    assert report.flavours["cpu"].size_bytes < report.flavours["float"].size_bytes
+
+
+def test_every_stage_is_announced_and_finished(made: Made) -> None:
+    assert made.stages == {
+        "reading": (33, 33),
+        "checking channel order": (48, 48),
+        "calibrating": (29, 29),
+        "refining": (2, 2),
+        "exporting": (3, 3),
+        "comparing with float": (12, 12),
+        "evaluating": (9, 9),
+    }
+
+
+# What a bundle does
+
+
+@pytest.mark.parametrize("flavour", ["cpu", "tensorrt", "float"])
+def test_the_bundle_predicts(made: Made, scenes: Path, flavour: str) -> None:
+    with MaskPredictor(made.path, "onnxruntime", flavour=flavour) as predictor:
+        found = predictor(read_image(scenes / "0.png"))
+    assert 0 < len(found) <= 20
+    assert found.masks.shape == (len(found), 64, 96)
+    assert set(found.class_names) <= {"cup", "plate", "fork"}
+    assert found.scores.min() >= 0.05**0.5
+
+
+def test_the_float_flavour_finds_what_the_torch_graph_finds(made: Made, checkpoint: Checkpoint, scenes: Path) -> None:
+    picture = read_image(scenes / "1.png")
+    graph = DeployableGraph(checkpoint.model, checkpoint.model, SIZE, Bounds(detections=20)).eval()
+    with torch.no_grad():
+        expected = graph(torch.from_numpy(picture[None]))
+    with MaskPredictor(made.path, "onnxruntime", flavour="float") as predictor:
+        found = predictor(picture)
+    np.testing.assert_allclose(found.scores, expected.scores[0, : len(found)], atol=1e-4)
+
+
+# Options
+
+
+@pytest.mark.usefixtures("replayed")
+def test_the_float_graph_is_left_out_unless_asked_for(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
+) -> None:
+    report = quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
+    manifest = Bundle.open(tmp_path / "m.bmz").manifest
+    assert set(manifest.graphs) == {"cpu", "tensorrt"}
+    assert manifest.metrics == {}
+    assert list(report.flavours) == ["float", "cpu", "tensorrt"]
+
+
+@pytest.mark.usefixtures("replayed")
+def test_options_that_are_the_default_are_not_recorded(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
+) -> None:
+    few = replace(options.calibration, estimator="mse", count=2, allow=("few-images",))
+    quantize(checkpoint, tmp_path / "m.bmz", replace(options, calibration=few), quiet)
+    manifest = Bundle.open(tmp_path / "m.bmz").manifest
+    assert manifest.recipe.options == {"steps": {}}
+    assert manifest.calibration is not None
+    assert (manifest.calibration.estimator, manifest.calibration.overrides) == ("mse", ["few-images"])
+
+
+@pytest.mark.usefixtures("replayed")
+def test_an_older_bundle_is_replaced_and_nothing_else_in_the_folder_changes(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
+) -> None:
+    (tmp_path / "m.bmz").write_bytes(b"older")
+    quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.bmz"]
+    Bundle.open(tmp_path / "m.bmz")
+
+
+@pytest.mark.parametrize(
+    "name, size", [("LITE0_RT", (480, 640)), ("RT_R_50_4x_bn-head_syncbn_shtw", (512, 704)), ("R_50_3x", (800, 1088))]
+)
+def test_the_input_has_the_test_size_of_a_picture_of_four_to_three(name: str, size: tuple[int, int]) -> None:
+    assert input_size(CONFIGS[name].input, None) == size
+
+
+@pytest.mark.parametrize(
+    "wanted, near",
+    [((65, 96), "64x96"), ((0, 0), "32x32"), ((64, 1), "64x32"), ((47, 49), "32x64"), ((10**9, 64), "16384x64")],
+)
+def test_a_size_that_the_network_cannot_take_is_refused_with_one_that_it_can(
+    wanted: tuple[int, int], near: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"use {near}"):
+        input_size(InputConfig(), wanted)
+
+
+# Failures
+
+
+@contextlib.contextmanager
+def nothing_left(folder: Path, scratch: Path) -> Iterator[None]:
+    """See that a block leaves neither a file in the folder nor a temporary one."""
+    scratch.mkdir()
+    before = sorted(folder.rglob("*"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(scratch))
+        yield
+    assert sorted(folder.rglob("*")) == before
+    assert not list(scratch.iterdir())
+
+
+Refused = tuple[type[BlendMaskError], str, dict[str, object]]
+
+
+@pytest.mark.usefixtures("no_long_work")
+@pytest.mark.parametrize(
+    "error, message, change",
+    [
+        (ConfigError, "did you mean ptq", {"recipe": "ptqq"}),
+        (ConfigError, "no step is called 'equalize': did you mean equalise", {"steps": ("equalize",)}),
+        (ConfigError, "no multiple of 32", {"size": (65, 96)}),
+        (ConfigError, "--resume is of no use", {"resume": True}),
+        (CalibrationError, "median", {"estimator": "median"}),
+        (CalibrationError, "few-pictures", {"allow": ("few-pictures",)}),
+        (CalibrationError, "not a folder", {"folder": Path("nowhere")}),
+        (CalibrationError, "at least 1", {"count": 0}),
+        (CalibrationError, "--allow few-images", {"count": 5}),
+    ],
+    ids=["recipe", "step", "size", "resume", "estimator", "override", "folder", "count", "guard"],
+)
+def test_options_are_refused_before_long_work(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, error: type[BlendMaskError], message: str,
+    change: dict[str, object],
+) -> None:  # fmt: skip
+    own = {name: value for name, value in change.items() if name in QuantizeOptions.__dataclass_fields__}
+    calibration = replace(options.calibration, **{name: change[name] for name in change.keys() - own.keys()})
+    (tmp_path / "out").mkdir()
+    with nothing_left(tmp_path / "out", tmp_path / "scratch"), pytest.raises(error, match=message):
+        quantize(checkpoint, tmp_path / "out/m.bmz", replace(options, calibration=calibration, **own), quiet)
+
+
+@pytest.mark.usefixtures("no_long_work")
+@pytest.mark.parametrize("name", [".", "missing/m.bmz", "file/m.bmz", "/proc/m.bmz"])
+def test_an_output_that_cannot_be_written_is_refused_before_long_work(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with nothing_left(tmp_path, tmp_path.parent / f"{tmp_path.name}-scratch"), pytest.raises(OutputError):
+        quantize(checkpoint, tmp_path / name, options, quiet)
+
+
+@pytest.mark.usefixtures("no_long_work")
+@pytest.mark.parametrize("full, advice", [("out", "for the output"), ("temporary", "set TMPDIR")])
+def test_a_disk_without_room_for_the_bundle_is_refused_before_long_work(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str,
+    advice: str,
+) -> None:  # fmt: skip
+    for name in ("out", "temporary"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    usage = shutil.disk_usage(tmp_path)
+
+    def nearly_full(folder: Path) -> Any:
+        return usage._replace(free=10_000) if folder == tmp_path / full else usage
+
+    monkeypatch.setattr(plan.shutil, "disk_usage", nearly_full)
+    with pytest.raises(OutputError, match=rf"0\.0 MB free, .* MB are needed.*{advice}"):
+        quantize(checkpoint, tmp_path / "out/m.bmz", options, quiet)
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def other_classes(folder: Path) -> None:
+    content = describe(some_pictures(2))
+    for category in content["categories"]:
+        category["id"] += 50
+    for annotation in content["annotations"]:
+        annotation["category_id"] += 50
+    write_annotations(folder, content)
+
+
+def missing_picture(folder: Path) -> None:
+    (folder / "1.png").unlink()
+
+
+def pictures_of_other_names(folder: Path) -> None:
+    content = describe(some_pictures(2))
+    for image in content["images"]:
+        image["file_name"] = f"frame_{image['file_name']}"
+    write_annotations(folder, content)
+
+
+def no_json(folder: Path) -> None:
+    (folder / "annotations.json").write_text("{")
+
+
+def other_pictures(folder: Path) -> None:
+    content = describe(some_pictures(2))
+    for image in content["images"]:
+        image["width"] += 5
+    write_annotations(folder, content)
+
+
+@pytest.mark.usefixtures("no_long_work")
+@pytest.mark.parametrize("spoil", [other_classes, missing_picture, pictures_of_other_names, no_json, other_pictures])
+def test_annotations_that_do_not_fit_are_refused_before_long_work(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    write_pictures(tmp_path / "scenes", some_pictures(2))
+    spoil(tmp_path / "scenes")
+    data = EvaluationData(tmp_path / "scenes", tmp_path / "scenes/annotations.json")
+    (tmp_path / "out").mkdir()
+    with nothing_left(tmp_path / "out", tmp_path / "scratch"), pytest.raises(AnnotationError):
+        quantize(checkpoint, tmp_path / "out/m.bmz", replace(options, evaluation=data), quiet)
+
+
+def test_a_graph_that_disagrees_with_its_network_is_not_written(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(graph: DeployableGraph) -> onnx.ModelProto:
+        model = export_onnx(graph)
+        (tensor,) = (entry for entry in model.graph.initializer if entry.name == "top_weight")
+        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * 1.1, tensor.name))
+        return model
+
+    monkeypatch.setattr(pipeline, "export_onnx", spoiled)
+    (tmp_path / "out").mkdir()
+    with nothing_left(tmp_path / "out", tmp_path / "scratch"), pytest.raises(ParityError, match="Nothing was written"):
+        quantize(checkpoint, tmp_path / "out/m.bmz", options, quiet)
+
+
+def narrow(part: str, times: float) -> Callable[..., dict[str, Range]]:
+    """Calibration that finds ranges of one part of the network too small."""
+
+    def spoiled(*arguments: Any) -> dict[str, Range]:
+        found = estimate(*arguments)
+        wrong = {name: Range(r.low / times, r.high / times) for name, r in found.items() if part in name}
+        return found | wrong
+
+    return spoiled
+
+
+def test_a_bundle_whose_masks_broke_is_not_written_although_its_scores_are_right(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "estimate", narrow("basis_module", 20))
+    monkeypatch.setattr(pipeline, "measure_bundle", lambda *_: pytest.fail("accuracy was measured"))
+    (tmp_path / "out").mkdir()
+    with (
+        nothing_left(tmp_path / "out", tmp_path / "scratch"),
+        pytest.raises(CalibrationError, match=r"cpu: masks do not survive .*--allow broken-masks") as refused,
+    ):
+        quantize(checkpoint, tmp_path / "out/m.bmz", options, quiet)
+    assert "shifted-scores" not in str(refused.value)
+    assert "lost-objects" not in str(refused.value)
+
+
+@pytest.mark.usefixtures("replayed")
+def test_broken_masks_can_be_allowed_and_are_recorded(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Fidelity(4, 40, 0, 0, score_drift=0.01, box_iou=0.95, mask_iou=0.3, mask_iou_low=0.1)
+    monkeypatch.setattr(pipeline, "compare_flavours", lambda *_: dict.fromkeys(("cpu", "tensorrt"), broken))
+    allowed = replace(options, calibration=replace(options.calibration, allow=("broken-masks",)))
+    report = quantize(checkpoint, tmp_path / "m.bmz", allowed, quiet)
+    manifest = Bundle.open(tmp_path / "m.bmz").manifest
+    assert manifest.calibration is not None
+    assert manifest.calibration.overrides == ["broken-masks"]
+    assert manifest.fidelity["cpu"].mask_iou == 0.3
+    assert any("masks do not survive" in str(finding) for finding in report.calibration.warnings)
+
+
+@pytest.mark.usefixtures("replayed")
+def test_the_tensors_that_are_clipped_most_are_recorded(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "estimate", narrow("basis_module_tower_0_2", 20))
+    quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
+    record = Bundle.open(tmp_path / "m.bmz").manifest.calibration
+    assert record is not None
+    assert next(iter(record.clipped)) == "basis_module.tower.0.2"
+    assert list(record.clipped.values()) == sorted(record.clipped.values(), reverse=True)
+
+
+def with_class_bias(checkpoint: Checkpoint, bias: float) -> Checkpoint:
+    """The network with another prior of its classes."""
+    with torch.no_grad():
+        checkpoint.model.proposal_generator.fcos_head.cls_logits.bias.fill_(bias)
+    return checkpoint
+
+
+def test_pictures_on_which_the_network_finds_nothing_are_refused(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "export_onnx", lambda _: pytest.fail("an export began"))
+    (tmp_path / "out").mkdir()
+    with (
+        nothing_left(tmp_path / "out", tmp_path / "scratch"),
+        pytest.raises(CalibrationError, match=r"17 of 17 pictures show .* no object.*--allow few-detections"),
+    ):
+        quantize(with_class_bias(checkpoint, -30), tmp_path / "out/m.bmz", options, quiet)
+
+
+@pytest.mark.usefixtures("no_long_work")
+def test_pictures_with_red_and_blue_swapped_are_refused_before_long_work(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "scores_both_ways", lambda *_: ([[0.6], [0.5], [0.7]], [[0.8], [0.75], [0.9]]))
+    (tmp_path / "out").mkdir()
+    with (
+        nothing_left(tmp_path / "out", tmp_path / "scratch"),
+        pytest.raises(CalibrationError, match=r"red and blue swapped.*--allow channel-order"),
+    ):
+        quantize(checkpoint, tmp_path / "out/m.bmz", options, quiet)
+
+
+@pytest.mark.usefixtures("replayed")
+def test_that_refusal_can_be_overridden_and_is_recorded(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
+) -> None:
+    allowed = replace(options, calibration=replace(options.calibration, allow=("few-detections",)))
+    quantize(with_class_bias(checkpoint, -30), tmp_path / "m.bmz", allowed, quiet)
+    record = Bundle.open(tmp_path / "m.bmz").manifest.calibration
+    assert record is not None
+    assert record.overrides == ["few-detections"]
+
+
+@contextlib.contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """No file of this process may grow past `room` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("replayed")
+def test_a_full_disk_is_one_message_and_leaves_nothing(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    with (
+        nothing_left(tmp_path / "out", tmp_path / "scratch"),
+        full_disk(20_000),
+        pytest.raises(OutputError, match="has room"),
+    ):
+        quantize(checkpoint, tmp_path / "out/m.bmz", options, quiet)
+
+
+@pytest.mark.usefixtures("replayed")
+@pytest.mark.parametrize("moment", ["reading", "calibrating", "exporting", "comparing with float", "evaluating"])
+def test_an_interruption_at_any_stage_leaves_nothing(
+    checkpoint: Checkpoint, options: QuantizeOptions, scenes: Path, tmp_path: Path, moment: str
+) -> None:
+    def interrupted(name: str, _: int) -> Callable[[], None]:
+        def step() -> None:
+            if name == moment:
+                raise KeyboardInterrupt
+
+        return step
+
+    data = EvaluationData(scenes, scenes / "annotations.json")
+    (tmp_path / "out").mkdir()
+    with nothing_left(tmp_path / "out", tmp_path / "scratch"), pytest.raises(KeyboardInterrupt):
+        quantize(checkpoint, tmp_path / "out/m.bmz", replace(options, evaluation=data), interrupted)
+
+
+@pytest.mark.usefixtures("replayed")
+def test_a_file_that_is_no_picture_among_the_calibration_pictures_is_named(
+    checkpoint: Checkpoint, options: QuantizeOptions, photographs: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for path in photographs.glob("*.png"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "a.png").write_text("no picture")
+    mixed = replace(options, calibration=replace(options.calibration, folder=folder, count=40))
+    report = quantize(checkpoint, tmp_path / "m.bmz", mixed, quiet)
+    assert any("a.png" in str(finding) for finding in report.calibration.warnings)
+    record = Bundle.open(tmp_path / "m.bmz").manifest.calibration
+    assert record is not None
+    assert "unreadable-images" in record.warnings
+
+
+def test_the_picture_with_most_objects_is_compared(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stop(Exception):
+        pass
+
+    def compared(graph: DeployableGraph, _: object, picture: NDArray[np.uint8]) -> None:
+        with torch.no_grad():
+            raise Stop(int((graph(torch.from_numpy(picture)).scores > 0).sum()))
+
+    counts: list[int] = []
+    original = pipeline.judge_detections
+
+    def judged(drawn: CalibrationSet, found: list[int], allow: tuple[str, ...]) -> CalibrationSet:
+        counts.extend(found)
+        return original(drawn, found, allow)
+
+    for name, replacement in (
+        ("export_onnx", lambda _: None),
+        ("check_parity", compared),
+        ("judge_detections", judged),
+    ):
+        monkeypatch.setattr(pipeline, name, replacement)
+    with pytest.raises(Stop) as stopped:
+        quantize(with_class_bias(checkpoint, -2.5), tmp_path / "m.bmz", options, quiet)
+    assert stopped.value.args[0] == max(counts) > min(counts)

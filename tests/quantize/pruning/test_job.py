@@ -1,0 +1,213 @@
+"""From a checkpoint and labelled pictures to a pruned, fine-tuned checkpoint, in one go or after being cut off."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from blendmask_edge.errors import AnnotationError, CheckpointError, ConfigError, OutputError
+from blendmask_edge.instances import Labels
+from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from blendmask_quantize.cli import commands as cli
+from blendmask_quantize.model.macs import count_macs
+from blendmask_quantize.pruning.budget import TOLERANCE
+from blendmask_quantize.pruning.job import PruneOptions, fine_tuning, prune
+from blendmask_quantize.training.augment import Augmentation
+from blendmask_quantize.training.data import CocoPictures
+from blendmask_quantize.training.losses import LossOptions
+from blendmask_quantize.training.options import TrainOptions
+from tests.quantize.images import SIZE, some_pictures, write_pictures
+from tests.quantize.prunable import SMALL
+from tests.quantize.tiny import LABELS, tiny_model
+
+TRAINING = TrainOptions(
+    iterations=4, batch=2, learning_rate=1e-3, precision="32-true", workers=0, save_every=2,
+    augmentation=Augmentation(crop=SIZE), losses=LossOptions(mask_positives=16),
+)  # fmt: skip
+OPTIONS = PruneOptions(0.7, fine_tuning(TRAINING), batches=2)
+UNTRAINED = replace(OPTIONS, training=replace(TRAINING, iterations=0))
+
+
+def quiet(_name: str, _total: int) -> Callable[[], None]:
+    return lambda: None
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a run."""
+
+
+def interrupting(stage: str, after: int) -> Callable[[str, int], Callable[[], None]]:
+    """Progress that breaks off in a stage."""
+
+    def announce(name: str, _total: int) -> Callable[[], None]:
+        steps = iter(range(after))
+
+        def step() -> None:
+            if name == stage and next(steps, None) is None:
+                raise Interrupted
+
+        return step
+
+    return announce
+
+
+def source_in(folder: Path) -> CocoPictures:
+    return CocoPictures(folder, folder / "annotations.json", SMALL, TRAINING.augmentation)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    write_pictures(folder, some_pictures())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    path = tmp_path_factory.mktemp("checkpoint") / "small.safetensors"
+    save_checkpoint(path, tiny_model(SMALL), LABELS)
+    return load_checkpoint(path)
+
+
+@pytest.fixture
+def run(pictures, checkpoint, tmp_path):
+    """Prunes into `tmp_path`."""
+
+    def call(options=OPTIONS, stage=quiet, resume=False, name="pruned.safetensors", of=checkpoint):
+        output = tmp_path / name
+        return prune(of, [source_in(pictures)], output, options, stage, resume=resume)
+
+    return call
+
+
+class TestPruning:
+    def test_the_file_holds_the_thinner_network_trained(self, run, checkpoint, tmp_path):
+        untrained = load_checkpoint(run(UNTRAINED, name="untrained.safetensors").path)
+        report = run()
+        found = load_checkpoint(report.path)
+        assert count_macs(found.model) / count_macs(checkpoint.model) == pytest.approx(0.7, rel=TOLERANCE)
+        assert found.config == untrained.config
+        assert found.labels == LABELS
+        assert not torch.equal(found.model.top_layer.weight, untrained.model.top_layer.weight)
+        assert {path.name for path in tmp_path.iterdir()} == {"pruned.safetensors", "untrained.safetensors"}
+
+    def test_the_report_counts_work_and_weights(self, run, checkpoint):
+        report = run(UNTRAINED)
+        found = load_checkpoint(report.path).model
+        assert report.macs == (count_macs(checkpoint.model), count_macs(found))
+        assert report.weights[1] == sum(parameter.numel() for parameter in found.parameters()) < report.weights[0]
+        assert report.ratio == pytest.approx(0.7, rel=TOLERANCE)
+
+    def test_the_checkpoint_handed_in_stays(self, run, checkpoint):
+        before = load_checkpoint(checkpoint.path).model.state_dict()
+        run()
+        assert all(torch.equal(value, checkpoint.model.state_dict()[key]) for key, value in before.items())
+
+    def test_a_short_run_warms_up_and_averages_over_less_than_its_length(self):
+        options = fine_tuning(replace(TRAINING, iterations=100))
+        assert options.warmup == 10
+        assert options.ema == pytest.approx(0.9)
+        assert fine_tuning(TrainOptions()) == replace(TrainOptions(), ema=1 - 10 / 4000)
+
+
+class TestResuming:
+    @pytest.mark.parametrize("after", [1, 3])
+    def test_a_run_that_was_cut_off_ends_as_one_that_was_not(self, run, after):
+        whole = load_checkpoint(run(name="whole.safetensors").path).model.state_dict()
+        with pytest.raises(Interrupted):
+            run(stage=interrupting("fine-tuning", after))
+        with pytest.raises(CheckpointError, match="--resume"):
+            run()
+        resumed = load_checkpoint(run(resume=True).path).model.state_dict()
+        assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+
+    def test_importance_is_not_measured_again(self, run):
+        with pytest.raises(Interrupted):
+            run(stage=interrupting("fine-tuning", 0))
+        run(stage=interrupting("measuring channels", 0), resume=True)
+
+    def test_nothing_to_resume_is_a_new_run(self, run):
+        assert run(resume=True).path.is_file()
+
+    def test_a_run_of_another_ratio_is_not_continued(self, run):
+        with pytest.raises(Interrupted):
+            run(stage=interrupting("fine-tuning", 0))
+        with pytest.raises(CheckpointError, match=r"macs 0\.7 instead of 0\.5"):
+            run(replace(OPTIONS, ratio=0.5), resume=True)
+
+    def test_a_run_of_another_command_is_left_alone(self, run, tmp_path):
+        (tmp_path / "pruned.run").mkdir()
+        (tmp_path / "pruned.run/last.pt").write_bytes(b"state")
+        for resume in (False, True):
+            with pytest.raises(CheckpointError, match="another command"):
+                run(resume=resume, stage=interrupting("measuring channels", 0))
+        assert (tmp_path / "pruned.run/last.pt").read_bytes() == b"state"
+
+
+class TestBadInput:
+    def test_an_impossible_ratio_leaves_nothing(self, run, tmp_path):
+        with pytest.raises(ConfigError, match="Ask for"):
+            run(replace(OPTIONS, ratio=0.01), stage=interrupting("measuring channels", 0))
+        assert not list(tmp_path.iterdir())
+
+    def test_a_run_that_breaks_off_while_measuring_leaves_nothing(self, run, tmp_path):
+        with pytest.raises(Interrupted):
+            run(stage=interrupting("measuring channels", 0))
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("name", ["pruned.pth", "pruned", "nowhere/pruned.safetensors"])
+    def test_an_output_that_cannot_be_written(self, run, name):
+        with pytest.raises(OutputError, match=r"\.safetensors file in a folder that exists"):
+            run(name=name, stage=interrupting("measuring channels", 0))
+
+    def test_annotations_of_other_categories(self, run, checkpoint):
+        other = replace(checkpoint, labels=Labels(("dog", "cat", "cow"), (1, 2, 3)))
+        with pytest.raises(AnnotationError, match=r"cup.*dog"):
+            run(of=other)
+
+    def test_a_checkpoint_that_never_named_its_classes_takes_any(self, run, checkpoint, tmp_path):
+        torch.save(checkpoint.model.state_dict(), tmp_path / "bare.pth")
+        report = run(of=load_checkpoint(tmp_path / "bare.pth", SMALL))
+        assert load_checkpoint(report.path).labels == LABELS
+
+
+class TestCommand:
+    @pytest.fixture
+    def invoke(self, checkpoint, pictures, tmp_path):
+        app = typer.Typer()
+        cli.register(app)
+        arguments = [
+            "prune", str(checkpoint.path),
+            "--images", str(pictures), "--annotations", str(pictures / "annotations.json"),
+            "-o", str(tmp_path / "a.safetensors"), "--batch", "1", "--workers", "0", "--precision", "32-true",
+        ]  # fmt: skip
+        return lambda *more: CliRunner().invoke(app, [*arguments, *more])
+
+    def test_it_says_what_it_did_and_what_comes_next(self, invoke, tmp_path):
+        result = invoke("--macs", "0.8", "--iterations", "1")
+        assert result.exit_code == 0, result.output
+        assert f"blendmask evaluate {tmp_path / 'a.safetensors'}" in result.stdout
+        assert load_checkpoint(tmp_path / "a.safetensors").config.widths
+
+    def test_json_for_machines(self, invoke, tmp_path):
+        result = invoke("--macs", "0.8", "--iterations", "0", "--json")
+        assert result.exit_code == 0, result.output
+        found = json.loads(result.stdout)
+        assert found["checkpoint"] == str(tmp_path / "a.safetensors")
+        assert found["macs"] / found["macs_before"] == pytest.approx(0.8, rel=TOLERANCE)
+
+    def test_pictures_that_are_not_there(self, invoke, tmp_path):
+        result = invoke("--images", str(tmp_path), "--annotations", str(tmp_path / "nowhere.json"))
+        assert isinstance(result.exception, AnnotationError)
+        assert not list(tmp_path.iterdir())
+
+    def test_folders_and_annotations_go_in_pairs(self, invoke, tmp_path):
+        result = invoke("--macs", "0.8", "--images", str(tmp_path))
+        assert result.exit_code == 2

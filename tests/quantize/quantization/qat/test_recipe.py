@@ -1,0 +1,119 @@
+"""`quantize` with recipe qat: what it refuses before long work, and one bundle from end to end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from blendmask_edge.bundle.reader import Bundle
+from blendmask_edge.errors import AnnotationError, CheckpointError, ConfigError
+from blendmask_quantize.checkpoints.checkpoint import Checkpoint
+from blendmask_quantize.export.deployable import Bounds
+from blendmask_quantize.pipeline import run as pipeline
+from blendmask_quantize.pipeline.calibration_set import CalibrationOptions
+from blendmask_quantize.pipeline.job import QuantizeOptions
+from blendmask_quantize.pipeline.recipes import RECIPES, get_recipe
+from blendmask_quantize.pipeline.run import quantize
+from blendmask_quantize.pipeline.run_folder import RunFolder
+from blendmask_quantize.quantization.qat.options import schedule
+from blendmask_quantize.training.resume import RESUME_FILE
+from blendmask_quantize.validation.measure import EvaluationData
+from tests.quantize.images import PLAIN, SIZE, some_pictures, write_pictures
+from tests.quantize.tiny import LABELS, tiny_model
+
+# Painted rectangles are no photographs, and the guard knows.
+ALLOWED = (
+    "few-images", "near-duplicates", "small-images", "blank-images", "channel-order", "colourless-images",
+    "not-photographs",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return Checkpoint(tiny_model(), LABELS, Path("tiny.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures")
+    write_pictures(path, some_pictures(20))
+    return path
+
+
+@pytest.fixture
+def options(folder: Path) -> QuantizeOptions:
+    tuning = schedule(iterations=2, learning_rate=1e-4)
+    training = replace(tuning.training, batch=2, workers=0, augmentation=PLAIN)
+    return QuantizeOptions(
+        CalibrationOptions(folder, count=4, allow=ALLOWED), recipe="qat", size=SIZE, bounds=Bounds(64, 8, 10),
+        annotations=folder / "annotations.json", tuning=replace(tuning, training=training),
+    )  # fmt: skip
+
+
+def stage(_: str, __: int) -> Callable[[], None]:
+    return lambda: None
+
+
+@pytest.fixture
+def no_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("long work began")
+
+    for name in ("observe", "tune", "export_onnx"):
+        monkeypatch.setattr(pipeline, name, fail)
+
+
+def test_qat_is_a_recipe_that_trains() -> None:
+    assert get_recipe("qat").tunes
+    assert not get_recipe("ptq").tunes
+    assert [recipe.name for recipe in RECIPES.values() if recipe.prunes] == ["edge"]
+
+
+@pytest.mark.usefixtures("no_long_work")
+@pytest.mark.parametrize("given, change", [("--annotations", {}), ("--resume", {"annotations": None, "resume": True})])
+def test_ptq_refuses_what_only_training_uses(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, given: str, change: dict[str, object]
+) -> None:
+    with pytest.raises(ConfigError, match=f"{given} .* qat"):
+        quantize(checkpoint, tmp_path / "m.bmz", replace(options, recipe="ptq", **change), stage)
+
+
+@pytest.mark.usefixtures("no_long_work")
+@pytest.mark.parametrize("command, message", [("blendmask quantize --recipe qat", "--resume"), ("other", "`other`")])
+def test_an_unfinished_run_is_found_before_calibration(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, command: str, message: str
+) -> None:
+    run = RunFolder.beside(tmp_path / "m.bmz", command)
+    with contextlib.suppress(KeyboardInterrupt), run.held():
+        (run.path / RESUME_FILE).touch()
+        raise KeyboardInterrupt
+    with pytest.raises(CheckpointError, match=message):
+        quantize(checkpoint, tmp_path / "m.bmz", options, stage)
+
+
+@pytest.mark.usefixtures("no_long_work")
+@pytest.mark.parametrize("labelled", [False, True])
+def test_accuracy_is_not_measured_on_what_was_trained_on(
+    checkpoint: Checkpoint, options: QuantizeOptions, folder: Path, tmp_path: Path, labelled: bool
+) -> None:
+    same = EvaluationData(folder, folder / "annotations.json")
+    annotations = options.annotations if labelled else None
+    with pytest.raises(AnnotationError, match="20 of the evaluation pictures are also trained on"):
+        quantize(checkpoint, tmp_path / "m.bmz", replace(options, evaluation=same, annotations=annotations), stage)
+
+
+@pytest.mark.slow
+def test_one_command_gives_a_bundle_that_says_how_it_was_trained(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
+) -> None:
+    report = quantize(checkpoint, tmp_path / "m.bmz", options, stage)
+    assert report.tuned is not None
+    recipe = Bundle.open(tmp_path / "m.bmz").manifest.recipe
+    assert recipe.name == "qat"
+    assert recipe.options["tuning"] == report.tuned.record()
+    assert recipe.options["tuning"]["trained_on"] + recipe.options["tuning"]["held_out"] == 20
+    assert not (tmp_path / "m.run").exists()

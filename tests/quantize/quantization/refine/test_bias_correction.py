@@ -1,0 +1,75 @@
+"""Corrected biases take off what rounding adds on average, in both flavours together."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, fx
+
+from blendmask_quantize.model.blendmask import Predictions
+from blendmask_quantize.model.config import ModelConfig
+from blendmask_quantize.quantization.placement import FLAVOURS
+from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
+from blendmask_quantize.quantization.quantizer import IntegerConv2d
+from blendmask_quantize.quantization.refine.bias_correction import correct_biases
+from blendmask_quantize.quantization.trace import trace_network
+from tests.quantize.tiny import TINY
+from tests.quantize.variants import DEEPLAB, LITE, network_input, picture, size_of, variant
+
+
+def case(config: ModelConfig) -> tuple[fx.GraphModule, list[Tensor]]:
+    model = variant(config)
+    return trace_network(model), [network_input(model, picture(seed, size_of(config))) for seed in range(4)]
+
+
+def means(predictions: Predictions) -> Tensor:
+    """Mean of every basis: what nothing rounds any more and no head computes."""
+    return predictions.bases.mean(dim=(0, 2, 3))
+
+
+@pytest.mark.parametrize("config", [TINY, LITE, DEEPLAB], ids=lambda config: config.name)
+def test_the_results_agree_on_average_afterwards(config: ModelConfig) -> None:
+    traced, inputs = case(config)
+    start = Calibrated(traced, observe_ranges(traced, inputs, "percentile"))
+    corrected = correct_biases(start, traced, inputs)
+    batch = torch.cat(inputs)
+    with torch.no_grad():
+        expected = means(traced(batch))
+        before, after = (
+            (torch.stack([means(one.render(flavour)(batch)) for flavour in FLAVOURS]).mean(dim=0) - expected).abs()
+            for one in (start, corrected)
+        )
+    assert after.sum() < 0.35 * before.sum()
+
+
+def test_only_biases_change_and_they_are_common_to_the_flavours() -> None:
+    traced, inputs = case(TINY)
+    before = copy.deepcopy(traced.state_dict())
+    start = Calibrated(traced, observe_ranges(traced, inputs, "max"))
+    corrected = correct_biases(start, traced, inputs)
+    assert all(torch.equal(value, before[name]) for name, value in traced.state_dict().items())
+    changed = {name for name, value in corrected.traced.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert all(name.endswith(".bias") for name in changed)
+    assert not any(name.startswith("proposal_generator") for name in changed)
+    assert any(name.startswith("basis_module") for name in changed)
+    assert corrected.ranges == start.ranges
+    modules = dict(corrected.render("cpu").named_modules())
+    for name, conv in corrected.render("tensorrt").named_modules():
+        if isinstance(conv, IntegerConv2d):
+            other = modules[name]
+            assert isinstance(other, IntegerConv2d)
+            assert torch.equal(conv.integers, other.integers)
+            torch.testing.assert_close(other.bias * other.bias_scale, conv.bias, rtol=0, atol=other.bias_scale.max())
+
+
+def test_a_network_without_rounding_errors_is_left_alone() -> None:
+    traced, inputs = case(TINY)
+    exact = Calibrated(traced, observe_ranges(traced, inputs, "max"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Calibrated, "render", lambda self, _: copy.deepcopy(self.traced))
+        corrected = correct_biases(exact, traced, inputs)
+    for name, value in corrected.traced.state_dict().items():
+        torch.testing.assert_close(value, traced.state_dict()[name])

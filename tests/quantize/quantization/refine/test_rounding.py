@@ -1,0 +1,127 @@
+"""Roundings are grid points that nearest rounding gives again, and are kept only where a layer gains by them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from blendmask_quantize.model.config import ModelConfig
+from blendmask_quantize.quantization.placement import FLAVOURS, place
+from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
+from blendmask_quantize.quantization.quantizer import IntegerConv2d
+from blendmask_quantize.quantization.refine.adaround import AdaRound
+from blendmask_quantize.quantization.refine.coordinate_descent import CoordinateDescent
+from blendmask_quantize.quantization.refine.rounding import Find, Patches, Rounded, Sampling, WeightGrid, find_roundings
+from blendmask_quantize.quantization.trace import trace_network
+from tests.quantize.tiny import TINY
+from tests.quantize.variants import LITE, network_input, picture, size_of, variant
+
+FEW = Sampling(patches=256)
+WAYS = {"adaround": AdaRound(iterations=60, learning_rate=0.1), "descent": CoordinateDescent()}
+
+
+def case(config: ModelConfig) -> tuple[Calibrated, list[Tensor]]:
+    model = variant(config)
+    traced = trace_network(model)
+    inputs = [network_input(model, picture(seed, size_of(config))) for seed in range(4)]
+    return Calibrated(traced, observe_ranges(traced, inputs, "max")), inputs
+
+
+Found = tuple[Calibrated, list[Tensor], Rounded]
+
+
+@pytest.fixture(scope="module", params=[(TINY, "adaround"), (LITE, "adaround"), (TINY, "descent"), (LITE, "descent")])
+def found(request: pytest.FixtureRequest) -> Found:
+    config, way = request.param
+    start, inputs = case(config)
+    return start, inputs, find_roundings(start, inputs, WAYS[way], FEW)
+
+
+def integers(calibrated: Calibrated, flavour: str) -> dict[str, IntegerConv2d]:
+    modules = calibrated.render(flavour).named_modules()
+    return {name: module for name, module in modules if isinstance(module, IntegerConv2d)}
+
+
+def test_each_weight_goes_to_a_neighbouring_grid_point(found: Found) -> None:
+    start, _, rounded = found
+    assert rounded.kept
+    assert rounded.tried == len(place(start.traced, "cpu").convs)
+    before, after = integers(start, "cpu"), integers(rounded.calibrated, "cpu")
+    for name, conv in after.items():
+        moved = (conv.integers.int() - before[name].integers.int()).abs()
+        assert moved.max() <= 1
+        assert bool(moved.any()) == (name in rounded.kept)
+        torch.testing.assert_close(conv.weight_scale, before[name].weight_scale, rtol=1e-6, atol=0)
+        weight = rounded.calibrated.traced.get_submodule(name).weight
+        steps = weight / conv.weight_scale.reshape(-1, 1, 1, 1)
+        off_grid = (steps - conv.integers).abs().max()
+        assert off_grid < 1e-3 or name not in rounded.kept
+
+
+def test_the_flavours_share_the_integers(found: Found) -> None:
+    one, other = (integers(found[2].calibrated, flavour) for flavour in FLAVOURS)
+    assert all(torch.equal(one[name].integers, other[name].integers) for name in one)
+
+
+def test_kept_layers_have_less_error_on_held_out_pictures(found: Found) -> None:
+    assert all(left < 1 for left in found[2].kept.values())
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_start_is_left_as_it_was(way: str) -> None:
+    start, inputs = case(TINY)
+    before = {name: value.clone() for name, value in start.traced.state_dict().items()}
+    find_roundings(start, inputs, WAYS[way], Sampling(patches=64))
+    assert all(torch.equal(value, before[name]) for name, value in start.traced.state_dict().items())
+
+
+class Layers(nn.Module):
+    """One rounded convolution of channels that say nearly the same, so that roundings can make up for each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(6, 8, 3, padding=1)
+        self.second = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = F.relu(self.second(F.relu(self.first(x))))
+        return result
+
+
+@pytest.mark.parametrize(
+    "find, left", [(AdaRound(iterations=200, learning_rate=0.05), 0.6), (CoordinateDescent(), 0.3)]
+)
+def test_it_gains_where_inputs_go_together(find: Find, left: float) -> None:
+    torch.manual_seed(0)
+    traced = fx.symbolic_trace(Layers().eval())
+    inputs = [torch.rand(1, 1, 24, 24).expand(-1, 6, -1, -1) + 0.01 * torch.rand(1, 6, 24, 24) for _ in range(4)]
+    start = Calibrated(traced, observe_ranges(traced, inputs, "max"))
+    rounded = find_roundings(start, inputs, find, Sampling(patches=512))
+    assert rounded.kept["first"] < left
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_descent_ends_where_no_single_step_gains(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(2, 3, 9, generator=generator)
+    step = weight.abs().amax(dim=-1, keepdim=True) / 127
+    grid = WeightGrid(weight, step, torch.zeros(2, 1, 3))
+    reads = torch.rand(2, 400, 1, generator=generator) + 0.1 * torch.randn(2, 400, 9, generator=generator)
+    steps = CoordinateDescent()(grid, Patches(reads, None))
+
+    def cost(candidate: Tensor) -> Tensor:
+        return (reads @ (candidate * step - weight).transpose(1, 2)).square().mean(dim=1)
+
+    assert (cost(steps) <= cost(grid.nearest)).all()
+    assert cost(steps).sum() < 0.9 * cost(grid.nearest).sum()
+    assert torch.equal(steps, steps.round())
+    assert torch.equal(steps[~grid.free], grid.nearest[~grid.free])
+    for tap in range(9):
+        for direction in (-1, 1):
+            other = steps.clone()
+            other[..., tap] += direction
+            gains = cost(other) < 0.98 * cost(steps)
+            near = (other - grid.nearest).abs()[..., tap] <= 1
+            assert not (gains & near & grid.free[..., tap]).any()

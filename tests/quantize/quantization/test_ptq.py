@@ -1,0 +1,149 @@
+"""Ranges are what the pictures show; every flavour is rendered from the same ones."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, fx
+
+from blendmask_calibration import CalibrationError
+from blendmask_calibration.estimators import ESTIMATORS, Range
+from blendmask_edge.errors import ConfigError
+from blendmask_quantize.pipeline.recipes import RECIPES, get_recipe
+from blendmask_quantize.quantization.placement import FLAVOURS, calibration_points, place
+from blendmask_quantize.quantization.ptq import activation_grids, observe_ranges, render
+from blendmask_quantize.quantization.quantizer import IntegerConv2d
+from blendmask_quantize.quantization.trace import trace_network
+from tests.quantize.tiny import TINY
+from tests.quantize.variants import network_input, picture, variant
+
+
+@pytest.fixture(scope="module")
+def traced() -> fx.GraphModule:
+    model = variant(TINY)
+    with torch.no_grad():
+        norm = model.backbone.bottom_up.res2[0].conv2.norm
+        norm.weight[1], norm.bias[1] = 0, 60
+    return trace_network(model)
+
+
+@pytest.fixture(scope="module")
+def inputs() -> list[Tensor]:
+    return [network_input(variant(TINY), picture(seed)) for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def ranges(traced: fx.GraphModule, inputs: list[Tensor]) -> dict[str, Range]:
+    return observe_ranges(traced, inputs, "max")
+
+
+def test_the_max_range_is_the_largest_magnitude_over_all_pictures(
+    traced: fx.GraphModule, inputs: list[Tensor], ranges: dict[str, Range]
+) -> None:
+    seen: dict[str, float] = {}
+
+    class Watch(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> object:
+            result = super().run_node(n)
+            if n.name in ranges:
+                seen[n.name] = max(seen.get(n.name, 0.0), result.abs().max().item())
+            return result
+
+    with torch.no_grad():
+        for x in inputs:
+            Watch(traced).run(x)
+    assert {name: found.high for name, found in ranges.items()} == pytest.approx(seen)
+
+
+def test_ranges_are_signed_where_the_placement_says_so(traced: fx.GraphModule, ranges: dict[str, Range]) -> None:
+    for point in calibration_points(traced):
+        found = ranges[point.node]
+        assert found.low == (-found.high if point.signed else 0.0)
+
+
+def test_a_signed_tensor_that_happens_to_be_positive_is_judged_by_127_steps(traced: fx.GraphModule) -> None:
+    bright = [torch.rand((1, 3, 64, 96), generator=torch.Generator().manual_seed(0)) ** 8 * 5]
+    levels: dict[str, int] = {}
+
+    def watching(histogram: object, levels_given: int) -> Range:  # noqa: ARG001
+        levels["first"] = levels.get("first", levels_given)
+        return Range(-1.0, 1.0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ESTIMATORS, "watching", watching)
+        observe_ranges(traced, bright, "watching")
+    assert calibration_points(traced)[0].node == "x"
+    assert levels["first"] == 127
+
+
+def test_each_picture_is_reported(traced: fx.GraphModule, inputs: list[Tensor]) -> None:
+    calls: list[int] = []
+    observe_ranges(traced, inputs, "max", lambda found: calls.append(len(found.logits)))
+    assert calls == [3] * len(inputs)
+
+
+def test_an_unknown_estimator_is_refused_before_any_picture_is_read(traced: fx.GraphModule) -> None:
+    def never() -> Tensor:
+        raise AssertionError("a picture was read")
+
+    with pytest.raises(CalibrationError, match="median"):
+        observe_ranges(traced, (never() for _ in range(1)), "median")
+
+
+def test_flavours_share_weights_and_ranges(traced: fx.GraphModule, ranges: dict[str, Range]) -> None:
+    cpu, tensorrt = (render(traced, ranges, flavour) for flavour in FLAVOURS)
+    convs = {name: module for name, module in cpu.named_modules() if isinstance(module, IntegerConv2d)}
+    assert len(convs) == len(place(traced, "cpu").convs)
+    for name, conv in convs.items():
+        other = tensorrt.get_submodule(name)
+        assert isinstance(other, IntegerConv2d)
+        assert torch.equal(conv.integers, other.integers)
+        assert torch.equal(conv.weight_scale, other.weight_scale)
+        assert torch.all(conv.weight_scale > 0)
+    grids = [activation_grids(place(traced, flavour), ranges, flavour) for flavour in FLAVOURS]
+    signed = {point.node: point.signed for point in place(traced, "tensorrt").points}
+    for name, grid in grids[1].items():
+        assert grids[0][name].scale == pytest.approx(grid.scale if signed[name] else grid.scale * 127 / 255)
+
+
+def test_the_bias_is_an_integer_in_steps_of_input_times_weight(
+    traced: fx.GraphModule, ranges: dict[str, Range]
+) -> None:
+    cpu = render(traced, ranges, "cpu")
+    grids = activation_grids(place(traced, "cpu"), ranges, "cpu")
+    stem = cpu.get_submodule("backbone.bottom_up.stem.conv1.conv")
+    assert isinstance(stem, IntegerConv2d)
+    torch.testing.assert_close(stem.bias_scale, stem.weight_scale * grids["x"].scale)
+
+
+def test_a_dead_channel_stays_what_it_was(traced: fx.GraphModule, ranges: dict[str, Range]) -> None:
+    for flavour in FLAVOURS:
+        conv = render(traced, ranges, flavour).get_submodule("backbone.bottom_up.res2.0.conv2.conv")
+        dead = conv(torch.randn(1, 4, 6, 6))[0, 1]
+        torch.testing.assert_close(dead, torch.full_like(dead, 60), rtol=1e-3, atol=1e-3)
+
+
+def test_rendering_leaves_the_float_network_as_it_was(
+    traced: fx.GraphModule, inputs: list[Tensor], ranges: dict[str, Range]
+) -> None:
+    with torch.no_grad():
+        before = traced(inputs[0]).bases
+        render(traced, ranges, "cpu")
+        assert torch.equal(traced(inputs[0]).bases, before)
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_the_rendered_network_is_close_to_the_float_one(
+    traced: fx.GraphModule, inputs: list[Tensor], ranges: dict[str, Range], flavour: str
+) -> None:
+    with torch.no_grad():
+        expected, found = traced(inputs[0]).bases, render(traced, ranges, flavour)(inputs[0]).bases
+    assert (found - expected).abs().mean() < 0.1 * expected.std()
+
+
+def test_recipes_are_found_by_name_and_the_nearest_is_suggested() -> None:
+    assert all(get_recipe(name) is recipe for name, recipe in RECIPES.items())
+    with pytest.raises(ConfigError, match="did you mean ptq"):
+        get_recipe("ptqq")
+    with pytest.raises(ConfigError, match="ptq"):
+        get_recipe("zzzz")

@@ -1,0 +1,46 @@
+"""What a run writes beside its weights."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from blendmask_edge.errors import DependencyError
+from blendmask_quantize.training.log import CsvLog, TensorBoardLog, draw_curves, logged_seconds
+
+
+class TestTensorBoard:
+    def test_without_it_the_message_says_what_to_do(self, monkeypatch, tmp_path):
+        monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+        with pytest.raises(DependencyError, match="pip install tensorboard, or leave --tensorboard out"):
+            TensorBoardLog(tmp_path, 0)
+
+    def test_every_loss_is_a_scalar(self, monkeypatch, tmp_path):
+        written = []
+        writer = SimpleNamespace(add_scalar=lambda *values: written.append(values), flush=lambda: None)
+        module = ModuleType("torch.utils.tensorboard")
+        module.SummaryWriter = lambda folder, purge_step: written.append((folder, purge_step)) or writer
+        monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+        TensorBoardLog(tmp_path, 5).write(7, {"loss_mask": 0.5, "total": 1.5})
+        assert written == [(str(tmp_path), 5), ("train/loss_mask", 0.5, 7), ("train/total", 1.5, 7)]
+
+
+class TestCurves:
+    def test_a_long_run_is_drawn(self, tmp_path):
+        pytest.importorskip("matplotlib")
+        log = CsvLog(tmp_path / "log.csv", 0)
+        for step in range(450):
+            log.write(step, {"loss_mask": 1 / (step + 1), "total": 3 / (step + 1)})
+        assert draw_curves(tmp_path / "log.csv", tmp_path / "curves.png") == tmp_path / "curves.png"
+        assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_without_matplotlib_nothing_is_drawn(self, monkeypatch, tmp_path):
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        assert draw_curves(tmp_path / "log.csv", tmp_path / "curves.png") is None
+
+
+def test_seconds_are_those_of_the_last_row(tmp_path):
+    (tmp_path / "log.csv").write_text("iteration,seconds,total\n0,1.5,3\n1,2.5,2\n")
+    assert logged_seconds(tmp_path / "log.csv") == 2.5

@@ -1,0 +1,353 @@
+"""Training: it learns, it resumes exactly, and it stops with one message when it cannot go on."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+from typing import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from blendmask_edge.errors import CheckpointError
+from blendmask_edge.imaging import read_image
+from blendmask_quantize.checkpoints.checkpoint import TrainingRun, load_checkpoint
+from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.training.augment import Augmentation
+from blendmask_quantize.training.data import CocoPictures, ViewStream
+from blendmask_quantize.training.loop import DivergedError, train
+from blendmask_quantize.training.losses import LossOptions
+from blendmask_quantize.training.options import TrainOptions
+from blendmask_quantize.training.start import starting_model
+from tests.quantize.images import PLAIN, SIZE, some_pictures, write_pictures
+from tests.quantize.tiny import LABELS, TINY
+
+OPTIONS = TrainOptions(
+    iterations=8, batch=2, learning_rate=3e-3, warmup=2, ema=0.5, precision="32-true", workers=0, save_every=3, seed=5,
+    augmentation=Augmentation(crop=SIZE), losses=LossOptions(mask_positives=16),
+)  # fmt: skip
+LOSSES = ["loss_fcos_cls", "loss_fcos_loc", "loss_fcos_ctr", "loss_mask", "loss_basis_sem", "total"]
+
+Losses = dict[int, dict[str, float]]
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a run."""
+
+
+def new_model(seed: int = 0) -> BlendMask:
+    torch.manual_seed(seed)
+    return BlendMask(TINY)
+
+
+def state_of(model: BlendMask) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def weights_of(path: Path) -> dict[str, Tensor]:
+    return load_checkpoint(path).model.state_dict()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    write_pictures(folder, some_pictures())
+    return folder
+
+
+@pytest.fixture
+def run(pictures: Path, tmp_path: Path) -> Callable[..., tuple[Losses, BlendMask]]:
+    """Train into a folder; gives the losses of every step and the trained network."""
+
+    def run(
+        folder: str = "run", options: TrainOptions = OPTIONS, *, model: BlendMask | None = None, resume: bool = False,
+        after: Callable[[int, BlendMask], None] | None = None, losses: Losses | None = None,
+        earlier: Sequence[TrainingRun] = (),
+    ) -> tuple[Losses, BlendMask]:  # fmt: skip
+        model, losses = model or new_model(), {} if losses is None else losses
+        source = CocoPictures(pictures, pictures / "annotations.json", TINY, options.augmentation)
+        stream = ViewStream([source], options.iterations * options.batch, options.seed)
+
+        def on_step(step: int, numbers: dict[str, float]) -> None:
+            losses[step] = numbers
+            if after is not None:
+                after(step, model)
+
+        assert train(
+            model, stream, tmp_path / folder, options, resume=resume, on_step=on_step, earlier=earlier
+        ).is_file()
+        return losses, model
+
+    return run
+
+
+def interrupt_after(last: int) -> Callable[[int, BlendMask], None]:
+    def after(step: int, _: BlendMask) -> None:
+        if step == last:
+            raise Interrupted
+
+    return after
+
+
+def read_log(path: Path) -> tuple[list[str], list[list[str]]]:
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    return header, rows
+
+
+class TestARun:
+    def test_the_loss_falls(self, run):
+        options = replace(OPTIONS, iterations=40, batch=4, augmentation=PLAIN)
+        losses, _ = run(options=options)
+        totals = [losses[step]["total"] for step in range(40)]
+        assert sum(totals[-5:]) < 0.7 * sum(totals[:5])
+
+    def test_every_step_is_logged(self, run, tmp_path):
+        losses, _ = run()
+        header, rows = read_log(tmp_path / "run/log.csv")
+        assert header == ["iteration", "seconds", *LOSSES]
+        assert [int(row[0]) for row in rows] == list(range(8))
+        for step, row in enumerate(rows):
+            assert [float(value) for value in row[2:]] == pytest.approx([losses[step][n] for n in LOSSES], abs=1e-5)
+
+    def test_the_total_is_the_plain_sum(self, run):
+        losses, _ = run()
+        for numbers in losses.values():
+            assert numbers["total"] == pytest.approx(sum(numbers[name] for name in LOSSES[:-1]), rel=1e-6)
+
+    def test_the_model_carries_configuration_and_labels(self, run, tmp_path):
+        run()
+        loaded = load_checkpoint(tmp_path / "run/model.safetensors")
+        assert (loaded.config, loaded.labels) == (TINY, LABELS)
+
+    def test_the_model_says_how_it_was_trained(self, run, tmp_path):
+        run(options=replace(OPTIONS, workers=0))
+        (record,) = load_checkpoint(tmp_path / "run/model.safetensors").training
+        assert (record.iterations, record.views, record.pictures) == (8, 16, 4)
+        assert 0 <= record.hours < 0.1
+        assert record.options["learning_rate"] == 3e-3
+        assert record.options["augmentation"]["crop"] == list(SIZE)
+
+    def test_a_run_from_a_checkpoint_says_both(self, run, tmp_path):
+        run("a")
+        model, earlier = starting_model(TINY, tmp_path / "a/model.safetensors", 0)
+        run("b", model=model, earlier=earlier)
+        assert len(load_checkpoint(tmp_path / "b/model.safetensors").training) == 2
+
+    def test_the_curves_are_drawn(self, run, tmp_path):
+        pytest.importorskip("matplotlib")
+        run()
+        picture = read_image(tmp_path / "run/curves.png")
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+
+    def test_the_model_is_the_average_of_the_weights(self, run, tmp_path):
+        seen: list[Tensor] = []
+        run(after=lambda _, model: seen.append(model.top_layer.weight.detach().clone()))
+        average = seen[0]
+        for weight in seen[1:]:
+            average = average + 0.5 * (weight - average)
+        torch.testing.assert_close(weights_of(tmp_path / "run/model.safetensors")["top_layer.weight"], average)
+
+    def test_frozen_stages_stay_as_they_are(self, run):
+        model = new_model()
+        before = state_of(model)
+        run(model=model)
+        stem = {key for key in before if "bottom_up.stem" in key}
+        assert stem
+        moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+        assert not stem & moved
+        assert moved > {"top_layer.weight", "backbone.bottom_up.res5.2.conv3.weight", "basis_module.seg_head.0.weight"}
+
+    def test_the_trunk_learns_at_its_own_rate(self, run):
+        model = new_model()
+        before = state_of(model)
+        run(model=model, options=replace(OPTIONS, iterations=1, trunk_rate=0.0))
+        moved = {name for name, value in model.named_parameters() if not torch.equal(value, before_key(before, name))}
+        assert moved
+        assert not any("bottom_up" in name for name in moved)
+
+    def test_mixed_precision_learns_too(self, run):
+        losses, model = run(options=replace(OPTIONS, precision="bf16-mixed"))
+        assert losses[7]["total"] < losses[0]["total"]
+        assert model.top_layer.weight.dtype == torch.float32
+
+    def test_two_runs_are_the_same(self, run):
+        assert run("a")[0] == run("b")[0]
+
+    def test_another_seed_shows_other_views(self, run):
+        assert run("a")[0][0] != run("b", replace(OPTIONS, seed=6))[0][0]
+
+
+def before_key(state: dict[str, Tensor], parameter: str) -> Tensor:
+    """The tensor of a parameter in a state dict, whose keys lack the wrapper's `conv`."""
+    return state[parameter] if parameter in state else state[parameter.replace(".conv.weight", ".weight").replace(
+        ".conv.bias", ".bias")]  # fmt: skip
+
+
+class TestResuming:
+    def test_seconds_count_what_was_trained_before(self, run, tmp_path):
+        with pytest.raises(Interrupted):
+            run("parts", after=interrupt_after(4))
+        log = tmp_path / "parts/log.csv"
+        header, rows = read_log(log)
+        lines = [header, *([row[0], str(1000 + i), *row[2:]] for i, row in enumerate(rows))]
+        log.write_text("".join(",".join(line) + "\n" for line in lines))
+        run("parts", resume=True)
+        assert [float(row[1]) for row in read_log(log)[1]] == pytest.approx([1000, 1001, 1002] + [1002] * 5, abs=60)
+        assert load_checkpoint(tmp_path / "parts/model.safetensors").training[0].hours > 0.27
+
+    def test_half_a_row_is_dropped(self, run, tmp_path):
+        with pytest.raises(Interrupted):
+            run("parts", after=interrupt_after(4))
+        log = tmp_path / "parts/log.csv"
+        log.write_text(log.read_text() + "5,1.0,0.3")
+        run("parts", resume=True)
+        assert [int(row[0]) for row in read_log(log)[1]] == list(range(8))
+
+    @pytest.mark.parametrize("last", [3, 4, 7])
+    def test_an_interrupted_run_goes_on_as_if_it_had_not_been(self, run, tmp_path, last):
+        whole, _ = run("whole")
+        parts: Losses = {}
+        with pytest.raises(Interrupted):
+            run("parts", after=interrupt_after(last), losses=parts)
+        run("parts", model=new_model(seed=9), resume=True, losses=parts)
+        assert parts == whole
+        self.assert_same_results(tmp_path)
+
+    def test_it_may_be_interrupted_twice(self, run, tmp_path):
+        whole, _ = run("whole")
+        parts: Losses = {}
+        for last in (3, 6):
+            with pytest.raises(Interrupted):
+                run("parts", after=interrupt_after(last), losses=parts, resume=True)
+        run("parts", resume=True, losses=parts)
+        assert parts == whole
+        self.assert_same_results(tmp_path)
+
+    def test_a_run_without_a_checkpoint_yet_starts_anew(self, run, tmp_path):
+        with pytest.raises(Interrupted):
+            run("parts", after=interrupt_after(1))
+        run("parts")
+        run("whole")
+        self.assert_same_results(tmp_path)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_a_killed_process_goes_on_as_if_it_had_not_been(self, run, pictures, tmp_path, workers):
+        whole, _ = run("whole")
+        script = textwrap.dedent("""
+            import os, signal, sys
+            from dataclasses import replace
+            from pathlib import Path
+            from tests.quantize.training.test_loop import OPTIONS, TINY, CocoPictures, ViewStream, new_model, train
+
+            folder, output, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+            options = replace(OPTIONS, workers=workers)
+            source = CocoPictures(folder, folder / "annotations.json", TINY, options.augmentation)
+            stream = ViewStream([source], options.iterations * options.batch, options.seed)
+
+            def on_step(step, _):
+                if step == 4:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            train(new_model(), stream, output, options, on_step=on_step)
+        """)
+        command = [sys.executable, "-c", script, str(pictures), str(tmp_path / "parts"), str(workers)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        killed = subprocess.run(command, cwd=Path(__file__).parents[3], env=environment, check=False)
+        assert killed.returncode == -signal.SIGKILL
+        rest, _ = run("parts", replace(OPTIONS, workers=workers), resume=True)
+        assert rest == {step: numbers for step, numbers in whole.items() if step >= 3}
+        self.assert_same_results(tmp_path)
+
+    @staticmethod
+    def assert_same_results(tmp_path: Path) -> None:
+        parts, whole = tmp_path / "parts", tmp_path / "whole"
+        assert (parts / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+        logs = [read_log(folder / "log.csv") for folder in (parts, whole)]
+        without_seconds = [(header, [[row[0], *row[2:]] for row in rows]) for header, rows in logs]
+        assert without_seconds[0] == without_seconds[1]
+
+
+class TestStopping:
+    @staticmethod
+    def spoil(model: BlendMask) -> None:
+        with torch.no_grad():
+            model.top_layer.bias.fill_(torch.nan)
+
+    def test_a_loss_that_is_no_number_names_the_iteration(self, run, tmp_path):
+        kept: dict[str, bytes] = {}
+
+        def after(step: int, model: BlendMask) -> None:
+            if step == 4:
+                kept["last"] = (tmp_path / "run/last.pt").read_bytes()
+                self.spoil(model)
+
+        with pytest.raises(DivergedError, match=r"nan at iteration 5: lower --learning-rate .* --resume"):
+            run(after=after)
+        assert (tmp_path / "run/last.pt").read_bytes() == kept["last"]
+        assert not (tmp_path / "run/model.safetensors").exists()
+
+    def test_it_names_the_pictures_of_the_step(self, run, pictures):
+        source = CocoPictures(pictures, pictures / "annotations.json", TINY, OPTIONS.augmentation)
+        stream = ViewStream([source], 16, OPTIONS.seed)
+        names = ", ".join(sorted({stream.name(10), stream.name(11)}))
+        with pytest.raises(DivergedError, match=f"at iteration 5: .*the pictures of the step were {names}$"):
+            run(after=lambda step, model: self.spoil(model) if step == 4 else None)
+
+    def test_one_can_go_on_from_the_last_checkpoint(self, run):
+        with pytest.raises(DivergedError):
+            run(after=lambda step, model: self.spoil(model) if step == 4 else None)
+        losses, _ = run(resume=True)
+        assert sorted(losses) == [3, 4, 5, 6, 7]
+
+    def test_a_gradient_that_is_no_number_spoils_neither_weights_nor_checkpoint(self, run, tmp_path):
+        model = new_model()
+        before: dict[str, Tensor] = {}
+
+        def after(step: int, model: BlendMask) -> None:
+            if step == 1:
+                before.update(state_of(model))
+                model.top_layer.bias.register_hook(lambda gradient: gradient * torch.inf)
+
+        with pytest.raises(DivergedError, match=r"gradient .* at iteration 2"):
+            run(model=model, after=after)
+        assert torch.equal(model.top_layer.weight, before["top_layer.weight"])
+        assert not (tmp_path / "run/last.pt").exists()
+
+    def test_an_unfinished_run_is_not_overwritten(self, run, tmp_path):
+        with pytest.raises(Interrupted):
+            run(after=interrupt_after(4))
+        log = (tmp_path / "run/log.csv").read_text()
+        with pytest.raises(CheckpointError, match="unfinished run: go on with --resume, or name another --output"):
+            run()
+        assert (tmp_path / "run/log.csv").read_text() == log
+
+    def test_another_network_cannot_go_on(self, run):
+        with pytest.raises(Interrupted):
+            run(after=interrupt_after(4))
+        torch.manual_seed(0)
+        other = BlendMask(replace(TINY, pyramid_width=32))
+        with pytest.raises(CheckpointError, match=r"last\.pt belongs to another run"):
+            run(model=other, resume=True)
+
+    @pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
+    def test_a_damaged_checkpoint_is_named(self, run, tmp_path, content):
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run/last.pt").write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"last\.pt"):
+            run(resume=True)
+
+    def test_so_is_one_without_its_parts(self, run, tmp_path):
+        (tmp_path / "run").mkdir()
+        torch.save({"iteration": 3}, tmp_path / "run/last.pt")
+        with pytest.raises(CheckpointError, match=r"last\.pt"):
+            run(resume=True)

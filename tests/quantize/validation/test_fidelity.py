@@ -1,0 +1,127 @@
+"""What a quantised network makes of the float network's objects: each loss shows where it happened, and only there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blendmask_edge.instances import Instances
+from blendmask_quantize.validation.fidelity import Fidelity, compare, compare_found
+from tests.quantize.tiny import LABELS
+
+SIZE = (60, 200)
+
+
+def instances(*rows: tuple[float, float, int], filled: float = 1.0) -> Instances:
+    """Objects of 20x40 pixels by left edge, score and class; `filled` is the share of the box in the mask."""
+    lefts, scores, class_ids = (np.array(column) for column in zip(*sorted(rows, key=lambda row: -row[1]), strict=True))
+    boxes = np.stack([lefts, np.full(len(rows), 10), lefts + 20, np.full(len(rows), 50)], axis=1)
+    logits = np.full((len(rows), 28, 28), -9, np.float32)
+    logits[:, : round(28 * filled)] = 9
+    return Instances(boxes.astype(np.float32), scores.astype(np.float32), class_ids, SIZE, LABELS, logits)
+
+
+NONE = instances((0, 1, 0))[:0]
+TWO = instances((10, 0.9, 0), (100, 0.5, 1))
+
+
+def test_a_network_agrees_with_itself() -> None:
+    assert compare(lambda _: TWO, lambda _: TWO, [np.zeros((*SIZE, 3), np.uint8)] * 3) == Fidelity(
+        pictures=3, matched=6, lost=0, invented=0, score_drift=0, box_iou=1, mask_iou=1, mask_iou_low=1
+    )
+
+
+def test_broken_masks_show_in_the_masks_alone() -> None:
+    found = compare_found([(TWO, instances((10, 0.9, 0), (100, 0.5, 1), filled=0.25))])
+    assert (found.matched, found.lost, found.invented, found.score_drift, found.box_iou) == (2, 0, 0, 0, 1)
+    assert found.mask_iou == pytest.approx(0.25)
+
+
+def test_scores_that_shift_show_in_the_scores_alone() -> None:
+    found = compare_found([(TWO, instances((10, 0.7, 0), (100, 0.4, 1)))])
+    assert (found.matched, found.lost, found.invented, found.mask_iou) == (2, 0, 0, 1)
+    assert found.score_drift == pytest.approx(0.15)
+
+
+def test_boxes_that_move_show_in_boxes_and_masks() -> None:
+    found = compare_found([(TWO, instances((14, 0.9, 0), (104, 0.5, 1)))])
+    assert found.box_iou == pytest.approx(16 / 24)
+    assert found.mask_iou == pytest.approx(16 / 24, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    [instances((10, 0.9, 0)), instances((10, 0.9, 0), (100, 0.5, 2)), instances((10, 0.9, 0), (112, 0.5, 1))],
+    ids=["missing", "another class", "another place"],
+)
+def test_an_object_without_its_like_is_lost_and_the_other_invented(candidate: Instances) -> None:
+    found = compare_found([(TWO, candidate)])
+    assert (found.objects, found.matched, found.lost) == (2, 1, 1)
+    assert found.invented == len(candidate) - 1
+
+
+def test_an_object_is_matched_once() -> None:
+    twice = instances((10, 0.9, 0), (12, 0.8, 0))
+    assert compare_found([(TWO[:1], twice)]).invented == 1
+    assert compare_found([(twice, TWO[:1])]).lost == 1
+
+
+def test_objects_near_the_threshold_are_neither_lost_nor_invented() -> None:
+    surer, less_sure = instances((10, 0.31, 0)), instances((10, 0.29, 0))
+    assert (compare_found([(surer, less_sure)]).matched, compare_found([(surer, less_sure)]).lost) == (1, 0)
+    assert (compare_found([(less_sure, surer)]).objects, compare_found([(less_sure, surer)]).invented) == (0, 0)
+
+
+def test_two_empty_masks_agree() -> None:
+    empty = instances((10, 0.9, 0), filled=0)
+    assert compare_found([(empty, empty)]).mask_iou == 1
+    assert compare_found([(empty, TWO[:1])]).mask_iou == 0
+
+
+@pytest.mark.parametrize("pair", [(NONE, NONE), (NONE, TWO), (TWO, NONE)])
+def test_where_nothing_is_matched_there_is_no_number(pair: tuple[Instances, Instances]) -> None:
+    found = compare_found([pair])
+    assert (found.lost, found.invented) == (len(pair[0]), len(pair[1]))
+    assert math.isnan(found.mask_iou)
+    assert set(found.record()) == {"pictures", "matched", "lost", "invented"}
+
+
+def test_the_low_quantile_shows_the_few_masks_that_broke() -> None:
+    good, bad = TWO[:1], replace(TWO[:1], mask_logits=-TWO[:1].mask_logits)
+    found = compare_found([(good, good)] * 9 + [(good, bad)])
+    assert found.mask_iou == pytest.approx(0.9)
+    assert found.mask_iou_low < 0.6
+
+
+rows = st.lists(st.tuples(st.integers(0, 170), st.floats(0.23, 1), st.integers(0, 2)), min_size=1, max_size=6)
+
+
+@given(rows, rows)
+def test_every_sure_object_is_matched_or_lost(
+    first: list[tuple[int, float, int]], second: list[tuple[int, float, int]]
+) -> None:
+    one, other = instances(*first), instances(*second)
+    there, back = compare_found([(one, other)]), compare_found([(other, one)])
+    assert there.objects == int((one.scores >= 0.3).sum())
+    assert (there.invented, back.invented) == (back.lost, there.lost)
+
+
+def test_pictures_are_looked_at_one_by_one() -> None:
+    shown: list[int] = []
+
+    def pictures() -> Iterable[np.ndarray]:
+        for number in range(3):
+            yield np.full((*SIZE, 3), number, np.uint8)
+
+    def watch(picture: np.ndarray) -> Instances:
+        shown.append(int(picture[0, 0, 0]))
+        return TWO
+
+    compare(watch, watch, pictures())
+    assert shown == [0, 0, 1, 1, 2, 2]

@@ -1,0 +1,328 @@
+"""The commands do what they say, leave nothing half done, and fail with one message and the agreed exit code."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, List
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from typer.testing import CliRunner
+
+from blendmask_edge.bundle import write_bundle
+from blendmask_edge.cli.app import app
+
+pytest.importorskip("onnxruntime")
+
+ADDED = """
+import typer
+
+def register(app: typer.Typer) -> None:
+    @app.command()
+    def stretch() -> None:
+        typer.echo("stretched")
+
+    @app.command()
+    def needy() -> None:
+        import a_package_that_is_not_there
+
+    @app.command()
+    def stopped() -> None:
+        raise KeyboardInterrupt
+"""
+
+
+def call(*words: object) -> Any:
+    """Run the command line in this process."""
+    return CliRunner().invoke(app, [str(word) for word in words], prog_name="blendmask")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Return a folder of a red and a white picture and a file that is none."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "red.png"), np.full((40, 60, 3), (0, 0, 255), np.uint8))
+    cv2.imwrite(str(folder / "white.jpg"), np.full((32, 48, 3), 255, np.uint8))
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+def test_predict_writes_overlays_and_coco_that_coco_reads(bundle_path: Path, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    result = call("predict", bundle_path, pictures, "-o", out)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in out.iterdir()) == ["instances.json", "red.overlay.jpg", "white.overlay.jpg"]
+    assert "4 objects in 2 pictures: 2 red" in result.output
+    assert str(out) in result.output
+    assert "Next: blendmask" in result.output
+    coco = COCO(out / "instances.json")
+    assert [image["file_name"] for image in coco.dataset["images"]] == [
+        str(pictures / "red.png"),
+        str(pictures / "white.jpg"),
+    ]
+    red = coco.loadAnns(coco.getAnnIds(imgIds=1))
+    assert [coco.cats[annotation["category_id"]]["name"] for annotation in red] == ["red"]
+    assert coco.annToMask(red[0]).sum() == red[0]["area"] > 0
+    assert cv2.imread(str(out / "red.overlay.jpg")).shape == (40, 60, 3)
+
+
+def test_predict_json_is_pure(bundle_path: Path, pictures: Path, tmp_path: Path) -> None:
+    result = call("predict", bundle_path, pictures / "red.png", "-o", tmp_path / "o", "--json", "--threads", 1)
+    document = json.loads(result.stdout)
+    assert document["output"] == str(tmp_path / "o")
+    assert len(document["annotations"]) == 1
+    written = json.loads((tmp_path / "o/instances.json").read_text())
+    assert written == {key: document[key] for key in ("images", "annotations", "categories")}
+
+
+def test_score_and_flavour_are_obeyed(bundle_path: Path, pictures: Path, tmp_path: Path) -> None:
+    words = ["predict", bundle_path, pictures / "white.jpg", "-o", tmp_path / "o", "--flavour", "float", "--json"]
+    assert len(json.loads(call(*words, "--score", "0.9").stdout)["annotations"]) == 3
+    assert call(*words, "--score", "2").exit_code == 1
+
+
+def test_pictures_of_one_name_get_overlays_of_their_own(bundle_path: Path, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/red.png").write_bytes((pictures / "red.png").read_bytes())
+    out = tmp_path / "out"
+    assert call("predict", bundle_path, pictures / "red.png", tmp_path / "other/red.png", "-o", out).exit_code == 0
+    assert {path.name for path in out.iterdir()} == {"instances.json", "red.overlay.jpg", "red-2.overlay.jpg"}
+
+
+def test_damaged_picture_among_good_ones_leaves_nothing(bundle_path: Path, pictures: Path, tmp_path: Path) -> None:
+    (pictures / "zero.png").write_bytes(b"damaged")
+    result = call("predict", bundle_path, pictures, "-o", tmp_path / "new/out")
+    assert result.exit_code == 1
+    assert "zero.png" in result.output
+    assert not (tmp_path / "new").exists()
+
+
+def test_damaged_picture_leaves_older_results_as_they_were(bundle_path: Path, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    call("predict", bundle_path, pictures, "-o", out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    (pictures / "zero.png").write_bytes(b"damaged")
+    assert call("predict", bundle_path, pictures, "-o", out, "--score", "0.9").exit_code == 1
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize("words", [["no.jpg"], ["empty"], ["notes.txt"]])
+def test_wrong_pictures_are_one_message(bundle_path: Path, pictures: Path, tmp_path: Path, words: List[str]) -> None:
+    (pictures / "empty").mkdir()
+    result = call("predict", bundle_path, *[pictures / word for word in words], "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert words[0] in result.output
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_that_is_a_file_is_refused(bundle_path: Path, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    result = call("predict", bundle_path, pictures, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "Cannot write" in result.output
+    assert (tmp_path / "out").read_text() == "a file"
+
+
+def test_folder_in_the_way_of_one_result_leaves_none_of_them(bundle_path: Path, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "out/white.overlay.jpg").mkdir(parents=True)
+    result = call("predict", bundle_path, pictures, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "white.overlay.jpg there is a folder" in result.output
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["white.overlay.jpg"]
+
+
+@pytest.mark.parametrize("step", ["mkdir", "write_bytes", "replace"])
+def test_disk_that_fills_up_while_predicting_leaves_older_results_as_they_were(
+    step: str, bundle_path: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    call("predict", bundle_path, pictures, "-o", out, "--runtime", "onnxruntime")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, step, full)
+    words = ["predict", bundle_path, pictures, "-o", out, "--score", "0.9", "--runtime", "onnxruntime"]
+    result = call(*words)
+    assert result.exit_code == 1
+    assert f"Cannot write {out}: No space left on device" in result.output
+    assert "Traceback" not in result.output
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_output_that_cannot_be_written_is_said_before_any_picture_is_read(
+    bundle_path: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(path: Path) -> None:
+        raise AssertionError(f"{path} was read")
+
+    monkeypatch.setattr("blendmask_edge.cli.predict_files.read_image", read)
+    (tmp_path / "file").write_text("in the way")
+    result = call("predict", bundle_path, pictures, "-o", tmp_path / "file/out", "--runtime", "onnxruntime")
+    assert result.exit_code == 1
+    assert "Cannot write" in result.output
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["--runtime", "onnxruntme"], "Did you mean onnxruntime?"),
+        (["--flavour", "cpuu"], "no 'cpuu' graph, only: cpu, float"),
+        (["--score", "2"], "expected 0 to 1"),
+        (["--threads", "0"], "expected 1 or more"),
+    ],
+)
+def test_wrong_option_of_predict_is_refused_before_anything_is_written(
+    bundle_path: Path, pictures: Path, tmp_path: Path, words: List[str], expected: str
+) -> None:
+    result = call("predict", bundle_path, pictures, "-o", tmp_path / "out", *words)
+    assert (result.exit_code, "Traceback" in result.output) == (1, False)
+    assert expected in result.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", [["info"], ["check", "--target", "cpu"], ["predict", "a.jpg"]])
+def test_bundle_of_a_later_release_is_one_message_that_says_to_upgrade(command: List[str]) -> None:
+    future = Path(__file__).parents[1] / "golden/future.bmz"
+    name, *rest = command
+    words = [str(Path(__file__))] if name == "predict" else rest
+    result = call(name, future, *words)
+    assert result.exit_code == 1
+    assert "schema version 1000" in result.output
+    assert "Upgrade blendmask-edge" in result.output
+
+
+def test_what_a_manifest_says_cannot_play_with_the_terminal(
+    tmp_path: Path, tiny_graph: bytes, make_manifest: Any, pictures: Path
+) -> None:
+    graphs = {"cpu": tiny_graph}
+    names = ["red\x1b[2J", "gre\ren", "blue\x9b1m"]
+    manifest = make_manifest(graphs, classes=names, licence="MIT\x1b]0;owned\x07", generator="a\u202eb")
+    path = write_bundle(tmp_path / "a.bmz", manifest, graphs)
+    out = tmp_path / "out"
+    for words in (["info", path], ["predict", path, pictures, "-o", out, "--runtime", "onnxruntime"]):
+        result = call(*words)
+        assert result.exit_code == 0
+        assert not set(result.output) & set("\x1b\r\x9b\x07\u202e")
+
+
+def test_what_is_no_bundle_is_one_message(pictures: Path) -> None:
+    for words in (["info"], ["predict"]):
+        result = call(*words, pictures / "red.png", *([pictures] if words == ["predict"] else []))
+        assert result.exit_code == 1
+        assert "error: " in result.output
+        assert "red.png is not a sound bundle" in result.output
+        assert "Traceback" not in result.output
+
+
+def test_info_tells_what_the_bundle_is(bundle_path: Path) -> None:
+    result = call("info", bundle_path)
+    assert result.exit_code == 0
+    for text in (
+        "TINY",
+        "32 x 48",
+        "3: red, green, blue",
+        "ptq 1",
+        "int8, opset 17",
+        "mask_ap 0.25 on 5 pictures",
+        "20 of 21 objects of the float graph found, 2 invented, mask IoU 0.950, score drift 0.010 on 5 pictures",
+        "Next:",
+    ):
+        assert text in " ".join(result.output.split())
+
+
+def test_info_json_is_the_manifest(bundle_path: Path) -> None:
+    manifest = json.loads(call("info", bundle_path, "--json").stdout)
+    assert manifest["classes"] == ["red", "green", "blue"]
+    assert set(manifest["graphs"]) == {"cpu", "float"}
+
+
+@pytest.mark.parametrize(
+    "words", [["info"], ["predict", "a.bmz"], ["predict", "a.bmz", "b.jpg", "--threads", "x"], ["--nonsense"]]
+)
+def test_wrong_usage_exits_with_two(words: List[str]) -> None:
+    assert call(*words).exit_code == 2
+
+
+def test_version_is_printed() -> None:
+    import blendmask_edge
+
+    assert call("--version").stdout.strip() == blendmask_edge.__version__
+
+
+def install_commands(folder: Path, source: str, extra: str) -> None:
+    """Lay out an installed package whose entry point adds commands."""
+    (folder / f"{extra}_package.py").write_text(source)
+    record = folder / f"{extra}_package-1.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {extra}-package\nVersion: 1\n")
+    (record / "entry_points.txt").write_text(f"[blendmask.commands]\n{extra} = {extra}_package:register\n")
+
+
+def test_another_package_adds_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_commands(tmp_path, ADDED, "stretching")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert call("stretch").output == "stretched\n"
+    assert "stretch" in call("--help").output
+
+
+def test_command_whose_package_is_missing_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_commands(tmp_path, ADDED, "lifting")
+    monkeypatch.syspath_prepend(tmp_path)
+    result = call("needy")
+    assert result.exit_code == 1
+    assert "a_package_that_is_not_there" in result.output
+    assert 'pip install "blendmask-edge[lifting]"' in result.output
+
+
+def test_package_that_cannot_be_imported_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_commands(tmp_path, "import a_missing_framework", "pulling")
+    monkeypatch.syspath_prepend(tmp_path)
+    result = call("pull")
+    assert result.exit_code == 1
+    assert "Type: pip install" in result.output
+    assert call("--help").exit_code == 0
+
+
+def test_interrupt_exits_with_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_commands(tmp_path, ADDED, "stopping")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert call("stopped").exit_code == 130
+
+
+def blendmask(*words: object, **variables: str) -> Any:
+    """Run the command line in a process of its own."""
+    code = "from blendmask_edge.cli.app import main; main()"
+    command = [sys.executable, "-c", code, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **variables})
+
+
+def test_a_real_process_keeps_stdout_and_stderr_apart(bundle_path: Path, pictures: Path, tmp_path: Path) -> None:
+    done = blendmask("predict", bundle_path, pictures, "-o", tmp_path / "out", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(json.loads(done.stdout)["annotations"]) == 4
+    failed = blendmask("info", tmp_path / "no.bmz")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr.startswith("error: Cannot read")
+    assert len(failed.stderr.strip().splitlines()) == 1
+
+
+def test_info_loads_no_framework_and_no_runtime(bundle_path: Path) -> None:
+    code = (
+        "import sys; from blendmask_edge.cli.app import app\n"
+        f"try: app(['info', {str(bundle_path)!r}])\n"
+        "except SystemExit: pass\n"
+        "print([n for n in ('torch', 'onnxruntime', 'cv2', 'blendmask_quantize') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "[]"

@@ -1,0 +1,62 @@
+"""Each version of TensorRT is told what it understands, and what keeps the float remainder fast."""
+
+from __future__ import annotations
+
+from typing import Any, Tuple
+
+import pytest
+
+from blendmask_edge import ConfigError
+from blendmask_edge.compilation.arguments import BuildArguments, CompileOptions, build_arguments
+from blendmask_edge.devices import load_table
+from blendmask_edge.devices.versions import Version
+
+TABLE = load_table()
+
+
+def arguments(version: str, precision: Any, sm: str = "8.7", half: bool = False, **options: Any) -> BuildArguments:
+    """Return the arguments for a GPU of `sm`."""
+    silicon = next(row for row in TABLE.silicon if row.sm == sm)
+    return build_arguments(Version.parse(version), CompileOptions(precision, **options), silicon, half, TABLE)
+
+
+@pytest.mark.parametrize(
+    "version, precision, network, builder",
+    [
+        ("8.5.2", "int8", ("EXPLICIT_BATCH",), ("INT8", "FP16")),
+        ("8.6.1", "fp16", ("EXPLICIT_BATCH",), ("FP16",)),
+        ("8.6.1", "fp32", ("EXPLICIT_BATCH",), ()),
+        ("10.3.0", "int8", (), ("INT8", "FP16")),
+        ("10.3.0", "fp16", (), ("FP16",)),
+        ("10.3.0", "fp32", ("STRONGLY_TYPED",), ()),
+        ("10.16.1", "int8", (), ("INT8", "FP16")),
+        ("11.0", "int8", (), ()),
+        ("11.4.1", "fp16", (), ()),
+    ],
+)
+def test_a_float32_graph_gets_flags_where_there_are_some(
+    version: str, precision: str, network: Tuple[str, ...], builder: Tuple[str, ...]
+) -> None:
+    assert arguments(version, precision) == BuildArguments(network, builder, None)
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_a_half_graph_is_strongly_typed_where_the_version_can(precision: str) -> None:
+    assert arguments("10.3", precision, half=True) == BuildArguments(("STRONGLY_TYPED",), (), None)
+    assert arguments("11.1", precision, half=True) == BuildArguments((), (), None)
+    assert "FP16" in arguments("8.6.1", precision, half=True).builder_flags
+
+
+def test_int8_on_pascal_goes_without_fp16() -> None:
+    assert arguments("8.6.1", "int8", sm="6.1").builder_flags == ("INT8",)
+    assert arguments("8.6.1", "int8", sm="7.5").builder_flags == ("INT8", "FP16")
+
+
+def test_workspace_is_given_in_bytes() -> None:
+    assert arguments("10.3", "int8", workspace_mib=512).workspace_bytes == 512 * 1024 * 1024
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_workspace_that_is_none_is_refused(size: int) -> None:
+    with pytest.raises(ConfigError, match=f"workspace is {size} MiB"):
+        CompileOptions(workspace_mib=size)

@@ -1,0 +1,267 @@
+"""A bundle is compiled once for what its engine depends on, and refused before long work where it cannot be."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any, Callable, List
+
+import pytest
+
+from blendmask_edge import ConfigError, InferenceError, OutputError, RuntimeUnavailableError
+from blendmask_edge.compilation import toolchain as toolchain_module
+from blendmask_edge.compilation.arguments import CompileOptions
+from blendmask_edge.compilation.compile import Engine, compile_bundle, compile_graph
+from blendmask_edge.compilation.toolchain import Toolchain, TorchToolchain
+from blendmask_edge.hardware.gpu import Gpu
+from blendmask_edge.runtimes.tensorrt.engine_cache import EngineKey, default_cache
+from blendmask_edge.runtimes.torch_programs import program_path
+from tests.sdk.devices.fake_tensorrt import BUILD_ERROR, flags_of, make_tensorrt
+from tests.sdk.devices.graphs import make_graph
+
+MakeBundle = Callable[..., Any]
+ORIN = Gpu("Orin NX", "8.7", "12.6/540.3.0")
+PASCAL = Gpu("GTX 1080 Ti", "6.1", "12.2/535.1")
+
+
+def tools(version: str = "10.3.0", gpu: Gpu = ORIN, **states: Any) -> Toolchain:
+    """Return a stand-in for TensorRT and a GPU."""
+    return Toolchain(make_tensorrt(version, **states), gpu)
+
+
+def test_the_tensorrt_graph_is_built_into_the_cache(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    bundle, toolchain = make_bundle(), tools()
+    engine = compile_bundle(bundle, "jetson-orin-nx", tmp_path / "deep/cache", toolchain=toolchain)
+    assert engine.path.read_bytes() == b"engine of 10.3.0"
+    assert engine.path.parent == tmp_path / "deep/cache"
+    assert not engine.reused
+    assert ("graph", bundle.graph("tensorrt")) in toolchain.trt.calls
+    assert flags_of(toolchain.trt) == ["INT8", "FP16"]
+    assert ("network", 0) in toolchain.trt.calls
+    assert stat.S_IMODE(engine.path.parent.stat().st_mode) == 0o700
+    assert list(engine.path.parent.iterdir()) == [engine.path]
+
+
+def test_pascal_is_built_by_8_6_1_without_fp16(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    toolchain = tools("8.6.1", PASCAL)
+    compile_bundle(make_bundle(), "gtx-1080-ti", tmp_path, toolchain=toolchain)
+    assert flags_of(toolchain.trt) == ["INT8"]
+    assert ("network", 1 << 0) in toolchain.trt.calls
+
+
+def test_tensorrt_11_is_given_no_flag_that_it_lost(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    toolchain = tools("11.4.1")
+    compile_bundle(make_bundle(), "jetson-agx-orin", tmp_path, toolchain=toolchain)
+    assert flags_of(toolchain.trt) == []
+    assert ("network", 0) in toolchain.trt.calls
+
+
+def test_options_reach_the_builder(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    toolchain = tools()
+    compile_bundle(make_bundle(), "jetson-orin-nx", tmp_path, CompileOptions("fp32", workspace_mib=2), toolchain)
+    assert ("WORKSPACE", 2 * 2**20) in toolchain.trt.calls
+    assert ("network", 1 << 1) in toolchain.trt.calls
+
+
+def test_a_second_time_takes_the_file(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    first = compile_bundle(make_bundle(), "jetson-orin-nx", tmp_path, toolchain=tools())
+    broken = tools(parses=False)
+    second = compile_bundle(make_bundle(), "jetson-orin-nano", tmp_path, toolchain=broken)
+    assert second == Engine(first.path, first.key, reused=True)
+    assert broken.trt.calls == []
+
+
+def test_all_that_an_engine_depends_on_changes_its_file(tmp_path: Path) -> None:
+    graph, other = make_graph(), make_graph(["Relu"])
+    engines: List[Engine] = [
+        compile_graph(graph, tools(), tmp_path),
+        compile_graph(other, tools(), tmp_path),
+        compile_graph(graph, tools("10.3.1"), tmp_path),
+        compile_graph(graph, tools(gpu=dataclasses.replace(ORIN, sm="8.6")), tmp_path),
+        compile_graph(graph, tools(gpu=dataclasses.replace(ORIN, driver="12.6/540.4.0")), tmp_path),
+        compile_graph(graph, tools(), tmp_path, CompileOptions("fp16")),
+        compile_graph(graph, tools(), tmp_path, CompileOptions(workspace_mib=64)),
+    ]
+    assert len({engine.path for engine in engines}) == len(engines)
+    assert not any(engine.reused for engine in engines)
+
+
+def test_an_engine_built_with_a_workspace_is_found_by_who_asks_for_none(tmp_path: Path) -> None:
+    graph = make_graph()
+    built = compile_graph(graph, tools(), tmp_path, CompileOptions(workspace_mib=64))
+    found = compile_graph(graph, tools(parses=False), tmp_path)
+    assert (found.path, found.reused) == (built.path, True)
+    other = compile_graph(graph, tools(), tmp_path, CompileOptions(workspace_mib=128))
+    assert not other.reused
+    os.utime(built.path, ns=(0, 0))
+    assert compile_graph(graph, tools(parses=False), tmp_path).path == other.path
+    assert compile_graph(graph, tools(parses=False), tmp_path, CompileOptions(workspace_mib=64)).path == built.path
+
+
+def test_the_name_of_a_gpu_does_not_matter(tmp_path: Path) -> None:
+    first = compile_graph(make_graph(), tools(), tmp_path)
+    assert compile_graph(make_graph(), tools(gpu=dataclasses.replace(ORIN, name="Orin")), tmp_path).reused
+    assert "sm87" in first.path.name
+    assert "trt10.3.0" in first.path.name
+
+
+def test_the_key_of_an_engine_is_stable() -> None:
+    key = EngineKey("ab" * 32, "8.7", "10.3.0", "12.6/540", {"builder_flags": ("INT8",), "network_flags": ()})
+    again = EngineKey("ab" * 32, "8.7", "10.3.0", "12.6/540", {"network_flags": (), "builder_flags": ("INT8",)})
+    assert key.file_name == again.file_name
+    assert key.file_name.startswith("abababababab-sm87-trt10.3.0-")
+    assert Path(key.file_name).name == key.file_name
+
+
+def test_a_version_cannot_lead_out_of_the_cache() -> None:
+    assert "/" not in EngineKey("ab" * 32, "8.7", "10/../../x", "d", {}).file_name
+
+
+def test_the_cache_of_the_machine_is_the_default(make_bundle: MakeBundle, own_cache: Path) -> None:
+    engine = compile_bundle(make_bundle(), "jetson-orin-nx", toolchain=tools())
+    assert engine.path.parent == default_cache() == own_cache / "engines"
+
+
+@pytest.mark.parametrize(
+    "states, message", [({"parses": False}, "no importer for Fancy in node 7"), ({"builds": False}, BUILD_ERROR)]
+)
+def test_what_tensorrt_refuses_is_told_and_leaves_no_file(
+    make_bundle: MakeBundle, tmp_path: Path, states: Any, message: str
+) -> None:
+    with pytest.raises(InferenceError, match=rf"TensorRT 10\.3\.0 .*: {message}.*blendmask check"):
+        compile_bundle(make_bundle(), "jetson-orin-nx", tmp_path / "cache", toolchain=tools(**states))
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_cache_that_cannot_be_written_is_one_message(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(OutputError, match=r"Cannot write .*cache"):
+        compile_bundle(make_bundle(), "jetson-orin-nx", tmp_path / "cache", toolchain=tools())
+
+
+def test_a_no_of_the_check_stops_before_tensorrt_is_looked_for(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no fast FP16.*Works instead: INT8 by TensorRT 8\.6\.1"):
+        compile_bundle(make_bundle(), "gtx-1080-ti", tmp_path, CompileOptions("fp16"))
+
+
+def test_the_tensorrt_that_is_installed_is_checked_too(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    toolchain = tools("10.0.1", PASCAL)
+    with pytest.raises(ConfigError, match=r"TensorRT 10\.0\.1 .*8\.6\.1"):
+        compile_bundle(make_bundle(), "gtx-1080-ti", tmp_path, toolchain=toolchain)
+    assert toolchain.trt.calls == []
+
+
+def test_the_gpu_of_another_target_is_refused(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"Orin NX, SM 8\.7; Jetson Thor has SM 11\.0.*jetson-orin-nx"):
+        compile_bundle(make_bundle(), "jetson-thor", tmp_path, toolchain=tools())
+
+
+def test_a_gpu_that_the_table_does_not_know_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"knows nothing of Tesla V100, SM 7\.0"):
+        compile_graph(make_graph(), tools(gpu=Gpu("Tesla V100", "7.0", "12.2/535")), tmp_path)
+
+
+def test_a_cpu_needs_no_engine(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"needs no engine; type: blendmask predict"):
+        compile_bundle(make_bundle(), "x86-vnni", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "target, way",
+    [("gtx-1080-ti", r"pip install tensorrt==8\.6\.1"), ("jetson-orin-nano", r"flash JetPack 6\.1 or 6\.2")],
+)
+def test_no_gpu_and_no_tensorrt_are_one_message_with_the_next_step(
+    make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, way: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(toolchain_module, "find_gpu", lambda: None)
+    message = (
+        rf"tensorrt cannot be imported .*and the CUDA driver shows no GPU.*{way}.*blendmask compile m\.bmz --target"
+    )
+    with pytest.raises(RuntimeUnavailableError, match=message):
+        compile_bundle(make_bundle(), target, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_what_is_found_on_the_machine_is_used(
+    make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", make_tensorrt("10.3.0"))
+    monkeypatch.setattr(toolchain_module, "find_gpu", lambda: ORIN)
+    assert compile_bundle(make_bundle(), "jetson-orin-nx", tmp_path).key.driver == ORIN.driver
+
+
+class Compiler:
+    """Stands for the maker of Torch-TensorRT programs; remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: List[Any] = []
+
+    def compile_program(self, graph: bytes, precision: str, workspace_bytes: Any) -> bytes:
+        self.asked.append((graph, precision, workspace_bytes))
+        return b"program %d" % len(self.asked)
+
+
+@pytest.mark.parametrize("precision, flavour", [("int8", "tensorrt"), ("fp32", "float")])
+def test_a_program_is_made_where_its_runtime_looks_for_it(
+    make_bundle: MakeBundle, own_cache: Path, precision: Any, flavour: str
+) -> None:
+    bundle, compiler = make_bundle(), Compiler()
+    toolchain = TorchToolchain(compiler, ORIN, "10.3.0")
+    options = CompileOptions(precision, workspace_mib=1, runtime="torch_tensorrt")
+    made = compile_bundle(bundle, "jetson-orin-nx", options=options, toolchain=toolchain)
+    assert made.path == program_path(bundle.manifest.graphs[flavour].sha256, ORIN)
+    assert own_cache in made.path.parents
+    assert made.path.read_bytes() == b"program 1"
+    assert compiler.asked == [(bundle.graph(flavour), precision, 2**20)]
+    assert stat.S_IMODE(made.path.parent.stat().st_mode) == 0o700
+
+
+def test_a_program_is_made_anew_each_time(make_bundle: MakeBundle) -> None:
+    bundle, toolchain = make_bundle(), TorchToolchain(Compiler(), ORIN, "10.3.0")
+    for expected in (b"program 1", b"program 2"):
+        made = compile_bundle(
+            bundle, "jetson-orin-nx", options=CompileOptions(runtime="torch_tensorrt"), toolchain=toolchain
+        )
+        assert (made.path.read_bytes(), made.reused) == (expected, False)
+
+
+def test_torch_tensorrt_of_another_tensorrt_is_refused(make_bundle: MakeBundle) -> None:
+    compiler = Compiler()
+    with pytest.raises(ConfigError, match=r"no Torch-TensorRT .*10\.7.*2\.8\.0"):
+        compile_bundle(
+            make_bundle(), "jetson-orin-nx", options=CompileOptions(runtime="torch_tensorrt"),
+            toolchain=TorchToolchain(compiler, ORIN, "10.7.0"),
+        )  # fmt: skip
+    assert compiler.asked == []
+
+
+def test_a_program_without_a_gpu_is_one_message_with_the_next_step(
+    make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "blendmask_quantize.export.torch_tensorrt.program", None)
+    monkeypatch.setattr(toolchain_module, "find_gpu", lambda: None)
+    message = (
+        r"torch_program cannot be imported .*and the CUDA driver shows no GPU.*blendmask-edge\[torch-tensorrt\].*"
+        r"blendmask compile m\.bmz --target jetson-orin-nx --runtime torch_tensorrt"
+    )
+    with pytest.raises(RuntimeUnavailableError, match=message):
+        compile_bundle(make_bundle(), "jetson-orin-nx", options=CompileOptions(runtime="torch_tensorrt"))
+
+
+def test_torch_tensorrt_that_is_missing_beside_a_gpu_is_named(
+    make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "blendmask_quantize.export.torch_tensorrt.program", Compiler())  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "torch_tensorrt", None)
+    monkeypatch.setattr(toolchain_module, "find_gpu", lambda: ORIN)
+    with pytest.raises(RuntimeUnavailableError, match=r"this machine: torch_tensorrt cannot be imported"):
+        compile_bundle(make_bundle(), "jetson-orin-nx", options=CompileOptions(runtime="torch_tensorrt"))
+
+
+def test_a_runtime_that_compiles_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'onnxruntime' compiles nothing; expected tensorrt or torch_tensorrt"):
+        CompileOptions(runtime="onnxruntime")

@@ -1,0 +1,27 @@
+"""Bundles of small graphs for the checks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from blendmask_edge.bundle import Bundle, Manifest, Measurement, write_bundle
+from tests.sdk.devices.graphs import make_graph
+
+MEASURED = [Measurement(data="val", images=5, metrics={"mask_ap": 0.25})]
+MakeBundle = Callable[..., Bundle]
+
+
+@pytest.fixture
+def make_bundle(tmp_path: Path, make_manifest: Callable[..., Manifest]) -> MakeBundle:
+    """Return a function that writes and opens a bundle; every flavour has the graph of `make_graph(**properties)`."""
+
+    def made(flavours: str = "cpu tensorrt float", measured: bool = True, **properties: Any) -> Bundle:
+        graph = make_graph(**properties)
+        graphs = dict.fromkeys(flavours.split(), graph)
+        metrics = dict.fromkeys(graphs, MEASURED) if measured else {}
+        return Bundle.open(write_bundle(tmp_path / "m.bmz", make_manifest(graphs, metrics=metrics), graphs))
+
+    return made
