@@ -1,6 +1,6 @@
 # A fresh machine needs python3 (3.10 or newer, with venv) and make; everything else is set up in $(VENV), once.
 #
-#   make demo     checkpoint and pictures -> INT8 bundle -> masks; accuracy and latency of float and INT8 side by side
+#   make demo     checkpoint and images -> INT8 bundle -> masks; accuracy and latency of float and INT8 side by side
 #   make test     the fast test suite
 #   make slow     the tests that train, kill and export at full size
 #   make check    linters, types, import contracts
@@ -34,7 +34,7 @@ help:
 
 demo: $(VENV)/.demo
 	@mkdir -p $(DEMO)
-	$(VENV)/bin/blendmask quantize $(SCENES)/lite0_rt.safetensors --licence Apache-2.0 \
+	$(VENV)/bin/blendmask quantize $(SCENES)/lite0_rt.safetensors --license Apache-2.0 \
 	  --calibration $(SCENES)/calibration \
 	  --eval-images $(SCENES)/evaluation --eval-annotations $(SCENES)/evaluation.json \
 	  --output $(DEMO)/lite0_rt.bmz

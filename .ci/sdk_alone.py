@@ -1,4 +1,4 @@
-"""Does the SDK with one runtime and nothing else bring no torch, and predict? Arguments: a bundle, a picture."""
+"""Does the SDK with one runtime and nothing else bring no torch, and predict? Arguments: a bundle, a image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import blendmask_edge
 
-bundle, picture = sys.argv[1:]
+bundle, image = sys.argv[1:]
 loaded = {"torch", "cv2", "onnxruntime", "numpy"} & set(sys.modules)
 if loaded:
     sys.exit(f"`import blendmask_edge` loaded {sorted(loaded)}")
@@ -16,8 +16,8 @@ arrived = [name for name in ("torch", "torchvision", "onnx") if importlib.util.f
 if arrived:
     sys.exit(f"the extra [cpu] brought {arrived}")
 with blendmask_edge.MaskPredictor(bundle) as predictor:
-    instances = predictor(blendmask_edge.read_image(picture))
+    instances = predictor(blendmask_edge.read_image(image))
 if not len(instances):
-    sys.exit(f"no object found in {picture}")
+    sys.exit(f"no object found in {image}")
 packages = sorted(found.metadata["Name"] for found in importlib.metadata.distributions())
-print(f"{len(instances)} objects found with {len(packages)} packages installed: {', '.join(packages)}")
+print(f"{len(instances)} instances found with {len(packages)} packages installed: {', '.join(packages)}")

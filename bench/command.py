@@ -23,7 +23,7 @@ def blendmask(*words: object) -> None:
 
 
 def quantize_with_float(checkpoint: Path, calibration: Path, output: Path) -> Path:
-    """Quantise by the default recipe, keep the float graph to compare with, and return the bundle's path.
+    """Quantize by the default recipe, keep the float graph to compare with, and return the bundle's path.
 
     Raises:
         SystemExit: the command failed; it has said why.

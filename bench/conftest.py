@@ -1,4 +1,4 @@
-"""What the suites of the stages run on: a bundle, and a picture with objects.
+"""What the suites of the stages run on: a bundle, and a image with instances.
 
 `BLENDMASK_BENCH_BUNDLE` names the bundle, else it is the one that `make demo` leaves; without any, the stages that need
 one are skipped. `BLENDMASK_BENCH_THREADS` bounds the threads of the network.
@@ -20,7 +20,7 @@ from blendmask_edge.runtimes.registry import Session, SessionOptions, select
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "out/demo/lite0_rt.bmz"
-PICTURE = ROOT / "examples/homescenes/evaluation/val_000000.jpg"
+IMAGE = ROOT / "examples/homescenes/evaluation/val_000000.jpg"
 BUNDLE = "BLENDMASK_BENCH_BUNDLE"
 THREADS = "BLENDMASK_BENCH_THREADS"
 
@@ -59,13 +59,13 @@ def session(bundle_path: Path, threads: int | None) -> Iterator[Session]:
 
 
 @pytest.fixture(scope="session")
-def picture() -> NDArray[np.uint8]:
-    """A shipped picture, (384, 512, 3) uint8 RGB."""
-    return read_image(PICTURE)
+def image() -> NDArray[np.uint8]:
+    """A shipped image, (384, 512, 3) uint8 RGB."""
+    return read_image(IMAGE)
 
 
 @pytest.fixture(scope="session")
-def instances(bundle_path: Path, picture: NDArray[np.uint8]) -> Instances:
-    """What is found in the picture."""
-    with MaskPredictor(bundle_path, flavour="cpu", runtime="onnxruntime") as predictor:
-        return predictor(picture)
+def instances(bundle_path: Path, image: NDArray[np.uint8]) -> Instances:
+    """What is found in the image."""
+    with MaskPredictor(bundle_path, variant="cpu", runtime="onnxruntime") as predictor:
+        return predictor(image)

@@ -11,7 +11,7 @@ from onnx import NodeProto, helper
 from blendmask_edge.bundle.tensors import OUTPUT_NAMES
 
 STAGES = ("network", "selection", "coefficients", "masks")
-"""Normalisation and convolutions; best pairs and suppression; the vectors of the kept rows; pooling and blending."""
+"""Normalization and convolutions; best pairs and suppression; the vectors of the kept rows; pooling and blending."""
 _BESIDE_CONVS = ("Relu", "Clip", "QuantizeLinear", "DequantizeLinear")
 
 

@@ -1,4 +1,4 @@
-"""Graphs for the checks that look at structure alone: a few pictures give the ranges, and no accuracy is measured."""
+"""Graphs for the checks that look at structure alone: a few images give the ranges, and no accuracy is measured."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from blendmask_edge.imaging import prepare, read_image
+from blendmask_edge.imaging import preprocess, read_image
 from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
 from blendmask_quantize.export.deployable import Bounds, DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
@@ -24,7 +24,7 @@ from blendmask_quantize.quantization.trace import trace_network
 SCENES = Path(__file__).parents[1] / "examples" / "homescenes"
 RT_R_50 = "RT_R_50_4x_bn-head_syncbn_shtw"
 RT_R_50_SIZE = (256, 352)
-_PICTURES = 3
+_IMAGES = 3
 
 
 def shipped_graph() -> bytes:
@@ -40,9 +40,9 @@ def rt_r_50_graph(size: tuple[int, int] = RT_R_50_SIZE) -> bytes:
 
 
 def tensorrt_graph(model: BlendMask, size: tuple[int, int]) -> bytes:
-    """The `tensorrt` graph of a network, calibrated on a few shipped pictures."""
+    """The `tensorrt` graph of a network, calibrated on a few shipped images."""
     traced = trace_network(model)
-    paths = sorted((SCENES / "calibration").glob("*.jpg"))[:_PICTURES]
+    paths = sorted((SCENES / "calibration").glob("*.jpg"))[:_IMAGES]
     inputs = [_network_input(model, read_image(path), size) for path in paths]
     network = render(traced, observe_ranges(traced, inputs, "max"), "tensorrt")
     return bytes(export_onnx(DeployableGraph(model, network, size, Bounds())).SerializeToString())
@@ -75,5 +75,5 @@ def _in_half(node: onnx.NodeProto) -> list[onnx.NodeProto]:
 
 
 def _network_input(model: BlendMask, image: NDArray[np.uint8], size: tuple[int, int]) -> torch.Tensor:
-    prepared = prepare(image, size, pad_value(model.config.input))
-    return model.normalise(torch.from_numpy(prepared.image).permute(0, 3, 1, 2))
+    prepared = preprocess(image, size, pad_value(model.config.input))
+    return model.normalize(torch.from_numpy(prepared.image).permute(0, 3, 1, 2))

@@ -1,4 +1,4 @@
-"""The shipped model and pictures, and the held-out splits that studies measure on."""
+"""The shipped model and images, and the held-out splits that studies measure on."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ CHECKPOINT = SCENES / "lite0_rt.safetensors"
 CALIBRATION = SCENES / "calibration"
 EVALUATION = SCENES / "evaluation"
 SPLITS = ("val", "val_seen")
-"""Objects that training never showed, and new pictures of those that it did."""
+"""Instances that training never showed, and new images of those that it did."""
 METRICS = ("mask_ap", "box_ap", "mask_ap50", "mask_ap_small", "mask_ap_medium", "mask_ap_large")
-"""What a row says of accuracy, where the pictures show it."""
+"""What a row says of accuracy, where the images show it."""
 
 
 def scenes_parser(description: str | None) -> argparse.ArgumentParser:
-    """A `study_parser` for studies on homescenes: its folder, and how many pictures of a split."""
+    """A `study_parser` for studies on homescenes: its folder, and how many images of a split."""
     parser = study_parser(description)
     parser.add_argument("--data", type=Path, required=True, help="folder of homescenes")
-    parser.add_argument("--limit", type=int, help="only the first pictures of each split, to try things out")
+    parser.add_argument("--limit", type=int, help="only the first images of each split, to try things out")
     return parser
 
 
@@ -36,16 +36,16 @@ def accuracy(
     """COCO metrics of a predictor on a split, 0 to 1, to four digits.
 
     Args:
-        predict: picture to instances.
+        predict: image to instances.
         data: folder with `val/`, `val.json`, `val_seen/` and `val_seen.json`.
         split: one of `SPLITS`.
-        limit: only the first pictures.
-        on_image: called after each picture.
+        limit: only the first images.
+        on_image: called after each image.
     """
     found = evaluate(predict, data / split, data / f"{split}.json", limit, on_image)
     return {metric: round(found[metric], 4) for metric in METRICS if metric in found}
 
 
 def frames(data: Path, split: str, most: int) -> list[NDArray[np.uint8]]:
-    """The first pictures of a split by name, (H, W, 3) uint8 RGB, to time on."""
+    """The first images of a split by name, (H, W, 3) uint8 RGB, to time on."""
     return [read_image(path) for path in sorted((data / split).glob("*.jpg"))[:most]]

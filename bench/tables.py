@@ -10,7 +10,7 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 def first_light_table(rows: Rows) -> str:
     """Accuracy and latency of the shipped model, float against INT8."""
-    lines = _head("graph", "mask AP, unseen objects", "mask AP, seen objects", "latency p50", "against float")
+    lines = _head("graph", "mask AP, unseen instances", "mask AP, seen instances", "latency p50", "against float")
     for name in ("float", "int8"):
         val, seen = rows[f"{name}/val"], rows[f"{name}/val_seen"]
         accuracy = f"{100 * val['mask_ap']:.1f} | {100 * seen['mask_ap']:.1f}"
@@ -21,7 +21,7 @@ def first_light_table(rows: Rows) -> str:
 def accuracy_table(rows: Rows) -> str:
     """What each INT8 graph keeps of the float graph's mask AP on both splits, and of what it finds on photographs."""
     lines = _head(
-        "graph, objects", "mask AP, float", "mask AP", "kept, 95 % interval", "worst class", "worst size", "target"
+        "graph, instances", "mask AP, float", "mask AP", "kept, 95 % interval", "worst class", "worst size", "target"
     )
     for name in (name for name, row in rows.items() if "retention" in row):
         row, (graph, _, split) = rows[name], name.rpartition("/")
@@ -36,7 +36,7 @@ def accuracy_table(rows: Rows) -> str:
 
 def _photos_line(graph: str, row: Mapping[str, Any]) -> str:
     ap, low, high = (100 * row[metric] for metric in ("mask_ap50", "mask_ap50_low", "mask_ap50_high"))
-    against = f"`{graph}` on {row['pictures']} photographs, against {row['objects']} objects that float finds"
+    against = f"`{graph}` on {row['images']} photographs, against {row['instances']} instances that float finds"
     return f"{against}: mask AP50 {ap:.1f} ({low:.1f} to {high:.1f}), {_MET[row['passed']]}."
 
 
@@ -52,7 +52,7 @@ def training_table(rows: Rows) -> str:
         for task in ("mask", "box")
     ]
     suffixes = [key.removeprefix("mask_ap") for key in columns[0][2] if key.startswith("mask_ap")]
-    lines = _head("objects", *(title for title, _, _ in columns))
+    lines = _head("instances", *(title for title, _, _ in columns))
     for suffix in suffixes:
         label = {"": "all, 50:95", "50": "all, IoU 0.5", "75": "all, IoU 0.75"}.get(suffix, suffix.lstrip("_/"))
         lines.append(
@@ -66,17 +66,17 @@ def _cost(row: Mapping[str, Any]) -> list[str]:
     if "macs" not in row:
         return []
     said = (
-        f"{row['macs'] / 1e9:.2f} billion multiply-accumulates a picture, {row['parameters'] / 1e6:.2f} million weights"
+        f"{row['macs'] / 1e9:.2f} billion multiply-accumulates a image, {row['parameters'] / 1e6:.2f} million weights"
     )
     if "training_hours" in row:
         said += f"; trained for {row['iterations']} steps on {row['training_views']} views of {row['training_images']} "
-        said += f"pictures, {row['training_hours']:.1f} hours"
+        said += f"images, {row['training_hours']:.1f} hours"
     return ["", f"{said}."]
 
 
 def ablations_table(rows: Rows) -> str:
     """Accuracy and time of each variant of the network."""
-    lines = _head("variant", "mask AP, unseen / seen objects", "box AP, the same", "latency p50")
+    lines = _head("variant", "mask AP, unseen / seen instances", "box AP, the same", "latency p50")
     for name in [row.removesuffix("/val") for row in rows if row.endswith("/val")]:
         seen = [rows[f"{name}/{split}"] for split in ("val", "val_seen")]
         aps = [" / ".join(f"{100 * row[f'{task}_ap']:.1f}" for row in seen) for task in ("mask", "box")]
@@ -95,7 +95,13 @@ def learning_curve_table(rows: Rows) -> str:
 
 def shrink_table(rows: Rows) -> str:
     """Accuracy, work, size and latency of each way to shrink the shipped model."""
-    heads = ["recipe", "mask AP, unseen / seen objects", "the same, `tensorrt` graph", "multiply-accumulates", "graph"]
+    heads = [
+        "recipe",
+        "mask AP, unseen / seen instances",
+        "the same, `tensorrt` graph",
+        "multiply-accumulates",
+        "graph",
+    ]
     heads += ["ONNX Runtime", "OpenVINO", "against float", "trained on"]
     lines, unhelped = _head(*heads), []
     for name in [row.removesuffix("/openvino") for row in rows if row.endswith("/openvino")]:
@@ -110,12 +116,12 @@ def shrink_table(rows: Rows) -> str:
             f"{measured['latency_p50_ms']:.0f} ms",
             f"{other['latency_p50_ms']:.0f} ms",
             f"{measured['speedup_vs_float']:.2f} x, {other['speedup_vs_float']:.2f} x",
-            f"{measured['training_images']} pictures",
+            f"{measured['training_images']} images",
         ]
         lines.append(f"| {' | '.join(cells)} |")
         if measured.get("training_kept") == 0:
             unhelped.append(name)
-    kept = [f"\nTraining with quantisation did not help on held-out pictures and was left out: {', '.join(unhelped)}."]
+    kept = [f"\nTraining with quantization did not help on held-out images and was left out: {', '.join(unhelped)}."]
     return "\n".join(lines + (kept if unhelped else []))
 
 
@@ -145,8 +151,8 @@ _SPEED: tuple[tuple[str, float, str, bool], ...] = (
 """Metric, factor and form that it is shown in, and whether its target is the least; else it is the most."""
 
 _STAGES = {
-    "input": "network input", "bottom_up": "trunk", "fpn": "pyramid", "basis": "bases", "head": "head, attention",
-    "cand": "candidates", "nms": "suppression", "det": "detections, masks", "final": "result in the picture",
+    "input": "network input", "bottom_up": "backbone", "fpn": "pyramid", "basis": "bases", "head": "head, attention",
+    "cand": "candidates", "nms": "suppression", "det": "detections, masks", "final": "result in the image",
     "training/pos": "training: positives", "training/losses": "training: losses",
     "training/gradients": "training: gradient norms",
 }  # fmt: skip
@@ -185,29 +191,29 @@ def targets_table(rows: Rows) -> str:
 
 def agreement_table(rows: Rows) -> str:
     """How far each runtime agrees with the INT8 graph as written, and how far the graph does with itself."""
-    lines = _head("graph, runtime", "objects", "found by both", "mask IoU", "box IoU", "score drift", "target")
+    lines = _head("graph, runtime", "instances", "found by both", "mask IoU", "box IoU", "score drift", "target")
     for name, row in rows.items():
         ious = f"{row['mask_iou']:.3f} | {row['box_iou']:.3f} | {row['score_drift']:.3f}"
         title, share = name.replace("/", ", "), f"{100 * row['matched_share']:.1f} %"
-        lines.append(f"| {title} | {row['objects']} | {share} | {ious} | {_MET[row['passed']]} |")
+        lines.append(f"| {title} | {row['instances']} | {share} | {ious} | {_MET[row['passed']]} |")
     return "\n".join(lines)
 
 
 def clipping_table(rows: Rows) -> str:
     """Mask AP with masks made for the whole box and for its visible part."""
-    lines = _head("masks made for", "mask AP, unseen / seen objects")
+    lines = _head("masks made for", "mask AP, unseen / seen instances")
     names = {"whole": "the whole box, as the reference does", "visible": "its visible part"}
     return "\n".join(lines + [f"| {title} | {_both_splits(rows, name, digits=2)} |" for name, title in names.items()])
 
 
 def refinements_table(rows: Rows) -> str:
-    """What each estimator and each step of refinement reaches, in both flavours."""
+    """What each estimator and each step of refinement reaches, in both variants."""
     base = 100 * rows["float/val"]["mask_ap"]
     heads = ["ranges, steps", f"mask AP (float {base:.2f})", "the same, `tensorrt` graph", "mask IoU with float"]
     heads += ["step kept", "takes"]
     lines = _head(*heads)
     for name in [row.removesuffix("/cpu/val") for row in rows if row.endswith("/cpu/val")]:
-        both = [rows[f"{name}/{flavour}/val"] for flavour in ("cpu", "tensorrt")]
+        both = [rows[f"{name}/{variant}/val"] for variant in ("cpu", "tensorrt")]
         steps = {row.rpartition("/")[2]: rows[row] for row in rows if row.startswith(f"{name}/step/")}
         kept = ", ".join(f"{step}: {'yes' if row['kept'] else 'no'}" for step, row in steps.items()) or "-"
         takes = f"{sum(row['seconds'] for row in steps.values()):.0f} s" if steps else "-"

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bench.conftest import PICTURE
+from bench.conftest import IMAGE
 from blendmask_edge import Instances
 from blendmask_edge.benchmark.machine import usable_cores
 from blendmask_edge.benchmark.reference import Reference
 from blendmask_edge.bundle import Manifest
-from blendmask_edge.imaging import prepare, read_image
+from blendmask_edge.imaging import preprocess, read_image
 from blendmask_edge.instances import Labels
 from blendmask_edge.runtimes.registry import Session
 
@@ -27,43 +27,43 @@ CAMERAS = {"network-size": None, "vga": (480, 640), "full-hd": (1080, 1920)}
 
 
 def test_decode(benchmark: Any) -> None:
-    benchmark(read_image, PICTURE)
+    benchmark(read_image, IMAGE)
 
 
 @pytest.mark.parametrize("camera", CAMERAS)
-def test_prepare(benchmark: Any, manifest: Manifest, picture: Image, camera: str) -> None:
+def test_prepare(benchmark: Any, manifest: Manifest, image: Image, camera: str) -> None:
     height, width = CAMERAS[camera] or (manifest.input.height, manifest.input.width)
-    frame = cv2.resize(picture, (width, height))
+    frame = cv2.resize(image, (width, height))
     bounds = (manifest.input.height, manifest.input.width)
-    prepared = benchmark(prepare, frame, bounds, manifest.input.pad_value, "bgr")
+    prepared = benchmark(preprocess, frame, bounds, manifest.input.pad_value, "bgr")
     assert prepared.image.shape == (1, *bounds, 3)
 
 
-def test_network(benchmark: Any, manifest: Manifest, session: Session, picture: Image) -> None:
+def test_network(benchmark: Any, manifest: Manifest, session: Session, image: Image) -> None:
     bounds = (manifest.input.height, manifest.input.width)
-    benchmark(session.run, prepare(picture, bounds, manifest.input.pad_value).image)
+    benchmark(session.run, preprocess(image, bounds, manifest.input.pad_value).image)
 
 
-def test_finish(benchmark: Any, manifest: Manifest, session: Session, picture: Image) -> None:
-    prepared = prepare(picture, (manifest.input.height, manifest.input.width), manifest.input.pad_value)
+def test_finish(benchmark: Any, manifest: Manifest, session: Session, image: Image) -> None:
+    prepared = preprocess(image, (manifest.input.height, manifest.input.width), manifest.input.pad_value)
     outputs = session.run(prepared.image)
     found = benchmark(
         Instances.from_outputs,
         outputs,
         scale=(prepared.scale_x, prepared.scale_y),
-        image_size=picture.shape[:2],
+        image_size=image.shape[:2],
         labels=Labels(manifest.classes, manifest.category_ids),
     )
     assert len(found) > 0
 
 
 def test_paste(benchmark: Any, instances: Instances) -> None:
-    benchmark.extra_info["objects"] = len(instances)
+    benchmark.extra_info["instances"] = len(instances)
     assert len(benchmark(instances.crops)) == len(instances) > 0
 
 
 def test_rle(benchmark: Any, instances: Instances) -> None:
-    benchmark.extra_info["objects"] = len(instances)
+    benchmark.extra_info["instances"] = len(instances)
     assert len(benchmark(instances.rles)) == len(instances) > 0
 
 

@@ -1,4 +1,4 @@
-"""Networks as the speed study times them: ten objects on one picture, in a bundle with the graphs to compare."""
+"""Networks as the speed study times them: ten instances on one image, in a bundle with the graphs to compare."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from blendmask_edge.bundle import InputSpec, Manifest, Recipe, write_bundle
 from blendmask_edge.bundle.manifest import GraphEntry, Nms
-from blendmask_edge.imaging import prepare
+from blendmask_edge.imaging import preprocess
 from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
 from blendmask_quantize.export.deployable import Bounds, DeployableGraph
 from blendmask_quantize.export.onnx import OPSET, export_onnx
@@ -29,8 +29,8 @@ from blendmask_quantize.quantization.ptq import observe_ranges, render
 from blendmask_quantize.quantization.trace import trace_network
 
 DENSE, FLOAT, INT8 = "dense", "float", "int8"
-"""Float with the top layer as a convolution over all levels, as the reference runs it; float; the `cpu` flavour."""
-OBJECTS = 10
+"""Float with the top layer as a convolution over all levels, as the reference runs it; float; the `cpu` variant."""
+INSTANCES = 10
 _BISECTIONS = 60
 _BOX_SIDES = 3.0
 
@@ -40,7 +40,7 @@ class TimedNetwork:
     """What is timed of a network.
 
     Attributes:
-        bundle: holds the graphs, as flavours.
+        bundle: holds the graphs, as variants.
         graphs: by name, `DENSE`, `FLOAT` and `INT8`.
         size: height and width of the network input.
     """
@@ -75,18 +75,18 @@ def trained_network(checkpoint: Path) -> BlendMask:
     return load_checkpoint(checkpoint).model
 
 
-def timed_network(model: BlendMask, size: tuple[int, int], picture: NDArray[np.uint8], bundle: Path) -> TimedNetwork:
-    """Export the graphs of a network, each with the class bias that lets ten objects of the picture pass.
+def timed_network(model: BlendMask, size: tuple[int, int], image: NDArray[np.uint8], bundle: Path) -> TimedNetwork:
+    """Export the graphs of a network, each with the class bias that lets ten instances of the image pass.
 
     Args:
         model: the network.
         size: height and width of its input.
-        picture: (H, W, 3) uint8 RGB; it also gives the ranges.
+        image: (H, W, 3) uint8 RGB; it also gives the ranges.
         bundle: where the bundle goes.
     """
-    prepared = torch.from_numpy(prepare(picture, size, pad_value(model.config.input)).image)
+    prepared = torch.from_numpy(preprocess(image, size, pad_value(model.config.input)).image)
     traced = trace_network(model)
-    x = model.normalise(prepared.permute(0, 3, 1, 2))
+    x = model.normalize(prepared.permute(0, 3, 1, 2))
     rounded = render(traced, observe_ranges(traced, [x], "max"), "cpu")
     kinds: dict[str, tuple[type[DeployableGraph], fx.GraphModule]] = {
         DENSE: (DenseGraph, traced), FLOAT: (DeployableGraph, traced), INT8: (DeployableGraph, rounded),
@@ -103,16 +103,16 @@ def timed_network(model: BlendMask, size: tuple[int, int], picture: NDArray[np.u
 
 @torch.no_grad()
 def _let_pass(model: BlendMask, network: fx.GraphModule, size: tuple[int, int], x: Tensor) -> None:
-    """Shift the biases of the class logits of `network` so that ten objects pass, or as many as come nearest."""
+    """Shift the biases of the class logits of `network` so that ten instances pass, or as many as come nearest."""
     graph, predictions = DeployableGraph(model, nn.Identity(), size, Bounds()), network(x)
     low, high = -100.0, 100.0
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         shifted = predictions._replace(logits=tuple(logits + middle for logits in predictions.logits))
         passed = int((graph.suppress(graph.select(shifted)).score > 0).sum())
-        if passed == OBJECTS:
+        if passed == INSTANCES:
             break
-        low, high = (middle, high) if passed < OBJECTS else (low, middle)
+        low, high = (middle, high) if passed < INSTANCES else (low, middle)
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d) and "cls_logits" in name and module.bias is not None:
             module.bias += middle
@@ -125,8 +125,8 @@ def _write(model: BlendMask, size: tuple[int, int], graphs: Mapping[str, onnx.Mo
         model=config.name,
         config=msgspec.to_builtins(config),
         input=InputSpec(height=size[0], width=size[1], pad_value=pad_value(config.input)),
-        classes=[str(number) for number in range(config.classes)],
-        category_ids=list(range(1, config.classes + 1)),
+        classes=[str(number) for number in range(config.num_classes)],
+        category_ids=list(range(1, config.num_classes + 1)),
         recipe=Recipe(name="speed", version="1"),
         graphs={name: GraphEntry.describe(name, data, opset=OPSET, precision=name) for name, data in files.items()},
         ranges_sha256=hashlib.sha256(b"").hexdigest(),
@@ -139,7 +139,7 @@ def _write(model: BlendMask, size: tuple[int, int], graphs: Mapping[str, onnx.Mo
         score_threshold=0.0,
         detections=bounds.detections,
         mask_size=config.resolution,
-        licence="Apache-2.0",
+        license="Apache-2.0",
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         generator="bench",
     )

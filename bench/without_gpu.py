@@ -19,13 +19,13 @@ from unittest import mock
 
 import onnx
 import torch
+from bench.quantized_graphs import products_in_half
 
-from bench.quantised_graphs import products_in_half
 from blendmask_edge.runtimes.tensorrt.builder import error_log
 from blendmask_quantize.export.torch_tensorrt.program import compile_arguments, define_quantize_op, export_program
 
 FIRST_WITH_INT8_CONVOLUTIONS = (1, 7)
-"""TensorRT-RTX 1.6 builds no convolution of quantised activations."""
+"""TensorRT-RTX 1.6 builds no convolution of quantized activations."""
 
 LAYERS = frozenset({
     "ACTIVATION", "CAST", "CONCATENATION", "CONSTANT", "CONVOLUTION", "DEQUANTIZE", "ELEMENTWISE", "FILL", "GATHER",

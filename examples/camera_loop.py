@@ -2,7 +2,7 @@
 
     python examples/camera_loop.py kitchen.bmz 0                            # camera 0 in a window; q or Esc ends
     python examples/camera_loop.py kitchen.bmz drive.mp4 --output masks.mp4   # a video file into another
-    python examples/camera_loop.py kitchen.bmz pictures/ --output masks.mp4   # a folder of pictures, by name
+    python examples/camera_loop.py kitchen.bmz images/ --output masks.mp4   # a folder of images, by name
 
 A window needs the package opencv-python in the place of opencv-python-headless.
 """
@@ -21,7 +21,7 @@ import numpy as np
 
 from blendmask_edge import BlendMaskError, ImageError, MaskPredictor, OutputError
 
-PICTURES = {".jpg", ".jpeg", ".png", ".bmp"}
+IMAGES = {".jpg", ".jpeg", ".png", ".bmp"}
 END_KEYS = {ord("q"), 27}
 
 
@@ -38,7 +38,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
                 # A robot would act here: sure.class_names, sure.boxes, and sure.crops() for masks inside their boxes.
                 overlay = sure.draw(frame)
                 rate.tick()
-                write_text(overlay, f"{rate.fps:.1f} FPS, {len(sure)} objects")
+                write_text(overlay, f"{rate.fps:.1f} FPS, {len(sure)} instances")
                 if not sink.show(overlay):
                     break
         finally:
@@ -49,14 +49,14 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
 
 
 def frames(source: str) -> Iterator[np.ndarray]:
-    """Yield the frames, (H, W, 3) uint8 BGR, of a camera ("0"), a video file or a folder of pictures."""
+    """Yield the frames, (H, W, 3) uint8 BGR, of a camera ("0"), a video file or a folder of images."""
     if Path(source).is_dir():
-        files = sorted(path for path in Path(source).iterdir() if path.suffix.lower() in PICTURES)
+        files = sorted(path for path in Path(source).iterdir() if path.suffix.lower() in IMAGES)
         yield from (frame for frame in map(cv2.imread, map(str, files)) if frame is not None)
         return
     capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
     if not capture.isOpened():
-        raise ImageError(f"Cannot open {source}. Give the number of a camera, a video file or a folder of pictures.")
+        raise ImageError(f"Cannot open {source}. Give the number of a camera, a video file or a folder of images.")
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # a camera then gives its newest frame, not one that waited
     try:
         done, frame = capture.read()
@@ -146,7 +146,7 @@ def parse_arguments(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", metavar="M.bmz")
-    parser.add_argument("source", help="number of a camera, video file, or folder of pictures")
+    parser.add_argument("source", help="number of a camera, video file, or folder of images")
     parser.add_argument("--output", type=Path, help="video file to write, .mp4 or .avi; a window if left out")
     parser.add_argument("--score", type=float, default=0.5, help="least score that is shown, 0 to 1")
     parser.add_argument("--threads", type=int, help="threads of the network; the runtime's choice if left out")

@@ -3,7 +3,8 @@
     python -m bench.studies.ablations --data HOMESCENES --work FOLDER
 
 HOMESCENES holds `train/`, `val/` and `val_seen/` with their `.json` files. Each variant is `LITE0_RT` at an input of
-384 x 512 with one part changed, trained from the same ImageNet trunk and seed on the same views for the same number of
+384 x 512 with one part changed, trained from the same ImageNet backbone and seed on the same views for the same number
+of
 steps: 15 to 20 minutes of one core. A run lies in FOLDER/VARIANT; after a cut the same command goes on, and what is
 trained is not trained again. `--only` trains and measures some of the variants, `--train` measures none, so that a
 process for each core can train its share first:
@@ -21,7 +22,7 @@ process for each core can train its share first:
 | `fast-nms` | the weights of `base` with YOLACT's suppression |
 
 Rows are `VARIANT/val` and `VARIANT/val_seen`. One seed each, so differences below 1 AP mean nothing. Latency is of the
-float network in torch, picture in, masks out, each picture shown to each variant in turn.
+float network in torch, image in, masks out, each image shown to each variant in turn.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoin
 from blendmask_quantize.model.config import ModelConfig, get_config
 from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.model.predictor import TorchPredictor
-from blendmask_quantize.training.data import CocoPictures, ViewStream
+from blendmask_quantize.training.data import CocoImages, ViewStream
 from blendmask_quantize.training.loop import MODEL_FILE, train
 from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.start import starting_model
@@ -52,7 +53,7 @@ from blendmask_quantize.validation.latency import interleaved_latency
 
 _SHIPPED = get_config("LITE0_RT")
 BASE = replace(_SHIPPED, input=replace(_SHIPPED.input, test_short=384, test_long=512))
-_TIMED_PICTURES = 30
+_TIMED_IMAGES = 30
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def _train(name: str, options: argparse.Namespace) -> None:
         return
     schedule = TrainOptions(iterations=options.iterations, batch=options.batch, workers=options.workers)
     config = VARIANTS[name].config
-    source = CocoPictures(options.data / "train", options.data / "train.json", config, schedule.augmentation)
+    source = CocoImages(options.data / "train", options.data / "train.json", config, schedule.augmentation)
     model, _ = starting_model(config, None, schedule.seed)
     step = stage(f"training {name}", schedule.iterations)
     stream = ViewStream([source], schedule.views, schedule.seed)
@@ -151,7 +152,7 @@ def _facts(network: Checkpoint, options: argparse.Namespace) -> dict[str, Any]:
     return {
         "macs": count_macs(network.model),
         "parameters": sum(parameter.numel() for parameter in network.model.parameters()),
-        "training_images": run.pictures,
+        "training_images": run.images,
         "iterations": options.iterations,
         "training_hours": run.hours,
     }
@@ -177,7 +178,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--iterations", type=int, default=1400, help="of each variant")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--workers", type=int, default=1, help="processes that prepare views")
-    parser.add_argument("--timed", type=int, default=_TIMED_PICTURES, help="pictures that latency is measured on")
+    parser.add_argument("--timed", type=int, default=_TIMED_IMAGES, help="images that latency is measured on")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is shown")
     return parser.parse_args()
 

@@ -3,15 +3,15 @@
     python -m bench.studies.accuracy --data HOMESCENES --photos PHOTOS
 
 HOMESCENES holds `val/`, `val.json`, `val_seen/` and `val_seen.json`; PHOTOS is a folder of JPEG files. The bundle is
-made of `--checkpoint` by `blendmask quantize --keep-float`, or given by `--bundle`, with its float graph. Each picture
+made of `--checkpoint` by `blendmask quantize --keep-float`, or given by `--bundle`, with its float graph. Each image
 is shown to the float, the `cpu` and the `tensorrt` graph in ONNX Runtime.
 
 `float/val`, `ptq/cpu/val`, `ptq/tensorrt/val` and the same of `val_seen` have mask AP over all, by size and by class.
-`retention` is INT8 over float. Ends of intervals are `_low` and `_high`: 95 %, by a bootstrap over pictures in which
+`retention` is INT8 over float. Ends of intervals are `_low` and `_high`: 95 %, by a bootstrap over images in which
 float and INT8 are given the same draws (`blendmask_edge.evaluation.bootstrap`); `resamples` draws by `seed`.
 
 `ptq/cpu/photos` and `ptq/tensorrt/photos` ask whether INT8 still finds what float does on photographs that are unlike
-all that it was trained on: what float finds with a score of 0.3 or more is the truth there, `objects` of them.
+all that it was trained on: what float finds with a score of 0.3 or more is the truth there, `instances` of them.
 
 Targets stand beside what was reached; `passed` is 1 where the values, not the low ends, reach all of them.
 """
@@ -37,13 +37,13 @@ from bench.scenes import CALIBRATION, CHECKPOINT, SPLITS, scenes_parser
 from bench.study import run_study, write_study
 from blendmask_edge import Bundle, MaskPredictor, read_image
 from blendmask_edge.bundle import Manifest
-from blendmask_edge.evaluation.annotations import AnnotatedPictures, as_coco
+from blendmask_edge.evaluation.annotations import AnnotatedImages, as_coco
 from blendmask_edge.evaluation.average_precision import score
-from blendmask_edge.evaluation.bootstrap import RESAMPLES, Matches, draw_pictures, interval, ratio
+from blendmask_edge.evaluation.bootstrap import RESAMPLES, Matches, draw_images, interval, ratio
 from blendmask_edge.instances import Labels
 
 FLOAT = "float"
-FLAVOURS = (FLOAT, "cpu", "tensorrt")
+VARIANTS = (FLOAT, "cpu", "tensorrt")
 SIZES = ("_small", "_medium", "_large")
 TARGETS = {"retention": 0.99, "retention_class_worst": 0.97, "retention_size_worst": 0.98}
 """The least of each on the scenes."""
@@ -62,8 +62,8 @@ def main() -> None:
         bundle = options.bundle or quantize_with_float(options.checkpoint, options.calibration, made)
         manifest = _checked(bundle)
         predictors = {
-            flavour: stack.enter_context(MaskPredictor(bundle, "onnxruntime", options.threads, flavour=flavour))
-            for flavour in FLAVOURS
+            variant: stack.enter_context(MaskPredictor(bundle, "onnxruntime", options.threads, variant=variant))
+            for variant in VARIANTS
         }
         rows = [row for split in SPLITS for row in scene_rows(predictors, manifest, split, options)]
         rows += photo_rows(predictors, manifest, options) if options.photos is not None else []
@@ -77,21 +77,21 @@ def scene_rows(
 ) -> list[Row]:
     """The rows of one split."""
     labels = Labels(manifest.classes, manifest.category_ids)
-    pictures = AnnotatedPictures.open(options.data / split, options.data / f"{split}.json", labels)
-    ids = list(pictures.ids)[: options.limit]
-    results = _predicted(predictors, ((image_id, pictures.read(image_id)) for image_id in ids), split, len(ids))
-    draws = draw_pictures(len(ids), options.resamples, options.seed)
-    shared = {"pictures": len(ids), "resamples": options.resamples, "seed": options.seed}
+    images = AnnotatedImages.open(options.data / split, options.data / f"{split}.json", labels)
+    ids = list(images.ids)[: options.limit]
+    results = _predicted(predictors, ((image_id, images.read(image_id)) for image_id in ids), split, len(ids))
+    draws = draw_images(len(ids), options.resamples, options.seed)
+    shared = {"images": len(ids), "resamples": options.resamples, "seed": options.seed}
     points, spreads = {}, {}
-    for flavour, found in results.items():
-        points[flavour] = score(pictures.coco, found, ids)
-        spreads[flavour] = _spread(f"{split}, {flavour}", pictures.coco, found, ids, draws)
+    for variant, found in results.items():
+        points[variant] = score(images.coco, found, ids)
+        spreads[variant] = _spread(f"{split}, {variant}", images.coco, found, ids, draws)
     rows = []
-    for flavour in FLAVOURS:
-        name = f"{flavour}/{split}" if flavour == FLOAT else f"{manifest.recipe.name}/{flavour}/{split}"
-        row = {"name": name, **accuracy_columns(points[flavour], spreads[flavour])}
-        if flavour != FLOAT:
-            row |= retention_columns(points[flavour], points[FLOAT], spreads[flavour], spreads[FLOAT])
+    for variant in VARIANTS:
+        name = f"{variant}/{split}" if variant == FLOAT else f"{manifest.recipe.name}/{variant}/{split}"
+        row = {"name": name, **accuracy_columns(points[variant], spreads[variant])}
+        if variant != FLOAT:
+            row |= retention_columns(points[variant], points[FLOAT], spreads[variant], spreads[FLOAT])
         rows.append(row | shared)
     return rows
 
@@ -103,15 +103,22 @@ def photo_rows(predictors: Mapping[str, MaskPredictor], manifest: Manifest, opti
         sys.exit(f"error: {options.photos} holds no .jpg file: give a folder of photographs")
     images = {number: read_image(path) for number, path in enumerate(files)}
     results = _predicted(predictors, images.items(), "photos", len(images))
-    truth = found_as_truth(results.pop(FLOAT), {number: image.shape[:2] for number, image in images.items()}, manifest)
-    draws = draw_pictures(len(images), options.resamples, options.seed)
-    shared = {"objects": len(truth.anns), "pictures": len(images), "resamples": options.resamples, "seed": options.seed}
+    ground_truth = detections_as_ground_truth(
+        results.pop(FLOAT), {number: image.shape[:2] for number, image in images.items()}, manifest
+    )
+    draws = draw_images(len(images), options.resamples, options.seed)
+    shared = {
+        "instances": len(ground_truth.anns),
+        "images": len(images),
+        "resamples": options.resamples,
+        "seed": options.seed,
+    }
     rows = []
-    for flavour, found in results.items():
-        row: Row = {"name": f"{manifest.recipe.name}/{flavour}/photos"}
-        reached = score(truth, found, list(images))
+    for variant, found in results.items():
+        row: Row = {"name": f"{manifest.recipe.name}/{variant}/photos"}
+        reached = score(ground_truth, found, list(images))
         if "mask_ap50" in reached:
-            spread = _spread(f"photos, {flavour}", truth, found, list(images), draws)
+            spread = _spread(f"photos, {variant}", ground_truth, found, list(images), draws)
             row |= _with_ends("mask_ap50", reached["mask_ap50"], spread["mask_ap50"])
             row |= {"target_mask_ap50": PHOTOS_AP50, "passed": int(reached["mask_ap50"] >= PHOTOS_AP50)}
         else:
@@ -120,12 +127,12 @@ def photo_rows(predictors: Mapping[str, MaskPredictor], manifest: Manifest, opti
     return rows
 
 
-def found_as_truth(results: Results, sizes: Mapping[int, Sequence[int]], manifest: Manifest) -> COCO:
+def detections_as_ground_truth(results: Results, sizes: Mapping[int, Sequence[int]], manifest: Manifest) -> COCO:
     """Annotations that say what was found with a score of `TRUTH_SCORE` or more.
 
     Args:
         results: COCO results.
-        sizes: height and width of each picture by its id.
+        sizes: height and width of each image by its id.
         manifest: whose classes they are.
     """
     found = [result for result in results if result["score"] >= TRUTH_SCORE]
@@ -179,14 +186,14 @@ def _with_ends(metric: str, value: float, spread: NDArray[np.float64]) -> Row:
 
 
 def _predicted(
-    predictors: Mapping[str, MaskPredictor], pictures: Iterable[tuple[int, NDArray[np.uint8]]], name: str, total: int
+    predictors: Mapping[str, MaskPredictor], images: Iterable[tuple[int, NDArray[np.uint8]]], name: str, total: int
 ) -> dict[str, Results]:
-    """COCO results by flavour; each picture is read once and shown to all."""
-    results: dict[str, Results] = {flavour: [] for flavour in predictors}
+    """COCO results by variant; each image is read once and shown to all."""
+    results: dict[str, Results] = {variant: [] for variant in predictors}
     on_image = stage(name, total)
-    for image_id, image in pictures:
-        for flavour, predictor in predictors.items():
-            results[flavour] += predictor(image).to_coco(image_id)
+    for image_id, image in images:
+        for variant, predictor in predictors.items():
+            results[variant] += predictor(image).to_coco(image_id)
         on_image()
     return results
 
@@ -200,14 +207,14 @@ def _spread(
 
 def _checked(bundle: Path) -> Manifest:
     manifest = Bundle.open(bundle).manifest
-    missing = [flavour for flavour in FLAVOURS if flavour not in manifest.graphs]
+    missing = [variant for variant in VARIANTS if variant not in manifest.graphs]
     if missing:
         sys.exit(f"error: {bundle} lacks the graphs {', '.join(missing)}: make it with --keep-float")
     return manifest
 
 
 def _shown(row: Row) -> str:
-    kept = ("mask_ap", "mask_ap50", "retention", "retention_low", "retention_high", *TARGETS, "objects", "passed")
+    kept = ("mask_ap", "mask_ap50", "retention", "retention_low", "retention_high", *TARGETS, "instances", "passed")
     return f"{row['name']:<24}" + "  ".join(f"{name} {row[name]:.4g}" for name in dict.fromkeys(kept) if name in row)
 
 

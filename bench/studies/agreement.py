@@ -2,16 +2,16 @@
 
     python -m bench.studies.agreement
 
-Each picture is shown to a graph in ONNX Runtime without any optimisation, which computes it as it is written, and to
-the same graph in each runtime as the SDK loads it. Rows are `FLAVOUR/RUNTIME`; objects are those that the graph as
+Each image is shown to a graph in ONNX Runtime without any optimization, which computes it as it is written, and to
+the same graph in each runtime as the SDK loads it. Rows are `VARIANT/RUNTIME`; instances are those that the graph as
 written finds with a score of 0.3 or more.
 
 Runtimes fuse, so they add and scale in another order, and a value that lies within float rounding of the middle between
-two integers may land on either. Each layer behind it multiplies such steps. `FLAVOUR/rounding` says how far that alone
+two integers may land on either. Each layer behind it multiplies such steps. `VARIANT/rounding` says how far that alone
 goes: the graph as written against itself with the first convolution off by a millionth, drawn at random.
 
-`matched_share` is that of the objects of both that the other finds too. Targets stand beside what was reached; `passed`
-is 1 where both are.
+`matched_share` is that of the instances of both that the other finds too. Targets stand beside what was reached;
+`passed` is 1 where both are.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from bench.study import run_study, study_parser, write_study
 from blendmask_edge import Bundle, MaskPredictor, read_image
 from blendmask_edge.bundle import Manifest
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
-from blendmask_edge.imaging import prepare
+from blendmask_edge.imaging import preprocess
 from blendmask_edge.instances import Instances, Labels
 from blendmask_quantize.export.parity import unoptimised_session
 from blendmask_quantize.validation.evaluate import Predictor
 from blendmask_quantize.validation.fidelity import Fidelity, compare_found
 
-FLAVOURS = ("cpu", "tensorrt")
+VARIANTS = ("cpu", "tensorrt")
 ROUNDING = "rounding"
 NOISE = 1e-6
 """Relative, of a float32 sum of some tens of products."""
@@ -56,9 +56,9 @@ class AsWritten:
         self.manifest, self.session = manifest, unoptimised_session(graph)
 
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
-        """Objects in a picture (H, W, 3) uint8 RGB."""
+        """Instances in a image (H, W, 3) uint8 RGB."""
         spec = self.manifest.input
-        prepared = prepare(image, (spec.height, spec.width), spec.pad_value)
+        prepared = preprocess(image, (spec.height, spec.width), spec.pad_value)
         return Instances.from_outputs(
             Outputs(*self.session.run(list(OUTPUT_NAMES), {INPUT_NAME: prepared.image})),
             scale=(prepared.scale_x, prepared.scale_y),
@@ -74,31 +74,31 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "agreement.bmz"
         bundle = options.bundle or quantize_with_float(options.checkpoint, options.calibration, made)
-        pictures = [read_image(path) for path in sorted(options.pictures.glob("*.jpg"))[: options.limit]]
-        rows = [row for flavour in FLAVOURS for row in flavour_rows(bundle, flavour, pictures)]
+        images = [read_image(path) for path in sorted(options.images.glob("*.jpg"))[: options.limit]]
+        rows = [row for variant in VARIANTS for row in variant_rows(bundle, variant, images)]
     for row in rows:
         print(f"{row['name']:<24}" + "  ".join(f"{name} {row[name]:.4g}" for name in row if name != "name"))
     print(f"Written: {write_study('agreement', rows, options.output)}")
 
 
-def flavour_rows(bundle: Path, flavour: str, pictures: list[NDArray[np.uint8]]) -> list[dict[str, Any]]:
-    """The rows of one flavour."""
-    opened, on_picture = Bundle.open(bundle), stage(f"{flavour} in every runtime", len(pictures))
-    graph = opened.graph(flavour)
+def variant_rows(bundle: Path, variant: str, images: list[NDArray[np.uint8]]) -> list[dict[str, Any]]:
+    """The rows of one variant."""
+    opened, on_image = Bundle.open(bundle), stage(f"{variant} in every runtime", len(images))
+    graph = opened.graph(variant)
     written = AsWritten(opened.manifest, graph)
     with ExitStack() as stack:
         others: dict[str, Predictor] = {
-            runtime: stack.enter_context(MaskPredictor(bundle, runtime, threads=1, flavour=flavour))
+            runtime: stack.enter_context(MaskPredictor(bundle, runtime, threads=1, variant=variant))
             for runtime in RUNTIMES
         }
         others[ROUNDING] = AsWritten(opened.manifest, with_noise(graph))
         found: dict[str, list[tuple[Instances, Instances]]] = {name: [] for name in others}
-        for picture in pictures:
-            expected = written(picture)
+        for image in images:
+            expected = written(image)
             for name, predict in others.items():
-                found[name].append((expected, predict(picture)))
-            on_picture()
-    return [{"name": f"{flavour}/{name}", **_columns(compare_found(pairs))} for name, pairs in found.items()]
+                found[name].append((expected, predict(image)))
+            on_image()
+    return [{"name": f"{variant}/{name}", **_columns(compare_found(pairs))} for name, pairs in found.items()]
 
 
 def with_noise(graph: bytes) -> bytes:
@@ -117,9 +117,9 @@ def with_noise(graph: bytes) -> bytes:
 
 
 def _columns(found: Fidelity) -> dict[str, Any]:
-    share = found.matched / max(found.matched + found.lost + found.invented, 1)
+    share = found.matched / max(found.matched + found.missed + found.spurious, 1)
     known = found.record()
-    columns: dict[str, Any] = {"pictures": found.pictures, "objects": found.objects, "matched_share": round(share, 4)}
+    columns: dict[str, Any] = {"images": found.images, "instances": found.instances, "matched_share": round(share, 4)}
     columns |= {name: round(known[name], 4) for name in _METRICS if name in known}
     reached = all(columns.get(name, 0) >= target for name, target in TARGETS.items())
     return {**columns, **{f"target_{name}": target for name, target in TARGETS.items()}, "passed": int(reached)}
@@ -129,9 +129,9 @@ def _parse_arguments() -> argparse.Namespace:
     parser = study_parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--calibration", type=Path, default=CALIBRATION)
-    parser.add_argument("--pictures", type=Path, default=EVALUATION, help="folder of JPEG files to find objects in")
+    parser.add_argument("--images", type=Path, default=EVALUATION, help="folder of JPEG files to find instances in")
     parser.add_argument("--bundle", type=Path, help="measure this one")
-    parser.add_argument("--limit", type=int, help="only the first pictures, to try things out")
+    parser.add_argument("--limit", type=int, help="only the first images, to try things out")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Objects that leave the picture: are masks better made for the whole box, as the reference does, or its visible part?
+"""Instances that leave the image: are masks better made for the whole box, as the reference does, or its visible part?
 
     python -m bench.studies.clipping --data HOMESCENES
 

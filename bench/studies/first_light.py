@@ -3,7 +3,7 @@
     python -m bench.studies.first_light --data HOMESCENES
 
 HOMESCENES holds `val/`, `val.json`, `val_seen/` and `val_seen.json`. The bundle is made from the shipped checkpoint and
-calibration pictures by `blendmask quantize --keep-float`; both of its graphs run in ONNX Runtime through
+calibration images by `blendmask quantize --keep-float`; both of its graphs run in ONNX Runtime through
 `MaskPredictor`, and their frames are timed in turn, in one process. `speedup_vs_float` is against this float graph,
 which has the coefficients at kept locations already: against dense coefficients it would be larger.
 """
@@ -22,8 +22,8 @@ from bench.timing import latency_metrics
 from blendmask_edge import MaskPredictor
 from blendmask_quantize.validation.latency import interleaved_latency
 
-FLAVOURS = {"float": "float", "int8": "cpu"}
-_TIMED_PICTURES = 40
+VARIANTS = {"float": "float", "int8": "cpu"}
+_TIMED_IMAGES = 40
 
 
 def main() -> None:
@@ -38,11 +38,11 @@ def main() -> None:
 
 
 def measure(bundle: Path, data: Path, split: str, limit: int | None) -> list[dict[str, Any]]:
-    """One row for each graph of the bundle on one split: accuracy, and latency picture in, masks out."""
-    predictors = {name: MaskPredictor(bundle, "onnxruntime", flavour=flavour) for name, flavour in FLAVOURS.items()}
-    pictures = frames(data, split, min(limit or _TIMED_PICTURES, _TIMED_PICTURES))
+    """One row for each graph of the bundle on one split: accuracy, and latency image in, masks out."""
+    predictors = {name: MaskPredictor(bundle, "onnxruntime", variant=variant) for name, variant in VARIANTS.items()}
+    images = frames(data, split, min(limit or _TIMED_IMAGES, _TIMED_IMAGES))
     found = {name: accuracy(predictor, data, split, limit) for name, predictor in predictors.items()}
-    times = interleaved_latency(predictors, pictures)
+    times = interleaved_latency(predictors, images)
     for predictor in predictors.values():
         predictor.close()
     return [{"name": f"{name}/{split}", **found[name], **latency_metrics(times, "float", name)} for name in predictors]

@@ -5,7 +5,7 @@
 One run makes a baseline with the default limits. Then faults are planted in the same predictor, one a run: each must be
 caught by the metric that is to tell it (`caught` 1). Runs without a fault must pass, by themselves (`quiet`) and beside
 processes that keep half or all of the cores busy (`busy`): each that does not is a false alarm. Accuracy and time are
-measured as the command does, of the first `--pictures` of the annotated ones. Nothing else may run beside it.
+measured as the command does, of the first `--images` of the annotated ones. Nothing else may run beside it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from blendmask_edge.benchmark.machine import this_machine, usable_cores
 from blendmask_edge.benchmark.measure import TimedPredictor, measure
 from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
 from blendmask_edge.benchmark.reference import Reference
-from blendmask_edge.evaluation.annotations import AnnotatedPictures
+from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.instances import Labels
 from blendmask_edge.predictor import Timings
 
@@ -70,8 +70,8 @@ def shift_masks(cells: int) -> Callable[[Instances], Instances]:
     return lambda found: replace(found, mask_logits=np.roll(found.mask_logits, cells, axis=2))
 
 
-def lose_objects(share: float) -> Callable[[Instances], Instances]:
-    """Leave out a share of the objects, whatever their score."""
+def lose_instances(share: float) -> Callable[[Instances], Instances]:
+    """Leave out a share of the instances, whatever their score."""
     rng = np.random.default_rng(0)
     return lambda found: found[rng.random(len(found)) >= share]
 
@@ -80,8 +80,8 @@ FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
     "network-15%-slower": ("network_ratio", {"slower": 0.15}),
     "network-30%-slower": ("latency_ratio", {"slower": 0.30}),
     "finish-10%-of-network": ("finish_ratio", {"finish": 0.10}),
-    "lost-objects-5%": ("mask_ap", {"change": lose_objects(0.05)}),
-    "lost-objects-20%": ("box_ap", {"change": lose_objects(0.20)}),
+    "lost-instances-5%": ("mask_ap", {"change": lose_instances(0.05)}),
+    "lost-instances-20%": ("box_ap", {"change": lose_instances(0.20)}),
     "shifted-masks-1-cell": ("mask_ap", {"change": shift_masks(1)}),
     "shifted-masks-3-cells": ("mask_ap75", {"change": shift_masks(3)}),
 }
@@ -95,15 +95,15 @@ def main() -> None:
     options = _parse_arguments()
     with MaskPredictor(options.bundle, options.runtime, options.threads) as predictor:
         labels = Labels(predictor.manifest.classes, predictor.manifest.category_ids)
-        found = AnnotatedPictures.open(options.images, options.annotations, labels)
-        pictures = replace(found, ids=found.ids[: options.pictures])
+        found = AnnotatedImages.open(options.images, options.annotations, labels)
+        images = replace(found, ids=found.ids[: options.images])
         with Reference(options.threads or usable_cores()) as reference:
 
             def run(tested: TimedPredictor) -> Metrics:
-                return measure(tested, pictures, reference, options.frames).metrics
+                return measure(tested, images, reference, options.frames).metrics
 
             print(f"{len(FAULTS)} faults and {options.runs} runs at each of {len(LOADS)} loads", flush=True)
-            data = Data.of(options.annotations, len(pictures.ids))
+            data = Data.of(options.annotations, len(images.ids))
             subject = Subject.of(predictor, options.threads)
             baseline = _baseline(Setting(subject=subject, data=data, machine=this_machine()), run(predictor))
             rows = list(study(predictor, baseline, run, options.runs))
@@ -178,11 +178,11 @@ def _burn() -> None:
 def _parse_arguments() -> argparse.Namespace:
     parser = study_parser(__doc__)
     parser.add_argument("bundle", type=Path, metavar="M.bmz")
-    parser.add_argument("--images", type=Path, required=True, help="folder of annotated pictures")
+    parser.add_argument("--images", type=Path, required=True, help="folder of annotated images")
     parser.add_argument("--annotations", type=Path, required=True, help="their COCO JSON")
     parser.add_argument("--runtime", default="onnxruntime")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--pictures", type=int, default=100, help="annotated pictures that are used")
+    parser.add_argument("--images", type=int, default=100, help="annotated images that are used")
     parser.add_argument("--frames", type=int, default=100, help="least number of timed frames of a run")
     parser.add_argument("--runs", type=int, default=5, help="runs without a fault")
     return parser.parse_args()

@@ -2,7 +2,7 @@
 
     python -m bench.studies.learning_curve --points FOLDER --images DIR --annotations J.json
 
-FOLDER holds copies of the run's `last.pt`, made while it went on, under any names; pictures are those that the run was
+FOLDER holds copies of the run's `last.pt`, made while it went on, under any names; images are those that the run was
 looked at on, not those that it is reported on. `--checkpoint` is what the run ended in, and gives the configuration.
 Rows are `step/STEPS`.
 """
@@ -58,7 +58,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--annotations", type=Path, required=True)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--limit", type=int, help="only the first pictures, to try things out")
+    parser.add_argument("--limit", type=int, help="only the first images, to try things out")
     return parser.parse_args()
 
 

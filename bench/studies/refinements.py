@@ -2,19 +2,19 @@
 
     python -m bench.studies.refinements --data HOMESCENES --work FOLDER
 
-HOMESCENES holds `val/` and `val.json`; calibration pictures are those beside the shipped model unless `--calibration`
+HOMESCENES holds `val/` and `val.json`; calibration images are those beside the shipped model unless `--calibration`
 names others. What was measured lies in FOLDER and is not measured again: after a cut the same command goes on.
 
 | rows | what |
 |---|---|
 | `float/val` | the float graph |
 | `ptq-max`, `ptq-percentile`, `ptq-entropy`, `ptq-mse`, `ptq-auto` | ranges by that estimator, without any step |
-| `equalise`, `descent`, `adaround`, `bias` | ranges by `mse`, and that step alone |
+| the name of a step | ranges by `mse`, and that step alone |
 | `ptq` | ranges by `mse`, and the steps of the recipe |
-| `all` | ranges by `auto`, and every step but `adaround`, which does what `descent` does in much less time |
+| `all` | ranges by `auto`, and every step but `adaround`, which does what `coordinate_descent` does in much less time |
 
 Each has `NAME/cpu/val` and `NAME/tensorrt/val`: accuracy in ONNX Runtime, and how far the graph is from the float one
-on held-out calibration pictures (`mask_iou`, `box_iou`, `score_drift`, as `blendmask quantize` reports them). A step
+on held-out calibration images (`mask_iou`, `box_iou`, `score_drift`, as `blendmask quantize` reports them). A step
 that does not help there is left out, so that its rows repeat those of `ptq-mse`: `NAME/step/STEP` says whether it was
 `kept`, the mask IoU with and without it, and its `seconds`.
 """
@@ -41,27 +41,27 @@ from blendmask_quantize.pipeline.recipes import get_recipe
 from blendmask_quantize.pipeline.run import Report, quantize
 
 SPLIT = "val"
-FLAVOURS = ("cpu", "tensorrt")
+VARIANTS = ("cpu", "tensorrt")
 _FIDELITY = ("mask_iou", "box_iou", "score_drift")
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One way to quantise: name of its rows, estimator, and names of the steps."""
+class Experiment:
+    """One way to quantize: name of its rows, estimator, and names of the steps."""
 
     name: str
     estimator: str = "mse"
     steps: tuple[str, ...] = ()
 
 
-STEPS = ("equalise", "descent", "adaround", "bias")
-VARIANTS = (
-    *(Variant(f"ptq-{name}", name) for name in ("max", "percentile", "entropy", "mse", "auto")),
-    *(Variant(name, steps=(name,)) for name in STEPS),
-    Variant("ptq", steps=get_recipe("ptq").steps),
-    Variant("all", "auto", ("equalise", "descent", "bias")),
+STEPS = ("cross_layer_equalization", "coordinate_descent", "adaround", "bias_correction")
+EXPERIMENTS = (
+    *(Experiment(f"ptq-{name}", name) for name in ("max", "percentile", "entropy", "mse", "auto")),
+    *(Experiment(name, steps=(name,)) for name in STEPS),
+    Experiment("ptq", steps=get_recipe("ptq").steps),
+    Experiment("all", "auto", ("cross_layer_equalization", "coordinate_descent", "bias_correction")),
 )
 
 
@@ -71,7 +71,7 @@ def main() -> None:
     if not (options.data / f"{SPLIT}.json").is_file():
         sys.exit(f"error: {options.data} lacks {SPLIT}.json: give the folder of homescenes")
     options.work.mkdir(parents=True, exist_ok=True)
-    rows = [row for variant in VARIANTS for row in _rows(variant, options)]
+    rows = [row for experiment in EXPERIMENTS for row in _rows(experiment, options)]
     base = next(row["mask_ap"] for row in rows if row["name"] == f"float/{SPLIT}")
     for row in rows:
         if "mask_ap" in row:
@@ -80,49 +80,49 @@ def main() -> None:
     print(f"Written: {write_study('refinements', rows, options.output)}")
 
 
-def _rows(variant: Variant, options: argparse.Namespace) -> list[Row]:
-    """The rows of a variant; what was measured with the same checkpoint and pictures before lies in the work folder."""
+def _rows(experiment: Experiment, options: argparse.Namespace) -> list[Row]:
+    """The rows of an experiment; earlier measurements of the same checkpoint and images lie in the work folder."""
     digest = hashlib.sha256(options.checkpoint.read_bytes() + str(options.calibration.resolve()).encode()).hexdigest()
-    path: Path = options.work / f"{variant.name}-{digest[:12]}-{options.count}-{options.limit or 'all'}.json"
+    path: Path = options.work / f"{experiment.name}-{digest[:12]}-{options.count}-{options.limit or 'all'}.json"
     if not path.is_file():
-        write_bytes(path, json.dumps(_measured(variant, options)).encode())
+        write_bytes(path, json.dumps(_measured(experiment, options)).encode())
     rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))
     return rows
 
 
-def _measured(variant: Variant, options: argparse.Namespace) -> list[Row]:
-    bundle = options.work / f"{variant.name}.bmz"
+def _measured(experiment: Experiment, options: argparse.Namespace) -> list[Row]:
+    bundle = options.work / f"{experiment.name}.bmz"
     wanted = QuantizeOptions(
-        CalibrationOptions(options.calibration, options.count, estimator=variant.estimator), steps=variant.steps,
-        keep_float=variant is VARIANTS[0],
+        CalibrationOptions(options.calibration, options.count, estimator=experiment.estimator), steps=experiment.steps,
+        keep_float=experiment is EXPERIMENTS[0],
     )  # fmt: skip
     report = quantize(load_checkpoint(options.checkpoint), bundle, wanted, stage)
-    graphs = {f"{variant.name}/{flavour}": flavour for flavour in FLAVOURS}
+    graphs = {f"{experiment.name}/{variant}": variant for variant in VARIANTS}
     if wanted.keep_float:
         graphs = {"float": "float", **graphs}
     rows = [
-        {"name": f"{name}/{SPLIT}", **_accuracy(bundle, flavour, name, options), **_fidelity(report, flavour)}
-        for name, flavour in graphs.items()
+        {"name": f"{name}/{SPLIT}", **_accuracy(bundle, variant, name, options), **_fidelity(report, variant)}
+        for name, variant in graphs.items()
     ]
-    return rows + _step_rows(variant, report)
+    return rows + _step_rows(experiment, report)
 
 
-def _accuracy(bundle: Path, flavour: str, name: str, options: argparse.Namespace) -> dict[str, float]:
-    pictures = options.limit or len(list((options.data / SPLIT).glob("*.jpg")))
-    with MaskPredictor(bundle, "onnxruntime", options.threads, flavour=flavour) as predictor:
-        return accuracy(predictor, options.data, SPLIT, options.limit, stage(name, pictures))
+def _accuracy(bundle: Path, variant: str, name: str, options: argparse.Namespace) -> dict[str, float]:
+    images = options.limit or len(list((options.data / SPLIT).glob("*.jpg")))
+    with MaskPredictor(bundle, "onnxruntime", options.threads, variant=variant) as predictor:
+        return accuracy(predictor, options.data, SPLIT, options.limit, stage(name, images))
 
 
-def _fidelity(report: Report, flavour: str) -> dict[str, float]:
-    found = report.flavours[flavour].fidelity
+def _fidelity(report: Report, variant: str) -> dict[str, float]:
+    found = report.variants[variant].fidelity
     measured = found.record() if found is not None else {}
     return {name: round(measured[name], 5) for name in _FIDELITY if name in measured}
 
 
-def _step_rows(variant: Variant, report: Report) -> list[Row]:
+def _step_rows(experiment: Experiment, report: Report) -> list[Row]:
     rows = []
     for outcome in report.refined:
-        row: Row = {"name": f"{variant.name}/step/{outcome.name}", "kept": int(outcome.kept)}
+        row: Row = {"name": f"{experiment.name}/step/{outcome.name}", "kept": int(outcome.kept)}
         row["seconds"] = round(outcome.seconds, 1)
         if outcome.before is not None and outcome.after is not None:
             row["mask_iou_before"] = round(1 - outcome.before.masks, 5)
@@ -135,8 +135,8 @@ def _parse_arguments() -> argparse.Namespace:
     parser = scenes_parser(__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for what is made, to go on from")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--calibration", type=Path, default=CALIBRATION, help="folder of calibration pictures")
-    parser.add_argument("--count", type=int, default=128, help="most calibration pictures")
+    parser.add_argument("--calibration", type=Path, default=CALIBRATION, help="folder of calibration images")
+    parser.add_argument("--count", type=int, default=128, help="most calibration images")
     parser.add_argument("--threads", type=int, default=2, help="of the network")
     return parser.parse_args()
 

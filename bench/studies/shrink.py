@@ -12,14 +12,14 @@ there is not made again: after a cut the same command goes on.
 | `qat/labels`, `qat/no-labels` | recipe `qat`, trained on `train` with its labels and without |
 | `pruned-70` | thinned to 0.7 of the multiply-accumulates, fine-tuned on `train`, float |
 | `pruned-70/ptq` | that, with recipe `ptq` |
-| `edge` | recipe `edge`: thinned to 0.7, fine-tuned, then trained with quantisation, with labels |
+| `edge` | recipe `edge`: thinned to 0.7, fine-tuned, then trained with quantization, with labels |
 
 Accuracy is that of each graph in ONNX Runtime: `ptq/cpu/val`, `ptq/tensorrt/val` ... Latency is of the `cpu` graph, of
 `float` and `pruned-70` the float graph, in both runtimes: `ptq/onnxruntime`, `ptq/openvino` ..., all in one process,
-each picture shown to each in turn. `speedup_vs_float` is against the float graph in ONNX Runtime; that has the
+each image shown to each in turn. `speedup_vs_float` is against the float graph in ONNX Runtime; that has the
 coefficients at kept locations already, against dense coefficients it would be larger. `size_bytes` is of the ONNX
 graph, `size_ratio` over the checkpoint's weights in float32. `training_images` were trained on while shrinking;
-`training_kept` is 0 where training with quantisation did not help and its start was kept.
+`training_kept` is 0 where training with quantization did not help and its start was kept.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ from blendmask_quantize.validation.latency import interleaved_latency
 RATIO = 0.7
 PRUNED = "pruned-70"
 RUNTIMES = ("onnxruntime", "openvino")
-_TIMED_PICTURES = 40
+_TIMED_IMAGES = 40
 _REST_SECONDS = 0.03
 """Before each timed frame: threads of ONNX Runtime go on looking for work after a frame, beside whoever comes next."""
 
 
 @dataclass(frozen=True)
-class Variant:
+class Experiment:
     """One bundle of the study.
 
     Attributes:
@@ -79,23 +79,23 @@ class Variant:
 
     @property
     def graphs(self) -> dict[str, str]:
-        """Flavours by the name of their rows."""
+        """Variants by the name of their rows."""
         floats = {self.float_name: "float"} if self.float_name else {}
         return {**floats, f"{self.name}/cpu": "cpu", f"{self.name}/tensorrt": "tensorrt"}
 
     @property
     def timed(self) -> dict[str, str]:
-        """Flavours that are timed, by the name of their rows."""
+        """Variants that are timed, by the name of their rows."""
         floats = {self.float_name: "float"} if self.float_name else {}
         return {**floats, self.name: "cpu"}
 
 
-VARIANTS = (
-    Variant("ptq", "ptq", float_name="float"),
-    Variant("qat/labels", "qat", labels=True),
-    Variant("qat/no-labels", "qat"),
-    Variant(f"{PRUNED}/ptq", "ptq", pruned=True, float_name=PRUNED),
-    Variant("edge", "edge", labels=True),
+EXPERIMENTS = (
+    Experiment("ptq", "ptq", float_name="float"),
+    Experiment("qat/labels", "qat", labels=True),
+    Experiment("qat/no-labels", "qat"),
+    Experiment(f"{PRUNED}/ptq", "ptq", pruned=True, float_name=PRUNED),
+    Experiment("edge", "edge", labels=True),
 )
 
 
@@ -103,9 +103,15 @@ def main() -> None:
     """Make what is missing, measure it and write bench/results/shrink.json."""
     options = _parse_arguments()
     _check_setting(options)
-    bundles = {variant: _made(variant, options) for variant in VARIANTS}
-    facts = {name: found for variant in VARIANTS for name, found in _facts(variant, bundles[variant], options).items()}
-    measured = {name: found for variant in VARIANTS for name, found in _accuracy(variant, bundles[variant], options)}
+    bundles = {experiment: _made(experiment, options) for experiment in EXPERIMENTS}
+    facts = {
+        name: found
+        for experiment in EXPERIMENTS
+        for name, found in _facts(experiment, bundles[experiment], options).items()
+    }
+    measured = {
+        name: found for experiment in EXPERIMENTS for name, found in _accuracy(experiment, bundles[experiment], options)
+    }
     rows = _accuracy_rows(measured, facts) + _latency_rows(bundles, facts, options)
     for row in rows:
         print(f"{row['name']:<28}" + "  ".join(f"{name} {row[name]:.4g}" for name in row if name != "name"))
@@ -133,16 +139,18 @@ def _check_setting(options: argparse.Namespace) -> None:
     write_bytes(path, json.dumps(setting, indent=2).encode())
 
 
-def _made(variant: Variant, options: argparse.Namespace) -> Path:
-    """The bundle of a variant, made if it is missing."""
-    path: Path = options.work / f"{variant.name.replace('/', '-')}.bmz"
+def _made(experiment: Experiment, options: argparse.Namespace) -> Path:
+    """The bundle of a experiment, made if it is missing."""
+    path: Path = options.work / f"{experiment.name.replace('/', '-')}.bmz"
     if not path.exists():
-        checkpoint = _pruned(options) if variant.pruned else options.checkpoint
-        words = ["--calibration", options.data / "train", "--recipe", variant.recipe, "--output", path]
-        words += ["--annotations", options.data / "train.json"] if variant.labels else []
-        words += ["--keep-float"] if variant.float_name else []
-        words += ["--resume", "--iterations", options.qat_iterations] if variant.recipe != "ptq" else []
-        words += ["--macs", RATIO, "--prune-iterations", options.prune_iterations] if variant.recipe == "edge" else []
+        checkpoint = _pruned(options) if experiment.pruned else options.checkpoint
+        words = ["--calibration", options.data / "train", "--recipe", experiment.recipe, "--output", path]
+        words += ["--annotations", options.data / "train.json"] if experiment.labels else []
+        words += ["--keep-float"] if experiment.float_name else []
+        words += ["--resume", "--iterations", options.qat_iterations] if experiment.recipe != "ptq" else []
+        words += (
+            ["--macs", RATIO, "--prune-iterations", options.prune_iterations] if experiment.recipe == "edge" else []
+        )
         blendmask("quantize", checkpoint, *words)
     return path
 
@@ -152,49 +160,51 @@ def _pruned(options: argparse.Namespace) -> Path:
     path: Path = options.work / f"{PRUNED}.safetensors"
     if not path.exists():
         data, how = options.data, ["--macs", RATIO, "--iterations", options.prune_iterations, "--resume"]
-        pictures = ["--images", data / "train", "--annotations", data / "train.json"]
-        blendmask("prune", options.checkpoint, *pictures, "--output", path, *how)
+        images = ["--images", data / "train", "--annotations", data / "train.json"]
+        blendmask("prune", options.checkpoint, *images, "--output", path, *how)
     return path
 
 
-def _facts(variant: Variant, bundle: Path, options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Work, size and pictures of each graph, by the name of its rows."""
+def _facts(experiment: Experiment, bundle: Path, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Work, size and images of each graph, by the name of its rows."""
     manifest = Bundle.open(bundle).manifest
     model = BlendMask(msgspec.convert(manifest.config, ModelConfig))
     weights = sum(p.numel() for p in load_checkpoint(options.checkpoint).model.parameters())
-    tuning = manifest.recipe.options.get("tuning", {})
+    qat_options = manifest.recipe.options.get("qat", {})
     steps = [found for found in manifest.recipe.options.values() if isinstance(found, dict)]
-    trained = [len(read_coco(options.data / "train.json").imgs)] if variant.pruned else [0]
+    trained = [len(read_coco(options.data / "train.json").imgs)] if experiment.pruned else [0]
     shared = {
         "macs": count_macs(model, (manifest.input.height, manifest.input.width)),
         "training_images": max(trained + [step.get("trained_on", 0) for step in steps]),
-        **({"training_kept": int(tuning["kept"] == "qat")} if tuning else {}),
+        **({"training_kept": int(qat_options["kept"] == "qat")} if qat_options else {}),
     }
-    sizes = {name: manifest.graphs[flavour].size for name, flavour in (variant.graphs | variant.timed).items()}
+    sizes = {name: manifest.graphs[variant].size for name, variant in (experiment.graphs | experiment.timed).items()}
     return {
         name: {**shared, "size_bytes": size, "size_ratio": round(size / (4 * weights), 4)}
         for name, size in sizes.items()
     }
 
 
-def _accuracy(variant: Variant, bundle: Path, options: argparse.Namespace) -> Iterator[tuple[str, dict[str, float]]]:
+def _accuracy(
+    experiment: Experiment, bundle: Path, options: argparse.Namespace
+) -> Iterator[tuple[str, dict[str, float]]]:
     """Accuracy of each graph on each split; what was measured of the same graph before lies in the work folder."""
     manifest = Bundle.open(bundle).manifest
-    for name, flavour in variant.graphs.items():
+    for name, variant in experiment.graphs.items():
         for split in SPLITS:
-            graph = manifest.graphs[flavour].sha256
+            graph = manifest.graphs[variant].sha256
             path = options.work / "accuracy" / f"{name.replace('/', '-')}-{split}-{graph[:12]}.json"
             if not path.exists():
                 path.parent.mkdir(exist_ok=True)
-                found = _measured(bundle, flavour, f"{name}/{split}", split, options)
+                found = _measured(bundle, variant, f"{name}/{split}", split, options)
                 write_bytes(path, json.dumps(found).encode())
             yield f"{name}/{split}", json.loads(path.read_text(encoding="utf-8"))
 
 
-def _measured(bundle: Path, flavour: str, name: str, split: str, options: argparse.Namespace) -> dict[str, float]:
-    pictures = len(read_coco(options.data / f"{split}.json").imgs)
-    on_image = stage(name, min(options.limit or pictures, pictures))
-    with MaskPredictor(bundle, "onnxruntime", options.threads, flavour=flavour) as predictor:
+def _measured(bundle: Path, variant: str, name: str, split: str, options: argparse.Namespace) -> dict[str, float]:
+    images = len(read_coco(options.data / f"{split}.json").imgs)
+    on_image = stage(name, min(options.limit or images, images))
+    with MaskPredictor(bundle, "onnxruntime", options.threads, variant=variant) as predictor:
         return accuracy(predictor, options.data, split, options.limit, on_image)
 
 
@@ -210,19 +220,21 @@ def _accuracy_rows(
 
 
 def _latency_rows(
-    bundles: Mapping[Variant, Path], facts: Mapping[str, Mapping[str, float]], options: argparse.Namespace
+    bundles: Mapping[Experiment, Path], facts: Mapping[str, Mapping[str, float]], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Every timed graph in every runtime, interleaved in one run on pictures of `val`."""
-    graphs = {name: (bundles[variant], flavour) for variant in VARIANTS for name, flavour in variant.timed.items()}
-    pictures = frames(options.data, "val", min(options.limit or _TIMED_PICTURES, _TIMED_PICTURES))
-    print(f"latency: {len(graphs)} graphs in {len(RUNTIMES)} runtimes, {len(pictures)} pictures", flush=True)
+    """Every timed graph in every runtime, interleaved in one run on images of `val`."""
+    graphs = {
+        name: (bundles[experiment], variant) for experiment in EXPERIMENTS for name, variant in experiment.timed.items()
+    }
+    images = frames(options.data, "val", min(options.limit or _TIMED_IMAGES, _TIMED_IMAGES))
+    print(f"latency: {len(graphs)} graphs in {len(RUNTIMES)} runtimes, {len(images)} images", flush=True)
     with ExitStack() as stack:
         predictors = {
-            f"{name}/{runtime}": stack.enter_context(MaskPredictor(path, runtime, options.threads, flavour=flavour))
-            for name, (path, flavour) in graphs.items()
+            f"{name}/{runtime}": stack.enter_context(MaskPredictor(path, runtime, options.threads, variant=variant))
+            for name, (path, variant) in graphs.items()
             for runtime in RUNTIMES
         }
-        times = interleaved_latency(predictors, pictures, rest=_REST_SECONDS)
+        times = interleaved_latency(predictors, images, rest=_REST_SECONDS)
     return [
         {"name": name, **latency_metrics(times, "float/onnxruntime", name), **facts[name.rpartition("/")[0]]}
         for name in predictors
@@ -235,7 +247,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--threads", type=int, default=2, help="of the network")
     parser.add_argument("--prune-iterations", type=int, default=1000, help="of fine-tuning after pruning")
-    parser.add_argument("--qat-iterations", type=int, default=400, help="of training with quantisation")
+    parser.add_argument("--qat-iterations", type=int, default=400, help="of training with quantization")
     return parser.parse_args()
 
 

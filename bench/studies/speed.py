@@ -1,21 +1,21 @@
-"""How fast INT8 is, stage by stage, and what the machine would allow: picture in, masks out, two threads.
+"""How fast INT8 is, stage by stage, and what the machine would allow: image in, masks out, two threads.
 
     python -m bench.studies.speed
 
-`rt_r50` is the reference's RT_R_50 with batch normalisation in the head, at its test size for a 4:3 picture, with
+`rt_r50` is the reference's RT_R_50 with batch normalization in the head, at its test size for a 4:3 image, with
 seeded random weights; `shipped` is the shipped checkpoint at its own. The bias of the class logits is set so that ten
-objects of a 640x480 picture pass. All graphs of a network are timed in turn, in one run, with the stages and the
+instances of a 640x480 image pass. All graphs of a network are timed in turn, in one run, with the stages and the
 machine's limit between them.
 
 | row | what |
 |---|---|
 | `NETWORK/onnxruntime/dense` | float, coefficients by a convolution over all levels, as the reference computes them |
 | `NETWORK/RUNTIME/float` | float, coefficients at kept locations |
-| `NETWORK/RUNTIME/int8` | the `cpu` flavour, with its stages |
+| `NETWORK/RUNTIME/int8` | the `cpu` variant, with its stages |
 | `NETWORK/RUNTIME/int8/layer/NAME` | a layer that takes longest beyond what the machine allows |
 
 `speedup_vs_float` is against `dense`, frame by frame. `outside_share` is the part of the frame that is no network:
-fitting the picture, making instances, pasting their masks. `after_share` is selection, suppression, coefficients and
+fitting the image, making instances, pasting their masks. `after_share` is selection, suppression, coefficients and
 masks over the frame of `dense`. Each stage is timed as a graph of its own on what the stage before gave.
 `gemm_ratio` is the time of the convolutions over that which the quickest of three INT8 matrix products, timed between
 the frames, allows for the multiply-accumulates that the graph executes. All graphs compute masks for existing rows
@@ -47,12 +47,12 @@ from bench.sessions import CONVOLUTIONS, RUNTIMES, Arrays, Layers, RunGraph, lay
 from bench.study import run_study, study_parser, write_study
 from bench.timed_networks import DENSE, FLOAT, INT8, TimedNetwork, random_network, timed_network, trained_network
 from blendmask_edge import MaskPredictor, read_image
-from blendmask_edge.imaging import prepare, resize
+from blendmask_edge.imaging import preprocess, resize
 from blendmask_quantize.model.macs import padded_test_size
 from blendmask_quantize.validation.latency import median_ratio
 
 RT_R_50 = "RT_R_50_4x_bn-head_syncbn_shtw"
-PICTURE_SIZE = (480, 640)
+IMAGE_SIZE = (480, 640)
 BASE = f"onnxruntime/{DENSE}"
 TARGETS: dict[str, Any] = {
     "speedup_vs_float": {"onnxruntime": 2.5, "openvino": 4.0},
@@ -76,40 +76,40 @@ class Times:
         calls: by graph, `runtime/name`: of preparing, running, finishing, and pasting all masks.
         stages: by runtime and stage of the INT8 graph.
         products: by runtime and multiply-accumulates.
-        objects: found by each graph.
+        counts: instances found by each graph.
     """
 
     calls: dict[str, list[tuple[float, ...]]] = field(default_factory=dict)
     stages: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     products: dict[str, dict[int, list[float]]] = field(default_factory=dict)
-    objects: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 def main() -> None:
     """Measure and write bench/results/speed.json."""
     options = _parse_arguments()
-    picture, rows = resize(read_image(options.picture), PICTURE_SIZE), []
+    image, rows = resize(read_image(options.image), IMAGE_SIZE), []
     models = {"rt_r50": random_network(RT_R_50), "shipped": trained_network(options.checkpoint)}
     with tempfile.TemporaryDirectory() as folder:
         for name, model in models.items():
             size = options.size or padded_test_size(model.config.input)
-            network = timed_network(model, size, picture, Path(folder) / f"{name}.bmz")
-            rows += network_rows(name, network, picture, options)
+            network = timed_network(model, size, image, Path(folder) / f"{name}.bmz")
+            rows += network_rows(name, network, image, options)
     for row in rows:
         print(f"{row['name']:<60}" + "  ".join(f"{key} {row[key]:.4g}" for key in row if key != "name"))
     print(f"Written: {write_study('speed', rows, options.output)}")
 
 
 def network_rows(
-    name: str, network: TimedNetwork, picture: NDArray[np.uint8], options: argparse.Namespace
+    name: str, network: TimedNetwork, image: NDArray[np.uint8], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """The rows of one network."""
-    times = _measured(name, network, picture, options)
+    times = _measured(name, network, image, options)
     rows = []
     for graph in times.calls:
         row = {"name": f"{name}/{graph}", **_frame_columns(times, graph)}
         if graph.endswith(INT8):
-            layers = _layers(graph.partition("/")[0], network, picture, options)
+            layers = _layers(graph.partition("/")[0], network, image, options)
             row |= _int8_columns(times, graph, network, layers) | _targets(graph.partition("/")[0])
             row["passed"] = int(_passes(row))
             rows += [row, *_layer_rows(row, layers, network)]
@@ -118,23 +118,23 @@ def network_rows(
     return rows
 
 
-def _measured(name: str, network: TimedNetwork, picture: NDArray[np.uint8], options: argparse.Namespace) -> Times:
+def _measured(name: str, network: TimedNetwork, image: NDArray[np.uint8], options: argparse.Namespace) -> Times:
     """Everything in turn, once a round; the first round warms up."""
     times, on_round = Times(), stage(name, options.rounds + 1)
     names = [BASE, *(f"{runtime}/{graph}" for runtime in RUNTIMES for graph in (FLOAT, INT8))]
     with ExitStack() as stack:
         predictors = {
             graph: stack.enter_context(
-                MaskPredictor(network.bundle, graph.partition("/")[0], options.threads, flavour=graph.partition("/")[2])
+                MaskPredictor(network.bundle, graph.partition("/")[0], options.threads, variant=graph.partition("/")[2])
             )
             for graph in names
         }
-        stages = _stages(network, picture, options.threads)
+        stages = _stages(network, image, options.threads)
         products = {runtime: gemm_probes(runtime, options.threads) for runtime in RUNTIMES}
         for turn in range(-1, options.rounds):
             found = Times() if turn < 0 else times
             for graph, predictor in predictors.items():
-                found.calls.setdefault(graph, []).append(_frame(predictor, picture, found.objects, graph))
+                found.calls.setdefault(graph, []).append(_frame(predictor, image, found.counts, graph))
             for key, (run, given) in stages.items():
                 found.stages.setdefault(key, []).append(_rested(run, given))
             for runtime, probes in products.items():
@@ -145,15 +145,13 @@ def _measured(name: str, network: TimedNetwork, picture: NDArray[np.uint8], opti
     return times
 
 
-def _frame(
-    predictor: MaskPredictor, picture: NDArray[np.uint8], objects: dict[str, int], graph: str
-) -> tuple[float, ...]:
+def _frame(predictor: MaskPredictor, image: NDArray[np.uint8], counts: dict[str, int], graph: str) -> tuple[float, ...]:
     time.sleep(_REST_SECONDS)
-    instances = predictor(picture)
+    instances = predictor(image)
     start = time.perf_counter()
     instances.crops()
     pasted = time.perf_counter() - start
-    objects[graph] = len(instances)
+    counts[graph] = len(instances)
     return tuple(1000 * seconds for seconds in (*predictor.timings, pasted))
 
 
@@ -163,11 +161,11 @@ def _rested(run: RunGraph, given: Arrays) -> float:
 
 
 def _stages(
-    network: TimedNetwork, picture: NDArray[np.uint8], threads: int
+    network: TimedNetwork, image: NDArray[np.uint8], threads: int
 ) -> dict[tuple[str, str], tuple[RunGraph, Arrays]]:
     """Each stage of the INT8 graph in each runtime, and what to give it."""
     stages: dict[tuple[str, str], tuple[RunGraph, Arrays]] = {}
-    values: dict[str, NDArray[Any]] = _given(network, picture)
+    values: dict[str, NDArray[Any]] = _given(network, image)
     for part in cut(network.graphs[INT8]):
         given = {name: values[name] for name in part.inputs}
         for runtime in RUNTIMES:
@@ -177,14 +175,14 @@ def _stages(
     return stages
 
 
-def _given(network: TimedNetwork, picture: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-    with MaskPredictor(network.bundle, "onnxruntime", 1, flavour=INT8) as predictor:
-        return {"image": prepare(picture, network.size, predictor.manifest.input.pad_value).image}
+def _given(network: TimedNetwork, image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    with MaskPredictor(network.bundle, "onnxruntime", 1, variant=INT8) as predictor:
+        return {"image": preprocess(image, network.size, predictor.manifest.input.pad_value).image}
 
 
-def _layers(runtime: str, network: TimedNetwork, picture: NDArray[np.uint8], options: argparse.Namespace) -> Layers:
+def _layers(runtime: str, network: TimedNetwork, image: NDArray[np.uint8], options: argparse.Namespace) -> Layers:
     graph = network.graphs[INT8].SerializeToString()
-    return layer_times(runtime, graph, _given(network, picture), options.threads, options.rounds)
+    return layer_times(runtime, graph, _given(network, image), options.threads, options.rounds)
 
 
 def _frame_columns(times: Times, graph: str) -> dict[str, float]:
@@ -196,7 +194,7 @@ def _frame_columns(times: Times, graph: str) -> dict[str, float]:
         "latency_p90_ms": _rounded(np.percentile(whole[graph], 90)),
         "speedup_vs_float": _rounded(median_ratio(whole, BASE, graph)),
         "outside_share": _rounded(np.median(outside)),
-        "objects": times.objects[graph],
+        "instances": times.counts[graph],
         **{f"{call}_ms": _rounded(part) for call, part in zip(_CALLS, parts, strict=True)},
     }
 
@@ -261,7 +259,7 @@ def _size(text: str) -> tuple[int, int]:
 def _parse_arguments() -> argparse.Namespace:
     parser = study_parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--picture", type=Path, default=sorted(CALIBRATION.glob("*.jpg"))[0], help="to find objects in")
+    parser.add_argument("--image", type=Path, default=sorted(CALIBRATION.glob("*.jpg"))[0], help="to find instances in")
     parser.add_argument("--size", type=_size, help="HEIGHTxWIDTH of both networks, to try things out")
     parser.add_argument("--threads", type=int, default=2, help="of the networks")
     parser.add_argument("--rounds", type=int, default=40)

@@ -3,9 +3,9 @@
     python -m bench.studies.training --data HOMESCENES
 
 HOMESCENES holds `val/`, `val.json`, `val_seen/` and `val_seen.json`. The checkpoint runs in torch, with the reference's
-resizing, selection and suppression. `macs` are of a 4:3 picture, with coefficients at kept locations only; `parameters`
+resizing, selection and suppression. `macs` are of a 4:3 image, with coefficients at kept locations only; `parameters`
 are of the network as it ships. `training_images`, `training_views`, `iterations` and `training_hours` are what the
-checkpoint says of the runs that made it, summed; of the pictures, those of the run that had most. A checkpoint that
+checkpoint says of the runs that made it, summed; of the images, those of the run that had most. A checkpoint that
 says nothing leaves them out.
 """
 
@@ -41,7 +41,7 @@ def facts(checkpoint: Checkpoint) -> dict[str, Any]:
     }
     if runs:
         found |= {
-            "training_images": max(run.pictures for run in runs),
+            "training_images": max(run.images for run in runs),
             "training_views": sum(run.views for run in runs),
             "iterations": sum(run.iterations for run in runs),
             "training_hours": round(sum(run.hours for run in runs), 2),

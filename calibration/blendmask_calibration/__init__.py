@@ -1,4 +1,4 @@
-"""Which pictures calibrate a network, whether they are fit for it, and which ranges follow from them.
+"""Which images calibrate a network, whether they are fit for it, and which ranges follow from them.
 
 Needs numpy and nothing else; knows neither the network nor the runtime.
 """
@@ -6,7 +6,7 @@ Needs numpy and nothing else; knows neither the network nor the runtime.
 from blendmask_calibration.checks.findings import Finding, refusals
 from blendmask_calibration.checks.guard import check_channel_order, check_detections, check_images
 from blendmask_calibration.checks.limits import Limit, Limits
-from blendmask_calibration.checks.statistics import PictureStatistics, picture_statistics
+from blendmask_calibration.checks.statistics import ImageStatistics, image_statistics
 from blendmask_calibration.dataset import (
     CalibrationImage,
     describe,
@@ -43,12 +43,12 @@ __all__ = [
     "Estimator",
     "Finding",
     "Histogram",
+    "ImageStatistics",
     "Limit",
     "Limits",
     "Max",
     "MeanSquaredError",
     "Percentile",
-    "PictureStatistics",
     "Range",
     "RangeCollector",
     "check_channel_order",
@@ -57,10 +57,10 @@ __all__ = [
     "describe",
     "estimator_named",
     "fingerprint",
+    "image_statistics",
     "list_images",
     "near_duplicates",
     "other_files",
-    "picture_statistics",
     "range_up_to",
     "refusals",
     "sample",

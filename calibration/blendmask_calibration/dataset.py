@@ -1,6 +1,6 @@
-"""Which pictures: listing, deterministic sampling, hashes, near-duplicates.
+"""Which images: listing, deterministic sampling, hashes, near-duplicates.
 
-Nothing here decodes a picture. The caller reads it with the decoder of the product, so that calibration sees the same
+Nothing here decodes a image. The caller reads it with the decoder of the product, so that calibration sees the same
 pixels as the network does.
 """
 
@@ -23,7 +23,7 @@ _GRID = 8
 
 @dataclass(frozen=True)
 class CalibrationImage:
-    """One picture as the bundle's manifest remembers it: enough to recognise it again, without its pixels.
+    """One image as the bundle's manifest remembers it: enough to recognize it again, without its pixels.
 
     `height` and `width` are in pixels, as decoded; `sha256` is of the file's bytes, `fingerprint` of its pixels.
     """
@@ -36,9 +36,9 @@ class CalibrationImage:
 
 
 def list_images(folder: Path | str) -> list[Path]:
-    """Return the picture files under `folder`, subfolders included, sorted by their path below it.
+    """Return the image files under `folder`, subfolders included, sorted by their path below it.
 
-    A picture is a regular file with one of `SUFFIXES` in any case. Hidden files, and whatever lies in hidden folders,
+    A image is a regular file with one of `SUFFIXES` in any case. Hidden files, and whatever lies in hidden folders,
     are skipped. An empty result is not an error here: the guard has the words for it.
 
     Raises:
@@ -46,14 +46,14 @@ def list_images(folder: Path | str) -> list[Path]:
     """
     root = Path(folder)
     if not root.is_dir():
-        raise CalibrationError(f"{root} is not a folder. Expected a folder of pictures: check the path and try again.")
+        raise CalibrationError(f"{root} is not a folder. Expected a folder of images: check the path and try again.")
     found = {path.relative_to(root): path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES}
     visible = (name for name, path in found.items() if not _hidden(name) and path.is_file())
     return [found[name] for name in sorted(visible, key=Path.as_posix)]
 
 
 def other_files(folder: Path | str) -> dict[str, int]:
-    """Return how many files of each suffix, in lower case, lie under `folder` beside the pictures of `list_images`."""
+    """Return how many files of each suffix, in lower case, lie under `folder` beside the images of `list_images`."""
     root = Path(folder)
     others = (p for p in root.rglob("*") if p.suffix.lower() not in SUFFIXES and not _hidden(p.relative_to(root)))
     return dict(Counter(path.suffix.lower() for path in others if path.is_file()))
@@ -63,13 +63,13 @@ def sample(paths: Sequence[Path], count: int, seed: int) -> list[Path]:
     """Return `count` of `paths` (all, when there are fewer) in an order that depends on their names and `seed` only.
 
     The order of `paths` and the folder's place on disk do not matter, nor does the version of Python or numpy. A larger
-    `count` continues a smaller one, so the pictures after the first `n` can serve as held-out ones.
+    `count` continues a smaller one, so the images after the first `n` can serve as held-out ones.
 
     Raises:
         CalibrationError: `count` is below 1.
     """
     if count < 1:
-        raise CalibrationError(f"A sample of {count} pictures was asked for. Ask for at least 1.")
+        raise CalibrationError(f"A sample of {count} images was asked for. Ask for at least 1.")
     ordered = sorted(paths, key=Path.as_posix)
     # A hash of the position rather than a library's generator, whose stream may change from version to version.
     ranks = sorted(range(len(ordered)), key=lambda position: hashlib.sha256(f"{seed}/{position}".encode()).digest())
@@ -86,7 +86,7 @@ def sha256_file(path: Path | str) -> str:
 
 
 def describe(path: Path, rgb: npt.NDArray[np.uint8], root: Path | None = None) -> CalibrationImage:
-    """Return the record of the picture at `path` whose decoded pixels are `rgb` (uint8, (H, W, 3)).
+    """Return the record of the image at `path` whose decoded pixels are `rgb` (uint8, (H, W, 3)).
 
     Its name is relative to `root`, or the bare file name without one. Raises CalibrationError and OSError.
     """
@@ -96,17 +96,17 @@ def describe(path: Path, rgb: npt.NDArray[np.uint8], root: Path | None = None) -
 
 
 def fingerprint(rgb: npt.NDArray[np.uint8]) -> str:
-    """Return a perceptual hash of a picture: 128 bits as 32 hexadecimal digits.
+    """Return a perceptual hash of a image: 128 bits as 32 hexadecimal digits.
 
-    Each bit says whether one cell of a coarse grid is brighter than its right-hand or lower neighbour (a difference
+    Each bit says whether one cell of a coarse grid is brighter than its right-hand or lower neighbor (a difference
     hash in both directions). Resizing, recompression, exposure and a shift of about one per cent flip few bits. A
-    picture without any structure gives zero.
+    image without any structure gives zero.
 
     Args:
         rgb: uint8, (H, W, 3), any size from 1x1.
 
     Raises:
-        CalibrationError: the array is not such a picture.
+        CalibrationError: the array is not such a image.
     """
     require_rgb(rgb)
     brightness = rgb.sum(axis=2, dtype=np.int64)
@@ -117,10 +117,10 @@ def fingerprint(rgb: npt.NDArray[np.uint8]) -> str:
 
 
 def near_duplicates(fingerprints: Sequence[str], distance: int) -> list[tuple[int, ...]]:
-    """Group pictures whose fingerprints differ in at most `distance` bits, directly or through others of the group.
+    """Group images whose fingerprints differ in at most `distance` bits, directly or through others of the group.
 
     Returns the groups of two or more as ascending indices into `fingerprints`, ordered by their first. Frames of one
-    slow pan form one group although its ends differ. Takes time quadratic in the number of pictures (5000: seconds).
+    slow pan form one group although its ends differ. Takes time quadratic in the number of images (5000: seconds).
     """
     if len(fingerprints) < 2:
         return []
@@ -139,7 +139,7 @@ def require_rgb(rgb: npt.NDArray[np.uint8]) -> None:
     """Raise CalibrationError unless `rgb` is uint8 with shape (H, W, 3) and at least one pixel."""
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
         raise CalibrationError(
-            f"A picture is {rgb.dtype} with shape {rgb.shape}. Expected uint8 with shape (height, width, 3) in RGB: "
+            f"A image is {rgb.dtype} with shape {rgb.shape}. Expected uint8 with shape (height, width, 3) in RGB: "
             "convert it while reading."
         )
 

@@ -1,8 +1,8 @@
-"""Which ranges: estimators that turn a histogram into the range a tensor is quantised over.
+"""Which ranges: estimators that turn a histogram into the range a tensor is quantized over.
 
 Every range is [0, high] or [-high, high], because TensorRT takes nothing but zero point 0. An estimator is told how
 many steps lie between 0 and `high`: 255 for uint8 after ReLU, 127 for symmetric int8. How a range becomes a scale and a
-zero point is the business of the flavour that is rendered from it, not of this package.
+zero point is the business of the variant that is rendered from it, not of this package.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _FRACTIONS = 2.0 ** (-np.arange(257) / 32)
 
 @dataclass(frozen=True)
 class Range:
-    """The interval a tensor is quantised over, in its own units: `low` is 0 or `-high`, and `high` is above 0."""
+    """The interval a tensor is quantized over, in its own units: `low` is 0 or `-high`, and `high` is above 0."""
 
     low: float
     high: float
 
 
 class Estimator(Protocol):
-    """Chooses a range from a histogram, given the number of quantisation steps between 0 and the range's high end."""
+    """Chooses a range from a histogram, given the number of quantization steps between 0 and the range's high end."""
 
     def __call__(self, histogram: Histogram, levels: int) -> Range:
         """Return the range. Raises CalibrationError for an empty histogram."""
@@ -84,7 +84,7 @@ class MeanSquaredError:
 
 @dataclass(frozen=True)
 class Entropy:
-    """Keeps the distribution's shape: least Kullback-Leibler divergence after quantisation (Migacz, GTC 2017).
+    """Keeps the distribution's shape: least Kullback-Leibler divergence after quantization (Migacz, GTC 2017).
 
     Exact zeros are left out, because they are represented exactly at every range and would drown the rest after ReLU.
     """
@@ -141,7 +141,7 @@ def range_up_to(histogram: Histogram, high: float) -> Range:
     """
     if histogram.total == 0:
         raise CalibrationError(
-            "A tensor was never observed, so it has no range. Run the model on the calibration pictures first, or take "
+            "A tensor was never observed, so it has no range. Run the model on the calibration images first, or take "
             "the tensor out of the placement."
         )
     high = max(min(high, histogram.magnitude), FLOOR)
@@ -149,7 +149,7 @@ def range_up_to(histogram: Histogram, high: float) -> Range:
 
 
 def squared_errors(histogram: Histogram, highs: npt.ArrayLike, levels: int) -> npt.NDArray[np.float64]:
-    """Return the expected squared error of quantising the tensor over each of `highs`.
+    """Return the expected squared error of quantizing the tensor over each of `highs`.
 
     Values are taken as spread evenly within their bins, exact zeros as exact. The root of the result is within two bin
     widths of the true root mean squared error.
@@ -172,7 +172,7 @@ def squared_errors(histogram: Histogram, highs: npt.ArrayLike, levels: int) -> n
 
 
 class RangeCollector:
-    """Histograms of many tensors, filled picture by picture."""
+    """Histograms of many tensors, filled image by image."""
 
     def __init__(self) -> None:
         """Start with no tensor."""
@@ -184,7 +184,7 @@ class RangeCollector:
         return self._histograms
 
     def observe(self, name: str, values: npt.ArrayLike) -> None:
-        """Count the values of tensor `name` on one more picture. Raises CalibrationError for NaN or infinity."""
+        """Count the values of tensor `name` on one more image. Raises CalibrationError for NaN or infinity."""
         known = self._histograms.get(name, Histogram.empty())
         self._histograms[name] = known + Histogram.of(values, name)
 
@@ -212,6 +212,6 @@ def _divergence(counts: npt.NDArray[np.int64], bins: int, levels: int) -> float:
     averaged = (np.bincount(cell, inside, levels) / np.maximum(filled, 1))[cell]
     seen = clipped > 0
     # Only the last bin can be empty inside and filled by clipping; half a value stands for "not seen".
-    quantised = np.where(inside > 0, averaged, 0.5)[seen]
+    quantized = np.where(inside > 0, averaged, 0.5)[seen]
     reference = clipped[seen] / clipped.sum()
-    return float(np.sum(reference * np.log(reference / (quantised / quantised.sum()))))
+    return float(np.sum(reference * np.log(reference / (quantized / quantized.sum()))))

@@ -114,12 +114,12 @@ def _require_finite(array: npt.NDArray[np.generic], minimum: float, maximum: flo
     bad = int(array.size - np.isfinite(array).sum())
     raise CalibrationError(
         f"{name}: {bad} of {array.size} values are NaN or infinite. Expected finite activations: check that the float "
-        "model runs on this picture, and that its checkpoint is whole."
+        "model runs on this image, and that its checkpoint is whole."
     )
 
 
 def _coarser(counts: npt.NDArray[np.int64], doublings: int) -> npt.NDArray[np.int64]:
-    """Merge neighbouring bins `doublings` times over, keeping the number of bins."""
+    """Merge neighboring bins `doublings` times over, keeping the number of bins."""
     merged = np.zeros_like(counts)
     group = 1 << min(doublings, _BIN_BITS)
     merged[: BINS // group] = counts.reshape(-1, group).sum(axis=1)

@@ -13,13 +13,13 @@ class CalibrationRecord:
     """The calibration part of a manifest.
 
     Attributes:
-        images: the pictures that gave the ranges, in the order they were sampled.
-        found: number of picture files in the folder they were sampled from.
+        images: the images that gave the ranges, in the order they were sampled.
+        found: number of image files in the folder they were sampled from.
         seed: seed of the sample.
         estimator: name of the range estimator, as in `ESTIMATORS`.
         overrides: codes of the refusals that the user overrode.
         warnings: codes of the warnings that were shown.
-        held_out: pictures that gave no ranges, on which quantised networks were compared with the float one; empty
+        held_out: images that gave no ranges, on which quantized networks were compared with the float one; empty
             where that had to be done on `images`.
         clipped: share of values, 0 to 1, beyond the ranges of the tensors for which it is largest, by name.
     """

@@ -1,4 +1,4 @@
-"""BlendMask instance masks on edge devices: `MaskPredictor` takes a bundle and pictures and gives `Instances`.
+"""BlendMask instance masks on edge devices: `MaskPredictor` takes a bundle and images and gives `Instances`.
 
 Importing this package loads neither a runtime nor OpenCV; its names are loaded on first use.
 """

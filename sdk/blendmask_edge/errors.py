@@ -12,7 +12,7 @@ class BlendMaskError(Exception):
 
 
 class ImageError(BlendMaskError):
-    """A picture cannot be read, or an array is no picture. Give another picture."""
+    """A image cannot be read, or an array is no image. Give another image."""
 
 
 class BundleError(BlendMaskError):
@@ -28,11 +28,11 @@ class ConfigError(BlendMaskError):
 
 
 class CalibrationError(BlendMaskError):
-    """A calibration set is unfit. Give other or more pictures."""
+    """A calibration set is unfit. Give other or more images."""
 
 
 class AnnotationError(BlendMaskError):
-    """Annotations cannot be read or do not match the pictures. Correct the file."""
+    """Annotations cannot be read or do not match the images. Correct the file."""
 
 
 class BaselineError(BlendMaskError):
@@ -56,7 +56,7 @@ class RuntimeUnavailableError(DependencyError):
 
 
 class InferenceError(BlendMaskError):
-    """A runtime refused or failed to run a graph. Try another runtime or flavour, and report it."""
+    """A runtime refused or failed to run a graph. Try another runtime or variant, and report it."""
 
 
 class ClosedError(BlendMaskError):

@@ -32,16 +32,16 @@ class Labels:
 
 @dataclass(frozen=True, eq=False)
 class Instances:
-    """N objects found in one picture, by descending score.
+    """N instances found in one image, by descending score.
 
-    boxes: (N, 4) float32, x0 y0 x1 y1 in pixels of the picture, inside it.
+    boxes: (N, 4) float32, x0 y0 x1 y1 in pixels of the image, inside it.
     scores: (N,) float32, descending.
     class_ids: (N,) int64, contiguous.
-    image_size: (height, width) of the picture.
+    image_size: (height, width) of the image.
     labels: names and category ids of the classes.
     mask_logits: (N, R, R) float32, masks in their boxes before the sigmoid.
 
-    Indexing with an integer, a slice, or an array of booleans or integers gives the chosen objects:
+    Indexing with an integer, a slice, or an array of booleans or integers gives the chosen instances:
     `instances[instances.scores >= 0.5]`.
     """
 
@@ -62,15 +62,15 @@ class Instances:
         labels: Labels,
         score_threshold: float = 0.0,
     ) -> Instances:
-        """Make instances of one picture from what the graph returned.
+        """Make instances of one image from what the graph returned.
 
         AdelaiDet adet/modeling/blendmask, detectron2 modeling/postprocessing.py: scale the boxes, clip them to the
-        picture, drop those without width or height. Empty rows and scores below the threshold are dropped too.
+        image, drop those without width or height. Empty rows and scores below the threshold are dropped too.
 
         Args:
             outputs: of a batch of one.
-            scale: (x, y) pixels of the picture per pixel of the network input.
-            image_size: (height, width) of the picture.
+            scale: (x, y) pixels of the image per pixel of the network input.
+            image_size: (height, width) of the image.
             labels: of the contiguous classes.
             score_threshold: on the final score; a graph has its own, below which this has no effect.
 
@@ -92,11 +92,11 @@ class Instances:
         return cls(boxes[order], scores[order], chosen, image_size, labels, outputs.mask_logits[0, order])
 
     def __len__(self) -> int:
-        """Return the number of objects."""
+        """Return the number of instances."""
         return len(self.scores)
 
     def __getitem__(self, index: Any) -> Instances:
-        """Return the objects chosen by an integer, a slice, or an array of booleans or integers."""
+        """Return the instances chosen by an integer, a slice, or an array of booleans or integers."""
         rows = np.atleast_1d(np.arange(len(self))[index])
         return Instances(
             self.boxes[rows],
@@ -164,13 +164,13 @@ class Instances:
         )
 
     def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a copy of the picture with outlines, translucent masks, names and scores drawn in.
+        """Return a copy of the image with outlines, translucent masks, names and scores drawn in.
 
         Args:
-            image: (H, W, 3) uint8, the picture that was predicted; RGB gives RGB.
+            image: (H, W, 3) uint8, the image that was predicted; RGB gives RGB.
 
         Raises:
-            ImageError: it is no picture or has another size.
+            ImageError: it is no image or has another size.
         """
         from blendmask_edge.imaging.drawing import draw_instances
 
@@ -181,22 +181,22 @@ class Instances:
 
 
 def encode_crop(crop: Crop, image_size: Tuple[int, int]) -> Rle:
-    """Encode a mask that is false outside its crop as compressed COCO RLE of the whole picture.
+    """Encode a mask that is false outside its crop as compressed COCO RLE of the whole image.
 
     Args:
         crop: (h, w) bool mask and the (x0, y0) pixel of its top left corner.
-        image_size: (height, width) of the picture.
+        image_size: (height, width) of the image.
     """
     from pycocotools import mask as coco_mask
 
     height, width = image_size
     counts = _run_lengths(crop, height, height * width)
-    rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
+    rle = coco_mask.frPyInstances({"size": [height, width], "counts": counts}, height, width)
     return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
 
 
 def _run_lengths(crop: Crop, height: int, pixels: int) -> List[int]:
-    """Return lengths of runs in column order over the whole picture, the first of background."""
+    """Return lengths of runs in column order over the whole image, the first of background."""
     mask, (x0, y0) = crop
     columns = np.zeros((mask.shape[1], mask.shape[0] + 2), np.int8)
     columns[:, 1:-1] = mask.T

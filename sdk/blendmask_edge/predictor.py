@@ -1,4 +1,4 @@
-"""Picture in, instances out."""
+"""Image in, instances out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.errors import ClosedError, ConfigError
-from blendmask_edge.imaging import prepare
+from blendmask_edge.imaging import preprocess
 from blendmask_edge.instances import Instances, Labels
 from blendmask_edge.runtimes.auto_select import open_session
 from blendmask_edge.runtimes.registry import AUTO, Session, SessionOptions
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class Timings(NamedTuple):
-    """Seconds of one call: fitting the picture, the network, making instances. Masks are pasted later, on use."""
+    """Seconds of one call: fitting the image, the network, making instances. Masks are pasted later, on use."""
 
-    prepare: float
+    preprocess: float
     run: float
     finish: float
 
@@ -39,7 +39,7 @@ class MaskPredictor:
     Attributes:
         manifest: what the bundle says of itself.
         runtime: name of the runtime in use.
-        flavour: name of the graph in use.
+        variant: name of the graph in use.
         timings: `Timings` of the last call; zeros before the first.
     """
 
@@ -49,18 +49,18 @@ class MaskPredictor:
         runtime: str = AUTO,
         threads: Optional[int] = None,
         score_threshold: Optional[float] = None,
-        flavour: Optional[str] = None,
+        variant: Optional[str] = None,
     ) -> None:
         """Open a bundle and load its graph.
 
         Args:
             path: the .bmz file.
-            runtime: a name of `blendmask_edge.runtimes.registry.RUNTIMES`, or "auto" for the quickest that is installed. Where
-                several can run the bundle, the first call on a machine tries each for a moment and remembers the
-                quickest in the cache folder (`$BLENDMASK_CACHE`, else `~/.cache/blendmask-edge`).
+            runtime: a name of `blendmask_edge.runtimes.registry.RUNTIMES`, or "auto" for the quickest that is
+                installed. Where several can run the bundle, the first call on a machine tries each for a moment and
+                remembers the quickest in the cache folder (`$BLENDMASK_CACHE`, else `~/.cache/blendmask-edge`).
             threads: threads within an operator; None leaves the choice to the runtime.
             score_threshold: least final score, 0..1; None takes the manifest's, below which the graph gives nothing.
-            flavour: graph to run; None takes the runtime's preferred one that the bundle holds.
+            variant: graph to run; None takes the runtime's preferred one that the bundle holds.
 
         Raises:
             BundleError: the file is no sound bundle or has no such graph.
@@ -70,24 +70,24 @@ class MaskPredictor:
         """
         _check_options(threads, score_threshold)
         bundle = Bundle.open(path)
-        opened = open_session(bundle, runtime, flavour, SessionOptions(threads))
+        opened = open_session(bundle, runtime, variant, SessionOptions(threads))
         self.manifest: Manifest = bundle.manifest
         self.runtime = opened.runtime
-        self.flavour = opened.flavour
+        self.variant = opened.variant
         self.timings = Timings(0.0, 0.0, 0.0)
         self._threshold = self.manifest.score_threshold if score_threshold is None else score_threshold
         self._labels = Labels(self.manifest.classes, self.manifest.category_ids)
         self._session: Optional[Session] = opened.session
 
     def __call__(self, image: NDArray[np.uint8], channels: str = "rgb") -> Instances:
-        """Find the objects in one picture.
+        """Find the instances in one image.
 
         Args:
             image: (H, W, 3) uint8, of any size.
             channels: "rgb", or "bgr" for OpenCV frames.
 
         Raises:
-            ImageError: the array is no such picture.
+            ImageError: the array is no such image.
             InferenceError: the runtime failed.
             ClosedError: the predictor was closed.
         """
@@ -95,7 +95,7 @@ class MaskPredictor:
             raise ClosedError("The predictor is closed; open a new MaskPredictor.")
         start = time.perf_counter()
         spec = self.manifest.input
-        prepared = prepare(image, (spec.height, spec.width), spec.pad_value, channels)
+        prepared = preprocess(image, (spec.height, spec.width), spec.pad_value, channels)
         after_prepare = time.perf_counter()
         outputs = self._session.run(prepared.image)
         after_run = time.perf_counter()

@@ -24,7 +24,7 @@ from blendmask_calibration import (
 
 
 def scene(seed: int, height: int = 96, width: int = 128) -> np.ndarray:
-    """A smooth random picture: a coarse random grid, enlarged without blending."""
+    """A smooth random image: a coarse random grid, enlarged without blending."""
     cells = np.random.default_rng(seed).integers(0, 200, (12, 16, 3), dtype=np.uint8)
     return cells.repeat(height // 12, axis=0).repeat(width // 16, axis=1)
 
@@ -33,7 +33,7 @@ def bits_apart(first: str, second: str) -> int:
     return (int(first, 16) ^ int(second, 16)).bit_count()
 
 
-def test_listing_is_sorted_recursive_and_skips_what_is_no_visible_picture(tmp_path: Path) -> None:
+def test_listing_is_sorted_recursive_and_skips_what_is_no_visible_image(tmp_path: Path) -> None:
     for name in ("b.PNG", "a.jpeg", "sub/c.Jpg", ".hidden.jpg", ".cache/d.jpg", "notes.txt", "Z.webp"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
@@ -41,14 +41,14 @@ def test_listing_is_sorted_recursive_and_skips_what_is_no_visible_picture(tmp_pa
     assert list_images(tmp_path) == [tmp_path / name for name in ("Z.webp", "a.jpeg", "b.PNG", "sub/c.Jpg")]
 
 
-def test_what_is_no_picture_is_counted_by_suffix(tmp_path: Path) -> None:
+def test_what_is_no_image_is_counted_by_suffix(tmp_path: Path) -> None:
     for name in ("a.jpg", "b.HEIC", "sub/c.heic", "notes", ".hidden.mp4", "d.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     assert other_files(tmp_path) == {".heic": 2, "": 1, ".mp4": 1}
 
 
-def test_listing_inside_a_hidden_folder_still_finds_its_pictures(tmp_path: Path) -> None:
+def test_listing_inside_a_hidden_folder_still_finds_its_images(tmp_path: Path) -> None:
     root = tmp_path / ".data"
     root.mkdir()
     (root / "a.png").write_bytes(b"")
@@ -93,7 +93,7 @@ def test_file_hash_is_that_of_its_bytes(tmp_path: Path) -> None:
     assert sha256_file(tmp_path / "a.png") == hashlib.sha256(content).hexdigest()
 
 
-def test_a_described_picture_carries_its_name_size_and_hashes(tmp_path: Path) -> None:
+def test_a_described_image_carries_its_name_size_and_hashes(tmp_path: Path) -> None:
     path = tmp_path / "sub" / "a.png"
     path.parent.mkdir()
     path.write_bytes(b"bytes")
@@ -105,10 +105,10 @@ def test_a_described_picture_carries_its_name_size_and_hashes(tmp_path: Path) ->
 
 @given(st.integers(0, 1000), st.integers(0, 50))
 def test_fingerprint_survives_resizing_and_exposure(seed: int, lift: int) -> None:
-    picture = scene(seed)
-    mark = fingerprint(picture)
-    assert bits_apart(mark, fingerprint(picture + np.uint8(lift))) == 0
-    assert bits_apart(mark, fingerprint(picture.repeat(2, axis=0).repeat(2, axis=1))) <= Limits().duplicate_distance
+    image = scene(seed)
+    mark = fingerprint(image)
+    assert bits_apart(mark, fingerprint(image + np.uint8(lift))) == 0
+    assert bits_apart(mark, fingerprint(image.repeat(2, axis=0).repeat(2, axis=1))) <= Limits().duplicate_distance
 
 
 def test_fingerprints_of_different_scenes_are_far_apart() -> None:
@@ -118,18 +118,18 @@ def test_fingerprints_of_different_scenes_are_far_apart() -> None:
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 255))
-def test_fingerprint_of_any_size_is_32_digits_and_zero_without_structure(height: int, width: int, grey: int) -> None:
-    assert fingerprint(np.full((height, width, 3), grey, np.uint8)) == "0" * 32
+def test_fingerprint_of_any_size_is_32_digits_and_zero_without_structure(height: int, width: int, gray: int) -> None:
+    assert fingerprint(np.full((height, width, 3), gray, np.uint8)) == "0" * 32
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
-    ids=["grey", "rgba", "float", "empty"],
+    ids=["gray", "rgba", "float", "empty"],
 )
-def test_fingerprint_of_what_is_no_rgb_picture_is_refused(picture: np.ndarray) -> None:
+def test_fingerprint_of_what_is_no_rgb_image_is_refused(image: np.ndarray) -> None:
     with pytest.raises(CalibrationError, match="Expected uint8"):
-        fingerprint(picture)
+        fingerprint(image)
 
 
 def test_near_duplicates_chain_through_others_of_their_group() -> None:
@@ -139,7 +139,7 @@ def test_near_duplicates_chain_through_others_of_their_group() -> None:
 
 
 @given(st.lists(st.integers(0, 255), max_size=12), st.integers(0, 3))
-def test_near_duplicates_are_the_connected_pictures(values: list[int], distance: int) -> None:
+def test_near_duplicates_are_the_connected_images(values: list[int], distance: int) -> None:
     groups = [{index} for index in range(len(values))]
     for i, first in enumerate(values):
         for j, second in enumerate(values[:i]):

@@ -36,14 +36,14 @@ tensors = st.one_of(
 )
 
 
-def quantised(values: np.ndarray, high: float, levels: int) -> np.ndarray:
+def quantized(values: np.ndarray, high: float, levels: int) -> np.ndarray:
     step = high / levels
     return np.sign(values) * np.minimum(np.rint(np.abs(values) / step), levels) * step
 
 
 def root_error(values: np.ndarray, high: float, levels: int) -> float:
     wide = values.astype(np.float64)
-    return float(np.sqrt(np.mean((wide - quantised(wide, high, levels)) ** 2)))
+    return float(np.sqrt(np.mean((wide - quantized(wide, high, levels)) ** 2)))
 
 
 @every_estimator
@@ -76,7 +76,7 @@ def test_a_silent_tensor_gets_a_range_whose_scale_survives_half_precision(estima
 @pytest.mark.parametrize("constant", [0.3, 1.0, -7.7])
 def test_a_constant_tensor_keeps_its_value(estimator, constant: float) -> None:
     found = estimator(Histogram.of(np.full(50, constant)), 127)
-    assert quantised(np.array([constant]), found.high, 127)[0] == pytest.approx(constant, rel=1e-3)
+    assert quantized(np.array([constant]), found.high, 127)[0] == pytest.approx(constant, rel=1e-3)
 
 
 @every_estimator
@@ -165,7 +165,7 @@ def test_all_estimators_compete_where_none_is_named() -> None:
         competing("minmax")
 
 
-def test_a_collector_gives_each_tensor_the_range_of_all_its_pictures() -> None:
+def test_a_collector_gives_each_tensor_the_range_of_all_its_images() -> None:
     collector = RangeCollector()
     for scale in (1.0, 4.0, 2.0):
         collector.observe("relu", np.array([[0.0, scale]]))

@@ -69,7 +69,7 @@ def test_the_largest_magnitude_lies_in_the_upper_half_of_the_bins(values: np.nda
     assert np.flatnonzero(Histogram.of(values).counts)[-1] >= BINS // 2
 
 
-def test_a_first_picture_of_zeros_costs_no_resolution() -> None:
+def test_a_first_image_of_zeros_costs_no_resolution() -> None:
     assert (Histogram.of(np.zeros(5)) + Histogram.of([2.0**-20])).exponent == Histogram.of([2.0**-20]).exponent
 
 

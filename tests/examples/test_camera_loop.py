@@ -1,4 +1,4 @@
-"""The camera loop runs on a video made of the shipped pictures and on folders, and refuses in one message."""
+"""The camera loop runs on a video made of the shipped images and on folders, and refuses in one message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.sdk.small_bundles import build_graph, describe
 pytest.importorskip("onnxruntime")
 
 ROOT = Path(__file__).parents[2]
-PICTURES = sorted((ROOT / "examples/homescenes/evaluation").glob("*.jpg"))[:6]
+IMAGES = sorted((ROOT / "examples/homescenes/evaluation").glob("*.jpg"))[:6]
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +29,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("video") / "scenes.avi"
-    first = cv2.imread(str(PICTURES[0]))
+    first = cv2.imread(str(IMAGES[0]))
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, first.shape[1::-1])
-    for picture in PICTURES:
-        writer.write(cv2.imread(str(picture)))
+    for image in IMAGES:
+        writer.write(cv2.imread(str(image)))
     writer.release()
     return path
 
@@ -55,10 +55,10 @@ def frames_of(path: Path) -> list[np.ndarray]:
 def test_video_becomes_a_video_with_overlays(bundle: Path, video: Path, tmp_path: Path, name: str) -> None:
     result = loop(bundle, video, "--output", tmp_path / name)
     assert result.returncode == 0, result.stderr
-    assert f"{len(PICTURES)} frames, " in result.stdout
+    assert f"{len(IMAGES)} frames, " in result.stdout
     assert name in result.stdout
     before, after = frames_of(video), frames_of(tmp_path / name)
-    assert len(after) == len(before) == len(PICTURES)
+    assert len(after) == len(before) == len(IMAGES)
     for plain, drawn in zip(before, after, strict=True):
         changed = np.abs(plain.astype(int) - drawn).max(axis=2) > 40
         height = plain.shape[0]
@@ -66,10 +66,10 @@ def test_video_becomes_a_video_with_overlays(bundle: Path, video: Path, tmp_path
         assert changed[height - 20 :].any(), "no frame rate was written"
 
 
-def test_folder_of_pictures_of_any_size_becomes_a_video(bundle: Path, tmp_path: Path) -> None:
+def test_folder_of_images_of_any_size_becomes_a_video(bundle: Path, tmp_path: Path) -> None:
     for number, size in enumerate([(64, 48), (50, 90), (64, 48)]):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((*size[::-1], 3), 200, np.uint8))
-    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "notes.txt").write_text("not a image")
     result = loop(bundle, tmp_path, "--output", tmp_path / "out.avi")
     assert result.returncode == 0, result.stderr
     assert [frame.shape for frame in frames_of(tmp_path / "out.avi")] == [(48, 64, 3)] * 3

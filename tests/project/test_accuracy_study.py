@@ -1,4 +1,4 @@
-"""The accuracy study measures each graph on the same pictures, says how sure it is, and holds it to the targets."""
+"""The accuracy study measures each graph on the same images, says how sure it is, and holds it to the targets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INT8 = ("ptq/cpu", "ptq/tensorrt")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two splits of four pictures with one object each, two photographs, and a bundle with three graphs."""
+    """Two splits of four images with one object each, two photographs, and a bundle with three graphs."""
     for split in ("val", "val_seen"):
         document = {"images": [], "annotations": [], "categories": [{"id": 10, "name": "red"}]}
         for number in range(1, 5):
@@ -30,20 +30,20 @@ def folder(tmp_path: Path) -> Path:
             entry |= {"bbox": [2, 2, 8, 8], "segmentation": [[2, 2, 10, 2, 10, 10, 2, 10]]}
             document["images"].append({"id": number, "file_name": f"{number}.jpg", "height": 32, "width": 48})
             document["annotations"].append(entry)
-            write_picture(tmp_path / "scenes" / split / f"{number}.jpg", RED)
+            write_image(tmp_path / "scenes" / split / f"{number}.jpg", RED)
         (tmp_path / "scenes" / f"{split}.json").write_text(json.dumps(document))
-    for number, colour in enumerate((RED, BLUE)):
-        write_picture(tmp_path / "photos" / f"{number}.jpg", colour)
-    graphs = {name: build_graph(64, 96) for name in accuracy.FLAVOURS}
+    for number, color in enumerate((RED, BLUE)):
+        write_image(tmp_path / "photos" / f"{number}.jpg", color)
+    graphs = {name: build_graph(64, 96) for name in accuracy.VARIANTS}
     write_bundle(
         tmp_path / "m.bmz", describe(graphs, input=InputSpec(height=64, width=96, pad_value=(0, 0, 0))), graphs
     )
     return tmp_path
 
 
-def write_picture(path: Path, colour: tuple[int, int, int]) -> None:
+def write_image(path: Path, color: tuple[int, int, int]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.full((32, 48, 3), colour, np.uint8))
+    cv2.imwrite(str(path), np.full((32, 48, 3), color, np.uint8))
 
 
 @pytest.fixture
@@ -68,9 +68,9 @@ def test_equal_graphs_keep_everything_with_certainty(folder: Path, study: Callab
     assert base["mask_ap_low"] <= base["mask_ap"] <= base["mask_ap_high"]
     for metric in ("retention", "retention_low", "retention_high", "retention/red", "retention_low/red", "passed"):
         assert row[metric] == 1
-    assert (row["pictures"], row["resamples"], row["seed"]) == (4, 30, 0)
+    assert (row["images"], row["resamples"], row["seed"]) == (4, 30, 0)
     assert rows["ptq/tensorrt/photos"]["mask_ap50"] == pytest.approx(1)
-    assert rows["ptq/tensorrt/photos"]["objects"] == 2
+    assert rows["ptq/tensorrt/photos"]["instances"] == 2
     assert rows["ptq/tensorrt/photos"]["passed"] == 1
 
 
@@ -87,7 +87,7 @@ def test_bundle_is_made_with_its_float_graph_where_none_is_given(
     rows = study("--checkpoint", "c.safetensors", "--limit", 2)
     assert asked[:2] == ["quantize", "c.safetensors"]
     assert "--keep-float" in asked
-    assert rows["float/val"]["pictures"] == 2
+    assert rows["float/val"]["images"] == 2
     assert "ptq/cpu/photos" not in rows
 
 
@@ -102,7 +102,7 @@ def test_photographs_on_which_float_finds_nothing_are_said_to_tell_nothing(
     folder: Path, study: Callable[..., Any]
 ) -> None:
     for path in (folder / "photos").iterdir():
-        write_picture(path, (0, 0, 0))
+        write_image(path, (0, 0, 0))
     row = study("--bundle", folder / "m.bmz", "--photos", folder / "photos")["ptq/cpu/photos"]
     assert "float finds nothing" in row["error"]
     assert "mask_ap50" not in row
@@ -135,6 +135,6 @@ def test_only_what_float_is_sure_of_is_taken_for_truth() -> None:
     encoded = accuracy.coco_mask.encode(np.asfortranarray(mask))
     found = {"image_id": 0, "category_id": 20, "bbox": [2, 2, 4, 4], "segmentation": encoded}
     results = [{**found, "score": score} for score in (0.9, 0.3, 0.29)]
-    truth = accuracy.found_as_truth(results, {0: (8, 8), 1: (8, 8)}, describe({"cpu": b"x"}))
-    assert [entry["area"] for entry in truth.anns.values()] == [16, 16]
-    assert sorted(truth.imgs) == [0, 1]
+    ground_truth = accuracy.detections_as_ground_truth(results, {0: (8, 8), 1: (8, 8)}, describe({"cpu": b"x"}))
+    assert [entry["area"] for entry in ground_truth.anns.values()] == [16, 16]
+    assert sorted(ground_truth.imgs) == [0, 1]

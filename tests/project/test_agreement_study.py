@@ -21,36 +21,38 @@ from blendmask_edge import read_image
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES
 from blendmask_quantize.export.parity import unoptimised_session
 from blendmask_quantize.validation import fidelity as compare
+from tests.quantize.small_networks import image, small_network
 from tests.quantize.tiny import TINY
-from tests.quantize.variants import picture, variant
 
 pytest.importorskip("openvino")
 
 SIZE = (64, 96)
 SHARE, MARGIN = 0.99, 0.01
-"""Of objects that must be found by both; by how much masks may agree less than rounding alone explains."""
+"""Of instances that must be found by both; by how much masks may agree less than rounding alone explains."""
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> TimedNetwork:
-    return timed_network(variant(TINY), SIZE, picture(3, SIZE)[0], tmp_path_factory.mktemp("agreement") / "tiny.bmz")
+    return timed_network(
+        small_network(TINY), SIZE, image(3, SIZE)[0], tmp_path_factory.mktemp("agreement") / "tiny.bmz"
+    )
 
 
 def test_every_runtime_is_held_to_the_graph_as_written(
     network: TimedNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed in (3, 4):
-        Image.fromarray(picture(seed, SIZE)[0]).save(tmp_path / f"{seed}.jpg")
-    monkeypatch.setattr(agreement, "FLAVOURS", (INT8,))
+        Image.fromarray(image(seed, SIZE)[0]).save(tmp_path / f"{seed}.jpg")
+    monkeypatch.setattr(agreement, "VARIANTS", (INT8,))
     monkeypatch.setattr(compare, "SURE", 0.0)
-    words = ["--bundle", network.bundle, "--pictures", tmp_path, "--output", tmp_path]
+    words = ["--bundle", network.bundle, "--images", tmp_path, "--output", tmp_path]
     monkeypatch.setattr(sys, "argv", ["agreement", *map(str, words)])
     agreement.main()
     rows = {row["name"]: row for row in json.loads((tmp_path / "agreement.json").read_text())["rows"]}
     assert set(rows) == {f"{INT8}/{name}" for name in (*RUNTIMES, agreement.ROUNDING)}
     for row in rows.values():
-        assert row["pictures"] == 2
-        assert row["objects"] > 0
+        assert row["images"] == 2
+        assert row["instances"] > 0
         assert row["passed"] == (min(row["matched_share"], row["mask_iou"]) >= 0.99)
 
 
@@ -69,15 +71,15 @@ def _run(model: onnx.ModelProto, name: str) -> list[Any]:
     opened.CopyFrom(model)
     opened.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     session = unoptimised_session(opened.SerializeToString())
-    return list(session.run([*OUTPUT_NAMES, name], {INPUT_NAME: picture(3, SIZE)}))
+    return list(session.run([*OUTPUT_NAMES, name], {INPUT_NAME: image(3, SIZE)}))
 
 
 @pytest.mark.slow
-def test_runtimes_find_the_same_objects_with_the_shipped_model(tmp_path: Path) -> None:
+def test_runtimes_find_the_same_instances_with_the_shipped_model(tmp_path: Path) -> None:
     bundle = quantize_with_float(CHECKPOINT, CALIBRATION, tmp_path / "model.bmz")
-    pictures = [read_image(path) for path in sorted(EVALUATION.glob("*.jpg"))[::2]]
-    for flavour in agreement.FLAVOURS:
-        rows = {row["name"].rpartition("/")[2]: row for row in agreement.flavour_rows(bundle, flavour, pictures)}
+    images = [read_image(path) for path in sorted(EVALUATION.glob("*.jpg"))[::2]]
+    for variant in agreement.VARIANTS:
+        rows = {row["name"].rpartition("/")[2]: row for row in agreement.variant_rows(bundle, variant, images)}
         attainable = min(agreement.TARGETS["mask_iou"], rows[agreement.ROUNDING]["mask_iou"] - MARGIN)
         for runtime in RUNTIMES:
             assert rows[runtime]["matched_share"] >= SHARE, rows

@@ -91,10 +91,10 @@ def test_the_training_table_has_a_line_for_all_for_each_size_and_for_each_class(
 def test_the_training_table_ends_in_what_the_network_costs() -> None:
     row = {"mask_ap": 0.6, "box_ap": 0.5, "macs": 3.81e9, "parameters": 4_050_000}
     lines = training_table({"shipped/val": row, "shipped/val_seen": row}).splitlines()
-    assert lines[-2:] == ["", "3.81 billion multiply-accumulates a picture, 4.05 million weights."]
+    assert lines[-2:] == ["", "3.81 billion multiply-accumulates a image, 4.05 million weights."]
     row |= {"iterations": 4000, "training_views": 32000, "training_images": 5843, "training_hours": 1.17}
     last = training_table({"shipped/val": row, "shipped/val_seen": row}).splitlines()[-1]
-    assert last.endswith("; trained for 4000 steps on 32000 views of 5843 pictures, 1.2 hours.")
+    assert last.endswith("; trained for 4000 steps on 32000 views of 5843 images, 1.2 hours.")
 
 
 def test_the_accuracy_table_says_what_is_kept_how_sure_and_whether_that_is_enough() -> None:
@@ -103,11 +103,11 @@ def test_the_accuracy_table_says_what_is_kept_how_sure_and_whether_that_is_enoug
     photos = {"mask_ap50": 0.93, "mask_ap50_low": 0.91, "mask_ap50_high": 0.95, "passed": 1, "target_mask_ap50": 0.9}
     rows = {
         "float/val": {"mask_ap": 0.6403}, "ptq/cpu/val": row,
-        "ptq/cpu/photos": {**photos, "pictures": 66, "objects": 400},
+        "ptq/cpu/photos": {**photos, "images": 66, "instances": 400},
     }  # fmt: skip
     lines = accuracy_table(rows).splitlines()
     assert lines[2] == "| ptq/cpu, unseen | 64.0 | 63.8 | 99.3 % (98.7 to 99.9) | 96.1 % | 98.5 % | missed |"
-    assert lines[-1].endswith("against 400 objects that float finds: mask AP50 93.0 (91.0 to 95.0), met.")
+    assert lines[-1].endswith("against 400 instances that float finds: mask AP50 93.0 (91.0 to 95.0), met.")
 
 
 def test_the_ablations_table_has_a_line_for_each_variant() -> None:
@@ -118,7 +118,7 @@ def test_the_ablations_table_has_a_line_for_each_variant() -> None:
 
 
 def test_the_agreement_table_says_where_a_target_is_missed() -> None:
-    row = {"objects": 963, "matched_share": 0.9969, "mask_iou": 0.9848, "box_iou": 0.9876, "score_drift": 0.0036}
+    row = {"instances": 963, "matched_share": 0.9969, "mask_iou": 0.9848, "box_iou": 0.9876, "score_drift": 0.0036}
     lines = agreement_table({"cpu/openvino": {**row, "passed": 0}, "cpu/rounding": {**row, "passed": 1}}).splitlines()
     assert lines[2:] == [
         f"| {name} | 963 | 99.7 % | 0.985 | 0.988 | 0.004 | {met} |"
@@ -134,7 +134,7 @@ def test_the_clipping_table_has_both_splits_to_a_hundredth() -> None:
 
 def test_the_refinements_table_says_which_steps_were_kept() -> None:
     row = {"mask_ap": 0.7402, "mask_iou": 0.964}
-    rows = {f"{name}/{flavour}/val": row for name in ("ptq-mse", "all") for flavour in ("cpu", "tensorrt")}
+    rows = {f"{name}/{variant}/val": row for name in ("ptq-mse", "all") for variant in ("cpu", "tensorrt")}
     steps = {"adaround": {"kept": 0, "seconds": 430.0}, "bias": {"kept": 1, "seconds": 20.4}}
     rows |= {"float/val": {"mask_ap": 0.744}} | {f"all/step/{name}": step for name, step in steps.items()}
     lines = refinements_table(rows).splitlines()
@@ -174,7 +174,7 @@ def test_the_shrink_table_has_a_line_for_each_recipe_with_both_runtimes() -> Non
     rows |= {f"{name}/{split}": {"mask_ap": ap} for name, ap in graphs.items() for split in ("val", "val_seen")}
     lines = shrink_table(rows).splitlines()
     assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
-    speed = "3.40 billion | 5.9 MB | 50 ms | 40 ms | 1.00 x, 1.25 x | 1420 pictures |"
+    speed = "3.40 billion | 5.9 MB | 50 ms | 40 ms | 1.00 x, 1.25 x | 1420 images |"
     assert lines[2:] == [
         f"| float | 64.0 / 64.0 | - | {speed}",
         f"| qat/labels | 63.9 / 63.9 | 63.7 / 63.7 | {speed}",

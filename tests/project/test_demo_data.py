@@ -1,4 +1,4 @@
-"""The demo's pictures and annotations fit each other, stay small, and are fit to calibrate on."""
+"""The demo's images and annotations fit each other, stay small, and are fit to calibrate on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def coco(name: str) -> COCO:
     return COCO(str(SCENES / f"{name}.json"))
 
 
-def test_annotations_name_every_picture_with_its_size(name: str, coco: COCO) -> None:
+def test_annotations_name_every_image_with_its_size(name: str, coco: COCO) -> None:
     sizes = {path.name: cv2.imread(str(path)).shape[:2] for path in (SCENES / name).iterdir()}
     assert {entry["file_name"]: (entry["height"], entry["width"]) for entry in coco.imgs.values()} == sizes
     assert len(sizes) == 40
@@ -47,12 +47,12 @@ def test_nothing_is_measured_on_what_calibrates() -> None:
     assert hashes[0].isdisjoint(hashes[1])
 
 
-def test_pictures_and_annotations_are_small() -> None:
+def test_images_and_annotations_are_small() -> None:
     files = [path for name in SETS for path in ((SCENES / f"{name}.json"), *(SCENES / name).iterdir())]
     assert sum(path.stat().st_size for path in files) <= ALL_MEGABYTES * 1e6
 
 
-def test_the_guard_has_nothing_against_the_calibration_pictures() -> None:
+def test_the_guard_has_nothing_against_the_calibration_images() -> None:
     drawn = load_calibration_set(CalibrationOptions(SCENES / "calibration"), (384, 512), (127, 127, 127))
-    assert (len(drawn.pictures), len(drawn.held_out)) == (35, 5)
+    assert (len(drawn.images), len(drawn.held_out)) == (35, 5)
     assert drawn.warnings == []

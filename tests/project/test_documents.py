@@ -91,7 +91,7 @@ def test_examples_of_the_sdk_run_as_printed(
     graphs = {"cpu": build_graph()}
     for name in ("lite0_rt.bmz", "model.bmz"):
         write_bundle(tmp_path / name, describe(graphs), graphs)
-    cv2.imwrite(str(tmp_path / "picture.jpg"), np.full((48, 64, 3), 230, np.uint8))
+    cv2.imwrite(str(tmp_path / "image.jpg"), np.full((48, 64, 3), 230, np.uint8))
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     for block in python_blocks(document):

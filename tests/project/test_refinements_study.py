@@ -16,7 +16,7 @@ from blendmask_edge.bundle import InputSpec, write_bundle
 from blendmask_quantize.export.parity import Parity
 from blendmask_quantize.pipeline.calibration_set import CalibrationSet
 from blendmask_quantize.pipeline.job import QuantizeOptions
-from blendmask_quantize.pipeline.run import FlavourReport, Report
+from blendmask_quantize.pipeline.run import Report, VariantReport
 from blendmask_quantize.quantization.refine.steps import Drift, Outcome, chosen_steps
 from blendmask_quantize.validation.fidelity import Fidelity
 from tests.sdk.small_bundles import build_graph, describe
@@ -39,16 +39,16 @@ class Quantizer:
         before, after = Drift(0.05, 0.03, 0.01), Drift(0.04, 0.03, 0.01)
         outcomes = tuple(Outcome(step.name, True, before, after, 2.5, {}) for step in steps)
         parity = Parity(1, 0, 0.0, 0.0, 0)
-        flavours = {
-            name: FlavourReport(1, parity, {}, None, None if name == "float" else NEAR)
+        variants = {
+            name: VariantReport(1, parity, {}, None, None if name == "float" else NEAR)
             for name in ("float", "cpu", "tensorrt")
         }
-        return Report(output, flavours, 1.0, CalibrationSet([], None, [], []), refined=outcomes)  # type: ignore[arg-type]
+        return Report(output, variants, 1.0, CalibrationSet([], None, [], []), refined=outcomes)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def quantizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Quantizer:
-    """The study's own, on one picture with one object."""
+    """The study's own, on one image with one object."""
     (tmp_path / "scenes/val").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "scenes/val/a.jpg"), np.full((32, 48, 3), (40, 60, 250), np.uint8))
     entry = {"id": 1, "image_id": 1, "category_id": 10, "bbox": [2, 2, 8, 8], "area": 64, "iscrowd": 0}
@@ -75,10 +75,12 @@ def test_every_estimator_and_step_has_its_rows(tmp_path: Path) -> None:
     refinements.main()
     found = rows(tmp_path)
     names = ["ptq-max", "ptq-percentile", "ptq-entropy", "ptq-mse", "ptq-auto", *refinements.STEPS, "ptq", "all"]
-    graphs = {"float/val"} | {f"{name}/{flavour}/val" for name in names for flavour in ("cpu", "tensorrt")}
+    graphs = {"float/val"} | {f"{name}/{variant}/val" for name in names for variant in ("cpu", "tensorrt")}
     steps = {"ptq-auto/step/ranges", *(f"{name}/step/{name}" for name in refinements.STEPS)}
-    steps |= {f"all/step/{name}" for name in ("ranges", "equalise", "descent", "bias")}
-    steps |= {f"ptq/step/{name}" for name in ("descent", "bias")}
+    steps |= {
+        f"all/step/{name}" for name in ("ranges", "cross_layer_equalization", "coordinate_descent", "bias_correction")
+    }
+    steps |= {f"ptq/step/{name}" for name in ("coordinate_descent", "bias_correction")}
     assert set(found) == graphs | steps
     assert found["all/tensorrt/val"]["mask_iou"] == 0.96
     assert found["bias/cpu/val"]["retention"] == 1
@@ -94,7 +96,7 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path, quantizer: Quan
     first = rows(tmp_path)
     next((tmp_path / "work").glob("bias-*.json")).unlink()
     refinements.main()
-    assert [options.steps for options in quantizer.asked[len(refinements.VARIANTS) :]] == [("bias",)]
+    assert [options.steps for options in quantizer.asked[len(refinements.VARIANTS) :]] == [("bias_correction",)]
     assert rows(tmp_path) == first
 
 

@@ -44,8 +44,10 @@ class Commands:
         size = InputSpec(height=64, width=64, pad_value=(0, 0, 0))
         config = msgspec.to_builtins(get_config("LITE0_RT"))
         name = given[given.index("--recipe") + 1]
-        tuning = {"tuning": {"trained_on": 6, "kept": "ptq"}} if name != "ptq" else {}
-        recipe = Recipe(name=name, version="1", options={**tuning, **({"pruning": PRUNING} if name == "edge" else {})})
+        qat_options = {"qat": {"trained_on": 6, "kept": "ptq"}} if name != "ptq" else {}
+        recipe = Recipe(
+            name=name, version="1", options={**qat_options, **({"pruning": PRUNING} if name == "edge" else {})}
+        )
         write_bundle(output, describe(graphs, config=config, input=size, recipe=recipe), graphs)
 
     @property
@@ -55,7 +57,7 @@ class Commands:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Three splits of one picture with one object each."""
+    """Three splits of one image with one object each."""
     folder = tmp_path / "scenes"
     for split in ("train", "val", "val_seen"):
         (folder / split).mkdir(parents=True)
@@ -94,7 +96,7 @@ def test_each_graph_has_its_accuracy_and_each_recipe_its_latency(tmp_path: Path)
     shrink.main()
     found = rows(tmp_path)
     quantized = ("ptq", "qat/labels", "qat/no-labels", "pruned-70/ptq", "edge")
-    graphs = {"float", "pruned-70", *(f"{name}/{flavour}" for name in quantized for flavour in ("cpu", "tensorrt"))}
+    graphs = {"float", "pruned-70", *(f"{name}/{variant}" for name in quantized for variant in ("cpu", "tensorrt"))}
     runs = {f"{name}/{runtime}" for name in ("float", "pruned-70", *quantized) for runtime in shrink.RUNTIMES}
     assert set(found) == {f"{graph}/{split}" for graph in graphs for split in ("val", "val_seen")} | runs
     assert found["float/onnxruntime"]["speedup_vs_float"] == 1

@@ -14,11 +14,11 @@ import pytest
 from bench.graph_stages import STAGES, cut
 from bench.limits import conv_macs
 from bench.studies import speed
-from bench.timed_networks import INT8, OBJECTS, TimedNetwork, timed_network
+from bench.timed_networks import INSTANCES, INT8, TimedNetwork, timed_network
 from blendmask_edge.bundle.tensors import OUTPUT_NAMES
 from blendmask_quantize.export.parity import unoptimised_session
+from tests.quantize.small_networks import image, small_network
 from tests.quantize.tiny import TINY
-from tests.quantize.variants import picture, variant
 
 pytest.importorskip("openvino")
 
@@ -27,13 +27,13 @@ SIZE = (64, 96)
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> TimedNetwork:
-    return timed_network(variant(TINY), SIZE, picture(3, SIZE)[0], tmp_path_factory.mktemp("speed") / "tiny.bmz")
+    return timed_network(small_network(TINY), SIZE, image(3, SIZE)[0], tmp_path_factory.mktemp("speed") / "tiny.bmz")
 
 
 def test_stages_one_after_another_give_what_the_graph_gives(network: TimedNetwork) -> None:
     parts = cut(network.graphs[INT8])
     assert tuple(part.name for part in parts) == STAGES
-    given = {"image": picture(3, SIZE)}
+    given = {"image": image(3, SIZE)}
     expected = unoptimised_session(network.graphs[INT8].SerializeToString()).run(list(OUTPUT_NAMES), given)
     values: dict[str, Any] = dict(given)
     for part in parts:
@@ -43,7 +43,7 @@ def test_stages_one_after_another_give_what_the_graph_gives(network: TimedNetwor
         )
     for name, value in zip(OUTPUT_NAMES, expected, strict=True):
         np.testing.assert_array_equal(values[name], value)
-    assert (values["scores"] > 0).sum() == OBJECTS
+    assert (values["scores"] > 0).sum() == INSTANCES
 
 
 def test_multiply_accumulates_are_those_of_the_exported_convolutions(network: TimedNetwork) -> None:
@@ -56,8 +56,8 @@ def test_multiply_accumulates_are_those_of_the_exported_convolutions(network: Ti
 def test_every_graph_has_its_row_and_int8_its_stages(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(speed, "random_network", lambda _: variant(TINY))
-    monkeypatch.setattr(speed, "trained_network", lambda _: variant(TINY))
+    monkeypatch.setattr(speed, "random_network", lambda _: small_network(TINY))
+    monkeypatch.setattr(speed, "trained_network", lambda _: small_network(TINY))
     monkeypatch.setattr(speed, "_REST_SECONDS", 0)
     words = ["--size", f"{SIZE[0]}x{SIZE[1]}", "--rounds", "2", "--threads", "1", "--output", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["speed", *words])
@@ -68,7 +68,9 @@ def test_every_graph_has_its_row_and_int8_its_stages(
         assert set(runs) == {row for row in rows if row.startswith(name) and "/layer/" not in row}
         assert rows[runs[0]]["speedup_vs_float"] == 1
         for run in runs:
-            assert abs(rows[run]["objects"] - OBJECTS) <= (2 if "openvino" in run else 0), "OpenVINO rounds elsewhere"
+            assert abs(rows[run]["instances"] - INSTANCES) <= (2 if "openvino" in run else 0), (
+                "OpenVINO rounds elsewhere"
+            )
             assert 0 < rows[run]["outside_share"] < 1
         for runtime in speed.RUNTIMES:
             row = rows[f"{name}/{runtime}/int8"]

@@ -23,7 +23,7 @@ CONFIG = get_config("LITE0_RT")
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Three splits of one small picture with one object each."""
+    """Three splits of one small image with one object each."""
     folder = tmp_path / "scenes"
     labels = default_labels(CONFIG.classes)
     for split in ("train", "val", "val_seen"):

@@ -22,7 +22,7 @@ from blendmask_quantize.pipeline.calibration_set import CalibrationOptions
 from blendmask_quantize.pipeline.job import QuantizeOptions
 from blendmask_quantize.pipeline.run import Report, quantize
 from blendmask_quantize.validation.measure import EvaluationData
-from tests.quantize.images import some_pictures, write_pictures
+from tests.quantize.images import some_images, write_images
 from tests.quantize.tiny import LABELS, tiny_model
 
 torch.set_num_threads(1)
@@ -46,7 +46,7 @@ def parity(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of 34 pictures that the calibration guard takes for sound; one lies in a subfolder."""
+    """Folder of 34 images that the calibration guard takes for sound; one lies in a subfolder."""
     folder = tmp_path_factory.mktemp("photographs")
     (folder / "more").mkdir()
     for index in range(34):
@@ -58,9 +58,9 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of three pictures with `annotations.json` of the tiny network's classes."""
+    """Folder of three images with `annotations.json` of the tiny network's classes."""
     folder = tmp_path_factory.mktemp("scenes")
-    write_pictures(folder, some_pictures(3))
+    write_images(folder, some_images(3))
     return folder
 
 
@@ -97,7 +97,7 @@ def made(photographs: Path, scenes: Path, checkpoint_path: Path, tmp_path_factor
 
     options = QuantizeOptions(
         CalibrationOptions(photographs, count=33, seed=3, estimator="max"), size=(64, 96), keep_float=True,
-        evaluation=EvaluationData(scenes, scenes / "annotations.json"), licence="CC0-1.0", bounds=Bounds(detections=20),
+        evaluation=EvaluationData(scenes, scenes / "annotations.json"), license="CC0-1.0", bounds=Bounds(detections=20),
     )  # fmt: skip
     return Made(quantize(load_checkpoint(checkpoint_path), path, options, stage), path, stages)
 
@@ -105,11 +105,11 @@ def made(photographs: Path, scenes: Path, checkpoint_path: Path, tmp_path_factor
 @pytest.fixture
 def replayed(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """`quantize` takes the graphs of `made` instead of exporting and comparing its own, which is most of its time."""
-    monkeypatch.setattr(pipeline, "_TIMED_PICTURES", 2)
+    monkeypatch.setattr(pipeline, "_TIMED_IMAGES", 2)
     monkeypatch.setattr(calibration_set, "HELD_MOST", 2)
-    graphs = [Bundle.open(made.path).graph(flavour) for flavour in ("float", "cpu", "tensorrt")]
+    graphs = [Bundle.open(made.path).graph(variant) for variant in ("float", "cpu", "tensorrt")]
     monkeypatch.setattr(pipeline, "export_onnx", lambda _: onnx.load_from_string(graphs.pop(0)))
-    monkeypatch.setattr(pipeline, "check_parity", lambda *_: made.report.flavours["cpu"].parity)
+    monkeypatch.setattr(pipeline, "check_parity", lambda *_: made.report.variants["cpu"].parity)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Small annotated pictures: coloured rectangles whose masks are known to the pixel."""
+"""Small annotated images: colored rectangles whose masks are known to the pixel."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from blendmask_quantize.training.augment import Augmentation
 from tests.quantize.tiny import LABELS
 
 SIZE = (64, 96)
-"""Height and width: the test size of the tiny network, so that views of scale 1 show the picture as it is."""
+"""Height and width: the test size of the tiny network, so that views of scale 1 show the image as it is."""
 
-COLOURS = {2: (200, 40, 40), 5: (40, 200, 40), 9: (40, 40, 200)}
+COLORS = {2: (200, 40, 40), 5: (40, 200, 40), 9: (40, 40, 200)}
 PLAIN = Augmentation(
     crop=SIZE, scale=(1, 1), rotation=0, flip=0, brightness=0, contrast=0, saturation=0, white_balance=0, blur=0,
     motion=0, noise=0, paste=0,
@@ -61,30 +61,30 @@ class Thing:
 
 
 def paint(things: list[Thing]) -> NDArray[np.uint8]:
-    """A grey picture with the things painted in order."""
+    """A gray image with the things painted in order."""
     pixels = np.full((*SIZE, 3), 100, np.uint8)
     for thing in things:
-        pixels[thing.mask] = COLOURS[thing.category]
+        pixels[thing.mask] = COLORS[thing.category]
     return pixels
 
 
-def describe(pictures: list[list[Thing]]) -> dict[str, Any]:
-    """COCO annotations; picture i has id i + 1 and file name `i.png`."""
-    images = [{"id": i + 1, "file_name": f"{i}.png", "height": SIZE[0], "width": SIZE[1]} for i in range(len(pictures))]
-    pairs = [(i + 1, thing) for i, things in enumerate(pictures) for thing in things]
+def describe(images: list[list[Thing]]) -> dict[str, Any]:
+    """COCO annotations; image i has id i + 1 and file name `i.png`."""
+    entries = [{"id": i + 1, "file_name": f"{i}.png", "height": SIZE[0], "width": SIZE[1]} for i in range(len(images))]
+    pairs = [(i + 1, thing) for i, things in enumerate(images) for thing in things]
     annotations = [thing.annotation(n + 1, image_id) for n, (image_id, thing) in enumerate(pairs)]
     named = zip(LABELS.category_ids, LABELS.names, strict=True)
     # The order in the file is not that of the ids.
     categories = [{"id": identity, "name": name} for identity, name in named][::-1]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    return {"images": entries, "annotations": annotations, "categories": categories}
 
 
-def write_pictures(folder: Path, pictures: list[list[Thing]]) -> Path:
+def write_images(folder: Path, images: list[list[Thing]]) -> Path:
     """Write `i.png` and `annotations.json` into the folder; returns the path of the latter."""
     folder.mkdir(parents=True, exist_ok=True)
-    for i, things in enumerate(pictures):
+    for i, things in enumerate(images):
         cv2.imwrite(str(folder / f"{i}.png"), paint(things)[..., ::-1])
-    return write_annotations(folder, describe(pictures))
+    return write_annotations(folder, describe(images))
 
 
 def write_annotations(folder: Path, content: Any) -> Path:
@@ -93,14 +93,14 @@ def write_annotations(folder: Path, content: Any) -> Path:
     return path
 
 
-def some_pictures(count: int = 4, seed: int = 0) -> list[list[Thing]]:
-    """Pictures with one to three rectangles at least 16 pixels wide."""
+def some_images(count: int = 4, seed: int = 0) -> list[list[Thing]]:
+    """Images with one to three rectangles at least 16 pixels wide."""
     rng = np.random.default_rng(seed)
 
     def thing() -> Thing:
         x, y = rng.integers(0, SIZE[1] - 16), rng.integers(0, SIZE[0] - 16)
         width, height = rng.integers(16, 48, 2)
         corner = (int(min(x + width, SIZE[1])), int(min(y + height, SIZE[0])))
-        return Thing(int(rng.choice(list(COLOURS))), (int(x), int(y), *corner))
+        return Thing(int(rng.choice(list(COLORS))), (int(x), int(y), *corner))
 
     return [[thing() for _ in range(rng.integers(1, 4))] for _ in range(count)]

@@ -109,8 +109,8 @@ class Reference:
         """The case's configuration; what its recording says of DLA's widths has no key in the reference."""
         keys = self.json("config.json")
         config = config_from_authors(keys, self.folder.name)
-        widths = keys.get("dla34_reduced_level_channels", config.trunk.level_widths)
-        return replace(config, trunk=replace(config.trunk, level_widths=tuple(widths)))
+        widths = keys.get("dla34_reduced_level_channels", config.backbone.level_widths)
+        return replace(config, backbone=replace(config.backbone, level_widths=tuple(widths)))
 
     def checkpoint(self) -> Checkpoint:
         """The case's network with its weights, in evaluation mode."""
@@ -121,9 +121,9 @@ class Reference:
         return self.checkpoint().model.to(dtype)
 
     def network_input(self, model: BlendMask) -> Tensor:
-        """The resized picture, normalised and zero padded at the right and bottom, (1, 3, H, W)."""
+        """The resized image, normalized and zero padded at the right and bottom, (1, 3, H, W)."""
         bgr = torch.from_numpy(np.load(self.folder / "image.npz")["bgr_resized"])
-        x = model.normalise(bgr.permute(2, 0, 1)[None].flip(1))
+        x = model.normalize(bgr.permute(2, 0, 1)[None].flip(1))
         height, width = self.about["padded_hw"]
         return torch.nn.functional.pad(x, (0, width - x.shape[3], 0, height - x.shape[2]))
 
@@ -143,7 +143,7 @@ def _ends(name: str) -> tuple[str, ...]:
 
 
 def agreements(reference: Reference, dtype: torch.dtype) -> list[Agreement]:
-    """Run the network on the recorded picture and compare every stage."""
+    """Run the network on the recorded image and compare every stage."""
     return [compare(reference, stage, ours, dtype) for stage, ours in run(reference, dtype).items()]
 
 
@@ -166,7 +166,7 @@ def run(reference: Reference, dtype: torch.dtype) -> Arrays:
 
 
 def features(model: BlendMask, x: Tensor) -> tuple[Arrays, Predictions]:
-    """Outputs of trunk, pyramid, basis module and head by their recorded names, the dense attention included."""
+    """Outputs of backbone, pyramid, basis module and head by their recorded names, the dense attention included."""
     caught = _watch(model)
     predictions = model(x)
     pyramid = caught.pop("pyramid").levels
@@ -183,7 +183,7 @@ def features(model: BlendMask, x: Tensor) -> tuple[Arrays, Predictions]:
 
 
 def _watch(model: BlendMask) -> dict[str, Any]:
-    """What trunk, pyramid, basis module and towers return from now on, by name."""
+    """What backbone, pyramid, basis module and towers return from now on, by name."""
     caught: dict[str, Any] = {}
 
     def watch(module: nn.Module, name: str) -> None:
@@ -212,21 +212,21 @@ def _dense_attention(model: BlendMask, tower: Tensor) -> Tensor:
 
 
 def _described(name: str, found: Candidates, predictions: Predictions, strides: tuple[int, ...]) -> Arrays:
-    """Level, cell, position, class, score and box of candidates."""
+    """Level, location, position, class, score and box of candidates."""
     positions = found.boxes.new_zeros((len(found.level), 2))
     for level, stride in enumerate(strides):
         mine = found.level == level
         height, width = predictions.logits[level].shape[-2:]
-        positions[mine] = locations(height, width, stride)[found.cell[mine]].to(positions)
+        positions[mine] = locations(height, width, stride)[found.location[mine]].to(positions)
     parts = {
-        "level": found.level, "loc_index": found.cell, "loc_xy": positions, "class": found.class_id,
+        "level": found.level, "loc_index": found.location, "loc_xy": positions, "class": found.class_id,
         "score": found.scores, "box": found.boxes,
     }  # fmt: skip
     return _numbers(**{f"{name}.{part}": value for part, value in parts.items()})
 
 
 def _canonical(found: Candidates) -> Candidates:
-    order = np.lexsort((found.class_id.numpy(), found.cell.numpy(), found.level.numpy()))
+    order = np.lexsort((found.class_id.numpy(), found.location.numpy(), found.level.numpy()))
     return found[torch.from_numpy(order)]
 
 
@@ -257,7 +257,7 @@ def _masks(model: BlendMask, predictions: Predictions, kept: Candidates) -> Arra
 
 
 def _final(reference: Reference, detected: Arrays) -> Arrays:
-    """Instances of the original picture, made from the detections."""
+    """Instances of the original image, made from the detections."""
     (height, width), resized = reference.about["original_hw"], reference.about["resized_hw"]
     scores, classes = detected["det.score"], detected["det.class"].astype(np.int32)
     parts = [detected["det.box"], scores, classes, detected["det.mask_logits"]]
@@ -306,7 +306,7 @@ def _tolerance(stage: str, reference: Reference) -> Tolerance:
         return _BY_LAST_NAME[part]
     if part == "loc_xy" or (stage in recorded and recorded[stage].dtype == np.int32):
         return EXACT
-    return DEFORMABLE_FEATURES if reference.config.trunk.deform_stages else FEATURES
+    return DEFORMABLE_FEATURES if reference.config.backbone.deform_stages else FEATURES
 
 
 def _differing_pixels(reference: Reference, masks: NDArray[np.bool_]) -> float:

@@ -7,12 +7,12 @@ from torch import nn
 
 from blendmask_edge.instances import Labels
 from blendmask_quantize.model.blendmask import BlendMask
-from blendmask_quantize.model.config import BasesConfig, HeadConfig, InputConfig, ModelConfig, TrunkConfig
+from blendmask_quantize.model.config import BackboneConfig, BasesConfig, HeadConfig, InputConfig, ModelConfig
 
 TINY = ModelConfig(
     "TINY",
-    classes=3,
-    trunk=TrunkConfig(norm="BN", frozen_stages=1, stem_width=4, res2_width=8, bottleneck_width=4),
+    num_classes=3,
+    backbone=BackboneConfig(norm="BN", frozen_stages=1, stem_width=4, res2_width=8, bottleneck_width=4),
     pyramid_width=16,
     head=HeadConfig(norm="BN", shared_convs=1, size_bounds=(32, 64)),
     bases=BasesConfig(width=8, convs=1, norm="BN"),

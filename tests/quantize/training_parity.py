@@ -88,13 +88,13 @@ class TrainingReference(Reference):
         return [(-(-288 // stride),) * 2 for stride in self.head["FPN_STRIDES"]]
 
     def assigned(self) -> Targets:
-        """Our targets of the recorded objects."""
+        """Our targets of the recorded instances."""
         head = self.head
         bounds = head["SIZES_OF_INTEREST"]
         return assign(self.boxes, self.classes, self.level_sizes, head["FPN_STRIDES"], bounds, head["NUM_CLASSES"])
 
-    def objects(self) -> ObjectTargets:
-        """The recorded objects with the recorded masks."""
+    def instances(self) -> ObjectTargets:
+        """The recorded instances with the recorded masks."""
         split = self.object_masks.split([len(boxes) for boxes in self.boxes])
         return ObjectTargets.from_images(self.boxes, split)
 
@@ -107,14 +107,14 @@ class TrainingReference(Reference):
         return padded
 
     def network_input(self, model: BlendMask) -> Tensor:
-        """(2, 3, 288, 288): each image normalised, then padded with zeros."""
+        """(2, 3, 288, 288): each image normalized, then padded with zeros."""
         images = np.load(self.folder.parent / "training_data/images.npz")
-        pictures = []
+        padded = []
         for index in range(2):
             rgb = torch.from_numpy(images[f"img{index}.bgr_resized"][..., ::-1].copy()).permute(2, 0, 1)[None]
             padding = (0, 288 - rgb.shape[3], 0, 288 - rgb.shape[2])
-            pictures.append(F.pad(model.normalise(rgb), padding))
-        return torch.cat(pictures)
+            padded.append(F.pad(model.normalize(rgb), padding))
+        return torch.cat(padded)
 
 
 @dataclass(frozen=True)
@@ -137,11 +137,11 @@ def train_one_step(reference: TrainingReference, dtype: torch.dtype) -> TrainedS
     model = reference.model(dtype).train()
     freeze(model)
     forward, predictions = features(model, reference.network_input(model))
-    targets, objects = reference.assigned(), reference.objects()
+    targets, instances = reference.assigned(), reference.instances()
     attention = attention_of(model.top_layer, predictions.towers, targets)
-    losses = training_losses(predictions, targets, objects, reference.semantic(), attention)
+    losses = training_losses(predictions, targets, instances, reference.semantic(), attention)
     sum(losses.values()).backward()  # type: ignore[union-attr]
-    forward |= _positives(predictions, targets, objects, attention, model.config.attention_size)
+    forward |= _positives(predictions, targets, instances, attention, model.config.attention_size)
     return TrainedStep(losses, model.state_dict(keep_vars=True), forward)
 
 
@@ -165,7 +165,7 @@ def _relative(stage: str, found: Tensor, wanted: float, tolerance: Tolerance, dt
 
 @torch.no_grad()
 def _positives(
-    predictions: Predictions, targets: Targets, objects: ObjectTargets, attention: Attention, size: int
+    predictions: Predictions, targets: Targets, instances: ObjectTargets, attention: Attention, size: int
 ) -> Arrays:
     """Overlap, blended mask and its mean cross-entropy at every positive location."""
     rows = targets.positives
@@ -176,9 +176,9 @@ def _positives(
         for ours, wanted in zip(regression, targets.regression[rows], strict=True)
     ]
     index = targets.object_index[rows]
-    pooled = pool_bases(predictions.bases, objects.boxes, objects.image, objects.masks.shape[-1])
+    pooled = pool_bases(predictions.bases, instances.boxes, instances.image, instances.masks.shape[-1])
     logits = blend(pooled[index], attention(rows), size)
-    truth = objects.masks[index].to(logits)
-    entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(dim=(1, 2))
+    ground_truth = instances.masks[index].to(logits)
+    entropy = F.binary_cross_entropy_with_logits(logits, ground_truth, reduction="none").mean(dim=(1, 2))
     numbers = {"giou": 1 - torch.stack(apart), "mask_logits": logits.flatten(1), "mask_bce_mean": entropy}
     return {f"pos.{name}": value.numpy() for name, value in numbers.items()}

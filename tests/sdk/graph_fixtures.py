@@ -16,11 +16,11 @@ MakeBundle = Callable[..., Bundle]
 
 @pytest.fixture
 def make_bundle(tmp_path: Path, make_manifest: Callable[..., Manifest]) -> MakeBundle:
-    """Return a function that writes and opens a bundle; every flavour has the graph of `make_graph(**properties)`."""
+    """Return a function that writes and opens a bundle; every variant has the graph of `make_graph(**properties)`."""
 
-    def made(flavours: str = "cpu tensorrt float", measured: bool = True, **properties: Any) -> Bundle:
+    def made(variants: str = "cpu tensorrt float", measured: bool = True, **properties: Any) -> Bundle:
         graph = make_graph(**properties)
-        graphs = dict.fromkeys(flavours.split(), graph)
+        graphs = dict.fromkeys(variants.split(), graph)
         metrics = dict.fromkeys(graphs, MEASURED) if measured else {}
         return Bundle.open(write_bundle(tmp_path / "m.bmz", make_manifest(graphs, metrics=metrics), graphs))
 

@@ -1,4 +1,4 @@
-"""Small graphs and bundles: an honest network of arithmetic, so that what comes out follows from the picture."""
+"""Small graphs and bundles: an honest network of arithmetic, so that what comes out follows from the image."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def describe(graphs: Dict[str, bytes], **changes: Any) -> Manifest:
         detections=4,
         mask_size=CELLS,
         metrics={"cpu": [Measurement(data="val", images=5, metrics={"mask_ap": 0.25})]},
-        fidelity={"cpu": Fidelity(pictures=5, matched=20, lost=1, invented=2, score_drift=0.01, mask_iou=0.95)},
-        licence="Apache-2.0",
+        fidelity={"cpu": Fidelity(images=5, matched=20, missed=1, spurious=2, score_drift=0.01, mask_iou=0.95)},
+        license="Apache-2.0",
         created="2026-01-01T00:00:00Z",
         generator="blendmask-edge 0",
     )

@@ -1,4 +1,4 @@
-"""Instances keep what is real, in order, in the pixels of the picture; every form of a mask is the same mask."""
+"""Instances keep what is real, in order, in the pixels of the image; every form of a mask is the same mask."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def outputs(boxes: Any, scores: Any, class_ids: Any, seed: int = 0) -> Outputs:
 
 
 def instances_of(raw: Outputs, **changes: Any) -> Instances:
-    """Return instances of a 60 x 80 picture at scale 1."""
+    """Return instances of a 60 x 80 image at scale 1."""
     return Instances.from_outputs(raw, **{"scale": (1.0, 1.0), "image_size": SIZE, "labels": LABELS, **changes})
 
 
 @pytest.fixture
 def three() -> Instances:
-    """Return three overlapping objects, one leaving the picture."""
+    """Return three overlapping instances, one leaving the image."""
     return instances_of(outputs([[5, 5, 40, 40], [20, 10, 70, 55], [50, -5, 90, 30]], [0.3, 0.9, 0.6], [0, 1, 2]))
 
 
@@ -89,11 +89,11 @@ def test_no_object_gives_empty_arrays_of_the_right_shape() -> None:
     none = instances_of(outputs([[0, 0, 9, 9]], [0.0], [-1]))
     assert (len(none), none.boxes.shape, none.scores.shape, none.masks.shape) == (0, (0, 4), (0,), (0, *SIZE))
     assert none.class_names == none.crops() == none.rles() == none.to_coco(1) == []
-    picture = np.zeros((*SIZE, 3), np.uint8)
-    np.testing.assert_array_equal(none.draw(picture), picture)
+    image = np.zeros((*SIZE, 3), np.uint8)
+    np.testing.assert_array_equal(none.draw(image), image)
 
 
-def test_indexing_chooses_objects(three: Instances) -> None:
+def test_indexing_chooses_instances(three: Instances) -> None:
     assert three[three.scores >= 0.5].class_names == ["bowl", "plate"]
     assert three[-1].class_names == ["mug"]
     assert three[1:].class_names == ["plate", "mug"]
@@ -133,7 +133,7 @@ def test_rles_are_those_of_the_dense_masks_and_need_none(three: Instances) -> No
 
 @st.composite
 def placed_crops(draw: st.DrawFn) -> Tuple[np.ndarray, Tuple[int, int], Tuple[int, int]]:
-    """Draw a mask, its place and the size of a picture that holds it, edges and whole columns included."""
+    """Draw a mask, its place and the size of a image that holds it, edges and whole columns included."""
     height, width = draw(st.integers(1, 12)), draw(st.integers(1, 12))
     y, x = draw(st.integers(0, height)), draw(st.integers(0, width))
     rows, columns = draw(st.integers(0, height - y)), draw(st.integers(0, width - x))
@@ -175,23 +175,23 @@ def test_supervision_gets_boxes_masks_scores_and_names(three: Instances, monkeyp
     assert detections["data"]["class_name"].tolist() == three.class_names
 
 
-def test_drawing_marks_the_masks_and_leaves_the_picture_alone(three: Instances) -> None:
-    picture = np.full((*SIZE, 3), 90, np.uint8)
-    drawn = three.draw(picture)
-    assert (picture == 90).all()
-    changed = (drawn != picture).any(axis=2)
+def test_drawing_marks_the_masks_and_leaves_the_image_alone(three: Instances) -> None:
+    image = np.full((*SIZE, 3), 90, np.uint8)
+    drawn = three.draw(image)
+    assert (image == 90).all()
+    changed = (drawn != image).any(axis=2)
     assert changed[three.masks.any(axis=0)].all()
-    outside = three[0].draw(picture)
+    outside = three[0].draw(image)
     far = np.ones(SIZE, np.bool_)
     far[:57, 17:73] = False
-    np.testing.assert_array_equal(outside[far], picture[far])
+    np.testing.assert_array_equal(outside[far], image[far])
 
 
-def test_classes_have_distinct_colours() -> None:
-    from blendmask_edge.imaging.drawing import class_colour
+def test_classes_have_distinct_colors() -> None:
+    from blendmask_edge.imaging.drawing import class_color
 
-    colours = np.array([class_colour(class_id) for class_id in range(20)]).astype(int)
-    distance = np.abs(colours[:, None] - colours[None]).max(axis=2) + 255 * np.eye(20, dtype=int)
+    colors = np.array([class_color(class_id) for class_id in range(20)]).astype(int)
+    distance = np.abs(colors[:, None] - colors[None]).max(axis=2) + 255 * np.eye(20, dtype=int)
     assert distance.min() >= 16
 
 
@@ -202,8 +202,8 @@ def test_drawing_works_at_any_size(size: Tuple[int, int]) -> None:
     assert found.draw(np.zeros((*size, 3), np.uint8)).shape == (*size, 3)
 
 
-def test_drawing_on_another_picture_is_refused(three: Instances) -> None:
-    with pytest.raises(ImageError, match="same picture"):
+def test_drawing_on_another_image_is_refused(three: Instances) -> None:
+    with pytest.raises(ImageError, match="same image"):
         three.draw(np.zeros((10, 10, 3), np.uint8))
     with pytest.raises(ImageError, match="float32"):
         three.draw(np.zeros((*SIZE, 3), np.float32))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A picture of any kind and size goes in, instances in its own pixels come out."""
+"""A image of any kind and size goes in, instances in its own pixels come out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RED = np.zeros((64, 96, 3), np.uint8)
 RED[..., 0] = 255
 
 
-def test_prediction_is_in_pixels_of_the_picture(bundle_path: Path) -> None:
+def test_prediction_is_in_pixels_of_the_image(bundle_path: Path) -> None:
     with MaskPredictor(bundle_path, threads=1) as predictor:
         instances = predictor(RED)
     assert instances.class_names == ["red"]
@@ -64,17 +64,17 @@ def test_threshold_of_the_caller_replaces_that_of_the_manifest(bundle_path: Path
             assert predictor(dim).class_names == names
 
 
-@pytest.mark.parametrize("kind", ["grey", "rgba", "sixteen"])
+@pytest.mark.parametrize("kind", ["gray", "rgba", "sixteen"])
 def test_files_of_every_kind_are_predicted(bundle_path: Path, tmp_path: Path, kind: str) -> None:
-    pictures = {
-        "grey": np.full((20, 30), 255, np.uint8),
+    images = {
+        "gray": np.full((20, 30), 255, np.uint8),
         "rgba": np.dstack([np.full((20, 30, 3), 255, np.uint8), np.zeros((20, 30), np.uint8)]),
         "sixteen": np.full((20, 30, 3), 65535, np.uint16),
     }
-    cv2.imwrite(str(tmp_path / "a.png"), pictures[kind])
+    cv2.imwrite(str(tmp_path / "a.png"), images[kind])
     with MaskPredictor(bundle_path) as predictor:
         instances = predictor(read_image(tmp_path / "a.png"))
-    assert sorted(instances.class_names) == ["blue", "green", "red"] or kind != "grey"
+    assert sorted(instances.class_names) == ["blue", "green", "red"] or kind != "gray"
     assert len(instances) == 3
 
 
@@ -85,12 +85,12 @@ def test_one_pixel_is_predicted(bundle_path: Path) -> None:
     assert instances.draw(np.zeros((1, 1, 3), np.uint8)).shape == (1, 1, 3)
 
 
-def test_forty_eight_megapixels_cost_little_beside_the_picture(bundle_path: Path) -> None:
-    picture = np.zeros((6000, 8000, 3), np.uint8)
-    picture[..., 0] = 255
+def test_forty_eight_megapixels_cost_little_beside_the_image(bundle_path: Path) -> None:
+    image = np.zeros((6000, 8000, 3), np.uint8)
+    image[..., 0] = 255
     tracemalloc.start()
     with MaskPredictor(bundle_path) as predictor:
-        instances = predictor(picture)
+        instances = predictor(image)
         rles = instances.rles()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -100,7 +100,7 @@ def test_forty_eight_megapixels_cost_little_beside_the_picture(bundle_path: Path
     assert peak < 80e6
 
 
-def test_pictures_that_are_none_are_refused(bundle_path: Path) -> None:
+def test_images_that_are_none_are_refused(bundle_path: Path) -> None:
     with MaskPredictor(bundle_path) as predictor:
         for wrong in (None, "a.jpg", RED[..., 0], RED.astype(float), RED[:0]):
             with pytest.raises(ImageError):
@@ -117,12 +117,12 @@ def test_closed_predictor_refuses(bundle_path: Path) -> None:
 
 def test_predictor_says_what_it_runs(bundle_path: Path) -> None:
     with MaskPredictor(bundle_path, runtime="onnxruntime") as predictor:
-        assert (predictor.runtime, predictor.flavour, predictor.manifest.model) == ("onnxruntime", "cpu", "TINY")
+        assert (predictor.runtime, predictor.variant, predictor.manifest.model) == ("onnxruntime", "cpu", "TINY")
         assert predictor.timings == (0, 0, 0)
         predictor(RED)
         assert min(predictor.timings) > 0
-    with MaskPredictor(bundle_path, flavour="float") as predictor:
-        assert predictor.flavour == "float"
+    with MaskPredictor(bundle_path, variant="float") as predictor:
+        assert predictor.variant == "float"
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_predictor_says_what_it_runs(bundle_path: Path) -> None:
         ({"threads": 0}, ConfigError),
         ({"score_threshold": 1.5}, ConfigError),
         ({"score_threshold": float("nan")}, ConfigError),
-        ({"flavour": "tensorrt"}, BundleError),
+        ({"variant": "tensorrt"}, BundleError),
     ],
 )
 def test_options_out_of_range_are_refused(bundle_path: Path, options: Any, error: Any) -> None:

@@ -1,4 +1,4 @@
-"""The real converters of Torch-TensorRT turn the whole quantised network into layers; nothing is left to torch.
+"""The real converters of Torch-TensorRT turn the whole quantized network into layers; nothing is left to torch.
 
 `make targets-check` runs this in an environment of its own.
 """

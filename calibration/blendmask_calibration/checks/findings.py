@@ -18,17 +18,17 @@ CODES = (
     "blank-images",
     "value-range",
     "channel-order",
-    "colourless-images",
+    "colorless-images",
     "not-photographs",
     "mixed-folder",
     "mixed-sizes",
     "few-detections",
     "broken-masks",
     "shifted-scores",
-    "lost-objects",
-    "invented-objects",
+    "missed-instances",
+    "spurious-instances",
 )
-"""What can be overridden. The last four are of the quantised network; who measures it makes the findings."""
+"""What can be overridden. The last four are of the quantized network; who measures it makes the findings."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,15 @@ def refusals(findings: Sequence[Finding], allow: Collection[str] = ()) -> list[F
     return [f for f in findings if f.severity == "refuse" and (f.override is None or f.code not in allow)]
 
 
-def judge_share(code: str, names: Sequence[str], total: int, limit: Limit, fault: str, advice: str) -> list[Finding]:
-    """Hold the share of the pictures that have a fault against its limit: no finding, a warning or a refusal.
+def check_share(code: str, names: Sequence[str], total: int, limit: Limit, fault: str, advice: str) -> list[Finding]:
+    """Hold the share of the images that have a fault against its limit: no finding, a warning or a refusal.
 
     Args:
         code: of the check.
-        names: of the pictures with the fault.
-        total: number of pictures looked at.
+        names: of the images with the fault.
+        total: number of images looked at.
         limit: of the share, 0 to 1.
-        fault: what is wrong, to follow "3 of 40 pictures".
+        fault: what is wrong, to follow "3 of 40 images".
         advice: what to do.
     """
     share = len(names) / max(total, 1)
@@ -86,5 +86,5 @@ def judge_share(code: str, names: Sequence[str], total: int, limit: Limit, fault
     severity: Severity = "refuse" if share > limit.refuse else "warn"
     past = limit.refuse if severity == "refuse" else limit.warn
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    message = f"{len(names)} of {total} pictures {fault} ({shown}): {share:.0%}, at most {past:.0%} expected. {advice}"
+    message = f"{len(names)} of {total} images {fault} ({shown}): {share:.0%}, at most {past:.0%} expected. {advice}"
     return [Finding(severity, code, message, share, past, f"{OPTION} {code}")]

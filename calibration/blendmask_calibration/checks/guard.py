@@ -13,15 +13,15 @@ from typing import Callable, Mapping, Sequence
 
 import numpy as np
 
-from blendmask_calibration.checks.findings import OPTION, Finding, Severity, judge_share
+from blendmask_calibration.checks.findings import OPTION, Finding, Severity, check_share
 from blendmask_calibration.checks.limits import Limit, Limits
-from blendmask_calibration.checks.statistics import PictureStatistics
+from blendmask_calibration.checks.statistics import ImageStatistics
 from blendmask_calibration.dataset import CalibrationImage, near_duplicates
 
 
 def check_images(
     images: Sequence[CalibrationImage],
-    statistics: Sequence[PictureStatistics],
+    statistics: Sequence[ImageStatistics],
     unreadable: Sequence[tuple[Path, str]],
     input_size: tuple[int, int],
     limits: Limits | None = None,
@@ -30,13 +30,13 @@ def check_images(
     """Judge a calibration set before the model sees it.
 
     Args:
-        images: the pictures that could be read.
+        images: the images that could be read.
         statistics: one for each of `images`, in the same order.
         unreadable: path and reason of each file that could not.
         input_size: height and width of the network's input, in pixels.
         limits: thresholds; the defaults of `Limits` without them.
-        passed_over: numbers of the other files beside the pictures, by suffix, from `other_files`; they explain why
-            pictures are few.
+        passed_over: numbers of the other files beside the images, by suffix, from `other_files`; they explain why
+            images are few.
 
     Returns:
         The findings, refusals first. Empty for a set without fault.
@@ -58,31 +58,31 @@ def check_detections(detections_per_image: Sequence[int], limits: Limits | None 
     """Judge what the float model finds: a set on which it finds almost nothing does not exercise its masks.
 
     Args:
-        detections_per_image: number of objects found on each picture, at the score threshold of the product.
+        detections_per_image: number of instances found on each pixels, at the score threshold of the product.
         limits: thresholds; the defaults of `Limits` without them.
     """
     limit = (limits or Limits()).undetected
-    names = [f"picture {index}" for index, count in enumerate(detections_per_image) if count == 0]
-    return judge_share(
+    names = [f"image {index}" for index, count in enumerate(detections_per_image) if count == 0]
+    return check_share(
         "few-detections",
         names,
         len(detections_per_image),
         limit,
         "show the float model no object",
-        "Take pictures of what the robot will see, and check the checkpoint, its classes and the score threshold.",
+        "Take images of what the robot will see, and check the checkpoint, its classes and the score threshold.",
     )
 
 
 def check_channel_order(
     given: Sequence[Sequence[float]], swapped: Sequence[Sequence[float]], limits: Limits | None = None
 ) -> list[Finding]:
-    """Judge the channel order by the float model, which is surest of pictures like those it was trained on.
+    """Judge the channel order by the float model, which is surest of images like those it was trained on.
 
-    How sure it is of a picture is the sum of the cubes of its scores, so that sure objects count and guesses do not.
+    How sure it is of a image is the sum of the cubes of its scores, so that sure instances count and guesses do not.
 
     Args:
-        given: scores of the objects found on each picture.
-        swapped: the same pictures, with red and blue swapped.
+        given: scores of the instances found on each pixels.
+        swapped: the same images, with red and blue swapped.
         limits: thresholds; the defaults of `Limits` without them.
     """
     limits = limits or Limits()
@@ -101,7 +101,7 @@ def check_channel_order(
 def _swapped(count: int, errors: float, gain: float, limits: Limits, *, refused: bool) -> Finding:
     past = limits.swap_errors.refuse if refused else limits.swap_errors.warn
     message = (
-        f"With red and blue swapped, the float model is surer of what it finds on {count} pictures: by {gain:.1%}, "
+        f"With red and blue swapped, the float model is surer of what it finds on {count} images: by {gain:.1%}, "
         f"which is {errors:.1f} standard errors, at most {past:g} expected. Check that frames are saved as RGB, not "
         "BGR, and that the checkpoint's configuration names its own channel order."
     )
@@ -115,17 +115,15 @@ def _check_count(count: int, limits: Limits, beside: str) -> list[Finding]:
     severity: Severity = "refuse" if count < needed else "warn"
     past = needed if severity == "refuse" else advised
     message = (
-        f"{count} calibration pictures can be read; at least {needed:.0f} are needed and {advised:.0f} are advised. "
-        f"Add pictures of different scenes.{beside}"
+        f"{count} calibration images can be read; at least {needed:.0f} are needed and {advised:.0f} are advised. "
+        f"Add images of different scenes.{beside}"
     )
     return [Finding(severity, "few-images", message, count, past, f"{OPTION} few-images")]
 
 
 def _no_images(unreadable: Sequence[tuple[Path, str]], beside: str) -> Finding:
     failed = f" ({len(unreadable)} files could not be read)" if unreadable else ""
-    message = (
-        f"No calibration picture was found{failed}. Give a folder with pictures of what the robot will see.{beside}"
-    )
+    message = f"No calibration image was found{failed}. Give a folder with images of what the robot will see.{beside}"
     return Finding("refuse", "no-images", message, 0, 1, None)
 
 
@@ -135,11 +133,11 @@ def _beside(passed_over: Mapping[str, int]) -> str:
         return ""
     kinds = sorted(passed_over, key=lambda suffix: (-passed_over[suffix], suffix))
     shown = ", ".join(f"{passed_over[kind]} {kind or 'without suffix'}" for kind in kinds[:4])
-    return f" Files that are not read as pictures lie there too: {shown}{', ...' if len(kinds) > 4 else ''}."
+    return f" Files that are not read as images lie there too: {shown}{', ...' if len(kinds) > 4 else ''}."
 
 
 def _check_unreadable(readable: int, unreadable: Sequence[tuple[Path, str]], limits: Limits) -> list[Finding]:
-    return judge_share(
+    return check_share(
         "unreadable-images",
         [f"{path} ({reason})" for path, reason in unreadable],
         readable + len(unreadable),
@@ -152,7 +150,7 @@ def _check_unreadable(readable: int, unreadable: Sequence[tuple[Path, str]], lim
 def _check_duplicates(images: Sequence[CalibrationImage], limits: Limits) -> list[Finding]:
     groups = near_duplicates([image.fingerprint for image in images], limits.duplicate_distance)
     spare = [images[index].name for group in groups for index in group[1:]]
-    return judge_share(
+    return check_share(
         "near-duplicates",
         spare,
         len(images),
@@ -165,51 +163,51 @@ def _check_duplicates(images: Sequence[CalibrationImage], limits: Limits) -> lis
 def _check_sizes(images: Sequence[CalibrationImage], input_size: tuple[int, int], limits: Limits) -> list[Finding]:
     height, width = input_size
     small = [i.name for i in images if min(height / i.height, width / i.width) > limits.enlargement]
-    return judge_share(
+    return check_share(
         "small-images",
         small,
         len(images),
         limits.small,
         f"must be enlarged more than {limits.enlargement:g} times to fill the network's input of {height}x{width}",
-        "Use pictures at the size of the camera.",
+        "Use images at the size of the camera.",
     )
 
 
 def _check_pixels(
-    images: Sequence[CalibrationImage], statistics: Sequence[PictureStatistics], limits: Limits
+    images: Sequence[CalibrationImage], statistics: Sequence[ImageStatistics], limits: Limits
 ) -> list[Finding]:
     findings = []
     for check in _PIXEL_CHECKS:
         pairs = zip(images, statistics, strict=True)
-        names = [image.name for image, picture in pairs if check.unfit(picture, limits)]
-        findings += judge_share(check.code, names, len(images), check.limit(limits), check.fault, check.advice)
+        names = [image.name for image, pixels in pairs if check.unfit(pixels, limits)]
+        findings += check_share(check.code, names, len(images), check.limit(limits), check.fault, check.advice)
     return findings
 
 
 def _check_mixture(
-    images: Sequence[CalibrationImage], statistics: Sequence[PictureStatistics], limits: Limits
+    images: Sequence[CalibrationImage], statistics: Sequence[ImageStatistics], limits: Limits
 ) -> list[Finding]:
-    """Pictures that come from different sources."""
-    grey = [i.name for i, picture in zip(images, statistics, strict=True) if picture.chroma < limits.grey]
+    """Images that come from different sources."""
+    gray = [i.name for i, pixels in zip(images, statistics, strict=True) if pixels.chroma < limits.gray]
     sizes = Counter(_size(image) for image in images)
     usual = max(sizes, key=lambda size: (sizes[size], size))
     other = [image.name for image in images if _size(image) != usual]
-    findings = judge_share(
+    findings = check_share(
         "mixed-sizes",
         other,
         len(images),
         limits.other_sizes,
         f"have another size than most ({usual[1]}x{usual[0]}; there are {len(sizes)} sizes)",
-        "A robot's camera gives one: if they come from elsewhere, calibrate on pictures from the camera.",
+        "A robot's camera gives one: if they come from elsewhere, calibrate on images from the camera.",
     )
-    if len(grey) < (1 - limits.grey_among_colour.warn) * len(images):
-        findings += judge_share(
+    if len(gray) < (1 - limits.gray_among_color.warn) * len(images):
+        findings += check_share(
             "mixed-folder",
-            grey,
+            gray,
             len(images),
-            limits.grey_among_colour,
-            "have no colour while the others do",
-            "They look like depth images, masks or another camera: give a folder with the pictures of one camera.",
+            limits.gray_among_color,
+            "have no color while the others do",
+            "They look like depth images, masks or another camera: give a folder with the images of one camera.",
         )
     return findings
 
@@ -219,12 +217,12 @@ def _size(image: CalibrationImage) -> tuple[int, int]:
     return min(image.height, image.width), max(image.height, image.width)
 
 
-def _narrow(statistics: PictureStatistics, limits: Limits) -> bool:
+def _narrow(statistics: ImageStatistics, limits: Limits) -> bool:
     span = statistics.highest - statistics.lowest
     return span < limits.narrowest and statistics.highest != 1 and not _blank(statistics, limits)
 
 
-def _blank(statistics: PictureStatistics, limits: Limits) -> bool:
+def _blank(statistics: ImageStatistics, limits: Limits) -> bool:
     lit = limits.darkest <= statistics.brightness <= limits.brightest
     return not lit or statistics.deviation < limits.flattest
 
@@ -232,7 +230,7 @@ def _blank(statistics: PictureStatistics, limits: Limits) -> bool:
 @dataclass(frozen=True)
 class _PixelCheck:
     code: str
-    unfit: Callable[[PictureStatistics, Limits], bool]
+    unfit: Callable[[ImageStatistics, Limits], bool]
     limit: Callable[[Limits], Limit]
     fault: str
     advice: str
@@ -241,7 +239,7 @@ class _PixelCheck:
 _PIXEL_CHECKS = (
     _PixelCheck(
         "value-range",
-        lambda picture, _: picture.highest == 1,
+        lambda pixels, _: pixels.highest == 1,
         lambda limits: limits.unscaled,
         "hold no value but 0 and 1",
         "They look like floats of 0 to 1 stored as whole numbers: multiply by 255 before storing.",
@@ -250,35 +248,35 @@ _PIXEL_CHECKS = (
         "value-range",
         _narrow,
         lambda limits: limits.narrow,
-        "use a small part of the 256 grey levels",
+        "use a small part of the 256 gray levels",
         "They look as if they were scaled wrongly, e.g. 12 bits stored in 16: stretch them to 0 to 255 before storing.",
     ),
     _PixelCheck(
         "not-photographs",
-        lambda picture, limits: picture.flatness > limits.drawn and not _blank(picture, limits),
+        lambda pixels, limits: pixels.flatness > limits.drawn and not _blank(pixels, limits),
         lambda limits: limits.flat,
-        "consist of areas of one colour",
+        "consist of areas of one color",
         "They look like label masks, drawings or screenshots: leave in the folder what the camera gave.",
     ),
     _PixelCheck(
         "blank-images",
-        lambda picture, limits: picture.highest != 1 and _blank(picture, limits),
+        lambda pixels, limits: pixels.highest != 1 and _blank(pixels, limits),
         lambda limits: limits.blank,
-        "are almost black, almost white or of one colour",
+        "are almost black, almost white or of one color",
         "Remove them, or check the exposure and the decoder.",
     ),
     _PixelCheck(
         "channel-order",
-        lambda picture, _: picture.blue > picture.red,
+        lambda pixels, _: pixels.blue > pixels.red,
         lambda limits: limits.bluish,
         "are more blue than red on average",
         "That is rare unless red and blue are swapped: check that frames are given as RGB, not BGR.",
     ),
     _PixelCheck(
-        "colourless-images",
-        lambda picture, limits: picture.chroma < limits.grey,
+        "colorless-images",
+        lambda pixels, limits: pixels.chroma < limits.gray,
         lambda limits: limits.colourless,
-        "have no colour",
-        "If the robot's camera sees colour, calibrate with colour pictures.",
+        "have no color",
+        "If the robot's camera sees color, calibrate with color images.",
     ),
 )

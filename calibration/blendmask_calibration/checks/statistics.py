@@ -1,4 +1,4 @@
-"""What a picture's pixels say about how it was read: brightness, contrast, colour, value range."""
+"""What a image's pixels say about how it was read: brightness, contrast, color, value range."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from blendmask_calibration.dataset import require_rgb
 
 
 @dataclass(frozen=True)
-class PictureStatistics:
-    """Plain statistics of one uint8 picture, in grey levels 0 to 255.
+class ImageStatistics:
+    """Plain statistics of one uint8 image, in gray levels 0 to 255.
 
     Attributes:
         red, green, blue: mean of each channel, in the order the network would be given.
         deviation: standard deviation over all pixels and channels.
-        chroma: mean over pixels of the largest less the smallest channel; 0 for a grey picture.
+        chroma: mean over pixels of the largest less the smallest channel; 0 for a gray image.
         lowest, highest: the smallest and the largest value of any pixel and channel.
-        flatness: share of pixels, 0 to 1, that equal their right-hand neighbour; 0 for a picture one pixel wide.
+        flatness: share of pixels, 0 to 1, that equal their right-hand neighbor; 0 for a image one pixel wide.
     """
 
     red: float
@@ -37,11 +37,11 @@ class PictureStatistics:
         return (self.red + self.green + self.blue) / 3
 
 
-def picture_statistics(rgb: npt.NDArray[np.uint8]) -> PictureStatistics:
-    """Measure a picture, uint8 (H, W, 3), any size from 1x1. Raises CalibrationError for anything else."""
+def image_statistics(rgb: npt.NDArray[np.uint8]) -> ImageStatistics:
+    """Measure a image, uint8 (H, W, 3), any size from 1x1. Raises CalibrationError for anything else."""
     require_rgb(rgb)
     red, green, blue = (float(mean) for mean in rgb.mean(axis=(0, 1)))
     chroma = float((rgb.max(axis=2) - rgb.min(axis=2)).mean())
     same = (rgb[:, 1:] == rgb[:, :-1]).all(axis=2)
     flatness = float(same.mean()) if same.size else 0.0
-    return PictureStatistics(red, green, blue, float(rgb.std()), chroma, int(rgb.min()), int(rgb.max()), flatness)
+    return ImageStatistics(red, green, blue, float(rgb.std()), chroma, int(rgb.min()), int(rgb.max()), flatness)

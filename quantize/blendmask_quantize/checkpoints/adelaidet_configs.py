@@ -9,12 +9,12 @@ import msgspec
 
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.config import (
+    BackboneConfig,
     BasesConfig,
     HeadConfig,
     InferenceConfig,
     InputConfig,
     ModelConfig,
-    TrunkConfig,
 )
 
 _FIXED: dict[str, dict[str, Any]] = {
@@ -63,8 +63,8 @@ def _translate(model: Mapping[str, Any], inputs: Mapping[str, Any], name: str) -
     _check(model, _FIXED)
     return ModelConfig(
         name=name,
-        classes=model["FCOS"]["NUM_CLASSES"],
-        trunk=_trunk(model),
+        num_classes=model["FCOS"]["NUM_CLASSES"],
+        backbone=_backbone(model),
         pyramid_width=model["FPN"]["OUT_CHANNELS"],
         extra_levels=model["FCOS"]["TOP_LEVELS"],
         head=_head(model["FCOS"]),
@@ -86,12 +86,12 @@ def _check(model: Mapping[str, Any], built: Mapping[str, Mapping[str, Any]]) -> 
                 )
 
 
-def _trunk(model: Mapping[str, Any]) -> TrunkConfig:
+def _backbone(model: Mapping[str, Any]) -> BackboneConfig:
     name = model["BACKBONE"]["NAME"]
     frozen = max(model["BACKBONE"]["FREEZE_AT"], 0)
     if "dla" in name:
         _check(model, _FIXED_FOR_DLA)
-        return TrunkConfig(kind="dla34", norm=model["DLA"]["NORM"], frozen_stages=frozen)
+        return BackboneConfig(kind="dla34", norm=model["DLA"]["NORM"], frozen_stages=frozen)
     if "resnet" not in name or model.get("MOBILENET"):
         raise ConfigError(f"the backbone {name} is not built here: use a ResNet or DLA-34")
     _check(model, _FIXED_FOR_RESNET)
@@ -99,7 +99,7 @@ def _trunk(model: Mapping[str, Any]) -> TrunkConfig:
     stages = tuple(stage for stage, deforms in enumerate(resnets["DEFORM_ON_PER_STAGE"], start=2) if deforms)
     if stages:
         _check(model, _FIXED_WHERE_DEFORMABLE)
-    return TrunkConfig(
+    return BackboneConfig(
         depth=resnets["DEPTH"],
         norm=resnets["NORM"],
         frozen_stages=frozen,

@@ -33,16 +33,16 @@ class TrainingRun:
     """How the weights of a checkpoint were trained.
 
     Attributes:
-        iterations: optimiser steps.
+        iterations: optimizer steps.
         views: shown in all of them.
-        pictures: they were taken from.
+        images: they were taken from.
         hours: of training, stops left out.
         options: the whole schedule, in JSON's types.
     """
 
     iterations: int
     views: int
-    pictures: int
+    images: int
     hours: float
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -88,7 +88,7 @@ def load_checkpoint(path: str | Path, config: str | Path | ModelConfig | None = 
     wanted = find_config(config) if config is not None else None
     chosen = _choose(path, wanted, about.config)
     names = about.labels
-    labels = Labels(names.names, names.category_ids) if names is not None else default_labels(chosen.classes)
+    labels = Labels(names.names, names.category_ids) if names is not None else default_labels(chosen.num_classes)
     return Checkpoint(_build(path, state, chosen), labels, path, about.training)
 
 
@@ -160,7 +160,28 @@ def _read(path: Path) -> tuple[dict[str, Tensor], _About]:
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], _About]:
     with safe_open(path, framework="pt") as file:
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return state, msgspec.json.decode((file.metadata() or {}).get(METADATA_KEY, "{}"), type=_About)
+        about = msgspec.json.decode((file.metadata() or {}).get(METADATA_KEY, "{}"))
+    return state, msgspec.convert(_upgrade(_upgrade_config(about)), _About)
+
+
+_RENAMED = {
+    "trunk": "backbone", "pictures": "images", "emphasis": "class_weights", "balance": "sampling",
+    "trunk_rate": "backbone_rate", "hosts": "nodes",
+}  # fmt: skip
+
+
+def _upgrade_config(about: Any) -> Any:
+    config = about.get("config") if isinstance(about, dict) else None
+    if isinstance(config, dict) and "classes" in config:
+        config["num_classes"] = config.pop("classes")
+    return about
+
+
+def _upgrade(value: Any) -> Any:
+    """The record of a checkpoint with the names that earlier releases gave its fields brought up to date."""
+    if isinstance(value, dict):
+        return {_RENAMED.get(name, name): _upgrade(part) for name, part in value.items()}
+    return [_upgrade(part) for part in value] if isinstance(value, list) else value
 
 
 def _read_torch(path: Path) -> tuple[dict[str, Tensor], _About]:

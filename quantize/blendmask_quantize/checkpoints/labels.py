@@ -18,9 +18,9 @@ _COCO = (
 )
 
 
-def default_labels(classes: int) -> Labels:
+def default_labels(num_classes: int) -> Labels:
     """COCO's labels for 80 classes, else numbered ones with ids from 1."""
-    if classes == 80:
+    if num_classes == 80:
         pairs = [entry.split(" ", 1) for entry in _COCO.split(",")]
         return Labels(tuple(name for _, name in pairs), tuple(int(number) for number, _ in pairs))
-    return Labels(tuple(f"class {i}" for i in range(classes)), tuple(range(1, classes + 1)))
+    return Labels(tuple(f"class {i}" for i in range(num_classes)), tuple(range(1, num_classes + 1)))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CheckpointArgument = Annotated[Path, typer.Argument(metavar="CKPT", help=".safetensors or .pth", show_default=False)]
 ConfigOption = Annotated[str | None, typer.Option(help="Configuration, or AdelaiDet YAML; ours name their own.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-ImagesOption = Annotated[Path, typer.Option(help="Folder of the pictures.", show_default=False)]
+ImagesOption = Annotated[Path, typer.Option(help="Folder of the images.", show_default=False)]
 AnnotationsOption = Annotated[Path, typer.Option(help="COCO instances JSON.", show_default=False)]
 
 
@@ -30,34 +30,32 @@ def register(app: typer.Typer) -> None:
 
 def quantize(
     checkpoint: CheckpointArgument,
-    calibration: Annotated[Path, typer.Option(help="Folder of calibration pictures.", show_default=False)],
+    calibration: Annotated[Path, typer.Option(help="Folder of calibration images.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="M.bmz", help="The bundle.", show_default=False)],
     config: ConfigOption = None,
     recipe: Annotated[str, typer.Option(help="How to shrink: ptq, qat, edge.")] = "ptq",
-    annotations: Annotated[Path | None, typer.Option(help="COCO JSON of the pictures, to train on.")] = None,
+    annotations: Annotated[Path | None, typer.Option(help="COCO JSON of the images, to train on.")] = None,
     macs: Annotated[float | None, typer.Option(help="Edge: share of the work to keep; 0.7 if left out.")] = None,
     prune_iterations: Annotated[
         int | None, typer.Option(help="Edge: fine-tuning steps after pruning; 1000 if left out.", min=0)
     ] = None,
-    iterations: Annotated[int, typer.Option(help="Qat, edge: training steps with quantisers.", min=1)] = 400,
+    iterations: Annotated[int, typer.Option(help="Qat, edge: training steps with quantizers.", min=1)] = 400,
     learning_rate: Annotated[float, typer.Option(help="Qat, edge: of those steps.", min=0)] = 5e-6,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where training was cut off.")] = False,
     estimator: Annotated[str, typer.Option(help="Ranges by: max, percentile, entropy, mse, auto.")] = "mse",
-    steps: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Refine by equalise, descent, adaround, bias; or none.")
-    ] = None,
+    steps: Annotated[str | None, typer.Option(metavar="A,B", help="Refinement steps, or none.")] = None,
     size: Annotated[str | None, typer.Option(metavar="HxW", help="Network input; the test size if left out.")] = None,
-    detections: Annotated[int, typer.Option(help="Most objects in a picture.", min=1, max=100)] = 100,
-    count: Annotated[int, typer.Option(help="Most calibration pictures.", min=1)] = 128,
+    detections: Annotated[int, typer.Option(help="Most instances in a image.", min=1, max=100)] = 100,
+    count: Annotated[int, typer.Option(help="Most calibration images.", min=1)] = 128,
     seed: Annotated[int, typer.Option(help="Of the calibration sample.", min=0, max=2**63 - 1)] = 0,
     allow: Annotated[list[str] | None, typer.Option(metavar="CODE", help="Override a refusal of the guard.")] = None,
-    eval_images: Annotated[Path | None, typer.Option(help="Pictures to measure accuracy on.")] = None,
+    eval_images: Annotated[Path | None, typer.Option(help="Images to measure accuracy on.")] = None,
     eval_annotations: Annotated[Path | None, typer.Option(help="Their COCO instances JSON.")] = None,
     keep_float: Annotated[bool, typer.Option("--keep-float", help="Leave the float graph in the bundle.")] = False,
-    licence: Annotated[str, typer.Option(help="SPDX name of the model's licence.")] = "unspecified",
+    license: Annotated[str, typer.Option(help="SPDX name of the model's license.")] = "unspecified",
     as_json: JsonOption = False,
 ) -> None:
-    """Turn a checkpoint and calibration pictures into an INT8 bundle with its measured accuracy."""
+    """Turn a checkpoint and calibration images into an INT8 bundle with its measured accuracy."""
     from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
     from blendmask_quantize.export.deployable import Bounds
     from blendmask_quantize.pipeline import report as tables
@@ -73,10 +71,10 @@ def quantize(
         bounds=Bounds(detections=detections),
         evaluation=_evaluation(eval_images, eval_annotations),
         keep_float=keep_float,
-        licence=licence,
+        license=license,
         annotations=annotations,
         pruning=_pruning(macs, prune_iterations),
-        tuning=schedule(iterations, learning_rate),
+        qat_options=schedule(iterations, learning_rate),
         resume=resume,
         steps=_parse_steps(steps),
     )
@@ -90,9 +88,9 @@ def evaluate(
     images: ImagesOption,
     annotations: AnnotationsOption,
     config: ConfigOption = None,
-    flavour: Annotated[str | None, typer.Option(help="Graph of a bundle: cpu, tensorrt, float.")] = None,
+    variant: Annotated[str | None, typer.Option(help="Graph of a bundle: cpu, tensorrt, float.")] = None,
     runtime: Annotated[str, typer.Option(help="Runtime of a bundle.")] = "onnxruntime",
-    limit: Annotated[int | None, typer.Option(help="Only the first pictures.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first images.", min=1)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure COCO box and mask AP of a checkpoint or a bundle."""
@@ -102,7 +100,7 @@ def evaluate(
 
     coco = read_coco(annotations)
     ids = image_ids(coco, images, limit)
-    predict, labels = _predictor(model, config, flavour, runtime)
+    predict, labels = _predictor(model, config, variant, runtime)
     check_match(coco, images, ids, labels)
     with tables.progress() as stage:
         results = collect_results(predict, images, coco, ids, stage("evaluating", len(ids)))
@@ -111,7 +109,7 @@ def evaluate(
 
 def prune(
     checkpoint: CheckpointArgument,
-    images: Annotated[list[Path], typer.Option(help="Folder of the pictures; repeat for more.", show_default=False)],
+    images: Annotated[list[Path], typer.Option(help="Folder of the images; repeat for more.", show_default=False)],
     annotations: Annotated[list[Path], typer.Option(help="COCO instances JSON, one a folder.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="P.safetensors", show_default=False)],
     macs: Annotated[float, typer.Option(help="Share of the multiply-accumulates to keep.")] = 0.7,
@@ -129,7 +127,7 @@ def prune(
     from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
     from blendmask_quantize.pipeline import report as tables
     from blendmask_quantize.pruning import job as pruning
-    from blendmask_quantize.training.data import CocoPictures
+    from blendmask_quantize.training.data import CocoImages
     from blendmask_quantize.training.options import TrainOptions
 
     if len(images) != len(annotations):
@@ -140,7 +138,7 @@ def prune(
     options = pruning.PruneOptions(macs, pruning.fine_tuning(training))
     loaded = load_checkpoint(checkpoint, config)
     sources = [
-        CocoPictures(folder, file, loaded.config, training.augmentation)
+        CocoImages(folder, file, loaded.config, training.augmentation)
         for folder, file in zip(images, annotations, strict=True)
     ]
     with tables.progress() as stage:
@@ -187,19 +185,19 @@ def _evaluation(images: Path | None, annotations: Path | None) -> Any:
     return EvaluationData(images, annotations)
 
 
-def _predictor(path: Path, config: str | None, flavour: str | None, runtime: str) -> tuple[Predictor, Labels]:
+def _predictor(path: Path, config: str | None, variant: str | None, runtime: str) -> tuple[Predictor, Labels]:
     if path.suffix == ".bmz":
         from blendmask_edge import MaskPredictor
         from blendmask_edge.instances import Labels
 
         if config is not None:
             raise typer.BadParameter("--config is for checkpoints: a bundle carries its own")
-        bundle = MaskPredictor(path, runtime, flavour=flavour)
+        bundle = MaskPredictor(path, runtime, variant=variant)
         return bundle, Labels(bundle.manifest.classes, bundle.manifest.category_ids)
     from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
     from blendmask_quantize.model.predictor import TorchPredictor
 
-    if flavour is not None:
-        raise typer.BadParameter("--flavour is for bundles: a checkpoint has one network")
+    if variant is not None:
+        raise typer.BadParameter("--variant is for bundles: a checkpoint has one network")
     checkpoint = load_checkpoint(path, config)
     return TorchPredictor(checkpoint), checkpoint.labels

@@ -9,29 +9,35 @@ import typer
 
 if TYPE_CHECKING:
     from blendmask_quantize.training.options import TrainOptions
-    from blendmask_quantize.training.sampling import Balance
+    from blendmask_quantize.training.sampling import SamplingOptions
 
 _Number = TypeVar("_Number", int, float)
 
 
 def train(
-    images: Annotated[list[Path], typer.Option(help="Folder of the pictures; repeat for more.", show_default=False)],
+    images: Annotated[list[Path], typer.Option(help="Folder of the images; repeat for more.", show_default=False)],
     annotations: Annotated[list[Path], typer.Option(help="COCO instances JSON, one a folder.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.", show_default=False)],
     config: Annotated[str, typer.Option(help="Configuration.")] = "LITE0_RT",
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint to start from; ImageNet trunk if left out.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Checkpoint to start from; ImageNet backbone if left out.")
+    ] = None,
     iterations: Annotated[int, typer.Option(min=1)] = 4000,
     batch: Annotated[int, typer.Option(min=1)] = 8,
     learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
-    trunk_rate: Annotated[float, typer.Option(help="The trunk's learning rate over that.", min=0)] = 0.25,
-    frozen_stages: Annotated[int | None, typer.Option(help="Stages of the trunk that stay as they are.", min=0)] = None,
-    frozen_norms: Annotated[bool, typer.Option("--frozen-norms", help="Keep the trunk's normalisations.")] = False,
+    backbone_rate: Annotated[float, typer.Option(help="The backbone's learning rate over that.", min=0)] = 0.25,
+    frozen_stages: Annotated[
+        int | None, typer.Option(help="Stages of the backbone that stay as they are.", min=0)
+    ] = None,
+    frozen_norms: Annotated[bool, typer.Option("--frozen-norms", help="Keep the backbone's normalizations.")] = False,
     view: Annotated[str, typer.Option(help="Height x width of a training view, multiples of 32.")] = "320x416",
     scale: Annotated[str, typer.Option(help="Range of the enlargement; 1 is the test size.")] = "0.75,1.5",
-    paste: Annotated[float, typer.Option(help="Probability of pasting objects of another picture.")] = 0.3,
+    paste: Annotated[float, typer.Option(help="Probability of pasting instances of another image.")] = 0.3,
     dice: Annotated[float, typer.Option(help="Weight of an overlap loss of the masks.", min=0)] = 0.0,
-    balance: Annotated[float, typer.Option(help="Share of pictures below which a class is rare.")] = 0.0,
-    emphasis: Annotated[list[str] | None, typer.Option(help="CLASS=FACTOR, shown more often; repeat for more.")] = None,
+    repeat_threshold: Annotated[float, typer.Option(help="Share of images below which a class is rare.")] = 0.0,
+    class_weight: Annotated[
+        list[str] | None, typer.Option(help="CLASS=FACTOR, sampled more often; repeat for more.")
+    ] = None,
     optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
     schedule: Annotated[str, typer.Option(help="cosine, or steps: a tenth at 78 and 93 % of the run.")] = "cosine",
     weight_decay: Annotated[float, typer.Option(min=0)] = 0.02,
@@ -39,8 +45,8 @@ def train(
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient; 0 does not clip.", min=0)] = 10.0,
     ema: Annotated[float, typer.Option(help="Decay of the averaged weights; 0 keeps the last ones.")] = 0.998,
     precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.")] = "auto",
-    devices: Annotated[int, typer.Option(help="Processes on each host, one a device.", min=1)] = 1,
-    hosts: Annotated[int, typer.Option(min=1)] = 1,
+    devices: Annotated[int, typer.Option(help="Processes on each node, one a device.", min=1)] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines.", min=1)] = 1,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write for TensorBoard as well.")] = False,
     workers: Annotated[int, typer.Option(help="Processes that prepare views.", min=0)] = 2,
     seed: Annotated[int, typer.Option()] = 0,
@@ -54,10 +60,10 @@ def train(
     if len(images) != len(annotations):
         raise typer.BadParameter(f"{len(images)} folders and {len(annotations)} annotation files: give one each")
     options = TrainOptions(
-        iterations=iterations, batch=batch, optimizer=optimizer, learning_rate=learning_rate, trunk_rate=trunk_rate,
-        frozen_stages=frozen_stages, frozen_norms=frozen_norms, weight_decay=weight_decay, schedule=schedule,
-        warmup=warmup, clip=clip, ema=ema, precision=precision, devices=devices, hosts=hosts, tensorboard=tensorboard,
-        workers=workers, seed=seed, balance=_balance(balance, emphasis or []),
+        iterations=iterations, batch=batch, optimizer=optimizer, learning_rate=learning_rate,
+        backbone_rate=backbone_rate, frozen_stages=frozen_stages, frozen_norms=frozen_norms, weight_decay=weight_decay,
+        schedule=schedule, warmup=warmup, clip=clip, ema=ema, precision=precision, devices=devices, nodes=nodes,
+        tensorboard=tensorboard, workers=workers, seed=seed, sampling=_sampling(repeat_threshold, class_weight or []),
         augmentation=Augmentation(_pair(view, "x", int), _pair(scale, ",", float), paste=paste),
         losses=LossOptions(mask_positives=64, dice_weight=dice),
     )  # fmt: skip
@@ -72,16 +78,16 @@ def _run(
 
     from blendmask_quantize.checkpoints.adelaidet_yaml import find_config
     from blendmask_quantize.pipeline import report as tables
-    from blendmask_quantize.training.data import CocoPictures, ViewStream, read_coco
+    from blendmask_quantize.training.data import CocoImages, ViewStream, read_coco
     from blendmask_quantize.training.loop import train as run
     from blendmask_quantize.training.processes import first_process
     from blendmask_quantize.training.start import starting_model
 
-    wanted = replace(find_config(config), classes=len(read_coco(annotations[0]).cats))
+    wanted = replace(find_config(config), num_classes=len(read_coco(annotations[0]).cats))
     model, earlier = starting_model(wanted, weights, options.seed)
     pairs = zip(images, annotations, strict=True)
-    sources = [CocoPictures(*pair, model.config, options.augmentation, options.balance) for pair in pairs]
-    stream = ViewStream(sources, options.views, options.seed, options.balance)
+    sources = [CocoImages(*pair, model.config, options.augmentation, options.sampling) for pair in pairs]
+    stream = ViewStream(sources, options.views, options.seed, options.sampling)
     with tables.progress() as stage:
         on_step = stage("training", options.iterations)
         path = run(model, stream, output, options, resume=resume, on_step=lambda *_: on_step(), earlier=earlier)
@@ -99,13 +105,13 @@ def _pair(text: str, separator: str, number: type[_Number]) -> tuple[_Number, _N
     return first, second
 
 
-def _balance(threshold: float, emphasis: list[str]) -> Balance:
-    from blendmask_quantize.training.sampling import Balance
+def _sampling(threshold: float, class_weights: list[str]) -> SamplingOptions:
+    from blendmask_quantize.training.sampling import SamplingOptions
 
     factors = []
-    for text in emphasis:
+    for text in class_weights:
         name, _, factor = text.rpartition("=")
         if not name or not factor.replace(".", "", 1).isdigit():
             raise typer.BadParameter(f"{text!r}: give a class and a factor, as in spoon=3")
         factors.append((name, float(factor)))
-    return Balance(threshold, tuple(factors))
+    return SamplingOptions(threshold, tuple(factors))

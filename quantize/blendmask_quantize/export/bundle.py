@@ -34,9 +34,9 @@ class Description:
         size: height and width of the network input.
         bounds: sizes of the selection.
         recipe, recipe_options: how it was shrunk, and the options that were not the default.
-        calibration: which pictures gave the ranges.
+        calibration: which images gave the ranges.
         ranges: by node name.
-        licence: SPDX name of the model's licence.
+        license: SPDX name of the model's license.
     """
 
     checkpoint: Checkpoint
@@ -46,14 +46,14 @@ class Description:
     recipe_options: Mapping[str, Any]
     calibration: CalibrationRecord
     ranges: Mapping[str, Range]
-    licence: str
+    license: str
 
 
 def make_manifest(
     about: Description, graphs: Mapping[str, bytes], metrics: Mapping[str, list[Measurement]],
     fidelity: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Manifest:  # fmt: skip
-    """The manifest for `graphs`, by flavour, with what was measured of each, alone and against the float graph."""
+    """The manifest for `graphs`, by variant, with what was measured of each, alone and against the float graph."""
     config, labels = about.checkpoint.config, about.checkpoint.labels
     inference = config.inference
     return Manifest(
@@ -65,8 +65,8 @@ def make_manifest(
         recipe=RecipeEntry(name=about.recipe.name, version=about.recipe.version, options=dict(about.recipe_options)),
         calibration=msgspec.convert(about.calibration.to_dict(), Calibration),
         graphs={
-            flavour: GraphEntry.describe(flavour, data, opset=OPSET, precision=_PRECISIONS.get(flavour, "int8"))
-            for flavour, data in graphs.items()
+            variant: GraphEntry.describe(variant, data, opset=OPSET, precision=_PRECISIONS.get(variant, "int8"))
+            for variant, data in graphs.items()
         },
         ranges_sha256=ranges_sha256(about.ranges),
         nms=Nms(
@@ -81,13 +81,13 @@ def make_manifest(
         metrics=dict(metrics),
         fidelity=msgspec.convert(fidelity or {}, dict[str, Fidelity]),
         versions={name: importlib.metadata.version(name) for name in _VERSIONED},
-        licence=about.licence,
+        license=about.license,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         generator=f"blendmask-edge {importlib.metadata.version('blendmask-edge')}",
     )
 
 
 def ranges_sha256(ranges: Mapping[str, Range]) -> str:
-    """Hash of the calibrated ranges, the same for every flavour rendered from them."""
+    """Hash of the calibrated ranges, the same for every variant rendered from them."""
     rows = [[name, found.low, found.high] for name, found in sorted(ranges.items())]
     return hashlib.sha256(msgspec.json.encode(rows)).hexdigest()

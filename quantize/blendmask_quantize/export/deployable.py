@@ -1,4 +1,4 @@
-"""The deployable graph: one picture in; boxes, scores, class ids and mask logits out; plain operators only."""
+"""The deployable graph: one image in; boxes, scores, class ids and mask logits out; plain operators only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Bounds:
     """Static sizes of the selection; up to them it equals the reference.
 
     Attributes:
-        candidates: pairs of cell and class kept over all levels. More pairs above the threshold: the lowest are lost.
+        candidates: pairs of location and class kept over all levels. More pairs above the threshold: the lowest are
+            lost.
         rounds: passes of Cluster-NMS. Of a chain of boxes that each hide the next, as many boxes as this, after the
             first, are decided as the reference does; an even number never loses a box that the reference keeps. Always
             1 for a configuration with Fast NMS, which is one pass by definition.
@@ -40,11 +41,12 @@ class Bounds:
     detections: int = 100
 
     def within(self, config: ModelConfig, size: tuple[int, int]) -> Bounds:
-        """The bounds that hold for a network and input size, which may offer fewer pairs of cell and class than asked.
+        """The bounds that hold for a network and input size, which may offer fewer pairs of location and class than
+        asked.
 
         A level of the reference keeps no more than the configuration's `candidates_per_level`.
         """
-        pairs = config.classes * sum(height * width for height, width in level_sizes(config, size))
+        pairs = config.num_classes * sum(height * width for height, width in level_sizes(config, size))
         candidates = min(self.candidates, pairs, config.inference.candidates_per_level)
         rounds = FAST_ROUNDS if config.inference.nms == "fast" else self.rounds
         return Bounds(candidates, rounds, min(self.detections, candidates))
@@ -72,13 +74,13 @@ class Chosen(NamedTuple):
 
     Attributes:
         score: (C,), 0 where empty.
-        class_id, cell: (C,) int64; the cell is counted over all levels.
+        class_id, location: (C,) int64; the location is counted over all levels.
         box: (C, 4), x0 y0 x1 y1, network input pixels.
     """
 
     score: Tensor
     class_id: Tensor
-    cell: Tensor
+    location: Tensor
     box: Tensor
 
 
@@ -87,11 +89,11 @@ class DeployableGraph(nn.Module):
 
     Args:
         model: gives configuration and top layer.
-        network: normalised picture to `Predictions`; the float network or a rendered one.
+        network: normalized image to `Predictions`; the float network or a rendered one.
         size: height and width of the input, multiples of the input divisor.
         bounds: sizes of the selection; cut to what the network offers at this size.
         live_rows: whether coefficients and masks are computed for rows that hold a detection only, which makes shapes
-            inside depend on the picture; TensorRT takes no such graph. The outputs are the same but for the mask logits
+            inside depend on the image; TensorRT takes no such graph. The outputs are the same but for the mask logits
             of empty rows.
     """
 
@@ -100,7 +102,7 @@ class DeployableGraph(nn.Module):
     basis_weights: Tensor
     positions: Tensor
     strides: Tensor
-    neighbours: Tensor
+    neighbors: Tensor
     padding: Tensor
     mean: Tensor
     inverse_std: Tensor
@@ -120,13 +122,13 @@ class DeployableGraph(nn.Module):
         self.register_buffer("positions", torch.cat(positions))
         counts = torch.tensor([len(level) for level in positions])
         self.register_buffer("strides", torch.tensor(strides).float().repeat_interleave(counts)[:, None])
-        self.register_buffer("neighbours", _neighbours(sizes))
+        self.register_buffer("neighbors", _neighbors(sizes))
         self.register_buffer("stretch", _stretch(self.config.attention_size, self.config.resolution))
         self.register_buffer("mean", _per_channel(self.config.input.mean))
         self.register_buffer("inverse_std", 1 / _per_channel(self.config.input.std))
 
     def _take_blender(self, model: BlendMask) -> None:
-        """Copy the top layer; the assembler has none, and weights that are the same for all objects."""
+        """Copy the top layer; the assembler has none, and weights that are the same for all instances."""
         config, top = self.config, model.top_layer
         if top is None:
             weights = assembler_weights(config.bases.count, config.resolution)
@@ -139,22 +141,24 @@ class DeployableGraph(nn.Module):
 
     def forward(self, image: Tensor) -> Outputs:
         """Results for `image`, uint8 (1, H, W, 3) RGB, resized and padded."""
-        return self.finish(self.network(self.normalise(image)))
+        return self.finish(self.network(self.normalize(image)))
 
     def finish(self, predictions: Predictions) -> Outputs:
         """Results from raw predictions."""
         kept = self.suppress(self.select(predictions))
         if self.config.inference.clip_before_pooling:
             kept = kept._replace(box=clip_boxes(kept.box, self.size))
-        logits = self.masks(predictions, kept.box, kept.cell) if not self.live_rows else self._live(predictions, kept)
+        logits = (
+            self.masks(predictions, kept.box, kept.location) if not self.live_rows else self._live(predictions, kept)
+        )
         class_ids = torch.where(kept.score > 0, kept.class_id, -1).to(torch.int32)
         return Outputs(kept.box[None], kept.score[None], class_ids[None], logits[None])
 
-    def masks(self, predictions: Predictions, boxes: Tensor, cells: Tensor) -> Tensor:
-        """Mask logits (N, R, R) of detections with boxes (N, 4) found at cells (N,)."""
+    def masks(self, predictions: Predictions, boxes: Tensor, locations: Tensor) -> Tensor:
+        """Mask logits (N, R, R) of detections with boxes (N, 4) found at locations (N,)."""
         if self.config.blender == ASSEMBLER:
             return self.assemble(predictions.bases, boxes)
-        return self.blend(predictions.bases, boxes, self.attention(predictions.towers, cells))
+        return self.blend(predictions.bases, boxes, self.attention(predictions.towers, locations))
 
     def _live(self, predictions: Predictions, kept: Chosen) -> Tensor:
         """Mask logits (K, R, R), computed for the detections; of no detection for one row, as some runtimes do not take
@@ -163,31 +167,31 @@ class DeployableGraph(nn.Module):
         live: Any = (kept.score > 0).sum().clamp(min=1).item()
         torch._check(live >= 1)
         torch._check(live <= rows)
-        logits = self.masks(predictions, kept.box[:live], kept.cell[:live])
+        logits = self.masks(predictions, kept.box[:live], kept.location[:live])
         return torch.cat([logits, torch.zeros((rows - live, *logits.shape[1:]))])
 
-    def normalise(self, image: Tensor) -> Tensor:
+    def normalize(self, image: Tensor) -> Tensor:
         """Network input (1, 3, H, W) from uint8 (1, H, W, 3) RGB."""
-        planes = image.float().permute(0, 3, 1, 2)  # TensorRT casts uint8 pictures, but does not transpose them
+        planes = image.float().permute(0, 3, 1, 2)  # TensorRT casts uint8 images, but does not transpose them
         ordered = planes[:, [2, 1, 0]] if self.config.input.channels == "bgr" else planes
         return (ordered - self.mean) * self.inverse_std
 
     def select(self, predictions: Predictions) -> Chosen:
-        """The best pairs of cell and class over all levels.
+        """The best pairs of location and class over all levels.
 
-        The best C pairs lie in the C cells with the best class each, so the rest is dropped before classes are
+        The best C pairs lie in the C locations with the best class each, so the rest is dropped before classes are
         compared.
         """
         logits, centerness = _joined(predictions.logits), _joined(predictions.centerness)[0].sigmoid()
         count = min(self.bounds.candidates, logits.shape[1])
-        cells = torch.topk(logits.amax(dim=0).sigmoid() * centerness, count).indices
-        products = logits.index_select(1, cells).sigmoid() * centerness.index_select(0, cells)
+        locations = torch.topk(logits.amax(dim=0).sigmoid() * centerness, count).indices
+        products = logits.index_select(1, locations).sigmoid() * centerness.index_select(0, locations)
         product, pair = torch.topk(products.flatten(), self.bounds.candidates)
-        cell = cells.repeat(self.config.classes).index_select(0, pair)
-        class_id = torch.arange(self.config.classes).repeat_interleave(count).index_select(0, pair)
+        location = locations.repeat(self.config.num_classes).index_select(0, pair)
+        class_id = torch.arange(self.config.num_classes).repeat_interleave(count).index_select(0, pair)
         score = torch.where(product > self.config.inference.score_threshold, product.sqrt(), 0.0)
-        distances = _joined(predictions.regression).index_select(1, cell).T * self.strides.index_select(0, cell)
-        return Chosen(score, class_id, cell, decode(self.positions.index_select(0, cell), distances, 1))
+        distances = _joined(predictions.regression).index_select(1, location).T * self.strides.index_select(0, location)
+        return Chosen(score, class_id, location, decode(self.positions.index_select(0, location), distances, 1))
 
     def suppress(self, found: Chosen) -> Chosen:
         """Survivors of class-wise suppression: a fixed point that equals the greedy order once it stops changing."""
@@ -200,9 +204,9 @@ class DeployableGraph(nn.Module):
         score, row = torch.topk(found.score * keep[0], self.bounds.detections)
         return Chosen(score, *(part.index_select(0, row) for part in found[1:]))
 
-    def attention(self, towers: Sequence[Tensor], cell: Tensor) -> Tensor:
-        """Attention vectors (K, bases * M * M) at the kept cells: gathered 3x3 patches, one product."""
-        taps = self.neighbours.index_select(0, cell)
+    def attention(self, towers: Sequence[Tensor], location: Tensor) -> Tensor:
+        """Attention vectors (K, bases * M * M) at the kept locations: gathered 3x3 patches, one product."""
+        taps = self.neighbors.index_select(0, location)
         patches = _joined((*towers, self.padding)).index_select(1, taps.flatten()).unflatten(1, taps.shape)
         return F.linear(patches.transpose(0, 1).flatten(1), self.top_weight, self.top_bias)
 
@@ -218,7 +222,7 @@ class DeployableGraph(nn.Module):
         return _weighted(pooled, weights) / reduce(torch.add, weights)
 
     def assemble(self, bases: Tensor, boxes: Tensor) -> Tensor:
-        """Mask logits (N, R, R): each cell of a grid over the box from the basis that is its own."""
+        """Mask logits (N, R, R): each location of a grid over the box from the basis that is its own."""
         return _weighted(self._pool(bases[0], boxes), list(self.basis_weights))
 
     def _pool(self, bases: Tensor, boxes: Tensor) -> list[Tensor]:
@@ -234,19 +238,19 @@ class DeployableGraph(nn.Module):
             return [(along_y @ basis) @ along_x.transpose(1, 2) for basis in bases.unbind()]
         return [along_y @ (along_x @ basis.T).transpose(1, 2) for basis in bases.unbind()]
 
-    def _samples(self, ends: Tensor, cells: int) -> Tensor:
-        """Weights (K, R, cells) of the bases' cells in each bin of K boxes along one axis.
+    def _samples(self, ends: Tensor, locations: int) -> Tensor:
+        """Weights (K, R, locations) of the bases' locations in each bin of K boxes along one axis.
 
         Args:
             ends: (K, 2), where the boxes begin and end along the axis, network input pixels.
-            cells: cells of the bases along the axis. A sample beyond the first or last centre reads that cell; one more
-                than a cell outside the map reads nothing.
+            locations: locations of the bases along the axis. A sample beyond the first or last center reads that
+                location; one more than a location outside the map reads nothing.
         """
         resolution = self.config.resolution
         bins = (torch.arange(resolution) + 0.5) / resolution
         at = (ends[:, :1] + (ends[:, 1:] - ends[:, :1]) * bins) * _BASES_SCALE - 0.5
-        distance = at.clamp(0, cells - 1)[:, :, None] - torch.arange(cells)
-        inside = ((at >= -1) & (at <= cells)).float()
+        distance = at.clamp(0, locations - 1)[:, :, None] - torch.arange(locations)
+        inside = ((at >= -1) & (at <= locations)).float()
         return F.relu(1 - distance.abs()) * inside[:, :, None]
 
 
@@ -255,9 +259,9 @@ def _weighted(pooled: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
     return reduce(torch.add, [basis * weight for basis, weight in zip(pooled, weights, strict=True)])
 
 
-def _stretch(cells: int, target: int) -> Tensor:
-    """Matrix (target, cells) that interpolates linearly along an axis, as `F.interpolate` does."""
-    return F.interpolate(torch.eye(cells)[None], size=target, mode="linear", align_corners=False)[0].T.contiguous()
+def _stretch(locations: int, target: int) -> Tensor:
+    """Matrix (target, locations) that interpolates linearly along an axis, as `F.interpolate` does."""
+    return F.interpolate(torch.eye(locations)[None], size=target, mode="linear", align_corners=False)[0].T.contiguous()
 
 
 def _per_channel(values: Sequence[float]) -> Tensor:
@@ -271,18 +275,18 @@ def level_sizes(config: ModelConfig, size: tuple[int, int]) -> list[tuple[int, i
 
 
 def _joined(levels: Sequence[Tensor]) -> Tensor:
-    """Maps (1, C, h, w) of all levels as one (C, cells)."""
+    """Maps (1, C, h, w) of all levels as one (C, locations)."""
     return torch.cat([level.flatten(2) for level in levels], dim=2)[0]
 
 
-def _neighbours(sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """Cells (cells, 9) under a 3x3 kernel at each cell of all levels; one past the last is the padding."""
-    cells = sum(height * width for height, width in sizes)
+def _neighbors(sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """Locations (locations, 9) under a 3x3 kernel at each location of all levels; one past the last is the padding."""
+    locations = sum(height * width for height, width in sizes)
     first, rows = 0, []
     for height, width in sizes:
         y, x = (torch.cartesian_prod(torch.arange(height), torch.arange(width))[:, None] + _TAPS).unbind(-1)
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        rows.append(torch.where(inside, first + y * width + x, cells))
+        rows.append(torch.where(inside, first + y * width + x, locations))
         first += height * width
     return torch.cat(rows)
 

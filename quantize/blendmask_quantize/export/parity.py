@@ -1,9 +1,9 @@
 """Does the exported graph compute what the torch graph computes?
 
-Rounding makes a deep quantised network chaotic: a sum that lands within float rounding of a tie moves one integer by
+Rounding makes a deep quantized network chaotic: a sum that lands within float rounding of a tie moves one integer by
 one step, and the layers behind it move more. So the graphs are compared layer by layer on the same inputs: each torch
 layer is fed what the exported graph computed before it, and its result before rounding must lie within half a step of
-the integer that the exported graph gives. Stored weights must be equal, since one picture does not use them all.
+the integer that the exported graph gives. Stored weights must be equal, since one image does not use them all.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ParityError(BlendMaskError):
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an exported graph is from its torch graph on one picture.
+    """How far an exported graph is from its torch graph on one image.
 
     Attributes:
         detections: rows compared.
@@ -62,18 +62,18 @@ class Parity:
         return same and self.mask_error <= MASK_TOLERANCE and self.step_error <= STEP_TOLERANCE
 
 
-def check_parity(graph: DeployableGraph, exported: onnx.ModelProto, picture: NDArray[np.uint8]) -> Parity:
-    """Compare the torch graph with its ONNX rendering, run without optimisations.
+def check_parity(graph: DeployableGraph, exported: onnx.ModelProto, image: NDArray[np.uint8]) -> Parity:
+    """Compare the torch graph with its ONNX rendering, run without optimizations.
 
     Args:
         graph: the deployable graph in torch, its network traced.
         exported: its ONNX.
-        picture: uint8 (1, H, W, 3).
+        image: uint8 (1, H, W, 3).
 
     Raises:
         ParityError: a tolerance is not kept.
     """
-    found = measure_parity(graph, exported, picture)
+    found = measure_parity(graph, exported, image)
     if not found.holds:
         raise ParityError(
             f"the exported graph differs from the network: {found.unmatched} of {found.detections} detections have no "
@@ -85,13 +85,13 @@ def check_parity(graph: DeployableGraph, exported: onnx.ModelProto, picture: NDA
     return found
 
 
-def measure_parity(graph: DeployableGraph, exported: onnx.ModelProto, picture: NDArray[np.uint8]) -> Parity:
+def measure_parity(graph: DeployableGraph, exported: onnx.ModelProto, image: NDArray[np.uint8]) -> Parity:
     """As `check_parity`, without judging."""
     assert isinstance(graph.network, fx.GraphModule)
-    outputs, rounded = _run_exported(exported, picture)
+    outputs, rounded = _run_exported(exported, image)
     fed = _FedInterpreter(graph.network, rounded)
     with torch.no_grad():
-        predictions = fed.run(graph.normalise(torch.from_numpy(picture)))
+        predictions = fed.run(graph.normalize(torch.from_numpy(image)))
         expected = Outputs(*(output.numpy() for output in graph.finish(predictions)))
     threshold = graph.config.inference.score_threshold**0.5
     matched = _match(expected, outputs, threshold + SCORE_TOLERANCE)
@@ -107,9 +107,9 @@ def unoptimised_session(graph: bytes) -> ort.InferenceSession:
 
 
 class _FedInterpreter(fx.Interpreter):
-    """Runs the torch network, but hands on the exported graph's value behind every quantiser.
+    """Runs the torch network, but hands on the exported graph's value behind every quantizer.
 
-    `error` becomes infinite where the exported graph has more or fewer quantisers, or tensors of another shape.
+    `error` becomes infinite where the exported graph has more or fewer quantizers, or tensors of another shape.
     """
 
     def __init__(self, network: fx.GraphModule, rounded: list[NDArray[np.float32]]) -> None:
@@ -125,11 +125,11 @@ class _FedInterpreter(fx.Interpreter):
         if value is None or value.shape != args[0].shape:
             self.error = float("inf")
             return module(args[0])
-        rounded, grid = torch.from_numpy(value), module.grid
-        clipped = (args[0] / grid.scale).clamp(grid.low - grid.zero_point, grid.high - grid.zero_point)
-        steps = rounded / grid.scale
-        off_grid = (steps - steps.round()).abs().max().item()
-        self.error = max(self.error, off_grid, (clipped - steps).abs().max().item() - 0.5)
+        rounded, qparams = torch.from_numpy(value), module.qparams
+        clipped = (args[0] / qparams.scale).clamp(qparams.low - qparams.zero_point, qparams.high - qparams.zero_point)
+        steps = rounded / qparams.scale
+        rounding_distance = (steps - steps.round()).abs().max().item()
+        self.error = max(self.error, rounding_distance, (clipped - steps).abs().max().item() - 0.5)
         return rounded
 
 
@@ -152,8 +152,8 @@ def _called(network: fx.GraphModule) -> list[torch.nn.Module]:
     return [network.get_submodule(str(node.target)) for node in network.graph.nodes if node.op == "call_module"]
 
 
-def _run_exported(exported: onnx.ModelProto, picture: NDArray[np.uint8]) -> tuple[Outputs, list[NDArray[np.float32]]]:
-    """Outputs of the graph, and the activations behind its quantisers in graph order."""
+def _run_exported(exported: onnx.ModelProto, image: NDArray[np.uint8]) -> tuple[Outputs, list[NDArray[np.float32]]]:
+    """Outputs of the graph, and the activations behind its quantizers in graph order."""
     opened = onnx.ModelProto()
     opened.CopyFrom(exported)
     integers = {node.output[0] for node in exported.graph.node if node.op_type == "QuantizeLinear"}
@@ -164,7 +164,7 @@ def _run_exported(exported: onnx.ModelProto, picture: NDArray[np.uint8]) -> tupl
     ]
     opened.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
     session = unoptimised_session(opened.SerializeToString())
-    results = session.run([*OUTPUT_NAMES, *names], {INPUT_NAME: picture})
+    results = session.run([*OUTPUT_NAMES, *names], {INPUT_NAME: image})
     return Outputs(*results[: len(OUTPUT_NAMES)]), results[len(OUTPUT_NAMES) :]
 
 

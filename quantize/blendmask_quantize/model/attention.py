@@ -1,4 +1,4 @@
-"""The top layer at chosen cells only: exact against the dense convolution, at a fraction of its work."""
+"""The top layer at chosen locations only: exact against the dense convolution, at a fraction of its work."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 
 def attention_at(top_layer: nn.Conv2d | None, tower: Tensor, image: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Attention vectors (P, K * M * M) at P cells of one level; (P, 0) without a top layer.
+    """Attention vectors (P, K * M * M) at P locations of one level; (P, 0) without a top layer.
 
     Args:
         top_layer: the 3x3 convolution, stride 1, padding 1; None for a blender without attention.
         tower: its input, (N, C, h, w).
-        image, y, x: (P,) int64, which picture, row and column.
+        image, y, x: (P,) int64, which image, row and column.
     """
     if top_layer is None:
         return tower.new_zeros((len(image), 0))

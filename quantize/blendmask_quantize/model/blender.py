@@ -4,8 +4,8 @@ With r_k the pooled basis k of K, R x R, the mask logits are
 
 - attention:     sum_k softmax_k(up(a))_k * r_k, with a the object's (K, M, M) attention and up bilinear to R x R;
 - weighted_sum:  the same with M = 1, so one weight a basis (the paper's analogy to YOLACT, table 1);
-- assembler:     sum_k g_k * r_k, where g_k is 1 in cell k of an M x M grid over the box and 0 elsewhere, K = M * M, so
-  each basis is copied where it stands and there is no attention (the paper's analogy to FCIS, table 1).
+- assembler:     sum_k g_k * r_k, where g_k is 1 in location k of an M x M grid over the box and 0 elsewhere, K = M * M,
+  so each basis is copied where it stands and there is no attention (the paper's analogy to FCIS, table 1).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def attention_channels(config: ModelConfig) -> int:
         return count * size**2
     if count != size**2:
         raise ConfigError(
-            f"the assembler needs a basis for each cell of its grid, found {count} bases and attention_size {size}: "
+            f"the assembler needs one basis a location of its grid, found {count} bases and attention_size {size}: "
             f"give {size**2} bases, or another attention_size"
         )
     return 0
@@ -51,9 +51,9 @@ def pool_bases(bases: Tensor, boxes: Tensor, image: Tensor, resolution: int = 56
     Args:
         bases: (N, K, h, w).
         boxes: (P, 4), x0 y0 x1 y1 in network input pixels.
-        image: (P,) int64, which picture each box belongs to.
+        image: (P,) int64, which image each box belongs to.
         resolution: side R of the result.
-        scale: cells of the bases per input pixel.
+        scale: locations of the bases per input pixel.
     """
     bases, boxes = bases.float() if bases.dtype != torch.float64 else bases, boxes.to(_at_least_float(bases))
     rois = torch.cat([image[:, None].to(boxes.dtype), boxes], dim=1)
@@ -72,7 +72,8 @@ def blend(pooled: Tensor, attention: Tensor, attention_size: int) -> Tensor:
 
 
 def weights(attention: Tensor, attention_size: int, count: int, resolution: int) -> Tensor:
-    """What each basis counts in each cell of the mask, (P, K, R, R), or (1, K, R, R) where every object has the same.
+    """What each basis counts in each location of the mask, (P, K, R, R), or (1, K, R, R) where every object has the
+    same.
 
     Args:
         attention: (P, K * M * M), or (P, 0) for the assembler.
@@ -88,15 +89,15 @@ def weights(attention: Tensor, attention_size: int, count: int, resolution: int)
 
 
 def assembler_weights(count: int, resolution: int) -> Tensor:
-    """The fixed weights g (K, R, R) of the assembler: 1 in each basis' own cell of a square grid, row-major.
+    """The fixed weights g (K, R, R) of the assembler: 1 in each basis' own location of a square grid, row-major.
 
     Args:
         count: number of bases, a square number.
         resolution: side R of the result.
     """
     side = math.isqrt(count)
-    cell = torch.arange(resolution) * side // resolution
-    owner = cell[:, None] * side + cell[None, :]
+    location = torch.arange(resolution) * side // resolution
+    owner = location[:, None] * side + location[None, :]
     return (owner == torch.arange(count)[:, None, None]).float()
 
 

@@ -1,4 +1,4 @@
-"""BlendMask: trunk and pyramid, FCOS head, bases, top layer (Chen et al., CVPR 2020)."""
+"""BlendMask: backbone and pyramid, FCOS head, bases, top layer (Chen et al., CVPR 2020)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from blendmask_quantize.model.widths import apply_widths
 
 
 class Predictions(NamedTuple):
-    """Raw outputs of the network for a batch of N pictures; tuples hold one tensor a level, finest first.
+    """Raw outputs of the network for a batch of N images; tuples hold one tensor a level, finest first.
 
     Attributes:
         logits: (N, classes, h, w).
@@ -74,7 +74,7 @@ class BlendMask(nn.Module):
         apply_widths(self, config.widths)
 
     def forward(self, x: Tensor) -> Predictions:
-        """Predict from a normalised batch (N, 3, H, W), sides multiples of the input divisor."""
+        """Predict from a normalized batch (N, 3, H, W), sides multiples of the input divisor."""
         features = self.backbone(x)
         levels = self.proposal_generator.fcos_head(features.levels)
         semantic = self.basis_module.semantic(features.levels[0]) if self.training else None
@@ -85,25 +85,25 @@ class BlendMask(nn.Module):
         self, image: NDArray[np.uint8], size: tuple[int, int] | None = None, *, labels: Labels | None = None,
         clip_before_pooling: bool | None = None,
     ) -> Instances:  # fmt: skip
-        """Objects in a picture (H, W, 3) uint8 RGB; see `blendmask_quantize.model.predictor.predict`.
+        """Instances in a image (H, W, 3) uint8 RGB; see `blendmask_quantize.model.predictor.predict`.
 
         Args:
-            image: the picture.
+            image: the image.
             size: height and width of the network input to fit it into; None resizes as the reference does.
             labels: what the classes mean; COCO's or numbered ones if left out.
             clip_before_pooling: whether masks are made for the visible part of the boxes; as the configuration says if
                 left out.
 
         Raises:
-            ImageError: the array is no picture.
+            ImageError: the array is no image.
             ConfigError: a side of `size` is below 1.
         """
         from blendmask_quantize.model.predictor import predict  # which needs this class
 
-        labels = default_labels(self.config.classes) if labels is None else labels
+        labels = default_labels(self.config.num_classes) if labels is None else labels
         return predict(self, image, labels, size=size, clip_before_pooling=clip_before_pooling)
 
-    def normalise(self, pixels: Tensor) -> Tensor:
+    def normalize(self, pixels: Tensor) -> Tensor:
         """Network input from RGB pixels (N, 3, H, W), 0..255, any dtype: channel order, mean and std of the config."""
         config = self.config.input
         dtype = self.proposal_generator.fcos_head.ctrness.weight.dtype
@@ -117,7 +117,7 @@ def every_output(model: BlendMask, x: Tensor) -> list[Tensor]:
     """Results of all layers that have weights, the semantic head and the dense top layer included.
 
     Args:
-        x: a normalised batch (N, 3, H, W).
+        x: a normalized batch (N, 3, H, W).
     """
     features = model.backbone(x)
     levels = model.proposal_generator.fcos_head(features.levels)

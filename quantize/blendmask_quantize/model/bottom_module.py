@@ -34,7 +34,7 @@ class ProtoNet(BottomModule):
     """P3, P4 and P5 refined and summed at stride 8, a tower, upsampling to stride 4, a block, K bases.
 
     AdelaiDet `modeling/blendmask/basis_module.py`, under its keys; every released configuration has it. `fine` projects
-    the trunk's features of stride 4, where configured.
+    the backbone's features of stride 4, where configured.
     """
 
     fine: ConvNorm | None
@@ -51,7 +51,7 @@ class ProtoNet(BottomModule):
         self.fine = None
 
     def forward(self, features: Features) -> Tensor:
-        """Bases (N, K, H / 4, W / 4) from the pyramid's three finest levels, and the trunk's finer one if so set."""
+        """Bases (N, K, H / 4, W / 4) from the pyramid's three finest levels, and the backbone's finer one if so set."""
         p3, *coarser = features.levels[:3]
         x = self.refine[0](p3)
         for refine, feature, factor in zip(list(self.refine)[1:], coarser, (2.0, 4.0), strict=True):
@@ -72,8 +72,8 @@ class DeepLabDecoder(BottomModule):
     P3; then `convs - 1` more, upsampling to stride 4, the stride of every bottom module here, and a 1x1 convolution to
     K bases. Chen et al., ECCV 2018, figure 2, whose finest features have stride 4; the pyramid's have 8.
 
-    Where DeepLabV3+ convolves a concatenation, this sums convolutions of its parts, each with its own normalisation:
-    the same function at inference, made of operators that quantise.
+    Where DeepLabV3+ convolves a concatenation, this sums convolutions of its parts, each with its own normalization:
+    the same function at inference, made of operators that quantize.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -98,9 +98,9 @@ class DeepLabDecoder(BottomModule):
 
 
 class AtrousPyramidPooling(nn.Module):
-    """Atrous spatial pyramid pooling: a 1x1 convolution, 3x3 ones of several rates, and the mean of the picture.
+    """Atrous spatial pyramid pooling: a 1x1 convolution, 3x3 ones of several rates, and the mean of the image.
 
-    DeepLabV3 (Chen et al., 2017), section 3.3. The mean has no normalisation, for it is one cell a picture.
+    DeepLabV3 (Chen et al., 2017), section 3.3. The mean has no normalization, for it is one location a image.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -130,7 +130,7 @@ def make_bottom_module(config: ModelConfig, fine_channels: int) -> BottomModule:
 
     Args:
         config: of the network.
-        fine_channels: of the trunk's features of stride 4.
+        fine_channels: of the backbone's features of stride 4.
 
     Raises:
         ConfigError: there is none of that name, or it has no use for fine features.
@@ -153,7 +153,7 @@ def _semantic_head(config: ModelConfig) -> nn.Sequential | None:
     width = config.bases.width
     for channels in (config.pyramid_width, width):
         layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Conv2d(width, config.classes + 1, 1))
+    return nn.Sequential(*layers, nn.Conv2d(width, config.num_classes + 1, 1))
 
 
 def _fine_layer(channels: int, config: ModelConfig) -> ConvNorm:

@@ -13,13 +13,13 @@ from blendmask_edge.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class TrunkConfig:
+class BackboneConfig:
     """The backbone below the pyramid.
 
     Attributes:
         kind: "resnet", "dla34" or "lite0".
         depth: ResNet depth, 50 or 101.
-        norm: normalisation of every convolution.
+        norm: normalization of every convolution.
         frozen_stages: how many stages, the stem counted first, are not trained.
         stem_width, res2_width, bottleneck_width: ResNet channels of the stem, res2's output and its 3x3 convolutions.
         deform_stages: numbers of the ResNet stages with modulated deformable 3x3 convolutions, 2 to 5.
@@ -47,8 +47,8 @@ class HeadConfig:
         strides: stride of each level in pixels, finest first.
         size_bounds: borders between the levels' ranges of max(l, t, r, b), pixels.
         shared_convs, class_convs, box_convs: convolutions of the three towers.
-        norm: "GN", or "BN"/"SyncBN" for one independent normalisation a level.
-        radius: centre sampling radius in strides.
+        norm: "GN", or "BN"/"SyncBN" for one independent normalization a level.
+        radius: center sampling radius in strides.
         prior: prior probability of the class scores.
     """
 
@@ -71,11 +71,11 @@ class BasesConfig:
         count: number of bases, K.
         width: channels inside.
         convs: 3x3 convolutions at stride 8 before the upsampling.
-        norm: normalisation of its convolutions.
+        norm: normalization of its convolutions.
         semantic: whether the training-only semantic head exists.
         atrous_rates: of "deeplab", dilation of each atrous convolution on P5.
         low_level_width: of "deeplab", channels that P3 is reduced to.
-        fine: of "protonet", whether the trunk's features of stride 4 are added after the upsampling. False is the
+        fine: of "protonet", whether the backbone's features of stride 4 are added after the upsampling. False is the
             reference: bases of stride 4 made of features of stride 8.
     """
 
@@ -92,7 +92,7 @@ class BasesConfig:
 
 @dataclass(frozen=True)
 class InputConfig:
-    """How a picture becomes the network's input (detectron2 `config/defaults.py`).
+    """How a image becomes the network's input (detectron2 `config/defaults.py`).
 
     Attributes:
         channels: order of the channels that the weights expect, "bgr" or "rgb".
@@ -123,7 +123,7 @@ class InferenceConfig:
         nms: how boxes suppress each other: "batched", "fast" or "cluster"; see `model/nms.py`.
         nms_threshold: intersection over union above which a box of the same class is suppressed.
         detections: kept after suppression.
-        clip_before_pooling: whether a mask is that of the box's part inside the picture. False is the reference: the
+        clip_before_pooling: whether a mask is that of the box's part inside the image. False is the reference: the
             mask of the whole box, squeezed into that part.
     """
 
@@ -141,7 +141,7 @@ class LayerWidth:
 
     Attributes:
         layer: name of the module.
-        inputs, outputs: its channels; the same number for a normalisation or a depthwise convolution.
+        inputs, outputs: its channels; the same number for a normalization or a depthwise convolution.
     """
 
     layer: str
@@ -155,7 +155,7 @@ class ModelConfig:
 
     Attributes:
         name: the registered name.
-        classes: number of object classes.
+        num_classes: number of classes.
         pyramid_width: channels of every pyramid level.
         extra_levels: levels below P5 made by stride-2 convolutions (P6, P7).
         blender: how bases become a mask: "attention", "weighted_sum" or "assembler"; see `model/blender.py`.
@@ -165,8 +165,8 @@ class ModelConfig:
     """
 
     name: str
-    classes: int = 80
-    trunk: TrunkConfig = field(default_factory=TrunkConfig)
+    num_classes: int = 80
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
     pyramid_width: int = 256
     extra_levels: int = 0
     head: HeadConfig = field(default_factory=HeadConfig)
@@ -188,18 +188,18 @@ _RT_INPUT = InputConfig(
 _R_50_3X = ModelConfig("R_50_3x", extra_levels=2, head=_FIVE_LEVELS)
 _RT_SHTW = ModelConfig(
     "RT_R_50_4x_syncbn_shtw",
-    trunk=TrunkConfig(norm="SyncBN", frozen_stages=0),
+    backbone=BackboneConfig(norm="SyncBN", frozen_stages=0),
     bases=BasesConfig(convs=2),
     input=_RT_INPUT,
 )
 
 _RELEASED = (
     _R_50_3X,
-    replace(_R_50_3X, name="R_101_3x", trunk=TrunkConfig(depth=101)),
+    replace(_R_50_3X, name="R_101_3x", backbone=BackboneConfig(depth=101)),
     replace(
         _R_50_3X,
         name="R_101_dcni3_5x",
-        trunk=TrunkConfig(depth=101, deform_stages=(3, 4, 5), deform_interval=3),
+        backbone=BackboneConfig(depth=101, deform_stages=(3, 4, 5), deform_interval=3),
         input=InputConfig(train_short=tuple(range(640, 865)), train_long=1440),
     ),
     ModelConfig(
@@ -213,7 +213,7 @@ _RELEASED = (
     replace(_RT_SHTW, name="RT_R_50_4x_bn-head_syncbn_shtw", head=HeadConfig(norm="SyncBN")),
     ModelConfig(
         "DLA_34_syncbn_4x",
-        trunk=TrunkConfig(kind="dla34", norm="SyncBN", frozen_stages=0),
+        backbone=BackboneConfig(kind="dla34", norm="SyncBN", frozen_stages=0),
         head=HeadConfig(shared_convs=0, class_convs=4, box_convs=4),
         input=_RT_INPUT,
     ),
@@ -222,8 +222,8 @@ _RELEASED = (
 _OURS = (
     ModelConfig(
         "LITE0_RT",
-        classes=15,
-        trunk=TrunkConfig(kind="lite0", frozen_stages=3),
+        num_classes=15,
+        backbone=BackboneConfig(kind="lite0", frozen_stages=3),
         pyramid_width=96,
         head=HeadConfig(norm="BN"),
         bases=BasesConfig(width=64, convs=2, norm="BN", fine=True),

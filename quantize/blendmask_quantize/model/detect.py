@@ -16,16 +16,16 @@ from blendmask_quantize.model.nms import suppress
 
 @dataclass(frozen=True)
 class Candidates:
-    """Boxes of one picture, P of them; network input pixels.
+    """Boxes of one image, P of them; network input pixels.
 
     Attributes:
-        level, cell, class_id: (P,) int64; the cell is row-major within its level.
+        level, location, class_id: (P,) int64; the location is row-major within its level.
         scores: (P,), square root of class probability times centerness.
         boxes: (P, 4), x0 y0 x1 y1.
     """
 
     level: Tensor
-    cell: Tensor
+    location: Tensor
     class_id: Tensor
     scores: Tensor
     boxes: Tensor
@@ -37,24 +37,24 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Detections:
-    """What one picture shows: the kept candidates, highest score first, and their mask logits (P, R, R)."""
+    """What one image shows: the kept candidates, highest score first, and their mask logits (P, R, R)."""
 
     candidates: Candidates
     mask_logits: Tensor
 
 
 def locations(height: int, width: int, stride: int, device: torch.device | None = None) -> Tensor:
-    """Pixel positions (height * width, 2), x first, of a level's cells, row-major (`adet/utils/comm.py`)."""
+    """Pixel positions (height * width, 2), x first, of a level's locations, row-major (`adet/utils/comm.py`)."""
     x = torch.arange(width, device=device) * stride + stride // 2
     y = torch.arange(height, device=device) * stride + stride // 2
     return torch.stack([x.repeat(height), y.repeat_interleave(width)], dim=1)
 
 
-def decode(cells: Tensor, regression: Tensor, stride: int) -> Tensor:
+def decode(locations: Tensor, regression: Tensor, stride: int) -> Tensor:
     """Boxes (P, 4) from positions (P, 2) in pixels and distances (P, 4), l t r b in strides."""
     distances = regression * stride
-    cells = cells.to(regression.dtype)
-    return torch.cat([cells - distances[:, :2], cells + distances[:, 2:]], dim=1)
+    locations = locations.to(regression.dtype)
+    return torch.cat([locations - distances[:, :2], locations + distances[:, 2:]], dim=1)
 
 
 def candidates(predictions: Predictions, strides: tuple[int, ...], config: InferenceConfig) -> Candidates:
@@ -68,15 +68,15 @@ def candidates(predictions: Predictions, strides: tuple[int, ...], config: Infer
 def _level_candidates(predictions: Predictions, level: int, stride: int, config: InferenceConfig) -> Candidates:
     logits = predictions.logits[level][0].flatten(1).T
     product = logits.sigmoid() * predictions.centerness[level][0].flatten(1).T.sigmoid()
-    cell, class_id = (product > config.score_threshold).nonzero(as_tuple=True)
-    kept = product[cell, class_id]
+    location, class_id = (product > config.score_threshold).nonzero(as_tuple=True)
+    kept = product[location, class_id]
     if len(kept) > config.candidates_per_level:
         kept, order = kept.topk(config.candidates_per_level)
-        cell, class_id = cell[order], class_id[order]
+        location, class_id = location[order], class_id[order]
     height, width = predictions.logits[level].shape[-2:]
-    regression = predictions.regression[level][0].flatten(1).T[cell]
-    boxes = decode(locations(height, width, stride, cell.device)[cell], regression, stride)
-    return Candidates(torch.full_like(cell, level), cell, class_id, kept.sqrt(), boxes)
+    regression = predictions.regression[level][0].flatten(1).T[location]
+    boxes = decode(locations(height, width, stride, location.device)[location], regression, stride)
+    return Candidates(torch.full_like(location, level), location, class_id, kept.sqrt(), boxes)
 
 
 def select(found: Candidates, config: InferenceConfig) -> Candidates:
@@ -88,19 +88,21 @@ def select(found: Candidates, config: InferenceConfig) -> Candidates:
 
 
 def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """The part of each box (P, 4) inside a picture of height and width `size`."""
+    """The part of each box (P, 4) inside a image of height and width `size`."""
     height, width = size
     return torch.stack([boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)], dim=2).flatten(1)
 
 
 def attention(model: BlendMask, predictions: Predictions, kept: Candidates) -> Tensor:
-    """Attention vectors (P, K * M * M) of the kept candidates, computed at their cells only; (P, 0) without any."""
+    """Attention vectors (P, K * M * M) of the kept candidates, computed at their locations only; (P, 0) without any."""
     channels = 0 if model.top_layer is None else model.top_layer.out_channels
     result = predictions.bases.new_zeros((len(kept.scores), channels))
     for level, tower in enumerate(predictions.towers):
         mine = kept.level == level
-        cell, width = kept.cell[mine], tower.shape[-1]
-        result[mine] = attention_at(model.top_layer, tower, torch.zeros_like(cell), cell // width, cell % width)
+        location, width = kept.location[mine], tower.shape[-1]
+        result[mine] = attention_at(
+            model.top_layer, tower, torch.zeros_like(location), location // width, location % width
+        )
     return result
 
 
@@ -110,7 +112,7 @@ def find(model: BlendMask, predictions: Predictions, size: tuple[int, int] | Non
     Args:
         model: gives the configuration.
         predictions: its raw outputs.
-        size: height and width of the picture in the network input, to clip the boxes to; None leaves them whole.
+        size: height and width of the image in the network input, to clip the boxes to; None leaves them whole.
     """
     config = model.config
     kept = select(candidates(predictions, config.head.strides, config.inference), config.inference)
@@ -126,14 +128,14 @@ def pooled_bases(model: BlendMask, predictions: Predictions, kept: Candidates) -
 def detect(
     model: BlendMask, x: Tensor, size: tuple[int, int] | None = None, clip_before_pooling: bool | None = None
 ) -> Detections:
-    """Detections of one normalised picture (1, 3, H, W).
+    """Detections of one normalized image (1, 3, H, W).
 
     Args:
         model: the network.
         x: its input.
-        size: height and width of the picture inside `x`, which may be padded at the right and bottom; all of `x` if
+        size: height and width of the image inside `x`, which may be padded at the right and bottom; all of `x` if
             left out.
-        clip_before_pooling: whether boxes are cut at the picture's border before their masks are made; as the
+        clip_before_pooling: whether boxes are cut at the image's border before their masks are made; as the
             configuration says if left out.
     """
     config, predictions = model.config, model(x)

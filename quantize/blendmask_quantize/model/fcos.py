@@ -17,7 +17,7 @@ class PerLevel(nn.ModuleList):
 
 
 class Tower(nn.Sequential):
-    """Units of convolution, normalisation and ReLU at indices 3u, 3u + 1, 3u + 2, shared over the levels."""
+    """Units of convolution, normalization and ReLU at indices 3u, 3u + 1, 3u + 2, shared over the levels."""
 
     def forward(self, x: Tensor, level: int) -> Tensor:  # type: ignore[override]
         """Run `x` (N, C, H, W) of pyramid level number `level`, 0 the finest."""
@@ -37,7 +37,7 @@ class LevelOutputs(NamedTuple):
 
 
 def make_tower(width: int, convs: int, norm: str, levels: int) -> Tower:
-    """A tower of `convs` units; BN kinds get one normalisation for each of `levels`."""
+    """A tower of `convs` units; BN kinds get one normalization for each of `levels`."""
     layers: list[nn.Module] = []
     for _ in range(convs):
         conv = nn.Conv2d(width, width, 3, padding=1)
@@ -68,7 +68,7 @@ class FCOSHead(nn.Module):
         self.share_tower = make_tower(width, head.shared_convs, head.norm, levels)
         self.cls_tower = make_tower(width, head.class_convs, head.norm, levels)
         self.bbox_tower = make_tower(width, head.box_convs, head.norm, levels)
-        self.cls_logits = nn.Conv2d(width, config.classes, 3, padding=1)
+        self.cls_logits = nn.Conv2d(width, config.num_classes, 3, padding=1)
         self.bbox_pred = nn.Conv2d(width, 4, 3, padding=1)
         self.ctrness = nn.Conv2d(width, 1, 3, padding=1)
         for conv in (self.cls_logits, self.bbox_pred, self.ctrness):
@@ -93,5 +93,5 @@ def _check_levels(config: ModelConfig) -> None:
     if not len(head.strides) == len(head.size_bounds) + 1 == levels:
         raise ConfigError(
             f"{config.name} has {levels} pyramid levels, {len(head.strides)} strides and {len(head.size_bounds)} size "
-            "bounds: give one stride a level and one bound between neighbouring levels"
+            "bounds: give one stride a level and one bound between neighboring levels"
         )

@@ -1,4 +1,4 @@
-"""Convolution and normalisation blocks shared by trunks, pyramid, heads and bases."""
+"""Convolution and normalization blocks shared by backbones, pyramid, heads and bases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GROUPS = 32
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch normalisation whose statistics and affine terms are constants.
+    """Batch normalization whose statistics and affine terms are constants.
 
     Four buffers and no counter, as in detectron2 `layers/batch_norm.py`.
 
@@ -38,13 +38,13 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise `x` (N, C, H, W)."""
+        """Normalize `x` (N, C, H, W)."""
         scale, shift = norm_affine(self)
         return x * scale.to(x.dtype)[:, None, None] + shift.to(x.dtype)[:, None, None]
 
 
 def norm_affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Scale and shift (C,) that a normalisation with fixed statistics applies to each channel.
+    """Scale and shift (C,) that a normalization with fixed statistics applies to each channel.
 
     Args:
         norm: a `FrozenBatchNorm2d` or an `nn.BatchNorm2d`.
@@ -54,7 +54,7 @@ def norm_affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def make_norm(kind: str, channels: int, eps: float = 1e-5) -> nn.Module | None:
-    """The normalisation layer that a config names; None for "".
+    """The normalization layer that a config names; None for "".
 
     Args:
         kind: "", "BN", "SyncBN" (the same in one process), "FrozenBN" or "GN" (32 groups).
@@ -74,13 +74,13 @@ def make_norm(kind: str, channels: int, eps: float = 1e-5) -> nn.Module | None:
         return FrozenBatchNorm2d(channels, eps)
     if kind in ("BN", "SyncBN"):
         return nn.BatchNorm2d(channels, eps=eps)
-    raise ConfigError(f"unknown normalisation {kind!r}: use '', BN, SyncBN, FrozenBN or GN")
+    raise ConfigError(f"unknown normalization {kind!r}: use '', BN, SyncBN, FrozenBN or GN")
 
 
 class SameConv2d(nn.Conv2d):
     """Strided convolution with TensorFlow's SAME padding: the odd pixel goes right and bottom.
 
-    Input sides must be multiples of the stride, which holds for a picture padded to the coarsest stride.
+    Input sides must be multiples of the stride, which holds for a image padded to the coarsest stride.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, **options: Any) -> None:
@@ -93,7 +93,7 @@ class SameConv2d(nn.Conv2d):
 
 
 class ConvNorm(nn.Module):
-    """A convolution and its normalisation, stored under the reference's keys.
+    """A convolution and its normalization, stored under the reference's keys.
 
     The state dict holds `weight` (and `bias`) of the convolution itself and `norm.*`, as detectron2's `Conv2d` wrapper
     does, while `conv` and `norm` stay siblings that tracing and pruning can follow.
@@ -107,7 +107,7 @@ class ConvNorm(nn.Module):
         self.register_load_state_dict_pre_hook(_restore_conv)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve and normalise `x` (N, C, H, W); no activation. Frozen statistics act on the weights, for speed."""
+        """Convolve and normalize `x` (N, C, H, W); no activation. Frozen statistics act on the weights, for speed."""
         if isinstance(self.norm, FrozenBatchNorm2d):
             scale, shift = norm_affine(self.norm)
             return self.conv._conv_forward(x, self.conv.weight * scale[:, None, None, None], shift)
@@ -142,7 +142,7 @@ def conv_norm(
 def conv_block(
     in_channels: int, out_channels: int, norm: str, kernel_size: int = 3, dilation: int = 1
 ) -> nn.Sequential:
-    """Convolution, normalisation, ReLU as indices 0, 1, 2 (AdelaiDet `layers/conv_with_kaiming_uniform.py`)."""
+    """Convolution, normalization, ReLU as indices 0, 1, 2 (AdelaiDet `layers/conv_with_kaiming_uniform.py`)."""
     padding = dilation * (kernel_size // 2)
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, 1, padding, dilation, bias=norm == "")
     caffe2_xavier_(conv)
@@ -151,20 +151,20 @@ def conv_block(
 
 
 def xavier(layer: ConvNorm) -> ConvNorm:
-    """The layer, its convolution initialised by `caffe2_xavier_`."""
+    """The layer, its convolution initialized by `caffe2_xavier_`."""
     caffe2_xavier_(layer.conv)
     return layer
 
 
 def caffe2_xavier_(conv: nn.Conv2d) -> None:
-    """Initialise in place: uniform Kaiming with a = 1, zero bias (Caffe2's XavierFill)."""
+    """Initialize in place: uniform Kaiming with a = 1, zero bias (Caffe2's XavierFill)."""
     nn.init.kaiming_uniform_(conv.weight, a=1)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
 
 
 def normal_(conv: nn.Conv2d, std: float = 0.01) -> None:
-    """Initialise in place: normal weights, zero bias."""
+    """Initialize in place: normal weights, zero bias."""
     nn.init.normal_(conv.weight, std=std)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)

@@ -1,4 +1,4 @@
-"""Executed multiply-accumulates of one picture: every convolution, and the top layer at the kept locations only."""
+"""Executed multiply-accumulates of one image: every convolution, and the top layer at the kept locations only."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _TOP_LAYER = "top_layer"
 
 
 def padded_test_size(config: InputConfig) -> tuple[int, int]:
-    """Height and width of the network input for a 4:3 picture at the configuration's test size."""
+    """Height and width of the network input for a 4:3 image at the configuration's test size."""
     sides = resized_size(480, 640, config.test_short, config.test_long)
     return -(-sides[0] // config.divisor) * config.divisor, -(-sides[1] // config.divisor) * config.divisor
 
 
 def count_macs(model: BlendMask, size: tuple[int, int] | None = None) -> int:
-    """Multiply-accumulates of one picture, without pooling, suppression and blending.
+    """Multiply-accumulates of one image, without pooling, suppression and blending.
 
     Args:
         model: the network.
-        size: height and width of its input; the padded test size of a 4:3 picture if left out.
+        size: height and width of its input; the padded test size of a 4:3 image if left out.
     """
     return sum(macs_by_layer(model, size).values())
 

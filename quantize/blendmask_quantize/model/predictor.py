@@ -1,4 +1,4 @@
-"""The float network as a predictor: picture in, instances out, as the reference resizes and pastes."""
+"""The float network as a predictor: image in, instances out, as the reference resizes and pastes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TorchPredictor:
 
     Args:
         checkpoint: from `load_checkpoint`.
-        size: height and width of the network input, into which pictures are fitted as a bundle does; None resizes each
+        size: height and width of the network input, into which images are fitted as a bundle does; None resizes each
             by the configuration's test sizes, as the reference does.
         clip_before_pooling: as for `predict`.
     """
@@ -35,7 +35,7 @@ class TorchPredictor:
         self.checkpoint, self.size, self.clip_before_pooling = checkpoint, size, clip_before_pooling
 
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
-        """Objects in a picture (H, W, 3) uint8 RGB; see `predict`."""
+        """Instances in a image (H, W, 3) uint8 RGB; see `predict`."""
         model, labels = self.checkpoint.model, self.checkpoint.labels
         return predict(model, image, labels, size=self.size, clip_before_pooling=self.clip_before_pooling)
 
@@ -44,23 +44,23 @@ def predict(
     model: BlendMask, image: NDArray[np.uint8], labels: Labels, *, size: Size | None = None,
     clip_before_pooling: bool | None = None,
 ) -> Instances:  # fmt: skip
-    """Objects in a picture.
+    """Instances in a image.
 
     Boxes are scaled and clipped, and masks pasted into the clipped boxes, as in detectron2
     `modeling/postprocessing.py`. The reference makes a mask for the whole box, so that of an object that leaves the
-    picture is squeezed, and its part outside the bases has probability 0.5.
+    image is squeezed, and its part outside the bases has probability 0.5.
 
     Args:
         model: the network, in evaluation mode.
         image: (H, W, 3) uint8 RGB.
         labels: what its classes mean.
-        size: height and width of the network input, into which the picture is fitted as a bundle does. None resizes by
+        size: height and width of the network input, into which the image is fitted as a bundle does. None resizes by
             the configuration's test sizes, as the reference does.
         clip_before_pooling: whether masks are made for the visible part of the boxes; as the configuration says if
             left out.
 
     Raises:
-        ImageError: the array is no picture.
+        ImageError: the array is no image.
         ConfigError: a side of `size` is below 1.
     """
     x, resized = network_input(model, image, size)
@@ -71,7 +71,7 @@ def predict(
 
 
 def network_input(model: BlendMask, image: NDArray[np.uint8], size: Size | None = None) -> tuple[Tensor, Size]:
-    """A picture as the network takes it: resized, normalised, then padded with 0 to multiples of the input divisor.
+    """A image as the network takes it: resized, normalized, then padded with 0 to multiples of the input divisor.
 
     Args:
         model: the network.
@@ -79,27 +79,27 @@ def network_input(model: BlendMask, image: NDArray[np.uint8], size: Size | None 
         size: as for `predict`.
 
     Returns:
-        The input (1, 3, H', W'), and height and width of the picture in its top left.
+        The input (1, 3, H', W'), and height and width of the image in its top left.
 
     Raises:
-        ImageError: the array is no picture.
+        ImageError: the array is no image.
         ConfigError: a side of `size` is below 1.
     """
-    config, picture = model.config.input, check_image(image)
-    height, width = picture.shape[:2]
+    config, pixels = model.config.input, check_image(image)
+    height, width = pixels.shape[:2]
     if size is None:
         resized = padded = resized_size(height, width, config.test_short, config.test_long)
     elif min(size) < 1:
         raise ConfigError(f"the input size is {size[0]}x{size[1]}: give height and width of 1 pixel or more")
     else:
         resized, padded = fit_size((height, width), size), size
-    x = model.normalise(torch.from_numpy(resize(picture, resized)).permute(2, 0, 1)[None])
+    x = model.normalize(torch.from_numpy(resize(pixels, resized)).permute(2, 0, 1)[None])
     bottom, right = (-(-side // config.divisor) * config.divisor for side in padded)
     return torch.nn.functional.pad(x, (0, right - resized[1], 0, bottom - resized[0])), resized
 
 
 def pad_value(config: InputConfig) -> tuple[int, int, int]:
-    """The pixel mean as RGB grey levels: padding with it is the reference's zero padding after normalisation."""
+    """The pixel mean as RGB gray levels: padding with it is the reference's zero padding after normalization."""
     mean = config.mean if config.channels == "rgb" else config.mean[::-1]
     return round(mean[0]), round(mean[1]), round(mean[2])
 

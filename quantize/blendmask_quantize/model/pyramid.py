@@ -1,4 +1,4 @@
-"""Feature pyramid over three trunk stages, with extra levels (detectron2, AdelaiDet `modeling/backbone/fpn.py`)."""
+"""Feature pyramid over three backbone stages, with extra levels (detectron2, AdelaiDet `modeling/backbone/fpn.py`)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.backbones.dla import DLA34
 from blendmask_quantize.model.backbones.lite0 import Lite0
 from blendmask_quantize.model.backbones.resnet import ResNet
-from blendmask_quantize.model.config import ModelConfig, TrunkConfig
+from blendmask_quantize.model.config import BackboneConfig, ModelConfig
 from blendmask_quantize.model.layers import ConvNorm, conv_norm, xavier
 
-Trunk = ResNet | DLA34 | Lite0
-TRUNKS: dict[str, type[ResNet] | type[DLA34] | type[Lite0]] = {"resnet": ResNet, "dla34": DLA34, "lite0": Lite0}
+AnyBackbone = ResNet | DLA34 | Lite0
+BACKBONES: dict[str, type[ResNet] | type[DLA34] | type[Lite0]] = {"resnet": ResNet, "dla34": DLA34, "lite0": Lite0}
 
 
 class Features(NamedTuple):
-    """What the trunk and the pyramid make of a batch.
+    """What the backbone and the pyramid make of a batch.
 
     Attributes:
         levels: of the pyramid, finest first, stride 8 and coarser.
-        fine: the trunk's own, (N, C, H / 4, W / 4).
+        fine: the backbone's own, (N, C, H / 4, W / 4).
     """
 
     levels: tuple[Tensor, ...]
@@ -51,7 +51,7 @@ class ExtraLevels(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Trunk, lateral 1x1 and output 3x3 convolutions, top-down sum; keys `bottom_up`, `fpn_*`, `top_block`."""
+    """AnyBackbone, lateral 1x1 and output 3x3 convolutions, top-down sum; keys `bottom_up`, `fpn_*`, `top_block`."""
 
     fpn_lateral3: ConvNorm
     fpn_lateral4: ConvNorm
@@ -62,7 +62,7 @@ class Backbone(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.bottom_up = _make_trunk(config.trunk)
+        self.bottom_up = _make_backbone(config.backbone)
         width = config.pyramid_width
         for level, channels in zip((3, 4, 5), self.bottom_up.widths[1:], strict=True):
             setattr(self, f"fpn_lateral{level}", xavier(conv_norm(channels, width, 1)))
@@ -70,7 +70,7 @@ class Backbone(nn.Module):
         self.top_block = ExtraLevels(width, config.extra_levels) if config.extra_levels else None
 
     def forward(self, x: Tensor) -> Features:
-        """Features of a normalised picture (N, 3, H, W)."""
+        """Features of a normalized image (N, 3, H, W)."""
         c2, c3, c4, c5 = self.bottom_up(x)
         m5 = self.fpn_lateral5(c5)
         m4 = self.fpn_lateral4(c4) + F.interpolate(m5, scale_factor=2.0, mode="nearest")
@@ -80,7 +80,7 @@ class Backbone(nn.Module):
         return Features((self.fpn_output3(m3), self.fpn_output4(m4), p5, *extra), c2)
 
 
-def _make_trunk(config: TrunkConfig) -> Trunk:
-    if config.kind not in TRUNKS:
-        raise ConfigError(f"unknown trunk {config.kind!r}: use {' or '.join(TRUNKS)}")
-    return TRUNKS[config.kind](config)
+def _make_backbone(config: BackboneConfig) -> AnyBackbone:
+    if config.kind not in BACKBONES:
+        raise ConfigError(f"unknown backbone {config.kind!r}: use {' or '.join(BACKBONES)}")
+    return BACKBONES[config.kind](config)

@@ -15,7 +15,7 @@ SIZED = (nn.Conv2d, nn.BatchNorm2d, FrozenBatchNorm2d, nn.GroupNorm)
 
 
 def layer_widths(model: nn.Module) -> tuple[LayerWidth, ...]:
-    """Channels of every convolution and normalisation, in the order of the modules."""
+    """Channels of every convolution and normalization, in the order of the modules."""
     named = ((name, module) for name, module in model.named_modules() if isinstance(module, SIZED))
     return tuple(LayerWidth(name, *_channels(module)) for name, module in named)
 

@@ -1,4 +1,4 @@
-"""Calibration pictures: sampled, judged by the guard, made ready for the network."""
+"""Calibration images: sampled, judged by the guard, made ready for the network."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from blendmask_calibration.checks.findings import Finding, refusals
 from blendmask_calibration.checks.guard import check_detections, check_images
-from blendmask_calibration.checks.statistics import PictureStatistics, picture_statistics
+from blendmask_calibration.checks.statistics import ImageStatistics, image_statistics
 from blendmask_calibration.dataset import CalibrationImage, describe, list_images, other_files, sample
 from blendmask_calibration.errors import CalibrationError as EstimationError
 from blendmask_calibration.estimators import competing
 from blendmask_calibration.record import CalibrationRecord
 from blendmask_edge.errors import CalibrationError, ImageError
-from blendmask_edge.imaging import prepare, read_image
+from blendmask_edge.imaging import preprocess, read_image
 
 HELD_MOST = 16
-"""Pictures that quantised networks are compared on, where the folder has as many to spare."""
+"""Images that quantized networks are compared on, where the folder has as many to spare."""
 _HELD_LEAST = 8
 _HELD_SHARE = 8
 OnImage = Callable[[], None]
@@ -30,11 +30,11 @@ Announce = Callable[[int], OnImage]
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """Which pictures calibrate, and how ranges are estimated.
+    """Which images calibrate, and how ranges are estimated.
 
     Attributes:
         folder: searched with its subfolders.
-        count: at most this many pictures are drawn.
+        count: at most this many images are drawn.
         seed: of the draw.
         estimator: name of a range estimator of `blendmask_calibration`, or "auto".
         allow: codes of the guard's refusals that are overridden.
@@ -49,24 +49,24 @@ class CalibrationOptions:
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """Pictures fit for calibration.
+    """Images fit for calibration.
 
     Attributes:
-        pictures: uint8 (1, H, W, 3) RGB each, prepared for the network; they give the ranges.
+        images: uint8 (1, H, W, 3) RGB each, prepared for the network; they give the ranges.
         record: what a bundle remembers of them.
         warnings: what the guard found worth saying.
-        held_out: pictures like them that give no ranges, for comparing networks on.
+        held_out: images like them that give no ranges, for comparing networks on.
     """
 
-    pictures: list[NDArray[np.uint8]]
+    images: list[NDArray[np.uint8]]
     record: CalibrationRecord
     warnings: list[Finding]
     held_out: list[NDArray[np.uint8]]
 
     @property
     def compared(self) -> list[NDArray[np.uint8]]:
-        """The pictures to compare networks on: those held out, or some of the others where none could be spared."""
-        return self.held_out or self.pictures[:HELD_MOST]
+        """The images to compare networks on: those held out, or some of the others where none could be spared."""
+        return self.held_out or self.images[:HELD_MOST]
 
 
 @contextmanager
@@ -84,24 +84,24 @@ def for_users() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Readable:
-    picture: NDArray[np.uint8]
-    image: CalibrationImage
-    statistics: PictureStatistics
+    image: NDArray[np.uint8]
+    entry: CalibrationImage
+    statistics: ImageStatistics
 
 
 def load_calibration_set(
     options: CalibrationOptions, size: tuple[int, int], pad_value: Sequence[int], announce: Announce | None = None
 ) -> CalibrationSet:
-    """Draw, read, judge and prepare the calibration pictures.
+    """Draw, read, judge and prepare the calibration images.
 
-    The last pictures of the order that the seed gives are held out, 16 at most: those that were not drawn where the
+    The last images of the order that the seed gives are held out, 16 at most: those that were not drawn where the
     folder has enough, else one in eight of the drawn.
 
     Args:
-        options: which pictures.
+        options: which images.
         size: height and width of the network input.
-        pad_value: RGB grey levels of the padding.
-        announce: told how many pictures are read; returns what to call after each.
+        pad_value: RGB gray levels of the padding.
+        announce: told how many images are read; returns what to call after each.
 
     Raises:
         CalibrationError: no such folder, estimator or override, or the guard refuses the set; every reason that is not
@@ -114,30 +114,30 @@ def load_calibration_set(
         drawn, spare = sample(paths, options.count, options.seed), _spare(paths, options)
     on_image = announce(len(drawn) + len(spare)) if announce is not None else _silent
     readable, unreadable = _read_all(drawn, options.folder, size, pad_value, on_image)
-    images = [entry.image for entry in readable]
+    images = [found.entry for found in readable]
     statistics, beside = [entry.statistics for entry in readable], other_files(options.folder)
     findings = check_images(images, statistics, unreadable, size, passed_over=beside)
     kept, held = _hold_out(readable, _read_all(spare, options.folder, size, pad_value, on_image)[0])
-    return judged(_calibration_set(kept, held, len(paths), options), findings, options.allow)
+    return checked(_calibration_set(kept, held, len(paths), options), findings, options.allow)
 
 
-def judge_detections(
+def with_detection_counts(
     calibration: CalibrationSet, detections_per_image: Sequence[int], allow: Collection[str]
 ) -> CalibrationSet:
-    """The set with what the guard says of the objects that the float network finds on its pictures.
+    """The set with what the guard says of the instances that the float network finds on its images.
 
     Args:
         calibration: the set.
-        detections_per_image: number of objects on each of its pictures.
+        detections_per_image: number of instances on each of its images.
         allow: codes of refusals that are overridden.
 
     Raises:
         CalibrationError: almost nothing is found, and that is not overridden.
     """
-    return judged(calibration, check_detections(detections_per_image), allow)
+    return checked(calibration, check_detections(detections_per_image), allow)
 
 
-def judged(calibration: CalibrationSet, findings: Sequence[Finding], allow: Collection[str]) -> CalibrationSet:
+def checked(calibration: CalibrationSet, findings: Sequence[Finding], allow: Collection[str]) -> CalibrationSet:
     """The set with findings about it, or about what became of it.
 
     Args:
@@ -160,20 +160,20 @@ def judged(calibration: CalibrationSet, findings: Sequence[Finding], allow: Coll
 def hold_out(
     calibration: CalibrationSet, paths: Sequence[Path], folder: Path, size: tuple[int, int], pad_value: Sequence[int]
 ) -> CalibrationSet:
-    """The set with other pictures held out: the first of `paths` that give no ranges.
+    """The set with other images held out: the first of `paths` that give no ranges.
 
     Args:
         calibration: the set.
-        paths: pictures below `folder`.
+        paths: images below `folder`.
         folder: the one that the set was drawn from.
         size: height and width of the network input.
-        pad_value: RGB grey levels of the padding.
+        pad_value: RGB gray levels of the padding.
     """
     used = {folder / image.name for image in calibration.record.images}
     chosen = [path for path in paths if path not in used][:HELD_MOST]
     held, _ = _read_all(chosen, folder, size, pad_value, _silent)
-    record = replace(calibration.record, held_out=tuple(entry.image for entry in held))
-    return replace(calibration, record=record, held_out=[entry.picture for entry in held])
+    record = replace(calibration.record, held_out=tuple(found.entry for found in held))
+    return replace(calibration, record=record, held_out=[entry.image for entry in held])
 
 
 def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
@@ -182,13 +182,13 @@ def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
 
 
 def _spare(paths: Sequence[Path], options: CalibrationOptions) -> list[Path]:
-    """The last of the pictures that are not drawn; none where these are too few."""
+    """The last of the images that are not drawn; none where these are too few."""
     left = sample(paths, max(len(paths), 1), options.seed)[options.count :]
     return left[-HELD_MOST:] if len(left) >= _HELD_LEAST else []
 
 
 def _hold_out(drawn: list[_Readable], spare: list[_Readable]) -> tuple[list[_Readable], list[_Readable]]:
-    """Pictures that give ranges, and pictures that do not."""
+    """Images that give ranges, and images that do not."""
     if spare:
         return drawn, spare
     kept = len(drawn) - min(len(drawn) // _HELD_SHARE, HELD_MOST)
@@ -198,15 +198,15 @@ def _hold_out(drawn: list[_Readable], spare: list[_Readable]) -> tuple[list[_Rea
 def _calibration_set(
     kept: list[_Readable], held: list[_Readable], found: int, options: CalibrationOptions
 ) -> CalibrationSet:
-    images, held_out = (tuple(entry.image for entry in entries) for entries in (kept, held))
+    images, held_out = (tuple(found.entry for found in part) for part in (kept, held))
     record = CalibrationRecord(images, found, options.seed, options.estimator, held_out=held_out)
-    return CalibrationSet([entry.picture for entry in kept], record, [], [entry.picture for entry in held])
+    return CalibrationSet([entry.image for entry in kept], record, [], [entry.image for entry in held])
 
 
 def _read_all(
     paths: Sequence[Path], root: Path, size: tuple[int, int], pad_value: Sequence[int], on_image: OnImage
 ) -> tuple[list[_Readable], list[tuple[Path, str]]]:
-    """Pictures that can be read, and path below `root` and reason of each file that cannot."""
+    """Images that can be read, and path below `root` and reason of each file that cannot."""
     readable: list[_Readable] = []
     unreadable: list[tuple[Path, str]] = []
     for path in paths:
@@ -229,4 +229,4 @@ def _silent() -> None:
 
 def _read(path: Path, root: Path, size: tuple[int, int], pad_value: Sequence[int]) -> _Readable:
     rgb = read_image(path)
-    return _Readable(prepare(rgb, size, pad_value).image, describe(path, rgb, root), picture_statistics(rgb))
+    return _Readable(preprocess(rgb, size, pad_value).image, describe(path, rgb, root), image_statistics(rgb))

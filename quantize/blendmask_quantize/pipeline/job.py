@@ -1,4 +1,4 @@
-"""What is to be quantised and how, found possible before long work."""
+"""What is to be quantized and how, found possible before long work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from blendmask_quantize.pipeline.recipes import Recipe, get_recipe
 from blendmask_quantize.pipeline.run_folder import RunFolder, Setting
 from blendmask_quantize.pruning.channel_pruning import check_ratio
 from blendmask_quantize.pruning.job import PruneOptions
-from blendmask_quantize.quantization.qat.options import TuneOptions
+from blendmask_quantize.quantization.qat.options import QatOptions
 from blendmask_quantize.quantization.refine.steps import Step, chosen_steps
 from blendmask_quantize.validation.measure import Evaluation, EvaluationData
 
@@ -33,17 +33,17 @@ class QuantizeOptions:
     """What `quantize` does.
 
     Attributes:
-        calibration: which pictures give the ranges.
+        calibration: which images give the ranges.
         recipe: name of the recipe.
-        size: height and width of the network input; None takes the test size for a 4:3 picture.
+        size: height and width of the network input; None takes the test size for a 4:3 image.
         bounds: sizes of the selection.
         evaluation: what to measure on; None measures no accuracy.
         keep_float: leave the float graph in the bundle.
-        licence: SPDX name of the model's licence.
-        annotations: COCO instances JSON of the calibration pictures, for recipes that train; None trains against the
+        license: SPDX name of the model's license.
+        annotations: COCO instances JSON of the calibration images, for recipes that train; None trains against the
             float network alone, which is not enough for recipes that prune.
         pruning: for recipes that prune; None takes the defaults.
-        tuning: how recipes that train do it with quantisers in place.
+        qat_options: how recipes that train do it with quantizers in place.
         resume: go on where training for this output was cut off.
         steps: names of the steps of refinement; None takes the recipe's.
     """
@@ -54,10 +54,10 @@ class QuantizeOptions:
     bounds: Bounds = field(default_factory=Bounds)
     evaluation: EvaluationData | None = None
     keep_float: bool = False
-    licence: str = "unspecified"
+    license: str = "unspecified"
     annotations: Path | None = None
     pruning: PruneOptions | None = None
-    tuning: TuneOptions = field(default_factory=TuneOptions)
+    qat_options: QatOptions = field(default_factory=QatOptions)
     resume: bool = False
     steps: tuple[str, ...] | None = None
 
@@ -89,7 +89,7 @@ class Plan:
 
 
 def make_plan(checkpoint: Checkpoint, output: Path, options: QuantizeOptions) -> Plan:
-    """See that all can be done, as far as that can be told without looking at the calibration pictures.
+    """See that all can be done, as far as that can be told without looking at the calibration images.
 
     Raises:
         ConfigError: unknown recipe or step, an input size that the network cannot take, a ratio that pruning cannot
@@ -109,13 +109,13 @@ def make_plan(checkpoint: Checkpoint, output: Path, options: QuantizeOptions) ->
     if recipe.prunes and options.pruning is None:
         options = replace(options, pruning=PruneOptions())
     run = RunFolder.beside(output, f"blendmask quantize --recipe {recipe.name}", _settings(checkpoint, options, steps))
-    if recipe.tunes:
+    if recipe.trains:
         run.check(resume=options.resume)
     if options.pruning is not None:
         check_ratio(checkpoint.model, options.pruning.ratio)
     evaluation = data.open(checkpoint.labels) if data is not None else None
     bounds = options.bounds.within(config, size)
-    return Plan(checkpoint, options, recipe, size, bounds, run if recipe.tunes else None, evaluation, steps)
+    return Plan(checkpoint, options, recipe, size, bounds, run if recipe.trains else None, evaluation, steps)
 
 
 def _check_output(output: Path) -> None:
@@ -139,7 +139,7 @@ def _check_room(folder: Path, checkpoint: Checkpoint, advice: str) -> None:
 
 
 def _check_options(recipe: Recipe, options: QuantizeOptions) -> None:
-    if not recipe.tunes and (options.annotations is not None or options.resume):
+    if not recipe.trains and (options.annotations is not None or options.resume):
         given = "--annotations" if options.annotations is not None else "--resume"
         raise ConfigError(f"{given} is of no use to recipe {recipe.name}, which does not train: use --recipe qat")
     if not recipe.prunes and options.pruning is not None:
@@ -150,12 +150,12 @@ def _check_options(recipe: Recipe, options: QuantizeOptions) -> None:
     if recipe.prunes and options.annotations is None:
         raise ConfigError(
             f"recipe {recipe.name} prunes, which needs labels to train on: give --annotations, the COCO instances JSON "
-            "of the pictures in the --calibration folder"
+            "of the images in the --calibration folder"
         )
 
 
 def _settings(checkpoint: Checkpoint, options: QuantizeOptions, steps: Sequence[Step]) -> dict[str, Setting]:
-    """What ranges and pruning depend on. What else training with quantisation depends on is in its own checkpoint."""
+    """What ranges and pruning depend on. What else training with quantization depends on is in its own checkpoint."""
     how = options.calibration
     ranges: dict[str, Setting] = {
         "calibration count": how.count,
@@ -169,14 +169,14 @@ def _settings(checkpoint: Checkpoint, options: QuantizeOptions, steps: Sequence[
         labels = hashlib.sha256(options.annotations.read_bytes()).hexdigest()
     except OSError as error:
         raise AnnotationError(f"{options.annotations} cannot be read ({error}): give an instances JSON") from error
-    tuning = options.tuning
-    held_out = f"{tuning.held_share} up to {tuning.held_most}, seed {tuning.training.seed}"
+    qat_options = options.qat_options
+    held_out = f"{qat_options.held_share} up to {qat_options.held_most}, seed {qat_options.training.seed}"
     pruning = options.pruning.settings(checkpoint)
-    return {**ranges, **pruning, "annotations file": labels, "choice of held-out pictures": held_out}
+    return {**ranges, **pruning, "annotations file": labels, "choice of held-out images": held_out}
 
 
 def input_size(config: InputConfig, wanted: tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width of the network input: what was asked for, or the padded test size of a 4:3 picture.
+    """Height and width of the network input: what was asked for, or the padded test size of a 4:3 image.
 
     Raises:
         ConfigError: a side is no multiple of the divisor, or longer than a bundle may say.

@@ -15,7 +15,7 @@ class Recipe:
         name: what a user types.
         version: changes when the same options give other numbers.
         summary: one line for a user.
-        tunes: whether the calibrated network is trained with its quantisers in place.
+        tunes: whether the calibrated network is trained with its quantizers in place.
         prunes: whether the network is pruned and fine-tuned first.
         steps: of refinement after calibration, unless others are asked for; see `shrink.refine.steps`.
     """
@@ -23,17 +23,17 @@ class Recipe:
     name: str
     version: str
     summary: str
-    tunes: bool = False
+    trains: bool = False
     prunes: bool = False
-    steps: tuple[str, ...] = ("descent", "bias")
+    steps: tuple[str, ...] = ("coordinate_descent", "bias_correction")
 
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("ptq", "3", "8-bit weights and activations from calibration pictures, without training"),
-        Recipe("qat", "3", "ptq, then trained with its quantisers in place, the float network as teacher", tunes=True),
-        Recipe("edge", "3", "pruned and fine-tuned on labelled pictures, then qat", tunes=True, prunes=True),
+        Recipe("ptq", "3", "8-bit weights and activations from calibration images, without training"),
+        Recipe("qat", "3", "ptq, then trained with its quantizers in place, the float network as teacher", trains=True),
+        Recipe("edge", "3", "pruned and fine-tuned on labeled images, then qat", trains=True, prunes=True),
     )
 }
 

@@ -50,16 +50,16 @@ def show_report(report: Report, *, as_json: bool) -> None:
     for finding in report.calibration.warnings:
         print(f"warning: {finding}")
     record = report.calibration.record
-    print(f"{report.bundle.name}: {len(record.images)} calibration pictures, {record.estimator} ranges")
+    print(f"{report.bundle.name}: {len(record.images)} calibration images, {record.estimator} ranges")
     Console().print(_report_table(report))
     for outcome in report.refined:
         print(outcome)
     _show_fidelity(report)
     if report.pruned is not None:
         print(f"the pruned network {report.pruned}")
-    if report.tuned is not None:
-        print(report.tuned)
-    held = ", ".join(name for name in report.flavours if name != FLOAT)
+    if report.qat_result is not None:
+        print(report.qat_result)
+    held = ", ".join(name for name in report.variants if name != FLOAT)
     print(f"{report.bundle} holds {held}; INT8 is {report.speedup:.2f} x as fast as float here")
     print(f"Next: blendmask predict {report.bundle} IMAGE...")
 
@@ -78,7 +78,7 @@ def show_metrics(name: str, metrics: dict[str, float], images: int, *, as_json: 
     if as_json:
         print(json.dumps({"model": name, "images": images, **metrics}))
         return
-    print(f"{name}, {images} pictures")
+    print(f"{name}, {images} images")
     table = Table()
     for heading in ("AP", "mask", "box"):
         table.add_column(heading, justify="left" if heading == "AP" else "right")
@@ -89,32 +89,32 @@ def show_metrics(name: str, metrics: dict[str, float], images: int, *, as_json: 
 
 
 def _report_table(report: Report) -> Table:
-    flavours = report.flavours
-    measured = {key: head for key, head in _METRICS.items() if any(key in entry.metrics for entry in flavours.values())}
+    variants = report.variants
+    measured = {key: head for key, head in _METRICS.items() if any(key in entry.metrics for entry in variants.values())}
     table = Table()
     table.add_column("graph")
     for heading in (*measured.values(), "p50 ms", "MB"):
         table.add_column(heading, justify="right")
-    for flavour, entry in flavours.items():
+    for variant, entry in variants.items():
         latency = f"{entry.latency_p50_ms:.1f}" if entry.latency_p50_ms is not None else "-"
         values = (_percent(entry.metrics.get(key)) for key in measured)
-        table.add_row(flavour, *values, latency, f"{entry.size_bytes / 1e6:.1f}")
+        table.add_row(variant, *values, latency, f"{entry.size_bytes / 1e6:.1f}")
     return table
 
 
 def _show_fidelity(report: Report) -> None:
-    """How far each quantised graph is from the float one, and which tensors its ranges clip most."""
+    """How far each quantized graph is from the float one, and which tensors its ranges clip most."""
     record = report.calibration.record
-    compared = {name: entry.fidelity for name, entry in report.flavours.items() if entry.fidelity is not None}
-    where = "held-out calibration pictures" if record.held_out else "of the calibration pictures: none were held out"
-    print(f"against the float graph, on {next(iter(compared.values())).pictures} {where}")
+    compared = {name: entry.fidelity for name, entry in report.variants.items() if entry.fidelity is not None}
+    where = "held-out calibration images" if record.held_out else "of the calibration images: none were held out"
+    print(f"against the float graph, on {next(iter(compared.values())).images} {where}")
     table = Table()
     table.add_column("graph")
-    for heading in ("matched", "lost", "invented", "drift", "box IoU", "mask IoU", "low 5 %"):
+    for heading in ("matched", "missed", "spurious", "drift", "box IoU", "mask IoU", "low 5 %"):
         table.add_column(heading, justify="right")
     for name, found in compared.items():
         numbers = (f"{value:.3f}" for value in (found.score_drift, found.box_iou, found.mask_iou, found.mask_iou_low))
-        table.add_row(name, f"{found.matched}/{found.objects}", str(found.lost), str(found.invented), *numbers)
+        table.add_row(name, f"{found.matched}/{found.instances}", str(found.missed), str(found.spurious), *numbers)
     Console().print(table)
     if record.clipped:
         shown = ", ".join(f"{name} {share:.2%}" for name, share in list(record.clipped.items())[:3])
@@ -136,8 +136,8 @@ def _report_dict(report: Report) -> dict[str, Any]:
             for outcome in report.refined
         },
         "pruning": report.pruned.record() if report.pruned is not None else None,
-        "tuning": report.tuned.record() if report.tuned is not None else None,
-        "flavours": {
+        "qat": report.qat_result.record() if report.qat_result is not None else None,
+        "variants": {
             name: {
                 "size_bytes": entry.size_bytes,
                 "latency_p50_ms": entry.latency_p50_ms,
@@ -145,6 +145,6 @@ def _report_dict(report: Report) -> dict[str, Any]:
                 "fidelity": entry.fidelity.record() if entry.fidelity is not None else None,
                 **entry.metrics,
             }
-            for name, entry in report.flavours.items()
+            for name, entry in report.variants.items()
         },
     }

@@ -145,7 +145,7 @@ def _cheapest(
 def _blocks(group: ChannelGroup, score: Tensor) -> list[list[int]]:
     """What a group can give up, least important first: blocks that leave a multiple of `MULTIPLE` channels.
 
-    Where the channels have a group normalisation, each of its groups gives up as many.
+    Where the channels have a group normalization, each of its groups gives up as many.
     """
     order = score.unflatten(0, (group.norm_groups, -1)).argsort(dim=1, stable=True)
     order = order + torch.arange(group.norm_groups)[:, None] * order.shape[1]

@@ -16,7 +16,7 @@ from blendmask_quantize.pruning.budget import LEAST_SHARE, Work, choose_channels
 from blendmask_quantize.pruning.groups import ChannelGroup, find_groups, plain_form, unplain
 
 Loss = Callable[[BlendMask], Tensor]
-"""The training loss of a network on some labelled pictures."""
+"""The training loss of a network on some labeled images."""
 
 
 def prune_network(
@@ -27,7 +27,7 @@ def prune_network(
     Args:
         model: the network, unchanged by this.
         ratio: share of the multiply-accumulates to keep, 0 to 1; reached within `budget.TOLERANCE`.
-        losses: each gives the loss of the network it is handed on other pictures; a few suffice.
+        losses: each gives the loss of the network it is handed on other images; a few suffice.
         size: height and width that the multiply-accumulates are counted at; the test size if left out.
 
     Raises:
@@ -51,7 +51,7 @@ def prune_network(
 
 
 def check_ratio(model: BlendMask, ratio: float, size: tuple[int, int] | None = None) -> None:
-    """See that `prune_network` can reach a ratio, as far as that can be told without pictures.
+    """See that `prune_network` can reach a ratio, as far as that can be told without images.
 
     Raises:
         ConfigError: it cannot; says what can be reached.
@@ -89,7 +89,7 @@ def channel_importance(plain: BlendMask, groups: Sequence[ChannelGroup], losses:
             score += _sensitivity(group, layers) ** 2
     plain.zero_grad()
     if count == 0:
-        raise ConfigError("the importance of channels is measured on labelled pictures: give some")
+        raise ConfigError("the importance of channels is measured on labeled images: give some")
     return [score / count for score in scores]
 
 

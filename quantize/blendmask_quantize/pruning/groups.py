@@ -40,7 +40,7 @@ class ChannelGroup:
         width: how many.
         writers: names of the convolutions that make them; a depthwise one is a writer only.
         readers: what takes them.
-        norm_groups: groups of the group normalisation on them, 1 where there is none; each loses as many channels.
+        norm_groups: groups of the group normalization on them, 1 where there is none; each loses as many channels.
         dependency: torch-pruning's record, which removes them.
     """
 
@@ -74,7 +74,7 @@ def plain_form(model: BlendMask) -> BlendMask:
 def find_groups(plain: BlendMask) -> list[ChannelGroup]:
     """The groups of channels that may be removed.
 
-    Left alone are the outputs (classes, box, centerness, attention, bases, semantic classes) and the trunk stages
+    Left alone are the outputs (classes, box, centerness, attention, bases, semantic classes) and the backbone stages
     that the configuration freezes, as fine-tuning could not repair them.
 
     Args:
@@ -132,7 +132,7 @@ def _protected(model: BlendMask) -> Iterable[nn.Module]:
         yield model.top_layer
     if bases.seg_head is not None:
         yield bases.seg_head[-1]
-    for stage in model.backbone.bottom_up.stages()[: model.config.trunk.frozen_stages]:
+    for stage in model.backbone.bottom_up.stages()[: model.config.backbone.frozen_stages]:
         yield from stage.modules()
 
 

@@ -1,4 +1,4 @@
-"""One way from a checkpoint and labelled pictures to a pruned, fine-tuned checkpoint."""
+"""One way from a checkpoint and labeled images to a pruned, fine-tuned checkpoint."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.pipeline.run_folder import START_FILE, RunFolder, Setting, network_digest
 from blendmask_quantize.pruning.budget import TOLERANCE
 from blendmask_quantize.pruning.channel_pruning import Loss, prune_network
-from blendmask_quantize.training.data import CocoPictures, ViewStream, collate
+from blendmask_quantize.training.data import CocoImages, ViewStream, collate
 from blendmask_quantize.training.loop import step_losses, train
 from blendmask_quantize.training.options import TrainOptions, with_short_warmup
 
@@ -44,8 +44,8 @@ class PruneOptions:
     Attributes:
         ratio: share of the multiply-accumulates to keep.
         training: how the thinner network is fine-tuned; no iterations leave it as it is. How views vary is up to the
-            pictures.
-        batches: of labelled views that the importance of channels is measured on.
+            images.
+        batches: of labeled views that the importance of channels is measured on.
     """
 
     ratio: float = RATIO
@@ -69,10 +69,10 @@ class PruneReport:
 
     Attributes:
         path: of the pruned checkpoint.
-        macs, weights: before and after; multiply-accumulates of a picture of the test size.
+        macs, weights: before and after; multiply-accumulates of a image of the test size.
         asked: share of the multiply-accumulates that was asked for.
         iterations: steps of fine-tuning.
-        pictures: how many it was fine-tuned on.
+        images: how many it was fine-tuned on.
     """
 
     path: Path
@@ -80,7 +80,7 @@ class PruneReport:
     weights: tuple[int, int]
     asked: float
     iterations: int
-    pictures: int
+    images: int
 
     @property
     def ratio(self) -> float:
@@ -90,25 +90,25 @@ class PruneReport:
     def __str__(self) -> str:
         """How much is left, in a sentence."""
         (macs_before, macs), (weights_before, weights) = self.macs, self.weights
-        work = f"{macs / 1e9:.2f} of {macs_before / 1e9:.2f} billion multiply-accumulates a picture ({self.ratio:.3f})"
+        work = f"{macs / 1e9:.2f} of {macs_before / 1e9:.2f} billion multiply-accumulates a image ({self.ratio:.3f})"
         return f"needs {work} and has {weights / 1e6:.2f} of {weights_before / 1e6:.2f} million weights"
 
     def record(self) -> dict[str, Any]:
         """What a manifest remembers, in JSON's types."""
         return {"asked": self.asked, "ratio": self.ratio, "macs_before": self.macs[0], "macs": self.macs[1],
                 "weights_before": self.weights[0], "weights": self.weights[1], "iterations": self.iterations,
-                "trained_on": self.pictures}  # fmt: skip
+                "trained_on": self.images}  # fmt: skip
 
 
 def prune(
-    checkpoint: Checkpoint, sources: Sequence[CocoPictures], output: Path, options: PruneOptions, stage: Stage, *,
+    checkpoint: Checkpoint, sources: Sequence[CocoImages], output: Path, options: PruneOptions, stage: Stage, *,
     resume: bool = False,
 ) -> PruneReport:  # fmt: skip
     """Prune a checkpoint, fine-tune it by the ordinary training loop and write it.
 
     Args:
         checkpoint: the trained network.
-        sources: labelled pictures, with the checkpoint's categories.
+        sources: labeled images, with the checkpoint's categories.
         output: the `.safetensors` to write. The state of the run lies beside it in a folder until it is done.
         options: how much, and how to train.
         stage: announces progress.
@@ -117,13 +117,13 @@ def prune(
     Raises:
         ConfigError: the ratio cannot be reached.
         AnnotationError: the annotations do not match the checkpoint, or each other.
-        CheckpointError: there is an unfinished run, or it was of another command, ratio, network or other pictures.
+        CheckpointError: there is an unfinished run, or it was of another command, ratio, network or other images.
         OutputError: the output cannot be written.
     """
     _check_output(output)
     _check_labels(checkpoint, sources[0])
-    pictures = hashlib.sha256(msgspec.json.encode([_names(source) for source in sources])).hexdigest()
-    run = RunFolder.beside(output, "blendmask prune", options.settings(checkpoint) | {"pictures": pictures})
+    images = hashlib.sha256(msgspec.json.encode([_names(source) for source in sources])).hexdigest()
+    run = RunFolder.beside(output, "blendmask prune", options.settings(checkpoint) | {"images": images})
     run.check(resume=resume)
     with run.held():
         started = (run.path / START_FILE).is_file()
@@ -137,7 +137,7 @@ def prune(
 
 
 def finished_pruning(
-    checkpoint: Checkpoint, sources: Sequence[CocoPictures], path: Path, options: PruneOptions
+    checkpoint: Checkpoint, sources: Sequence[CocoImages], path: Path, options: PruneOptions
 ) -> PruneReport:
     """The report of a file that `prune` wrote with the same arguments.
 
@@ -147,21 +147,21 @@ def finished_pruning(
     return _report(checkpoint, _started(path, checkpoint, options.ratio), path, options, sources)
 
 
-def _prune(checkpoint: Checkpoint, sources: Sequence[CocoPictures], options: PruneOptions, stage: Stage) -> BlendMask:
+def _prune(checkpoint: Checkpoint, sources: Sequence[CocoImages], options: PruneOptions, stage: Stage) -> BlendMask:
     losses = _losses(sources, options, stage("measuring channels", options.batches))
     return prune_network(checkpoint.model, options.ratio, losses)
 
 
 def _report(
-    checkpoint: Checkpoint, pruned: BlendMask, path: Path, options: PruneOptions, sources: Sequence[CocoPictures]
+    checkpoint: Checkpoint, pruned: BlendMask, path: Path, options: PruneOptions, sources: Sequence[CocoImages]
 ) -> PruneReport:
     macs, weights = ((count(checkpoint.model), count(pruned)) for count in (count_macs, _weights))
-    pictures = sum(len(source) for source in sources)
-    return PruneReport(path, macs, weights, options.ratio, options.training.iterations, pictures)
+    images = sum(len(source) for source in sources)
+    return PruneReport(path, macs, weights, options.ratio, options.training.iterations, images)
 
 
 def _fine_tune(
-    pruned: BlendMask, sources: Sequence[CocoPictures], folder: Path, output: Path,
+    pruned: BlendMask, sources: Sequence[CocoImages], folder: Path, output: Path,
     options: TrainOptions, stage: Stage, resume: bool,
 ) -> None:  # fmt: skip
     if not options.iterations:
@@ -174,7 +174,7 @@ def _fine_tune(
     train(pruned, stream, folder, options, resume=resume, on_step=lambda *_: on_step()).replace(output)
 
 
-def _losses(sources: Sequence[CocoPictures], options: PruneOptions, on_step: Callable[[], None]) -> Iterator[Loss]:
+def _losses(sources: Sequence[CocoImages], options: PruneOptions, on_step: Callable[[], None]) -> Iterator[Loss]:
     """The training loss on one batch of views after the other."""
     size = options.training.batch
     stream = ViewStream(sources, options.batches * size, options.training.seed)
@@ -196,12 +196,12 @@ def _check_output(output: Path) -> None:
         )
 
 
-def _check_labels(checkpoint: Checkpoint, pictures: CocoPictures) -> None:
+def _check_labels(checkpoint: Checkpoint, images: CocoImages) -> None:
     """The categories must be the checkpoint's, unless it never named its own."""
     known = checkpoint.labels
-    if known not in (pictures.labels, default_labels(checkpoint.config.classes)):
+    if known not in (images.labels, default_labels(checkpoint.config.num_classes)):
         raise AnnotationError(
-            f"the annotations name the categories {', '.join(pictures.labels.names[:5])} ..., the checkpoint "
+            f"the annotations name the categories {', '.join(images.labels.names[:5])} ..., the checkpoint "
             f"{', '.join(known.names[:5])} ...: give annotations of the data it was trained on"
         )
 
@@ -219,8 +219,8 @@ def _started(path: Path, checkpoint: Checkpoint, ratio: float) -> BlendMask:
     return found
 
 
-def _names(pictures: CocoPictures) -> list[str]:
-    return [entry.file_name for entry in pictures.entries]
+def _names(images: CocoImages) -> list[str]:
+    return [entry.file_name for entry in images.entries]
 
 
 def _weights(model: BlendMask) -> int:

@@ -1,4 +1,4 @@
-"""Normalisation folded into the convolutions before it."""
+"""Normalization folded into the convolutions before it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ FOLDABLE = (nn.BatchNorm2d, FrozenBatchNorm2d)
 
 
 def fold_norms(model: BlendMask) -> BlendMask:
-    """A copy for inference in which every batch normalisation is part of its convolution.
+    """A copy for inference in which every batch normalization is part of its convolution.
 
-    Towers with one normalisation a level get one convolution a level. Group normalisation stays: its statistics are
-    those of the picture. The training-only semantic head is dropped.
+    Towers with one normalization a level get one convolution a level. Group normalization stays: its statistics are
+    those of the image. The training-only semantic head is dropped.
     """
     folded = copy.deepcopy(model).eval()
     folded.basis_module.seg_head = None

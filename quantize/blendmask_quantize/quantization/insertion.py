@@ -1,4 +1,4 @@
-"""Quantisers and rounded convolutions put into a traced network, at the places that the placement names."""
+"""Quantizers and rounded convolutions put into a traced network, at the places that the placement names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def insert(
     Args:
         network: traced; its nodes are named as in the network that was placed.
         placement: from `place`.
-        make_conv: called once a convolution, in graph order, before any quantiser is made.
+        make_conv: called once a convolution, in graph order, before any quantizer is made.
         make_quantizer: called once a rounded tensor, in graph order.
     """
     nodes = {node.name: node for node in network.graph.nodes}

@@ -1,7 +1,7 @@
-"""Where quantisers stand: the one answer that calibration, training with quantisation and export share.
+"""Where quantizers stand: the one answer that calibration, training with quantization and export share.
 
 Rules and their sources: NVIDIA's "explicit quantization" for `tensorrt` (inputs of weighted layers, and the skip branch
-of a residual sum), complete groups of dequantise, operator, quantise for `cpu` (ONNX Runtime fuses nothing else).
+of a residual sum), complete groups of dequantize, operator, quantize for `cpu` (ONNX Runtime fuses nothing else).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import fx
 
 from blendmask_quantize.quantization.nodes import fused_activation, kind, tensor_inputs
 
-FLAVOURS = ("cpu", "tensorrt")
+VARIANTS = ("cpu", "tensorrt")
 COMMUTING = ("nearest", "max_pool")
 """Rounding before these operators and after them is the same, so they never need a scale of their own."""
 # On the CPU these compute with integers between rounded tensors, as convolutions do.
@@ -39,7 +39,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Placement:
-    """Quantisers of one flavour.
+    """Quantizers of one variant.
 
     Attributes:
         points: rounded tensors, in graph order.
@@ -50,10 +50,10 @@ class Placement:
     convs: tuple[str, ...]
 
 
-def place(traced: fx.GraphModule, flavour: str) -> Placement:
-    """Decide what is rounded in `flavour`, "cpu" or "tensorrt"."""
-    convs = [node for node in traced.graph.nodes if _is_quantised_conv(traced, node)]
-    if flavour == "cpu":
+def place(traced: fx.GraphModule, variant: str) -> Placement:
+    """Decide what is rounded in `variant`, "cpu" or "tensorrt"."""
+    convs = [node for node in traced.graph.nodes if _is_quantized_conv(traced, node)]
+    if variant == "cpu":
         between = [node for node in traced.graph.nodes if kind(traced, node) in _ARITHMETIC]
         chosen = set(_inputs_of(traced, convs + between)) | {_result(traced, node) for node in convs + between}
         chosen |= set(_passing(traced, chosen))
@@ -79,12 +79,12 @@ def rounding_of(traced: fx.GraphModule, node: fx.Node, points: Mapping[str, Poin
 
 
 def calibration_points(traced: fx.GraphModule) -> tuple[Point, ...]:
-    """Every tensor whose range some flavour needs, once each."""
-    signed = {point.range_of: point.signed for flavour in FLAVOURS for point in place(traced, flavour).points}
+    """Every tensor whose range some variant needs, once each."""
+    signed = {point.range_of: point.signed for variant in VARIANTS for point in place(traced, variant).points}
     return tuple(Point(name, name, signed[name]) for name in signed)
 
 
-def _is_quantised_conv(traced: fx.GraphModule, node: fx.Node) -> bool:
+def _is_quantized_conv(traced: fx.GraphModule, node: fx.Node) -> bool:
     """Every convolution but the predictors, which nothing but the network's output reads."""
     return kind(traced, node) == "conv" and any(kind(traced, user) != "output" for user in _result(traced, node).users)
 

@@ -1,4 +1,4 @@
-"""Post-training quantisation: observe ranges once, render every flavour from them."""
+"""Post-training quantization: observe ranges once, render every variant from them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from blendmask_quantize.quantization.insertion import insert
 from blendmask_quantize.quantization.placement import Placement, Point, calibration_points, place
 from blendmask_quantize.quantization.quantizer import (
     ActivationQuantizer,
-    Grid,
     IntegerConv2d,
-    activation_grid,
+    QuantizationParameters,
+    activation_qparams,
     weight_scales,
 )
 
@@ -47,12 +47,12 @@ def observe(
     on_image: OnImage | None = None,
     only: Collection[str] | None = None,
 ) -> dict[str, Histogram]:  # fmt: skip
-    """Histogram of every tensor that some flavour rounds, by node name.
+    """Histogram of every tensor that some variant rounds, by node name.
 
     Args:
         traced: from `trace_network`.
-        inputs: normalised pictures (1, 3, H, W).
-        on_image: called with the float predictions of each picture.
+        inputs: normalized images (1, 3, H, W).
+        on_image: called with the float predictions of each image.
         only: names of the tensors to look at; all if left out.
     """
     names = {point.node for point in calibration_points(traced)}
@@ -66,7 +66,7 @@ def observe(
 
 
 def estimate(traced: fx.GraphModule, histograms: Mapping[str, Histogram], estimator: str) -> dict[str, Range]:
-    """Range of every tensor that some flavour rounds, by node name.
+    """Range of every tensor that some variant rounds, by node name.
 
     Args:
         traced: from `trace_network`.
@@ -86,59 +86,61 @@ def estimate(traced: fx.GraphModule, histograms: Mapping[str, Histogram], estima
 def observe_ranges(
     traced: fx.GraphModule, inputs: Iterable[Tensor], estimator: str, on_image: OnImage | None = None
 ) -> dict[str, Range]:
-    """`observe` and `estimate` in one; an unknown estimator is refused before any picture is looked at."""
+    """`observe` and `estimate` in one; an unknown estimator is refused before any image is looked at."""
     estimator_named(estimator)
     return estimate(traced, observe(traced, inputs, on_image), estimator)
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What every recipe ends with: one set of weights and ranges that each flavour is rendered from.
+    """What every recipe ends with: one set of weights and ranges that each variant is rendered from.
 
     Attributes:
         traced: the network whose weights are rounded, in float.
-        ranges: of every tensor that some flavour rounds, by node name.
+        ranges: of every tensor that some variant rounds, by node name.
     """
 
     traced: fx.GraphModule
     ranges: Mapping[str, Range]
 
-    def render(self, flavour: str) -> fx.GraphModule:
-        """The quantised network of `flavour`; see `render`."""
-        return render(self.traced, self.ranges, flavour)
+    def render(self, variant: str) -> fx.GraphModule:
+        """The quantized network of `variant`; see `render`."""
+        return render(self.traced, self.ranges, variant)
 
 
-def render(traced: fx.GraphModule, ranges: Mapping[str, Range], flavour: str) -> fx.GraphModule:
-    """A copy of the network with the quantisers and 8-bit weights of `flavour` in place.
+def render(traced: fx.GraphModule, ranges: Mapping[str, Range], variant: str) -> fx.GraphModule:
+    """A copy of the network with the quantizers and 8-bit weights of `variant` in place.
 
     Args:
         traced: from `trace_network`.
         ranges: from `observe_ranges`.
-        flavour: "cpu" or "tensorrt".
+        variant: "cpu" or "tensorrt".
     """
-    placement = place(traced, flavour)
-    grids = activation_grids(placement, ranges, flavour)
+    placement = place(traced, variant)
+    qparams_list = activation_qparams_by_name(placement, ranges, variant)
 
     def integer_conv(conv: nn.Conv2d, source: Point) -> nn.Module:
-        input_scale = grids[source.node].scale if flavour == "cpu" else None
+        input_scale = qparams_list[source.node].scale if variant == "cpu" else None
         return IntegerConv2d(conv, weight_scales(conv.weight, conv.bias, ranges[source.range_of].high), input_scale)
 
     def quantizer(point: Point) -> nn.Module:
-        return ActivationQuantizer(grids[point.node])
+        return ActivationQuantizer(qparams_list[point.node])
 
     return insert(copy.deepcopy(traced), placement, integer_conv, quantizer)
 
 
 def point_range(estimator: Estimator, histogram: Histogram, *, signed: bool) -> Range:
-    """Range of one tensor. The placement says what can be negative; the few pictures seen may not show it."""
+    """Range of one tensor. The placement says what can be negative; the few images seen may not show it."""
     high = estimator(histogram, 127 if signed else 255).high
     return Range(-high if signed else 0.0, high)
 
 
-def activation_grids(placement: Placement, ranges: Mapping[str, Range], flavour: str) -> dict[str, Grid]:
+def activation_qparams_by_name(
+    placement: Placement, ranges: Mapping[str, Range], variant: str
+) -> dict[str, QuantizationParameters]:
     """The grid of each rounded tensor of a placement, by node name."""
-    grids = {}
+    qparams_list = {}
     for point in placement.points:
         high = ranges[point.range_of].high
-        grids[point.node] = activation_grid(-high if point.signed else 0.0, high, flavour)
-    return grids
+        qparams_list[point.node] = activation_qparams(-high if point.signed else 0.0, high, variant)
+    return qparams_list

@@ -1,4 +1,4 @@
-"""Quantisation in torch that is the exported graph's, step for step: ONNX QuantizeLinear and DequantizeLinear."""
+"""Quantization in torch that is the exported graph's, step for step: ONNX QuantizeLinear and DequantizeLinear."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BIAS_STEPS = 2**30
 
 
 @dataclass(frozen=True)
-class Grid:
+class QuantizationParameters:
     """The integers that a tensor is rounded to: real = (integer - zero_point) * scale.
 
     Attributes:
@@ -30,32 +30,32 @@ class Grid:
     high: int
 
 
-def activation_grid(low: float, high: float, flavour: str) -> Grid:
+def activation_qparams(low: float, high: float, variant: str) -> QuantizationParameters:
     """The grid of an activation for a calibrated range, per tensor.
 
     `cpu` uses uint8: 255 steps from a zero point of 0 where nothing is negative, else the int8 grid shifted by 128.
-    `tensorrt` uses int8 around 0, as its explicit quantisation demands, so 127 steps where nothing is negative.
+    `tensorrt` uses int8 around 0, as its explicit quantization demands, so 127 steps where nothing is negative.
 
     Args:
         low, high: the range; low = 0 means that nothing is negative.
-        flavour: "cpu" or "tensorrt".
+        variant: "cpu" or "tensorrt".
     """
     reach = max(-low, high)
-    if flavour == "tensorrt":
-        return Grid(max(reach / 127, SMALLEST_SCALE), 0, -128, 127)
+    if variant == "tensorrt":
+        return QuantizationParameters(max(reach / 127, SMALLEST_SCALE), 0, -128, 127)
     if low < 0:
-        return Grid(max(reach / 127, SMALLEST_SCALE), 128, 0, 255)
-    return Grid(max(high / 255, SMALLEST_SCALE), 0, 0, 255)
+        return QuantizationParameters(max(reach / 127, SMALLEST_SCALE), 128, 0, 255)
+    return QuantizationParameters(max(high / 255, SMALLEST_SCALE), 0, 0, 255)
 
 
 def weight_scales(weight: Tensor, bias: Tensor | None, input_high: float) -> Tensor:
-    """Symmetric scale (C,) of each output channel of a convolution weight (C, C', kh, kw), the same for every flavour.
+    """Symmetric scale (C,) of each output channel of a convolution weight (C, C', kh, kw), the same for every variant.
 
     Args:
         weight: the float weight.
         bias: (C,), to be stored as int32 in steps of input times weight; a dead channel's scale is then wide enough for
             its bias.
-        input_high: upper end of the input's range; the finest grid of any flavour divides it into 255 steps.
+        input_high: upper end of the input's range; the finest grid of any variant divides it into 255 steps.
     """
     scale = (weight.detach().flatten(1).abs().amax(dim=1) / 127).clamp(min=SMALLEST_SCALE)
     if bias is None:
@@ -90,14 +90,14 @@ def _(integers: Tensor, scale: Tensor) -> Tensor:
 class ActivationQuantizer(nn.Module):
     """Rounds a tensor to a fixed grid."""
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, qparams: QuantizationParameters) -> None:
         super().__init__()
-        self.grid = grid
+        self.qparams = qparams
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` rounded to the grid, as real values of the same shape."""
-        grid = self.grid
-        return quantize_dequantize(x, grid.scale, grid.zero_point, grid.low, grid.high)
+        qparams = self.qparams
+        return quantize_dequantize(x, qparams.scale, qparams.zero_point, qparams.low, qparams.high)
 
 
 class IntegerConv2d(nn.Module):

@@ -1,7 +1,7 @@
-"""Strides moved up to where the cells that they skip are made, so that those cells are never computed.
+"""Strides moved up to where the locations that they skip are made, so that those locations are never computed.
 
 The residual networks of the reference have the stride in the first 1x1 convolution of a stage (detectron2
-`STRIDE_IN_1X1`), so that of the stage before, where nothing else reads it, three cells in four are made in vain.
+`STRIDE_IN_1X1`), so that of the stage before, where nothing else reads it, three locations in four are made in vain.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from blendmask_quantize.quantization.nodes import conv_of, kind
 
 
 def hoist_strides(traced: fx.GraphModule) -> None:
-    """Change `traced` in place: what only 1x1 convolutions of one stride read is made at the cells that they read.
+    """Change `traced` in place: what only 1x1 convolutions of one stride read is made at the locations that they read.
 
     Args:
         traced: each call of a convolution has a module of its own.
@@ -34,7 +34,7 @@ def _step_of_readers(traced: fx.GraphModule, node: fx.Node) -> int:
 
 
 def _thin(traced: fx.GraphModule, node: fx.Node, step: int) -> None:
-    """Make `node` give every `step`-th cell of both axes."""
+    """Make `node` give every `step`-th location of both axes."""
     if _is_conv(traced, node):
         conv = conv_of(traced, node)
         conv.stride = (conv.stride[0] * step, conv.stride[1] * step)

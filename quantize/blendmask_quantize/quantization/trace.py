@@ -1,4 +1,4 @@
-"""The folded network as a graph of calls, one module a call, in which quantisers can be placed."""
+"""The folded network as a graph of calls, one module a call, in which quantizers can be placed."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class _Tracer(fx.Tracer):
 
 
 def trace_network(model: BlendMask) -> fx.GraphModule:
-    """The network of `model`, normalised picture to `Predictions`, folded and traced.
+    """The network of `model`, normalized image to `Predictions`, folded and traced.
 
     Every convolution call has a module of its own, so that a tower shared by the levels can have one input range a
-    level. Cells that nothing reads are not computed; see `hoist_strides`.
+    level. Locations that nothing reads are not computed; see `hoist_strides`.
 
     Raises:
         ConfigError: the network has deformable convolutions.
     """
-    refuse_deformable(model.config, "quantise")
+    refuse_deformable(model.config, "quantize")
     folded = fold_norms(model)
     traced = fx.GraphModule(folded, _Tracer().trace(folded))
     _drop_identities(traced)

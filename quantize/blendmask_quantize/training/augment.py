@@ -1,4 +1,4 @@
-"""Random views of a picture and its masks: scale, rotation, crop, flip, colour, blur, noise."""
+"""Random views of a image and its masks: scale, rotation, crop, flip, color, blur, noise."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BITS = 8
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How strongly training pictures vary; the defaults serve a camera on a moving robot.
+    """How strongly training images vary; the defaults serve a camera on a moving robot.
 
     Attributes:
         crop: height and width of a training view, pixels, multiples of 32.
@@ -29,8 +29,8 @@ class Augmentation:
         brightness, contrast, saturation, white_balance: largest relative change.
         blur: probability of a Gaussian blur, standard deviation up to 1.5 pixels.
         motion: probability of a straight motion blur, 3 to 9 pixels long.
-        noise: probability of Gaussian noise, standard deviation up to 10 grey levels.
-        paste: probability that objects of another picture are pasted on (Ghiasi et al., CVPR 2021).
+        noise: probability of Gaussian noise, standard deviation up to 10 gray levels.
+        paste: probability that instances of another image are pasted on (Ghiasi et al., CVPR 2021).
         paste_most: largest number of them.
     """
 
@@ -68,7 +68,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class View:
-    """A picture (h, w, 3) uint8 RGB, its masks (n, h, w) bool."""
+    """A image (h, w, 3) uint8 RGB, its masks (n, h, w) bool."""
 
     pixels: Pixels
     masks: Masks
@@ -76,11 +76,11 @@ class View:
 
 def random_view(pixels: Pixels, masks: Masks, size: tuple[int, int], options: Augmentation, rng: np.random.Generator,
                 fill: tuple[int, int, int]) -> View:  # fmt: skip
-    """A random view of a picture (H, W, 3) uint8 RGB and its masks (n, H, W) bool.
+    """A random view of a image (H, W, 3) uint8 RGB and its masks (n, H, W) bool.
 
     Args:
-        size: height and width that scale 1 means for this picture.
-        fill: RGB of what lies outside the picture.
+        size: height and width that scale 1 means for this image.
+        fill: RGB of what lies outside the image.
     """
     zoom = np.exp(rng.uniform(*np.log(options.scale)))
     matrix = _window(pixels.shape[:2], (size[0] * zoom, size[1] * zoom), options.crop, rng)
@@ -96,7 +96,7 @@ def random_view(pixels: Pixels, masks: Masks, size: tuple[int, int], options: Au
 def _window(
     shape: tuple[int, ...], scaled: tuple[float, float], crop: tuple[int, int], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Affine map from the picture to a random crop of its scaled version."""
+    """Affine map from the image to a random crop of its scaled version."""
     offsets = [rng.uniform(min(0.0, s - c), max(0.0, s - c)) for s, c in zip(scaled, crop, strict=True)]
     fy, fx = scaled[0] / shape[0], scaled[1] / shape[1]
     return np.array([[fx, 0, 0.5 * fx - 0.5 - offsets[1]], [0, fy, 0.5 * fy - 0.5 - offsets[0]]])
@@ -130,8 +130,8 @@ def _recoloured(pixels: Pixels, options: Augmentation, rng: np.random.Generator)
     table = np.clip((levels - 128) * contrast + 128, 0, 255).astype(np.uint8)
     recoloured = cv2.LUT(pixels, table[:, None, :])
     saturation = 1 + rng.uniform(-options.saturation, options.saturation)
-    grey = cv2.cvtColor(cv2.cvtColor(recoloured, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return np.asarray(cv2.addWeighted(recoloured, saturation, grey, 1 - saturation, 0), np.uint8)
+    gray = cv2.cvtColor(cv2.cvtColor(recoloured, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return np.asarray(cv2.addWeighted(recoloured, saturation, gray, 1 - saturation, 0), np.uint8)
 
 
 def _noisy(pixels: Pixels, options: Augmentation, rng: np.random.Generator) -> Pixels:

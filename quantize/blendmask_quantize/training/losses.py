@@ -29,7 +29,7 @@ ReduceMean: TypeAlias = Callable[[Tensor], Tensor]
 Attention: TypeAlias = Callable[[Tensor], Tensor]
 """From ascending rows of the targets, (P,) int64, to their attention vectors (P, K * M * M), or (P, 0) without."""
 
-_SEMANTIC_STRIDE = 8  # input pixels per cell of the semantic logits
+_SEMANTIC_STRIDE = 8  # input pixels per location of the semantic logits
 _SMALLEST_CENTERNESS_SUM = 1e-6
 
 
@@ -75,7 +75,7 @@ def attention_of(top_layer: nn.Conv2d | None, towers: Sequence[Tensor], targets:
 def training_losses(
     predictions: Predictions,
     targets: Targets,
-    objects: ObjectTargets,
+    instances: ObjectTargets,
     semantic: Tensor | None,
     attention: Attention,
     options: LossOptions = LossOptions(),
@@ -88,12 +88,12 @@ def training_losses(
     Args:
         predictions: of the network in training mode.
         targets: of the same levels and images.
-        objects: every object of the batch, numbered as in ``targets.object_index``.
+        instances: every object of the batch, numbered as in ``targets.object_index``.
         semantic: (N, H, W) integer map at network input size, 0 for nothing, else class + 1. None leaves out
             ``loss_basis_sem``.
         attention: the step's top layer, see `attention_of`.
         options: weights and sampling.
-        reduce_mean: averages the normalisers over the processes.
+        reduce_mean: averages the normalizers over the processes.
         generator: draws the mask positives; on the CPU. None uses torch's default.
 
     Raises:
@@ -101,21 +101,21 @@ def training_losses(
     """
     positives = targets.positives
     quality = targets.centerness[positives]
-    num_positives, quality_sum = _normalisers(quality, reduce_mean)
+    num_positives, quality_sum = _normalizers(quality, reduce_mean)
     regression = _flatten(predictions.regression)[positives]
     centerness = _at_least_float32(_flatten(predictions.centerness)[positives, 0])
     classification = focal_loss(_flatten(predictions.logits), targets.labels, options.focal_alpha, options.focal_gamma)
     centerness_sum = F.binary_cross_entropy_with_logits(centerness, quality.to(centerness), reduction="sum")
     rows, scale = _draw(positives, options.mask_positives, generator)
-    logits, truth, weight = _masks_at(predictions.bases, targets, objects, attention, rows)
+    logits, ground_truth, weight = _masks_at(predictions.bases, targets, instances, attention, rows)
     losses = {
         "loss_fcos_cls": classification / num_positives,
         "loss_fcos_loc": location_loss(regression, targets.regression[positives], quality) / quality_sum,
         "loss_fcos_ctr": centerness_sum / num_positives,
-        "loss_mask": mask_loss(logits, truth, weight) * scale / quality_sum,
+        "loss_mask": mask_loss(logits, ground_truth, weight) * scale / quality_sum,
     }
     if options.dice_weight:
-        losses["loss_dice"] = options.dice_weight * dice_loss(logits, truth, weight) * scale / quality_sum
+        losses["loss_dice"] = options.dice_weight * dice_loss(logits, ground_truth, weight) * scale / quality_sum
     if semantic is not None:
         losses["loss_basis_sem"] = options.semantic_weight * _semantic_loss(predictions.semantic, semantic)
     return losses
@@ -147,7 +147,7 @@ def _area(distances: Tensor) -> Tensor:
     return (distances[:, 0] + distances[:, 2]) * (distances[:, 1] + distances[:, 3])
 
 
-def _normalisers(quality: Tensor, reduce_mean: ReduceMean) -> tuple[Tensor, Tensor]:
+def _normalizers(quality: Tensor, reduce_mean: ReduceMean) -> tuple[Tensor, Tensor]:
     """The number of positives and the sum of their centerness, averaged over the processes in one exchange."""
     count = torch.full_like(quality.sum(), len(quality))
     num_positives, quality_sum = reduce_mean(torch.stack([count, quality.sum()])).unbind()
@@ -173,33 +173,33 @@ def _gather_attention(top_layer: nn.Conv2d | None, towers: Sequence[Tensor], tar
     )
 
 
-def mask_loss(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+def mask_loss(logits: Tensor, ground_truth: Tensor, weight: Tensor) -> Tensor:
     """Sum of weight (P,) * mean cross-entropy between blended logits and true masks (P, R, R)."""
-    error = F.binary_cross_entropy_with_logits(logits, truth.to(logits), reduction="none")
+    error = F.binary_cross_entropy_with_logits(logits, ground_truth.to(logits), reduction="none")
     return (error.mean(dim=(1, 2)) * weight).sum()
 
 
-def dice_loss(logits: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+def dice_loss(logits: Tensor, ground_truth: Tensor, weight: Tensor) -> Tensor:
     """Sum of weight (P,) * (1 - Dice overlap) of blended probabilities and true masks (P, R, R), in float32."""
     probability = _at_least_float32(logits).sigmoid()
-    shared = (probability * truth).sum(dim=(1, 2))
-    sizes = probability.square().sum(dim=(1, 2)) + truth.sum(dim=(1, 2))
+    shared = (probability * ground_truth).sum(dim=(1, 2))
+    sizes = probability.square().sum(dim=(1, 2)) + ground_truth.sum(dim=(1, 2))
     return (weight * (1 - (2 * shared + 1) / (sizes + 1))).sum()
 
 
 def _masks_at(
-    bases: Tensor, targets: Targets, objects: ObjectTargets, attention: Attention, rows: Tensor
+    bases: Tensor, targets: Targets, instances: ObjectTargets, attention: Attention, rows: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Blended logits and true masks (P, R, R) of the rows, and their centerness (P,)."""
     index = targets.object_index[rows]
-    side = objects.masks.shape[-1]
+    side = instances.masks.shape[-1]
     if len(rows) == 0:
         nothing = bases.sum() * 0
-        return nothing.expand(1, side, side), objects.masks.new_zeros(1, side, side), nothing.detach()[None]
-    pooled = pool_bases(bases, objects.boxes, objects.image, side)
+        return nothing.expand(1, side, side), instances.masks.new_zeros(1, side, side), nothing.detach()[None]
+    pooled = pool_bases(bases, instances.boxes, instances.image, side)
     vectors = attention(rows)
     logits = blend(pooled[index], vectors, math.isqrt(vectors.shape[1] // bases.shape[1]))
-    return logits, objects.masks[index], targets.centerness[rows]
+    return logits, instances.masks[index], targets.centerness[rows]
 
 
 def _semantic_loss(logits: Tensor | None, semantic: Tensor) -> Tensor:
@@ -208,8 +208,8 @@ def _semantic_loss(logits: Tensor | None, semantic: Tensor) -> Tensor:
             "a semantic target was given but the predictions hold no semantic logits: put the network in training "
             "mode, or pass semantic=None for a network without the semantic head"
         )
-    cells = semantic[:, ::_SEMANTIC_STRIDE, ::_SEMANTIC_STRIDE].long()
-    return F.cross_entropy(_at_least_float32(logits), cells)
+    locations = semantic[:, ::_SEMANTIC_STRIDE, ::_SEMANTIC_STRIDE].long()
+    return F.cross_entropy(_at_least_float32(logits), locations)
 
 
 def _flatten(levels: Sequence[Tensor]) -> Tensor:

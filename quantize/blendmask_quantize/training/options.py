@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from blendmask_quantize.model.config import unknown_name
 from blendmask_quantize.training.augment import Augmentation
 from blendmask_quantize.training.losses import LossOptions
-from blendmask_quantize.training.sampling import Balance
+from blendmask_quantize.training.sampling import SamplingOptions
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "steps")
@@ -19,29 +19,29 @@ class TrainOptions:
     """A training run.
 
     Attributes:
-        iterations: optimiser steps.
+        iterations: optimizer steps.
         batch: views a step and process.
         optimizer: "adamw" or "sgd".
         momentum: of SGD.
-        learning_rate: peak rate of everything but the trunk.
-        trunk_rate: the trunk's rate over that.
-        frozen_stages: how many stages of the trunk keep their weights, the stem counted first; None takes as many as
+        learning_rate: peak rate of everything but the backbone.
+        backbone_rate: the backbone's rate over that.
+        frozen_stages: how many stages of the backbone keep their weights, the stem counted first; None takes as many as
             the configuration says.
-        frozen_norms: the trunk's normalisations keep statistics and weights; for training on from a trained network.
-        weight_decay: of weights; normalisations are not decayed, biases with SGD only.
+        frozen_norms: the backbone's normalizations keep statistics and weights; for training on from a trained network.
+        weight_decay: of weights; normalizations are not decayed, biases with SGD only.
         schedule: "cosine" to zero, or "steps", a tenth after each milestone.
         milestones: shares of the iterations.
         warmup: steps of linear increase of the rate.
         clip: largest gradient norm; 0 does not clip.
         ema: decay of the averaged weights, which are what is saved at the end; 0 saves the last ones.
         precision: a name of Lightning Fabric's, or "auto": mixed where the device is quick in it, else "32-true".
-        devices: processes on each host, one a device.
-        hosts: machines.
+        devices: processes on each node, one a device.
+        nodes: machines.
         tensorboard: write the losses for TensorBoard as well.
         workers: processes that prepare views.
         save_every: steps between checkpoints to resume from.
         seed: fixes views, initial weights and sampling.
-        augmentation, losses, balance: how views vary; what is weighted how; which classes are shown more often.
+        augmentation, losses, sampling: how views vary; what is weighted how; which classes are shown more often.
     """
 
     iterations: int = 4000
@@ -49,7 +49,7 @@ class TrainOptions:
     optimizer: str = "adamw"
     momentum: float = 0.9
     learning_rate: float = 1e-3
-    trunk_rate: float = 0.25
+    backbone_rate: float = 0.25
     frozen_stages: int | None = None
     frozen_norms: bool = False
     weight_decay: float = 0.02
@@ -60,20 +60,20 @@ class TrainOptions:
     ema: float = 0.998
     precision: str = "auto"
     devices: int = 1
-    hosts: int = 1
+    nodes: int = 1
     tensorboard: bool = False
     workers: int = 2
     save_every: int = 200
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
-    balance: Balance = field(default_factory=Balance)
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
     losses: LossOptions = field(default_factory=lambda: LossOptions(mask_positives=64))
 
     def __post_init__(self) -> None:
         """Refuse unknown names.
 
         Raises:
-            ConfigError: no optimiser, schedule or precision of that name.
+            ConfigError: no optimizer, schedule or precision of that name.
         """
         for kind, name, known in (
             ("optimizer", self.optimizer, OPTIMIZERS), ("schedule", self.schedule, SCHEDULES),
@@ -84,8 +84,8 @@ class TrainOptions:
 
     @property
     def processes(self) -> int:
-        """Processes on all hosts."""
-        return self.devices * self.hosts
+        """Processes on all nodes."""
+        return self.devices * self.nodes
 
     @property
     def views(self) -> int:

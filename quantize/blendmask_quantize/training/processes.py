@@ -1,4 +1,4 @@
-"""Several processes or hosts that train one network together, by Lightning Fabric."""
+"""Several processes or nodes that train one network together, by Lightning Fabric."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ class _AveragedStrategy(DDPStrategy):
 
 
 def open_fabric(options: TrainOptions) -> Fabric:
-    """Fabric for the options' devices, hosts and precision, with all processes started and connected.
+    """Fabric for the options' devices, nodes and precision, with all processes started and connected.
 
     Under `torchrun` or a cluster manager that Fabric knows, the processes are those; else it starts the command again
-    for the other devices of this host.
+    for the other devices of this node.
 
     Raises:
         ConfigError: other processes were started than the options say.
     """
-    several = options.devices * options.hosts > 1
+    several = options.devices * options.nodes > 1
     fabric = Fabric(
-        accelerator="auto", devices=options.devices, num_nodes=options.hosts, precision=resolve_precision(options),  # type: ignore[arg-type]
+        accelerator="auto", devices=options.devices, num_nodes=options.nodes, precision=resolve_precision(options),  # type: ignore[arg-type]
         strategy=_AveragedStrategy() if several else "auto",
     )  # fmt: skip
     fabric.launch()
     if fabric.world_size != options.processes:
         raise ConfigError(
-            f"{fabric.world_size} processes were started for {options.devices} devices on {options.hosts} hosts: start "
-            f"as many on each host as --devices says, on as many hosts as --hosts says"
+            f"{fabric.world_size} processes were started for {options.devices} devices on {options.nodes} nodes: start "
+            f"as many on each node as --devices says, on as many nodes as --nodes says"
         )
     return fabric
 
@@ -92,13 +92,13 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
 
 class SyncNorm(nn.BatchNorm2d):
-    """Batch normalisation with the statistics of all processes' views, on any device; each process counts the same.
+    """Batch normalization with the statistics of all processes' views, on any device; each process counts the same.
 
     As detectron2 `layers/batch_norm.py` (`NaiveSyncBatchNorm`).
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise `x` (N, C, H, W); in evaluation mode by the stored statistics."""
+        """Normalize `x` (N, C, H, W); in evaluation mode by the stored statistics."""
         if not self.training:
             return super().forward(x)
         values = x.float()
@@ -129,7 +129,7 @@ class _SharedMean(torch.autograd.Function):
 
 
 @contextmanager
-def synchronised(model: nn.Module) -> Iterator[None]:
+def synchronized(model: nn.Module) -> Iterator[None]:
     """Within it, and with several processes, every `nn.BatchNorm2d` of the model is a `SyncNorm`."""
     norms = [m for m in model.modules() if type(m) is nn.BatchNorm2d] if world_size() > 1 else []
     for norm in norms:

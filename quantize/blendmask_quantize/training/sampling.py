@@ -1,4 +1,4 @@
-"""How often each picture is shown: repeat-factor sampling (Gupta et al., LVIS, CVPR 2019, appendix B.2)."""
+"""How often each image is shown: repeat-factor sampling (Gupta et al., LVIS, CVPR 2019, appendix B.2)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _STEPS = 2**20  # an offset of few bits leaves sums of whole numbers exact
 
 
 @dataclass(frozen=True)
-class Balance:
+class SamplingOptions:
     """Which classes are shown more often than they occur.
 
     Attributes:
-        threshold: share of the pictures below which a class is rare: a class in a share f of them is shown
-            sqrt(threshold / f) times as often. 0 shows every picture once a pass.
-        emphasis: factors of single classes, by name, on top of that; also of the odds that an object is pasted.
+        threshold: share of the images below which a class is rare: a class in a share f of them is shown
+            sqrt(threshold / f) times as often. 0 shows every image once a pass.
+        class_weights: factors of single classes, by name, on top of that; also of the odds that an object is pasted.
     """
 
     threshold: float = 0.0
-    emphasis: tuple[tuple[str, float], ...] = ()
+    class_weights: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what is no share and no factor.
@@ -35,8 +35,8 @@ class Balance:
             ConfigError: the threshold is outside 0 to 1, or a factor is below 1.
         """
         if not 0 <= self.threshold <= 1:
-            raise ConfigError(f"a balance of {self.threshold}: give a share of the pictures, 0 to 1")
-        for name, factor in self.emphasis:
+            raise ConfigError(f"a sampling of {self.threshold}: give a share of the images, 0 to 1")
+        for name, factor in self.class_weights:
             if factor < 1:
                 raise ConfigError(f"{name} is to be shown {factor} times as often: give a factor of at least 1")
 
@@ -47,31 +47,31 @@ class Balance:
             ConfigError: a class is unknown.
         """
         factors = np.ones(len(names))
-        for name, factor in self.emphasis:
+        for name, factor in self.class_weights:
             if name not in names:
                 raise unknown_name("class", name, names)
             factors[list(names).index(name)] = factor
         return factors
 
 
-EVEN = Balance()
-"""Every picture once a pass."""
+EVEN = SamplingOptions()
+"""Every image once a pass."""
 
 
-def repeat_factors(presence: NDArray[np.bool_], names: Sequence[str], balance: Balance) -> NDArray[np.float64]:
-    """How many times each picture is shown a pass, (n,), at least 1: the largest factor among its classes.
+def repeat_factors(presence: NDArray[np.bool_], names: Sequence[str], sampling: SamplingOptions) -> NDArray[np.float64]:
+    """How many times each image is shown a pass, (n,), at least 1: the largest factor among its classes.
 
     Args:
-        presence: (n, classes), whether a picture holds the class.
+        presence: (n, classes), whether a image holds the class.
         names: of the classes.
-        balance: which classes are shown more often.
+        sampling: which classes are shown more often.
 
     Raises:
-        ConfigError: the balance names an unknown class.
+        ConfigError: the sampling names an unknown class.
     """
     share = presence.mean(axis=0)
-    rarity = np.sqrt(balance.threshold / np.where(share > 0, share, 1.0))
-    of_class = np.maximum(1.0, rarity) * balance.emphases(names)
+    rarity = np.sqrt(sampling.threshold / np.where(share > 0, share, 1.0))
+    of_class = np.maximum(1.0, rarity) * sampling.emphases(names)
     return np.where(presence, of_class, 1.0).max(axis=1, initial=1.0)
 
 

@@ -1,4 +1,4 @@
-"""Optimisers and learning rates: AdamW with a cosine, or the reference's SGD with steps.
+"""Optimizers and learning rates: AdamW with a cosine, or the reference's SGD with steps.
 
 The reference's recipe is in AdelaiDet `configs/BlendMask/Base-BlendMask.yaml` and detectron2 `solver/`.
 """
@@ -22,9 +22,9 @@ _DROP = 0.1  # what each step multiplies the rate with
 
 
 def parameter_groups(model: nn.Module, options: TrainOptions) -> list[Group]:
-    """What an optimiser trains: `params`, `weight_decay`, and `factor` of the learning rate.
+    """What an optimizer trains: `params`, `weight_decay`, and `factor` of the learning rate.
 
-    The trunk has a factor of its own. Normalisations do not decay; biases do with SGD only, as in the reference.
+    The backbone has a factor of its own. Normalizations do not decay; biases do with SGD only, as in the reference.
     """
     parts: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter, in_norm in _parameters(model):
@@ -33,15 +33,15 @@ def parameter_groups(model: nn.Module, options: TrainOptions) -> list[Group]:
     return [
         {
             "params": parameters,
-            "factor": options.trunk_rate if in_trunk else 1.0,
+            "factor": options.backbone_rate if in_backbone else 1.0,
             "weight_decay": options.weight_decay if decays else 0.0,
         }
-        for (in_trunk, decays), parameters in parts.items()
+        for (in_backbone, decays), parameters in parts.items()
     ]
 
 
 def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
-    """Each trained parameter's name, itself, and whether it belongs to a normalisation."""
+    """Each trained parameter's name, itself, and whether it belongs to a normalization."""
     for prefix, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad:
@@ -49,7 +49,7 @@ def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
 
 
 def make_optimizer(groups: Sequence[Group], options: TrainOptions) -> torch.optim.Optimizer:
-    """The optimiser that the options name, over `parameter_groups`."""
+    """The optimizer that the options name, over `parameter_groups`."""
     if options.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=options.learning_rate, momentum=options.momentum)
     return torch.optim.AdamW(groups, lr=options.learning_rate)

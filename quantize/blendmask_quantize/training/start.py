@@ -9,13 +9,13 @@ import torch
 from blendmask_quantize.checkpoints.checkpoint import TrainingRun, load_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import ModelConfig
-from blendmask_quantize.training.backbone_weights import find_trunk_weights, load_trunk
+from blendmask_quantize.training.backbone_weights import find_backbone_weights, load_backbone
 
 
 def starting_model(config: ModelConfig, weights: Path | None, seed: int) -> tuple[BlendMask, tuple[TrainingRun, ...]]:
     """A network to train, and the runs it comes from.
 
-    It is a checkpoint's, else has seeded random weights, on an ImageNet trunk where one is to be had.
+    It is a checkpoint's, else has seeded random weights, on an ImageNet backbone where one is to be had.
 
     Args:
         config: what to build.
@@ -24,13 +24,13 @@ def starting_model(config: ModelConfig, weights: Path | None, seed: int) -> tupl
 
     Raises:
         CheckpointError: the checkpoint does not fit.
-        DependencyError: the trunk's weights are not installed.
+        DependencyError: the backbone's weights are not installed.
     """
     if weights is not None:
         checkpoint = load_checkpoint(weights, config)
         return checkpoint.model, checkpoint.training
     torch.manual_seed(seed)
     model = BlendMask(config)
-    if config.trunk.kind == "lite0":
-        load_trunk(model, find_trunk_weights())
+    if config.backbone.kind == "lite0":
+        load_backbone(model, find_backbone_weights())
     return model, ()

@@ -1,4 +1,4 @@
-"""What the network should have said: FCOS assignment of locations to objects, and mask targets per object.
+"""What the network should have said: FCOS assignment of locations to instances, and mask targets per object.
 
 Follows ``adet/modeling/fcos/fcos_outputs.py`` and ``detectron2/structures/masks.py``.
 """
@@ -23,7 +23,7 @@ Polygons: TypeAlias = Sequence[npt.NDArray[np.floating]]
 """One object: flat arrays x0 y0 x1 y1 ... in network input pixels."""
 
 Masks: TypeAlias = Tensor | Sequence[Polygons]
-"""The objects of one image: a 0/1 tensor (M, H, W), or M polygon lists."""
+"""The instances of one image: a 0/1 tensor (M, H, W), or M polygon lists."""
 
 _SMALLEST_SIDE = 0.1  # pixels; keeps the polygon scale finite for boxes without width or height
 _NO_UPPER_BOUND = 1e8
@@ -37,10 +37,10 @@ class Targets:
         labels: (T,) int64 contiguous class; background is the number of classes.
         level: (T,) int64, 0 is the finest level.
         image: (T,) int64 position in the batch.
-        y, x: (T,) int64 cell in its level.
+        y, x: (T,) int64 location in its level.
         regression: (T, 4) float32 distances to the left, top, right and bottom side, in strides; 0 in the background.
         centerness: (T,) float32 in [0, 1]; 0 in the background.
-        object_index: (T,) int64, counting the objects of image 0, then of image 1 and so on; -1 in the background.
+        object_index: (T,) int64, counting the instances of image 0, then of image 1 and so on; -1 in the background.
         positives: (P,) int64 rows that belong to an object, ascending.
     """
 
@@ -57,7 +57,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class ObjectTargets:
-    """The O objects of a batch: those of image 0, then those of image 1 and so on.
+    """The O instances of a batch: those of image 0, then those of image 1 and so on.
 
     Attributes:
         boxes: (O, 4) float32 x0 y0 x1 y1, network input pixels.
@@ -84,7 +84,7 @@ class _Grid:
     level: Tensor
     y: Tensor
     x: Tensor
-    centre: Tensor  # (L, 2) float32 x y, pixels
+    center: Tensor  # (L, 2) float32 x y, pixels
     stride: Tensor  # (L, 1) float32
     shortest: Tensor  # (L, 1) float32, bounds of the longest side distance, pixels
     longest: Tensor  # (L, 1) float32
@@ -102,17 +102,17 @@ def assign(
     """Give every location of every level its class, box distances and centerness.
 
     A location belongs to an object when it lies strictly inside the box and strictly within ``radius`` strides of its
-    centre, and its longest distance to a side fits the level (both ends inclusive). Of several objects the smallest
+    center, and its longest distance to a side fits the level (both ends inclusive). Of several instances the smallest
     box wins, the first among equals.
 
     Args:
         boxes: per image (M, 4) float32 x0 y0 x1 y1 in network input pixels; M may be 0.
         classes: per image (M,) int64 contiguous classes.
         level_sizes: (rows, columns) of each level, finest first.
-        strides: pixels per cell of each level.
-        size_bounds: the limits between neighbouring levels, such as (64, 128) for three levels, in pixels.
+        strides: pixels per location of each level.
+        size_bounds: the limits between neighboring levels, such as (64, 128) for three levels, in pixels.
         num_classes: the label of the background.
-        radius: size of the sampling region around the box centre, in strides.
+        radius: size of the sampling region around the box center, in strides.
 
     Raises:
         ConfigError: the numbers of levels, strides and bounds disagree.
@@ -122,19 +122,19 @@ def assign(
     found = [_match(grid, of_image, radius) for of_image in boxes]
     firsts = np.cumsum([0, *map(len, boxes[:-1])]).tolist()
     numbered = [torch.where(index >= 0, index + first, -1) for (index, _), first in zip(found, firsts, strict=True)]
-    cells = [height * width for height, width in level_sizes]
-    object_index = _by_level(torch.stack(numbered), cells)
-    regression = _by_level(torch.stack([distances for _, distances in found]), cells)
+    locations = [height * width for height, width in level_sizes]
+    object_index = _by_level(torch.stack(numbered), locations)
+    regression = _by_level(torch.stack([distances for _, distances in found]), locations)
     images = torch.arange(len(boxes), device=grid.x.device)[:, None].expand(-1, len(grid.x))
     level, y, x = (values.expand(len(boxes), -1) for values in (grid.level, grid.y, grid.x))
     # The background's index, -1, picks the last entry.
     label_of = torch.cat([*classes, classes[0].new_tensor([num_classes])])
     return Targets(
         labels=label_of[object_index],
-        level=_by_level(level, cells),
-        image=_by_level(images, cells),
-        y=_by_level(y, cells),
-        x=_by_level(x, cells),
+        level=_by_level(level, locations),
+        image=_by_level(images, locations),
+        y=_by_level(y, locations),
+        x=_by_level(x, locations),
         regression=regression,
         centerness=centerness(regression),
         object_index=object_index,
@@ -172,7 +172,7 @@ def _check_levels(level_sizes: Sequence[tuple[int, int]], strides: Sequence[int]
     if not len(level_sizes) == len(strides) == len(size_bounds) + 1:
         raise ConfigError(
             f"found {len(level_sizes)} levels, {len(strides)} strides and {len(size_bounds)} size bounds; expected one "
-            "stride a level and one bound between neighbouring levels: correct the head's strides and size_bounds"
+            "stride a level and one bound between neighboring levels: correct the head's strides and size_bounds"
         )
 
 
@@ -180,24 +180,24 @@ def _grid(
     level_sizes: Sequence[tuple[int, int]], strides: Sequence[int], bounds: Sequence[float], device: torch.device
 ) -> _Grid:
     limits = pairwise([-1.0, *bounds, _NO_UPPER_BOUND])
-    rows, cells = [], []
+    rows, locations = [], []
     for number, ((height, width), stride, limit) in enumerate(zip(level_sizes, strides, limits, strict=True)):
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        cells.append(torch.stack([torch.full_like(y, number), y, x], dim=-1).reshape(-1, 3))
+        locations.append(torch.stack([torch.full_like(y, number), y, x], dim=-1).reshape(-1, 3))
         rows.append(torch.tensor([[stride, *limit]], dtype=torch.float32).expand(height * width, -1))
-    level_y_x, row = torch.cat(cells).to(device), torch.cat(rows).to(device)
+    level_y_x, row = torch.cat(locations).to(device), torch.cat(rows).to(device)
     stride_of = row[:, :1]
-    centre = level_y_x[:, [2, 1]] * stride_of + (stride_of / 2).floor()
+    center = level_y_x[:, [2, 1]] * stride_of + (stride_of / 2).floor()
     level, y, x = level_y_x.unbind(dim=1)
-    return _Grid(level, y, x, centre, stride_of, row[:, 1:2], row[:, 2:])
+    return _Grid(level, y, x, center, stride_of, row[:, 1:2], row[:, 2:])
 
 
 def _match(grid: _Grid, boxes: Tensor, radius: float) -> tuple[Tensor, Tensor]:
     """Return the object of each location (L,), -1 for none, and its distances (L, 4) in strides, 0 for none."""
     if len(boxes) == 0:
         return torch.full_like(grid.x, -1), boxes.new_zeros((len(grid.x), 4))
-    sides = _distances(grid.centre, boxes[None])
-    inside = _distances(grid.centre, _sampling_regions(grid, boxes, radius)).amin(-1) > 0
+    sides = _distances(grid.center, boxes[None])
+    inside = _distances(grid.center, _sampling_regions(grid, boxes, radius)).amin(-1) > 0
     longest = sides.amax(-1)
     fits = inside & (longest >= grid.shortest) & (longest <= grid.longest)
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -207,22 +207,22 @@ def _match(grid: _Grid, boxes: Tensor, radius: float) -> tuple[Tensor, Tensor]:
     return torch.where(matched, index, -1), torch.where(matched[:, None], nearest, 0)
 
 
-def _distances(centre: Tensor, boxes: Tensor) -> Tensor:
+def _distances(center: Tensor, boxes: Tensor) -> Tensor:
     """Left, top, right, bottom distances (L, M, 4) from points (L, 2) to boxes (1 or L, M, 4)."""
-    point = centre[:, None]
+    point = center[:, None]
     return torch.cat([point - boxes[..., :2], boxes[..., 2:] - point], dim=-1)
 
 
 def _sampling_regions(grid: _Grid, boxes: Tensor, radius: float) -> Tensor:
-    """The part of each box near its centre, (L, M, 4): its size depends on the stride of the location."""
+    """The part of each box near its center, (L, M, 4): its size depends on the stride of the location."""
     middle = (boxes[:, :2] + boxes[:, 2:]) * 0.5
     reach = (grid.stride * radius)[..., None]
     return torch.cat([torch.maximum(middle - reach, boxes[:, :2]), torch.minimum(middle + reach, boxes[:, 2:])], dim=-1)
 
 
-def _by_level(values: Tensor, cells: Sequence[int]) -> Tensor:
+def _by_level(values: Tensor, locations: Sequence[int]) -> Tensor:
     """Reorder (N, L, ...) from image, level to level, image: (N * L, ...)."""
-    return torch.cat([part.flatten(0, 1) for part in torch.split(values, list(cells), dim=1)])
+    return torch.cat([part.flatten(0, 1) for part in torch.split(values, list(locations), dim=1)])
 
 
 def _crop_bitmaps(bitmaps: Tensor, boxes: Tensor, resolution: int) -> Tensor:
@@ -235,6 +235,6 @@ def _crop_bitmaps(bitmaps: Tensor, boxes: Tensor, resolution: int) -> Tensor:
 def _rasterise(polygons: Polygons, box: npt.NDArray[np.float32], resolution: int) -> npt.NDArray[np.bool_]:
     scale = resolution / np.maximum(box[2:] - box[:2], _SMALLEST_SIDE)
     shifted = [(np.asarray(polygon, np.float64).reshape(-1, 2) - box[:2]) * scale for polygon in polygons]
-    parts = coco_mask.frPyObjects([points.ravel().tolist() for points in shifted], resolution, resolution)
+    parts = coco_mask.frPyInstances([points.ravel().tolist() for points in shifted], resolution, resolution)
     target: npt.NDArray[np.bool_] = coco_mask.decode(coco_mask.merge(parts)).astype(bool)
     return target

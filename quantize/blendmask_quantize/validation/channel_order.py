@@ -12,26 +12,26 @@ from blendmask_quantize.export.deployable import DeployableGraph
 
 Scores = list[list[float]]
 MOST = 24
-"""Pictures that the question is put to."""
+"""Images that the question is put to."""
 
 
 @torch.no_grad()
 def scores_both_ways(
-    graph: DeployableGraph, pictures: Sequence[NDArray[np.uint8]], on_picture: Callable[[], None]
+    graph: DeployableGraph, images: Sequence[NDArray[np.uint8]], on_image: Callable[[], None]
 ) -> tuple[Scores, Scores]:
-    """Scores of the objects found on the first pictures as they are, and with red and blue swapped.
+    """Scores of the instances found on the first images as they are, and with red and blue swapped.
 
     Args:
         graph: around the float network.
-        pictures: uint8 (1, H, W, 3) RGB each; the first `MOST` of them are looked at.
-        on_picture: called after each picture and order.
+        images: uint8 (1, H, W, 3) RGB each; the first `MOST` of them are looked at.
+        on_image: called after each image and order.
     """
 
-    def scores(picture: NDArray[np.uint8]) -> list[float]:
-        image = torch.from_numpy(np.ascontiguousarray(picture))
-        found = graph.suppress(graph.select(graph.network(graph.normalise(image)))).score
-        on_picture()
+    def scores(pixels: NDArray[np.uint8]) -> list[float]:
+        image = torch.from_numpy(np.ascontiguousarray(pixels))
+        found = graph.suppress(graph.select(graph.network(graph.normalize(image)))).score
+        on_image()
         return [float(score) for score in found[found > 0]]
 
-    chosen = pictures[:MOST]
-    return [scores(picture) for picture in chosen], [scores(picture[..., ::-1]) for picture in chosen]
+    chosen = images[:MOST]
+    return [scores(image) for image in chosen], [scores(image[..., ::-1]) for image in chosen]

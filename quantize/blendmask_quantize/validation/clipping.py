@@ -33,7 +33,7 @@ def clipped_shares(calibrated: Calibrated, inputs: Iterable[Tensor]) -> dict[str
 
     Args:
         calibrated: network and ranges; the network is run in float.
-        inputs: normalised pictures (1, 3, H, W).
+        inputs: normalized images (1, 3, H, W).
     """
     counter = _Beyond(calibrated)
     for x in inputs:

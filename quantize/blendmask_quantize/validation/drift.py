@@ -1,4 +1,4 @@
-"""What steps of refinement are given and judged by: pictures as the network reads them, and drift from float."""
+"""What steps of refinement are given and judged by: images as the network reads them, and drift from float."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
-from blendmask_quantize.quantization.placement import FLAVOURS
+from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.ptq import Calibrated
 from blendmask_quantize.quantization.qat.criterion import GraphPredictor
 from blendmask_quantize.quantization.refine.steps import Drift
@@ -21,19 +21,19 @@ from blendmask_quantize.validation.fidelity import Fidelity, compare_found
 
 
 class NetworkInputs(Sequence[Tensor]):
-    """Normalised pictures (1, 3, H, W), each made when it is asked for.
+    """Normalized images (1, 3, H, W), each made when it is asked for.
 
     Args:
-        model: says how to normalise.
-        pictures: prepared, uint8 (1, H, W, 3) RGB.
+        model: says how to normalize.
+        images: prepared, uint8 (1, H, W, 3) RGB.
     """
 
-    def __init__(self, model: BlendMask, pictures: Sequence[NDArray[np.uint8]]) -> None:
-        self.model, self.pictures = model, pictures
+    def __init__(self, model: BlendMask, images: Sequence[NDArray[np.uint8]]) -> None:
+        self.model, self.images = model, images
 
     def __len__(self) -> int:
         """How many there are."""
-        return len(self.pictures)
+        return len(self.images)
 
     @overload
     def __getitem__(self, index: int) -> Tensor: ...
@@ -44,31 +44,31 @@ class NetworkInputs(Sequence[Tensor]):
     def __getitem__(self, index: int | slice) -> Tensor | NetworkInputs:
         """One of them, or some."""
         if isinstance(index, slice):
-            return NetworkInputs(self.model, self.pictures[index])
-        return self.model.normalise(torch.from_numpy(self.pictures[index]).permute(0, 3, 1, 2))
+            return NetworkInputs(self.model, self.images[index])
+        return self.model.normalize(torch.from_numpy(self.images[index]).permute(0, 3, 1, 2))
 
 
-class DriftJudge:
-    """How far quantised networks are from the float one: the objects that both find on some pictures, compared.
+class DriftCriterion:
+    """How far quantized networks are from the float one: the instances that both find on some images, compared.
 
     Args:
         checkpoint: gives configuration, top layer and labels.
         reference: the float network.
         size: height and width of the network input.
-        pictures: prepared, uint8 (1, H, W, 3) RGB.
+        images: prepared, uint8 (1, H, W, 3) RGB.
     """
 
     def __init__(
         self, checkpoint: Checkpoint, reference: nn.Module, size: tuple[int, int],
-        pictures: Sequence[NDArray[np.uint8]],
+        images: Sequence[NDArray[np.uint8]],
     ) -> None:  # fmt: skip
-        self.checkpoint, self.size, self.pictures = checkpoint, size, pictures
+        self.checkpoint, self.size, self.images = checkpoint, size, images
         predict = GraphPredictor(checkpoint, reference, size)
-        self.expected = [predict(picture[0]) for picture in pictures]
+        self.expected = [predict(image[0]) for image in images]
 
     def __call__(self, calibrated: Calibrated) -> Drift | None:
-        """The mean over the flavours; None where there is no object to compare."""
-        found = [self._compare(calibrated.render(flavour)) for flavour in FLAVOURS]
+        """The mean over the variants; None where there is no object to compare."""
+        found = [self._compare(calibrated.render(variant)) for variant in VARIANTS]
         if not all(one.matched for one in found):
             return None
         return Drift(
@@ -79,5 +79,5 @@ class DriftJudge:
 
     def _compare(self, network: nn.Module) -> Fidelity:
         predict = GraphPredictor(self.checkpoint, network, self.size)
-        pairs = zip(self.expected, self.pictures, strict=True)
-        return compare_found((expected, predict(picture[0])) for expected, picture in pairs)
+        pairs = zip(self.expected, self.images, strict=True)
+        return compare_found((expected, predict(image[0])) for expected, image in pairs)

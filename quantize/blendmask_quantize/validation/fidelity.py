@@ -1,6 +1,7 @@
-"""How far a quantised network is from the float one: the objects of both, matched and compared picture by picture.
+"""How far a quantized network is from the float one: the instances of both, matched and compared image by image.
 
-Objects are matched by class and box, so that what is said of the masks is said of the same objects. Bases, coefficients
+Instances are matched by class and box, so that what is said of the masks is said of the same instances. Bases,
+coefficients
 and blend show in the masks alone: boxes and scores can be perfect where every mask is wrong.
 """
 
@@ -28,76 +29,76 @@ LOW = 0.05
 
 @dataclass(frozen=True)
 class Fidelity:
-    """What a quantised network made of the objects of the float network.
+    """What a quantized network made of the instances of the float network.
 
     Attributes:
-        pictures: how many were looked at.
-        matched: objects that the float network is sure of and the quantised one finds too, with whatever score.
-        lost: objects that the float network is sure of and the quantised one does not find.
-        invented: objects that the quantised network is sure of and the float one does not find.
+        images: how many were looked at.
+        matched: instances that the float network is sure of and the quantized one finds too, with whatever score.
+        missed: instances that the float network is sure of and the quantized one does not find.
+        spurious: instances that the quantized network is sure of and the float one does not find.
         score_drift: mean absolute difference of the scores of the matched; NaN where none is, as in what follows.
         box_iou: mean IoU of their boxes.
         mask_iou, mask_iou_low: mean and lower 5 % quantile of the IoU of their masks.
     """
 
-    pictures: int
+    images: int
     matched: int
-    lost: int
-    invented: int
+    missed: int
+    spurious: int
     score_drift: float
     box_iou: float
     mask_iou: float
     mask_iou_low: float
 
     @property
-    def objects(self) -> int:
-        """Objects that the float network is sure of."""
-        return self.matched + self.lost
+    def instances(self) -> int:
+        """Instances that the float network is sure of."""
+        return self.matched + self.missed
 
     def record(self) -> dict[str, Any]:
         """The fields in JSON's types, without those that are not a number."""
         return {name: value for name, value in vars(self).items() if not math.isnan(value)}
 
 
-def compare(reference: Predictor, candidate: Predictor, pictures: Iterable[NDArray[np.uint8]]) -> Fidelity:
-    """Show pictures to the float network and to a quantised one, and compare what they find.
+def compare(reference: Predictor, candidate: Predictor, images: Iterable[NDArray[np.uint8]]) -> Fidelity:
+    """Show images to the float network and to a quantized one, and compare what they find.
 
     Args:
-        reference, candidate: picture to instances, such as `tune.judge.GraphPredictor` or `MaskPredictor`.
-        pictures: (H, W, 3) uint8 RGB each; some 16 suffice.
+        reference, candidate: image to instances, such as `tune.judge.GraphPredictor` or `MaskPredictor`.
+        images: (H, W, 3) uint8 RGB each; some 16 suffice.
     """
-    return compare_found((reference(picture), candidate(picture)) for picture in pictures)
+    return compare_found((reference(image), candidate(image)) for image in images)
 
 
 def compare_found(found: Iterable[tuple[Instances, Instances]]) -> Fidelity:
-    """Compare what the float network and a quantised one found, a pair for each picture."""
-    pictures = [_compare_picture(*pair) for pair in found]
-    pairs = np.concatenate([np.empty((0, 3)), *(picture.pairs for picture in pictures)])
+    """Compare what the float network and a quantized one found, a pair for each image."""
+    images = [_compare_image(*pair) for pair in found]
+    pairs = np.concatenate([np.empty((0, 3)), *(image.pairs for image in images)])
     drift, box_iou, mask_iou = pairs.mean(axis=0).tolist() if len(pairs) else (math.nan,) * 3
     low = float(np.quantile(pairs[:, 2], LOW)) if len(pairs) else math.nan
-    lost, invented = (sum(getattr(picture, name) for picture in pictures) for name in ("lost", "invented"))
-    return Fidelity(len(pictures), len(pairs), lost, invented, drift, box_iou, mask_iou, low)
+    missed, spurious = (sum(getattr(image, name) for image in images) for name in ("missed", "spurious"))
+    return Fidelity(len(images), len(pairs), missed, spurious, drift, box_iou, mask_iou, low)
 
 
 @dataclass(frozen=True)
-class _Picture:
-    """One picture: score difference, box IoU and mask IoU (N, 3) of the matched, and numbers of the others."""
+class _Image:
+    """One image: score difference, box IoU and mask IoU (N, 3) of the matched, and numbers of the others."""
 
     pairs: NDArray[np.float64]
-    lost: int
-    invented: int
+    missed: int
+    spurious: int
 
 
-def _compare_picture(reference: Instances, candidate: Instances) -> _Picture:
+def _compare_image(reference: Instances, candidate: Instances) -> _Image:
     overlaps = _box_overlaps(reference, candidate)
     overlaps[reference.class_ids[:, None] != candidate.class_ids] = 0
     sure = int((reference.scores >= SURE).sum())
     rows, columns = _match(overlaps[:sure])
     claimed = int((candidate.scores >= SURE).sum())
-    invented = claimed - len(_match(overlaps.T[:claimed])[0])
+    spurious = claimed - len(_match(overlaps.T[:claimed])[0])
     drift = np.abs(reference.scores[rows] - candidate.scores[columns])
     ious = overlaps[rows, columns], _mask_overlaps(reference[rows], candidate[columns])
-    return _Picture(np.stack([drift, *ious], axis=1).astype(np.float64), sure - len(rows), invented)
+    return _Image(np.stack([drift, *ious], axis=1).astype(np.float64), sure - len(rows), spurious)
 
 
 def _match(overlaps: NDArray[np.float64]) -> tuple[list[int], list[int]]:

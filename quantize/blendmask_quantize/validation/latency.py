@@ -1,4 +1,4 @@
-"""Latency of predictors on the same pictures, interleaved so that a busy machine treats them alike."""
+"""Latency of predictors on the same images, interleaved so that a busy machine treats them alike."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Predictor = Callable[[NDArray[np.uint8]], Instances]
 def interleaved_latency(
     predictors: Mapping[str, Predictor], images: Sequence[NDArray[np.uint8]], rounds: int = 3, rest: float = 0.0
 ) -> dict[str, list[float]]:
-    """Milliseconds of each frame, picture in, masks out as crops, by predictor.
+    """Milliseconds of each frame, image in, masks out as crops, by predictor.
 
-    Every picture is shown to every predictor in turn, in alternating order; one round that is not counted warms up.
+    Every image is shown to every predictor in turn, in alternating order; one round that is not counted warms up.
 
     Args:
         predictors: by name.
         images: (H, W, 3) uint8 RGB.
-        rounds: how often each picture is shown.
+        rounds: how often each image is shown.
         rest: seconds of quiet before each frame, for runtimes whose threads look for work a while after each frame.
     """
     times: dict[str, list[float]] = {name: [] for name in predictors}

@@ -1,4 +1,4 @@
-"""One picture of how masks come about: the bases, then a line for each object with its attention and its mask."""
+"""One image of how masks come about: the bases, then a line for each object with its attention and its mask."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from numpy.typing import NDArray
 
 from blendmask_edge.errors import OutputError
 from blendmask_edge.imaging import sigmoid
-from blendmask_edge.imaging.drawing import class_colour
+from blendmask_edge.imaging.drawing import class_color
 from blendmask_edge.instances import Instances
 from blendmask_edge.storage.atomic import write_bytes
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.visualize.stages import Floats, Stages
 
 Image = NDArray[np.uint8]
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 TILE = 208
 _GAP, _MARGIN = 14, 28
 _PAPER, _RULE, _INK, _FAINT = (255, 255, 255), (205, 205, 205), (34, 34, 34), (110, 110, 110)
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _NEGATIVE, _POSITIVE = (33, 78, 158), (178, 34, 52)
-_BASIS_COLOURS = (
+_BASIS_COLORS = (
     (213, 94, 0), (0, 114, 178), (0, 158, 115), (240, 200, 40), (204, 121, 167), (86, 180, 233), (120, 80, 40),
     (90, 90, 90),
 )  # fmt: skip
-"""Told apart by most colour-blind eyes too (Okabe and Ito)."""
+"""Told apart by most color-blind eyes too (Okabe and Ito)."""
 _LONGEST_ASPECT = 3.0
 _OTHER_COLUMNS = 4
 _DIMMED = 0.25
@@ -51,15 +51,15 @@ def write_figure(path: Path, figure: Image) -> None:
 def draw_figure(stages: Stages, config: ModelConfig, name: str) -> Image:
     """The figure, (H, W, 3) uint8 RGB.
 
-    The first row shows the picture with its objects numbered, and each basis: red where it votes for an object, blue
+    The first row shows the image with its instances numbered, and each basis: red where it votes for an object, blue
     where against, white where it is indifferent, all on one scale. Each further row is one object: its part of the
-    picture, the attention to each basis (white 0, full colour 1), all of them in one map, mixed by weight, the
+    image, the attention to each basis (white 0, full color 1), all of them in one map, mixed by weight, the
     probability after blending with its border at 0.5, and the object cut out by the final mask.
 
     Args:
         stages: what to show; every object of it gets a row.
         config: of the network, for the lines above.
-        name: of the picture.
+        name: of the image.
     """
     count = len(stages.bases)
     width = (count + _OTHER_COLUMNS) * (TILE + _GAP) - _GAP
@@ -73,10 +73,10 @@ def draw_figure(stages: Stages, config: ModelConfig, name: str) -> Image:
     return _bordered(_below(parts, 10), *[_MARGIN] * 4)
 
 
-def basis_colour(index: int) -> Colour:
-    """The RGB colour that stands for a basis; the first eight are chosen, further ones lie between."""
-    if index < len(_BASIS_COLOURS):
-        return _BASIS_COLOURS[index]
+def basis_color(index: int) -> Color:
+    """The RGB color that stands for a basis; the first eight are chosen, further ones lie between."""
+    if index < len(_BASIS_COLORS):
+        return _BASIS_COLORS[index]
     red, green, blue = colorsys.hsv_to_rgb(index * 0.618034 % 1.0, 0.75, 0.75)
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -86,15 +86,15 @@ def _bases_row(stages: Stages, width: int) -> Image:
     tile = (width - count * _GAP) // (count + 1)
     height = min(round(tile * stages.image.shape[0] / stages.image.shape[1]), 2 * tile)
     reach = max(float(np.percentile(np.abs(stages.bases), 99.5)), 1e-6)
-    tiles = [_below([_text("picture", 0.55), _ruled(_fit(_numbered(stages), (height, tile)))], 4)]
+    tiles = [_below([_text("image", 0.55), _ruled(_fit(_numbered(stages), (height, tile)))], 4)]
     for index, basis in enumerate(stages.bases):
-        head = _text(f"basis {index + 1}", 0.55, chip=basis_colour(index))
+        head = _text(f"basis {index + 1}", 0.55, chip=basis_color(index))
         tiles.append(_below([head, _ruled(_fit(_diverging(basis / reach), (height, tile)))], 4))
     return _below([_beside(tiles, _GAP), _scale_bar(reach)], 8)
 
 
 def _scale_bar(reach: float) -> Image:
-    """The legend of the bases' colours."""
+    """The legend of the bases' colors."""
     ramp = _diverging(np.tile(np.linspace(-1, 1, TILE, dtype=np.float32), (14, 1)))
     words = ("bases:", f"{-reach:.1f} background", ramp, f"object {reach:.1f}")
     return _beside([_text(w, 0.5, _FAINT) if isinstance(w, str) else _lowered(w, 4) for w in words], 8)
@@ -102,20 +102,20 @@ def _scale_bar(reach: float) -> Image:
 
 def _column_heads(count: int) -> Image:
     heads = [_text("object", 0.5, _FAINT)]
-    heads += [_text(f"attention {index + 1}", 0.5, _FAINT, chip=basis_colour(index)) for index in range(count)]
+    heads += [_text(f"attention {index + 1}", 0.5, _FAINT, chip=basis_color(index)) for index in range(count)]
     heads += [_text(name, 0.5, _FAINT) for name in ("attention, all", "blended mask", "cut out")]
     return _beside([_widened(head, TILE) for head in heads], _GAP)
 
 
 def _object_row(stages: Stages, row: int) -> Image:
-    instance, colour = stages.instances[row], class_colour(row)
+    instance, color = stages.instances[row], class_color(row)
     x0, y0, x1, y1 = instance.boxes[0]
     shape = _shown_shape(float(x1 - x0), float(y1 - y0))
     shares = stages.attention[row]
     crop = _fit(stages.image[_pixels(instance)], shape)
-    tiles = [crop, *(_fit(_towards(share, basis_colour(index)), shape) for index, share in enumerate(shares))]
-    tiles += [_fit(_mixed(shares), shape), _probability(instance, colour, shape), _cut_out(crop, instance, colour)]
-    line = _text(f"{row + 1}   {instance.class_names[0]}   {instance.scores[0]:.2f}", 0.65, chip=colour)
+    tiles = [crop, *(_fit(_towards(share, basis_color(index)), shape) for index, share in enumerate(shares))]
+    tiles += [_fit(_mixed(shares), shape), _probability(instance, color, shape), _cut_out(crop, instance, color)]
+    line = _text(f"{row + 1}   {instance.class_names[0]}   {instance.scores[0]:.2f}", 0.65, chip=color)
     return _below([line, _beside([_widened(_ruled(tile), TILE) for tile in tiles], _GAP), _space(2)], 4)
 
 
@@ -131,45 +131,45 @@ def _pixels(instance: Instances) -> tuple[slice, slice]:
 
 
 def _numbered(stages: Stages) -> Image:
-    """The picture with every object's mask in its colour and its number."""
+    """The image with every object's mask in its color and its number."""
     canvas, instances = stages.image.copy(), stages.instances
     size = max(min(canvas.shape[:2]) / 400, 0.5)
     for row in range(len(instances) - 1, -1, -1):
-        _paint(canvas, instances.masks[row], class_colour(row), max(1, round(1.5 * size)))
+        _paint(canvas, instances.masks[row], class_color(row), max(1, round(1.5 * size)))
     for row in range(len(instances) - 1, -1, -1):
         x0, y0, x1, y1 = instances.boxes[row]
-        _tag(canvas, str(row + 1), (float(x0 + x1) / 2, float(y0 + y1) / 2), class_colour(row), 0.7 * size)
+        _tag(canvas, str(row + 1), (float(x0 + x1) / 2, float(y0 + y1) / 2), class_color(row), 0.7 * size)
     return canvas
 
 
-def _paint(canvas: Image, mask: NDArray[np.bool_], colour: Colour, thickness: int) -> None:
-    canvas[mask] = (0.55 * canvas[mask] + 0.45 * np.array(colour)).astype(np.uint8)
-    cv2.drawContours(canvas, _borders(mask), -1, colour, thickness, cv2.LINE_AA)
+def _paint(canvas: Image, mask: NDArray[np.bool_], color: Color, thickness: int) -> None:
+    canvas[mask] = (0.55 * canvas[mask] + 0.45 * np.array(color)).astype(np.uint8)
+    cv2.drawContours(canvas, _borders(mask), -1, color, thickness, cv2.LINE_AA)
 
 
-def _tag(canvas: Image, text: str, centre: tuple[float, float], colour: Colour, scale: float) -> None:
+def _tag(canvas: Image, text: str, center: tuple[float, float], color: Color, scale: float) -> None:
     (width, height), _ = cv2.getTextSize(text, _FONT, scale, 1)
-    x, y = round(centre[0] - width / 2), round(centre[1] + height / 2)
+    x, y = round(center[0] - width / 2), round(center[1] + height / 2)
     pad = round(0.4 * height)
     cv2.rectangle(canvas, (x - pad, y - height - pad), (x + width + pad, y + pad), _PAPER, cv2.FILLED)
-    cv2.rectangle(canvas, (x - pad, y - height - pad), (x + width + pad, y + pad), colour, max(1, round(2 * scale)))
+    cv2.rectangle(canvas, (x - pad, y - height - pad), (x + width + pad, y + pad), color, max(1, round(2 * scale)))
     cv2.putText(canvas, text, (x, y), _FONT, scale, _INK, 1, cv2.LINE_AA)
 
 
-def _probability(instance: Instances, colour: Colour, shape: tuple[int, int]) -> Image:
-    """Grey by probability, with the border of the mask."""
+def _probability(instance: Instances, color: Color, shape: tuple[int, int]) -> Image:
+    """Gray by probability, with the border of the mask."""
     values = cv2.resize(sigmoid(instance.mask_logits[0]), shape[::-1], interpolation=cv2.INTER_LINEAR)
-    grey = np.repeat((255 * values).astype(np.uint8)[..., None], 3, axis=2)
-    cv2.drawContours(grey, _borders(values >= 0.5), -1, colour, 2, cv2.LINE_AA)
-    return grey
+    gray = np.repeat((255 * values).astype(np.uint8)[..., None], 3, axis=2)
+    cv2.drawContours(gray, _borders(values >= 0.5), -1, color, 2, cv2.LINE_AA)
+    return gray
 
 
-def _cut_out(crop: Image, instance: Instances, colour: Colour) -> Image:
-    """An object's part of the picture, dimmed wherever the final mask is not."""
+def _cut_out(crop: Image, instance: Instances, color: Color) -> Image:
+    """An object's part of the image, dimmed wherever the final mask is not."""
     shown = instance.masks[0][_pixels(instance)].astype(np.float32)
     mask = cv2.resize(shown, crop.shape[1::-1], interpolation=cv2.INTER_LINEAR) >= 0.5
     canvas = np.where(mask[..., None], crop, (crop * _DIMMED).astype(np.uint8))
-    cv2.drawContours(canvas, _borders(mask), -1, colour, 2, cv2.LINE_AA)
+    cv2.drawContours(canvas, _borders(mask), -1, color, 2, cv2.LINE_AA)
     return canvas
 
 
@@ -184,19 +184,19 @@ def _diverging(values: Floats) -> Image:
     return ((1 - strength) * 255 + strength * ends).astype(np.uint8)
 
 
-def _towards(share: Floats, colour: Colour) -> Image:
-    """White at 0, the colour at 1; (h, w) to (h, w, 3)."""
-    return ((1 - share[..., None]) * 255 + share[..., None] * np.array(colour)).astype(np.uint8)
+def _towards(share: Floats, color: Color) -> Image:
+    """White at 0, the color at 1; (h, w) to (h, w, 3)."""
+    return ((1 - share[..., None]) * 255 + share[..., None] * np.array(color)).astype(np.uint8)
 
 
 def _mixed(shares: Floats) -> Image:
-    """The bases' colours by weight; (K, h, w) to (h, w, 3)."""
-    colours = np.array([basis_colour(index) for index in range(len(shares))], np.float32)
-    return np.clip(np.einsum("khw,kc->hwc", shares, colours), 0, 255).astype(np.uint8)
+    """The bases' colors by weight; (K, h, w) to (h, w, 3)."""
+    colors = np.array([basis_color(index) for index in range(len(shares))], np.float32)
+    return np.clip(np.einsum("khw,kc->hwc", shares, colors), 0, 255).astype(np.uint8)
 
 
-def _text(text: str, scale: float, ink: Colour = _INK, chip: Colour | None = None) -> Image:
-    """A line of text, behind a square of a colour."""
+def _text(text: str, scale: float, ink: Color = _INK, chip: Color | None = None) -> Image:
+    """A line of text, behind a square of a color."""
     (width, _), _ = cv2.getTextSize(text, _FONT, scale, 1)
     height = round(24 * scale)
     start = height + 8 if chip is not None else 0

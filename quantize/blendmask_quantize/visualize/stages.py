@@ -1,4 +1,4 @@
-"""What happens between a picture and its masks: bases, attention and their blend, kept side by side."""
+"""What happens between a image and its masks: bases, attention and their blend, kept side by side."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _BASES_STRIDE = 4
 
 @dataclass(frozen=True, eq=False)
 class Stages:
-    """A picture with N objects on their way through the network (paper section 3).
+    """A image with N instances on their way through the network (paper section 3).
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        bases: (K, h, w) float32, the part that shows the picture, without the padding.
-        attention: (N, K, R, R) float32, weight of each basis in each cell of a mask; they sum to 1 over the bases.
-        instances: the N objects with their blended masks, as the network predicts them.
+        bases: (K, h, w) float32, the part that shows the image, without the padding.
+        attention: (N, K, R, R) float32, weight of each basis in each location of a mask; they sum to 1 over the bases.
+        instances: the N instances with their blended masks, as the network predicts them.
     """
 
     image: NDArray[np.uint8]
@@ -36,21 +36,21 @@ class Stages:
     instances: Instances
 
     def best(self, count: int, score_threshold: float) -> Stages:
-        """The surest objects, at most `count`, of at least a score."""
+        """The surest instances, at most `count`, of at least a score."""
         rows = np.flatnonzero(self.instances.scores >= score_threshold)[:count]
         return Stages(self.image, self.bases, self.attention[rows], self.instances[rows])
 
 
 @torch.no_grad()
 def run_stages(checkpoint: Checkpoint, image: NDArray[np.uint8]) -> Stages:
-    """Run the float network on a picture and keep what it goes through.
+    """Run the float network on a image and keep what it goes through.
 
     Args:
         checkpoint: from `load_checkpoint`.
         image: (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageError: the array is no picture.
+        ImageError: the array is no image.
     """
     model, config = checkpoint.model, checkpoint.config
     x, size = network_input(model, image)
@@ -74,7 +74,7 @@ def run_stages(checkpoint: Checkpoint, image: NDArray[np.uint8]) -> Stages:
 
 
 def _visible(kept: Candidates, size: tuple[int, int], image_size: tuple[int, int]) -> torch.Tensor:
-    """Which boxes show a part of the picture; instances are made of no others."""
+    """Which boxes show a part of the image; instances are made of no others."""
     scale = np.array([*_scale(size, image_size)] * 2, np.float32)
     boxes = clip_boxes(kept.boxes.numpy() * scale, image_size)
     return torch.from_numpy((boxes[:, 2:] > boxes[:, :2]).all(axis=1))

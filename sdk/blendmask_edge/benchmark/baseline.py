@@ -123,7 +123,7 @@ def check_comparable(path: PathLike, baseline: Baseline, setting: Setting, accur
     """See before long work that a run in this setting may be held against a baseline.
 
     Raises:
-        BaselineError: it was made on other data, another model or flavour, or, unless accuracy alone is compared, on
+        BaselineError: it was made on other data, another model or variant, or, unless accuracy alone is compared, on
             another machine, by another runtime, with another number of threads or another reference workload.
     """
     then = baseline.record.setting
@@ -153,7 +153,7 @@ def _differences(then: Setting, now: Setting) -> List[str]:
         {
             "": (_named(then.data), _named(now.data)),
             "the model ": (then.subject.model, now.subject.model),
-            "the graph ": (then.subject.flavour, now.subject.flavour),
+            "the graph ": (then.subject.variant, now.subject.variant),
         }
     )
 
@@ -173,7 +173,7 @@ def _unequal(pairs: Mapping[str, Tuple[str, str]]) -> List[str]:
 
 
 def _named(data: Data) -> str:
-    return f"{data.pictures} pictures of {data.annotations} ({data.sha256[:12]})"
+    return f"{data.images} images of {data.annotations} ({data.sha256[:12]})"
 
 
 def _threads(count: Optional[int]) -> str:

@@ -25,7 +25,7 @@ _FRAMES_OF_P99 = 100
 class Frame:
     """Seconds of one frame.
 
-    decode: picture file to array; a camera does not need it, so it is no part of the whole.
+    decode: image file to array; a camera does not need it, so it is no part of the whole.
     prepare: array to network input.
     network: the graph.
     finish: outputs to instances, masks pasted into crops.
@@ -33,7 +33,7 @@ class Frame:
     """
 
     decode: float
-    prepare: float
+    preprocess: float
     network: float
     finish: float
     reference: float
@@ -41,10 +41,10 @@ class Frame:
     @property
     def latency(self) -> float:
         """Array in, masks out."""
-        return self.prepare + self.network + self.finish
+        return self.preprocess + self.network + self.finish
 
 
-def summarise(frames: Sequence[Frame]) -> Dict[str, float]:
+def summarize(frames: Sequence[Frame]) -> Dict[str, float]:
     """Return metrics of the times.
 
     `latency_p50_ms`, `latency_p90_ms`, `latency_p99_ms`, array in, masks out, and the same of each stage and of the

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Protocol, Sequence, Tuple
 
-from blendmask_edge.benchmark.latency import Frame, remarks, summarise
+from blendmask_edge.benchmark.latency import Frame, remarks, summarize
 from blendmask_edge.evaluation.average_precision import score
 from blendmask_edge.evaluation.bootstrap import score_intervals
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from blendmask_edge.evaluation.annotations import AnnotatedPictures
+    from blendmask_edge.evaluation.annotations import AnnotatedImages
     from blendmask_edge.instances import Instances
     from blendmask_edge.predictor import Timings
 
@@ -34,7 +34,7 @@ class TimedPredictor(Protocol):
         ...
 
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
-        """Find the objects in a picture (H, W, 3) uint8 RGB."""
+        """Find the instances in a image (H, W, 3) uint8 RGB."""
         ...
 
 
@@ -49,61 +49,61 @@ class Measured:
 
 def measure(
     predictor: TimedPredictor,
-    pictures: AnnotatedPictures,
+    images: AnnotatedImages,
     reference: Callable[[], None],
     least_frames: int = 200,
     clock: Clock = time.perf_counter,
     track: Track = iter,
     resamples: int = 500,
 ) -> Measured:
-    """Show each picture to a predictor, time each frame and score the first result of each picture.
+    """Show each image to a predictor, time each frame and score the first result of each image.
 
-    Pictures are shown again, all of them, until `least_frames` are timed; a few frames before do not count.
+    Images are shown again, all of them, until `least_frames` are timed; a few frames before do not count.
 
     Args:
         predictor: what is measured.
-        pictures: annotated.
+        images: annotated.
         reference: run before each frame, so that its time tells the state of the machine then.
         least_frames: timed frames; 100 make a 99th percentile.
         clock: seconds; of the same kind as the predictor's own.
         track: goes through the frames.
-        resamples: draws of pictures for the intervals of AP; 0 leaves them out.
+        resamples: draws of images for the intervals of AP; 0 leaves them out.
 
     Raises:
-        AnnotationError: a picture has another size than annotated.
-        ImageError: a picture cannot be read.
+        AnnotationError: a image has another size than annotated.
+        ImageError: a image cannot be read.
     """
-    for image_id in pictures.ids[:WARM_UP]:
-        _time_frame(predictor, pictures, image_id, reference, clock)
-    rounds = max(1, -(-least_frames // len(pictures.ids)))
+    for image_id in images.ids[:WARM_UP]:
+        _time_frame(predictor, images, image_id, reference, clock)
+    rounds = max(1, -(-least_frames // len(images.ids)))
     frames: List[Frame] = []
     results: List[Dict[str, Any]] = []
-    for image_id in track(list(pictures.ids) * rounds):
-        instances, frame = _time_frame(predictor, pictures, image_id, reference, clock)
-        if len(frames) < len(pictures.ids):
+    for image_id in track(list(images.ids) * rounds):
+        instances, frame = _time_frame(predictor, images, image_id, reference, clock)
+        if len(frames) < len(images.ids):
             results += instances.to_coco(image_id)
         frames.append(frame)
-    metrics = score(pictures.coco, results, pictures.ids)
+    metrics = score(images.coco, results, images.ids)
     if resamples:
-        metrics.update(score_intervals(pictures.coco, results, pictures.ids, resamples))
-    metrics.update(summarise(frames))
+        metrics.update(score_intervals(images.coco, results, images.ids, resamples))
+    metrics.update(summarize(frames))
     return Measured(metrics, len(frames), remarks(frames))
 
 
 def _time_frame(
     predictor: TimedPredictor,
-    pictures: AnnotatedPictures,
+    images: AnnotatedImages,
     image_id: int,
     reference: Callable[[], None],
     clock: Clock,
 ) -> Tuple[Instances, Frame]:
     start = clock()
-    image = pictures.read(image_id)
+    image = images.read(image_id)
     decoded = clock()
     reference()
     ready = clock()
     instances = predictor(image)
     instances.crops()
     whole = clock() - ready
-    prepare, network, _ = predictor.timings
-    return instances, Frame(decoded - start, prepare, network, whole - prepare - network, ready - decoded)
+    preprocess, network, _ = predictor.timings
+    return instances, Frame(decoded - start, preprocess, network, whole - preprocess - network, ready - decoded)

@@ -20,7 +20,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """The graph that was run, by its hash, and how: `threads` as asked for, None where the runtime chose."""
 
     model: str
-    flavour: str
+    variant: str
     graph_sha256: str
     runtime: str
     threads: Optional[int] = None
@@ -31,25 +31,25 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
         manifest = predictor.manifest
         return cls(
             model=manifest.model,
-            flavour=predictor.flavour,
-            graph_sha256=manifest.graphs[predictor.flavour].sha256,
+            variant=predictor.variant,
+            graph_sha256=manifest.graphs[predictor.variant].sha256,
             runtime=predictor.runtime,
             threads=threads,
         )
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True):
-    """The annotation file, without its folder, its hash, and the number of its pictures."""
+    """The annotation file, without its folder, its hash, and the number of its images."""
 
     annotations: str
     sha256: str
-    pictures: int
+    images: int
 
     @classmethod
-    def of(cls, annotations: PathLike, pictures: int) -> Data:
+    def of(cls, annotations: PathLike, images: int) -> Data:
         """Describe an annotation file that has been read."""
         path = Path(annotations)
-        return cls(annotations=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), pictures=pictures)
+        return cls(annotations=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), images=images)
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,8 +17,8 @@ def report_lines(outcome: Outcome) -> List[str]:
     subject, data = setting.subject, setting.data
     threads = "threads by its own choice" if subject.threads is None else f"threads {subject.threads}"
     return [
-        f"{subject.model}, {subject.flavour} graph {subject.graph_sha256[:12]}, {subject.runtime}, {threads}",
-        f"{data.pictures} pictures of {data.annotations}, {outcome.record.frames} frames, {setting.machine.cpu}",
+        f"{subject.model}, {subject.variant} graph {subject.graph_sha256[:12]}, {subject.runtime}, {threads}",
+        f"{data.images} images of {data.annotations}, {outcome.record.frames} frames, {setting.machine.cpu}",
         "",
         *_columns(
             [["AP", "50:95", "50", "75", "95 % interval"], *(_accuracy_row(metrics, task) for task in ("mask", "box"))]

@@ -20,7 +20,7 @@ from blendmask_edge.benchmark.measure import Track, measure
 from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
 from blendmask_edge.benchmark.reference import Reference
 from blendmask_edge.errors import BaselineError, ConfigError
-from blendmask_edge.evaluation.annotations import AnnotatedPictures
+from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.instances import Labels
 from blendmask_edge.predictor import MaskPredictor
 from blendmask_edge.runtimes.registry import AUTO
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 class Request:
     """What to measure, and what to hold it against.
 
-    bundle, images, annotations: the .bmz file, the folder of the pictures, their COCO JSON.
-    runtime, threads, flavour: as `MaskPredictor` takes them; what is left open is taken from the baseline.
+    bundle, images, annotations: the .bmz file, the folder of the images, their COCO JSON.
+    runtime, threads, variant: as `MaskPredictor` takes them; what is left open is taken from the baseline.
     frames: least number of timed frames.
     baseline: file to compare with, None to compare with nothing.
     update: write the baseline anew instead of holding the run to it.
@@ -48,7 +48,7 @@ class Request:
     annotations: PathLike
     runtime: str = AUTO
     threads: Optional[int] = None
-    flavour: Optional[str] = None
+    variant: Optional[str] = None
     frames: int = 200
     baseline: Optional[Path] = None
     update: bool = False
@@ -73,23 +73,23 @@ def run(request: Request, track: Track = iter) -> Outcome:
 
     Raises:
         BaselineError: the baseline is unsound, or of another machine, data or setting.
-        AnnotationError: the annotations do not fit the pictures or the bundle.
+        AnnotationError: the annotations do not fit the images or the bundle.
         OutputError: the baseline cannot be written.
         BlendMaskError: as `MaskPredictor`.
     """
     former = _former(request)
     request = _as_before(request, former)
-    with MaskPredictor(request.bundle, request.runtime, request.threads, flavour=request.flavour) as predictor:
+    with MaskPredictor(request.bundle, request.runtime, request.threads, variant=request.variant) as predictor:
         labels = Labels(predictor.manifest.classes, predictor.manifest.category_ids)
-        pictures = AnnotatedPictures.open(request.images, request.annotations, labels)
+        images = AnnotatedImages.open(request.images, request.annotations, labels)
         setting = Setting(
             subject=Subject.of(predictor, request.threads),
-            data=Data.of(request.annotations, len(pictures.ids)),
+            data=Data.of(request.annotations, len(images.ids)),
             machine=this_machine(),
         )
         compared = _comparable(request, former, setting)
         with Reference(request.threads or usable_cores()) as reference:
-            measured = measure(predictor, pictures, reference, request.frames, track=track)
+            measured = measure(predictor, images, reference, request.frames, track=track)
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     record = Record(created=created, setting=setting, frames=measured.frames, metrics=measured.metrics)
     changes = () if compared is None else compare(compared, record.metrics, request.accuracy_only)
@@ -118,7 +118,7 @@ def _as_before(request: Request, former: Optional[Baseline]) -> Request:
         request,
         runtime=subject.runtime if request.runtime == AUTO else request.runtime,
         threads=subject.threads if request.threads is None else request.threads,
-        flavour=subject.flavour if request.flavour is None else request.flavour,
+        variant=subject.variant if request.variant is None else request.variant,
     )
 
 

@@ -14,9 +14,12 @@ import msgspec
 
 from blendmask_edge.errors import BundleError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+OLDEST_SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 MAX_SIDE = 16384
+_RENAMED = {"licence": "license"}
+_RENAMED_FIDELITY = {"pictures": "images", "lost": "missed", "invented": "spurious"}
 _MEMBER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -38,7 +41,7 @@ class InputSpec(msgspec.Struct, frozen=True, kw_only=True):
     channel_order: str = "rgb"
 
     def __post_init__(self) -> None:
-        """Refuse sizes and colours that no picture has."""
+        """Refuse sizes and colors that no image has."""
         _require(1 <= self.height <= MAX_SIDE and 1 <= self.width <= MAX_SIDE, f"input size not in 1..{MAX_SIDE}")
         _require(all(0 <= value <= 255 for value in self.pad_value), "pad_value not in 0..255")
         _require(self.channel_order == "rgb", 'channel_order is not "rgb"')
@@ -53,17 +56,17 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CalibrationImage(msgspec.Struct, frozen=True, kw_only=True):
-    """One calibration picture: its path within the calibration folder, `/` between parts, and SHA-256 of its bytes."""
+    """One calibration image: its path within the calibration folder, `/` between parts, and SHA-256 of its bytes."""
 
     name: str
     sha256: str
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
-    """Which pictures gave the ranges, how they were drawn and judged, and how the ranges were estimated.
+    """Which images gave the ranges, how they were drawn and judged, and how the ranges were estimated.
 
-    `found` is the number of pictures they were drawn from by `seed`; `overrides` and `warnings` are codes of the
-    guard's refusals that the user overrode and of the warnings that were shown. On the pictures `held_out` the graphs
+    `found` is the number of images they were drawn from by `seed`; `overrides` and `warnings` are codes of the
+    guard's refusals that the user overrode and of the warnings that were shown. On the images `held_out` the graphs
     were compared with the float one; where it is empty, that was done on some of `images`. `clipped` is the share of
     values, 0 to 1, beyond the calibrated range of the tensors for which it is largest, by name.
     """
@@ -94,10 +97,10 @@ class GraphEntry(msgspec.Struct, frozen=True, kw_only=True):
         _require(self.size > 0, "graph size is not positive")
 
     @classmethod
-    def describe(cls, flavour: str, data: bytes, *, opset: int, precision: str) -> GraphEntry:
-        """Describe the ONNX graph `data` of `flavour`, to be stored as `FLAVOUR.onnx`."""
+    def describe(cls, variant: str, data: bytes, *, opset: int, precision: str) -> GraphEntry:
+        """Describe the ONNX graph `data` of `variant`, to be stored as `VARIANT.onnx`."""
         digest = hashlib.sha256(data).hexdigest()
-        return cls(file=f"{flavour}.onnx", sha256=digest, size=len(data), opset=opset, precision=precision)
+        return cls(file=f"{variant}.onnx", sha256=digest, size=len(data), opset=opset, precision=precision)
 
 
 class Nms(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +119,7 @@ class Nms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
-    """Metrics (`mask_ap`, `box_ap`, ...) of one graph, and the data and number of pictures they were measured on."""
+    """Metrics (`mask_ap`, `box_ap`, ...) of one graph, and the data and number of images they were measured on."""
 
     data: str
     images: int
@@ -124,17 +127,18 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
-    """How far one INT8 graph is from the float graph, on `pictures` calibration pictures.
+    """How far one INT8 graph is from the float graph, on `images` calibration images.
 
-    Of the objects that the float graph is sure of (score 0.3 or more), `matched` have their like by class and box,
-    `lost` have not; `invented` are those that the INT8 graph alone is sure of. Of the matched: mean absolute difference
-    of the scores, mean IoU of the boxes, mean and lower 5 % quantile of the IoU of the masks; absent where none is.
+    Of the instances that the float graph is sure of (score 0.3 or more), `matched` have their like by class and box,
+    `missed` have not; `spurious` are those that the INT8 graph alone is sure of. Of the matched: mean absolute
+    difference of the scores, mean IoU of the boxes, mean and lower 5 % quantile of the IoU of the masks; absent where
+    none is.
     """
 
-    pictures: int
+    images: int
     matched: int
-    lost: int
-    invented: int
+    missed: int
+    spurious: int
     score_drift: Optional[float] = None
     box_iou: Optional[float] = None
     mask_iou: Optional[float] = None
@@ -146,7 +150,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     `classes` names the contiguous class ids, `category_ids` gives the COCO id of each. `score_threshold` is on the
     final score sqrt(class probability x centerness); `detections` is K and `mask_size` R of the graph's outputs.
-    `graphs`, `metrics` and `fidelity` are keyed by flavour ("cpu", "tensorrt", "float"). `created` is ISO 8601, UTC.
+    `graphs`, `metrics` and `fidelity` are keyed by variant ("cpu", "tensorrt", "float"). `created` is ISO 8601, UTC.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -166,7 +170,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Dict[str, List[Measurement]] = {}
     fidelity: Dict[str, Fidelity] = {}
     versions: Dict[str, str] = {}
-    licence: str
+    license: str
     created: str
     generator: str
 
@@ -203,15 +207,32 @@ def decode_manifest(data: bytes) -> Manifest:
     """
     try:
         version = msgspec.json.decode(data, type=_Header).schema_version
-        if version != SCHEMA_VERSION:
+        if not OLDEST_SCHEMA_VERSION <= version <= SCHEMA_VERSION:
             raise BundleError(
-                f"{MANIFEST_NAME} has schema version {version}, this release reads {SCHEMA_VERSION}. "
-                + ("Upgrade blendmask-edge." if version > SCHEMA_VERSION else "Build the bundle again.")
+                f"{MANIFEST_NAME} has schema version {version}, this release reads {OLDEST_SCHEMA_VERSION} to "
+                f"{SCHEMA_VERSION}. " + ("Upgrade blendmask-edge." if version > SCHEMA_VERSION else "Rebuild it.")
             )
-        _check_integers(msgspec.json.decode(data))
-        return msgspec.json.decode(data, type=Manifest)
+        document = msgspec.json.decode(data)
+        _check_integers(document)
+        return msgspec.convert(_upgrade(document) if version == 1 else document, Manifest)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BundleError(f"{MANIFEST_NAME} is not sound: {error}. Build or fetch the bundle again.") from error
+
+
+def _upgrade(document: Dict[str, Any]) -> Dict[str, Any]:
+    """Return a manifest of schema 1 with the field names of schema 2."""
+    upgraded = {_RENAMED.get(name, name): value for name, value in document.items()}
+    upgraded["schema_version"] = SCHEMA_VERSION
+    compared = upgraded.get("fidelity")
+    if isinstance(compared, dict):
+        upgraded["fidelity"] = {variant: _rename_fidelity(entry) for variant, entry in compared.items()}
+    return upgraded
+
+
+def _rename_fidelity(entry: Any) -> Any:
+    if not isinstance(entry, dict):
+        return entry
+    return {_RENAMED_FIDELITY.get(name, name): value for name, value in entry.items()}
 
 
 def _utf8(value: Any) -> Any:

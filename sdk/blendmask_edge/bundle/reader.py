@@ -51,14 +51,14 @@ class Bundle:
                     raise _refusal(location, f"{entry.file} has another size than the manifest states")
         return cls(location, manifest)
 
-    def graph(self, flavour: str) -> bytes:
-        """Return the ONNX file of `flavour` ("cpu", "tensorrt", "float"), checked against its hash.
+    def graph(self, variant: str) -> bytes:
+        """Return the ONNX file of `variant` ("cpu", "tensorrt", "float"), checked against its hash.
 
         Raises:
-            BundleError: the bundle has no such flavour, its bytes are not those the manifest states, or they are no
+            BundleError: the bundle has no such variant, its bytes are not those the manifest states, or they are no
                 ONNX file that holds all of its tensors.
         """
-        entry = self.entry(flavour)
+        entry = self.entry(variant)
         with _Archive(self.path) as archive:
             data = archive.read(entry.file, entry.size)
         if len(data) != entry.size or hashlib.sha256(data).hexdigest() != entry.sha256:
@@ -69,16 +69,16 @@ class Bundle:
             raise _refusal(self.path, f"{entry.file} is refused: {error}") from error
         return data
 
-    def entry(self, flavour: str) -> GraphEntry:
-        """Return what the manifest says of the graph of `flavour`.
+    def entry(self, variant: str) -> GraphEntry:
+        """Return what the manifest says of the graph of `variant`.
 
         Raises:
-            BundleError: the bundle has no such flavour.
+            BundleError: the bundle has no such variant.
         """
-        if flavour not in self.manifest.graphs:
+        if variant not in self.manifest.graphs:
             held = ", ".join(sorted(self.manifest.graphs))
-            raise BundleError(f"{self.path} has no {flavour!r} graph, only: {held}. Ask for one of these.")
-        return self.manifest.graphs[flavour]
+            raise BundleError(f"{self.path} has no {variant!r} graph, only: {held}. Ask for one of these.")
+        return self.manifest.graphs[variant]
 
 
 class _Archive:

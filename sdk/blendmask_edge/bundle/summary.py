@@ -12,8 +12,8 @@ _SHOWN_CLASSES = 12
 _SHOWN_METRICS = ("mask_ap", "box_ap", "mask_ap50")
 
 
-def summarise(bundle: Bundle) -> List[Tuple[str, str]]:
-    """Return (label, text) rows, from the model and its input to what was measured, licence and origin."""
+def summarize(bundle: Bundle) -> List[Tuple[str, str]]:
+    """Return (label, text) rows, from the model and its input to what was measured, license and origin."""
     manifest = bundle.manifest
     rows = [
         ("bundle", f"{bundle.path} ({bundle.path.stat().st_size / 1e6:.2f} MB)"),
@@ -23,18 +23,18 @@ def summarise(bundle: Bundle) -> List[Tuple[str, str]]:
         ("recipe", f"{manifest.recipe.name} {manifest.recipe.version}"),
         ("calibration", _calibration(manifest)),
     ]
-    for flavour, graph in manifest.graphs.items():
-        rows.append((f"graph {flavour}", f"{graph.precision}, opset {graph.opset}, {graph.size / 1e6:.2f} MB"))
-    for flavour, measurements in manifest.metrics.items():
-        rows.extend((f"measured {flavour}", _measurement(measurement)) for measurement in measurements)
-    rows.extend((f"fidelity {flavour}", _fidelity(fidelity)) for flavour, fidelity in manifest.fidelity.items())
-    rows.append(("licence", manifest.licence))
+    for variant, graph in manifest.graphs.items():
+        rows.append((f"graph {variant}", f"{graph.precision}, opset {graph.opset}, {graph.size / 1e6:.2f} MB"))
+    for variant, measurements in manifest.metrics.items():
+        rows.extend((f"measured {variant}", _measurement(measurement)) for measurement in measurements)
+    rows.extend((f"fidelity {variant}", _fidelity(fidelity)) for variant, fidelity in manifest.fidelity.items())
+    rows.append(("license", manifest.license))
     rows.append(("made", f"{manifest.created} by {manifest.generator}"))
     return [(plain(label), plain(text)) for label, text in rows]
 
 
 def plain(text: str) -> str:
-    """Return a text of a manifest for a terminal: what would move the cursor or change colours becomes a mark."""
+    """Return a text of a manifest for a terminal: what would move the cursor or change colors becomes a mark."""
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
@@ -50,18 +50,18 @@ def _calibration(manifest: Manifest) -> str:
         return "none"
     overrides = f", overrides: {', '.join(record.overrides)}" if record.overrides else ""
     estimator = f", {record.estimator} ranges" if record.estimator else ""
-    return f"{len(record.images)} pictures, seed {record.seed}{estimator}{overrides}"
+    return f"{len(record.images)} images, seed {record.seed}{estimator}{overrides}"
 
 
 def _measurement(measurement: Measurement) -> str:
     metrics = measurement.metrics
     shown = [name for name in _SHOWN_METRICS if name in metrics] or list(metrics)
     values = ", ".join(f"{name} {metrics[name]:.4g}" for name in shown)
-    return f"{values} on {measurement.images} pictures of {measurement.data}"
+    return f"{values} on {measurement.images} images of {measurement.data}"
 
 
 def _fidelity(fidelity: Fidelity) -> str:
     known = {"mask IoU": fidelity.mask_iou, "box IoU": fidelity.box_iou, "score drift": fidelity.score_drift}
     values = "".join(f", {name} {value:.3f}" for name, value in known.items() if value is not None)
-    objects = f"{fidelity.matched} of {fidelity.matched + fidelity.lost} objects of the float graph found"
-    return f"{objects}, {fidelity.invented} invented{values} on {fidelity.pictures} pictures"
+    instances = f"{fidelity.matched} of {fidelity.matched + fidelity.missed} instances of the float graph found"
+    return f"{instances}, {fidelity.spurious} spurious{values} on {fidelity.images} images"

@@ -1,6 +1,6 @@
 """The deployable graph: the names and shapes that exporter, runtimes and predictor agree on.
 
-Input `image` is uint8 [1, H, W, 3], RGB, resized and padded at the right and bottom with the pixel mean; normalisation
+Input `image` is uint8 [1, H, W, 3], RGB, resized and padded at the right and bottom with the pixel mean; normalization
 lies inside the graph. The outputs are described by `Outputs`.
 """
 
@@ -17,7 +17,7 @@ EMPTY_CLASS = -1
 
 
 class Outputs(NamedTuple):
-    """What the graph returns for one picture, K rows of which the unused ones are empty.
+    """What the graph returns for one image, K rows of which the unused ones are empty.
 
     boxes: float32 [1, K, 4], x0 y0 x1 y1 in pixels of the network input, not clipped.
     scores: float32 [1, K], sqrt(class probability x centerness), 0 in empty rows.

@@ -18,7 +18,7 @@ _FIRST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def write_bundle(path: PathLike, manifest: Manifest, graphs: Mapping[str, bytes]) -> Path:
-    """Write `manifest` and the ONNX files `graphs`, keyed by flavour, to `path` and return it.
+    """Write `manifest` and the ONNX files `graphs`, keyed by variant, to `path` and return it.
 
     The same manifest and graphs give the same bytes.
 
@@ -28,8 +28,8 @@ def write_bundle(path: PathLike, manifest: Manifest, graphs: Mapping[str, bytes]
     """
     if set(graphs) != set(manifest.graphs):
         raise BundleError(f"The manifest describes the graphs {sorted(manifest.graphs)}, given were {sorted(graphs)}.")
-    for flavour, entry in manifest.graphs.items():
-        _check_described(flavour, entry, graphs[flavour])
+    for variant, entry in manifest.graphs.items():
+        _check_described(variant, entry, graphs[variant])
     header = encode_manifest(manifest)
     if len(header) > MAX_MANIFEST_BYTES:
         raise BundleError(f"The manifest has {len(header)} bytes, at most {MAX_MANIFEST_BYTES} are read. Shorten it.")
@@ -40,13 +40,13 @@ def write_bundle(path: PathLike, manifest: Manifest, graphs: Mapping[str, bytes]
     return Path(path)
 
 
-def _check_described(flavour: str, entry: GraphEntry, data: bytes) -> None:
+def _check_described(variant: str, entry: GraphEntry, data: bytes) -> None:
     if len(data) != entry.size or hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise BundleError(f"Graph {flavour!r} is not the one the manifest describes; use GraphEntry.describe.")
+        raise BundleError(f"Graph {variant!r} is not the one the manifest describes; use GraphEntry.describe.")
     try:
         refuse_external_data(data)
     except BundleError as error:
-        raise BundleError(f"Graph {flavour!r} cannot go into a bundle: {error}. Export it again.") from error
+        raise BundleError(f"Graph {variant!r} cannot go into a bundle: {error}. Export it again.") from error
 
 
 def _write_zip(stream: BinaryIO, members: Mapping[str, bytes]) -> None:

@@ -49,25 +49,25 @@ def _options(
 @app.command()
 def predict(
     bundle: BundleArgument,
-    images: Annotated[List[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of them.")],
+    images: Annotated[List[Path], typer.Argument(metavar="IMAGE...", help="Images, or folders of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("out"),
     score: Annotated[Optional[float], typer.Option(help="Least score, 0 to 1; the bundle's if left out.")] = None,
     runtime: Annotated[str, typer.Option(help="Runtime; auto takes the quickest, measured once.")] = "auto",
     threads: Annotated[Optional[int], typer.Option(help="Threads; the runtime's choice if left out.")] = None,
-    flavour: Annotated[Optional[str], typer.Option(help="Graph of the bundle: cpu, float.")] = None,
+    variant: Annotated[Optional[str], typer.Option(help="Graph of the bundle: cpu, float.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find objects in pictures; write overlays and COCO JSON."""
+    """Find instances in images; write overlays and COCO JSON."""
     from blendmask_edge.cli.predict_files import INSTANCES_NAME, find_images, predict_files
     from blendmask_edge.predictor import MaskPredictor
 
     files = find_images(images)
-    with MaskPredictor(bundle, runtime, threads, score, flavour) as predictor:
+    with MaskPredictor(bundle, runtime, threads, score, variant) as predictor:
         document = predict_files(predictor, _tracked(files), output)
     if as_json:
         _print_json({"output": str(output), **document})
         return
-    typer.echo(f"{len(document['annotations'])} objects in {len(files)} pictures{_counts(document)}")
+    typer.echo(f"{len(document['annotations'])} instances in {len(files)} images{_counts(document)}")
     typer.echo(f"Overlays and {INSTANCES_NAME} lie in {output}")
     typer.echo(f"Next: blendmask info {bundle}")
 
@@ -77,13 +77,13 @@ def info(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     """Show what a bundle holds, how it was made and how good it is."""
     from blendmask_edge.bundle.manifest import encode_manifest
     from blendmask_edge.bundle.reader import Bundle
-    from blendmask_edge.bundle.summary import summarise
+    from blendmask_edge.bundle.summary import summarize
 
     opened = Bundle.open(bundle)
     if as_json:
         typer.echo(encode_manifest(opened.manifest).decode())
         return
-    for label, text in summarise(opened):
+    for label, text in summarize(opened):
         typer.echo(f"{label:<19}{text}")
     typer.echo(f"Next: blendmask predict {bundle} IMAGE...")
 
@@ -91,14 +91,14 @@ def info(bundle: BundleArgument, as_json: JsonOption = False) -> None:
 @app.command()
 def bench(
     bundle: BundleArgument,
-    images: Annotated[Path, typer.Option(help="Folder of the pictures.", show_default=False)],
+    images: Annotated[Path, typer.Option(help="Folder of the images.", show_default=False)],
     annotations: Annotated[Path, typer.Option(help="Their COCO instances JSON.", show_default=False)],
     baseline: Annotated[Optional[Path], typer.Option(metavar="F.json", help="Baseline to compare with.")] = None,
     update_baseline: Annotated[bool, typer.Option("--update-baseline", help="Write the baseline anew.")] = False,
     accuracy_only: Annotated[bool, typer.Option("--accuracy-only", help="Compare accuracy, not time.")] = False,
     runtime: Annotated[str, typer.Option(help="Runtime; auto chooses.")] = "auto",
     threads: Annotated[Optional[int], typer.Option(help="Threads; the runtime's choice if left out.")] = None,
-    flavour: Annotated[Optional[str], typer.Option(help="Graph of the bundle; the runtime's own if left out.")] = None,
+    variant: Annotated[Optional[str], typer.Option(help="Graph of the bundle; the runtime's own if left out.")] = None,
     frames: Annotated[int, typer.Option(help="Least number of timed frames.", min=1)] = 200,
     as_json: JsonOption = False,
 ) -> None:
@@ -108,7 +108,7 @@ def bench(
     from blendmask_edge.benchmark.run import Request, run
 
     request = Request(
-        bundle, images, annotations, runtime, threads, flavour, frames, baseline, update_baseline, accuracy_only
+        bundle, images, annotations, runtime, threads, variant, frames, baseline, update_baseline, accuracy_only
     )
     outcome = run(request, lambda frames: _tracked(frames, "Measuring"))
     if as_json:

@@ -17,12 +17,29 @@ from typer.main import get_group
 from blendmask_edge.errors import BlendMaskError, DependencyError
 
 ENTRY_POINTS = "blendmask.commands"
+RENAMED = {
+    "--flavour": "--variant",
+    "--licence": "--license",
+    "--objects": "--instances",
+    "--balance": "--repeat-threshold",
+    "--emphasis": "--class-weight",
+    "--trunk-rate": "--backbone-rate",
+    "--hosts": "--nodes",
+    "colorless-images": "colorless-images",
+    "lost-objects": "missed-instances",
+    "invented-objects": "spurious-instances",
+}
+"""Spellings of an earlier release, which go on working for one more."""
 FAILED = 1
 INTERRUPTED = 130
 
 
 class CommandGroup(TyperGroup):
     """Own commands first, then those of entry points, which are loaded only when no own command has the name."""
+
+    def parse_args(self, ctx: Any, args: List[str]) -> List[str]:
+        """Read the arguments, with those of an earlier release in today's spelling."""
+        return super().parse_args(ctx, [_spelled_today(word) for word in args])
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command of this name, or None.
@@ -62,6 +79,11 @@ class CommandGroup(TyperGroup):
         except KeyboardInterrupt as error:
             _complain("interrupted")
             raise typer.Exit(INTERRUPTED) from error
+
+
+def _spelled_today(word: str) -> str:
+    name, equals, value = word.partition("=")
+    return RENAMED.get(name, name) + equals + value
 
 
 def _find_added(name: str) -> Tuple[Any, Optional[str]]:

@@ -1,4 +1,4 @@
-"""Predict picture files: overlays to look at and one COCO file, all or nothing."""
+"""Predict image files: overlays to look at and one COCO file, all or nothing."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".
 
 
 def find_images(paths: Iterable[PathLike]) -> List[Path]:
-    """Return the files among `paths`, and in their place the pictures directly inside each folder, by name.
+    """Return the files among `paths`, and in their place the images directly inside each folder, by name.
 
     Raises:
-        ImageError: a path does not exist, or a folder holds no picture.
+        ImageError: a path does not exist, or a folder holds no image.
     """
     found: Dict[Path, None] = {}
     for path in map(Path, paths):
         if not path.exists():
-            raise ImageError(f"{path} does not exist. Give picture files, or folders of them.")
-        found.update(dict.fromkeys(_pictures_in(path) if path.is_dir() else [path]))
+            raise ImageError(f"{path} does not exist. Give image files, or folders of them.")
+        found.update(dict.fromkeys(_images_in(path) if path.is_dir() else [path]))
     return list(found)
 
 
 def predict_files(predictor: MaskPredictor, files: Iterable[Path], folder: PathLike) -> Dict[str, Any]:
-    """Write NAME.overlay.jpg for each picture and `instances.json` for all of them into `folder`.
+    """Write NAME.overlay.jpg for each image and `instances.json` for all of them into `folder`.
 
     Returns:
         What `instances.json` holds: COCO `images` (with the `overlay`), `annotations` (with `score`), `categories`.
 
     Raises:
-        ImageError: a picture cannot be read; nothing is written then.
+        ImageError: a image cannot be read; nothing is written then.
         OutputError: the folder cannot be written.
     """
     images: List[Dict[str, Any]] = []
@@ -68,11 +68,11 @@ def predict_files(predictor: MaskPredictor, files: Iterable[Path], folder: PathL
     return document
 
 
-def _pictures_in(folder: Path) -> List[Path]:
-    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    if not pictures:
-        raise ImageError(f"{folder} holds no picture ({', '.join(sorted(IMAGE_SUFFIXES))}). Give another folder.")
-    return pictures
+def _images_in(folder: Path) -> List[Path]:
+    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    if not images:
+        raise ImageError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}). Give another folder.")
+    return images
 
 
 def _annotations(instances: Instances, image_id: int, first_id: int) -> List[Dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Dict, Optional, Tuple
 
-from blendmask_edge.devices.table import Precision, Silicon, Table
+from blendmask_edge.devices.table import Architecture, Precision, Table
 from blendmask_edge.devices.versions import Version
 from blendmask_edge.errors import ConfigError
 
@@ -66,30 +66,30 @@ class BuildArguments:
 
 
 def build_arguments(
-    version: Version, options: CompileOptions, silicon: Silicon, holds_half: bool, table: Table
+    version: Version, options: CompileOptions, architecture: Architecture, holds_half: bool, table: Table
 ) -> BuildArguments:
     """Return what a version of TensorRT must be told.
 
     Args:
         version: of TensorRT.
         options: what is asked for.
-        silicon: of the GPU that the engine is for.
+        architecture: of the GPU that the engine is for.
         holds_half: whether the graph itself has FP16 weights or scales.
         table: the table of devices.
     """
     limits = table.limits
-    flags = _precision_flags(options.precision, silicon) if not holds_half else ()
+    flags = _precision_flags(options.precision, architecture) if not holds_half else ()
     takes_flags = version.up_to(Version.parse(limits.weak_typing_last.value))
     network: Tuple[str, ...] = ()
     if version.up_to(Version.parse(limits.explicit_batch_last.value)):
         network = ("EXPLICIT_BATCH",)
-        flags = _precision_flags(options.precision, silicon)
+        flags = _precision_flags(options.precision, architecture)
     elif takes_flags and not flags and version.at_least(Version.parse(limits.strong_typing_first.value)):
         network = ("STRONGLY_TYPED",)
     return BuildArguments(network, flags if takes_flags else (), options.workspace_bytes)
 
 
-def _precision_flags(precision: Precision, silicon: Silicon) -> Tuple[str, ...]:
-    """INT8 alone would leave what is not quantised in FP32, so FP16 goes with it where the GPU is fast at it."""
-    half = ("FP16",) if silicon.fp16.value != "slow" else ()
+def _precision_flags(precision: Precision, architecture: Architecture) -> Tuple[str, ...]:
+    """INT8 alone would leave what is not quantized in FP32, so FP16 goes with it where the GPU is fast at it."""
+    half = ("FP16",) if architecture.fp16.value != "slow" else ()
     return {"int8": ("INT8", *half), "fp16": ("FP16",), "fp32": ()}[precision]

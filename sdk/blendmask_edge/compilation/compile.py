@@ -16,7 +16,7 @@ from blendmask_edge.compilation.arguments import CompileOptions, build_arguments
 from blendmask_edge.compilation.toolchain import Toolchain, TorchToolchain, find_tools
 from blendmask_edge.devices.check import check
 from blendmask_edge.devices.onnx_facts import read_onnx
-from blendmask_edge.devices.table import Silicon, Table, Target, load_table
+from blendmask_edge.devices.table import Architecture, Table, Target, load_table
 from blendmask_edge.devices.verdict import CheckOptions, Verdict
 from blendmask_edge.devices.versions import Version
 from blendmask_edge.errors import ConfigError
@@ -77,7 +77,7 @@ def compile_bundle(
     _require_gpu_of(found, tools.gpu, table)
     verdict = check(bundle, found, CheckOptions(options.precision, tools.version, options.runtime), table)
     _require_yes(bundle, found, verdict)
-    graph = bundle.graph(str(verdict.asked.flavour))
+    graph = bundle.graph(str(verdict.asked.variant))
     if isinstance(tools, TorchToolchain):
         return compile_torch(graph, tools, options)
     return compile_graph(graph, tools, cache, options)
@@ -94,9 +94,9 @@ def compile_graph(
     """
     table, folder = load_table(), cache if cache is not None else default_cache()
     options = options if options is not None else CompileOptions()
-    silicon = _silicon(toolchain.gpu, table)
+    architecture = _architecture(toolchain.gpu, table)
     version = Version.parse(toolchain.version)
-    arguments = build_arguments(version, options, silicon, read_onnx(graph).holds_half, table)
+    arguments = build_arguments(version, options, architecture, read_onnx(graph).holds_half, table)
     digest = hashlib.sha256(graph).hexdigest()
     gpu = toolchain.gpu
     key = EngineKey(digest, gpu.sm, toolchain.version, gpu.driver, arguments.as_dict(), arguments.workspace_bytes)
@@ -145,9 +145,9 @@ def _require_gpu_of(target: Target, gpu: Gpu, table: Table) -> None:
     )
 
 
-def _silicon(gpu: Gpu, table: Table) -> Silicon:
-    for row in table.silicon:
+def _architecture(gpu: Gpu, table: Table) -> Architecture:
+    for row in table.architecture:
         if row.sm == gpu.sm:
             return row
-    known = ", ".join(row.sm for row in table.silicon)
+    known = ", ".join(row.sm for row in table.architecture)
     raise ConfigError(f"The table knows nothing of {gpu.name}, SM {gpu.sm}; it knows SM {known}.")

@@ -8,17 +8,17 @@ from typing import Dict, Iterator, Optional, Tuple, Union
 from blendmask_edge.bundle.manifest import Manifest
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.devices.onnx_facts import OnnxFacts, read_onnx
-from blendmask_edge.devices.rules import GPU_RUNTIMES, Case, judge
+from blendmask_edge.devices.rules import GPU_RUNTIMES, Case, criterion
 from blendmask_edge.devices.table import Table, Target, TorchTensorRT, load_table
 from blendmask_edge.devices.verdict import CheckOptions, Reason, Route, Verdict, as_options
 from blendmask_edge.devices.versions import Version
 
-_CPU_FLAVOURS = {"int8": "cpu", "fp32": "float"}
-_FLAVOURS = {
+_CPU_VARIANTS = {"int8": "cpu", "fp32": "float"}
+_VARIANTS = {
     "tensorrt": {"int8": "tensorrt", "fp16": "float", "fp32": "float"},
     "torch_tensorrt": {"int8": "tensorrt", "fp32": "float"},
-    "onnxruntime": _CPU_FLAVOURS,
-    "openvino": _CPU_FLAVOURS,
+    "onnxruntime": _CPU_VARIANTS,
+    "openvino": _CPU_VARIANTS,
 }
 
 
@@ -48,7 +48,7 @@ def check(
     options = as_options(options.precision, options.tensorrt, options.runtime)
     reader = _Reader(bundle)
     asked = _case(table, found, reader, options)
-    reasons = judge(asked)
+    reasons = criterion(asked)
     if not _refusals(reasons):
         way = _route(asked, reasons)
         return Verdict(found.name, found.title, way, True, reasons, way)
@@ -67,10 +67,10 @@ class _Reader:
     def manifest(self) -> Manifest:
         return self.bundle.manifest
 
-    def facts(self, flavour: str) -> OnnxFacts:
-        """Return the facts of a flavour, or of one that has the same operators where the bundle lacks it."""
+    def facts(self, variant: str) -> OnnxFacts:
+        """Return the facts of a variant, or of one that has the same operators where the bundle lacks it."""
         graphs = self.manifest.graphs
-        held = next(name for name in (flavour, "float", "tensorrt", *graphs) if name in graphs)
+        held = next(name for name in (variant, "float", "tensorrt", *graphs) if name in graphs)
         if held not in self.known:
             self.known[held] = read_onnx(self.bundle.graph(held))
         return self.known[held]
@@ -78,7 +78,7 @@ class _Reader:
 
 def _case(table: Table, target: Target, reader: _Reader, options: CheckOptions) -> Case:
     runtime = options.runtime or ("onnxruntime" if target.kind == "cpu" else "tensorrt")
-    flavour = _FLAVOURS[runtime].get(options.precision)
+    variant = _VARIANTS[runtime].get(options.precision)
     release, version = _versions(table, target, runtime, options.tensorrt)
     return Case(
         table=table,
@@ -86,8 +86,8 @@ def _case(table: Table, target: Target, reader: _Reader, options: CheckOptions) 
         manifest=reader.manifest,
         runtime=runtime,
         precision=options.precision,
-        flavour=flavour,
-        facts=reader.facts(flavour) if flavour is not None else None,
+        variant=variant,
+        facts=reader.facts(variant) if variant is not None else None,
         tensorrt=version,
         release=release,
     )
@@ -118,8 +118,8 @@ def _other_routes(
     table: Table, target: Target, reader: _Reader, options: CheckOptions
 ) -> Tuple[Optional[Route], Optional[Route]]:
     """Return the best way of a target, and one that is open at once if the best is not."""
-    judged = [(case, judge(case)) for case in _ways(table, target, reader, options)]
-    ways = [_route(case, reasons) for case, reasons in judged if all(r.needs for r in _refusals(reasons))]
+    checked = [(case, criterion(case)) for case in _ways(table, target, reader, options)]
+    ways = [_route(case, reasons) for case, reasons in checked if all(r.needs for r in _refusals(reasons))]
     ready = [way for way in ways if not way.needs]
     own = [way for way in ready if target.kind == "cpu" or way.runtime in GPU_RUNTIMES]
     if own or not ways:
@@ -144,7 +144,7 @@ def _route(case: Case, reasons: Tuple[Reason, ...]) -> Route:
     return Route(
         runtime=case.runtime,
         precision=case.precision,
-        flavour=case.flavour,
+        variant=case.variant,
         tensorrt=str(case.tensorrt) if case.tensorrt is not None else None,
         torch_tensorrt=case.release.version if case.release is not None else None,
         needs=tuple(reason.needs for reason in reasons if reason.needs is not None),

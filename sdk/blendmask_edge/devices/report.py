@@ -17,22 +17,26 @@ _SIGNS = {"refusal": "no", "caution": "note", "ground": "yes"}
 
 
 def list_targets(table: Table) -> List[str]:
-    """Return one line a target: name, title, SM, INT8 and FP16 of its silicon, TensorRT to use."""
+    """Return one line a target: name, title, SM, INT8 and FP16 of its architecture, TensorRT to use."""
     lines = [_columns("target", "SM", "INT8", "FP16", "TensorRT", "device")]
     for target in table.targets:
-        silicon = table.silicon_of(target)
+        architecture = table.architecture_of(target)
         version = target.tensorrt.value if target.tensorrt is not None else "-"
-        cells = (silicon.sm, silicon.int8.value, silicon.fp16.value) if silicon is not None else ("-", "-", "-")
+        cells = (
+            (architecture.sm, architecture.int8.value, architecture.fp16.value)
+            if architecture is not None
+            else ("-", "-", "-")
+        )
         lines.append(_columns(target.name, *cells, version, target.title))
     return lines
 
 
 def describe_target(table: Table, target: Target) -> List[str]:
-    """Return every cell that is known of a target, its silicon and its JetPack lines, with source and mark."""
+    """Return every cell that is known of a target, its architecture and its JetPack lines, with source and mark."""
     lines = [f"{target.title} ({target.name}), as of {table.stated}", *_cells(target)]
-    silicon = table.silicon_of(target)
-    if silicon is not None:
-        lines += _cells(silicon)
+    architecture = table.architecture_of(target)
+    if architecture is not None:
+        lines += _cells(architecture)
     for row in table.jetpacks_of(target):
         lines += [f"JetPack {row.title or row.name}", *_cells(row)]
     return lines
@@ -40,7 +44,7 @@ def describe_target(table: Table, target: Target) -> List[str]:
 
 def target_document(table: Table, target: Target) -> Dict[str, Any]:
     """Return what `describe_target` says as a document to encode."""
-    return {"target": target, "silicon": table.silicon_of(target), "jetpacks": table.jetpacks_of(target)}
+    return {"target": target, "architecture": table.architecture_of(target), "jetpacks": table.jetpacks_of(target)}
 
 
 def describe_verdict(verdict: Verdict) -> List[str]:
@@ -86,7 +90,7 @@ def _way_out(verdict: Verdict) -> Iterator[str]:
 
 
 def _graph(route: Route) -> str:
-    return f" from the {route.flavour} graph" if route.flavour is not None else ""
+    return f" from the {route.variant} graph" if route.variant is not None else ""
 
 
 def _cells(row: msgspec.Struct) -> Iterator[str]:

@@ -11,13 +11,13 @@ from typing import Callable, Iterator, Optional, Protocol, Tuple, Union
 from blendmask_edge.bundle.manifest import Manifest
 from blendmask_edge.devices.onnx_facts import OnnxFacts
 from blendmask_edge.devices.table import (
+    Architecture,
     Cell,
     JetPack,
     Mark,
     Operator,
     Parser,
     Precision,
-    Silicon,
     Table,
     Target,
     TorchTensorRT,
@@ -52,7 +52,7 @@ class Read:
 class Case:
     """What the rules judge: a bundle, a target, and a way to run the one on the other.
 
-    flavour: the graph that the way takes, held by the bundle or not.
+    variant: the graph that the way takes, held by the bundle or not.
     facts: of that graph, or of one that stands in for it where the bundle lacks it; None where no graph is taken.
     tensorrt: version; None on CPUs.   release: the Torch-TensorRT in use, if any.
     """
@@ -62,20 +62,20 @@ class Case:
     manifest: Manifest
     runtime: str
     precision: Precision
-    flavour: Optional[str]
+    variant: Optional[str]
     facts: Optional[OnnxFacts]
     tensorrt: Optional[Version]
     release: Optional[TorchTensorRT]
 
     @property
-    def silicon(self) -> Optional[Silicon]:
+    def architecture(self) -> Optional[Architecture]:
         """What the target's GPU does, unless the work is done by a CPU."""
-        return self.table.silicon_of(self.target) if self.runtime in GPU_RUNTIMES else None
+        return self.table.architecture_of(self.target) if self.runtime in GPU_RUNTIMES else None
 
     @property
-    def holds_flavour(self) -> bool:
+    def holds_variant(self) -> bool:
         """Whether the bundle has the graph that the way takes."""
-        return self.flavour in self.manifest.graphs
+        return self.variant in self.manifest.graphs
 
     @property
     def jetpack(self) -> Optional[JetPack]:
@@ -93,41 +93,41 @@ def runtime_fits(case: Case) -> Iterator[Reason]:
         yield _caution(text, Read("no source named", "unverified"))
 
 
-def flavour_is_held(case: Case) -> Iterator[Reason]:
+def variant_is_held(case: Case) -> Iterator[Reason]:
     """The bundle must hold the graph that runtime and precision take."""
-    if case.flavour is None and case.runtime not in GPU_RUNTIMES:
+    if case.variant is None and case.runtime not in GPU_RUNTIMES:
         text = f"no graph of a bundle is {case.precision.upper()} on a CPU"
         yield _refusal(text, Read("bundle format"))
-    elif case.flavour is None:
+    elif case.variant is None:
         text = "no graph of a bundle is FP16, which a program of Torch-TensorRT would have to be made from"
         yield _refusal(text, Read("bundle format"))
-    elif not case.holds_flavour:
+    elif not case.holds_variant:
         held = ", ".join(sorted(case.manifest.graphs))
-        option = "`blendmask quantize --keep-float`" if case.flavour == "float" else "`blendmask quantize`"
-        text = f"this takes the {case.flavour} graph; the bundle holds: {held}"
-        yield _refusal(text, Read("manifest of the bundle"), needs=f"a {case.flavour} graph ({option})")
+        option = "`blendmask quantize --keep-float`" if case.variant == "float" else "`blendmask quantize`"
+        text = f"this takes the {case.variant} graph; the bundle holds: {held}"
+        yield _refusal(text, Read("manifest of the bundle"), needs=f"a {case.variant} graph ({option})")
 
 
 def int8_path(case: Case) -> Iterator[Reason]:
     """INT8 needs dp4a or tensor cores."""
-    if case.silicon is not None and case.precision == "int8":
-        cell = case.silicon.int8
+    if case.architecture is not None and case.precision == "int8":
+        cell = case.architecture.int8
         if cell.value == "none":
-            yield _refusal(f"SM {case.silicon.sm} has no INT8 path, so INT8 engines do not help", cell)
+            yield _refusal(f"SM {case.architecture.sm} has no INT8 path, so INT8 engines do not help", cell)
         else:
-            yield _ground(f"SM {case.silicon.sm} runs INT8 on {cell.value}", cell)
+            yield _ground(f"SM {case.architecture.sm} runs INT8 on {cell.value}", cell)
 
 
 def fp16_is_fast(case: Case) -> Iterator[Reason]:
     """FP16 must be faster than FP32 to be worth asking for."""
-    if case.silicon is not None and case.precision == "fp16":
-        cell, rate = case.silicon.fp16, case.silicon.fp16_rate
+    if case.architecture is not None and case.precision == "fp16":
+        cell, rate = case.architecture.fp16, case.architecture.fp16_rate
         if cell.value == "slow":
-            yield _refusal(f"SM {case.silicon.sm} has no fast FP16", cell)
+            yield _refusal(f"SM {case.architecture.sm} has no fast FP16", cell)
             if rate is not None:
                 yield _refusal(f"its FP16 rate is {rate.value}", rate)
         else:
-            yield _ground(f"SM {case.silicon.sm} runs FP16: {cell.value}", cell)
+            yield _ground(f"SM {case.architecture.sm} runs FP16: {cell.value}", cell)
 
 
 def tensorrt_knows_the_gpu(case: Case) -> Iterator[Reason]:
@@ -229,9 +229,9 @@ def top_k_is_small(case: Case) -> Iterator[Reason]:
         yield _refusal(text, limit, needs=f"TopK with K up to {limit.value}")
 
 
-def quantisation_is_symmetric(case: Case) -> Iterator[Reason]:
+def quantization_is_symmetric(case: Case) -> Iterator[Reason]:
     """TensorRT takes int8 with zero point 0 and float biases only."""
-    if case.facts is None or case.tensorrt is None or not case.holds_flavour:
+    if case.facts is None or case.tensorrt is None or not case.holds_variant:
         return
     other = sorted(case.facts.zero_points - {"int8"})
     if other:
@@ -243,12 +243,17 @@ def quantisation_is_symmetric(case: Case) -> Iterator[Reason]:
 
 
 def remainder_is_half(case: Case) -> Iterator[Reason]:
-    """What is not quantised runs in FP16 by a flag up to TensorRT 10, from 11 on only if the graph itself is half."""
+    """What is not quantized runs in FP16 by a flag up to TensorRT 10, from 11 on only if the graph itself is half."""
     if case.runtime != "tensorrt" or case.tensorrt is None or case.facts is None or case.precision == "fp32":
         return
     limits = case.table.limits
     takes_flags = case.tensorrt.up_to(Version.parse(limits.weak_typing_last.value))
-    if takes_flags and case.precision == "int8" and case.silicon is not None and case.silicon.fp16.value != "slow":
+    if (
+        takes_flags
+        and case.precision == "int8"
+        and case.architecture is not None
+        and case.architecture.fp16.value != "slow"
+    ):
         yield _ground(limits.fp16_beside_int8.value, limits.fp16_beside_int8)
     if not takes_flags and case.precision == "int8":
         yield _ground(limits.implicit_int8.value, limits.implicit_int8)
@@ -272,11 +277,11 @@ def torch_tensorrt_is_pinned(case: Case) -> Iterator[Reason]:
         yield _refusal("no Torch-TensorRT is known for it", Read("no source names a release", "unverified"))
 
 
-def torch_tensorrt_quantises(case: Case) -> Iterator[Reason]:
+def torch_tensorrt_quantizes(case: Case) -> Iterator[Reason]:
     """Explicit INT8 needs a release that converts it; FP16 needs a half module where no flag asks for it."""
     if case.release is None:
         return
-    if case.precision == "int8" and not case.release.quantises:
+    if case.precision == "int8" and not case.release.quantizes:
         text = f"Torch-TensorRT {case.release.version} does not convert explicit INT8: {case.release.note}"
         yield _refusal(text, case.release)
     if case.precision == "fp16" and case.release.typed is not None:
@@ -292,8 +297,8 @@ def cpu_runs_int8(case: Case) -> Iterator[Reason]:
 
 def accuracy_was_measured(case: Case) -> Iterator[Reason]:
     """A graph should carry its own measured accuracy."""
-    if case.holds_flavour and not case.manifest.metrics.get(str(case.flavour)):
-        text = f"the bundle carries no measured accuracy of its {case.flavour} graph"
+    if case.holds_variant and not case.manifest.metrics.get(str(case.variant)):
+        text = f"the bundle carries no measured accuracy of its {case.variant} graph"
         yield _caution(text, Read("manifest of the bundle"))
 
 
@@ -318,14 +323,14 @@ RULES: Tuple[Rule, ...] = (
     tensorrt_knows_the_gpu,
     jetpack_carries_tensorrt,
     torch_tensorrt_is_pinned,
-    torch_tensorrt_quantises,
-    flavour_is_held,
+    torch_tensorrt_quantizes,
+    variant_is_held,
     opset_is_parsed,
     operators_are_built,
     uint8_input_is_cast,
     plugins_are_absent,
     top_k_is_small,
-    quantisation_is_symmetric,
+    quantization_is_symmetric,
     remainder_is_half,
     cpu_runs_int8,
     jetpack_python_is_new_enough,
@@ -335,7 +340,7 @@ RULES: Tuple[Rule, ...] = (
 )
 
 
-def judge(case: Case) -> Tuple[Reason, ...]:
+def criterion(case: Case) -> Tuple[Reason, ...]:
     """Apply every rule; refusals first, then cautions, then grounds."""
     order = ("refusal", "caution", "ground")
     found = [reason for rule in RULES for reason in rule(case)]
@@ -346,7 +351,7 @@ def _float_graph_refused(case: Case, cell: Cell[str]) -> Reason:
     text = f"TensorRT {case.tensorrt} takes precisions from the graph alone"
     if case.precision == "fp16":
         return _refusal(f"{text}, and this one is float32", cell, needs="a graph with half weights")
-    return _caution(f"{text}: what is not quantised runs in FP32; up to TensorRT 10 a flag adds FP16", cell)
+    return _caution(f"{text}: what is not quantized runs in FP32; up to TensorRT 10 a flag adds FP16", cell)
 
 
 def _opset_cap(case: Case, version: Version) -> Optional[Tuple[int, Sourced, bool]]:

@@ -30,7 +30,7 @@ class Cell(msgspec.Struct, Generic[T], frozen=True, forbid_unknown_fields=True):
     mark: Mark
 
 
-class Silicon(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the GPUs of one compute capability (`sm`, "8.7") do.
 
     fp16: "slow", "native" or "tensor cores"; fp16_rate: against FP32; int8: "none", "dp4a" or "tensor cores";
@@ -54,7 +54,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     precisions: what to run on it, the best first.   tensorrt: the version to use, with `tensorrt_first` and
     `tensorrt_last` as its bounds and `tensorrt_seen` as the last one that was looked at.   torch_tensorrt: a version of
     `Table.torch_tensorrt`.   cuda_last: last toolkit that compiles for it.   install: how TensorRT gets there.
-    int8: of CPUs only; GPUs have it in `Silicon`.   advice: what to know before promising a speed.
+    int8: of CPUs only; GPUs have it in `Architecture`.   advice: what to know before promising a speed.
     """
 
     name: str
@@ -111,7 +111,7 @@ class Parser(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class TorchTensorRT(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one release of Torch-TensorRT pins; `tensorrt_tegra` on Jetsons, `python` at least.
 
-    quantises: whether it converts explicit INT8; typed: set where precision can no longer be asked for by a flag.
+    quantizes: whether it converts explicit INT8; typed: set where precision can no longer be asked for by a flag.
     """
 
     version: str
@@ -120,7 +120,7 @@ class TorchTensorRT(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     tensorrt_tegra: Optional[str] = None
     cuda: str
     python: str
-    quantises: bool
+    quantizes: bool
     typed: Optional[Cell[str]] = None
     note: Optional[str] = None
     source: str
@@ -170,7 +170,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """All that is known of the devices, as of the month `stated`."""
 
     stated: str
-    silicon: List[Silicon]
+    architecture: List[Architecture]
     targets: List[Target]
     jetpacks: List[JetPack]
     parsers: List[Parser]
@@ -193,9 +193,9 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         known = f"The nearest is {_called(near[0], names)}" if near else f"Known: {every}"
         raise ConfigError(f"Unknown target {name!r}. {known}. `blendmask targets` lists them all.")
 
-    def silicon_of(self, target: Target) -> Optional[Silicon]:
+    def architecture_of(self, target: Target) -> Optional[Architecture]:
         """Return what the GPU of a target can do; None for CPUs."""
-        return next((row for row in self.silicon if target.sm is not None and row.sm == target.sm.value), None)
+        return next((row for row in self.architecture if target.sm is not None and row.sm == target.sm.value), None)
 
     def jetpacks_of(self, target: Target) -> Tuple[JetPack, ...]:
         """Return the JetPack lines for a target, oldest first; none unless it is a Jetson."""

@@ -76,14 +76,14 @@ class Reason:
 class Route:
     """One way to run a bundle on a target.
 
-    flavour: the graph of the bundle that is taken, None where the runtime takes none.
+    variant: the graph of the bundle that is taken, None where the runtime takes none.
     tensorrt, torch_tensorrt: versions, None where the way has none.
     needs: what the bundle lacks for this way; empty if it can be gone at once.
     """
 
     runtime: str
     precision: Precision
-    flavour: Optional[str]
+    variant: Optional[str]
     tensorrt: Optional[str]
     torch_tensorrt: Optional[str] = None
     needs: Tuple[str, ...] = ()

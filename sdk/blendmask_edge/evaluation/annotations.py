@@ -1,4 +1,4 @@
-"""COCO instance annotations: read them, and see before long work that they belong to the pictures."""
+"""COCO instance annotations: read them, and see before long work that they belong to the images."""
 
 from __future__ import annotations
 
@@ -66,34 +66,34 @@ def as_coco(document: Dict[str, Any]) -> COCO:
 
 
 def image_ids(coco: COCO, images: PathLike, limit: Optional[int] = None) -> List[int]:
-    """Return the ids of the annotated pictures in ascending order, the first `limit` of them.
+    """Return the ids of the annotated images in ascending order, the first `limit` of them.
 
     Raises:
-        AnnotationError: a picture is missing from the folder, or none is annotated.
+        AnnotationError: a image is missing from the folder, or none is annotated.
     """
     ids: List[int] = sorted(coco.getImgIds())[:limit]
     names = [coco.imgs[image_id]["file_name"] for image_id in ids]
     missing = [name for name in names if not (Path(images) / name).is_file()]
     if not ids:
-        raise AnnotationError("no picture is annotated: give the annotations of the pictures")
+        raise AnnotationError("no image is annotated: give the annotations of the images")
     if missing:
         raise AnnotationError(
-            f"{len(missing)} of {len(names)} annotated pictures are not in {images}, e.g. {missing[0]}: "
+            f"{len(missing)} of {len(names)} annotated images are not in {images}, e.g. {missing[0]}: "
             "give the folder that the annotations belong to"
         )
     return ids
 
 
 @dataclass(frozen=True)
-class AnnotatedPictures:
-    """Pictures of a folder with their annotations; `ids` says which of them, in ascending order."""
+class AnnotatedImages:
+    """Images of a folder with their annotations; `ids` says which of them, in ascending order."""
 
     coco: COCO
     folder: Path
     ids: Sequence[int]
 
     @classmethod
-    def open(cls, images: PathLike, annotations: PathLike, labels: Labels) -> AnnotatedPictures:
+    def open(cls, images: PathLike, annotations: PathLike, labels: Labels) -> AnnotatedImages:
         """Read annotations and see that results of a model with these labels can be scored against them.
 
         Raises:
@@ -105,7 +105,7 @@ class AnnotatedPictures:
         return cls(coco, Path(images), ids)
 
     def read(self, image_id: int) -> NDArray[np.uint8]:
-        """Return a picture, (H, W, 3) uint8 RGB.
+        """Return a image, (H, W, 3) uint8 RGB.
 
         Raises:
             ImageError: it cannot be read.
@@ -118,19 +118,19 @@ class AnnotatedPictures:
 
 
 def check_match(coco: COCO, images: PathLike, ids: Sequence[int], labels: Labels) -> None:
-    """See that annotations can be scored against a predictor's results on these pictures.
+    """See that annotations can be scored against a predictor's results on these images.
 
-    Of the sizes a few, evenly spread, are compared here; `check_size` does it for each picture as it is read.
+    Of the sizes a few, evenly spread, are compared here; `check_size` does it for each image as it is read.
 
     Args:
         coco: the annotations.
-        images: folder of the pictures.
+        images: folder of the images.
         ids: which of them, as `image_ids` gives them.
         labels: what the predictor's classes are called.
 
     Raises:
         AnnotationError: an object without area, box or mask, a category that the predictor does not have or calls
-            otherwise, or a picture of another size than annotated.
+            otherwise, or a image of another size than annotated.
     """
     known = dict(zip(labels.category_ids, labels.names))
     for annotation in coco.loadAnns(coco.getAnnIds(imgIds=list(ids))):
@@ -141,7 +141,7 @@ def check_match(coco: COCO, images: PathLike, ids: Sequence[int], labels: Labels
 
 
 def check_size(image: NDArray[np.uint8], entry: Dict[str, Any]) -> None:
-    """See that a picture (H, W, 3) has the size that its entry under `images` states.
+    """See that a image (H, W, 3) has the size that its entry under `images` states.
 
     Raises:
         AnnotationError: it has not.
@@ -151,7 +151,7 @@ def check_size(image: NDArray[np.uint8], entry: Dict[str, Any]) -> None:
     if stated != (height, width):
         raise AnnotationError(
             f"{entry['file_name']} is {width} x {height} pixels, annotated as {stated[1]} x {stated[0]}: "
-            "give the pictures that the annotations were made on"
+            "give the images that the annotations were made on"
         )
 
 

@@ -1,4 +1,4 @@
-"""COCO box and mask AP of anything that turns pictures into instances (pycocotools)."""
+"""COCO box and mask AP of anything that turns images into instances (pycocotools)."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def evaluate(
     limit: Optional[int] = None,
     on_image: Optional[OnImage] = None,
 ) -> Dict[str, float]:
-    """Return box and mask AP of a predictor on annotated pictures; see `collect_results` and `score`.
+    """Return box and mask AP of a predictor on annotated images; see `collect_results` and `score`.
 
     Raises:
-        AnnotationError: unreadable annotations, or pictures missing from the folder.
+        AnnotationError: unreadable annotations, or images missing from the folder.
     """
     coco = read_coco(annotations)
     ids = image_ids(coco, images, limit)
@@ -53,14 +53,14 @@ def evaluate(
 def collect_results(
     predict: Predictor, images: PathLike, coco: COCO, ids: Sequence[int], on_image: Optional[OnImage] = None
 ) -> List[Dict[str, Any]]:
-    """Return COCO results of the pictures `ids`.
+    """Return COCO results of the images `ids`.
 
     Args:
-        predict: a picture (H, W, 3) uint8 RGB to its instances; a `MaskPredictor` or a `TorchPredictor`.
-        images: folder of the pictures.
+        predict: a image (H, W, 3) uint8 RGB to its instances; a `MaskPredictor` or a `TorchPredictor`.
+        images: folder of the images.
         coco: their annotations.
-        ids: which pictures.
-        on_image: called after each picture.
+        ids: which images.
+        on_image: called after each image.
     """
     results: List[Dict[str, Any]] = []
     for image_id in ids:
@@ -91,12 +91,12 @@ def score(coco: COCO, results: List[Dict[str, Any]], ids: Sequence[int]) -> Dict
 
 
 def match(coco: COCO, results: List[Dict[str, Any]], ids: Sequence[int], task: str) -> COCOeval:
-    """Match results with annotations, picture by picture, and return the `COCOeval` that has done so.
+    """Match results with annotations, image by image, and return the `COCOeval` that has done so.
 
     Args:
         coco: the annotations.
         results: COCO results; what lies outside `ids` does not count.
-        ids: which pictures.
+        ids: which images.
         task: "mask" or "box".
     """
     kept = [{name: value for name, value in result.items() if task == "box" or name != "bbox"} for result in results]

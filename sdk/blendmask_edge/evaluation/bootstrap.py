@@ -1,11 +1,11 @@
-"""How sure an average precision is: intervals by a bootstrap over pictures.
+"""How sure an average precision is: intervals by a bootstrap over images.
 
-Pictures are drawn with replacement as often as there are, and AP is computed of each draw; the spread of these APs is
-how far another set of such pictures might have moved the result (Efron and Tibshirani, An Introduction to the
+Images are drawn with replacement as often as there are, and AP is computed of each draw; the spread of these APs is
+how far another set of such images might have moved the result (Efron and Tibshirani, An Introduction to the
 Bootstrap, 1993, percentile intervals). Predictors that are compared are given the same draws, so that their ratio is
-free of what the pictures do to both.
+free of what the images do to both.
 
-COCO matches within one picture and class. So it is done once, and a draw only repeats and leaves out what was matched.
+COCO matches within one image and class. So it is done once, and a draw only repeats and leaves out what was matched.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Matches:
-    """What COCO's matching said of every detection of a predictor, whence the AP of any draw of the pictures.
+    """What COCO's matching said of every detection of a predictor, whence the AP of any draw of the images.
 
     task: "mask" or "box".
     classes: K names.
@@ -47,18 +47,18 @@ class Matches:
 
     @classmethod
     def of(cls, coco: COCO, results: List[Dict[str, Any]], ids: Sequence[int], task: str = "mask") -> Matches:
-        """Match COCO results on the pictures `ids`; `counts` of a draw are in the order of these."""
+        """Match COCO results on the images `ids`; `counts` of a draw are in the order of these."""
         matched = match(coco, results, ids, task)
-        params, pictures = matched.params, len(matched.params.imgIds)
+        params, images = matched.params, len(matched.params.imgIds)
         names = [coco.cats[category]["name"] for category in params.catIds]
-        per_cell = [matched.evalImgs[start : start + pictures] for start in range(0, len(matched.evalImgs), pictures)]
+        per_cell = [matched.evalImgs[start : start + images] for start in range(0, len(matched.evalImgs), images)]
         sizes, overlaps = len(params.areaRng), len(params.iouThrs)
         cells = [_Cell.of(evaluated, overlaps) for evaluated in per_cell]
         by_class = [cells[start : start + sizes] for start in range(0, len(cells), sizes)]
         return cls(task, names, by_class, np.asarray(params.recThrs), overlaps)
 
     def metrics(self, counts: Counts) -> Dict[str, float]:
-        """Return what `accuracy.score` would of pictures drawn `counts` (I,) times each, neighbours when repeated."""
+        """Return what `accuracy.score` would of images drawn `counts` (I,) times each, neighbors when repeated."""
         sizes = len(self.cells[0])
         precision = -np.ones((self.overlaps, len(self.thresholds), len(self.classes), sizes))
         for index, row in enumerate(self.cells):
@@ -70,7 +70,7 @@ class Matches:
         """Return each metric (B,) on `draws` (B, I), NaN where a draw does not show the class or size.
 
         Args:
-            draws: how often each picture is drawn.
+            draws: how often each image is drawn.
             on_draw: called after each draw.
         """
         found = []
@@ -81,10 +81,10 @@ class Matches:
         return {name: np.array([metrics.get(name, np.nan) for metrics in found]) for name in names}
 
 
-def draw_pictures(pictures: int, resamples: int = RESAMPLES, seed: int = 0) -> Counts:
-    """Return how often each picture is drawn, (resamples, pictures); each row sums to `pictures`."""
-    chances = np.full(pictures, 1 / pictures)
-    return np.asarray(np.random.default_rng(seed).multinomial(pictures, chances, resamples), np.int64)
+def draw_images(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Counts:
+    """Return how often each image is drawn, (resamples, images); each row sums to `images`."""
+    chances = np.full(images, 1 / images)
+    return np.asarray(np.random.default_rng(seed).multinomial(images, chances, resamples), np.int64)
 
 
 def interval(values: Floats, level: float = LEVEL) -> Tuple[float, float]:
@@ -103,13 +103,13 @@ def score_intervals(
 
     Args:
         coco: the annotations.
-        results: COCO results of the pictures.
-        ids: which pictures, ascending.
+        results: COCO results of the images.
+        ids: which images, ascending.
         resamples: number of draws.
         seed: of the draws.
     """
     ends: Dict[str, float] = {}
-    draws = draw_pictures(len(ids), resamples, seed)
+    draws = draw_images(len(ids), resamples, seed)
     for task in IOU_TYPES:
         low, high = interval(Matches.of(coco, results, ids, task).distribution(draws)[f"{task}_ap"])
         ends.update({f"{task}_ap_low": low, f"{task}_ap_high": high})
@@ -123,36 +123,36 @@ def ratio(values: Floats, base: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class _Cell:
-    """One class and size: detections that count, of all pictures, by descending score.
+    """One class and size: detections that count, of all images, by descending score.
 
-    Those of equal score in one picture are a block, which is repeated as a whole when its picture is.
+    Those of equal score in one image are a block, which is repeated as a whole when its image is.
 
     true, false: (T, N) bool, whether a detection is right or wrong at each overlap; neither where it is ignored.
-    start, length, picture: (B,) of each block its first detection, how many, and the place of its picture.
-    annotated: (I,) objects that count in each picture.
+    start, length, image: (B,) of each block its first detection, how many, and the place of its image.
+    annotated: (I,) instances that count in each image.
     """
 
     true: NDArray[np.bool_]
     false: NDArray[np.bool_]
     start: Counts
     length: Counts
-    picture: Counts
+    image: Counts
     annotated: Counts
 
     @classmethod
     def of(cls, evaluated: Sequence[Any], overlaps: int) -> _Cell:
-        """Take `COCOeval.evalImgs` of one class and size, None for a picture that shows and finds nothing."""
+        """Take `COCOeval.evalImgs` of one class and size, None for a image that shows and finds nothing."""
         annotated = np.array([0 if one is None else np.count_nonzero(one["gtIgnore"] == 0) for one in evaluated])
         held = [(place, one) for place, one in enumerate(evaluated) if one is not None]
         empty = np.zeros((overlaps, 0), np.bool_)
         ignored = np.concatenate([empty, *(one["dtIgnore"].astype(np.bool_) for _, one in held)], axis=1)
         matched = np.concatenate([empty, *(one["dtMatches"].astype(np.bool_) for _, one in held)], axis=1)
         scores = np.array([score for _, one in held for score in one["dtScores"]], np.float64)
-        pictures = np.array([place for place, one in held for _ in one["dtScores"]], np.int64)
+        images = np.array([place for place, one in held for _ in one["dtScores"]], np.int64)
         counts = np.flatnonzero(~ignored.all(axis=0))
         order = counts[np.argsort(-scores[counts], kind="stable")]
         return cls(
-            (matched & ~ignored)[:, order], (~matched & ~ignored)[:, order], *_blocks(scores[order], pictures[order]),
+            (matched & ~ignored)[:, order], (~matched & ~ignored)[:, order], *_blocks(scores[order], images[order]),
             annotated,
         )  # fmt: skip
 
@@ -174,14 +174,14 @@ class _Cell:
 
     def _drawn(self, counts: Counts) -> Counts:
         """Return the detections of a draw by descending score, blocks repeated."""
-        lengths = self.length * counts[self.picture]
+        lengths = self.length * counts[self.image]
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         return np.asarray(np.repeat(self.start, lengths) + within % np.repeat(self.length, lengths), np.int64)
 
 
-def _blocks(scores: Floats, pictures: Counts) -> Tuple[Counts, Counts, Counts]:
-    """Return first detection, length and picture of each block of equal score and picture."""
+def _blocks(scores: Floats, images: Counts) -> Tuple[Counts, Counts, Counts]:
+    """Return first detection, length and image of each block of equal score and image."""
     begins = np.ones(len(scores), np.bool_)
-    begins[1:] = (scores[1:] != scores[:-1]) | (pictures[1:] != pictures[:-1])
+    begins[1:] = (scores[1:] != scores[:-1]) | (images[1:] != images[:-1])
     start = np.flatnonzero(begins)
-    return start, np.diff(start, append=len(scores)), pictures[start]
+    return start, np.diff(start, append=len(scores)), images[start]

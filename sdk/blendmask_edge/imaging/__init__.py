@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from blendmask_edge.imaging.io import MAX_FILE_BYTES, MAX_PIXELS, MAX_SIDE, check_image, encode_jpeg, read_image
 from blendmask_edge.imaging.masks import clip_boxes, paste, sigmoid
-from blendmask_edge.imaging.resize import Prepared, fit_size, prepare, resize, resized_size
+from blendmask_edge.imaging.resize import PreprocessedImage, fit_size, preprocess, resize, resized_size
 
 __all__ = [
     "MAX_FILE_BYTES",
     "MAX_PIXELS",
     "MAX_SIDE",
-    "Prepared",
+    "PreprocessedImage",
     "check_image",
     "clip_boxes",
     "encode_jpeg",
     "fit_size",
     "paste",
-    "prepare",
+    "preprocess",
     "read_image",
     "resize",
     "resized_size",

@@ -27,14 +27,14 @@ _READABLE = "Give a JPEG, PNG, BMP, WebP, TIFF or PNM file."
 
 
 def read_image(path: PathLike) -> Image:
-    """Read a picture file as (H, W, 3) uint8 RGB.
+    """Read a image file as (H, W, 3) uint8 RGB.
 
-    Grey becomes three equal channels, palettes are looked up, alpha is dropped, 16 bits are scaled to 8 (v / 257,
+    Gray becomes three equal channels, palettes are looked up, alpha is dropped, 16 bits are scaled to 8 (v / 257,
     rounded). Pixels are taken as stored: an orientation in the EXIF data is not applied, so that boxes and masks refer
     to the pixels of the file, as COCO annotations do.
 
     Raises:
-        ImageError: no such file, a folder, empty, not a picture, a depth other than 8 or 16 bits, or more than
+        ImageError: no such file, a folder, empty, not a image, a depth other than 8 or 16 bits, or more than
             `MAX_PIXELS` pixels.
     """
     data = _read_bytes(Path(path))
@@ -46,23 +46,23 @@ def read_image(path: PathLike) -> Image:
     except cv2.error as error:
         raise ImageError(f"Cannot decode {path}: {error.err}. {_READABLE}") from error
     if stored is None:
-        raise ImageError(f"{path} is not a picture, or is damaged. {_READABLE}")
+        raise ImageError(f"{path} is not a image, or is damaged. {_READABLE}")
     _check_size(stored.shape[:2], str(path))
     return _as_rgb(_as_8_bits(stored, str(path)), str(path))
 
 
 def encode_jpeg(image: Image, quality: int = 92) -> bytes:
-    """Return a (H, W, 3) uint8 RGB picture as the bytes of a JPEG file.
+    """Return a (H, W, 3) uint8 RGB image as the bytes of a JPEG file.
 
     Raises:
-        ImageError: the picture is too large for the format (65500 pixels a side).
+        ImageError: the image is too large for the format (65500 pixels a side).
     """
     try:
         done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     except cv2.error:
         done = False
     if not done:
-        raise ImageError(f"A picture of shape {image.shape} cannot be written as JPEG; scale it down first.")
+        raise ImageError(f"A image of shape {image.shape} cannot be written as JPEG; scale it down first.")
     return bytes(data)
 
 
@@ -75,17 +75,15 @@ def check_image(image: object, channels: str = "rgb") -> Image:
     if channels not in ("rgb", "bgr"):
         raise ImageError(f'channels is {channels!r}, expected "rgb" or "bgr".')
     if not isinstance(image, np.ndarray):
-        raise ImageError(f"The picture is a {type(image).__name__}, expected a numpy array; read files by read_image.")
+        raise ImageError(f"The image is a {type(image).__name__}, expected a numpy array; read files by read_image.")
     if image.dtype != np.uint8:
-        raise ImageError(
-            f"The picture is {image.dtype}, expected uint8 with values 0..255; scale and convert it first."
-        )
+        raise ImageError(f"The image is {image.dtype}, expected uint8 with values 0..255; scale and convert it first.")
     if image.ndim != 3 or image.shape[2] != 3:
         raise ImageError(
-            f"The picture has shape {image.shape}, expected (height, width, 3); "
-            "convert grey by cv2.COLOR_GRAY2RGB, drop alpha by image[..., :3]."
+            f"The image has shape {image.shape}, expected (height, width, 3); "
+            "convert gray by cv2.COLOR_GRAY2RGB, drop alpha by image[..., :3]."
         )
-    _check_size(image.shape[:2], "The picture")
+    _check_size(image.shape[:2], "The image")
     return image
 
 
@@ -93,12 +91,12 @@ def _read_bytes(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if not path.is_file():
-            raise ImageError(f"{path} is not a file. Give the path of a picture file.")
+            raise ImageError(f"{path} is not a file. Give the path of a image file.")
         if size > MAX_FILE_BYTES:
-            raise ImageError(f"{path} has {size} bytes, at most {MAX_FILE_BYTES} are read. Give a smaller picture.")
+            raise ImageError(f"{path} has {size} bytes, at most {MAX_FILE_BYTES} are read. Give a smaller image.")
         data = path.read_bytes()
     except OSError as error:
-        raise ImageError(f"Cannot read {path}: {error.strerror}. Give the path of a picture file.") from error
+        raise ImageError(f"Cannot read {path}: {error.strerror}. Give the path of a image file.") from error
     if not data:
         raise ImageError(f"{path} is empty. {_READABLE}")
     return data
@@ -138,5 +136,5 @@ def _as_rgb(stored: Image, name: str) -> Image:
     channels = 1 if stored.ndim == 2 else stored.shape[2]
     code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}.get(channels)
     if code is None:
-        raise ImageError(f"{name} has {channels} channels, expected grey, RGB or RGBA; convert it first.")
+        raise ImageError(f"{name} has {channels} channels, expected gray, RGB or RGBA; convert it first.")
     return np.asarray(cv2.cvtColor(stored, code), np.uint8)

@@ -25,7 +25,7 @@ def sigmoid(logits: Floats) -> Floats:
 
 
 def clip_boxes(boxes: Floats, size: Size) -> Floats:
-    """Clip (N, 4) boxes x0 y0 x1 y1 to a picture of `size`."""
+    """Clip (N, 4) boxes x0 y0 x1 y1 to a image of `size`."""
     height, width = size
     return np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
 
@@ -33,14 +33,14 @@ def clip_boxes(boxes: Floats, size: Size) -> Floats:
 def paste(probabilities: Floats, box: Floats, size: Size) -> Tuple[NDArray[np.bool_], Tuple[int, int]]:
     """Stretch a mask over its box and cut it at 0.5.
 
-    As detectron2 layers/mask_ops.py does: pixel centres at +0.5, bilinear between cell centres, zero outside the map,
-    foreground where the value is at least 0.5. The whole map is squeezed into the part of the box inside the picture.
+    As detectron2 layers/mask_ops.py does: pixel centers at +0.5, bilinear between cell centers, zero outside the map,
+    foreground where the value is at least 0.5. The whole map is squeezed into the part of the box inside the image.
     Only pixels that the box touches are computed; no other can be foreground.
 
     Args:
         probabilities: (R, R) float32, 0..1.
-        box: (4,) x0 y0 x1 y1 in pixels of the picture; clipped here.
-        size: (height, width) of the picture.
+        box: (4,) x0 y0 x1 y1 in pixels of the image; clipped here.
+        size: (height, width) of the image.
 
     Returns:
         The (h, w) bool crop and its top left pixel (x0, y0). The crop is (0, 0) for a box without area.

@@ -25,12 +25,12 @@ _BLOCK_SOURCES = 64
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A picture ready for the network.
+class PreprocessedImage:
+    """A image ready for the network.
 
-    image: uint8 [1, H, W, 3], RGB; the picture in its top left `size`, the rest the pad value.
-    size: (height, width) of the resized picture inside `image`.
-    scale_x, scale_y: pixels of the picture per pixel of the network input.
+    image: uint8 [1, H, W, 3], RGB; the image in its top left `size`, the rest the pad value.
+    size: (height, width) of the resized image inside `image`.
+    scale_x, scale_y: pixels of the image per pixel of the network input.
     """
 
     image: Image
@@ -63,9 +63,9 @@ def fit_size(size: Size, bounds: Size) -> Size:
 
 
 def resize(image: Image, size: Size) -> Image:
-    """Resize a (H, W, 3) uint8 picture to `size`, bilinear, antialiased where it shrinks: Pillow's BILINEAR.
+    """Resize a (H, W, 3) uint8 image to `size`, bilinear, antialiased where it shrinks: Pillow's BILINEAR.
 
-    Equal to Pillow within one grey level: Pillow also rounds between its two passes. Enlarging has no antialiasing, and
+    Equal to Pillow within one gray level: Pillow also rounds between its two passes. Enlarging has no antialiasing, and
     OpenCV does it five times as fast. Where a side shrinks, the weights are banded; one small product per few output
     rows or columns costs less than a dense product and less than a gather per tap.
     """
@@ -84,10 +84,10 @@ def resize(image: Image, size: Size) -> Image:
     return np.asarray(cv2.convertScaleAbs(result), np.uint8).reshape(height, width, 3)
 
 
-def prepare(image: Image, bounds: Size, pad_value: Sequence[int], channels: str = "rgb") -> Prepared:
-    """Fit a picture into the network input: scale it inside `bounds`, pad at the right and bottom with `pad_value`.
+def preprocess(image: Image, bounds: Size, pad_value: Sequence[int], channels: str = "rgb") -> PreprocessedImage:
+    """Fit a image into the network input: scale it inside `bounds`, pad at the right and bottom with `pad_value`.
 
-    Padding with the pixel mean, rounded, is the reference's zero padding after normalisation.
+    Padding with the pixel mean, rounded, is the reference's zero padding after normalization.
 
     Args:
         image: (H, W, 3) uint8 in the order `channels`.
@@ -98,19 +98,19 @@ def prepare(image: Image, bounds: Size, pad_value: Sequence[int], channels: str 
     Raises:
         ImageError: as `check_image`.
     """
-    picture = check_image(image, channels)
-    height, width = fit_size(picture.shape[:2], bounds)
-    resized = resize(picture, (height, width))
+    checked = check_image(image, channels)
+    height, width = fit_size(checked.shape[:2], bounds)
+    resized = resize(checked, (height, width))
     canvas = np.empty((1, bounds[0], bounds[1], 3), np.uint8)
     canvas[0, :height, :width] = resized if channels == "rgb" else cv2.cvtColor(resized, cv2.COLOR_BGR2RGB)
     canvas[0, height:] = pad_value
     canvas[0, :height, width:] = pad_value
-    return Prepared(canvas, (height, width), picture.shape[1] / width, picture.shape[0] / height)
+    return PreprocessedImage(canvas, (height, width), checked.shape[1] / width, checked.shape[0] / height)
 
 
 @dataclass(frozen=True)
 class _Band:
-    """Weights (sources, targets) of a few neighbouring output samples over the input samples that they touch."""
+    """Weights (sources, targets) of a few neighboring output samples over the input samples that they touch."""
 
     source: slice
     target: slice
@@ -129,9 +129,9 @@ def _bands(source: int, target: int, channels: int) -> List[_Band]:
     bands = []
     for start in range(0, target, block):
         stop = min(start + block, target)
-        centres = (np.arange(start, stop) + 0.5) * scale
-        low, high = max(0, int(centres[0] - support + 0.5)), min(source, int(centres[-1] + support + 0.5))
-        distance = np.abs(np.arange(low, high)[:, None] + 0.5 - centres[None, :])
+        centers = (np.arange(start, stop) + 0.5) * scale
+        low, high = max(0, int(centers[0] - support + 0.5)), min(source, int(centers[-1] + support + 0.5))
+        distance = np.abs(np.arange(low, high)[:, None] + 0.5 - centers[None, :])
         triangle = np.maximum(0.0, 1.0 - distance / support)
         weights = np.kron(triangle / triangle.sum(axis=0), np.eye(channels)).astype(np.float32)
         wide = slice(low * channels, high * channels), slice(start * channels, stop * channels)

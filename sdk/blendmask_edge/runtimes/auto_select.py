@@ -24,26 +24,26 @@ _LOG = logging.getLogger(__name__)
 
 
 class Opened(NamedTuple):
-    """A loaded graph: name of its runtime, flavour of the graph, the session."""
+    """A loaded graph: name of its runtime, variant of the graph, the session."""
 
     runtime: str
-    flavour: str
+    variant: str
     session: Session
 
 
 @dataclass(frozen=True)
 class _Candidate:
     row: RuntimeRow
-    flavour: str
+    variant: str
 
     def open(self, graph: bytes, options: SessionOptions) -> Opened:
-        return Opened(self.row.name, self.flavour, self.row.load().load(graph, options))
+        return Opened(self.row.name, self.variant, self.row.load().load(graph, options))
 
     def describe(self, bundle: Bundle) -> str:
-        return f"{self.row.name} {self.row.version} {bundle.entry(self.flavour).sha256}"
+        return f"{self.row.name} {self.row.version} {bundle.entry(self.variant).sha256}"
 
 
-def open_session(bundle: Bundle, runtime: str, flavour: Optional[str], options: SessionOptions) -> Opened:
+def open_session(bundle: Bundle, runtime: str, variant: Optional[str], options: SessionOptions) -> Opened:
     """Load a graph of `bundle`.
 
     With "auto", the runtimes that are installed and can run a graph of the bundle each load it and run a few times on
@@ -53,7 +53,7 @@ def open_session(bundle: Bundle, runtime: str, flavour: Optional[str], options: 
     Args:
         bundle: the opened bundle.
         runtime: name of a runtime, or "auto".
-        flavour: graph to run; None takes the runtime's preferred one that the bundle holds.
+        variant: graph to run; None takes the runtime's preferred one that the bundle holds.
         options: what every runtime is asked.
 
     Raises:
@@ -62,36 +62,36 @@ def open_session(bundle: Bundle, runtime: str, flavour: Optional[str], options: 
         InferenceError: the runtime refuses the graph; with "auto", all do.
         ConfigError: no runtime has this name.
     """
-    candidates = _candidates(bundle, runtime, flavour)
+    candidates = _candidates(bundle, runtime, variant)
     if len(candidates) == 1:
-        return candidates[0].open(bundle.graph(candidates[0].flavour), options)
+        return candidates[0].open(bundle.graph(candidates[0].variant), options)
     key = key_of([candidate.describe(bundle) for candidate in candidates], options.threads)
     return _open_remembered(bundle, candidates, key, options) or _open_quickest(bundle, candidates, key, options)
 
 
-def _candidates(bundle: Bundle, runtime: str, flavour: Optional[str]) -> List[_Candidate]:
-    if flavour is not None:
-        bundle.entry(flavour)
+def _candidates(bundle: Bundle, runtime: str, variant: Optional[str]) -> List[_Candidate]:
+    if variant is not None:
+        bundle.entry(variant)
     if runtime != AUTO:
         row = select(runtime)
-        return [_Candidate(row, flavour)] if flavour else _fitting(bundle, (row,), None)
-    found = _fitting(bundle, installed_rows(), flavour)
-    ready = [candidate for candidate in found if candidate.row.ready(bundle.entry(candidate.flavour).sha256)]
+        return [_Candidate(row, variant)] if variant else _fitting(bundle, (row,), None)
+    found = _fitting(bundle, installed_rows(), variant)
+    ready = [candidate for candidate in found if candidate.row.ready(bundle.entry(candidate.variant).sha256)]
     return ready or found[:1]
 
 
-def _fitting(bundle: Bundle, rows: Tuple[RuntimeRow, ...], flavour: Optional[str]) -> List[_Candidate]:
-    """Return those of `rows` that run a graph of the bundle, each with its preferred one or with `flavour`."""
+def _fitting(bundle: Bundle, rows: Tuple[RuntimeRow, ...], variant: Optional[str]) -> List[_Candidate]:
+    """Return those of `rows` that run a graph of the bundle, each with its preferred one or with `variant`."""
     found: List[_Candidate] = []
     for row in rows:
-        wanted = row.flavours if flavour is None else tuple(name for name in row.flavours + row.also if name == flavour)
+        wanted = row.variants if variant is None else tuple(name for name in row.variants + row.also if name == variant)
         held = [name for name in wanted if name in bundle.manifest.graphs]
         found.extend(_Candidate(row, name) for name in held[:1])
     if found:
         return found
-    runs = "; ".join(f"{row.name} runs {' or '.join(row.flavours)}" for row in rows)
+    runs = "; ".join(f"{row.name} runs {' or '.join(row.variants)}" for row in rows)
     named = sorted({name for row in rows for name in row.also if name in bundle.manifest.graphs})
-    hint = f", or name the flavour {' or '.join(named)}, which may be slow" if named else ""
+    hint = f", or name the variant {' or '.join(named)}, which may be slow" if named else ""
     raise BundleError(
         f"{bundle.path} holds the graphs {', '.join(sorted(bundle.manifest.graphs))}; {runs}. "
         f"Build the bundle again{hint}."
@@ -104,7 +104,7 @@ def _open_remembered(
     choice = recall(key)
     for candidate in candidates:
         if choice is not None and candidate.row.name == choice.runtime:
-            graph = bundle.graph(candidate.flavour)
+            graph = bundle.graph(candidate.variant)
             # What worked at the time of the trial may be gone since, such as a device.
             with contextlib.suppress(BlendMaskError):
                 return candidate.open(graph, options)
@@ -117,7 +117,7 @@ def _open_quickest(bundle: Bundle, candidates: List[_Candidate], key: str, optio
     seconds: Dict[str, float] = {}
     failures: Dict[str, BlendMaskError] = {}
     for candidate in candidates:
-        graph = bundle.graph(candidate.flavour)
+        graph = bundle.graph(candidate.variant)
         try:
             opened, spent = _tried(candidate, graph, options, image)
         except BlendMaskError as error:

@@ -26,13 +26,13 @@ class Session(Protocol):
     """A loaded graph. Not for use by several threads at a time."""
 
     def run(self, image: NDArray[np.uint8]) -> Outputs:
-        """Run the graph on one prepared picture.
+        """Run the graph on one prepared image.
 
         Args:
             image: uint8 [1, H, W, 3], RGB.
 
         Raises:
-            InferenceError: the runtime failed, or the picture has another size than the graph's input.
+            InferenceError: the runtime failed, or the image has another size than the graph's input.
             ClosedError: the session was closed.
         """
         ...

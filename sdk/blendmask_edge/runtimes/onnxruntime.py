@@ -44,7 +44,7 @@ class OnnxRuntimeSession:
         self._session: Optional[Any] = session
 
     def run(self, image: NDArray[np.uint8]) -> Outputs:
-        """Run the graph on one prepared picture; see `Session.run`."""
+        """Run the graph on one prepared image; see `Session.run`."""
         if self._session is None:
             raise ClosedError("The session is closed; load the graph again.")
         try:

@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def load(graph: bytes, options: SessionOptions) -> OpenVinoSession:
-    """Load an ONNX graph on the CPU plugin, for the latency of one picture; see `Runtime.load`.
+    """Load an ONNX graph on the CPU plugin, for the latency of one image; see `Runtime.load`.
 
     The compiled model is kept in the cache folder, from which the next call takes it.
     """
@@ -49,7 +49,7 @@ class OpenVinoSession:
         self._request: Optional[Any] = request
 
     def run(self, image: NDArray[np.uint8]) -> Outputs:
-        """Run the graph on one prepared picture; see `Session.run`."""
+        """Run the graph on one prepared image; see `Session.run`."""
         if self._request is None:
             raise ClosedError("The session is closed; load the graph again.")
         try:

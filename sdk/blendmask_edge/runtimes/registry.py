@@ -37,10 +37,10 @@ class RuntimeRow:
     name: what a user types.
     module: our module that implements the protocol.
     package: the package whose presence says that it is installed.
-    flavours: flavours of graphs that it runs unasked, the preferred one first.
+    variants: variants of graphs that it runs unasked, the preferred one first.
     extra: the extra of `blendmask-edge` that installs it.
     distributions: names under which the package is distributed; the first that is installed gives its version.
-    also: flavours that it runs, slower or less exactly, when they are named.
+    also: variants that it runs, slower or less exactly, when they are named.
     ready: whether it could run the graph of this SHA-256 here, as far as can be seen without importing it.
     remark: what else to know for installing it.
     """
@@ -48,7 +48,7 @@ class RuntimeRow:
     name: str
     module: str
     package: str
-    flavours: Tuple[str, ...]
+    variants: Tuple[str, ...]
     extra: str
     distributions: Tuple[str, ...] = ()
     also: Tuple[str, ...] = ()
@@ -96,7 +96,7 @@ RUNTIMES = (
         name="onnxruntime",
         module="blendmask_edge.runtimes.onnxruntime",
         package="onnxruntime",
-        flavours=("cpu", "float"),
+        variants=("cpu", "float"),
         extra="cpu",
         distributions=("onnxruntime", "onnxruntime-gpu"),
         also=("tensorrt",),
@@ -105,7 +105,7 @@ RUNTIMES = (
         name="openvino",
         module="blendmask_edge.runtimes.openvino",
         package="openvino",
-        flavours=("cpu", "float"),
+        variants=("cpu", "float"),
         extra="openvino",
         also=("tensorrt",),
     ),
@@ -113,7 +113,7 @@ RUNTIMES = (
         name="tensorrt",
         module="blendmask_edge.runtimes.tensorrt.session",
         package="tensorrt",
-        flavours=("tensorrt", "float"),
+        variants=("tensorrt", "float"),
         extra="tensorrt",
         ready=_with_driver,
         remark="; a Jetson has it from JetPack (apt install python3-libnvinfer), which a virtual environment sees only "
@@ -123,7 +123,7 @@ RUNTIMES = (
         name="torch_tensorrt",
         module="blendmask_edge.runtimes.torch_tensorrt",
         package="torch_tensorrt",
-        flavours=("tensorrt", "float"),
+        variants=("tensorrt", "float"),
         extra="torch-tensorrt",
         distributions=("torch-tensorrt",),
         ready=program_present,

@@ -63,7 +63,7 @@ class TorchTensorRtSession:
         self._torch = torch
 
     def run(self, image: NDArray[np.uint8]) -> Outputs:
-        """Run the program on one prepared picture; see `Session.run`."""
+        """Run the program on one prepared image; see `Session.run`."""
         if self._module is None:
             raise ClosedError("The session is closed; load the graph again.")
         try:

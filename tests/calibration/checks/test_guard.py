@@ -16,18 +16,18 @@ from blendmask_calibration import (
     CalibrationImage,
     CalibrationRecord,
     Finding,
+    ImageStatistics,
     Limit,
     Limits,
-    PictureStatistics,
     check_channel_order,
     check_detections,
     check_images,
-    picture_statistics,
+    image_statistics,
     refusals,
 )
 
 INPUT = (384, 512)
-GOOD = PictureStatistics(red=120, green=110, blue=100, deviation=50, chroma=30, lowest=0, highest=255, flatness=0.1)
+GOOD = ImageStatistics(red=120, green=110, blue=100, deviation=50, chroma=30, lowest=0, highest=255, flatness=0.1)
 
 
 def images(count: int) -> list[CalibrationImage]:
@@ -42,10 +42,10 @@ def check(
     repeated: int = 0,
     unreadable: int = 0,
     odd: int = 0,
-    odd_statistics: PictureStatistics = GOOD,
+    odd_statistics: ImageStatistics = GOOD,
     limits: Limits | None = None,
 ) -> list[Finding]:
-    """Judge `count` good pictures, some of which have the given faults."""
+    """Judge `count` good images, some of which have the given faults."""
     shown = images(count)
     shown[:small] = [replace(image, height=100, width=120) for image in shown[:small]]
     shown[: repeated + 1] = [replace(image, fingerprint=shown[0].fingerprint) for image in shown[: repeated + 1]]
@@ -63,7 +63,7 @@ def test_a_good_set_has_no_finding() -> None:
     assert check() == []
 
 
-def test_no_picture_at_all_is_refused_and_cannot_be_overridden() -> None:
+def test_no_image_at_all_is_refused_and_cannot_be_overridden() -> None:
     finding = the_only(check_images([], [], [], INPUT))
     assert (finding.severity, finding.code, finding.override) == ("refuse", "no-images", None)
     assert refusals([finding], allow=["few-images"]) == [finding]
@@ -78,7 +78,7 @@ def test_when_no_file_can_be_read_the_message_says_how_many_there_were() -> None
 @pytest.mark.parametrize(
     "count, severity, limit", [(1, "refuse", 16), (15, "refuse", 16), (16, "warn", 32), (31, "warn", 32)]
 )
-def test_few_pictures_are_refused_below_16_and_warned_of_below_32(count: int, severity: str, limit: int) -> None:
+def test_few_images_are_refused_below_16_and_warned_of_below_32(count: int, severity: str, limit: int) -> None:
     finding = the_only(check(count))
     assert (finding.code, finding.severity, finding.measured, finding.limit) == ("few-images", severity, count, limit)
     assert check(32) == []
@@ -114,19 +114,19 @@ def test_faults_are_warned_of_past_one_share_and_refused_past_another(code: str)
     [replace(GOOD, red=250, green=250, blue=250), replace(GOOD, deviation=1.0), replace(GOOD, red=1, green=1, blue=1)],
     ids=["white", "constant", "black"],
 )
-def test_pictures_without_content_are_blank(odd: PictureStatistics) -> None:
+def test_images_without_content_are_blank(odd: ImageStatistics) -> None:
     assert the_only(check(odd=20, odd_statistics=odd)).code == "blank-images"
 
 
 @pytest.mark.parametrize("share, severity", [(5, "warn"), (21, "refuse")])
-def test_pictures_that_use_few_grey_levels_were_scaled_wrongly(share: int, severity: str) -> None:
+def test_images_that_use_few_gray_levels_were_scaled_wrongly(share: int, severity: str) -> None:
     finding = the_only(check(odd=share, odd_statistics=replace(GOOD, deviation=20, lowest=40, highest=139)))
     assert (finding.code, finding.severity) == ("value-range", severity)
     assert "stretch them" in finding.message
     assert check(odd=40, odd_statistics=replace(GOOD, lowest=40, highest=140)) == []
 
 
-def test_pictures_of_many_sizes_are_worth_a_warning_and_never_a_refusal() -> None:
+def test_images_of_many_sizes_are_worth_a_warning_and_never_a_refusal() -> None:
     shown = [replace(image, height=400 + 10 * index) for index, image in enumerate(images(40))]
     finding = the_only(check_images(shown, [GOOD] * 40, [], INPUT))
     assert (finding.code, finding.severity, finding.measured) == ("mixed-sizes", "warn", 39 / 40)
@@ -139,22 +139,22 @@ def test_a_camera_that_is_turned_round_gives_one_size() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 5])
-def test_where_pictures_are_few_the_message_says_what_else_lies_there(count: int) -> None:
+def test_where_images_are_few_the_message_says_what_else_lies_there(count: int) -> None:
     beside = {".mp4": 2, ".heic": 300, "": 1}
     findings = check_images(images(count), [GOOD] * count, [], INPUT, passed_over=beside)
     assert "300 .heic, 2 .mp4, 1 without suffix" in the_only(findings).message
 
 
-def test_grey_pictures_are_worth_a_warning_and_never_a_refusal() -> None:
+def test_gray_images_are_worth_a_warning_and_never_a_refusal() -> None:
     finding = the_only(check(odd=40, odd_statistics=replace(GOOD, red=100, blue=100, chroma=0.0)))
-    assert (finding.code, finding.severity) == ("colourless-images", "warn")
+    assert (finding.code, finding.severity) == ("colorless-images", "warn")
 
 
-def test_a_share_names_the_first_pictures_and_their_reason() -> None:
+def test_a_share_names_the_first_images_and_their_reason() -> None:
     assert "broken0.jpg (truncated), broken1.jpg (truncated)" in the_only(check(unreadable=2)).message
 
 
-def test_narrow_pictures_that_fill_one_side_of_the_input_are_not_small() -> None:
+def test_narrow_images_that_fill_one_side_of_the_input_are_not_small() -> None:
     upright = [replace(image, height=640, width=200) for image in images(40)]
     assert check_images(upright, [GOOD] * 40, [], INPUT) == []
 
@@ -191,7 +191,7 @@ def test_a_model_that_finds_almost_nothing_is_refused(detections: list[int]) -> 
 
 
 def scores(level: float, count: int = 24) -> list[list[float]]:
-    """Scores on each picture, around a level."""
+    """Scores on each image, around a level."""
     rng = np.random.default_rng(0)
     return [[level + 0.1 * float(rng.random()) for _ in range(4)] for _ in range(count)]
 
@@ -203,7 +203,7 @@ def test_a_model_that_is_surer_with_channels_swapped_has_them_swapped(swapped: f
     assert all(finding.code == "channel-order" and "BGR" in finding.message for finding in findings)
 
 
-def test_a_gain_on_few_pictures_is_no_proof_of_swapped_channels() -> None:
+def test_a_gain_on_few_images_is_no_proof_of_swapped_channels() -> None:
     given, swapped = scores(0.5), scores(0.5)
     swapped[0] = [0.9] * 8
     assert check_channel_order(given, swapped) == []
@@ -216,18 +216,18 @@ def test_nothing_found_says_nothing_of_the_channels(found: list[list[float]]) ->
 
 def test_statistics_tell_the_faults_apart_in_pixels() -> None:
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 256, (60, 80, 3)).astype(np.uint8)
-    picture[..., 2] //= 2
-    plain, swapped = picture_statistics(picture), picture_statistics(picture[..., ::-1])
+    image = rng.integers(0, 256, (60, 80, 3)).astype(np.uint8)
+    image[..., 2] //= 2
+    plain, swapped = image_statistics(image), image_statistics(image[..., ::-1])
     assert plain.red > plain.blue
     assert swapped.blue > swapped.red
-    assert plain.brightness == pytest.approx(picture.mean())
-    assert picture_statistics((picture / 255).round().astype(np.uint8)).highest == 1
-    assert picture_statistics(picture[..., :1].repeat(3, axis=2)).chroma == 0
-    assert picture_statistics(np.full((1, 1, 3), 9, np.uint8)).deviation == 0
-    assert picture_statistics(np.full((1, 1, 3), 9, np.uint8)).flatness == 0
+    assert plain.brightness == pytest.approx(image.mean())
+    assert image_statistics((image / 255).round().astype(np.uint8)).highest == 1
+    assert image_statistics(image[..., :1].repeat(3, axis=2)).chroma == 0
+    assert image_statistics(np.full((1, 1, 3), 9, np.uint8)).deviation == 0
+    assert image_statistics(np.full((1, 1, 3), 9, np.uint8)).flatness == 0
     assert (plain.lowest, plain.highest) == (0, 255)
-    assert plain.flatness < 0.01 < picture_statistics(picture.repeat(2, axis=1)).flatness < 0.6
+    assert plain.flatness < 0.01 < image_statistics(image.repeat(2, axis=1)).flatness < 0.6
 
 
 def test_a_record_survives_json() -> None:

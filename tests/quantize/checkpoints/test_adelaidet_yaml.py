@@ -126,8 +126,8 @@ class TestReading:
         path = tmp_path / f"{case}.yaml"
         path.write_bytes((parity / case / "config.json").read_bytes())
         found = read_authors_yaml(path)
-        assert replace(found, trunk=reference.config.trunk) == reference.config
-        if found.trunk.kind != "dla34":
+        assert replace(found, backbone=reference.config.backbone) == reference.config
+        if found.backbone.kind != "dla34":
             assert found == reference.config
             assert load_checkpoint(parity / case / "weights.safetensors", path).config == found
 
@@ -135,9 +135,9 @@ class TestReading:
         """A semantic head of the reference keeps its own class count, and predictions do not need it."""
         found = read_authors_yaml(written(folder, "_BASE_: R_50_3x.yaml\nMODEL: {FCOS: {NUM_CLASSES: 12}}"))
         expected = get_config("R_50_3x")
-        assert found == replace(expected, name="mine", classes=12, bases=replace(expected.bases, semantic=False))
+        assert found == replace(expected, name="mine", num_classes=12, bases=replace(expected.bases, semantic=False))
         both = "_BASE_: R_50_3x.yaml\nMODEL: {FCOS: {NUM_CLASSES: 12}, BASIS_MODULE: {NUM_CLASSES: 12}}"
-        assert read_authors_yaml(written(folder, both)) == replace(expected, name="mine", classes=12)
+        assert read_authors_yaml(written(folder, both)) == replace(expected, name="mine", num_classes=12)
 
     def test_a_base_elsewhere(self, folder: Path) -> None:
         inside = folder / "inside"
@@ -145,7 +145,7 @@ class TestReading:
         for base in (folder / "R_50_3x.yaml", "../R_50_3x.yaml"):
             assert read_authors_yaml(written(inside, f"_BASE_: {base}")).head == get_config("R_50_3x").head
 
-    def test_a_head_without_normalisation(self, folder: Path) -> None:
+    def test_a_head_without_normalization(self, folder: Path) -> None:
         path = written(folder, "_BASE_: R_50_3x.yaml\nMODEL: {FCOS: {NORM: none}}")
         assert read_authors_yaml(path).head.norm == ""
 

@@ -30,7 +30,7 @@ def model() -> BlendMask:
 
 
 @pytest.fixture(scope="module")
-def picture() -> Tensor:
+def image() -> Tensor:
     return torch.randn((1, 3, 64, 96), generator=torch.Generator().manual_seed(1))
 
 
@@ -79,10 +79,10 @@ class TestLoading:
             assert found.dtype == value.dtype
             torch.testing.assert_close(found, value, rtol=tolerance, atol=tolerance, msg=key)
 
-    def test_the_network_is_ready_to_predict(self, model, picture, tmp_path):
+    def test_the_network_is_ready_to_predict(self, model, image, tmp_path):
         loaded = load_checkpoint(FORMS["bare"](tmp_path, model.state_dict()), TINY).model
         assert not loaded.training
-        torch.testing.assert_close(detect(loaded, picture).mask_logits, detect(model, picture).mask_logits)
+        torch.testing.assert_close(detect(loaded, image).mask_logits, detect(model, image).mask_logits)
 
     def test_counters_and_the_semantic_head_may_be_missing(self, model, tmp_path):
         left = {k: v for k, v in model.state_dict().items() if "num_batches" not in k and "seg_head" not in k}
@@ -106,11 +106,11 @@ class TestSaving:
         for key, value in model.state_dict().items():
             assert torch.equal(loaded.model.state_dict()[key], value), key
 
-    def test_half_precision_keeps_the_predictions(self, model, picture, tmp_path):
+    def test_half_precision_keeps_the_predictions(self, model, image, tmp_path):
         save_checkpoint(tmp_path / "a.safetensors", model, LABELS, half=True)
         loaded = load_checkpoint(tmp_path / "a.safetensors").model
         with torch.no_grad():
-            mine, theirs = model(picture), loaded(picture)
+            mine, theirs = model(image), loaded(image)
         assert {value.dtype for value in loaded.state_dict().values() if value.is_floating_point()} == {torch.float32}
         for name in ("logits", "regression", "centerness"):
             for a, b in zip(getattr(mine, name), getattr(theirs, name), strict=True):
@@ -175,7 +175,7 @@ class TestAnotherConfiguration:
         assert f"of another shape ({shape}" in message
         assert message.endswith(f"try --config {name}")
 
-    def test_ours_is_recognised_too(self, tmp_path):
+    def test_ours_is_recognized_too(self, tmp_path):
         path = save_pth(tmp_path / "a.pth", full_size_state("LITE0_RT"))
         with pytest.raises(CheckpointError, match="try --config LITE0_RT"):
             load_checkpoint(path, TINY)
@@ -183,11 +183,11 @@ class TestAnotherConfiguration:
     def test_a_differing_class_count_shows_both_shapes(self, model, tmp_path):
         path = save_pth(tmp_path / "a.pth", model.state_dict())
         with pytest.raises(CheckpointError, match=r"cls_logits.weight is \(3, 16, 3, 3\), expected \(5, 16, 3, 3\)"):
-            load_checkpoint(path, replace(TINY, classes=5))
+            load_checkpoint(path, replace(TINY, num_classes=5))
 
     def test_one_that_differs_in_classes_only_is_told_from_the_released_one(self, tmp_path):
         with torch.device("meta"):
-            state = BlendMask(replace(get_config("R_50_3x"), classes=12)).state_dict()
+            state = BlendMask(replace(get_config("R_50_3x"), num_classes=12)).state_dict()
         stored = {key: torch.zeros((), dtype=value.dtype).expand(value.shape) for key, value in state.items()}
         with pytest.raises(CheckpointError, match="looks like a R_50_3x with 12 classes all the same: give the YAML"):
             load_checkpoint(save_pth(tmp_path / "a.pth", stored), "R_50_3x")

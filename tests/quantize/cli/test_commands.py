@@ -21,8 +21,8 @@ from blendmask_quantize.pipeline import run as pipeline
 from blendmask_quantize.pipeline.job import QuantizeOptions
 from blendmask_quantize.pruning.job import PruneOptions
 from tests.quantize.conftest import Made
+from tests.quantize.small_networks import DEFORMABLE, FROZEN, small_network
 from tests.quantize.tiny import LABELS, tiny_model
-from tests.quantize.variants import DEFORMABLE, FROZEN, variant
 
 SIZE = ("--size", "64x96")
 
@@ -58,9 +58,9 @@ def test_quantize_shows_one_table_and_the_next_command(words: list[object], scen
     result = call(*words, *measured, "--estimator", "max")
     assert result.exit_code == 0, result.output
     assert all(word in result.stdout for word in ("float", "cpu", "tensorrt", "mask AP", "p50 ms"))
-    assert "against the float graph, on 2 held-out calibration pictures" in result.stdout
-    assert all(word in result.stdout for word in ("matched", "lost", "drift", "mask"))
-    assert "warning: 17 calibration pictures can be read" in result.stdout
+    assert "against the float graph, on 2 held-out calibration images" in result.stdout
+    assert all(word in result.stdout for word in ("matched", "missed", "drift", "mask"))
+    assert "warning: 17 calibration images can be read" in result.stdout
     assert f"Next: blendmask predict {tmp_path / 'm.bmz'} IMAGE..." in result.stdout
     assert "evaluating" in result.stderr
     Bundle.open(tmp_path / "m.bmz")
@@ -71,11 +71,11 @@ def test_quantize_json_is_pure(words: list[object], tmp_path: Path) -> None:
     result = call(*words, "--estimator", "max", "--json")
     document = json.loads(result.stdout)
     assert document["bundle"] == str(tmp_path / "m.bmz")
-    assert set(document["flavours"]) == {"float", "cpu", "tensorrt"}
-    assert document["flavours"]["cpu"]["latency_p50_ms"] > 0
+    assert set(document["variants"]) == {"float", "cpu", "tensorrt"}
+    assert document["variants"]["cpu"]["latency_p50_ms"] > 0
     assert document["calibration"]["count"] == 17
-    assert document["flavours"]["tensorrt"]["fidelity"]["mask_iou"] > 0.8
-    assert document["flavours"]["float"]["fidelity"] is None
+    assert document["variants"]["tensorrt"]["fidelity"]["mask_iou"] > 0.8
+    assert document["variants"]["float"]["fidelity"] is None
     assert document["warnings"]
 
 
@@ -85,14 +85,14 @@ def test_names_that_look_like_markup_are_printed_as_they_are(words: list[object]
     result = call(*words, "--estimator", "max", "-o", path)
     assert result.exit_code == 0, result.output
     assert f"Next: blendmask predict {path} IMAGE..." in result.stdout
-    assert "m[red].bmz: 17 calibration pictures, max ranges" in result.stdout
+    assert "m[red].bmz: 17 calibration images, max ranges" in result.stdout
     assert "AP" not in result.stdout, "nothing was measured"
 
 
 @pytest.mark.usefixtures("replayed")
 def test_a_refusal_of_the_guard_names_its_override_which_works(words: list[object], tmp_path: Path) -> None:
     few = [*words, "--estimator", "max", "--count", 5]
-    refused(call(*few), 1, "5 calibration pictures can be read", "--allow few-images")
+    refused(call(*few), 1, "5 calibration images can be read", "--allow few-images")
     assert not (tmp_path / "m.bmz").exists()
     assert call(*few, "--allow", "few-images").exit_code == 0
     record = Bundle.open(tmp_path / "m.bmz").manifest.calibration
@@ -108,7 +108,7 @@ def test_a_refusal_of_the_guard_names_its_override_which_works(words: list[objec
         (1, ("--recipe", "nothing-like-it"), ["ptq"]),
         (1, ("--estimator", "median"), ["median", "mse"]),
         (1, ("--steps", "bias,adaruond"), ["no step is called 'adaruond': did you mean adaround"]),
-        (1, ("--steps", ""), ["known are equalise, descent, adaround, bias"]),
+        (1, ("--steps", ""), ["known are equalize, descent, adaround, bias"]),
         (1, ("--size", "65x96"), ["use 64x96"]),
         (1, ("--size", "0x0"), ["use 32x32"]),
         (2, ("--size", "big"), ["height x width"]),
@@ -118,7 +118,7 @@ def test_a_refusal_of_the_guard_names_its_override_which_works(words: list[objec
         (2, ("--detections", "101"), ["less than or equal to 100"]),
         (2, ("--count", "0"), ["greater than or equal to 1"]),
         (2, ("--seed", str(2**63)), ["less than or equal to 9223372036854775807"]),
-        (1, ("--allow", "few-pictures"), ["few-pictures names no check", "few-images"]),
+        (1, ("--allow", "few-images"), ["few-images names no check", "few-images"]),
         (1, ("--config", "LITE0"), ["LITE0_RT"]),
         (1, ("--config", "LITE0_RT"), ["is a checkpoint of TINY, not of LITE0_RT"]),
         (1, ("--annotations", "a.json"), ["--annotations is of no use to recipe ptq"]),
@@ -157,7 +157,7 @@ def test_edge_takes_its_own_and_the_default_settings(
     assert short.pruning is not None
     training = short.pruning.training
     assert (short.pruning.ratio, training.iterations, training.warmup) == (0.7, 30, 3)
-    assert (short.tuning.training.iterations, short.resume) == (20, True)
+    assert (short.qat_options.training.iterations, short.resume) == (20, True)
 
 
 def missing(folder: Path) -> Path:
@@ -204,7 +204,7 @@ def test_a_checkpoint_that_is_none_is_one_message(
 @pytest.mark.usefixtures("no_long_work")
 def test_a_checkpoint_of_another_network_is_told_apart_by_its_weights(words: list[object], tmp_path: Path) -> None:
     words[1] = tmp_path / "weights.safetensors"
-    save_file(variant(FROZEN).state_dict(), words[1])
+    save_file(small_network(FROZEN).state_dict(), words[1])
     refused(call(*words, "--config", "LITE0_RT"), 1, "does not fit LITE0_RT", "unexpected")
 
 
@@ -221,28 +221,28 @@ def test_deformable_convolutions_are_refused_for_int8_with_the_reason(
     words: list[object], deformable: Path, recipe: str
 ) -> None:
     result = call("quantize", deformable, *words[2:], "--recipe", recipe)
-    refused(result, 1, "cannot quantise TINY_DEFORMABLE", "deformable convolutions (res4, res5)", "such as R_101_3x")
+    refused(result, 1, "cannot quantize TINY_DEFORMABLE", "deformable convolutions (res4, res5)", "such as R_101_3x")
 
 
 @pytest.mark.usefixtures("no_long_work")
-def test_pictures_that_are_none_are_one_message(words: list[object], tmp_path: Path) -> None:
+def test_images_that_are_none_are_one_message(words: list[object], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes").mkdir()
-    (tmp_path / "notes/readme.txt").write_text("no picture")
+    (tmp_path / "notes/readme.txt").write_text("no image")
     for index in range(20):
-        (tmp_path / f"notes/{index}.jpg").write_text("no picture")
-    refused(call(*words, "--calibration", tmp_path / "empty"), 1, "No calibration picture was found")
+        (tmp_path / f"notes/{index}.jpg").write_text("no image")
+    refused(call(*words, "--calibration", tmp_path / "empty"), 1, "No calibration image was found")
     refused(call(*words, "--calibration", tmp_path / "notes"), 1, "17 files could not be read")
     refused(call(*words, "--calibration", tmp_path / "nowhere"), 1, "is not a folder")
     assert not (tmp_path / "m.bmz").exists()
 
 
 @pytest.mark.usefixtures("no_long_work")
-def test_pictures_to_measure_on_go_with_their_annotations(words: list[object], scenes: Path, tmp_path: Path) -> None:
+def test_images_to_measure_on_go_with_their_annotations(words: list[object], scenes: Path, tmp_path: Path) -> None:
     refused(call(*words, "--eval-images", scenes), 2, "go together")
     refused(call(*words, "--eval-annotations", scenes / "annotations.json"), 2, "go together")
     both = ("--eval-images", tmp_path, "--eval-annotations", scenes / "annotations.json")
-    refused(call(*words, *both), 1, "3 of 3 annotated pictures are not in")
+    refused(call(*words, *both), 1, "3 of 3 annotated images are not in")
     nowhere = ("--eval-images", scenes, "--eval-annotations", tmp_path / "nowhere.json")
     refused(call(*words, *nowhere), 1, "cannot be read as COCO annotations")
 
@@ -281,8 +281,8 @@ def data(scenes: Path) -> tuple[object, ...]:
 
 def test_evaluate_gives_the_accuracy_that_the_manifest_states(made: Made, scenes: Path) -> None:
     manifest = Bundle.open(made.path).manifest
-    for flavour, (measured,) in manifest.metrics.items():
-        result = call("evaluate", made.path, *data(scenes), "--flavour", flavour, "--json")
+    for variant, (measured,) in manifest.metrics.items():
+        result = call("evaluate", made.path, *data(scenes), "--variant", variant, "--json")
         document = json.loads(result.stdout)
         assert document.pop("model") == str(made.path)
         assert document.pop("images") == 3
@@ -292,7 +292,7 @@ def test_evaluate_gives_the_accuracy_that_the_manifest_states(made: Made, scenes
 def test_evaluate_measures_a_checkpoint_too(checkpoint_path: Path, scenes: Path) -> None:
     result = call("evaluate", checkpoint_path, *data(scenes), "--limit", 2)
     assert result.exit_code == 0, result.output
-    assert "2 pictures" in result.stdout
+    assert "2 images" in result.stdout
     assert "50:95" in result.stdout
 
 
@@ -302,19 +302,19 @@ def test_evaluate_measures_deformable_convolutions_in_float(deformable: Path, sc
     assert "50:95" in result.stdout
 
 
-@pytest.mark.parametrize("option, part", [(("--config", "TINY"), "carries its own"), (("--flavour", "x"), "x")])
+@pytest.mark.parametrize("option, part", [(("--config", "TINY"), "carries its own"), (("--variant", "x"), "x")])
 def test_options_that_a_bundle_has_no_use_for(made: Made, scenes: Path, option: tuple[str, str], part: str) -> None:
     result = call("evaluate", made.path, *data(scenes), *option)
     refused(result, 2 if option[0] == "--config" else 1, part)
 
 
 def test_options_that_a_checkpoint_has_no_use_for(checkpoint_path: Path, scenes: Path) -> None:
-    refused(call("evaluate", checkpoint_path, *data(scenes), "--flavour", "cpu"), 2, "--flavour is for bundles")
+    refused(call("evaluate", checkpoint_path, *data(scenes), "--variant", "cpu"), 2, "--variant is for bundles")
 
 
 def test_evaluate_refuses_what_does_not_belong_together(made: Made, scenes: Path, tmp_path: Path) -> None:
     refused(call("evaluate", tmp_path / "nowhere.bmz", *data(scenes)), 1, "Cannot read")
-    refused(call("evaluate", made.path, "--images", tmp_path, *data(scenes)[2:]), 1, "annotated pictures are not in")
+    refused(call("evaluate", made.path, "--images", tmp_path, *data(scenes)[2:]), 1, "annotated images are not in")
     other = tmp_path / "other.safetensors"
     save_checkpoint(other, tiny_model(), type(LABELS)(("a", "b", "c"), (1, 3, 4)))
     refused(call("evaluate", other, *data(scenes)), 1, "categor")

@@ -19,24 +19,24 @@ from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.detect import Candidates, Detections, attention, candidates, detect, select
 from blendmask_quantize.model.nms import suppress
 from tests.quantize.parity import Reference
-from tests.quantize.tiny import TINY
-from tests.quantize.variants import (
+from tests.quantize.small_networks import (
     ASSEMBLER,
     CLIPPED,
     FIVE_LEVELS,
     FROZEN,
     WEIGHTED_SUM,
+    image,
     network_input,
-    picture,
     size_of,
-    variant,
+    small_network,
 )
+from tests.quantize.tiny import TINY
 
 SEEDS = st.integers(0, 10**6)
 SCORE_ROUNDING = 1e-6
 MANY = Bounds(candidates=10**4, rounds=40, detections=100)
-MODELS = {config.name: variant(config) for config in (TINY, FIVE_LEVELS)}
-BLENDERS = {config.name: variant(config) for config in (WEIGHTED_SUM, ASSEMBLER)}
+MODELS = {config.name: small_network(config) for config in (TINY, FIVE_LEVELS)}
+BLENDERS = {config.name: small_network(config) for config in (WEIGHTED_SUM, ASSEMBLER)}
 
 
 def graph_of(model: BlendMask, bounds: Bounds = MANY, size: tuple[int, int] | None = None) -> DeployableGraph:
@@ -45,14 +45,14 @@ def graph_of(model: BlendMask, bounds: Bounds = MANY, size: tuple[int, int] | No
 
 
 def random_predictions(config: ModelConfig, seed: int, bias: float = -3.0) -> Predictions:
-    """Raw outputs whose class logits lie around `bias`; boxes reach over the picture's borders."""
+    """Raw outputs whose class logits lie around `bias`; boxes reach over the image's borders."""
     generator = torch.Generator().manual_seed(seed)
     size = size_of(config)
 
     def levels(channels: int) -> list[Tensor]:
         return [torch.randn((1, channels, *level), generator=generator) for level in level_sizes(config, size)]
 
-    logits = tuple(2 * level + bias for level in levels(config.classes))
+    logits = tuple(2 * level + bias for level in levels(config.num_classes))
     regression = tuple((2 * level).relu() for level in levels(4))
     centerness = tuple(level + 1 for level in levels(1))
     towers = tuple(level.relu() for level in levels(config.pyramid_width))
@@ -153,7 +153,7 @@ def test_a_small_input_offers_fewer_pairs_than_the_bounds_ask_for() -> None:
     assert bounds == Bounds(candidates=3 * (16 + 4 + 1), rounds=Bounds().rounds, detections=63)
     model = MODELS["TINY"]
     graph = DeployableGraph(model, model, (32, 32), Bounds())
-    x = picture(0, (32, 32))
+    x = image(0, (32, 32))
     with torch.no_grad():
         assert_same(graph(torch.from_numpy(x)), detect(model, network_input(model, x)), 63)
 
@@ -178,12 +178,12 @@ def greedy(found: Chosen) -> list[int]:
 
 
 def survivors(found: Chosen, rounds: int) -> list[int]:
-    """Rows that the graph keeps, by their cells."""
+    """Rows that the graph keeps, by their locations."""
     count = len(found.score)
     graph = graph_of(MODELS["TINY"])
     graph.bounds = Bounds(candidates=count, rounds=rounds, detections=count)
     kept = graph.suppress(found)
-    return kept.cell[kept.score > 0].tolist()
+    return kept.location[kept.score > 0].tolist()
 
 
 @given(st.integers(1, 12), st.integers(1, 14))
@@ -228,18 +228,18 @@ def test_the_default_number_of_rounds_is_even() -> None:
 
 @given(SEEDS)
 def test_areas_stay_within_half_precision(seed: int) -> None:
-    """The comparison of overlaps on the largest picture loses nothing to half precision but its rounding."""
+    """The comparison of overlaps on the largest image loses nothing to half precision but its rounding."""
     found = random_chosen(seed)
     large = found._replace(box=found.box * 20)
     graph = graph_of(MODELS["TINY"], size=(1344, 1344))
     graph.bounds = Bounds(candidates=40, rounds=12, detections=40)
-    half = graph.suppress(Chosen(large.score.half(), large.class_id, large.cell, large.box.half()))
+    half = graph.suppress(Chosen(large.score.half(), large.class_id, large.location, large.box.half()))
     assert torch.isfinite(half.score).all()
-    assert len(half.cell[half.score > 0]) == pytest.approx(len(greedy(large)), abs=2)
+    assert len(half.location[half.score > 0]) == pytest.approx(len(greedy(large)), abs=2)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_coefficients_equal_the_dense_convolution_at_every_cell_corners_included(name: str) -> None:
+def test_coefficients_equal_the_dense_convolution_at_every_location_corners_included(name: str) -> None:
     model = MODELS[name]
     towers = random_predictions(model.config, 1).towers
     with torch.no_grad():
@@ -253,7 +253,7 @@ COORDINATES = st.floats(-80, 200, width=32)
 
 @given(SEEDS, st.lists(st.tuples(COORDINATES, COORDINATES, COORDINATES, COORDINATES), min_size=1, max_size=12))
 def test_masks_are_roi_aligned_as_torchvision_does(seed: int, corners: list[tuple[float, ...]]) -> None:
-    """Boxes anywhere: inside, over the border, more than a cell outside, without area."""
+    """Boxes anywhere: inside, over the border, more than a location outside, without area."""
     model, config = MODELS["TINY"], TINY
     generator = torch.Generator().manual_seed(seed)
     bases = torch.randn((1, config.bases.count, 16, 24), generator=generator)
@@ -267,7 +267,7 @@ def test_masks_are_roi_aligned_as_torchvision_does(seed: int, corners: list[tupl
 
 @pytest.mark.parametrize("position", [-2.0, -1.0, 0.0, 24.0, 25.0, 26.0])
 def test_samples_on_the_last_row_that_counts_are_torchvisions(position: float) -> None:
-    """A box of no area puts every sample at `position` less half a cell, so the rule's borders are hit exactly."""
+    """A box of no area puts every sample at `position` less half a location, so the rule's borders are hit exactly."""
     bases = torch.randn((1, 4, 16, 24), generator=torch.Generator().manual_seed(0))
     at = (position + 0.5) * 4
     boxes = torch.tensor([[at, 20.0, at, 20.0], [20.0, at * 2 / 3, 20.0, at * 2 / 3]])
@@ -302,7 +302,7 @@ def test_fast_nms_is_one_round_whatever_the_bounds_ask_for() -> None:
 
 def test_masks_of_clipped_boxes_are_those_of_the_visible_part() -> None:
     """The same detections, cut at the input's border before their masks are made."""
-    model = variant(CLIPPED)
+    model = small_network(CLIPPED)
     predictions = random_predictions(TINY, 5, -1.0)
     whole, clipped = graph_of(MODELS["TINY"]).finish(predictions), graph_of(model).finish(predictions)
     limits = torch.tensor([96.0, 64, 96, 64])
@@ -317,8 +317,8 @@ def test_masks_of_clipped_boxes_are_those_of_the_visible_part() -> None:
 @pytest.mark.parametrize(
     "config", [TINY, FIVE_LEVELS, FROZEN, FAST, CLIPPED, WEIGHTED_SUM, ASSEMBLER], ids=lambda config: config.name
 )
-def test_picture_in_detections_out(config: ModelConfig) -> None:
-    model, x = variant(config), picture(2, size_of(config))
+def test_image_in_detections_out(config: ModelConfig) -> None:
+    model, x = small_network(config), image(2, size_of(config))
     graph = DeployableGraph(model, model, size_of(config), MANY).eval()
     with torch.no_grad():
         assert_same(graph(torch.from_numpy(x)), detect(model, network_input(model, x)), 100)

@@ -17,27 +17,29 @@ from blendmask_quantize.export.deployable import Bounds, DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.export.parity import unoptimised_session
 from blendmask_quantize.model.blendmask import Predictions
+from tests.quantize.small_networks import ASSEMBLER, small_network
 from tests.quantize.tiny import TINY
-from tests.quantize.variants import ASSEMBLER, variant
 
 SIZE = (64, 96)
 ROWS = 20
-GREYS = {"none": 0, "one": 30, "some": 60, "all": 110}
-"""Brightness of a picture that gives so many detections; each of the four happens, see the first test."""
+GRAYS = {"none": 0, "one": 30, "some": 60, "all": 110}
+"""Brightness of a image that gives so many detections; each of the four happens, see the first test."""
 
 
 class Planted(nn.Module):
-    """Gives fixed predictions whose class logits rise with the brightness of the picture."""
+    """Gives fixed predictions whose class logits rise with the brightness of the image."""
 
     def __init__(self, channels: int, bases: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(5)
         for level, side in enumerate((8, 4, 2)):
-            cells = (side, side * 3 // 2)
-            self.register_buffer(f"logits{level}", 2 * torch.randn((1, TINY.classes, *cells), generator=generator) - 4)
-            self.register_buffer(f"regression{level}", torch.rand((1, 4, *cells), generator=generator) * 3)
-            self.register_buffer(f"towers{level}", torch.rand((1, channels, *cells), generator=generator))
-            self.register_buffer(f"centerness{level}", torch.full((1, 1, *cells), 3.0))
+            locations = (side, side * 3 // 2)
+            self.register_buffer(
+                f"logits{level}", 2 * torch.randn((1, TINY.num_classes, *locations), generator=generator) - 4
+            )
+            self.register_buffer(f"regression{level}", torch.rand((1, 4, *locations), generator=generator) * 3)
+            self.register_buffer(f"towers{level}", torch.rand((1, channels, *locations), generator=generator))
+            self.register_buffer(f"centerness{level}", torch.full((1, 1, *locations), 3.0))
         self.register_buffer("bases", torch.randn((1, bases, 16, 24), generator=generator))
 
     def forward(self, x: Tensor) -> Predictions:
@@ -50,18 +52,18 @@ class Planted(nn.Module):
 
 
 def graph(config: object = TINY, *, live_rows: bool) -> DeployableGraph:
-    model = variant(config)  # type: ignore[arg-type]
+    model = small_network(config)  # type: ignore[arg-type]
     network = Planted(model.config.pyramid_width, model.config.bases.count)
     return DeployableGraph(model, network, SIZE, Bounds(detections=ROWS), live_rows=live_rows).eval()
 
 
-def grey(value: int) -> NDArray[np.uint8]:
+def gray(value: int) -> NDArray[np.uint8]:
     return np.full((1, *SIZE, 3), value, np.uint8)
 
 
 def expected(found: DeployableGraph, value: int) -> list[NDArray[np.generic]]:
     with torch.no_grad():
-        return [output.numpy() for output in found(torch.from_numpy(grey(value)))]
+        return [output.numpy() for output in found(torch.from_numpy(gray(value)))]
 
 
 def assert_same(ours: list[NDArray[np.generic]], theirs: list[NDArray[np.generic]]) -> None:
@@ -78,8 +80,8 @@ def exported() -> onnx.ModelProto:
     return export_onnx(graph(live_rows=True))
 
 
-def test_the_pictures_give_no_detection_one_some_and_a_full_house() -> None:
-    counts = {name: int((expected(graph(live_rows=False), value)[1] > 0).sum()) for name, value in GREYS.items()}
+def test_the_images_give_no_detection_one_some_and_a_full_house() -> None:
+    counts = {name: int((expected(graph(live_rows=False), value)[1] > 0).sum()) for name, value in GRAYS.items()}
     assert counts["none"] == 0
     assert counts["one"] == 1
     assert 2 < counts["some"] < ROWS
@@ -87,17 +89,17 @@ def test_the_pictures_give_no_detection_one_some_and_a_full_house() -> None:
 
 
 @pytest.mark.parametrize("config", [TINY, ASSEMBLER], ids=lambda config: config.name)
-@pytest.mark.parametrize("name", GREYS)
+@pytest.mark.parametrize("name", GRAYS)
 def test_torch_graph_equals_the_one_of_all_rows(config: object, name: str) -> None:
     live, whole = graph(config, live_rows=True), graph(config, live_rows=False)
-    assert_same(expected(live, GREYS[name]), expected(whole, GREYS[name]))
+    assert_same(expected(live, GRAYS[name]), expected(whole, GRAYS[name]))
 
 
 def test_onnx_runtime_takes_each_count_after_each_other(exported: onnx.ModelProto) -> None:
     data, whole = exported.SerializeToString(), graph(live_rows=False)
     for session in (unoptimised_session(data), ort.InferenceSession(data, providers=["CPUExecutionProvider"])):
-        for value in (*GREYS.values(), *reversed(GREYS.values())):
-            assert_same(session.run(list(OUTPUT_NAMES), {"image": grey(value)}), expected(whole, value))
+        for value in (*GRAYS.values(), *reversed(GRAYS.values())):
+            assert_same(session.run(list(OUTPUT_NAMES), {"image": gray(value)}), expected(whole, value))
 
 
 def test_openvino_takes_each_count_after_each_other(exported: onnx.ModelProto) -> None:
@@ -105,8 +107,8 @@ def test_openvino_takes_each_count_after_each_other(exported: onnx.ModelProto) -
     core, whole = openvino.Core(), graph(live_rows=False)
     read = core.read_model(io.BytesIO(exported.SerializeToString()))
     request = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
-    for value in (*GREYS.values(), *reversed(GREYS.values())):
-        results = request.infer({"image": grey(value)})
+    for value in (*GRAYS.values(), *reversed(GRAYS.values())):
+        results = request.infer({"image": gray(value)})
         assert_same([results[name] for name in OUTPUT_NAMES], expected(whole, value))
 
 
@@ -117,6 +119,6 @@ def test_rows_without_a_detection_are_not_computed(exported: onnx.ModelProto) ->
     (name,) = (node.output[0] for node in exported.graph.node if node.op_type == "Gemm")
     opened.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     session = unoptimised_session(opened.SerializeToString())
-    for value in GREYS.values():
-        scores, vectors = session.run(["scores", name], {"image": grey(value)})
+    for value in GRAYS.values():
+        scores, vectors = session.run(["scores", name], {"image": gray(value)})
         assert len(vectors) == max((scores > 0).sum(), 1)

@@ -9,8 +9,8 @@ from torch import Tensor, fx, nn
 from blendmask_quantize.export.merge import merge_readers
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.quantization.trace import trace_network
+from tests.quantize.small_networks import FIVE_LEVELS, image, network_input, size_of, small_network
 from tests.quantize.tiny import TINY
-from tests.quantize.variants import FIVE_LEVELS, network_input, picture, size_of, variant
 
 
 def plain_convs(network: fx.GraphModule) -> list[nn.Conv2d]:
@@ -21,9 +21,9 @@ def plain_convs(network: fx.GraphModule) -> list[nn.Conv2d]:
 
 @pytest.mark.parametrize("config, width", [(TINY, 3 + 4 + 1), (FIVE_LEVELS, 4 + 1)], ids=["one tower", "two towers"])
 def test_predictors_of_a_tower_are_one_convolution_a_level(config: ModelConfig, width: int) -> None:
-    model = variant(config)
+    model = small_network(config)
     traced = trace_network(model)
-    x = network_input(model, picture(0, size_of(config)))
+    x = network_input(model, image(0, size_of(config)))
     merged = merge_readers(traced)
     levels = len(config.head.strides)
     kept = [id(conv) for conv in plain_convs(traced)]
@@ -38,7 +38,7 @@ def test_predictors_of_a_tower_are_one_convolution_a_level(config: ModelConfig, 
 
 
 def test_the_network_is_left_as_it_was_and_shares_its_weights() -> None:
-    traced = trace_network(variant(TINY))
+    traced = trace_network(small_network(TINY))
     before, modules = str(traced.graph), set(dict(traced.named_modules()))
     merged = merge_readers(traced)
     assert str(traced.graph) == before

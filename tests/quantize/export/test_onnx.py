@@ -1,4 +1,4 @@
-"""The exported files keep the contract, and the rules of the runtimes that each flavour is for."""
+"""The exported files keep the contract, and the rules of the runtimes that each variant is for."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.quantization.nodes import kind
 from blendmask_quantize.quantization.placement import place
 from tests.quantize.export.conftest import Export, calibrated
+from tests.quantize.small_networks import ASSEMBLER, DEEPLAB, DLA, FIVE_LEVELS, LITE, WEIGHTED_SUM
 from tests.quantize.tiny import TINY
-from tests.quantize.variants import ASSEMBLER, DEEPLAB, DLA, FIVE_LEVELS, LITE, WEIGHTED_SUM
 
 CASES = [
     (TINY, "float"), (TINY, "cpu"), (TINY, "tensorrt"), (LITE, "cpu"), (LITE, "tensorrt"), (DEEPLAB, "cpu"),
     (WEIGHTED_SUM, "float"), (ASSEMBLER, "float"),
 ]  # fmt: skip
-FIVE = [pytest.param((FIVE_LEVELS, flavour), marks=pytest.mark.slow) for flavour in ("cpu", "tensorrt")]
-JOINED = [pytest.param((DLA, flavour), marks=pytest.mark.slow) for flavour in ("cpu", "tensorrt")]
+FIVE = [pytest.param((FIVE_LEVELS, variant), marks=pytest.mark.slow) for variant in ("cpu", "tensorrt")]
+JOINED = [pytest.param((DLA, variant), marks=pytest.mark.slow) for variant in ("cpu", "tensorrt")]
 FORBIDDEN = {
     "NonMaxSuppression", "RoiAlign", "NonZero", "Loop", "If", "Scan", "Compress", "Unique", "ScatterND", "DeformConv",
     "QLinearConv", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "RandomUniform",
@@ -180,7 +180,7 @@ def test_tensorrt_biases_are_float(tensorrt: onnx.ModelProto) -> None:
             assert values[node.input[2]].dtype == np.float32
 
 
-def test_tensorrt_casts_the_picture_before_it_moves_it(tensorrt: onnx.ModelProto) -> None:
+def test_tensorrt_casts_the_image_before_it_moves_it(tensorrt: onnx.ModelProto) -> None:
     assert [node.op_type for node in tensorrt.graph.node if INPUT_NAME in node.input] == ["Cast"]
 
 
@@ -190,8 +190,8 @@ def test_cpu_activations_are_uint8_and_biases_int32(cpu: tuple[ModelConfig, onnx
     zero_points = {(values[n.input[2]].dtype, int(values[n.input[2]])) for n in activation_nodes(model)}
     assert zero_points == {(np.dtype(np.uint8), 0), (np.dtype(np.uint8), 128)}
     behind = {node.output[0]: node for node in of_type(model, "DequantizeLinear")}
-    quantised = [node for node in of_type(model, "Conv") if node.input[1] in behind]
-    for node in quantised:
+    quantized = [node for node in of_type(model, "Conv") if node.input[1] in behind]
+    for node in quantized:
         bias = behind[node.input[2]]
         assert values[bias.input[0]].dtype == np.int32
         source, weight = behind[node.input[0]], behind[node.input[1]]
@@ -199,7 +199,7 @@ def test_cpu_activations_are_uint8_and_biases_int32(cpu: tuple[ModelConfig, onnx
         np.testing.assert_allclose(values[bias.input[1]], expected, rtol=1e-6)
 
 
-def optimised(model: onnx.ModelProto, path: str) -> onnx.ModelProto:
+def optimized(model: onnx.ModelProto, path: str) -> onnx.ModelProto:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = path
@@ -208,11 +208,11 @@ def optimised(model: onnx.ModelProto, path: str) -> onnx.ModelProto:
     return onnx.load(path)
 
 
-def test_onnx_runtime_fuses_every_group_of_the_cpu_flavour(
+def test_onnx_runtime_fuses_every_group_of_the_cpu_variant(
     cpu: tuple[ModelConfig, onnx.ModelProto], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     config, model = cpu
-    fused = optimised(model, str(tmp_path_factory.mktemp("fused") / "fused.onnx"))
+    fused = optimized(model, str(tmp_path_factory.mktemp("fused") / "fused.onnx"))
     traced = calibrated(config).traced
     counts, kinds = Counter(node.op_type for node in fused.graph.node), [kind(traced, n) for n in traced.graph.nodes]
     assert counts["QLinearConv"] == len(place(traced, "cpu").convs)
@@ -229,8 +229,8 @@ def nearest(node: onnx.NodeProto) -> bool:
 
 
 @pytest.mark.parametrize("config", [TINY, LITE], ids=lambda config: config.name)
-def test_flavours_hold_the_same_weights_and_ranges(config: ModelConfig, export: Export) -> None:
-    cpu, tensorrt = (export(config, flavour).model for flavour in ("cpu", "tensorrt"))
+def test_variants_hold_the_same_weights_and_ranges(config: ModelConfig, export: Export) -> None:
+    cpu, tensorrt = (export(config, variant).model for variant in ("cpu", "tensorrt"))
     pairs = list(zip(weight_inputs(cpu), weight_inputs(tensorrt), strict=True))
     ours, theirs = constants(cpu), constants(tensorrt)
     for one, other in pairs:
@@ -244,5 +244,5 @@ def test_flavours_hold_the_same_weights_and_ranges(config: ModelConfig, export: 
         assert min(abs(step / other - 1) for other in expected) < 1e-6
 
 
-def test_all_biases_are_kept_where_there_is_no_quantiser(export: Export) -> None:
+def test_all_biases_are_kept_where_there_is_no_quantizer(export: Export) -> None:
     assert not of_type(export(TINY, "float").model, "QuantizeLinear", "DequantizeLinear")

@@ -17,26 +17,26 @@ from blendmask_quantize.export.parity import (
 )
 from blendmask_quantize.model.config import ModelConfig
 from tests.quantize.export.conftest import Export, Exported
+from tests.quantize.small_networks import ASSEMBLER, DEEPLAB, DLA, FIVE_LEVELS, LITE, WEIGHTED_SUM, image, size_of
 from tests.quantize.tiny import TINY
-from tests.quantize.variants import ASSEMBLER, DEEPLAB, DLA, FIVE_LEVELS, LITE, WEIGHTED_SUM, picture, size_of
 
 CASES = [
     (TINY, "float"), (TINY, "cpu"), (TINY, "tensorrt"), (LITE, "cpu"), (LITE, "tensorrt"),
     (DEEPLAB, "cpu"), (WEIGHTED_SUM, "float"), (ASSEMBLER, "float"),
     pytest.param(DEEPLAB, "tensorrt", marks=pytest.mark.slow),
     *(
-        pytest.param(config, flavour, marks=pytest.mark.slow)
+        pytest.param(config, variant, marks=pytest.mark.slow)
         for config in (FIVE_LEVELS, DLA)
-        for flavour in ("cpu", "tensorrt")
+        for variant in ("cpu", "tensorrt")
     ),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("config, flavour", CASES)
+@pytest.mark.parametrize("config, variant", CASES)
 @pytest.mark.parametrize("seed", range(3))
-def test_parity_holds(config: ModelConfig, flavour: str, seed: int, export: Export) -> None:
-    case = export(config, flavour)
-    found = check_parity(case.graph, case.model, picture(seed, size_of(config)))
+def test_parity_holds(config: ModelConfig, variant: str, seed: int, export: Export) -> None:
+    case = export(config, variant)
+    found = check_parity(case.graph, case.model, image(seed, size_of(config)))
     assert found.holds
     assert found.detections > 10
     assert found.mask_error < MASK_TOLERANCE / 10
@@ -80,13 +80,13 @@ def nudge_largest(value: np.ndarray) -> np.ndarray:
 
 def assert_found_out(case: Exported, name: str, change: object) -> None:
     with pytest.raises(ParityError, match="differs from the network"):
-        check_parity(case.graph, changed(case, name, change), case.picture)
+        check_parity(case.graph, changed(case, name, change), case.image)
 
 
-@pytest.mark.parametrize("flavour", ["cpu", "tensorrt"])
+@pytest.mark.parametrize("variant", ["cpu", "tensorrt"])
 @pytest.mark.parametrize("position", [0, 1, 10, 30, 50, -1])
-def test_a_weight_with_a_flipped_channel_is_found_out(flavour: str, position: int, export: Export) -> None:
-    case = export(TINY, flavour)
+def test_a_weight_with_a_flipped_channel_is_found_out(variant: str, position: int, export: Export) -> None:
+    case = export(TINY, variant)
     assert_found_out(case, stored(case, np.int8)[position], flip_one_channel)
 
 
@@ -96,10 +96,10 @@ def test_a_single_changed_integer_is_found_out(position: int, export: Export) ->
     assert_found_out(case, stored(case, np.int8)[position], nudge_largest)
 
 
-@pytest.mark.parametrize("flavour", ["cpu", "tensorrt"])
+@pytest.mark.parametrize("variant", ["cpu", "tensorrt"])
 @pytest.mark.parametrize("position", [0, 20, 60, -1])
-def test_a_changed_step_of_an_activation_is_found_out(flavour: str, position: int, export: Export) -> None:
-    case = export(TINY, flavour)
+def test_a_changed_step_of_an_activation_is_found_out(variant: str, position: int, export: Export) -> None:
+    case = export(TINY, variant)
     assert_found_out(case, stored(case, np.float32, scalar=True)[position], lambda value: value * 1.03)
 
 
@@ -115,7 +115,7 @@ def test_a_changed_predictor_is_found_out(export: Export) -> None:
         assert_found_out(case, full, lambda value: value * 1.1)
 
 
-def test_a_quantiser_left_out_is_found_out(export: Export) -> None:
+def test_a_quantizer_left_out_is_found_out(export: Export) -> None:
     case = export(TINY, "cpu")
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
@@ -128,21 +128,21 @@ def test_a_quantiser_left_out_is_found_out(export: Export) -> None:
     model.graph.node.remove(behind)
     model.graph.node.remove(rounded)
     with pytest.raises(ParityError):
-        check_parity(case.graph, model, case.picture)
+        check_parity(case.graph, model, case.image)
 
 
-def test_the_flavours_are_not_taken_for_one_another(export: Export) -> None:
+def test_the_variants_are_not_taken_for_one_another(export: Export) -> None:
     with pytest.raises(ParityError):
-        check_parity(export(TINY, "cpu").graph, export(TINY, "tensorrt").model, picture(0))
+        check_parity(export(TINY, "cpu").graph, export(TINY, "tensorrt").model, image(0))
 
 
 def test_the_message_says_what_differs_and_what_to_do(export: Export) -> None:
     case = export(TINY, "cpu")
     model = changed(case, stored(case, np.int8)[0], flip_one_channel)
-    found = measure_parity(case.graph, model, case.picture)
+    found = measure_parity(case.graph, model, case.image)
     assert not found.holds
     with pytest.raises(ParityError, match=r"steps beyond rounding.*Nothing was written; please report"):
-        check_parity(case.graph, model, case.picture)
+        check_parity(case.graph, model, case.image)
 
 
 @pytest.mark.parametrize(

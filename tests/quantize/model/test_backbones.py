@@ -16,8 +16,8 @@ from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import CONFIGS, get_config
 from blendmask_quantize.model.macs import macs_by_layer
 from blendmask_quantize.training.loop import freeze
+from tests.quantize.small_networks import DEFORMABLE, DLA
 from tests.quantize.tiny import LABELS, tiny_model
-from tests.quantize.variants import DEFORMABLE, DLA
 
 TAPS = 9
 
@@ -52,7 +52,7 @@ class TestDeformableConvolution:
         assert found == [f"backbone.bottom_up.{block}.conv2.conv" for block in blocks]
 
     def test_its_work_is_that_of_an_ordinary_one(self) -> None:
-        plain = tiny_model(replace(DEFORMABLE, trunk=replace(DEFORMABLE.trunk, deform_stages=())))
+        plain = tiny_model(replace(DEFORMABLE, backbone=replace(DEFORMABLE.backbone, deform_stages=())))
         before, after = macs_by_layer(plain), macs_by_layer(tiny_model(DEFORMABLE))
         assert {name: after[name] for name in before} == before
         assert {name.rpartition(".")[2] for name in after.keys() - before.keys()} == {"conv2_offset"}
@@ -74,8 +74,8 @@ class TestDeformableConvolution:
 
 
 class TestDLA34:
-    def test_stages_are_frozen_from_the_picture_on(self) -> None:
-        model = BlendMask(replace(DLA, trunk=replace(DLA.trunk, frozen_stages=3))).train()
+    def test_stages_are_frozen_from_the_image_on(self) -> None:
+        model = BlendMask(replace(DLA, backbone=replace(DLA.backbone, frozen_stages=3))).train()
         freeze(model)
         frozen = {name.split(".")[2] for name, p in model.named_parameters() if not p.requires_grad}
         assert frozen == {"base_layer", "level0", "level1"}
@@ -92,7 +92,7 @@ class TestDLA34:
 
     def test_frozen_statistics_are_those_of_evaluation(self) -> None:
         model = tiny_model(DLA)
-        frozen = BlendMask(replace(DLA, trunk=replace(DLA.trunk, norm="FrozenBN"))).eval()
+        frozen = BlendMask(replace(DLA, backbone=replace(DLA.backbone, norm="FrozenBN"))).eval()
         state = {key: value for key, value in model.state_dict().items() if key in frozen.state_dict()}
         frozen.load_state_dict(state)
         x = torch.randn((1, 3, 64, 96), generator=torch.Generator().manual_seed(0))

@@ -14,15 +14,15 @@ from blendmask_quantize.model.blender import assembler_weights, blend
 from blendmask_quantize.model.detect import detect
 from blendmask_quantize.quantization.qat.distillation import Teacher
 from blendmask_quantize.quantization.trace import trace_network
+from tests.quantize.small_networks import ASSEMBLER, DEEPLAB, WEIGHTED_SUM, image, network_input
 from tests.quantize.tiny import tiny_model
-from tests.quantize.variants import ASSEMBLER, DEEPLAB, WEIGHTED_SUM, network_input, picture
 
 COUNTS = st.integers(1, 8)
 SIDES = st.integers(1, 9)
 
 
-def pooled(count: int, resolution: int, objects: int = 2) -> Tensor:
-    return torch.randn((objects, count, resolution, resolution), generator=torch.Generator().manual_seed(count))
+def pooled(count: int, resolution: int, instances: int = 2) -> Tensor:
+    return torch.randn((instances, count, resolution, resolution), generator=torch.Generator().manual_seed(count))
 
 
 @given(COUNTS, SIDES, st.integers(9, 40))
@@ -47,7 +47,7 @@ def test_the_weighted_sum_has_one_weight_a_basis(count: int, resolution: int) ->
 
 
 @given(SIDES, st.integers(9, 40))
-def test_the_assembler_copies_each_basis_in_its_own_cell(side: int, resolution: int) -> None:
+def test_the_assembler_copies_each_basis_in_its_own_location(side: int, resolution: int) -> None:
     bases = pooled(side**2, resolution)
     found = blend(bases, torch.zeros(2, 0), side)
     for y in range(resolution):
@@ -57,7 +57,9 @@ def test_the_assembler_copies_each_basis_in_its_own_cell(side: int, resolution: 
 
 
 @given(SIDES, st.integers(9, 60))
-def test_every_cell_of_the_mask_belongs_to_one_basis_and_every_basis_has_cells(side: int, resolution: int) -> None:
+def test_every_location_of_the_mask_belongs_to_one_basis_and_every_basis_has_locations(
+    side: int, resolution: int
+) -> None:
     weights = assembler_weights(side**2, resolution)
     assert torch.equal(weights.sum(dim=0), torch.ones(resolution, resolution))
     assert (weights.sum(dim=(1, 2)) > 0).all()
@@ -69,7 +71,7 @@ def test_every_cell_of_the_mask_belongs_to_one_basis_and_every_basis_has_cells(s
 def test_the_network_predicts_with_it(config, channels):
     model = tiny_model(config)
     assert (model.top_layer.out_channels if model.top_layer is not None else None) == channels
-    found = detect(model, network_input(model, picture(0)))
+    found = detect(model, network_input(model, image(0)))
     assert found.mask_logits.shape == (len(found.candidates.scores), 28, 28)
     assert len(found.candidates.scores) > 10
     assert found.mask_logits.std() > 0
@@ -78,7 +80,7 @@ def test_the_network_predicts_with_it(config, channels):
 @pytest.mark.parametrize("config", [WEIGHTED_SUM, ASSEMBLER], ids=lambda config: config.name)
 def test_what_a_student_learns_from_is_blended_with_it_too(config):
     model = tiny_model(config)
-    x = network_input(model, picture(0))
+    x = network_input(model, image(0))
     lesson, found = Teacher(model, trace_network(model))(x), detect(model, x)
     count = len(lesson.mask_logits)
     assert count > 5

@@ -16,8 +16,8 @@ from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.model.pyramid import Features
 from blendmask_quantize.pruning.channel_pruning import prune_network
 from tests.quantize.prunable import SMALL
+from tests.quantize.small_networks import DEEPLAB
 from tests.quantize.tiny import TINY, tiny_model
-from tests.quantize.variants import DEEPLAB
 
 
 def pyramid(config: ModelConfig = TINY, fine_channels: int = 24) -> Features:
@@ -35,7 +35,7 @@ def decoder() -> DeepLabDecoder:
 
 @torch.no_grad()
 def change(decoder: DeepLabDecoder, level: int, row: int, column: int) -> Tensor:
-    """Where the bases (H / 4, W / 4) of the first picture change with one cell of a level."""
+    """Where the bases (H / 4, W / 4) of the first image change with one location of a level."""
     features = pyramid()
     before = decoder(features)
     features.levels[level][0, :, row, column] += 3
@@ -67,7 +67,7 @@ def test_a_coarse_feature_acts_everywhere_through_the_mean(decoder):
 
 
 def test_rates_reach_as_far_as_they_say():
-    """Without the mean, a cell of P5 acts on the cells of P5 that a rate away, and on none between."""
+    """Without the mean, a location of P5 acts on the locations of P5 that a rate away, and on none between."""
     config = replace(DEEPLAB, bases=replace(DEEPLAB.bases, atrous_rates=(3,)))
     pooling = tiny_model(config).basis_module.pyramid_pooling
     torch.nn.init.zeros_(pooling.mean_projection.conv.weight)
@@ -82,7 +82,7 @@ def test_rates_reach_as_far_as_they_say():
 def test_the_semantic_head_runs_in_training_only():
     model, x = tiny_model(DEEPLAB), torch.randn(2, 3, 64, 64)
     assert model(x).semantic is None
-    assert model.train()(x).semantic.shape == (2, TINY.classes + 1, 8, 8)
+    assert model.train()(x).semantic.shape == (2, TINY.num_classes + 1, 8, 8)
 
 
 def test_it_is_pruned_like_the_rest():
@@ -107,7 +107,7 @@ def fine_network() -> BlendMask:
 
 
 def test_fine_features_add_nothing_at_first():
-    model, features = fine_network(), pyramid(fine_channels=TINY.trunk.res2_width)
+    model, features = fine_network(), pyramid(fine_channels=TINY.backbone.res2_width)
     plain = BlendMask(TINY).eval()
     plain.load_state_dict({key: value for key, value in model.state_dict().items() if "basis_module.fine." not in key})
     with torch.no_grad():
@@ -116,12 +116,12 @@ def test_fine_features_add_nothing_at_first():
 
 def test_what_fine_features_add_is_learned():
     model = fine_network().train()
-    model.basis_module(pyramid(fine_channels=TINY.trunk.res2_width)).square().sum().backward()
+    model.basis_module(pyramid(fine_channels=TINY.backbone.res2_width)).square().sum().backward()
     assert model.basis_module.fine.norm.weight.grad.abs().sum() > 0
 
 
-def test_bases_see_single_cells_of_stride_four():
-    model, features = fine_network(), pyramid(fine_channels=TINY.trunk.res2_width)
+def test_bases_see_single_locations_of_stride_four():
+    model, features = fine_network(), pyramid(fine_channels=TINY.backbone.res2_width)
     torch.nn.init.ones_(model.basis_module.fine.norm.weight)
     with torch.no_grad():
         before = model.basis_module(features)
@@ -139,7 +139,7 @@ def test_the_decoder_of_deeplab_takes_no_fine_features():
 
 @pytest.mark.parametrize("config", [TINY, DEEPLAB], ids=lambda config: config.name)
 def test_weights_keep_the_order_that_a_resumed_run_goes_by(config):
-    """The optimiser's state is stored by position."""
+    """The optimizer's state is stored by position."""
     names = [name for name, _ in BlendMask(config).basis_module.named_parameters()]
     parts = [name.partition(".")[0] for name in names]
     assert list(dict.fromkeys(parts))[-2:] == ["tower", "seg_head"]

@@ -31,10 +31,12 @@ def frozen_norm(channels: int, seed: int = 3) -> FrozenBatchNorm2d:
 class TestAttention:
     @settings(max_examples=60, deadline=None)
     @given(
-        height=SIDES, width=SIDES, cells=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6), st.integers(0, 6)))
+        height=SIDES,
+        width=SIDES,
+        locations=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 6), st.integers(0, 6))),
     )
-    def test_any_cell_equals_the_dense_convolution(self, height, width, cells):
-        rows = [(image, y, x) for image, y, x in cells if y < height and x < width]
+    def test_any_location_equals_the_dense_convolution(self, height, width, locations):
+        rows = [(image, y, x) for image, y, x in locations if y < height and x < width]
         self.check(height, width, rows)
 
     @pytest.mark.parametrize("height, width", [(1, 1), (1, 5), (4, 1), (3, 4), (28, 36)])
@@ -43,17 +45,17 @@ class TestAttention:
         self.check(height, width, [(i, y, x) for i in (0, 1) for y in {0, height - 1} for x in columns])
 
     @staticmethod
-    def check(height: int, width: int, cells: list[tuple[int, int, int]]) -> None:
+    def check(height: int, width: int, locations: list[tuple[int, int, int]]) -> None:
         conv = nn.Conv2d(3, 8, 3, padding=1).double()
         tower = seeded(2, 3, height, width)
-        image, y, x = torch.tensor(cells, dtype=torch.int64).reshape(-1, 3).T
+        image, y, x = torch.tensor(locations, dtype=torch.int64).reshape(-1, 3).T
         found = attention_at(conv, tower, image, y, x)
         torch.testing.assert_close(found, conv(tower)[image, :, y, x], rtol=1e-12, atol=1e-12)
 
 
 class TestConvNorm:
     @pytest.mark.parametrize("kernel, stride, groups", [(1, 1, 1), (3, 1, 1), (3, 2, 1), (3, 1, 4), (7, 2, 1)])
-    def test_frozen_statistics_equal_convolution_then_normalisation(self, kernel, stride, groups):
+    def test_frozen_statistics_equal_convolution_then_normalization(self, kernel, stride, groups):
         conv = nn.Conv2d(4, 8, kernel, stride, kernel // 2, groups=groups, bias=False).double()
         norm = frozen_norm(8)
         x = seeded(2, 4, 9, 12)
@@ -90,7 +92,7 @@ class TestConvNorm:
         x = torch.randn(1, 3, 6, 6)
         torch.testing.assert_close(other(x), layer(x))
 
-    def test_an_unknown_normalisation_is_refused(self):
+    def test_an_unknown_normalization_is_refused(self):
         with pytest.raises(ConfigError, match="'LN'"):
             make_norm("LN", 8)
 

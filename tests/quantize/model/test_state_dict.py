@@ -33,7 +33,7 @@ def counted(shared: Path) -> dict[str, dict[str, str]]:
 
 
 def multiplications(model: BlendMask, height: int, width: int) -> float:
-    """10^9 multiply-accumulates of the convolutions of trunk, pyramid, head and basis module."""
+    """10^9 multiply-accumulates of the convolutions of backbone, pyramid, head and basis module."""
     with FlopCounterMode(display=False, custom_mapping=FLOP_FORMULAS) as counter:
         model(torch.empty((1, 3, height, width), device="meta"))
     return counter.get_total_flops() / 2e9

@@ -79,7 +79,7 @@ class TestTables:
         with pytest.raises(ConfigError, match=width.layer):
             BlendMask(replace(TINY, widths=(width,)))
 
-    def test_a_group_normalisation_needs_whole_groups(self):
+    def test_a_group_normalization_needs_whole_groups(self):
         config = replace(TINY, pyramid_width=64, head=HeadConfig(shared_convs=1, size_bounds=(32, 64)))
         tower = "proposal_generator.fcos_head.share_tower.1"
         assert BlendMask(replace(config, widths=(LayerWidth(tower, 32, 32),))).get_submodule(tower).num_channels == 32
@@ -136,7 +136,7 @@ class TestWork:
         assert counted["top_layer"] == 100 * model.top_layer.weight.numel()
 
     def test_frozen_statistics_change_nothing(self):
-        frozen = replace(TINY, trunk=replace(TINY.trunk, norm="FrozenBN"))
+        frozen = replace(TINY, backbone=replace(TINY.backbone, norm="FrozenBN"))
         assert macs_by_layer(BlendMask(frozen)) == macs_by_layer(tiny_model())
 
     def test_four_times_the_pixels_are_four_times_the_dense_work(self):

@@ -1,4 +1,4 @@
-"""Recipe edge, pruning and then training with quantisers, as one command: in one go, or in as many as it takes."""
+"""Recipe edge, pruning and then training with quantizers, as one command: in one go, or in as many as it takes."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from blendmask_quantize.pipeline.job import QuantizeOptions
 from blendmask_quantize.pipeline.run import quantize
 from blendmask_quantize.pruning.budget import TOLERANCE
 from blendmask_quantize.pruning.job import PruneOptions, fine_tuning, prune
-from blendmask_quantize.quantization.qat.data import labelled_material
+from blendmask_quantize.quantization.qat.data import labeled_data
 from blendmask_quantize.quantization.qat.options import schedule
-from blendmask_quantize.training.data import CocoPictures
+from blendmask_quantize.training.data import CocoImages
 from blendmask_quantize.training.losses import LossOptions
 from blendmask_quantize.training.options import TrainOptions
-from tests.quantize.images import PLAIN, SIZE, describe, some_pictures, write_annotations, write_pictures
+from tests.quantize.images import PLAIN, SIZE, describe, some_images, write_annotations, write_images
 from tests.quantize.prunable import SMALL
 from tests.quantize.tiny import LABELS, tiny_model
 
 # Painted rectangles are no photographs, and the guard knows.
 ALLOWED = (
-    "few-images", "near-duplicates", "small-images", "blank-images", "channel-order", "colourless-images",
+    "few-images", "near-duplicates", "small-images", "blank-images", "channel-order", "colorless-images",
     "not-photographs",
 )  # fmt: skip
-PICTURES = 10
-STAGES = ("measuring channels", "fine-tuning", "calibrating", "training with quantisation")
+IMAGES = 10
+STAGES = ("measuring channels", "fine-tuning", "calibrating", "training with quantization")
 
 Stage = Callable[[str, int], Callable[[], None]]
 
@@ -77,8 +77,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("pictures")
-    write_pictures(path, some_pictures(PICTURES))
+    path = tmp_path_factory.mktemp("images")
+    write_images(path, some_images(IMAGES))
     return path
 
 
@@ -91,16 +91,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def options(folder: Path) -> QuantizeOptions:
-    tuning = schedule(iterations=4, learning_rate=1e-4)
-    qat = replace(tuning.training, batch=1, workers=0, augmentation=PLAIN, save_every=2)
+    qat_options = schedule(iterations=4, learning_rate=1e-4)
+    qat = replace(qat_options.training, batch=1, workers=0, augmentation=PLAIN, save_every=2)
     training = TrainOptions(
         iterations=4, batch=2, learning_rate=1e-3, precision="32-true", workers=0, save_every=2,
         losses=LossOptions(mask_positives=16),
     )  # fmt: skip
     return QuantizeOptions(
         CalibrationOptions(folder, count=3, allow=ALLOWED, estimator="max"), recipe="edge", size=SIZE,
-        bounds=Bounds(64, 8, 10), annotations=folder / "annotations.json", tuning=replace(tuning, training=qat),
-        pruning=PruneOptions(0.7, fine_tuning(training), batches=2),
+        bounds=Bounds(64, 8, 10), annotations=folder / "annotations.json",
+        qat_options=replace(qat_options, training=qat), pruning=PruneOptions(0.7, fine_tuning(training), batches=2),
     )  # fmt: skip
 
 
@@ -163,15 +163,15 @@ def test_the_bundle_and_the_report_say_how_it_was_pruned_and_trained(
     report = quantize(checkpoint, tmp_path / "m.bmz", replace(options, bounds=Bounds(detections=20)), quiet)
     assert [path.name for path in tmp_path.iterdir()] == ["m.bmz"], "the run is gone"
     manifest = Bundle.open(tmp_path / "m.bmz").manifest
-    assert (manifest.schema_version, manifest.recipe.name, manifest.recipe.version) == (1, "edge", "3")
-    pruning, tuning = manifest.recipe.options["pruning"], manifest.recipe.options["tuning"]
+    assert (manifest.schema_version, manifest.recipe.name, manifest.recipe.version) == (2, "edge", "3")
+    pruning, qat_options = manifest.recipe.options["pruning"], manifest.recipe.options["qat"]
     pruned = BlendMask(msgspec.convert(manifest.config, ModelConfig))
     assert (pruning["macs_before"], pruning["macs"]) == (count_macs(checkpoint.model), count_macs(pruned))
     assert pruning["ratio"] == pruning["macs"] / pruning["macs_before"] == pytest.approx(0.7, rel=TOLERANCE)
     assert (pruning["asked"], pruning["iterations"]) == (0.7, 4)
-    assert pruning["trained_on"] == tuning["trained_on"] == PICTURES - tuning["held_out"]
-    assert report.tuned is not None
-    assert tuning == report.tuned.record()
+    assert pruning["trained_on"] == qat_options["trained_on"] == IMAGES - qat_options["held_out"]
+    assert report.qat_result is not None
+    assert qat_options == report.qat_result.record()
     tables.show_report(report, as_json=False)
     assert "the pruned network needs" in capsys.readouterr().out
     tables.show_report(report, as_json=True)
@@ -182,7 +182,7 @@ class TestResuming:
     def test_a_run_cut_off_in_each_part_ends_as_one_that_was_not(self, shrunk, checkpoint, options, tmp_path) -> None:
         expected = shrunk("whole.bmz")
         cut_off = tmp_path / "m.bmz"
-        parts = {"fine-tuning": 3, "calibrating": 0, "training with quantisation": 3}
+        parts = {"fine-tuning": 3, "calibrating": 0, "training with quantization": 3}
         for stage, after in parts.items():
             with pytest.raises(Interrupted):
                 quantize(checkpoint, cut_off, replace(options, resume=True), interrupting(stage, after=after))
@@ -190,18 +190,18 @@ class TestResuming:
         steps: list[str] = []
         found = shrunk("m.bmz", lambda name, _: lambda: steps.append(name), resume=True)
         assert not {"measuring channels", "fine-tuning"} & set(steps)
-        assert steps.count("training with quantisation") == 2
+        assert steps.count("training with quantization") == 2
         assert len(found) == len(expected) == 3
         for one, other in zip(found, expected, strict=True):
             assert one.keys() == other.keys()
             assert all(torch.equal(value, other[name]) for name, value in one.items())
 
-    def test_pictures_held_out_to_judge_are_not_pruned_by(
+    def test_images_held_out_to_judge_are_not_pruned_by(
         self, checkpoint, options, folder, tmp_path, monkeypatch
     ) -> None:
-        seen: list[CocoPictures] = []
+        seen: list[CocoImages] = []
 
-        def watched(_checkpoint: Checkpoint, sources: list[CocoPictures], *_: object, **__: object) -> None:
+        def watched(_checkpoint: Checkpoint, sources: list[CocoImages], *_: object, **__: object) -> None:
             seen.extend(sources)
             raise Interrupted
 
@@ -209,9 +209,11 @@ class TestResuming:
         with pytest.raises(Interrupted):
             quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
         names = {entry.file_name for source in seen for entry in source.entries}
-        truth = labelled_material(folder, folder / "annotations.json", checkpoint, options.tuning).truth
-        assert names | {truth.coco.imgs[i]["file_name"] for i in truth.ids} == {f"{i}.png" for i in range(PICTURES)}
-        assert len(names) == PICTURES - len(truth.ids)
+        ground_truth = labeled_data(folder, folder / "annotations.json", checkpoint, options.qat_options).ground_truth
+        assert names | {ground_truth.coco.imgs[i]["file_name"] for i in ground_truth.ids} == {
+            f"{i}.png" for i in range(IMAGES)
+        }
+        assert len(names) == IMAGES - len(ground_truth.ids)
 
     def test_nothing_to_resume_is_a_new_run(self, checkpoint, options, tmp_path) -> None:
         with pytest.raises(Interrupted):
@@ -220,7 +222,7 @@ class TestResuming:
     def test_a_run_that_breaks_off_before_there_is_anything_to_keep_leaves_nothing(
         self, checkpoint, options, tmp_path
     ) -> None:
-        for stage in ("looking for objects", "measuring channels"):
+        for stage in ("looking for instances", "measuring channels"):
             with pytest.raises(Interrupted):
                 quantize(checkpoint, tmp_path / "m.bmz", options, interrupting(stage))
         assert not list(tmp_path.iterdir())
@@ -275,7 +277,7 @@ class TestUnfinishedRuns:
         self.refused(begun, other, options, "another network", resume=True)
 
     def test_other_annotations(self, begun, checkpoint, options, tmp_path) -> None:
-        write_pictures(tmp_path, some_pictures(PICTURES, seed=1))
+        write_images(tmp_path, some_images(IMAGES, seed=1))
         other = tmp_path / "annotations.json"
         self.refused(begun, checkpoint, options, "another annotations file", annotations=other, resume=True)
 
@@ -286,14 +288,14 @@ class TestUnfinishedRuns:
 
     @pytest.mark.parametrize("resume", [False, True])
     def test_another_command(self, begun, checkpoint, options, folder, resume) -> None:
-        sources = [CocoPictures(folder, folder / "annotations.json", SMALL, PLAIN)]
+        sources = [CocoImages(folder, folder / "annotations.json", SMALL, PLAIN)]
         with pytest.raises(CheckpointError, match="of `blendmask quantize --recipe edge`, not of `blendmask prune`"):
             prune(checkpoint, sources, begun / "m.safetensors", options.pruning, quiet, resume=resume)
 
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_run_of_the_prune_command_is_left_alone(checkpoint, options, folder, tmp_path, resume) -> None:
-    sources = [CocoPictures(folder, folder / "annotations.json", SMALL, PLAIN)]
+    sources = [CocoImages(folder, folder / "annotations.json", SMALL, PLAIN)]
     with pytest.raises(Interrupted):
         prune(checkpoint, sources, tmp_path / "m.safetensors", options.pruning, interrupting("fine-tuning"))
     before = contents(tmp_path)
@@ -329,37 +331,37 @@ def test_bad_options_are_refused_before_long_work(
 
 
 def other_classes(folder: Path) -> None:
-    content = describe(some_pictures(PICTURES))
+    content = describe(some_images(IMAGES))
     for category in content["categories"]:
         category["name"] += "s"
     write_annotations(folder, content)
 
 
 def fewer_classes(folder: Path) -> None:
-    content = describe(some_pictures(PICTURES))
+    content = describe(some_images(IMAGES))
     dropped = content["categories"].pop()["id"]
     content["annotations"] = [a for a in content["annotations"] if a["category_id"] != dropped]
     write_annotations(folder, content)
 
 
-def missing_picture(folder: Path) -> None:
+def missing_image(folder: Path) -> None:
     (folder / "1.png").unlink()
 
 
-def few_pictures(folder: Path) -> None:
-    write_annotations(folder, describe(some_pictures(3)))
+def few_images(folder: Path) -> None:
+    write_annotations(folder, describe(some_images(3)))
 
 
-@pytest.mark.parametrize("spoil", [other_classes, fewer_classes, missing_picture, few_pictures])
+@pytest.mark.parametrize("spoil", [other_classes, fewer_classes, missing_image, few_images])
 def test_annotations_that_do_not_fit_are_refused_before_long_work(
     checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
-    pictures, out = tmp_path / "pictures", tmp_path / "out"
-    write_pictures(pictures, some_pictures(PICTURES))
+    images, out = tmp_path / "images", tmp_path / "out"
+    write_images(images, some_images(IMAGES))
     out.mkdir()
-    spoil(pictures)
-    calibration = replace(options.calibration, folder=pictures)
-    changed = replace(options, calibration=calibration, annotations=pictures / "annotations.json")
+    spoil(images)
+    calibration = replace(options.calibration, folder=images)
+    changed = replace(options, calibration=calibration, annotations=images / "annotations.json")
     with pytest.raises(AnnotationError):
         quantize(checkpoint, out / "m.bmz", changed, interrupting(*STAGES))
     assert not list(out.iterdir())

@@ -1,4 +1,4 @@
-"""One way from a checkpoint and pictures to a bundle: what the bundle says is true, and a failure leaves nothing."""
+"""One way from a checkpoint and images to a bundle: what the bundle says is true, and a failure leaves nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from blendmask_edge import MaskPredictor, read_image
 from blendmask_edge.bundle.manifest import Manifest
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.errors import AnnotationError, BlendMaskError, CalibrationError, ConfigError, OutputError
-from blendmask_edge.imaging import prepare
+from blendmask_edge.imaging import preprocess
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from blendmask_quantize.export.bundle import ranges_sha256
 from blendmask_quantize.export.deployable import Bounds, DeployableGraph
@@ -43,7 +43,7 @@ from blendmask_quantize.validation.evaluate import evaluate
 from blendmask_quantize.validation.fidelity import Fidelity, compare
 from blendmask_quantize.validation.measure import EvaluationData
 from tests.quantize.conftest import Made
-from tests.quantize.images import describe, some_pictures, write_annotations, write_pictures
+from tests.quantize.images import describe, some_images, write_annotations, write_images
 
 SIZE = (64, 96)
 
@@ -73,10 +73,10 @@ def quiet(_: str, __: int) -> Callable[[], None]:
 def test_the_manifest_says_how_it_was_made(manifest: Manifest, made: Made) -> None:
     assert (manifest.recipe.name, manifest.recipe.version) == ("ptq", "3")
     assert manifest.recipe.options["estimator"] == "max"
-    assert [outcome.name for outcome in made.report.refined] == ["descent", "bias"]
+    assert [outcome.name for outcome in made.report.refined] == ["coordinate_descent", "bias_correction"]
     assert manifest.recipe.options["steps"] == {outcome.name: outcome.record() for outcome in made.report.refined}
     assert all(outcome.kept == outcome.after.improves(outcome.before) for outcome in made.report.refined)
-    assert (manifest.model, manifest.licence) == ("TINY", "CC0-1.0")
+    assert (manifest.model, manifest.license) == ("TINY", "CC0-1.0")
     assert (manifest.input.height, manifest.input.width, manifest.input.pad_value) == (*SIZE, (127, 127, 127))
     assert (manifest.classes, manifest.category_ids) == (["cup", "plate", "fork"], [2, 5, 9])
     assert {"torch", "onnx", "onnxruntime", "blendmask-edge"} <= set(manifest.versions)
@@ -86,7 +86,7 @@ def test_the_manifest_says_how_it_was_made(manifest: Manifest, made: Made) -> No
     }  # fmt: skip
 
 
-def test_the_manifest_says_which_pictures_calibrated_it(manifest: Manifest, photographs: Path) -> None:
+def test_the_manifest_says_which_images_calibrated_it(manifest: Manifest, photographs: Path) -> None:
     record = manifest.calibration
     assert record is not None
     assert (record.seed, record.estimator, record.found) == (3, "max", 34)
@@ -95,13 +95,13 @@ def test_the_manifest_says_which_pictures_calibrated_it(manifest: Manifest, phot
         assert image.sha256 == hashlib.sha256((photographs / image.name).read_bytes()).hexdigest()
 
 
-def test_one_hash_stands_for_the_ranges_of_every_flavour(
+def test_one_hash_stands_for_the_ranges_of_every_variant(
     manifest: Manifest, checkpoint: Checkpoint, photographs: Path
 ) -> None:
     assert manifest.calibration is not None
     files = [photographs / image.name for image in manifest.calibration.images]
-    pictures = [prepare(read_image(path), SIZE, manifest.input.pad_value).image for path in files]
-    inputs = NetworkInputs(checkpoint.model, pictures)
+    images = [preprocess(read_image(path), SIZE, manifest.input.pad_value).image for path in files]
+    inputs = NetworkInputs(checkpoint.model, images)
     ranges = observe_ranges(trace_network(checkpoint.model), inputs, "max")
     assert manifest.ranges_sha256 == ranges_sha256(ranges)
     assert ranges_sha256(dict(reversed(ranges.items()))) == manifest.ranges_sha256
@@ -122,50 +122,50 @@ def test_the_manifest_states_the_bounds_that_the_graph_has(manifest: Manifest, m
     assert (manifest.nms.iou_threshold, manifest.nms.per_level_top) == (0.6, 1000)
 
 
-def test_each_flavour_carries_its_own_accuracy(manifest: Manifest, made: Made, scenes: Path) -> None:
+def test_each_variant_carries_its_own_accuracy(manifest: Manifest, made: Made, scenes: Path) -> None:
     assert set(manifest.metrics) == {"float", "cpu", "tensorrt"}
-    for flavour, (measured,) in manifest.metrics.items():
+    for variant, (measured,) in manifest.metrics.items():
         assert (measured.data, measured.images) == (f"{scenes.name} (annotations.json)", 3)
-        with MaskPredictor(made.path, "onnxruntime", flavour=flavour) as predictor:
+        with MaskPredictor(made.path, "onnxruntime", variant=variant) as predictor:
             expected = evaluate(predictor, scenes, scenes / "annotations.json")
         assert measured.metrics == pytest.approx(expected)
-        assert made.report.flavours[flavour].metrics == measured.metrics
+        assert made.report.variants[variant].metrics == measured.metrics
 
 
-def test_the_manifest_says_how_far_each_quantised_graph_is_from_float(manifest: Manifest, made: Made) -> None:
+def test_the_manifest_says_how_far_each_quantized_graph_is_from_float(manifest: Manifest, made: Made) -> None:
     assert set(manifest.fidelity) == {"cpu", "tensorrt"}
-    for flavour, found in manifest.fidelity.items():
-        reported = made.report.flavours[flavour].fidelity
+    for variant, found in manifest.fidelity.items():
+        reported = made.report.variants[variant].fidelity
         assert reported is not None
         assert msgspec.to_builtins(found) == reported.record()
-        assert found.pictures == 4
-        assert found.matched > 10 * (found.lost + found.invented)
+        assert found.images == 4
+        assert found.matched > 10 * (found.missed + found.spurious)
         assert reported.mask_iou > 0.8
-    assert made.report.flavours["float"].fidelity is None
+    assert made.report.variants["float"].fidelity is None
 
 
-def test_fidelity_is_what_the_bundle_shows_on_the_held_out_pictures(
+def test_fidelity_is_what_the_bundle_shows_on_the_held_out_images(
     manifest: Manifest, made: Made, photographs: Path
 ) -> None:
     assert manifest.calibration is not None
     held = [read_image(photographs / image.name) for image in manifest.calibration.held_out]
-    frames = [prepare(picture, SIZE, manifest.input.pad_value).image[0] for picture in held]
+    frames = [preprocess(image, SIZE, manifest.input.pad_value).image[0] for image in held]
     with (
-        MaskPredictor(made.path, "onnxruntime", flavour="float") as reference,
-        MaskPredictor(made.path, "onnxruntime", flavour="cpu") as candidate,
+        MaskPredictor(made.path, "onnxruntime", variant="float") as reference,
+        MaskPredictor(made.path, "onnxruntime", variant="cpu") as candidate,
     ):
-        assert compare(reference, candidate, frames) == made.report.flavours["cpu"].fidelity
+        assert compare(reference, candidate, frames) == made.report.variants["cpu"].fidelity
 
 
 def test_the_report_holds_what_a_table_needs(made: Made) -> None:
     report = made.report
-    assert list(report.flavours) == ["float", "cpu", "tensorrt"]
+    assert list(report.variants) == ["float", "cpu", "tensorrt"]
     assert report.bundle == made.path
     assert report.speedup > 0
-    assert all(entry.parity.holds for entry in report.flavours.values())
-    assert report.flavours["cpu"].latency_p50_ms > 0  # type: ignore[operator]
-    assert report.flavours["tensorrt"].latency_p50_ms is None
-    assert report.flavours["cpu"].size_bytes < report.flavours["float"].size_bytes
+    assert all(entry.parity.holds for entry in report.variants.values())
+    assert report.variants["cpu"].latency_p50_ms > 0  # type: ignore[operator]
+    assert report.variants["tensorrt"].latency_p50_ms is None
+    assert report.variants["cpu"].size_bytes < report.variants["float"].size_bytes
 
 
 def test_every_stage_is_announced_and_finished(made: Made) -> None:
@@ -183,9 +183,9 @@ def test_every_stage_is_announced_and_finished(made: Made) -> None:
 # What a bundle does
 
 
-@pytest.mark.parametrize("flavour", ["cpu", "tensorrt", "float"])
-def test_the_bundle_predicts(made: Made, scenes: Path, flavour: str) -> None:
-    with MaskPredictor(made.path, "onnxruntime", flavour=flavour) as predictor:
+@pytest.mark.parametrize("variant", ["cpu", "tensorrt", "float"])
+def test_the_bundle_predicts(made: Made, scenes: Path, variant: str) -> None:
+    with MaskPredictor(made.path, "onnxruntime", variant=variant) as predictor:
         found = predictor(read_image(scenes / "0.png"))
     assert 0 < len(found) <= 20
     assert found.masks.shape == (len(found), 64, 96)
@@ -193,13 +193,13 @@ def test_the_bundle_predicts(made: Made, scenes: Path, flavour: str) -> None:
     assert found.scores.min() >= 0.05**0.5
 
 
-def test_the_float_flavour_finds_what_the_torch_graph_finds(made: Made, checkpoint: Checkpoint, scenes: Path) -> None:
-    picture = read_image(scenes / "1.png")
+def test_the_float_variant_finds_what_the_torch_graph_finds(made: Made, checkpoint: Checkpoint, scenes: Path) -> None:
+    image = read_image(scenes / "1.png")
     graph = DeployableGraph(checkpoint.model, checkpoint.model, SIZE, Bounds(detections=20)).eval()
     with torch.no_grad():
-        expected = graph(torch.from_numpy(picture[None]))
-    with MaskPredictor(made.path, "onnxruntime", flavour="float") as predictor:
-        found = predictor(picture)
+        expected = graph(torch.from_numpy(image[None]))
+    with MaskPredictor(made.path, "onnxruntime", variant="float") as predictor:
+        found = predictor(image)
     np.testing.assert_allclose(found.scores, expected.scores[0, : len(found)], atol=1e-4)
 
 
@@ -214,7 +214,7 @@ def test_the_float_graph_is_left_out_unless_asked_for(
     manifest = Bundle.open(tmp_path / "m.bmz").manifest
     assert set(manifest.graphs) == {"cpu", "tensorrt"}
     assert manifest.metrics == {}
-    assert list(report.flavours) == ["float", "cpu", "tensorrt"]
+    assert list(report.variants) == ["float", "cpu", "tensorrt"]
 
 
 @pytest.mark.usefixtures("replayed")
@@ -242,7 +242,7 @@ def test_an_older_bundle_is_replaced_and_nothing_else_in_the_folder_changes(
 @pytest.mark.parametrize(
     "name, size", [("LITE0_RT", (480, 640)), ("RT_R_50_4x_bn-head_syncbn_shtw", (512, 704)), ("R_50_3x", (800, 1088))]
 )
-def test_the_input_has_the_test_size_of_a_picture_of_four_to_three(name: str, size: tuple[int, int]) -> None:
+def test_the_input_has_the_test_size_of_a_image_of_four_to_three(name: str, size: tuple[int, int]) -> None:
     assert input_size(CONFIGS[name].input, None) == size
 
 
@@ -280,11 +280,11 @@ Refused = tuple[type[BlendMaskError], str, dict[str, object]]
     "error, message, change",
     [
         (ConfigError, "did you mean ptq", {"recipe": "ptqq"}),
-        (ConfigError, "no step is called 'equalize': did you mean equalise", {"steps": ("equalize",)}),
+        (ConfigError, "no step is called 'equalize': did you mean equalize", {"steps": ("cross_layer_equalization",)}),
         (ConfigError, "no multiple of 32", {"size": (65, 96)}),
         (ConfigError, "--resume is of no use", {"resume": True}),
         (CalibrationError, "median", {"estimator": "median"}),
-        (CalibrationError, "few-pictures", {"allow": ("few-pictures",)}),
+        (CalibrationError, "few-images", {"allow": ("few-images",)}),
         (CalibrationError, "not a folder", {"folder": Path("nowhere")}),
         (CalibrationError, "at least 1", {"count": 0}),
         (CalibrationError, "--allow few-images", {"count": 5}),
@@ -333,7 +333,7 @@ def test_a_disk_without_room_for_the_bundle_is_refused_before_long_work(
 
 
 def other_classes(folder: Path) -> None:
-    content = describe(some_pictures(2))
+    content = describe(some_images(2))
     for category in content["categories"]:
         category["id"] += 50
     for annotation in content["annotations"]:
@@ -341,12 +341,12 @@ def other_classes(folder: Path) -> None:
     write_annotations(folder, content)
 
 
-def missing_picture(folder: Path) -> None:
+def missing_image(folder: Path) -> None:
     (folder / "1.png").unlink()
 
 
-def pictures_of_other_names(folder: Path) -> None:
-    content = describe(some_pictures(2))
+def images_of_other_names(folder: Path) -> None:
+    content = describe(some_images(2))
     for image in content["images"]:
         image["file_name"] = f"frame_{image['file_name']}"
     write_annotations(folder, content)
@@ -356,19 +356,19 @@ def no_json(folder: Path) -> None:
     (folder / "annotations.json").write_text("{")
 
 
-def other_pictures(folder: Path) -> None:
-    content = describe(some_pictures(2))
+def other_images(folder: Path) -> None:
+    content = describe(some_images(2))
     for image in content["images"]:
         image["width"] += 5
     write_annotations(folder, content)
 
 
 @pytest.mark.usefixtures("no_long_work")
-@pytest.mark.parametrize("spoil", [other_classes, missing_picture, pictures_of_other_names, no_json, other_pictures])
+@pytest.mark.parametrize("spoil", [other_classes, missing_image, images_of_other_names, no_json, other_images])
 def test_annotations_that_do_not_fit_are_refused_before_long_work(
     checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
-    write_pictures(tmp_path / "scenes", some_pictures(2))
+    write_images(tmp_path / "scenes", some_images(2))
     spoil(tmp_path / "scenes")
     data = EvaluationData(tmp_path / "scenes", tmp_path / "scenes/annotations.json")
     (tmp_path / "out").mkdir()
@@ -414,7 +414,7 @@ def test_a_bundle_whose_masks_broke_is_not_written_although_its_scores_are_right
     ):
         quantize(checkpoint, tmp_path / "out/m.bmz", options, quiet)
     assert "shifted-scores" not in str(refused.value)
-    assert "lost-objects" not in str(refused.value)
+    assert "missed-instances" not in str(refused.value)
 
 
 @pytest.mark.usefixtures("replayed")
@@ -422,7 +422,7 @@ def test_broken_masks_can_be_allowed_and_are_recorded(
     checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = Fidelity(4, 40, 0, 0, score_drift=0.01, box_iou=0.95, mask_iou=0.3, mask_iou_low=0.1)
-    monkeypatch.setattr(pipeline, "compare_flavours", lambda *_: dict.fromkeys(("cpu", "tensorrt"), broken))
+    monkeypatch.setattr(pipeline, "compare_variants", lambda *_: dict.fromkeys(("cpu", "tensorrt"), broken))
     allowed = replace(options, calibration=replace(options.calibration, allow=("broken-masks",)))
     report = quantize(checkpoint, tmp_path / "m.bmz", allowed, quiet)
     manifest = Bundle.open(tmp_path / "m.bmz").manifest
@@ -451,20 +451,20 @@ def with_class_bias(checkpoint: Checkpoint, bias: float) -> Checkpoint:
     return checkpoint
 
 
-def test_pictures_on_which_the_network_finds_nothing_are_refused(
+def test_images_on_which_the_network_finds_nothing_are_refused(
     checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "export_onnx", lambda _: pytest.fail("an export began"))
     (tmp_path / "out").mkdir()
     with (
         nothing_left(tmp_path / "out", tmp_path / "scratch"),
-        pytest.raises(CalibrationError, match=r"17 of 17 pictures show .* no object.*--allow few-detections"),
+        pytest.raises(CalibrationError, match=r"17 of 17 images show .* no object.*--allow few-detections"),
     ):
         quantize(with_class_bias(checkpoint, -30), tmp_path / "out/m.bmz", options, quiet)
 
 
 @pytest.mark.usefixtures("no_long_work")
-def test_pictures_with_red_and_blue_swapped_are_refused_before_long_work(
+def test_images_with_red_and_blue_swapped_are_refused_before_long_work(
     checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "scores_both_ways", lambda *_: ([[0.6], [0.5], [0.7]], [[0.8], [0.75], [0.9]]))
@@ -530,14 +530,14 @@ def test_an_interruption_at_any_stage_leaves_nothing(
 
 
 @pytest.mark.usefixtures("replayed")
-def test_a_file_that_is_no_picture_among_the_calibration_pictures_is_named(
+def test_a_file_that_is_no_image_among_the_calibration_images_is_named(
     checkpoint: Checkpoint, options: QuantizeOptions, photographs: Path, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     for path in photographs.glob("*.png"):
         (folder / path.name).write_bytes(path.read_bytes())
-    (folder / "a.png").write_text("no picture")
+    (folder / "a.png").write_text("no image")
     mixed = replace(options, calibration=replace(options.calibration, folder=folder, count=40))
     report = quantize(checkpoint, tmp_path / "m.bmz", mixed, quiet)
     assert any("a.png" in str(finding) for finding in report.calibration.warnings)
@@ -546,27 +546,27 @@ def test_a_file_that_is_no_picture_among_the_calibration_pictures_is_named(
     assert "unreadable-images" in record.warnings
 
 
-def test_the_picture_with_most_objects_is_compared(
+def test_the_image_with_most_instances_is_compared(
     checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Stop(Exception):
         pass
 
-    def compared(graph: DeployableGraph, _: object, picture: NDArray[np.uint8]) -> None:
+    def compared(graph: DeployableGraph, _: object, image: NDArray[np.uint8]) -> None:
         with torch.no_grad():
-            raise Stop(int((graph(torch.from_numpy(picture)).scores > 0).sum()))
+            raise Stop(int((graph(torch.from_numpy(image)).scores > 0).sum()))
 
     counts: list[int] = []
-    original = pipeline.judge_detections
+    original = pipeline.check_detections
 
-    def judged(drawn: CalibrationSet, found: list[int], allow: tuple[str, ...]) -> CalibrationSet:
+    def checked(drawn: CalibrationSet, found: list[int], allow: tuple[str, ...]) -> CalibrationSet:
         counts.extend(found)
         return original(drawn, found, allow)
 
     for name, replacement in (
         ("export_onnx", lambda _: None),
         ("check_parity", compared),
-        ("judge_detections", judged),
+        ("judge_detections", checked),
     ):
         monkeypatch.setattr(pipeline, name, replacement)
     with pytest.raises(Stop) as stopped:

@@ -20,21 +20,21 @@ from blendmask_quantize.export.deployable import Bounds, DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.export.parity import check_parity
 from blendmask_quantize.model.blendmask import BlendMask, every_output
-from blendmask_quantize.model.config import HeadConfig, ModelConfig, TrunkConfig, get_config
+from blendmask_quantize.model.config import BackboneConfig, HeadConfig, ModelConfig, get_config
 from blendmask_quantize.model.detect import detect
 from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.model.widths import layer_widths
 from blendmask_quantize.pruning.budget import LEAST_SHARE, TOLERANCE, Work, choose_channels, smallest_ratio
 from blendmask_quantize.pruning.channel_pruning import Loss, channel_importance, prune_network
 from blendmask_quantize.pruning.groups import find_groups, plain_form, unplain
-from blendmask_quantize.quantization.placement import FLAVOURS
+from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.ptq import observe_ranges, render
 from blendmask_quantize.quantization.trace import trace_network
 from tests.quantize.prunable import SMALL
+from tests.quantize.small_networks import DEFORMABLE
 from tests.quantize.tiny import LABELS, tiny_model
-from tests.quantize.variants import DEFORMABLE
 
-FROZEN = replace(SMALL, trunk=replace(SMALL.trunk, norm="FrozenBN", frozen_stages=2))
+FROZEN = replace(SMALL, backbone=replace(SMALL.backbone, norm="FrozenBN", frozen_stages=2))
 GROUPED = replace(SMALL, pyramid_width=128, head=HeadConfig(norm="GN", shared_convs=2, size_bounds=(32, 64)))
 FIVE_LEVELS = replace(
     SMALL,
@@ -46,7 +46,7 @@ FIVE_LEVELS = replace(
 )  # fmt: skip
 LITE0 = get_config("LITE0_RT")
 DLA = replace(
-    SMALL, trunk=TrunkConfig(kind="dla34", norm="SyncBN", frozen_stages=0, level_widths=(16, 16, 16, 32, 32, 64))
+    SMALL, backbone=BackboneConfig(kind="dla34", norm="SyncBN", frozen_stages=0, level_widths=(16, 16, 16, 32, 32, 64))
 )
 DEEPLAB = replace(SMALL, bases=replace(SMALL.bases, kind="deeplab", low_level_width=16))
 NETWORKS = {
@@ -56,14 +56,14 @@ NETWORKS = {
 OUTPUTS = ("cls_logits", "bbox_pred", "ctrness", "top_layer", "seg_head.6")
 
 
-def picture(side: int = 128) -> Tensor:
+def image(side: int = 128) -> Tensor:
     return torch.randn((1, 3, side, side), generator=torch.Generator().manual_seed(7))
 
 
 def losses(count: int = 1) -> Iterator[Loss]:
     """Something that every layer has a part in."""
     for _ in range(count):
-        yield lambda network: torch.stack([out.square().mean() for out in every_output(network, picture())]).sum()
+        yield lambda network: torch.stack([out.square().mean() for out in every_output(network, image())]).sum()
 
 
 def is_output(layer: str, config: ModelConfig) -> bool:
@@ -98,7 +98,7 @@ class TestEveryNetwork:
     def test_outputs_keep_shape_and_bias(self, pair):
         model, pruned = pair
         with torch.no_grad():
-            before, after = every_output(model, picture()), every_output(pruned, picture())
+            before, after = every_output(model, image()), every_output(pruned, image())
         assert [out.shape for out in before] == [out.shape for out in after]
         for name, module in pruned.named_modules():
             if is_output(name, pruned.config):
@@ -106,7 +106,7 @@ class TestEveryNetwork:
 
     def test_frozen_stages_are_untouched(self, pair):
         model, pruned = pair
-        count = model.config.trunk.frozen_stages
+        count = model.config.backbone.frozen_stages
         stages = zip(model.backbone.bottom_up.stages()[:count], pruned.backbone.bottom_up.stages(), strict=False)
         for before, after in stages:
             state = after.state_dict()
@@ -122,25 +122,25 @@ class TestEveryNetwork:
         _, pruned = pair
         labels = replace(
             LABELS,
-            names=tuple(map(str, range(pruned.config.classes))),
-            category_ids=tuple(range(pruned.config.classes)),
+            names=tuple(map(str, range(pruned.config.num_classes))),
+            category_ids=tuple(range(pruned.config.num_classes)),
         )
         save_checkpoint(tmp_path / "a.safetensors", pruned, labels)
         loaded = load_checkpoint(tmp_path / "a.safetensors")
         assert loaded.config == pruned.config
-        found, expected = detect(loaded.model, picture()), detect(pruned, picture())
+        found, expected = detect(loaded.model, image()), detect(pruned, image())
         assert torch.equal(found.mask_logits, expected.mask_logits)
         assert torch.equal(found.candidates.boxes, expected.candidates.boxes)
 
-    def test_it_folds_and_quantises_like_any_other(self, pair):
+    def test_it_folds_and_quantizes_like_any_other(self, pair):
         _, pruned = pair
         traced = trace_network(pruned)
         with torch.no_grad():
-            expected, found = pruned(picture()).bases, traced(picture()).bases
+            expected, found = pruned(image()).bases, traced(image()).bases
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
-            ranges = observe_ranges(traced, [picture()], "max")
-            for flavour in FLAVOURS:
-                assert render(traced, ranges, flavour)(picture()).bases.shape == expected.shape
+            ranges = observe_ranges(traced, [image()], "max")
+            for variant in VARIANTS:
+                assert render(traced, ranges, variant)(image()).bases.shape == expected.shape
 
     def test_it_trains(self, pair):
         _, pruned = pair
@@ -152,7 +152,7 @@ class TestEveryNetwork:
 
 
 def test_deformable_convolutions_are_refused():
-    with pytest.raises(ConfigError, match="cannot prune TINY_DEFORMABLE: its trunk has deformable convolutions"):
+    with pytest.raises(ConfigError, match="cannot prune TINY_DEFORMABLE: its backbone has deformable convolutions"):
         prune_network(tiny_model(DEFORMABLE), 0.7, losses())
 
 
@@ -187,7 +187,7 @@ class TestBudget:
         model = tiny_model(SMALL)
         twice = prune_network(prune_network(model, 0.8, losses()), 0.75, losses())
         assert count_macs(twice) / count_macs(model) == pytest.approx(0.6, rel=2.5 * TOLERANCE)
-        assert BlendMask(twice.config)(picture()).bases.shape == model(picture()).bases.shape
+        assert BlendMask(twice.config)(image()).bases.shape == model(image()).bases.shape
 
     @pytest.mark.parametrize("config", [SMALL, FROZEN])
     def test_an_impossible_ratio_names_the_smallest_before_any_loss(self, config):
@@ -207,8 +207,8 @@ class TestBudget:
         with pytest.raises(ConfigError, match=r"0\.7"):
             prune_network(tiny_model(SMALL), ratio, losses())
 
-    def test_no_pictures_are_refused(self):
-        with pytest.raises(ConfigError, match="labelled pictures"):
+    def test_no_images_are_refused(self):
+        with pytest.raises(ConfigError, match="labeled images"):
             prune_network(tiny_model(SMALL), 0.7, losses(0))
 
 
@@ -241,7 +241,7 @@ class TestChoice:
         for group, width in zip(groups, widths, strict=True):
             assert width % max(8, group.norm_groups) == 0
 
-    def test_groups_of_a_normalisation_lose_as_many_channels_each(self, counted):
+    def test_groups_of_a_normalization_lose_as_many_channels_each(self, counted):
         _, groups, work = counted
         scores = [torch.rand(group.width) for group in groups]
         for group, channels in zip(groups, choose_channels(groups, scores, work, 0.4), strict=True):
@@ -294,4 +294,4 @@ class TestImportance:
         assert (scores[index][removed[:8]] == 0).all()
         groups[index].remove(unread)
         with torch.no_grad():
-            torch.testing.assert_close(unplain(plain)(picture()).bases, model(picture()).bases)
+            torch.testing.assert_close(unplain(plain)(image()).bases, model(image()).bases)

@@ -1,4 +1,4 @@
-"""From a checkpoint and labelled pictures to a pruned, fine-tuned checkpoint, in one go or after being cut off."""
+"""From a checkpoint and labeled images to a pruned, fine-tuned checkpoint, in one go or after being cut off."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.pruning.budget import TOLERANCE
 from blendmask_quantize.pruning.job import PruneOptions, fine_tuning, prune
 from blendmask_quantize.training.augment import Augmentation
-from blendmask_quantize.training.data import CocoPictures
+from blendmask_quantize.training.data import CocoImages
 from blendmask_quantize.training.losses import LossOptions
 from blendmask_quantize.training.options import TrainOptions
-from tests.quantize.images import SIZE, some_pictures, write_pictures
+from tests.quantize.images import SIZE, some_images, write_images
 from tests.quantize.prunable import SMALL
 from tests.quantize.tiny import LABELS, tiny_model
 
@@ -58,14 +58,14 @@ def interrupting(stage: str, after: int) -> Callable[[str, int], Callable[[], No
     return announce
 
 
-def source_in(folder: Path) -> CocoPictures:
-    return CocoPictures(folder, folder / "annotations.json", SMALL, TRAINING.augmentation)
+def source_in(folder: Path) -> CocoImages:
+    return CocoImages(folder, folder / "annotations.json", SMALL, TRAINING.augmentation)
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    write_pictures(folder, some_pictures())
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    write_images(folder, some_images())
     return folder
 
 
@@ -77,12 +77,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 
 @pytest.fixture
-def run(pictures, checkpoint, tmp_path):
+def run(images, checkpoint, tmp_path):
     """Prunes into `tmp_path`."""
 
     def call(options=OPTIONS, stage=quiet, resume=False, name="pruned.safetensors", of=checkpoint):
         output = tmp_path / name
-        return prune(of, [source_in(pictures)], output, options, stage, resume=resume)
+        return prune(of, [source_in(images)], output, options, stage, resume=resume)
 
     return call
 
@@ -180,12 +180,12 @@ class TestBadInput:
 
 class TestCommand:
     @pytest.fixture
-    def invoke(self, checkpoint, pictures, tmp_path):
+    def invoke(self, checkpoint, images, tmp_path):
         app = typer.Typer()
         cli.register(app)
         arguments = [
             "prune", str(checkpoint.path),
-            "--images", str(pictures), "--annotations", str(pictures / "annotations.json"),
+            "--images", str(images), "--annotations", str(images / "annotations.json"),
             "-o", str(tmp_path / "a.safetensors"), "--batch", "1", "--workers", "0", "--precision", "32-true",
         ]  # fmt: skip
         return lambda *more: CliRunner().invoke(app, [*arguments, *more])
@@ -203,7 +203,7 @@ class TestCommand:
         assert found["checkpoint"] == str(tmp_path / "a.safetensors")
         assert found["macs"] / found["macs_before"] == pytest.approx(0.8, rel=TOLERANCE)
 
-    def test_pictures_that_are_not_there(self, invoke, tmp_path):
+    def test_images_that_are_not_there(self, invoke, tmp_path):
         result = invoke("--images", str(tmp_path), "--annotations", str(tmp_path / "nowhere.json"))
         assert isinstance(result.exception, AnnotationError)
         assert not list(tmp_path.iterdir())

@@ -14,20 +14,29 @@ from blendmask_quantize.model.layers import FrozenBatchNorm2d, SameConv2d
 from blendmask_quantize.quantization.fold import fold, fold_norms
 from blendmask_quantize.quantization.nodes import kind
 from blendmask_quantize.quantization.trace import trace_network
-from tests.quantize.variants import FIVE_LEVELS, LITE, PLAIN, VARIANTS, network_input, picture, size_of, variant
+from tests.quantize.small_networks import (
+    FIVE_LEVELS,
+    LITE,
+    PLAIN,
+    SMALL_NETWORKS,
+    image,
+    network_input,
+    size_of,
+    small_network,
+)
 
 NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)
 
 
-@pytest.fixture(scope="module", params=VARIANTS, ids=lambda config: config.name)
+@pytest.fixture(scope="module", params=SMALL_NETWORKS, ids=lambda config: config.name)
 def model(request: pytest.FixtureRequest) -> BlendMask:
     config: ModelConfig = request.param
-    return variant(config)
+    return small_network(config)
 
 
 @pytest.fixture(scope="module")
 def x(model: BlendMask) -> Tensor:
-    return network_input(model, picture(0, size_of(model.config)))
+    return network_input(model, image(0, size_of(model.config)))
 
 
 def tensors(predictions: Predictions) -> list[Tensor]:
@@ -72,30 +81,32 @@ def test_no_operator_is_unknown_to_the_placement(model: BlendMask) -> None:
 
 
 def test_a_tower_shared_by_the_levels_is_called_once_a_level() -> None:
-    traced = trace_network(variant(PLAIN))
+    traced = trace_network(small_network(PLAIN))
     names = [
         str(n.target) for n in traced.graph.nodes if "share_tower.2" in str(n.target) and kind(traced, n) == "conv"
     ]
     assert len(names) == len(set(names)) == 3
 
 
-def test_one_normalisation_a_level_becomes_one_convolution_a_level() -> None:
-    model = variant(VARIANTS[0])
+def test_one_normalization_a_level_becomes_one_convolution_a_level() -> None:
+    model = small_network(SMALL_NETWORKS[0])
     convs = fold_norms(model).proposal_generator.fcos_head.share_tower[0]
     assert all(not torch.equal(one.weight, other.weight) for one, other in pairwise(convs))
 
 
-def test_group_normalisation_and_same_padding_stay() -> None:
+def test_group_normalization_and_same_padding_stay() -> None:
     def count(network: nn.Module, kind: type[nn.Module]) -> int:
         return sum(isinstance(module, kind) for module in network.modules())
 
-    assert count(fold_norms(variant(FIVE_LEVELS)), nn.GroupNorm) == count(variant(FIVE_LEVELS), nn.GroupNorm)
-    assert count(trace_network(variant(LITE)), SameConv2d) == count(variant(LITE), SameConv2d) > 0
+    assert count(fold_norms(small_network(FIVE_LEVELS)), nn.GroupNorm) == count(
+        small_network(FIVE_LEVELS), nn.GroupNorm
+    )
+    assert count(trace_network(small_network(LITE)), SameConv2d) == count(small_network(LITE), SameConv2d) > 0
 
 
 def test_the_semantic_head_of_training_is_gone() -> None:
-    assert variant(VARIANTS[0]).basis_module.seg_head is not None
-    assert fold_norms(variant(VARIANTS[0])).basis_module.seg_head is None
+    assert small_network(SMALL_NETWORKS[0]).basis_module.seg_head is not None
+    assert fold_norms(small_network(SMALL_NETWORKS[0])).basis_module.seg_head is None
 
 
 @pytest.mark.parametrize("bias", [True, False])

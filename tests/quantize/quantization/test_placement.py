@@ -1,4 +1,4 @@
-"""Where quantisers stand: the rules of both families of runtimes, on whole networks and on the cases that decide."""
+"""Where quantizers stand: the rules of both families of runtimes, on whole networks and on the cases that decide."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ from torch.nn import functional as F
 
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.quantization.nodes import kind, tensor_inputs
-from blendmask_quantize.quantization.placement import FLAVOURS, Placement, calibration_points, place
+from blendmask_quantize.quantization.placement import VARIANTS, Placement, calibration_points, place
 from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
 from blendmask_quantize.quantization.quantizer import ActivationQuantizer, IntegerConv2d
 from blendmask_quantize.quantization.trace import trace_network
+from tests.quantize.small_networks import (
+    DEFORMABLE,
+    DLA,
+    FIVE_LEVELS,
+    LITE,
+    image,
+    network_input,
+    size_of,
+    small_network,
+)
 from tests.quantize.tiny import TINY
-from tests.quantize.variants import DEFORMABLE, DLA, FIVE_LEVELS, LITE, network_input, picture, size_of, variant
 
 PREDICTORS = ("cls_logits", "bbox_pred", "ctrness")
 PASSED = ("nearest", "max_pool")
@@ -22,17 +31,17 @@ PASSED = ("nearest", "max_pool")
 
 @pytest.fixture(scope="module", params=[TINY, LITE, FIVE_LEVELS, DLA], ids=lambda config: config.name)
 def start(request: pytest.FixtureRequest) -> Calibrated:
-    model = variant(request.param)
+    model = small_network(request.param)
     traced = trace_network(model)
-    x = network_input(model, picture(0, size_of(model.config)))
+    x = network_input(model, image(0, size_of(model.config)))
     return Calibrated(traced, observe_ranges(traced, [x], "max"))
 
 
 class Rendered:
     """A rendered network, and what is said of its nodes."""
 
-    def __init__(self, start: Calibrated, flavour: str) -> None:
-        self.flavour, self.network = flavour, start.render(flavour)
+    def __init__(self, start: Calibrated, variant: str) -> None:
+        self.variant, self.network = variant, start.render(variant)
         self.nodes: list[fx.Node] = list(self.network.graph.nodes)
 
     def module(self, node: fx.Node) -> nn.Module | None:
@@ -50,18 +59,18 @@ class Rendered:
         return [node for node in self.nodes if self.kind(node) in kinds]
 
     def rounded(self, node: fx.Node) -> bool:
-        """Whether a tensor carries rounded values: straight from a quantiser, or through what rounding passes."""
+        """Whether a tensor carries rounded values: straight from a quantizer, or through what rounding passes."""
         while self.kind(node) in PASSED:
             node = tensor_inputs(node)[0]
         return self.rounds(node)
 
 
-@pytest.fixture(scope="module", params=FLAVOURS)
+@pytest.fixture(scope="module", params=VARIANTS)
 def rendered(request: pytest.FixtureRequest, start: Calibrated) -> Rendered:
     return Rendered(start, request.param)
 
 
-def test_no_quantiser_stands_between_a_convolution_or_sum_and_its_activation(rendered: Rendered) -> None:
+def test_no_quantizer_stands_between_a_convolution_or_sum_and_its_activation(rendered: Rendered) -> None:
     activations = rendered.of_kind("relu")
     assert activations
     for activation in activations:
@@ -87,7 +96,7 @@ def test_predictors_stay_float_and_nothing_else_does(rendered: Rendered) -> None
 def test_sums_have_one_rounded_operand_in_tensorrt_and_two_on_the_cpu(rendered: Rendered) -> None:
     sums = rendered.of_kind("add")
     with_conv = [n for n in sums if any(isinstance(rendered.module(o), IntegerConv2d) for o in tensor_inputs(n))]
-    if rendered.flavour == "cpu":
+    if rendered.variant == "cpu":
         assert all(rendered.rounded(operand) for node in sums for operand in tensor_inputs(node))
         return
     assert len(with_conv) >= 10
@@ -135,37 +144,37 @@ def test_bilinear_resizing_shares_the_scale_of_what_it_reads(start: Calibrated) 
     traced = start.traced
     resized = [node for node in traced.graph.nodes if kind(traced, node) == "bilinear"]
     assert len(resized) == 3
-    for flavour in FLAVOURS:
-        ranges = {point.node: point.range_of for point in place(traced, flavour).points}
+    for variant in VARIANTS:
+        ranges = {point.node: point.range_of for point in place(traced, variant).points}
         assert all(ranges.get(n.name, tensor_inputs(n)[0].name) == tensor_inputs(n)[0].name for n in resized)
     rendered = Rendered(start, "cpu")
     for node in rendered.of_kind("bilinear"):
         before, after = rendered.module(tensor_inputs(node)[0]), rendered.module(next(iter(node.users)))
         assert isinstance(before, ActivationQuantizer)
         assert isinstance(after, ActivationQuantizer)
-        assert before.grid == after.grid
+        assert before.qparams == after.qparams
 
 
-def test_group_normalisation_is_not_touched() -> None:
-    traced = trace_network(variant(FIVE_LEVELS))
+def test_group_normalization_is_not_touched() -> None:
+    traced = trace_network(small_network(FIVE_LEVELS))
     norms = [node for node in traced.graph.nodes if kind(traced, node) == "group_norm"]
     assert norms
-    for flavour in FLAVOURS:
-        assert not {node.name for node in norms} & {point.node for point in place(traced, flavour).points}
+    for variant in VARIANTS:
+        assert not {node.name for node in norms} & {point.node for point in place(traced, variant).points}
 
 
-def test_flavours_differ_in_rounded_tensors_only(start: Calibrated) -> None:
-    cpu, tensorrt = (place(start.traced, flavour) for flavour in FLAVOURS)
+def test_variants_differ_in_rounded_tensors_only(start: Calibrated) -> None:
+    cpu, tensorrt = (place(start.traced, variant) for variant in VARIANTS)
     assert cpu.convs == tensorrt.convs
     assert {point.node for point in tensorrt.points} < {point.node for point in cpu.points}
     common = {point.node: point for point in cpu.points}
     assert all(common[point.node] == point for point in tensorrt.points)
 
 
-def test_every_range_that_some_flavour_needs_is_calibrated_once(start: Calibrated) -> None:
+def test_every_range_that_some_variant_needs_is_calibrated_once(start: Calibrated) -> None:
     calibrated = [point.node for point in calibration_points(start.traced)]
     assert len(calibrated) == len(set(calibrated))
-    needed = {point.range_of for flavour in FLAVOURS for point in place(start.traced, flavour).points}
+    needed = {point.range_of for variant in VARIANTS for point in place(start.traced, variant).points}
     assert set(calibrated) == needed == set(start.ranges)
 
 
@@ -231,7 +240,7 @@ def test_in_tensorrt_one_rounding_before_pooling_and_resizing_is_enough() -> Non
 
 
 def test_a_concatenation_of_rectified_tensors_is_unsigned() -> None:
-    traced = trace_network(variant(DLA))
+    traced = trace_network(small_network(DLA))
     signed = {point.node: point.signed for point in place(traced, "cpu").points}
     joined = [node for node in traced.graph.nodes if kind(traced, node) == "concat"]
     assert len(joined) == 6
@@ -239,5 +248,5 @@ def test_a_concatenation_of_rectified_tensors_is_unsigned() -> None:
 
 
 def test_deformable_convolutions_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"cannot quantise TINY_DEFORMABLE: .*\(res4, res5\).*such as R_101_3x"):
-        trace_network(variant(DEFORMABLE))
+    with pytest.raises(ConfigError, match=r"cannot quantize TINY_DEFORMABLE: .*\(res4, res5\).*such as R_101_3x"):
+        trace_network(small_network(DEFORMABLE))

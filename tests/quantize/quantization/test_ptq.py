@@ -1,4 +1,4 @@
-"""Ranges are what the pictures show; every flavour is rendered from the same ones."""
+"""Ranges are what the images show; every variant is rendered from the same ones."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from blendmask_calibration import CalibrationError
 from blendmask_calibration.estimators import ESTIMATORS, Range
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.pipeline.recipes import RECIPES, get_recipe
-from blendmask_quantize.quantization.placement import FLAVOURS, calibration_points, place
-from blendmask_quantize.quantization.ptq import activation_grids, observe_ranges, render
+from blendmask_quantize.quantization.placement import VARIANTS, calibration_points, place
+from blendmask_quantize.quantization.ptq import activation_qparams_by_name, observe_ranges, render
 from blendmask_quantize.quantization.quantizer import IntegerConv2d
 from blendmask_quantize.quantization.trace import trace_network
+from tests.quantize.small_networks import image, network_input, small_network
 from tests.quantize.tiny import TINY
-from tests.quantize.variants import network_input, picture, variant
 
 
 @pytest.fixture(scope="module")
 def traced() -> fx.GraphModule:
-    model = variant(TINY)
+    model = small_network(TINY)
     with torch.no_grad():
         norm = model.backbone.bottom_up.res2[0].conv2.norm
         norm.weight[1], norm.bias[1] = 0, 60
@@ -29,7 +29,7 @@ def traced() -> fx.GraphModule:
 
 @pytest.fixture(scope="module")
 def inputs() -> list[Tensor]:
-    return [network_input(variant(TINY), picture(seed)) for seed in range(3)]
+    return [network_input(small_network(TINY), image(seed)) for seed in range(3)]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def ranges(traced: fx.GraphModule, inputs: list[Tensor]) -> dict[str, Range]:
     return observe_ranges(traced, inputs, "max")
 
 
-def test_the_max_range_is_the_largest_magnitude_over_all_pictures(
+def test_the_max_range_is_the_largest_magnitude_over_all_images(
     traced: fx.GraphModule, inputs: list[Tensor], ranges: dict[str, Range]
 ) -> None:
     seen: dict[str, float] = {}
@@ -76,22 +76,22 @@ def test_a_signed_tensor_that_happens_to_be_positive_is_judged_by_127_steps(trac
     assert levels["first"] == 127
 
 
-def test_each_picture_is_reported(traced: fx.GraphModule, inputs: list[Tensor]) -> None:
+def test_each_image_is_reported(traced: fx.GraphModule, inputs: list[Tensor]) -> None:
     calls: list[int] = []
     observe_ranges(traced, inputs, "max", lambda found: calls.append(len(found.logits)))
     assert calls == [3] * len(inputs)
 
 
-def test_an_unknown_estimator_is_refused_before_any_picture_is_read(traced: fx.GraphModule) -> None:
+def test_an_unknown_estimator_is_refused_before_any_image_is_read(traced: fx.GraphModule) -> None:
     def never() -> Tensor:
-        raise AssertionError("a picture was read")
+        raise AssertionError("a image was read")
 
     with pytest.raises(CalibrationError, match="median"):
         observe_ranges(traced, (never() for _ in range(1)), "median")
 
 
-def test_flavours_share_weights_and_ranges(traced: fx.GraphModule, ranges: dict[str, Range]) -> None:
-    cpu, tensorrt = (render(traced, ranges, flavour) for flavour in FLAVOURS)
+def test_variants_share_weights_and_ranges(traced: fx.GraphModule, ranges: dict[str, Range]) -> None:
+    cpu, tensorrt = (render(traced, ranges, variant) for variant in VARIANTS)
     convs = {name: module for name, module in cpu.named_modules() if isinstance(module, IntegerConv2d)}
     assert len(convs) == len(place(traced, "cpu").convs)
     for name, conv in convs.items():
@@ -100,25 +100,27 @@ def test_flavours_share_weights_and_ranges(traced: fx.GraphModule, ranges: dict[
         assert torch.equal(conv.integers, other.integers)
         assert torch.equal(conv.weight_scale, other.weight_scale)
         assert torch.all(conv.weight_scale > 0)
-    grids = [activation_grids(place(traced, flavour), ranges, flavour) for flavour in FLAVOURS]
+    qparams_list = [activation_qparams_by_name(place(traced, variant), ranges, variant) for variant in VARIANTS]
     signed = {point.node: point.signed for point in place(traced, "tensorrt").points}
-    for name, grid in grids[1].items():
-        assert grids[0][name].scale == pytest.approx(grid.scale if signed[name] else grid.scale * 127 / 255)
+    for name, qparams in qparams_list[1].items():
+        assert qparams_list[0][name].scale == pytest.approx(
+            qparams.scale if signed[name] else qparams.scale * 127 / 255
+        )
 
 
 def test_the_bias_is_an_integer_in_steps_of_input_times_weight(
     traced: fx.GraphModule, ranges: dict[str, Range]
 ) -> None:
     cpu = render(traced, ranges, "cpu")
-    grids = activation_grids(place(traced, "cpu"), ranges, "cpu")
+    qparams_list = activation_qparams_by_name(place(traced, "cpu"), ranges, "cpu")
     stem = cpu.get_submodule("backbone.bottom_up.stem.conv1.conv")
     assert isinstance(stem, IntegerConv2d)
-    torch.testing.assert_close(stem.bias_scale, stem.weight_scale * grids["x"].scale)
+    torch.testing.assert_close(stem.bias_scale, stem.weight_scale * qparams_list["x"].scale)
 
 
 def test_a_dead_channel_stays_what_it_was(traced: fx.GraphModule, ranges: dict[str, Range]) -> None:
-    for flavour in FLAVOURS:
-        conv = render(traced, ranges, flavour).get_submodule("backbone.bottom_up.res2.0.conv2.conv")
+    for variant in VARIANTS:
+        conv = render(traced, ranges, variant).get_submodule("backbone.bottom_up.res2.0.conv2.conv")
         dead = conv(torch.randn(1, 4, 6, 6))[0, 1]
         torch.testing.assert_close(dead, torch.full_like(dead, 60), rtol=1e-3, atol=1e-3)
 
@@ -132,12 +134,12 @@ def test_rendering_leaves_the_float_network_as_it_was(
         assert torch.equal(traced(inputs[0]).bases, before)
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_the_rendered_network_is_close_to_the_float_one(
-    traced: fx.GraphModule, inputs: list[Tensor], ranges: dict[str, Range], flavour: str
+    traced: fx.GraphModule, inputs: list[Tensor], ranges: dict[str, Range], variant: str
 ) -> None:
     with torch.no_grad():
-        expected, found = traced(inputs[0]).bases, render(traced, ranges, flavour)(inputs[0]).bases
+        expected, found = traced(inputs[0]).bases, render(traced, ranges, variant)(inputs[0]).bases
     assert (found - expected).abs().mean() < 0.1 * expected.std()
 
 

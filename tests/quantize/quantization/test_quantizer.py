@@ -1,4 +1,4 @@
-"""Rounding in torch is ONNX's, bit for bit; grids and weights are what each flavour's runtimes demand."""
+"""Rounding in torch is ONNX's, bit for bit; grids and weights are what each variant's runtimes demand."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from blendmask_quantize.export.parity import unoptimised_session
 from blendmask_quantize.quantization.quantizer import (
     ActivationQuantizer,
-    Grid,
     IntegerConv2d,
-    activation_grid,
+    QuantizationParameters,
+    activation_qparams,
     dequantize_channels,
     round_weight,
     weight_scales,
@@ -30,7 +30,7 @@ from blendmask_quantize.quantization.quantizer import (
 
 HIGHS = st.floats(2.0**-14, 1e4, width=32)
 GRIDS = st.builds(
-    lambda high, signed, flavour: activation_grid(-high if signed else 0.0, high, flavour),
+    lambda high, signed, variant: activation_qparams(-high if signed else 0.0, high, variant),
     HIGHS,
     st.booleans(),
     st.sampled_from(["cpu", "tensorrt"]),
@@ -58,43 +58,50 @@ def session(integer: int) -> ort.InferenceSession:
     return unoptimised_session(q_dq(integer).SerializeToString())
 
 
-def feeds(grid: Grid, x: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
-    dtype = np.uint8 if grid.low == 0 else np.int8
-    return {"x": x, "scale": np.array(grid.scale, np.float32), "zero_point": np.array(grid.zero_point, dtype)}
+def feeds(qparams: QuantizationParameters, x: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
+    dtype = np.uint8 if qparams.low == 0 else np.int8
+    return {"x": x, "scale": np.array(qparams.scale, np.float32), "zero_point": np.array(qparams.zero_point, dtype)}
 
 
-def onnx_type(grid: Grid) -> int:
-    return TensorProto.UINT8 if grid.low == 0 else TensorProto.INT8
+def onnx_type(qparams: QuantizationParameters) -> int:
+    return TensorProto.UINT8 if qparams.low == 0 else TensorProto.INT8
 
 
-def rounded(grid: Grid, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    return ActivationQuantizer(grid)(torch.from_numpy(x)).numpy()
+def rounded(qparams: QuantizationParameters, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    return ActivationQuantizer(qparams)(torch.from_numpy(x)).numpy()
 
 
 @given(GRIDS, arrays.arrays(np.float32, 40, elements=st.floats(-2.0, 2.0, width=32)))
-def test_rounding_is_onnx_runtimes_bit_for_bit(grid: Grid, share: NDArray[np.float32]) -> None:
-    x = share * np.float32(grid.scale * 127)
-    expected = session(onnx_type(grid)).run(None, feeds(grid, x))[0]
-    np.testing.assert_array_equal(rounded(grid, x), expected)
+def test_rounding_is_onnx_runtimes_bit_for_bit(qparams: QuantizationParameters, share: NDArray[np.float32]) -> None:
+    x = share * np.float32(qparams.scale * 127)
+    expected = session(onnx_type(qparams)).run(None, feeds(qparams, x))[0]
+    np.testing.assert_array_equal(rounded(qparams, x), expected)
 
 
 @given(GRIDS)
-def test_ties_go_to_even_as_onnx_says(grid: Grid) -> None:
-    x = (np.arange(-300, 301) / 2 * np.float32(grid.scale)).astype(np.float32)
-    expected = session(onnx_type(grid)).run(None, feeds(grid, x))[0]
-    np.testing.assert_array_equal(rounded(grid, x), expected)
+def test_ties_go_to_even_as_onnx_says(qparams: QuantizationParameters) -> None:
+    x = (np.arange(-300, 301) / 2 * np.float32(qparams.scale)).astype(np.float32)
+    expected = session(onnx_type(qparams)).run(None, feeds(qparams, x))[0]
+    np.testing.assert_array_equal(rounded(qparams, x), expected)
 
 
-@pytest.mark.parametrize("grid", [Grid(0.5, 0, 0, 255), Grid(0.5, 128, 0, 255), Grid(0.5, 0, -128, 127)])
-def test_rounding_is_the_onnx_references(grid: Grid) -> None:
+@pytest.mark.parametrize(
+    "grid",
+    [
+        QuantizationParameters(0.5, 0, 0, 255),
+        QuantizationParameters(0.5, 128, 0, 255),
+        QuantizationParameters(0.5, 0, -128, 127),
+    ],
+)
+def test_rounding_is_the_onnx_references(qparams: QuantizationParameters) -> None:
     x = np.linspace(-80, 150, 921, dtype=np.float32)
-    (expected,) = ReferenceEvaluator(q_dq(onnx_type(grid), opset=19)).run(None, feeds(grid, x))
-    np.testing.assert_array_equal(rounded(grid, x), expected)
+    (expected,) = ReferenceEvaluator(q_dq(onnx_type(qparams), opset=19)).run(None, feeds(qparams, x))
+    np.testing.assert_array_equal(rounded(qparams, x), expected)
 
 
 @given(HIGHS, arrays.arrays(np.float32, 40, elements=st.floats(-2.0, 2.0, width=32)))
-def test_signed_activations_have_the_same_integers_in_both_flavours(high: float, share: NDArray[np.float32]) -> None:
-    cpu, tensorrt = (activation_grid(-high, high, flavour) for flavour in ("cpu", "tensorrt"))
+def test_signed_activations_have_the_same_integers_in_both_variants(high: float, share: NDArray[np.float32]) -> None:
+    cpu, tensorrt = (activation_qparams(-high, high, variant) for variant in ("cpu", "tensorrt"))
     assert cpu.scale == tensorrt.scale
     assert (cpu.low - cpu.zero_point, cpu.high - cpu.zero_point) == (tensorrt.low, tensorrt.high)
     np.testing.assert_array_equal(rounded(cpu, share * high), rounded(tensorrt, share * high))
@@ -103,19 +110,21 @@ def test_signed_activations_have_the_same_integers_in_both_flavours(high: float,
 @given(HIGHS)
 def test_after_relu_cpu_has_255_steps_where_tensorrt_has_127(high: float) -> None:
     x = np.linspace(0, high, 2001, dtype=np.float32)
-    steps = {flavour: len(np.unique(rounded(activation_grid(0, high, flavour), x))) for flavour in ("cpu", "tensorrt")}
+    steps = {
+        variant: len(np.unique(rounded(activation_qparams(0, high, variant), x))) for variant in ("cpu", "tensorrt")
+    }
     assert steps == {"cpu": 256, "tensorrt": 128}
 
 
 @given(HIGHS, st.booleans())
 def test_the_tensorrt_grid_is_symmetric_int8(high: float, signed: bool) -> None:
-    grid = activation_grid(-high if signed else 0.0, high, "tensorrt")
-    assert (grid.zero_point, grid.low, grid.high) == (0, -128, 127)
-    assert grid.scale == pytest.approx(high / 127)
+    qparams = activation_qparams(-high if signed else 0.0, high, "tensorrt")
+    assert (qparams.zero_point, qparams.low, qparams.high) == (0, -128, 127)
+    assert qparams.scale == pytest.approx(high / 127)
 
 
 def test_a_tensor_that_is_always_zero_gets_a_step_that_half_precision_can_hold() -> None:
-    assert np.float16(activation_grid(0.0, 0.0, "cpu").scale) > 0
+    assert np.float16(activation_qparams(0.0, 0.0, "cpu").scale) > 0
     assert np.all(weight_scales(torch.zeros(3, 2, 1, 1), None, 1.0).half().numpy() > 0)
 
 
@@ -152,7 +161,7 @@ def conv_of(weight: Tensor, bias: Tensor) -> nn.Conv2d:
 
 
 @given(st.integers(0, 1000), st.floats(1e-5, 1.0))
-def test_both_flavours_hold_the_same_integers_and_nearly_the_same_bias(seed: int, step: float) -> None:
+def test_both_variants_hold_the_same_integers_and_nearly_the_same_bias(seed: int, step: float) -> None:
     weight, bias = wide_weights(seed), torch.randn(6, generator=torch.Generator().manual_seed(seed))
     conv = conv_of(weight, bias)
     scale = weight_scales(conv.weight, conv.bias, 255 * step / 2)

@@ -1,4 +1,4 @@
-"""Cells that nothing reads are not computed, and those that are read stay what they were."""
+"""Locations that nothing reads are not computed, and those that are read stay what they were."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from blendmask_quantize.quantization.nodes import kind
 from blendmask_quantize.quantization.strides import hoist_strides
 from blendmask_quantize.quantization.trace import trace_network
+from tests.quantize.small_networks import small_network
 from tests.quantize.tiny import TINY
-from tests.quantize.variants import variant
 
 X = torch.randn((1, 4, 11, 14), generator=torch.Generator().manual_seed(0))
 
@@ -48,7 +48,7 @@ def strides(traced: fx.GraphModule) -> dict[str, int]:
     return {name: module.stride[0] for name, module in traced.named_modules() if isinstance(module, nn.Conv2d)}
 
 
-def test_the_stride_moves_up_to_the_last_convolution_that_mixes_cells() -> None:
+def test_the_stride_moves_up_to_the_last_convolution_that_mixes_locations() -> None:
     before, after = hoisted(Stage())
     assert strides(after) == {"first": 1, "middle": 2, "last": 1, "left": 1, "right": 1}
     assert [kind(after, node) for node in after.graph.nodes].count("max_pool") == 1
@@ -66,11 +66,11 @@ def test_readers_of_different_strides_are_left_alone() -> None:
     assert strides(after) == strides(before)
 
 
-def test_second_stage_of_a_residual_trunk_is_computed_where_the_third_reads_it() -> None:
-    """Without fine bases only; with them, and of stages that the pyramid reads, every cell is read."""
+def test_second_stage_of_a_residual_backbone_is_computed_where_the_third_reads_it() -> None:
+    """Without fine bases only; with them, and of stages that the pyramid reads, every location is read."""
     for fine, expected in ((False, (2, 1)), (True, (1, 2))):
         config = replace(TINY, bases=replace(TINY.bases, fine=fine))
-        traced = trace_network(variant(config))
+        traced = trace_network(small_network(config))
         found = {
             name.removeprefix("backbone.bottom_up.").removesuffix(".conv"): stride
             for name, stride in strides(traced).items()

@@ -1,4 +1,4 @@
-"""Random views: picture and masks move together, boxes are tight, the seed decides everything."""
+"""Random views: image and masks move together, boxes are tight, the seed decides everything."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from blendmask_quantize.training.augment import Augmentation, View, random_view
-from blendmask_quantize.training.data import SMALLEST_OBJECT, CocoPictures, mask_boxes
-from tests.quantize.images import PLAIN, SIZE, some_pictures, write_pictures
+from blendmask_quantize.training.data import SMALLEST_OBJECT, CocoImages, mask_boxes
+from tests.quantize.images import PLAIN, SIZE, some_images, write_images
 from tests.quantize.tiny import TINY
 
-GREY = (100, 100, 100)
+GRAY = (100, 100, 100)
 SEEDS = st.integers(0, 2**32)
 MOVING = replace(PLAIN, crop=(64, 96), scale=(0.5, 2.0), flip=0.5)
 
@@ -28,13 +28,13 @@ def blobs(count: int, seed: int, size: tuple[int, int] = (80, 120)) -> NDArray[n
     """Ellipses (count, H, W)."""
     y, x = np.mgrid[: size[0], : size[1]]
     random = rng(seed)
-    centres, radii = random.uniform((0, 0), size, (count, 2)), random.uniform(8, 30, (count, 2))
-    pairs = zip(centres, radii, strict=True)
+    centers, radii = random.uniform((0, 0), size, (count, 2)), random.uniform(8, 30, (count, 2))
+    pairs = zip(centers, radii, strict=True)
     return np.array([((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 < 1 for (cy, cx), (ry, rx) in pairs])
 
 
 def lit(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """A picture that is white where the mask is."""
+    """A image that is white where the mask is."""
     return np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255
 
 
@@ -45,7 +45,7 @@ def view(pixels: NDArray[np.uint8], masks: NDArray[np.bool_], options: Augmentat
 class TestMotion:
     @settings(max_examples=60, deadline=None)
     @given(seed=SEEDS, shape=st.integers(0, 20), rotation=st.sampled_from([0.0, 30.0]))
-    def test_masks_follow_the_picture(self, seed, shape, rotation):
+    def test_masks_follow_the_image(self, seed, shape, rotation):
         mask = blobs(1, shape)
         seen = view(lit(mask[0]), mask, replace(MOVING, rotation=rotation), seed)
         assert seen.pixels.shape == (64, 96, 3)
@@ -65,7 +65,7 @@ class TestMotion:
 
     @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS)
-    def test_a_flip_mirrors_picture_and_masks(self, seed):
+    def test_a_flip_mirrors_image_and_masks(self, seed):
         masks = blobs(3, 2)
         pixels = rng(1).integers(0, 256, (80, 120, 3), dtype=np.uint8)
         plain, mirrored = (view(pixels, masks, replace(MOVING, flip=flip), seed) for flip in (0.0, 1.0))
@@ -78,9 +78,9 @@ class TestMotion:
     @given(seed=SEEDS)
     def test_two_flips_are_none(self, seed):
         pixels, masks = rng(seed).integers(0, 256, (*SIZE, 3), dtype=np.uint8), blobs(3, 2, SIZE)
-        once = random_view(pixels, masks, SIZE, replace(PLAIN, flip=1.0), rng(seed), GREY)
+        once = random_view(pixels, masks, SIZE, replace(PLAIN, flip=1.0), rng(seed), GRAY)
         assert np.array_equal(once.pixels, pixels[:, ::-1])
-        twice = random_view(once.pixels, once.masks, SIZE, replace(PLAIN, flip=1.0), rng(seed), GREY)
+        twice = random_view(once.pixels, once.masks, SIZE, replace(PLAIN, flip=1.0), rng(seed), GRAY)
         assert np.array_equal(twice.pixels, pixels)
         assert np.array_equal(twice.masks, masks)
 
@@ -90,7 +90,7 @@ class TestMotion:
         bar = np.zeros((1, 80, 120), bool)
         bar[0, 36:44, 20:100] = True
         options = replace(PLAIN, crop=(96, 128), rotation=20.0)
-        seen = random_view(lit(bar[0]), bar, (80, 120), options, rng(seed), GREY).masks[0]
+        seen = random_view(lit(bar[0]), bar, (80, 120), options, rng(seed), GRAY).masks[0]
         y, x = np.nonzero(seen)
         angle = np.degrees(np.arctan2(*np.linalg.svd(np.cov(x, y))[0][::-1, 0]))
         assert abs((angle + 90) % 180 - 90) <= 20.5
@@ -107,7 +107,7 @@ class TestMotion:
 
     @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS)
-    def test_a_small_picture_stays_whole_and_a_large_one_fills_the_view(self, seed):
+    def test_a_small_image_stays_whole_and_a_large_one_fills_the_view(self, seed):
         mask = np.ones((1, 80, 120), bool)
         small = view(lit(mask[0]), mask, replace(MOVING, scale=(0.25, 0.75), crop=(64, 96)), seed)
         assert not small.masks[0].all()
@@ -115,7 +115,7 @@ class TestMotion:
         assert large.masks[0].all()
 
 
-class TestColour:
+class TestColor:
     STRONG = replace(MOVING, scale=(1, 1), flip=0, brightness=0.3, contrast=0.3, saturation=0.3, white_balance=0.1)
 
     @settings(max_examples=30, deadline=None)
@@ -123,16 +123,16 @@ class TestColour:
     def test_without_strength_nothing_changes(self, seed):
         pixels = rng(3).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
         masks = np.zeros((0, *SIZE), bool)
-        assert np.array_equal(random_view(pixels, masks, SIZE, PLAIN, rng(seed), GREY).pixels, pixels)
+        assert np.array_equal(random_view(pixels, masks, SIZE, PLAIN, rng(seed), GRAY).pixels, pixels)
 
     @pytest.mark.parametrize("field, value", [
         ("brightness", 0.3), ("contrast", 0.3), ("saturation", 0.9), ("white_balance", 0.3), ("blur", 1.0),
         ("motion", 1.0), ("noise", 1.0),
     ])  # fmt: skip
-    def test_each_option_changes_the_picture_but_not_the_masks(self, field, value):
+    def test_each_option_changes_the_image_but_not_the_masks(self, field, value):
         pixels = rng(3).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
         masks = blobs(2, 0, SIZE)
-        seen = random_view(pixels, masks, SIZE, replace(PLAIN, **{field: value}), rng(5), GREY)
+        seen = random_view(pixels, masks, SIZE, replace(PLAIN, **{field: value}), rng(5), GRAY)
         assert not np.array_equal(seen.pixels, pixels)
         assert np.array_equal(seen.masks, masks)
 
@@ -141,36 +141,36 @@ class TestColour:
     def test_motion_blur_keeps_brightness(self, seed):
         pixels = np.full((*SIZE, 3), 90, np.uint8)
         pixels[24:40, 40:56] = 200
-        seen = random_view(pixels, np.zeros((0, *SIZE), bool), SIZE, replace(PLAIN, motion=1.0), rng(seed), GREY)
+        seen = random_view(pixels, np.zeros((0, *SIZE), bool), SIZE, replace(PLAIN, motion=1.0), rng(seed), GRAY)
         assert seen.pixels.mean() == pytest.approx(pixels.mean(), abs=0.6)
         assert not np.array_equal(seen.pixels, pixels)
 
-    def test_saturation_leaves_grey_alone(self):
+    def test_saturation_leaves_gray_alone(self):
         pixels = np.repeat(rng(3).integers(0, 256, (*SIZE, 1), dtype=np.uint8), 3, axis=2)
-        seen = random_view(pixels, np.zeros((0, *SIZE), bool), SIZE, replace(PLAIN, saturation=0.9), rng(5), GREY)
+        seen = random_view(pixels, np.zeros((0, *SIZE), bool), SIZE, replace(PLAIN, saturation=0.9), rng(5), GRAY)
         assert np.abs(seen.pixels.astype(int) - pixels).max() <= 1
 
 
-class TestViewsOfPictures:
+class TestViewsOfImages:
     @pytest.fixture(scope="class")
     @staticmethod
-    def pictures(tmp_path_factory) -> CocoPictures:
-        folder = tmp_path_factory.mktemp("pictures")
+    def images(tmp_path_factory) -> CocoImages:
+        folder = tmp_path_factory.mktemp("images")
         options = Augmentation(crop=(64, 96), scale=(0.5, 2.0), rotation=0, paste=0)
-        return CocoPictures(folder, write_pictures(folder, some_pictures(6)), TINY, options)
+        return CocoImages(folder, write_images(folder, some_images(6)), TINY, options)
 
     @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS, index=st.integers(0, 5))
-    def test_the_seed_decides_everything(self, pictures, seed, index):
-        one, other = (pictures.view(index, rng(seed)) for _ in range(2))
+    def test_the_seed_decides_everything(self, images, seed, index):
+        one, other = (images.view(index, rng(seed)) for _ in range(2))
         for name in ("pixels", "boxes", "classes", "mask_targets", "semantic"):
             assert (getattr(one, name) == getattr(other, name)).all(), name
 
     @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS, index=st.integers(0, 5))
-    def test_boxes_lie_in_the_view_and_their_masks_fill_them(self, pictures, seed, index):
-        """The objects are rectangles, so what is visible of one fills its tight box but for its sampled corners."""
-        sample = pictures.view(index, rng(seed))
+    def test_boxes_lie_in_the_view_and_their_masks_fill_them(self, images, seed, index):
+        """The instances are rectangles, so what is visible of one fills its tight box but for its sampled corners."""
+        sample = images.view(index, rng(seed))
         for (x0, y0, x1, y1), mask in zip(sample.boxes.tolist(), sample.mask_targets, strict=True):
             assert 0 <= x0 < x1 <= 96
             assert 0 <= y0 < y1 <= 64
@@ -190,14 +190,14 @@ class TestViewsOfPictures:
 
     @pytest.fixture(scope="class")
     @staticmethod
-    def alone(tmp_path_factory) -> CocoPictures:
-        """One object in one picture."""
+    def alone(tmp_path_factory) -> CocoImages:
+        """One object in one image."""
         folder = tmp_path_factory.mktemp("alone")
         options = Augmentation(crop=(64, 96), scale=(0.3, 3.0), rotation=45, blur=1, motion=1, noise=1, paste=0)
-        return CocoPictures(folder, write_pictures(folder, [some_pictures(1)[0][:1]]), TINY, options)
+        return CocoImages(folder, write_images(folder, [some_images(1)[0][:1]]), TINY, options)
 
-    def test_seeds_differ(self, pictures):
-        assert (pictures.view(0, rng(1)).pixels != pictures.view(0, rng(2)).pixels).any()
+    def test_seeds_differ(self, images):
+        assert (images.view(0, rng(1)).pixels != images.view(0, rng(2)).pixels).any()
 
 
 class TestMaskBoxes:

@@ -15,13 +15,13 @@ from blendmask_quantize.model.config import get_config
 from blendmask_quantize.training import loop, start
 from blendmask_quantize.training.data import ViewStream
 from blendmask_quantize.training.options import TrainOptions
-from tests.quantize.images import some_pictures, write_pictures
+from tests.quantize.images import some_images, write_images
 from tests.quantize.tiny import LABELS
 
 
 @pytest.fixture
 def arguments(tmp_path: Path) -> list[str]:
-    write_pictures(tmp_path / "p", some_pictures())
+    write_images(tmp_path / "p", some_images())
     return ["train", "--images", str(tmp_path / "p"), "--annotations", str(tmp_path / "p/annotations.json"),
             "-o", str(tmp_path / "run")]  # fmt: skip
 
@@ -38,8 +38,8 @@ def received(monkeypatch) -> list[TrainOptions]:
         return output / loop.MODEL_FILE
 
     monkeypatch.setattr(loop, "train", train)
-    monkeypatch.setattr(start, "load_trunk", lambda *_: None)
-    monkeypatch.setattr(start, "find_trunk_weights", lambda: None)
+    monkeypatch.setattr(start, "load_backbone", lambda *_: None)
+    monkeypatch.setattr(start, "find_backbone_weights", lambda: None)
     return found
 
 
@@ -53,8 +53,9 @@ def test_its_defaults_are_those_of_the_library(arguments, received):
 def test_options_reach_the_run(arguments, received):
     typed = "--optimizer sgd --schedule steps --warmup 1000 --clip 0 --ema 0 --frozen-stages 0 --frozen-norms "
     typed += "--batch 4 "
-    typed += "--view 384x512 --scale 0.5,2 --paste 0.6 --dice 0.5 --balance 0.1 --emphasis fork=2 --emphasis plate=1.5 "
-    typed += "--precision 32-true --devices 2 --hosts 3 --tensorboard --iterations 7"
+    typed += "--view 384x512 --scale 0.5,2 --paste 0.6 --dice 0.5 --repeat-threshold 0.1 --class-weight fork=2 "
+    typed += "--class-weight plate=1.5 "
+    typed += "--precision 32-true --devices 2 --nodes 3 --tensorboard --iterations 7"
     assert CliRunner().invoke(app, [*arguments, *typed.split()]).exit_code == 0
     (options,) = received
     assert (options.optimizer, options.schedule) == ("sgd", "steps")
@@ -62,14 +63,14 @@ def test_options_reach_the_run(arguments, received):
     assert (options.frozen_stages, options.frozen_norms, options.tensorboard) == (0, True, True)
     assert (options.augmentation.crop, options.augmentation.scale) == ((384, 512), (0.5, 2.0))
     assert (options.augmentation.paste, options.losses.dice_weight) == (0.6, 0.5)
-    assert options.balance.emphasis == (("fork", 2.0), ("plate", 1.5))
-    assert options.balance.threshold == 0.1
+    assert options.sampling.class_weights == (("fork", 2.0), ("plate", 1.5))
+    assert options.sampling.threshold == 0.1
     assert (options.processes, options.views) == (6, 7 * 4 * 6)
 
 
 def test_views_are_of_the_size_that_the_given_checkpoint_is_tested_at(arguments, monkeypatch, tmp_path):
     config = get_config("LITE0_RT")
-    config = replace(config, classes=len(LABELS.names), input=replace(config.input, test_short=96, test_long=160))
+    config = replace(config, num_classes=len(LABELS.names), input=replace(config.input, test_short=96, test_long=160))
     save_checkpoint(tmp_path / "given.safetensors", BlendMask(config), LABELS)
     streams: list[ViewStream] = []
 
@@ -86,8 +87,8 @@ def test_views_are_of_the_size_that_the_given_checkpoint_is_tested_at(arguments,
 
 @pytest.mark.parametrize("typed, code, message", [
     ("--view 384", 2, "give two numbers, as in 3x4"), ("--view 300x400", 1, "multiples of 32"),
-    ("--scale 2,1", 1, "in order"), ("--emphasis fork", 2, "as in spoon=3"),
-    ("--emphasis frok=2", 1, "did you mean fork"),
+    ("--scale 2,1", 1, "in order"), ("--class-weight fork", 2, "as in spoon=3"),
+    ("--class-weight frok=2", 1, "did you mean fork"),
     ("--optimizer adam", 1, "did you mean adamw"), ("--paste 2", 1, "give a probability"),
 ])  # fmt: skip
 def test_what_makes_no_sense_is_refused(arguments, received, typed, code, message):

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.training.augment import Augmentation, View
 from blendmask_quantize.training.copy_paste import LEAST_VISIBLE, Scene, paste
-from blendmask_quantize.training.data import CocoPictures, mask_boxes
-from blendmask_quantize.training.sampling import EVEN, Balance
-from tests.quantize.images import PLAIN, SIZE, Thing, some_pictures, write_pictures
+from blendmask_quantize.training.data import CocoImages, mask_boxes
+from blendmask_quantize.training.sampling import EVEN, SamplingOptions
+from tests.quantize.images import PLAIN, SIZE, Thing, some_images, write_images
 from tests.quantize.tiny import TINY
 
 SEEDS = st.integers(0, 2**32)
@@ -81,44 +81,44 @@ class TestPasting:
         assert np.array_equal(result.view.masks, scenery.view.masks)
 
 
-class TestViewsWithPastedObjects:
+class TestViewsWithPastedInstances:
     @pytest.fixture
-    def pictures(self, tmp_path: Path) -> Path:
-        """Two empty corners: a cup, a plate and a crowd of forks in the first picture, a cup in the second."""
+    def images(self, tmp_path: Path) -> Path:
+        """Two empty corners: a cup, a plate and a crowd of forks in the first image, a cup in the second."""
         things = [
             [Thing(2, (4, 4, 24, 24)), Thing(5, (30, 4, 60, 24)), Thing(9, (4, 40, 90, 60), crowd=True, form="rle")],
             [Thing(2, (64, 4, 84, 24))],
         ]
-        write_pictures(tmp_path, things)
+        write_images(tmp_path, things)
         return tmp_path
 
     @staticmethod
-    def source(folder: Path, balance: Balance = EVEN, **options: float) -> CocoPictures:
-        return CocoPictures(folder, folder / "annotations.json", TINY, replace(PLAIN, **options), balance)
+    def source(folder: Path, sampling: SamplingOptions = EVEN, **options: float) -> CocoImages:
+        return CocoImages(folder, folder / "annotations.json", TINY, replace(PLAIN, **options), sampling)
 
-    def test_never_means_never_and_always_always(self, pictures):
+    def test_never_means_never_and_always_always(self, images):
         for seed in range(8):
-            assert len(self.source(pictures).view(1, np.random.default_rng(seed)).boxes) == 1
-            assert len(self.source(pictures, paste=1.0).view(1, np.random.default_rng(seed)).boxes) >= 1
-        many = [len(self.source(pictures, paste=1.0).view(1, np.random.default_rng(s)).boxes) for s in range(8)]
+            assert len(self.source(images).view(1, np.random.default_rng(seed)).boxes) == 1
+            assert len(self.source(images, paste=1.0).view(1, np.random.default_rng(seed)).boxes) >= 1
+        many = [len(self.source(images, paste=1.0).view(1, np.random.default_rng(s)).boxes) for s in range(8)]
         assert max(many) == 3
 
-    def test_crowds_are_not_pasted(self, pictures):
-        source = self.source(pictures, paste=1.0)
+    def test_crowds_are_not_pasted(self, images):
+        source = self.source(images, paste=1.0)
         found = {c for seed in range(30) for c in source.view(1, np.random.default_rng(seed)).classes.tolist()}
         assert found == {0, 1}
 
-    def test_the_most_is_kept(self, pictures):
-        source = self.source(pictures, paste=1.0, paste_most=1)
+    def test_the_most_is_kept(self, images):
+        source = self.source(images, paste=1.0, paste_most=1)
         assert max(len(source.view(1, np.random.default_rng(seed)).boxes) for seed in range(20)) == 2
 
-    def test_an_emphasised_class_is_pasted_more_often(self, pictures):
-        def plates(balance: Balance) -> int:
-            source = self.source(pictures, balance, paste=1.0, paste_most=1)
+    def test_an_emphasized_class_is_pasted_more_often(self, images):
+        def plates(sampling: SamplingOptions) -> int:
+            source = self.source(images, sampling, paste=1.0, paste_most=1)
             return sum(1 in source.view(1, np.random.default_rng(seed)).classes for seed in range(200))
 
         assert 70 < plates(EVEN) < 130
-        assert plates(Balance(emphasis=(("plate", 9.0),))) > 160
+        assert plates(SamplingOptions(class_weights=(("plate", 9.0),))) > 160
 
     @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS, index=st.integers(0, 5))
@@ -132,12 +132,12 @@ class TestViewsWithPastedObjects:
 
     @pytest.fixture(scope="class")
     @staticmethod
-    def many(tmp_path_factory) -> CocoPictures:
-        """Pictures whose objects do not overlap, and views in which only pasted ones cover anything."""
+    def many(tmp_path_factory) -> CocoImages:
+        """Images whose instances do not overlap, and views in which only pasted ones cover anything."""
         folder = tmp_path_factory.mktemp("many")
-        write_pictures(folder, [things[:1] for things in some_pictures(6)])
+        write_images(folder, [things[:1] for things in some_images(6)])
         options = Augmentation(crop=SIZE, scale=(0.5, 2.0), rotation=20, paste=1.0)
-        return CocoPictures(folder, folder / "annotations.json", TINY, options)
+        return CocoImages(folder, folder / "annotations.json", TINY, options)
 
 
 class TestOptions:

@@ -11,16 +11,16 @@ import torch
 
 from blendmask_edge.errors import AnnotationError
 from blendmask_quantize.training.augment import Augmentation
-from blendmask_quantize.training.data import CocoPictures, Sample, ViewStream, collate
+from blendmask_quantize.training.data import CocoImages, Sample, ViewStream, collate
 from tests.quantize.images import (
     PLAIN,
     SIZE,
     Thing,
     describe,
     paint,
-    some_pictures,
+    some_images,
     write_annotations,
-    write_pictures,
+    write_images,
 )
 from tests.quantize.tiny import LABELS, TINY
 
@@ -32,8 +32,8 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def load(tmp_path, pictures: list[list[Thing]], options: Augmentation = PLAIN, config=TINY) -> CocoPictures:
-    return CocoPictures(tmp_path, write_pictures(tmp_path, pictures), config, options)
+def load(tmp_path, images: list[list[Thing]], options: Augmentation = PLAIN, config=TINY) -> CocoImages:
+    return CocoImages(tmp_path, write_images(tmp_path, images), config, options)
 
 
 def only_view(tmp_path, things: list[Thing], options: Augmentation = PLAIN) -> Sample:
@@ -41,7 +41,7 @@ def only_view(tmp_path, things: list[Thing], options: Augmentation = PLAIN) -> S
 
 
 class TestSamples:
-    def test_an_unchanged_view_is_the_picture_with_its_boxes(self, tmp_path):
+    def test_an_unchanged_view_is_the_image_with_its_boxes(self, tmp_path):
         sample = only_view(tmp_path, THINGS)
         assert torch.equal(sample.pixels, torch.from_numpy(paint(THINGS)).permute(2, 0, 1))
         assert sample.boxes.tolist() == [[8, 8, 40, 32], [30, 20, 80, 60]]
@@ -86,16 +86,16 @@ class TestSamples:
         assert sample.mask_targets.shape == (0, TINY.resolution, TINY.resolution)
 
     @pytest.mark.parametrize("channels", ["rgb", "bgr"])
-    def test_outside_the_picture_lies_the_mean(self, tmp_path, channels):
+    def test_outside_the_image_lies_the_mean(self, tmp_path, channels):
         mean = (10.2, 20, 29.7) if channels == "rgb" else (29.7, 20, 10.2)
         config = replace(TINY, input=replace(TINY.input, channels=channels, mean=mean))
         sample = load(tmp_path, [THINGS], replace(PLAIN, crop=(128, 192)), config).view(0, rng())
         outside = (sample.pixels == torch.tensor([10, 20, 30], dtype=torch.uint8)[:, None, None]).all(dim=0)
         assert 0 <= outside.sum() - (128 * 192 - (SIZE[0] + 1) * (SIZE[1] + 1)) <= SIZE[0] + SIZE[1] + 1
 
-    def test_collating_stacks_pictures_and_keeps_objects_apart(self, tmp_path):
-        pictures = load(tmp_path, [THINGS, THINGS[:1]])
-        samples = [pictures.view(i, rng()) for i in range(2)]
+    def test_collating_stacks_images_and_keeps_instances_apart(self, tmp_path):
+        images = load(tmp_path, [THINGS, THINGS[:1]])
+        samples = [images.view(i, rng()) for i in range(2)]
         batch = collate(samples)
         assert batch.pixels.shape == (2, 3, *SIZE)
         assert batch.semantic.shape == (2, *SIZE)
@@ -103,23 +103,23 @@ class TestSamples:
             assert all(torch.equal(a, getattr(s, name)) for a, s in zip(getattr(batch, name), samples, strict=True))
 
 
-class TestWhichPictures:
-    def test_pictures_without_a_valid_object_are_left_out(self, tmp_path):
+class TestWhichImages:
+    def test_images_without_a_valid_object_are_left_out(self, tmp_path):
         crowd, flat = Thing(CUP, (0, 0, 40, 40), crowd=True, form="rle"), Thing(CUP, (5, 5, 5, 30), form="rle")
-        pictures = load(tmp_path, [[], THINGS, [crowd], [flat], THINGS[:1]])
-        assert len(pictures) == 2
-        assert [len(pictures.view(i, rng()).boxes) for i in range(2)] == [2, 1]
+        images = load(tmp_path, [[], THINGS, [crowd], [flat], THINGS[:1]])
+        assert len(images) == 2
+        assert [len(images.view(i, rng()).boxes) for i in range(2)] == [2, 1]
 
     def test_those_need_not_be_in_the_folder(self, tmp_path):
-        annotations = write_pictures(tmp_path, [[], THINGS])
+        annotations = write_images(tmp_path, [[], THINGS])
         (tmp_path / "0.png").unlink()
-        assert len(CocoPictures(tmp_path, annotations, TINY, PLAIN)) == 1
+        assert len(CocoImages(tmp_path, annotations, TINY, PLAIN)) == 1
 
 
 class TestUnfitAnnotations:
     def refused(self, tmp_path, message: str, **keywords: Any) -> None:
         with pytest.raises(AnnotationError, match=message):
-            CocoPictures(tmp_path, tmp_path / "annotations.json", keywords.get("config", TINY), PLAIN)
+            CocoImages(tmp_path, tmp_path / "annotations.json", keywords.get("config", TINY), PLAIN)
 
     def test_a_missing_file(self, tmp_path):
         self.refused(tmp_path, "annotations.json cannot be read")
@@ -135,20 +135,20 @@ class TestUnfitAnnotations:
         self.refused(tmp_path, "annotations.json lacks ")
 
     def test_another_number_of_classes(self, tmp_path):
-        write_pictures(tmp_path, [THINGS])
+        write_images(tmp_path, [THINGS])
         message = "has 3 categories, TINY expects 5: set the configuration's class count"
-        self.refused(tmp_path, message, config=replace(TINY, classes=5))
+        self.refused(tmp_path, message, config=replace(TINY, num_classes=5))
 
     @pytest.mark.parametrize("missing", [["0.png"], ["2.png"], ["0.png", "1.png", "2.png"]])
-    def test_missing_pictures(self, tmp_path, missing):
-        write_pictures(tmp_path, [THINGS] * 3)
+    def test_missing_images(self, tmp_path, missing):
+        write_images(tmp_path, [THINGS] * 3)
         for name in missing:
             (tmp_path / name).unlink()
-        self.refused(tmp_path, rf"{len(missing)} of 3 .*pictures are not in .*{missing[0]}")
+        self.refused(tmp_path, rf"{len(missing)} of 3 .*images are not in .*{missing[0]}")
 
-    def test_no_objects_at_all(self, tmp_path):
-        write_pictures(tmp_path, [[], []])
-        self.refused(tmp_path, "no picture with an object")
+    def test_no_instances_at_all(self, tmp_path):
+        write_images(tmp_path, [[], []])
+        self.refused(tmp_path, "no image with an object")
 
     @pytest.mark.parametrize("field", ["bbox", "segmentation", "category_id", "image_id"])
     def test_an_object_without_a_field(self, tmp_path, field):
@@ -172,17 +172,17 @@ class TestUnfitAnnotations:
         self.spoilt(tmp_path, lambda annotation: annotation.update(category_id=77))
         self.refused(tmp_path, "77")
 
-    def test_pictures_of_another_size_than_annotated(self, tmp_path):
+    def test_images_of_another_size_than_annotated(self, tmp_path):
         content = describe([THINGS])
-        write_pictures(tmp_path, [THINGS])
+        write_images(tmp_path, [THINGS])
         content["images"][0].update(height=60, width=90)
-        pictures = CocoPictures(tmp_path, write_annotations(tmp_path, content), TINY, PLAIN)
+        images = CocoImages(tmp_path, write_annotations(tmp_path, content), TINY, PLAIN)
         with pytest.raises(AnnotationError, match=r"0\.png is 96 x 64 pixels, annotated as 90 x 60"):
-            pictures.view(0, rng())
+            images.view(0, rng())
 
     @staticmethod
     def spoilt(tmp_path, change: Any) -> None:
-        write_pictures(tmp_path, [THINGS])
+        write_images(tmp_path, [THINGS])
         content = describe([THINGS])
         change(content["annotations"][1])
         write_annotations(tmp_path, content)
@@ -190,18 +190,18 @@ class TestUnfitAnnotations:
 
 class TestViewStream:
     def stream(self, tmp_path, length: int = 40, seed: int = 3) -> ViewStream:
-        """Seven pictures from two sources, told apart by the width of their only object."""
+        """Seven images from two sources, told apart by the width of their only object."""
         things = [[Thing(CUP, (0, 0, 20 + 10 * i, 40))] for i in range(7)]
         sources = [load(tmp_path / "a", things[:4]), load(tmp_path / "b", things[4:])]
         return ViewStream(sources, length, seed)
 
     @staticmethod
-    def picture(sample: Sample) -> int:
+    def image(sample: Sample) -> int:
         return round((float(sample.boxes[0, 2]) - 20) / 10)
 
-    def test_each_pass_shows_every_picture_of_all_sources_once(self, tmp_path):
+    def test_each_pass_shows_every_image_of_all_sources_once(self, tmp_path):
         stream = self.stream(tmp_path)
-        shown = [self.picture(stream[i]) for i in range(28)]
+        shown = [self.image(stream[i]) for i in range(28)]
         passes = [shown[start : start + 7] for start in range(0, 28, 7)]
         assert all(sorted(one) == list(range(7)) for one in passes)
         assert len({tuple(one) for one in passes}) > 1
@@ -214,13 +214,13 @@ class TestViewStream:
             assert torch.equal(a.pixels, b.pixels)
             assert torch.equal(a.pixels, fresh[i].pixels)
 
-    def test_a_picture_is_seen_anew_in_every_pass(self, tmp_path):
+    def test_a_image_is_seen_anew_in_every_pass(self, tmp_path):
         source = load(tmp_path, [THINGS], replace(PLAIN, scale=(0.5, 2.0)))
         stream = ViewStream([source], 8, seed=3)
         assert len({stream[i].pixels.numpy().tobytes() for i in range(8)}) == 8
 
     def test_the_seed_decides(self, tmp_path):
-        order = {seed: [self.picture(self.stream(tmp_path, seed=seed)[i]) for i in range(14)] for seed in (3, 4)}
+        order = {seed: [self.image(self.stream(tmp_path, seed=seed)[i]) for i in range(14)] for seed in (3, 4)}
         assert order[3] != order[4]
 
     def test_it_is_as_long_as_asked(self, tmp_path):
@@ -229,7 +229,7 @@ class TestViewStream:
     def test_sources_with_other_categories_are_refused(self, tmp_path):
         content = describe([THINGS])
         content["categories"][0]["name"] = "knife"
-        write_pictures(tmp_path / "b", [THINGS])
-        other = CocoPictures(tmp_path / "b", write_annotations(tmp_path / "b", content), TINY, PLAIN)
+        write_images(tmp_path / "b", [THINGS])
+        other = CocoImages(tmp_path / "b", write_annotations(tmp_path / "b", content), TINY, PLAIN)
         with pytest.raises(AnnotationError, match="different categories"):
-            ViewStream([load(tmp_path / "a", some_pictures()), other], 4, 0)
+            ViewStream([load(tmp_path / "a", some_images()), other], 4, 0)

@@ -22,12 +22,12 @@ from blendmask_edge.imaging import read_image
 from blendmask_quantize.checkpoints.checkpoint import TrainingRun, load_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.training.augment import Augmentation
-from blendmask_quantize.training.data import CocoPictures, ViewStream
+from blendmask_quantize.training.data import CocoImages, ViewStream
 from blendmask_quantize.training.loop import DivergedError, train
 from blendmask_quantize.training.losses import LossOptions
 from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.start import starting_model
-from tests.quantize.images import PLAIN, SIZE, some_pictures, write_pictures
+from tests.quantize.images import PLAIN, SIZE, some_images, write_images
 from tests.quantize.tiny import LABELS, TINY
 
 OPTIONS = TrainOptions(
@@ -57,14 +57,14 @@ def weights_of(path: Path) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    write_pictures(folder, some_pictures())
+def images(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    write_images(folder, some_images())
     return folder
 
 
 @pytest.fixture
-def run(pictures: Path, tmp_path: Path) -> Callable[..., tuple[Losses, BlendMask]]:
+def run(images: Path, tmp_path: Path) -> Callable[..., tuple[Losses, BlendMask]]:
     """Train into a folder; gives the losses of every step and the trained network."""
 
     def run(
@@ -73,7 +73,7 @@ def run(pictures: Path, tmp_path: Path) -> Callable[..., tuple[Losses, BlendMask
         earlier: Sequence[TrainingRun] = (),
     ) -> tuple[Losses, BlendMask]:  # fmt: skip
         model, losses = model or new_model(), {} if losses is None else losses
-        source = CocoPictures(pictures, pictures / "annotations.json", TINY, options.augmentation)
+        source = CocoImages(images, images / "annotations.json", TINY, options.augmentation)
         stream = ViewStream([source], options.iterations * options.batch, options.seed)
 
         def on_step(step: int, numbers: dict[str, float]) -> None:
@@ -131,7 +131,7 @@ class TestARun:
     def test_the_model_says_how_it_was_trained(self, run, tmp_path):
         run(options=replace(OPTIONS, workers=0))
         (record,) = load_checkpoint(tmp_path / "run/model.safetensors").training
-        assert (record.iterations, record.views, record.pictures) == (8, 16, 4)
+        assert (record.iterations, record.views, record.images) == (8, 16, 4)
         assert 0 <= record.hours < 0.1
         assert record.options["learning_rate"] == 3e-3
         assert record.options["augmentation"]["crop"] == list(SIZE)
@@ -145,8 +145,8 @@ class TestARun:
     def test_the_curves_are_drawn(self, run, tmp_path):
         pytest.importorskip("matplotlib")
         run()
-        picture = read_image(tmp_path / "run/curves.png")
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+        image = read_image(tmp_path / "run/curves.png")
+        assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50
 
     def test_the_model_is_the_average_of_the_weights(self, run, tmp_path):
         seen: list[Tensor] = []
@@ -166,10 +166,10 @@ class TestARun:
         assert not stem & moved
         assert moved > {"top_layer.weight", "backbone.bottom_up.res5.2.conv3.weight", "basis_module.seg_head.0.weight"}
 
-    def test_the_trunk_learns_at_its_own_rate(self, run):
+    def test_the_backbone_learns_at_its_own_rate(self, run):
         model = new_model()
         before = state_of(model)
-        run(model=model, options=replace(OPTIONS, iterations=1, trunk_rate=0.0))
+        run(model=model, options=replace(OPTIONS, iterations=1, backbone_rate=0.0))
         moved = {name for name, value in model.named_parameters() if not torch.equal(value, before_key(before, name))}
         assert moved
         assert not any("bottom_up" in name for name in moved)
@@ -241,17 +241,17 @@ class TestResuming:
 
     @pytest.mark.slow
     @pytest.mark.parametrize("workers", [0, 2])
-    def test_a_killed_process_goes_on_as_if_it_had_not_been(self, run, pictures, tmp_path, workers):
+    def test_a_killed_process_goes_on_as_if_it_had_not_been(self, run, images, tmp_path, workers):
         whole, _ = run("whole")
         script = textwrap.dedent("""
             import os, signal, sys
             from dataclasses import replace
             from pathlib import Path
-            from tests.quantize.training.test_loop import OPTIONS, TINY, CocoPictures, ViewStream, new_model, train
+            from tests.quantize.training.test_loop import OPTIONS, TINY, CocoImages, ViewStream, new_model, train
 
             folder, output, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
             options = replace(OPTIONS, workers=workers)
-            source = CocoPictures(folder, folder / "annotations.json", TINY, options.augmentation)
+            source = CocoImages(folder, folder / "annotations.json", TINY, options.augmentation)
             stream = ViewStream([source], options.iterations * options.batch, options.seed)
 
             def on_step(step, _):
@@ -260,7 +260,7 @@ class TestResuming:
 
             train(new_model(), stream, output, options, on_step=on_step)
         """)
-        command = [sys.executable, "-c", script, str(pictures), str(tmp_path / "parts"), str(workers)]
+        command = [sys.executable, "-c", script, str(images), str(tmp_path / "parts"), str(workers)]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         killed = subprocess.run(command, cwd=Path(__file__).parents[3], env=environment, check=False)
         assert killed.returncode == -signal.SIGKILL
@@ -296,11 +296,11 @@ class TestStopping:
         assert (tmp_path / "run/last.pt").read_bytes() == kept["last"]
         assert not (tmp_path / "run/model.safetensors").exists()
 
-    def test_it_names_the_pictures_of_the_step(self, run, pictures):
-        source = CocoPictures(pictures, pictures / "annotations.json", TINY, OPTIONS.augmentation)
+    def test_it_names_the_images_of_the_step(self, run, images):
+        source = CocoImages(images, images / "annotations.json", TINY, OPTIONS.augmentation)
         stream = ViewStream([source], 16, OPTIONS.seed)
         names = ", ".join(sorted({stream.name(10), stream.name(11)}))
-        with pytest.raises(DivergedError, match=f"at iteration 5: .*the pictures of the step were {names}$"):
+        with pytest.raises(DivergedError, match=f"at iteration 5: .*the images of the step were {names}$"):
             run(after=lambda step, model: self.spoil(model) if step == 4 else None)
 
     def test_one_can_go_on_from_the_last_checkpoint(self, run):

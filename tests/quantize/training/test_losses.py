@@ -36,7 +36,7 @@ class Step:
         labels = [LABELS[i][:0] if empty else LABELS[i] for i in images]
         self.targets: Targets = assign(boxes, labels, SIZES, STRIDES, (48,), CLASSES)
         masks = [torch.rand((2, 28, 28), generator=seeded(7 + i)) > 0.5 for i in images]
-        self.objects = ObjectTargets.from_images(boxes, [m[: len(b)] for m, b in zip(masks, boxes, strict=True)])
+        self.instances = ObjectTargets.from_images(boxes, [m[: len(b)] for m, b in zip(masks, boxes, strict=True)])
         semantic = torch.randint(0, CLASSES + 1, (2, SIDE, SIDE), generator=seeded(2))
         self.semantic = semantic[list(images)]
         self.top_layer = nn.Conv2d(WIDTH, BASES * ATTENTION**2, 3, padding=1)
@@ -64,7 +64,7 @@ class Step:
         return training_losses(
             self.predictions,
             self.targets,
-            self.objects,
+            self.instances,
             self.semantic,
             attention_of(self.top_layer, self.predictions.towers, self.targets),
             options or LossOptions(),
@@ -86,8 +86,8 @@ class TestAgainstTheReference:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_focal_loss_is_computed_in_float32(self, parity, dtype):
         recorded = np.load(parity / "units/losses.npz")
-        logits, truth = (torch.from_numpy(recorded[k]).to(dtype) for k in ("focal_logits", "focal_targets"))
-        labels = torch.where(truth.any(dim=1), truth.argmax(dim=1), logits.shape[1])
+        logits, ground_truth = (torch.from_numpy(recorded[k]).to(dtype) for k in ("focal_logits", "focal_targets"))
+        labels = torch.where(ground_truth.any(dim=1), ground_truth.argmax(dim=1), logits.shape[1])
         found = focal_loss(logits, labels)
         assert found.dtype == torch.float32
         assert found.item() == pytest.approx(recorded["focal_sum_f32"].item(), rel=1e-7)
@@ -119,24 +119,24 @@ class TestAgainstTheReference:
         def uniform(rows: Tensor) -> Tensor:
             return torch.zeros((len(rows), 4 * 14 * 14), dtype=dtype)
 
-        found = training_losses(predictions, step.assigned(), step.objects(), None, uniform)
+        found = training_losses(predictions, step.assigned(), step.instances(), None, uniform)
         wanted = step.json("training/meta.json")["losses_f64"]
         for name in ("loss_fcos_cls", "loss_fcos_loc", "loss_fcos_ctr"):
             assert found[name].item() == pytest.approx(wanted[name], rel=tolerance), name
 
     @pytest.mark.parametrize("case", ["r50", "rt_bnhead"])
-    def test_the_semantic_target_takes_the_top_left_pixel_of_each_cell(self, recording, case):
+    def test_the_semantic_target_takes_the_top_left_pixel_of_each_location(self, recording, case):
         step = recording(case)
-        cells = torch.from_numpy(step.arrays["sem_target_downsampled"]).long()
+        locations = torch.from_numpy(step.arrays["sem_target_downsampled"]).long()
         logits = torch.randn((2, 13, 36, 36), generator=seeded(0))
         found = semantic_loss(logits, step.semantic())
-        torch.testing.assert_close(found, 0.3 * F.cross_entropy(logits, cells))
+        torch.testing.assert_close(found, 0.3 * F.cross_entropy(logits, locations))
 
 
 def semantic_loss(logits: Tensor, semantic: Tensor) -> Tensor:
     step = Step(empty=True)
     predictions = step.predictions._replace(semantic=logits)
-    return training_losses(predictions, step.targets, step.objects, semantic, no_attention)["loss_basis_sem"]
+    return training_losses(predictions, step.targets, step.instances, semantic, no_attention)["loss_basis_sem"]
 
 
 def no_attention(rows: Tensor) -> Tensor:
@@ -171,9 +171,9 @@ class TestLosses:
             )
             vector = dense[level][image, :, y, x].reshape(1, BASES, ATTENTION, ATTENTION)
             weights = F.interpolate(vector, size=(28, 28), mode="bilinear").softmax(dim=1)[0]
-            crop = sample_bases(step.predictions.bases[image], step.objects.boxes[index], 28)
-            truth = step.objects.masks[index].float()
-            error = F.binary_cross_entropy_with_logits((crop * weights).sum(dim=0), truth)
+            crop = sample_bases(step.predictions.bases[image], step.instances.boxes[index], 28)
+            ground_truth = step.instances.masks[index].float()
+            error = F.binary_cross_entropy_with_logits((crop * weights).sum(dim=0), ground_truth)
             total = total + error * step.targets.centerness[row]
         torch.testing.assert_close(step.losses()["loss_mask"], total / step.targets.centerness.sum())
 
@@ -217,14 +217,14 @@ class TestLosses:
         thin, full = torch.zeros(1, 28, 28, dtype=torch.bool), torch.ones(1, 28, 28, dtype=torch.bool)
         thin[:, :, 13:15] = True
         one, nothing = torch.ones(1), torch.full((1, 28, 28), -20.0)
-        for truth in (thin, full):
-            assert dice_loss(torch.where(truth, 20.0, -20.0), truth, one) == pytest.approx(0, abs=1e-3)
-            assert dice_loss(nothing, truth, one) == pytest.approx(1, abs=0.02)
-            assert dice_loss(nothing, truth, 3 * one) == pytest.approx(3, abs=0.06)
+        for ground_truth in (thin, full):
+            assert dice_loss(torch.where(ground_truth, 20.0, -20.0), ground_truth, one) == pytest.approx(0, abs=1e-3)
+            assert dice_loss(nothing, ground_truth, one) == pytest.approx(1, abs=0.02)
+            assert dice_loss(nothing, ground_truth, 3 * one) == pytest.approx(3, abs=0.06)
 
 
 def sample_bases(bases: Tensor, box: Tensor, resolution: int) -> Tensor:
-    """(K, R, R): one bilinear sample in each bin's centre, written with another operator than the blender's."""
+    """(K, R, R): one bilinear sample in each bin's center, written with another operator than the blender's."""
     x0, y0, x1, y1 = (box / 4).tolist()
     steps = (torch.arange(resolution) + 0.5) / resolution
     xs, ys = x0 + steps * (x1 - x0), y0 + steps * (y1 - y0)
@@ -303,7 +303,7 @@ class TestSampledMaskPositives:
             return attention(rows)
 
         options = LossOptions(mask_positives=3)
-        training_losses(step.predictions, step.targets, step.objects, None, watched, options, generator=seeded(1))
+        training_losses(step.predictions, step.targets, step.instances, None, watched, options, generator=seeded(1))
         (rows,) = asked
         assert len(rows) == 3
         assert set(rows.tolist()) <= set(step.targets.positives.tolist())

@@ -9,12 +9,12 @@ import torch
 
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import ModelConfig
-from blendmask_quantize.training.data import CocoPictures, ViewStream
+from blendmask_quantize.training.data import CocoImages, ViewStream
 from blendmask_quantize.training.loop import train
 from blendmask_quantize.training.losses import LossOptions
 from blendmask_quantize.training.options import TrainOptions
-from tests.quantize.images import PLAIN, some_pictures, write_pictures
-from tests.quantize.variants import ASSEMBLER, DEEPLAB, WEIGHTED_SUM
+from tests.quantize.images import PLAIN, some_images, write_images
+from tests.quantize.small_networks import ASSEMBLER, DEEPLAB, WEIGHTED_SUM
 
 OPTIONS = TrainOptions(
     iterations=12, batch=4, learning_rate=3e-3, warmup=2, ema=0.5, precision="32-true", workers=0, seed=5,
@@ -24,11 +24,11 @@ OPTIONS = TrainOptions(
 
 @pytest.mark.parametrize("config", [DEEPLAB, WEIGHTED_SUM, ASSEMBLER], ids=lambda config: config.name)
 def test_it_learns(config: ModelConfig, tmp_path: Path) -> None:
-    write_pictures(tmp_path, some_pictures())
+    write_images(tmp_path, some_images())
     torch.manual_seed(0)
     model = BlendMask(config)
     before = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
-    source = CocoPictures(tmp_path, tmp_path / "annotations.json", config, OPTIONS.augmentation)
+    source = CocoImages(tmp_path, tmp_path / "annotations.json", config, OPTIONS.augmentation)
     stream = ViewStream([source], OPTIONS.iterations * OPTIONS.batch, OPTIONS.seed)
     masks: list[float] = []
     train(model, stream, tmp_path / "run", OPTIONS, on_step=lambda _, losses: masks.append(losses["loss_mask"]))

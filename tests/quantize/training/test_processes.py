@@ -14,9 +14,9 @@ from torch import Tensor, distributed, multiprocessing, nn
 
 from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
-from blendmask_quantize.model.config import TrunkConfig
+from blendmask_quantize.model.config import BackboneConfig
 from blendmask_quantize.training.augment import Augmentation
-from blendmask_quantize.training.data import CocoPictures, ViewStream
+from blendmask_quantize.training.data import CocoImages, ViewStream
 from blendmask_quantize.training.loop import DivergedError, train
 from blendmask_quantize.training.losses import LossOptions
 from blendmask_quantize.training.options import TrainOptions
@@ -25,9 +25,9 @@ from blendmask_quantize.training.processes import (
     average_gradients,
     mean_over_processes,
     resolve_precision,
-    synchronised,
+    synchronized,
 )
-from tests.quantize.images import SIZE, some_pictures, write_pictures
+from tests.quantize.images import SIZE, some_images, write_images
 from tests.quantize.tiny import TINY
 
 ONE = TrainOptions(
@@ -35,8 +35,8 @@ ONE = TrainOptions(
     augmentation=Augmentation(crop=SIZE), losses=LossOptions(),
 )  # fmt: skip
 TWO = replace(ONE, batch=2, devices=2)
-SHALLOW = replace(TINY, name="SHALLOW", trunk=TrunkConfig(kind="lite0", norm="FrozenBN", frozen_stages=0))
-"""Head and bases normalise by the batch. A deep trunk that does too would amplify rounding to percents."""
+SHALLOW = replace(TINY, name="SHALLOW", backbone=BackboneConfig(kind="lite0", norm="FrozenBN", frozen_stages=0))
+"""Head and bases normalize by the batch. A deep backbone that does too would amplify rounding to percents."""
 
 
 def join(rank: int, port: int) -> None:
@@ -54,32 +54,32 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def run(pictures: Path, output: Path, options: TrainOptions, *, resume: bool = False, spoilt: bool = False) -> None:
+def run(images: Path, output: Path, options: TrainOptions, *, resume: bool = False, spoilt: bool = False) -> None:
     torch.manual_seed(0)
     model = BlendMask(SHALLOW)
-    source = CocoPictures(pictures, pictures / "annotations.json", SHALLOW, options.augmentation)
+    source = CocoImages(images, images / "annotations.json", SHALLOW, options.augmentation)
     if spoilt:
         nn.init.constant_(model.top_layer.bias, torch.nan)
     train(model, ViewStream([source], options.views, options.seed), output, options, resume=resume)
 
 
-def run_one_of_two(rank: int, port: int, pictures: Path, output: Path, options: TrainOptions) -> None:
+def run_one_of_two(rank: int, port: int, images: Path, output: Path, options: TrainOptions) -> None:
     join(rank, port)
-    run(pictures, output, options)
+    run(images, output, options)
     distributed.destroy_process_group()
 
 
-def resume_one_of_two(rank: int, port: int, pictures: Path, output: Path, options: TrainOptions) -> None:
+def resume_one_of_two(rank: int, port: int, images: Path, output: Path, options: TrainOptions) -> None:
     join(rank, port)
-    run(pictures, output, options, resume=True)
+    run(images, output, options, resume=True)
     distributed.destroy_process_group()
 
 
-def spoil_one_of_two(rank: int, port: int, pictures: Path, output: Path) -> None:
+def spoil_one_of_two(rank: int, port: int, images: Path, output: Path) -> None:
     """Only the second process's network holds a value that is no number; both must stop."""
     join(rank, port)
     try:
-        run(pictures, output / "run", TWO, spoilt=rank == 1)
+        run(images, output / "run", TWO, spoilt=rank == 1)
     except DivergedError as error:
         (output / f"{rank}.txt").write_text(str(error))
     distributed.destroy_process_group()
@@ -98,7 +98,7 @@ def exchange(rank: int, port: int, folder: Path) -> None:
     found |= {"first": parameters[0].grad, "second": parameters[1].grad}
     norm = batch_norm()
     model = nn.Sequential(norm)
-    with synchronised(model):
+    with synchronized(model):
         assert type(norm) is SyncNorm
         x = inputs()[2 * rank : 2 * rank + 2].requires_grad_()
         y = model(x)
@@ -130,18 +130,18 @@ def state(path: Path) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    write_pictures(folder, some_pictures())
+def images(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    write_images(folder, some_images())
     return folder
 
 
 @pytest.mark.slow
 class TestTwoProcesses:
-    def test_their_gradients_are_those_of_one_with_twice_the_batch(self, pictures, tmp_path):
+    def test_their_gradients_are_those_of_one_with_twice_the_batch(self, images, tmp_path):
         """After one step of SGD the weights have moved along the gradient."""
-        run(pictures, tmp_path / "one", ONE)
-        multiprocessing.spawn(run_one_of_two, (free_port(), pictures, tmp_path / "two", TWO), nprocs=2)
+        run(images, tmp_path / "one", ONE)
+        multiprocessing.spawn(run_one_of_two, (free_port(), images, tmp_path / "two", TWO), nprocs=2)
         torch.manual_seed(0)
         before, one, two = BlendMask(SHALLOW).state_dict(), state(tmp_path / "one"), state(tmp_path / "two")
         for key in (key for key, value in one.items() if value.is_floating_point()):
@@ -150,17 +150,17 @@ class TestTwoProcesses:
         logs = [np.loadtxt(tmp_path / name / "log.csv", delimiter=",", skiprows=1) for name in ("one", "two")]
         np.testing.assert_allclose(logs[1][2:], logs[0][2:], rtol=1e-4)
 
-    def test_they_go_on_where_they_stopped(self, pictures, tmp_path):
+    def test_they_go_on_where_they_stopped(self, images, tmp_path):
         whole = replace(TWO, iterations=4, save_every=2)
-        multiprocessing.spawn(run_one_of_two, (free_port(), pictures, tmp_path / "whole", whole), nprocs=2)
-        multiprocessing.spawn(run_one_of_two, (free_port(), pictures, tmp_path / "parts", whole), nprocs=2)
+        multiprocessing.spawn(run_one_of_two, (free_port(), images, tmp_path / "whole", whole), nprocs=2)
+        multiprocessing.spawn(run_one_of_two, (free_port(), images, tmp_path / "parts", whole), nprocs=2)
         (tmp_path / "parts/model.safetensors").unlink()
-        multiprocessing.spawn(resume_one_of_two, (free_port(), pictures, tmp_path / "parts", whole), nprocs=2)
+        multiprocessing.spawn(resume_one_of_two, (free_port(), images, tmp_path / "parts", whole), nprocs=2)
         assert all(torch.equal(a, b) for a, b in zip(state(tmp_path / "whole").values(),
                                                     state(tmp_path / "parts").values(), strict=True))  # fmt: skip
 
-    def test_a_loss_that_is_no_number_in_one_stops_both(self, pictures, tmp_path):
-        multiprocessing.spawn(spoil_one_of_two, (free_port(), pictures, tmp_path), nprocs=2)
+    def test_a_loss_that_is_no_number_in_one_stops_both(self, images, tmp_path):
+        multiprocessing.spawn(spoil_one_of_two, (free_port(), images, tmp_path), nprocs=2)
         for rank in (0, 1):
             assert "nan at iteration 0" in (tmp_path / f"{rank}.txt").read_text()
 
@@ -187,12 +187,12 @@ class TestOneProcess:
         value = torch.tensor([3.0, 4.0])
         assert mean_over_processes(value) is value
 
-    def test_gradients_and_normalisations_are_left_alone(self):
+    def test_gradients_and_normalizations_are_left_alone(self):
         parameter = nn.Parameter(torch.zeros(2))
         average_gradients([parameter])
         assert parameter.grad is None
         model = nn.Sequential(nn.BatchNorm2d(3))
-        with synchronised(model):
+        with synchronized(model):
             assert type(model[0]) is nn.BatchNorm2d
 
     def test_a_named_precision_is_taken(self):

@@ -61,7 +61,7 @@ class TestGroups:
         assert parts[True] | parts[False] == set(names.values())
         return parts[True], parts[False]
 
-    def test_with_sgd_only_normalisations_keep_from_decaying(self):
+    def test_with_sgd_only_normalizations_keep_from_decaying(self):
         decays, keeps = self.decaying(SGD)
         assert "top_layer.bias" in decays
         assert all("norm" in name or name.split(".")[-2].isdigit() for name in keeps)
@@ -73,7 +73,7 @@ class TestGroups:
         assert "top_layer.bias" in keeps
         assert "top_layer.weight" in decays
 
-    def test_optimisers_are_those_named(self):
+    def test_optimizers_are_those_named(self):
         groups = parameter_groups(BlendMask(TINY), SGD)
         assert type(make_optimizer(groups, COSINE)) is torch.optim.AdamW
         sgd = make_optimizer(groups, SGD)

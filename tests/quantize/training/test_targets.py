@@ -1,4 +1,4 @@
-"""Targets: equal to the reference's, and true to their rules on any objects."""
+"""Targets: equal to the reference's, and true to their rules on any instances."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def box(*corners: float) -> torch.Tensor:
     return torch.tensor(corners, dtype=torch.float32).reshape(-1, 4)
 
 
-def centres(targets: Targets, rows: torch.Tensor) -> torch.Tensor:
+def centers(targets: Targets, rows: torch.Tensor) -> torch.Tensor:
     stride = torch.tensor(STRIDES)[targets.level[rows]]
     return torch.stack([targets.x[rows] * stride + stride // 2, targets.y[rows] * stride + stride // 2], dim=1)
 
 
-def label_at(targets: Targets, level: int, cell: int) -> int:
-    """Label of the diagonal cell of the first image."""
-    here = (targets.level == level) & (targets.image == 0) & (targets.y == cell) & (targets.x == cell)
+def label_at(targets: Targets, level: int, location: int) -> int:
+    """Label of the diagonal location of the first image."""
+    here = (targets.level == level) & (targets.image == 0) & (targets.y == location) & (targets.x == location)
     return targets.labels[here].item()
 
 
 @st.composite
-def objects(draw: st.DrawFn, most: int = 6) -> torch.Tensor:
+def instances(draw: st.DrawFn, most: int = 6) -> torch.Tensor:
     """(M, 4) boxes with quarter-pixel corners, M may be 0."""
     quarter = st.integers(0, SIDE * 4 - 4)
     rows = draw(
@@ -152,19 +152,19 @@ class TestFromTheAnnotationFile:
 
 
 def rasterise(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray:
-    parts = coco_mask.frPyObjects([p.tolist() for p in polygons], height, width)
+    parts = coco_mask.frPyInstances([p.tolist() for p in polygons], height, width)
     return coco_mask.decode(coco_mask.merge(parts)).astype(bool)
 
 
 class TestAssignment:
-    @given(st.lists(objects(), min_size=1, max_size=3))
+    @given(st.lists(instances(), min_size=1, max_size=3))
     @settings(deadline=None, max_examples=60)
-    def test_a_positive_lies_in_its_box_near_the_centre_at_a_fitting_size(self, boxes):
+    def test_a_positive_lies_in_its_box_near_the_center_at_a_fitting_size(self, boxes):
         found = assigned(boxes)
         rows = found.positives
         of = torch.cat(boxes)[found.object_index[rows]]
         stride = torch.tensor(STRIDES)[found.level[rows], None]
-        point = centres(found, rows)
+        point = centers(found, rows)
         sides = torch.cat([point - of[:, :2], of[:, 2:] - point], dim=1)
         assert (sides > 0).all()
         assert ((point - (of[:, :2] + of[:, 2:]) / 2).abs() < 1.5 * stride).all()
@@ -173,7 +173,7 @@ class TestAssignment:
         assert ((limits[:, 0] <= longest) & (longest <= limits[:, 1])).all()
         torch.testing.assert_close(found.regression[rows] * stride, sides)
 
-    @given(st.lists(objects(), min_size=1, max_size=3))
+    @given(st.lists(instances(), min_size=1, max_size=3))
     @settings(deadline=None, max_examples=40)
     def test_background_is_everything_else(self, boxes):
         found = assigned(boxes)
@@ -186,9 +186,9 @@ class TestAssignment:
         assert (found.labels[found.positives] < BACKGROUND).all()
         assert ((found.centerness[found.positives] > 0) & (found.centerness[found.positives] <= 1)).all()
 
-    @given(objects(), st.randoms(use_true_random=False))
+    @given(instances(), st.randoms(use_true_random=False))
     @settings(deadline=None, max_examples=40)
-    def test_the_order_of_objects_of_different_size_does_not_matter(self, boxes, random):
+    def test_the_order_of_instances_of_different_size_does_not_matter(self, boxes, random):
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         boxes = boxes[[i for i, value in enumerate(area) if not (area[:i] == value).any()]]
         order = torch.arange(len(boxes))[random.sample(range(len(boxes)), len(boxes))]
@@ -199,7 +199,7 @@ class TestAssignment:
         rows = found.positives
         assert torch.equal(order[shuffled.object_index[rows]], found.object_index[rows])
 
-    @given(st.lists(objects(), min_size=2, max_size=4))
+    @given(st.lists(instances(), min_size=2, max_size=4))
     @settings(deadline=None, max_examples=40)
     def test_an_image_gets_the_same_targets_alone_and_in_a_batch(self, boxes):
         batch = assigned(boxes)
@@ -212,7 +212,7 @@ class TestAssignment:
             assert torch.equal(batch.object_index[rows][here], alone.object_index[here] + first)
             first += len(of_image)
 
-    @given(objects())
+    @given(instances())
     @settings(deadline=None, max_examples=40)
     def test_a_mirrored_image_gets_mirrored_targets(self, boxes):
         mirrored = torch.stack([SIDE - boxes[:, 2], boxes[:, 1], SIDE - boxes[:, 0], boxes[:, 3]], dim=1)
@@ -224,11 +224,11 @@ class TestAssignment:
 
     def test_locations_run_by_level_then_image_then_row(self):
         found = assigned([box(), box()])
-        cell = torch.stack([found.level, found.image, found.y, found.x], dim=1).tolist()
-        assert cell == sorted(cell)
-        assert len(cell) == 2 * sum(height * width for height, width in SIZES)
+        location = torch.stack([found.level, found.image, found.y, found.x], dim=1).tolist()
+        assert location == sorted(location)
+        assert len(location) == 2 * sum(height * width for height, width in SIZES)
 
-    def test_images_without_objects_are_background_only(self):
+    def test_images_without_instances_are_background_only(self):
         found = assigned([box(), box(10, 10, 60, 60), box()])
         assert set(found.image[found.positives].tolist()) == {1}
         assert (found.labels[found.image != 1] == BACKGROUND).all()
@@ -239,28 +239,28 @@ class TestAssignment:
         assert len(found.positives) == 0
         assert (found.labels == BACKGROUND).all()
 
-    def test_the_smaller_of_two_objects_wins_where_they_overlap(self):
+    def test_the_smaller_of_two_instances_wins_where_they_overlap(self):
         found = assigned([box(20, 20, 76, 76, 46, 46, 66, 66)], [torch.tensor([3, 1])])
-        assert label_at(found, 0, 5) == 3  # centre 44: in the larger only
-        assert label_at(found, 0, 6) == 1  # centre 52: in both
+        assert label_at(found, 0, 5) == 3  # center 44: in the larger only
+        assert label_at(found, 0, 6) == 1  # center 52: in both
 
-    def test_the_first_of_two_equal_objects_wins(self):
+    def test_the_first_of_two_equal_instances_wins(self):
         found = assigned([box(20, 20, 70, 70, 20, 20, 70, 70)], [torch.tensor([2, 4])])
         assert set(found.labels.tolist()) == {2, BACKGROUND}
 
     def test_a_size_on_the_border_belongs_to_both_levels(self):
-        # Centre 68 of the finest level: 64 from the left side of the first box, and 64.25 from the second's.
+        # Center 68 of the finest level: 64 from the left side of the first box, and 64.25 from the second's.
         assert label_at(assigned([box(4, 4, 120, 120)]), 0, 8) == 0
         assert label_at(assigned([box(3.75, 3.75, 120, 120)]), 0, 8) == BACKGROUND
-        # Centre 72 of the second level: 64 and 63.75 away.
+        # Center 72 of the second level: 64 and 63.75 away.
         assert label_at(assigned([box(8, 8, 120, 120)]), 1, 4) == 0
         assert label_at(assigned([box(8.25, 8.25, 120, 120)]), 1, 4) == BACKGROUND
 
-    def test_an_object_that_covers_no_cell_centre_has_no_positives(self):
+    def test_an_object_that_covers_no_location_center_has_no_positives(self):
         assert len(assigned([box(5, 5, 11, 11)]).positives) == 0
 
     def test_a_location_on_the_edge_of_a_box_is_outside(self):
-        # The cell centre (12, 12) lies on the left and top sides.
+        # The location center (12, 12) lies on the left and top sides.
         assert len(assigned([box(12, 12, 19, 19)]).positives) == 0
 
     def test_disagreeing_levels_are_refused_with_the_numbers(self):
@@ -310,11 +310,11 @@ class TestMaskTargets:
         stripes = (torch.arange(8) % 2).expand(1, 8, 8)
         assert mask_targets(stripes, box(0.5, 0, 4.5, 4), resolution=4).all()
 
-    def test_no_objects_give_no_targets(self):
+    def test_no_instances_give_no_targets(self):
         assert mask_targets([], box()).shape == (0, 56, 56)
         assert mask_targets(torch.zeros((0, 32, 32), dtype=torch.uint8), box()).shape == (0, 56, 56)
 
-    def test_objects_of_a_batch_keep_their_image(self):
+    def test_instances_of_a_batch_keep_their_image(self):
         masks = [torch.zeros((count, 56, 56), dtype=torch.bool) for count in (2, 0, 1)]
         joined = ObjectTargets.from_images([box(0, 0, 1, 1, 2, 2, 3, 3), box(), box(4, 4, 5, 5)], masks)
         assert joined.image.tolist() == [0, 0, 2]

@@ -1,4 +1,4 @@
-"""Average precision of a checkpoint on annotated pictures."""
+"""Average precision of a checkpoint on annotated images."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from blendmask_edge.instances import Instances
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.predictor import TorchPredictor
 from blendmask_quantize.validation.evaluate import evaluate
-from tests.quantize.images import SIZE, Thing, describe, some_pictures, write_annotations, write_pictures
+from tests.quantize.images import SIZE, Thing, describe, some_images, write_annotations, write_images
 from tests.quantize.tiny import LABELS, tiny_model
 
 CUP, PLATE, FORK = LABELS.category_ids
-PICTURES = [
+IMAGES = [
     [Thing(CUP, (0, 0, 30, 30)), Thing(PLATE, (32, 0, 94, 60))],
     [],
     [Thing(CUP, (10, 10, 30, 60)), Thing(CUP, (50, 5, 80, 60))],
@@ -26,10 +26,10 @@ PICTURES = [
 
 
 class Oracle:
-    """Says what was annotated, in the order of the calls; `change` alters the things of a picture."""
+    """Says what was annotated, in the order of the calls; `change` alters the things of a image."""
 
-    def __init__(self, pictures: list[list[Thing]], change=lambda things: things) -> None:
-        self.answers = iter([change(things) for things in pictures])
+    def __init__(self, images: list[list[Thing]], change=lambda things: things) -> None:
+        self.answers = iter([change(things) for things in images])
 
     def __call__(self, image: np.ndarray) -> Instances:
         things = next(self.answers)
@@ -41,45 +41,45 @@ class Oracle:
 
 @pytest.fixture
 def annotations(tmp_path: Path) -> Path:
-    return write_pictures(tmp_path, PICTURES)
+    return write_images(tmp_path, IMAGES)
 
 
 class TestScores:
     def test_perfect_predictions_score_one(self, annotations):
-        metrics = evaluate(Oracle(PICTURES), annotations.parent, annotations)
+        metrics = evaluate(Oracle(IMAGES), annotations.parent, annotations)
         assert list(metrics.values()) == pytest.approx([1.0] * len(metrics))
         assert {f"{task}_ap{suffix}" for task in ("mask", "box") for suffix in ("", "50", "75")} < set(metrics)
 
     def test_classes_and_sizes_that_occur_are_listed(self, annotations):
         """The cups are small (below 32 x 32 pixels) or medium, the plate is medium, there is no fork."""
-        names = set(evaluate(Oracle(PICTURES), annotations.parent, annotations))
+        names = set(evaluate(Oracle(IMAGES), annotations.parent, annotations))
         for task in ("mask", "box"):
             assert {f"{task}_ap/cup", f"{task}_ap/plate", f"{task}_ap_small", f"{task}_ap_medium"} < names
             assert not {f"{task}_ap/fork", f"{task}_ap_large"} & names
 
     def test_no_predictions_score_nothing(self, annotations):
-        metrics = evaluate(Oracle(PICTURES, lambda _: []), annotations.parent, annotations)
+        metrics = evaluate(Oracle(IMAGES, lambda _: []), annotations.parent, annotations)
         assert metrics == {"mask_ap": 0.0, "box_ap": 0.0}
 
     def test_a_missed_class_counts_for_itself_only(self, annotations):
-        without_plates = Oracle(PICTURES, lambda things: [thing for thing in things if thing.category != PLATE])
+        without_plates = Oracle(IMAGES, lambda things: [thing for thing in things if thing.category != PLATE])
         metrics = evaluate(without_plates, annotations.parent, annotations)
         found = [metrics[name] for name in ("mask_ap/cup", "mask_ap/plate", "mask_ap")]
         assert found == pytest.approx([1, 0, 0.5])
 
     def test_the_wrong_class_scores_nothing(self, annotations):
-        wrong = Oracle(PICTURES, lambda things: [Thing(FORK, thing.box) for thing in things])
+        wrong = Oracle(IMAGES, lambda things: [Thing(FORK, thing.box) for thing in things])
         assert evaluate(wrong, annotations.parent, annotations)["mask_ap"] == 0.0
 
     def test_crowds_are_neither_found_nor_missed(self, tmp_path):
         crowd = Thing(PLATE, (40, 0, 96, 64), crowd=True, form="rle")
-        annotations = write_pictures(tmp_path, [[PICTURES[0][0], crowd]])
-        metrics = evaluate(Oracle([[PICTURES[0][0]]]), tmp_path, annotations)
+        annotations = write_images(tmp_path, [[IMAGES[0][0], crowd]])
+        metrics = evaluate(Oracle([[IMAGES[0][0]]]), tmp_path, annotations)
         assert metrics["mask_ap"] == pytest.approx(1)
 
-    def test_a_limit_leaves_the_other_pictures_out(self, annotations):
+    def test_a_limit_leaves_the_other_images_out(self, annotations):
         calls: list[int] = []
-        metrics = evaluate(Oracle(PICTURES), annotations.parent, annotations, limit=2, on_image=lambda: calls.append(1))
+        metrics = evaluate(Oracle(IMAGES), annotations.parent, annotations, limit=2, on_image=lambda: calls.append(1))
         assert len(calls) == 2
         assert metrics["mask_ap"] == pytest.approx(1)
 
@@ -88,7 +88,7 @@ class TestACheckpoint:
     def test_it_scores_one_on_its_own_findings(self, tmp_path):
         """From file to average precision and back: the annotations are what the network finds, mask by mask."""
         predict = TorchPredictor(Checkpoint(tiny_model(), LABELS, tmp_path / "tiny.safetensors"))
-        write_pictures(tmp_path, some_pictures(2))
+        write_images(tmp_path, some_images(2))
         content = describe([[], []])
         for image in content["images"]:
             found = predict(read_image(tmp_path / image["file_name"]))[:20].to_coco(image["id"])
@@ -105,17 +105,17 @@ class TestACheckpoint:
 
 
 class TestUnfitInput:
-    def test_missing_pictures_are_counted(self, annotations):
+    def test_missing_images_are_counted(self, annotations):
         (annotations.parent / "2.png").unlink()
-        with pytest.raises(AnnotationError, match=r"1 of 3 annotated pictures are not in .*2\.png"):
-            evaluate(Oracle(PICTURES), annotations.parent, annotations)
+        with pytest.raises(AnnotationError, match=r"1 of 3 annotated images are not in .*2\.png"):
+            evaluate(Oracle(IMAGES), annotations.parent, annotations)
 
     def test_broken_annotations(self, tmp_path):
         (tmp_path / "a.json").write_text("{")
         with pytest.raises(AnnotationError, match=r"a\.json cannot be read"):
             evaluate(Oracle([]), tmp_path, tmp_path / "a.json")
 
-    def test_a_grey_picture_is_read_as_rgb(self, tmp_path):
-        annotations = write_pictures(tmp_path, PICTURES[:1])
+    def test_a_gray_image_is_read_as_rgb(self, tmp_path):
+        annotations = write_images(tmp_path, IMAGES[:1])
         cv2.imwrite(str(tmp_path / "0.png"), np.full(SIZE, 90, np.uint8))
-        assert evaluate(Oracle(PICTURES[:1]), tmp_path, annotations)["mask_ap"] == pytest.approx(1)
+        assert evaluate(Oracle(IMAGES[:1]), tmp_path, annotations)["mask_ap"] == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""What a quantised network makes of the float network's objects: each loss shows where it happened, and only there."""
+"""A quantized network against its float network: each change shows in its own metric, and only there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZE = (60, 200)
 
 
 def instances(*rows: tuple[float, float, int], filled: float = 1.0) -> Instances:
-    """Objects of 20x40 pixels by left edge, score and class; `filled` is the share of the box in the mask."""
+    """Instances of 20x40 pixels by left edge, score and class; `filled` is the share of the box in the mask."""
     lefts, scores, class_ids = (np.array(column) for column in zip(*sorted(rows, key=lambda row: -row[1]), strict=True))
     boxes = np.stack([lefts, np.full(len(rows), 10), lefts + 20, np.full(len(rows), 50)], axis=1)
     logits = np.full((len(rows), 28, 28), -9, np.float32)
@@ -33,19 +33,19 @@ TWO = instances((10, 0.9, 0), (100, 0.5, 1))
 
 def test_a_network_agrees_with_itself() -> None:
     assert compare(lambda _: TWO, lambda _: TWO, [np.zeros((*SIZE, 3), np.uint8)] * 3) == Fidelity(
-        pictures=3, matched=6, lost=0, invented=0, score_drift=0, box_iou=1, mask_iou=1, mask_iou_low=1
+        images=3, matched=6, missed=0, spurious=0, score_drift=0, box_iou=1, mask_iou=1, mask_iou_low=1
     )
 
 
 def test_broken_masks_show_in_the_masks_alone() -> None:
     found = compare_found([(TWO, instances((10, 0.9, 0), (100, 0.5, 1), filled=0.25))])
-    assert (found.matched, found.lost, found.invented, found.score_drift, found.box_iou) == (2, 0, 0, 0, 1)
+    assert (found.matched, found.missed, found.spurious, found.score_drift, found.box_iou) == (2, 0, 0, 0, 1)
     assert found.mask_iou == pytest.approx(0.25)
 
 
 def test_scores_that_shift_show_in_the_scores_alone() -> None:
     found = compare_found([(TWO, instances((10, 0.7, 0), (100, 0.4, 1)))])
-    assert (found.matched, found.lost, found.invented, found.mask_iou) == (2, 0, 0, 1)
+    assert (found.matched, found.missed, found.spurious, found.mask_iou) == (2, 0, 0, 1)
     assert found.score_drift == pytest.approx(0.15)
 
 
@@ -60,22 +60,22 @@ def test_boxes_that_move_show_in_boxes_and_masks() -> None:
     [instances((10, 0.9, 0)), instances((10, 0.9, 0), (100, 0.5, 2)), instances((10, 0.9, 0), (112, 0.5, 1))],
     ids=["missing", "another class", "another place"],
 )
-def test_an_object_without_its_like_is_lost_and_the_other_invented(candidate: Instances) -> None:
+def test_an_object_without_its_like_is_lost_and_the_other_spurious(candidate: Instances) -> None:
     found = compare_found([(TWO, candidate)])
-    assert (found.objects, found.matched, found.lost) == (2, 1, 1)
-    assert found.invented == len(candidate) - 1
+    assert (found.instances, found.matched, found.missed) == (2, 1, 1)
+    assert found.spurious == len(candidate) - 1
 
 
 def test_an_object_is_matched_once() -> None:
     twice = instances((10, 0.9, 0), (12, 0.8, 0))
-    assert compare_found([(TWO[:1], twice)]).invented == 1
-    assert compare_found([(twice, TWO[:1])]).lost == 1
+    assert compare_found([(TWO[:1], twice)]).spurious == 1
+    assert compare_found([(twice, TWO[:1])]).missed == 1
 
 
-def test_objects_near_the_threshold_are_neither_lost_nor_invented() -> None:
+def test_instances_near_the_threshold_are_neither_lost_nor_spurious() -> None:
     surer, less_sure = instances((10, 0.31, 0)), instances((10, 0.29, 0))
-    assert (compare_found([(surer, less_sure)]).matched, compare_found([(surer, less_sure)]).lost) == (1, 0)
-    assert (compare_found([(less_sure, surer)]).objects, compare_found([(less_sure, surer)]).invented) == (0, 0)
+    assert (compare_found([(surer, less_sure)]).matched, compare_found([(surer, less_sure)]).missed) == (1, 0)
+    assert (compare_found([(less_sure, surer)]).instances, compare_found([(less_sure, surer)]).spurious) == (0, 0)
 
 
 def test_two_empty_masks_agree() -> None:
@@ -87,9 +87,9 @@ def test_two_empty_masks_agree() -> None:
 @pytest.mark.parametrize("pair", [(NONE, NONE), (NONE, TWO), (TWO, NONE)])
 def test_where_nothing_is_matched_there_is_no_number(pair: tuple[Instances, Instances]) -> None:
     found = compare_found([pair])
-    assert (found.lost, found.invented) == (len(pair[0]), len(pair[1]))
+    assert (found.missed, found.spurious) == (len(pair[0]), len(pair[1]))
     assert math.isnan(found.mask_iou)
-    assert set(found.record()) == {"pictures", "matched", "lost", "invented"}
+    assert set(found.record()) == {"images", "matched", "missed", "spurious"}
 
 
 def test_the_low_quantile_shows_the_few_masks_that_broke() -> None:
@@ -103,25 +103,25 @@ rows = st.lists(st.tuples(st.integers(0, 170), st.floats(0.23, 1), st.integers(0
 
 
 @given(rows, rows)
-def test_every_sure_object_is_matched_or_lost(
+def test_every_sure_object_is_matched_or_missed(
     first: list[tuple[int, float, int]], second: list[tuple[int, float, int]]
 ) -> None:
     one, other = instances(*first), instances(*second)
     there, back = compare_found([(one, other)]), compare_found([(other, one)])
-    assert there.objects == int((one.scores >= 0.3).sum())
-    assert (there.invented, back.invented) == (back.lost, there.lost)
+    assert there.instances == int((one.scores >= 0.3).sum())
+    assert (there.spurious, back.spurious) == (back.missed, there.missed)
 
 
-def test_pictures_are_looked_at_one_by_one() -> None:
+def test_images_are_looked_at_one_by_one() -> None:
     shown: list[int] = []
 
-    def pictures() -> Iterable[np.ndarray]:
+    def images() -> Iterable[np.ndarray]:
         for number in range(3):
             yield np.full((*SIZE, 3), number, np.uint8)
 
-    def watch(picture: np.ndarray) -> Instances:
-        shown.append(int(picture[0, 0, 0]))
+    def watch(image: np.ndarray) -> Instances:
+        shown.append(int(image[0, 0, 0]))
         return TWO
 
-    compare(watch, watch, pictures())
+    compare(watch, watch, images())
     assert shown == [0, 0, 1, 1, 2, 2]

@@ -19,11 +19,11 @@ from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.validation.clipping import clipped_shares, most_clipped
 from blendmask_quantize.validation.fidelity import Fidelity, compare_found
 from blendmask_quantize.validation.fidelity_limits import FidelityLimits, check_fidelity
-from tests.quantize.images import SIZE, paint, some_pictures
+from tests.quantize.images import SIZE, paint, some_images
 from tests.quantize.tiny import LABELS, tiny_model
 
-PICTURES = [paint(things) for things in some_pictures(6)]
-SOUND = Fidelity(16, matched=100, lost=2, invented=1, score_drift=0.01, box_iou=0.96, mask_iou=0.94, mask_iou_low=0.7)
+IMAGES = [paint(things) for things in some_images(6)]
+SOUND = Fidelity(16, matched=100, missed=2, spurious=1, score_drift=0.01, box_iou=0.96, mask_iou=0.94, mask_iou_low=0.7)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def checkpoint() -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def inputs(checkpoint: Checkpoint) -> list[torch.Tensor]:
-    return [checkpoint.model.normalise(torch.from_numpy(pixels[None]).permute(0, 3, 1, 2)) for pixels in PICTURES]
+    return [checkpoint.model.normalize(torch.from_numpy(pixels[None]).permute(0, 3, 1, 2)) for pixels in IMAGES]
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +43,14 @@ def calibrated(checkpoint: Checkpoint, inputs: list[torch.Tensor]) -> Calibrated
 
 
 @pytest.fixture(scope="module")
-def judge(checkpoint: Checkpoint, calibrated: Calibrated) -> Callable[[Checkpoint, Calibrated], list[Finding]]:
+def criterion(checkpoint: Checkpoint, calibrated: Calibrated) -> Callable[[Checkpoint, Calibrated], list[Finding]]:
     """Findings about a network made from weights and ranges, against the float network."""
-    pictures = PICTURES[4:]
-    expected = [GraphPredictor(checkpoint, calibrated.traced, SIZE)(picture) for picture in pictures]
+    images = IMAGES[4:]
+    expected = [GraphPredictor(checkpoint, calibrated.traced, SIZE)(image) for image in images]
 
     def findings(changed: Checkpoint, ranges: Calibrated) -> list[Finding]:
         predict = GraphPredictor(changed, ranges.render("cpu"), SIZE)
-        return check_fidelity({"cpu": compare_found(zip(expected, map(predict, pictures), strict=True))})
+        return check_fidelity({"cpu": compare_found(zip(expected, map(predict, images), strict=True))})
 
     return findings
 
@@ -73,16 +73,16 @@ def with_predictor(calibrated: Calibrated, name: str, change: Callable[[nn.Conv2
     return replace(calibrated, traced=network)
 
 
-def test_sound_quantisation_passes(
-    checkpoint: Checkpoint, calibrated: Calibrated, judge: Callable[[Checkpoint, Calibrated], list[Finding]]
+def test_sound_quantization_passes(
+    checkpoint: Checkpoint, calibrated: Calibrated, criterion: Callable[[Checkpoint, Calibrated], list[Finding]]
 ) -> None:
-    assert refusals(judge(checkpoint, calibrated)) == []
+    assert refusals(criterion(checkpoint, calibrated)) == []
 
 
 def test_bases_with_ranges_far_too_small_are_refused_for_their_masks_alone(
-    checkpoint: Checkpoint, calibrated: Calibrated, judge: Callable[[Checkpoint, Calibrated], list[Finding]]
+    checkpoint: Checkpoint, calibrated: Calibrated, criterion: Callable[[Checkpoint, Calibrated], list[Finding]]
 ) -> None:
-    (refused,) = refusals(judge(checkpoint, narrowed(calibrated, "basis_module", 20)))
+    (refused,) = refusals(criterion(checkpoint, narrowed(calibrated, "basis_module", 20)))
     assert refused.code == "broken-masks"
     assert "whatever the scores say" in refused.message
     assert str(refused).endswith("--allow broken-masks.")
@@ -90,24 +90,24 @@ def test_bases_with_ranges_far_too_small_are_refused_for_their_masks_alone(
 
 
 def test_spoiled_coefficients_are_refused_for_their_masks_alone(
-    calibrated: Calibrated, judge: Callable[[Checkpoint, Calibrated], list[Finding]]
+    calibrated: Calibrated, criterion: Callable[[Checkpoint, Calibrated], list[Finding]]
 ) -> None:
     spoiled = tiny_model()
     assert spoiled.top_layer is not None
     nn.init.normal_(spoiled.top_layer.weight, generator=torch.Generator().manual_seed(1))
-    refused = refusals(judge(Checkpoint(spoiled, LABELS, Path("tiny.safetensors")), calibrated))
+    refused = refusals(criterion(Checkpoint(spoiled, LABELS, Path("tiny.safetensors")), calibrated))
     assert [finding.code for finding in refused] == ["broken-masks"]
 
 
 def test_spoiled_scores_are_told_from_broken_masks(
-    checkpoint: Checkpoint, calibrated: Calibrated, judge: Callable[[Checkpoint, Calibrated], list[Finding]]
+    checkpoint: Checkpoint, calibrated: Calibrated, criterion: Callable[[Checkpoint, Calibrated], list[Finding]]
 ) -> None:
     def lower(conv: nn.Conv2d) -> None:
         with torch.no_grad():
             conv.bias -= 0.8
 
-    refused = refusals(judge(checkpoint, with_predictor(calibrated, "cls_logits", lower)))
-    assert {finding.code for finding in refused} & {"shifted-scores", "lost-objects"}
+    refused = refusals(criterion(checkpoint, with_predictor(calibrated, "cls_logits", lower)))
+    assert {finding.code for finding in refused} & {"shifted-scores", "missed-instances"}
     assert "broken-masks" not in {finding.code for finding in refused}
 
 
@@ -119,11 +119,11 @@ def test_spoiled_scores_are_told_from_broken_masks(
         ({"mask_iou_low": 0.1}, "broken-masks", "warn"),
         ({"score_drift": 0.06}, "shifted-scores", "warn"),
         ({"score_drift": 0.11}, "shifted-scores", "refuse"),
-        ({"matched": 88, "lost": 12}, "lost-objects", "warn"),
-        ({"matched": 60, "lost": 40}, "lost-objects", "refuse"),
-        ({"matched": 0, "lost": 40, "mask_iou": float("nan")}, "lost-objects", "refuse"),
-        ({"invented": 40}, "invented-objects", "refuse"),
-        ({"matched": 0, "lost": 0}, "nothing-compared", "warn"),
+        ({"matched": 88, "missed": 12}, "missed-instances", "warn"),
+        ({"matched": 60, "missed": 40}, "missed-instances", "refuse"),
+        ({"matched": 0, "missed": 40, "mask_iou": float("nan")}, "missed-instances", "refuse"),
+        ({"spurious": 40}, "spurious-instances", "refuse"),
+        ({"matched": 0, "missed": 0}, "nothing-compared", "warn"),
     ],
 )
 def test_each_measured_value_has_its_limit(change: dict[str, float], code: str, severity: str) -> None:

@@ -1,4 +1,4 @@
-"""The figure: a row for each object, a column for each basis, in colours that mean what the legend says."""
+"""The figure: a row for each object, a column for each basis, in colors that mean what the legend says."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ import pytest
 
 from blendmask_edge.errors import OutputError
 from blendmask_edge.imaging import read_image
-from blendmask_edge.imaging.drawing import class_colour
+from blendmask_edge.imaging.drawing import class_color
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.config import ModelConfig
-from blendmask_quantize.visualize.figure import TILE, basis_colour, draw_figure, write_figure
+from blendmask_quantize.visualize.figure import TILE, basis_color, draw_figure, write_figure
 from blendmask_quantize.visualize.stages import Stages, run_stages
+from tests.quantize.small_networks import ASSEMBLER, image
 from tests.quantize.tiny import LABELS, TINY, tiny_model
-from tests.quantize.variants import ASSEMBLER, picture
 
 NINE = replace(TINY, bases=replace(TINY.bases, count=9))
 Shape = tuple[int, int]
 
 
-def stages_of(config: ModelConfig = TINY, size: Shape = (64, 96), objects: int = 3) -> Stages:
+def stages_of(config: ModelConfig = TINY, size: Shape = (64, 96), instances: int = 3) -> Stages:
     checkpoint = Checkpoint(tiny_model(config), LABELS, Path("tiny.safetensors"))
-    return run_stages(checkpoint, picture(1, size)[0]).best(objects, 0.0)
+    return run_stages(checkpoint, image(1, size)[0]).best(instances, 0.0)
 
 
-def has(figure: np.ndarray, colour: tuple[int, int, int]) -> bool:
-    return bool((figure == np.array(colour)).all(axis=2).any())
+def has(figure: np.ndarray, color: tuple[int, int, int]) -> bool:
+    return bool((figure == np.array(color)).all(axis=2).any())
 
 
 @pytest.mark.parametrize("config", [TINY, NINE, ASSEMBLER], ids=lambda config: f"{config.name}-{config.bases.count}")
 @pytest.mark.parametrize("size", [(64, 96), (300, 40), (40, 300)])
-@pytest.mark.parametrize("objects", [0, 1, 4])
-def test_any_picture_any_number_of_bases_and_objects(config, size, objects):
-    figure = draw_figure(stages_of(config, size, objects), config, "a.png")
+@pytest.mark.parametrize("instances", [0, 1, 4])
+def test_any_image_any_number_of_bases_and_instances(config, size, instances):
+    figure = draw_figure(stages_of(config, size, instances), config, "a.png")
     assert figure.dtype == np.uint8
     assert figure.shape[1] > (config.bases.count + 4) * TILE
-    assert all(has(figure, basis_colour(index)) for index in range(config.bases.count))
-    assert [has(figure, class_colour(row)) for row in range(objects)] == [True] * objects
+    assert all(has(figure, basis_color(index)) for index in range(config.bases.count))
+    assert [has(figure, class_color(row)) for row in range(instances)] == [True] * instances
 
 
 def test_each_object_adds_a_row():
-    heights = [draw_figure(stages_of(objects=count), TINY, "a.png").shape[0] for count in (1, 2, 3)]
+    heights = [draw_figure(stages_of(instances=count), TINY, "a.png").shape[0] for count in (1, 2, 3)]
     assert heights == sorted(set(heights))
 
 
-def test_bases_are_coloured_by_sign_on_one_scale():
-    """A basis of nothing is white; one that votes for objects everywhere is red, one that votes against is blue."""
-    found = stages_of(objects=0)
+def test_bases_are_colored_by_sign_on_one_scale():
+    """A basis of nothing is white; one that votes for instances everywhere is red, one that votes against is blue."""
+    found = stages_of(instances=0)
     bases = np.stack([np.full_like(found.bases[0], value) for value in (0, 2, -2, 2)])
     figure = draw_figure(Stages(found.image, bases, found.attention, found.instances), TINY, "a.png").astype(int)
     tile = (figure.shape[1] - 2 * 28 + 14) // 5

@@ -12,11 +12,11 @@ import torch
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.predictor import TorchPredictor
 from blendmask_quantize.visualize.stages import Stages, run_stages
+from tests.quantize.small_networks import ASSEMBLER, CLIPPED, DEEPLAB, WEIGHTED_SUM, image
 from tests.quantize.tiny import LABELS, TINY, tiny_model
-from tests.quantize.variants import ASSEMBLER, CLIPPED, DEEPLAB, WEIGHTED_SUM, picture
 
 CONFIGS = (TINY, CLIPPED, DEEPLAB, WEIGHTED_SUM, ASSEMBLER, replace(TINY, resolution=20, attention_size=5))
-IMAGE = picture(3, (128, 160))[0]
+IMAGE = image(3, (128, 160))[0]
 
 
 @pytest.fixture(scope="module", params=CONFIGS, ids=lambda config: f"{config.name}-{config.resolution}")
@@ -29,7 +29,7 @@ def stages(checkpoint: Checkpoint) -> Stages:
     return run_stages(checkpoint, IMAGE)
 
 
-def test_the_objects_are_those_that_are_predicted(checkpoint, stages):
+def test_the_instances_are_those_that_are_predicted(checkpoint, stages):
     expected = TorchPredictor(checkpoint)(IMAGE)
     assert len(stages.instances) == len(expected) > 10
     for part in ("boxes", "scores", "class_ids"):
@@ -45,15 +45,15 @@ def test_attention_is_shared_out_over_the_bases(checkpoint, stages):
     assert stages.attention.min() >= 0
 
 
-def test_bases_show_the_picture_without_the_padding(checkpoint, stages):
+def test_bases_show_the_image_without_the_padding(checkpoint, stages):
     """128 x 160 pixels become 64 x 80, padded to 64 x 96."""
     assert stages.bases.shape == (checkpoint.config.bases.count, 16, 20)
     with torch.no_grad():
-        x = checkpoint.model.normalise(torch.zeros(1, 3, 64, 96))
+        x = checkpoint.model.normalize(torch.zeros(1, 3, 64, 96))
         assert checkpoint.model(x).bases.shape[-2:] == (16, 24)
 
 
-def test_the_surest_objects_are_chosen(stages):
+def test_the_surest_instances_are_chosen(stages):
     scores = stages.instances.scores
     chosen = stages.best(5, 0.0)
     np.testing.assert_array_equal(chosen.instances.scores, scores[:5])

@@ -15,14 +15,14 @@ from blendmask_edge.instances import Instances, Labels
 from blendmask_edge.predictor import Timings
 
 HEIGHT, WIDTH, CELLS = 96, 128, 56
-PICTURES, OBJECTS = 12, 4
-TYPICAL = Timings(prepare=0.002, run=0.030, finish=0.003)
+IMAGES, INSTANCES = 12, 4
+TYPICAL = Timings(preprocess=0.002, run=0.030, finish=0.003)
 LABELS = Labels(("red", "green", "blue"), (10, 20, 35))
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """Pictures whose first pixel is their id, their annotations, and the instances that those state."""
+    """Images whose first pixel is their id, their annotations, and the instances that those state."""
 
     folder: Path
     annotations: Path
@@ -77,21 +77,21 @@ class FakePredictor:
         image_id = int(image[0, 0, 0])
         self.calls.append(image_id)
         jitter = 1 + 0.01 * self.rng.standard_normal(3)
-        prepare, network, finish = (float(part * share) for part, share in zip(self.seconds, jitter))
-        self.timings = Timings(prepare, network + (self.hiccup if len(self.calls) % 10 == 0 else 0), finish)
+        preprocess, network, finish = (float(part * share) for part, share in zip(self.seconds, jitter))
+        self.timings = Timings(preprocess, network + (self.hiccup if len(self.calls) % 10 == 0 else 0), finish)
         self.clock.now += sum(self.timings)
         return self.change(self.scenes.instances[image_id])
 
 
 def draw_instances(rng: np.random.Generator) -> Instances:
     """Return ellipses of every class, by descending score."""
-    corner = rng.uniform([0, 0], [WIDTH - 60, HEIGHT - 60], (OBJECTS, 2))
-    boxes = np.concatenate([corner, corner + rng.uniform(24, 56, (OBJECTS, 2))], axis=1).astype(np.float32)
+    corner = rng.uniform([0, 0], [WIDTH - 60, HEIGHT - 60], (INSTANCES, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(24, 56, (INSTANCES, 2))], axis=1).astype(np.float32)
     along = (np.arange(CELLS) + 0.5) / CELLS * 2 - 1
     ellipse = (1 - along[:, None] ** 2 - along[None, :] ** 2).astype(np.float32)
-    scores = np.sort(rng.uniform(0.5, 1, OBJECTS).astype(np.float32))[::-1]
-    class_ids = rng.integers(0, 3, OBJECTS)
-    return Instances(boxes, scores, class_ids, (HEIGHT, WIDTH), LABELS, 8 * np.repeat(ellipse[None], OBJECTS, 0))
+    scores = np.sort(rng.uniform(0.5, 1, INSTANCES).astype(np.float32))[::-1]
+    class_ids = rng.integers(0, 3, INSTANCES)
+    return Instances(boxes, scores, class_ids, (HEIGHT, WIDTH), LABELS, 8 * np.repeat(ellipse[None], INSTANCES, 0))
 
 
 def annotate(instances: Dict[int, Instances]) -> Dict[str, Any]:
@@ -110,8 +110,8 @@ def annotate(instances: Dict[int, Instances]) -> Dict[str, Any]:
 def scenes(tmp_path: Path) -> Scenes:
     """Return a dozen drawn scenes."""
     rng = np.random.default_rng(0)
-    instances = {image_id: draw_instances(rng) for image_id in range(1, PICTURES + 1)}
-    folder = tmp_path / "pictures"
+    instances = {image_id: draw_instances(rng) for image_id in range(1, IMAGES + 1)}
+    folder = tmp_path / "images"
     folder.mkdir()
     for image_id in instances:
         cv2.imwrite(str(folder / f"{image_id}.png"), np.full((HEIGHT, WIDTH, 3), image_id, np.uint8))

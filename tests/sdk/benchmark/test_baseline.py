@@ -23,8 +23,8 @@ from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
 from blendmask_edge.errors import BaselineError, OutputError
 
 SETTING = Setting(
-    subject=Subject(model="TINY", flavour="cpu", graph_sha256="0" * 64, runtime="onnxruntime", threads=2),
-    data=Data(annotations="val.json", sha256="a" * 64, pictures=40),
+    subject=Subject(model="TINY", variant="cpu", graph_sha256="0" * 64, runtime="onnxruntime", threads=2),
+    data=Data(annotations="val.json", sha256="a" * 64, images=40),
     machine=Machine(cpu="EPYC", architecture="x86_64", cores=2, flags=["avx2"], system="Linux", python="3.11.2"),
     reference=1,
 )
@@ -157,9 +157,9 @@ def test_another_reference_workload_is_refused(baseline: Baseline) -> None:
 @pytest.mark.parametrize(
     ("part", "fields", "found"),
     [
-        ("data", {"sha256": "b" * 64}, "40 pictures of val.json"),
-        ("data", {"pictures": 39}, "not 39 pictures"),
-        ("subject", {"flavour": "float"}, "the graph cpu, not float"),
+        ("data", {"sha256": "b" * 64}, "40 images of val.json"),
+        ("data", {"images": 39}, "not 39 images"),
+        ("subject", {"variant": "float"}, "the graph cpu, not float"),
         ("subject", {"model": "R_50_3x"}, "the model TINY, not R_50_3x"),
     ],
 )

@@ -19,7 +19,7 @@ from blendmask_edge.benchmark.machine import this_machine
 from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
 from blendmask_edge.bundle import write_bundle
 from blendmask_edge.cli.app import app
-from blendmask_edge.evaluation.annotations import AnnotatedPictures
+from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.instances import Labels
 
 pytest.importorskip("onnxruntime")
@@ -30,14 +30,14 @@ BRIGHT = {"red": (40, 60, 250), "green": (50, 240, 60), "blue": (245, 60, 70), "
 
 @pytest.fixture
 def scene(tmp_path: Path, bundle_path: Path) -> Dict[str, Path]:
-    """Return a folder of pictures, and annotations that the tiny bundle fits exactly."""
-    folder = tmp_path / "pictures"
+    """Return a folder of images, and annotations that the tiny bundle fits exactly."""
+    folder = tmp_path / "images"
     folder.mkdir()
     images: List[Any] = []
     annotations: List[Any] = []
     with MaskPredictor(bundle_path, threads=1) as predictor:
-        for number, (name, colour) in enumerate(BRIGHT.items(), start=1):
-            cv2.imwrite(str(folder / f"{name}.png"), np.full((64, 96, 3), colour, np.uint8))
+        for number, (name, color) in enumerate(BRIGHT.items(), start=1):
+            cv2.imwrite(str(folder / f"{name}.png"), np.full((64, 96, 3), color, np.uint8))
             images.append({"id": number, "file_name": f"{name}.png", "height": 64, "width": 96})
             for result in predictor(read_image(folder / f"{name}.png")).to_coco(number):
                 annotations.append({"id": len(annotations) + 1, "iscrowd": 0, "area": 500.0, **result})
@@ -71,7 +71,7 @@ def loosened(path: Path, **values: float) -> None:
 def test_measures_accuracy_and_every_stage(scene: Dict[str, Path]) -> None:
     result = bench(scene)
     assert result.exit_code == 0, result.output
-    for text in ("TINY, cpu graph", "4 pictures of annotations.json, 8 frames", "mask  1.0000", "p99", "frames/s"):
+    for text in ("TINY, cpu graph", "4 images of annotations.json, 8 frames", "mask  1.0000", "p99", "frames/s"):
         assert text in result.output
     assert result.output.count("1.0000 to 1.0000") == 2
     for stage in ("decode", "prepare", "network", "finish", "reference"):
@@ -119,7 +119,7 @@ def test_update_accepts_what_moved_and_keeps_the_limits(scene: Dict[str, Path], 
 
 def test_setting_left_open_is_that_of_the_baseline(scene: Dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "tiny.json"
-    bench(scene, "--baseline", path, "--update-baseline", "--flavour", "float", "--threads", 2)
+    bench(scene, "--baseline", path, "--update-baseline", "--variant", "float", "--threads", 2)
     loosened(path)
     fixed = ["bench", scene["bundle"], "--images", scene["images"], "--annotations", scene["annotations"]]
     result = call(*fixed, "--frames", 4, "--baseline", path)
@@ -148,10 +148,10 @@ def test_json_is_pure_and_complete(scene: Dict[str, Path], tmp_path: Path) -> No
 def baseline_text(scene: Dict[str, Path]) -> str:
     """Return a baseline of the scene, as `--update-baseline` would have written it on this machine."""
     labels = Labels(tuple(NAMES), (10, 20, 35))
-    pictures = AnnotatedPictures.open(scene["images"], scene["annotations"], labels)
+    images = AnnotatedImages.open(scene["images"], scene["annotations"], labels)
     graph = Bundle.open(scene["bundle"]).manifest.graphs["cpu"].sha256
-    subject = Subject(model="TINY", flavour="cpu", graph_sha256=graph, runtime="onnxruntime", threads=1)
-    data = Data.of(scene["annotations"], len(pictures.ids))
+    subject = Subject(model="TINY", variant="cpu", graph_sha256=graph, runtime="onnxruntime", threads=1)
+    data = Data.of(scene["annotations"], len(images.ids))
     setting = Setting(subject=subject, data=data, machine=this_machine())
     record = Record(created="2026-01-01T00:00:00+00:00", setting=setting, frames=8, metrics={"mask_ap": 1.0})
     return msgspec.json.encode(new_baseline(record)).decode()
@@ -180,7 +180,7 @@ def test_other_annotations_are_refused_before_measuring(scene: Dict[str, Path], 
 
 
 @pytest.mark.usefixtures("no_measuring")
-def test_annotations_that_match_no_picture_are_refused_before_measuring(scene: Dict[str, Path], tmp_path: Path) -> None:
+def test_annotations_that_match_no_image_are_refused_before_measuring(scene: Dict[str, Path], tmp_path: Path) -> None:
     document = json.loads(scene["annotations"].read_text())
     for entry in document["images"]:
         entry["file_name"] = "other-" + entry["file_name"]
@@ -188,7 +188,7 @@ def test_annotations_that_match_no_picture_are_refused_before_measuring(scene: D
     other.write_text(json.dumps(document))
     result = bench({**scene, "annotations": other})
     assert result.exit_code == 1
-    assert "error: 4 of 4 annotated pictures are not in" in result.output
+    assert "error: 4 of 4 annotated images are not in" in result.output
     assert "other-red.png" in result.output
 
 
@@ -202,7 +202,7 @@ def test_annotations_that_match_no_picture_are_refused_before_measuring(scene: D
         (["--runtime", "onnx_runtime"], "Did you mean onnxruntime?"),
         (["--runtime", "tensorrt"], 'pip install "blendmask-edge[tensorrt]"'),
         (["--threads", "0"], "threads is 0, expected 1 or more"),
-        (["--flavour", "tpu"], "tpu"),
+        (["--variant", "tpu"], "tpu"),
     ],
 )
 def test_what_cannot_work_is_one_message_before_measuring(

@@ -31,9 +31,9 @@ class Robot:
     clock: HandClock
     changes: Dict[str, Any]
 
-    def open(self, path: Path, runtime: str, threads: int, flavour: Any) -> OpenedPredictor:
+    def open(self, path: Path, runtime: str, threads: int, variant: Any) -> OpenedPredictor:
         """Stand for `MaskPredictor`."""
-        del path, runtime, threads, flavour
+        del path, runtime, threads, variant
         return OpenedPredictor(self.scenes, self.clock, **self.changes)
 
     def reference(self, threads: int) -> Reference:
@@ -46,7 +46,7 @@ class OpenedPredictor(FakePredictor):
     """A predictor that says what it runs."""
 
     manifest: Any = None
-    runtime, flavour = "onnxruntime", "cpu"
+    runtime, variant = "onnxruntime", "cpu"
 
     def __enter__(self) -> OpenedPredictor:
         return self

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blendmask_edge.benchmark.latency import Frame, outliers, remarks, summarise
+from blendmask_edge.benchmark.latency import Frame, outliers, remarks, summarize
 
 seconds = st.floats(1e-4, 10)
 frames = st.lists(st.builds(Frame, seconds, seconds, seconds, seconds, seconds), min_size=1, max_size=30)
@@ -22,7 +22,7 @@ def steady(count: int = 200) -> List[Frame]:
 
 
 def test_whole_frame_leaves_decoding_out() -> None:
-    metrics = summarise([Frame(decode=0.5, prepare=0.01, network=0.03, finish=0.02, reference=0.01)])
+    metrics = summarize([Frame(decode=0.5, preprocess=0.01, network=0.03, finish=0.02, reference=0.01)])
     assert metrics["latency_p50_ms"] == pytest.approx(60)
     assert metrics["decode_p99_ms"] == pytest.approx(500)
     assert metrics["latency_ratio"] == pytest.approx(6)
@@ -36,14 +36,14 @@ def test_ratio_evens_out_turns_of_the_scheduler_and_leaves_bursts_aside() -> Non
     quiet = [Frame(0.0, 0.0, 0.030, 0.0, 0.004)] * 100
     crowded = [Frame(0.0, 0.0, 0.120, 0.0, 0.004 if place % 5 else 0.064) for place in range(100)]
     burst = crowded[:80] + [Frame(0.0, 0.0, 0.500, 0.0, 0.004)] * 20
-    expected = summarise(quiet)["latency_ratio"]
-    assert summarise(crowded)["latency_ratio"] == pytest.approx(expected)
-    assert summarise(burst)["latency_ratio"] == pytest.approx(expected)
+    expected = summarize(quiet)["latency_ratio"]
+    assert summarize(crowded)["latency_ratio"] == pytest.approx(expected)
+    assert summarize(burst)["latency_ratio"] == pytest.approx(expected)
 
 
 @given(frames)
 def test_percentiles_are_in_order_and_inside_the_times(times: List[Frame]) -> None:
-    metrics = summarise(times)
+    metrics = summarize(times)
     for name in ("latency", "decode", "network", "reference"):
         p50, p90, p99 = (metrics[f"{name}_p{percent}_ms"] for percent in (50, 90, 99))
         values = [1000 * getattr(frame, name) for frame in times]
@@ -53,9 +53,9 @@ def test_percentiles_are_in_order_and_inside_the_times(times: List[Frame]) -> No
 @given(frames, st.floats(0.1, 10))
 def test_ratios_stay_when_everything_slows_alike(times: List[Frame], factor: float) -> None:
     slower = [
-        Frame(*(factor * part for part in (t.decode, t.prepare, t.network, t.finish, t.reference))) for t in times
+        Frame(*(factor * part for part in (t.decode, t.preprocess, t.network, t.finish, t.reference))) for t in times
     ]
-    before, after = summarise(times), summarise(slower)
+    before, after = summarize(times), summarize(slower)
     for name in before:
         if name.endswith("_ratio") or name == "outside_share":
             assert after[name] == pytest.approx(before[name])
@@ -86,7 +86,7 @@ def test_disturbed_run_is_remarked() -> None:
 
 def test_machine_that_heats_up_is_remarked() -> None:
     frames = [
-        Frame(f.decode, f.prepare, f.network, f.finish, f.reference * (1 + place / 400))
+        Frame(f.decode, f.preprocess, f.network, f.finish, f.reference * (1 + place / 400))
         for place, f in enumerate(steady())
     ]
     (remark,) = remarks(frames)
@@ -95,7 +95,7 @@ def test_machine_that_heats_up_is_remarked() -> None:
 
 def test_machine_that_others_use_is_remarked() -> None:
     frames = [
-        Frame(f.decode, f.prepare, f.network, f.finish, f.reference * (3 if place % 4 == 0 else 1))
+        Frame(f.decode, f.preprocess, f.network, f.finish, f.reference * (3 if place % 4 == 0 else 1))
         for place, f in enumerate(steady())
     ]
     (remark,) = remarks(frames)

@@ -14,7 +14,7 @@ from blendmask_edge.benchmark.machine import this_machine
 from blendmask_edge.benchmark.measure import measure
 from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
 from blendmask_edge.errors import RegressionError
-from blendmask_edge.evaluation.annotations import AnnotatedPictures
+from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.instances import Instances, Labels
 from blendmask_edge.predictor import Timings
 from tests.sdk.benchmark.conftest import LABELS, TYPICAL, FakePredictor, HandClock, Scenes
@@ -34,19 +34,19 @@ def run(scenes: Scenes, load: Load = Load(), **changes: Any) -> Dict[str, float]
     clock = HandClock(tick=0.0005 * load.factor)
     seconds = Timings(*(part * load.factor for part in changes.pop("seconds", TYPICAL)))
     predictor = FakePredictor(scenes, clock, seconds=seconds, seed=changes.pop("seed", 1), **changes)
-    pictures = AnnotatedPictures.open(scenes.folder, scenes.annotations, LABELS)
+    images = AnnotatedImages.open(scenes.folder, scenes.annotations, LABELS)
 
     def reference() -> None:
         clock.now += REFERENCE_SECONDS * load.factor
 
-    return measure(predictor, pictures, reference, least_frames=48, clock=clock, resamples=0).metrics
+    return measure(predictor, images, reference, least_frames=48, clock=clock, resamples=0).metrics
 
 
 @pytest.fixture
 def baseline(scenes: Scenes) -> Baseline:
     """Return a baseline with the default limits."""
-    subject = Subject(model="TINY", flavour="cpu", graph_sha256="0" * 64, runtime="onnxruntime")
-    data = Data(annotations="a.json", sha256="0" * 64, pictures=12)
+    subject = Subject(model="TINY", variant="cpu", graph_sha256="0" * 64, runtime="onnxruntime")
+    data = Data(annotations="a.json", sha256="0" * 64, images=12)
     setting = Setting(subject=subject, data=data, machine=this_machine())
     record = Record(created="2026-01-01T00:00:00+00:00", setting=setting, frames=48, metrics=run(scenes, seed=0))
     return new_baseline(record)
@@ -97,7 +97,7 @@ def test_slow_stage_is_caught_though_the_whole_hardly_moves(scenes: Scenes, base
     assert moved(baseline, run(scenes, seconds=slow))[WORSE] == {f"{stage}_ratio"}
 
 
-def test_lost_objects_are_caught(scenes: Scenes, baseline: Baseline) -> None:
+def test_lost_instances_are_caught(scenes: Scenes, baseline: Baseline) -> None:
     assert moved(baseline, run(scenes, change=forgetful)) == {WORSE: {"mask_ap", "mask_ap75", "box_ap"}}
 
 
@@ -157,7 +157,7 @@ def test_hand_written_limit_on_milliseconds_is_obeyed(scenes: Scenes, baseline: 
 def test_frames_are_whole_rounds_and_warm_up_does_not_count(scenes: Scenes) -> None:
     clock = HandClock()
     predictor = FakePredictor(scenes, clock)
-    pictures = AnnotatedPictures.open(scenes.folder, scenes.annotations, Labels(LABELS.names, LABELS.category_ids))
+    images = AnnotatedImages.open(scenes.folder, scenes.annotations, Labels(LABELS.names, LABELS.category_ids))
     seen: Tuple[int, ...] = ()
 
     def track(ids: Any) -> Any:
@@ -165,7 +165,7 @@ def test_frames_are_whole_rounds_and_warm_up_does_not_count(scenes: Scenes) -> N
         seen = tuple(ids)
         return ids
 
-    measured = measure(predictor, pictures, lambda: None, least_frames=13, clock=clock, track=track, resamples=0)
+    measured = measure(predictor, images, lambda: None, least_frames=13, clock=clock, track=track, resamples=0)
     assert measured.frames == 24
     assert list(seen) == [*range(1, 13)] * 2
     assert predictor.calls == [1, 2, 3, 4, 5, *seen]

@@ -22,7 +22,7 @@ from blendmask_edge.bundle import GraphEntry, InputSpec, Manifest, decode_manife
 def read_all(path: Path) -> Any:
     """Return manifest and graphs of a bundle."""
     bundle = Bundle.open(path)
-    return bundle.manifest, {flavour: bundle.graph(flavour) for flavour in bundle.manifest.graphs}
+    return bundle.manifest, {variant: bundle.graph(variant) for variant in bundle.manifest.graphs}
 
 
 def test_bundle_returns_what_was_written(
@@ -43,7 +43,7 @@ def test_same_content_gives_the_same_bytes(
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
-def test_unknown_flavour_names_those_held(bundle_path: Path) -> None:
+def test_unknown_variant_names_those_held(bundle_path: Path) -> None:
     with pytest.raises(BundleError, match=r"'tensorrt'.*cpu, float"):
         Bundle.open(bundle_path).graph("tensorrt")
 

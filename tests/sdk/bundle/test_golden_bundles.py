@@ -68,14 +68,14 @@ def test_manifest_of_version_1_means_what_it_meant() -> None:
     assert (manifest.nms.rounds, manifest.score_threshold, manifest.detections) == (8, 0.2, 4)
 
 
-@pytest.mark.parametrize("flavour", ["cpu", "tensorrt", "float"])
+@pytest.mark.parametrize("variant", ["cpu", "tensorrt", "float"])
 @pytest.mark.parametrize("path", READABLE, ids=lambda path: path.name)
-def test_prediction_is_what_it_was(path: Path, flavour: str) -> None:
+def test_prediction_is_what_it_was(path: Path, variant: str) -> None:
     with np.load(GOLDEN / f"{path.stem.replace('_later', '')}.npz", allow_pickle=False) as arrays:
-        expected = {name: arrays[f"{flavour}/{name}"] for name in ("boxes", "scores", "class_ids", "masks")}
-        picture = arrays["picture"]
-    with MaskPredictor(path, "onnxruntime", threads=1, flavour=flavour) as predictor:
-        found = predictor(picture)
+        expected = {name: arrays[f"{variant}/{name}"] for name in ("boxes", "scores", "class_ids", "masks")}
+        image = arrays["image"]
+    with MaskPredictor(path, "onnxruntime", threads=1, variant=variant) as predictor:
+        found = predictor(image)
     assert len(found) == 3
     np.testing.assert_array_equal(found.class_ids, expected["class_ids"])
     np.testing.assert_allclose(found.boxes, expected["boxes"], atol=0.01)

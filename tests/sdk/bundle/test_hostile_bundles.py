@@ -26,7 +26,7 @@ END = struct.Struct("<4s4H2LH")
 def opened_whole(path: Path) -> Any:
     """Read everything that a bundle holds."""
     bundle = Bundle.open(path)
-    return bundle.manifest, [bundle.graph(flavour) for flavour in bundle.manifest.graphs]
+    return bundle.manifest, [bundle.graph(variant) for variant in bundle.manifest.graphs]
 
 
 def with_end(path: Path, **changes: int) -> Path:
@@ -292,7 +292,7 @@ def test_writer_refuses_what_a_reader_would(
         (make_manifest(many), many, "more than 32 members"),
         (make_manifest(one, calibration=seed), one, "more than 64 bits"),
         (make_manifest(zeros), zeros, "times its packed size"),
-        (make_manifest(one, licence="x" * 9_000_000), one, "at most 8388608 are read"),
+        (make_manifest(one, license="x" * 9_000_000), one, "at most 8388608 are read"),
     ]
     for manifest, graphs, reason in refused:
         with pytest.raises(BundleError, match=reason):
@@ -303,7 +303,7 @@ def test_writer_refuses_what_a_reader_would(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_picture_whose_name_is_no_utf8_is_recorded(
+def test_image_whose_name_is_no_utf8_is_recorded(
     tmp_path: Path, tiny_graph: bytes, make_manifest: Callable[..., Manifest]
 ) -> None:
     image = CalibrationImage(name=b"caf\xe9.jpg".decode("utf-8", "surrogateescape"), sha256="0" * 64)

@@ -45,28 +45,28 @@ def call(*words: object) -> Any:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Return a folder of a red and a white picture and a file that is none."""
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    """Return a folder of a red and a white image and a file that is none."""
+    folder = tmp_path / "images"
     folder.mkdir()
     cv2.imwrite(str(folder / "red.png"), np.full((40, 60, 3), (0, 0, 255), np.uint8))
     cv2.imwrite(str(folder / "white.jpg"), np.full((32, 48, 3), 255, np.uint8))
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "notes.txt").write_text("not a image")
     return folder
 
 
-def test_predict_writes_overlays_and_coco_that_coco_reads(bundle_path: Path, pictures: Path, tmp_path: Path) -> None:
+def test_predict_writes_overlays_and_coco_that_coco_reads(bundle_path: Path, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
-    result = call("predict", bundle_path, pictures, "-o", out)
+    result = call("predict", bundle_path, images, "-o", out)
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in out.iterdir()) == ["instances.json", "red.overlay.jpg", "white.overlay.jpg"]
-    assert "4 objects in 2 pictures: 2 red" in result.output
+    assert "4 instances in 2 images: 2 red" in result.output
     assert str(out) in result.output
     assert "Next: blendmask" in result.output
     coco = COCO(out / "instances.json")
     assert [image["file_name"] for image in coco.dataset["images"]] == [
-        str(pictures / "red.png"),
-        str(pictures / "white.jpg"),
+        str(images / "red.png"),
+        str(images / "white.jpg"),
     ]
     red = coco.loadAnns(coco.getAnnIds(imgIds=1))
     assert [coco.cats[annotation["category_id"]]["name"] for annotation in red] == ["red"]
@@ -74,8 +74,8 @@ def test_predict_writes_overlays_and_coco_that_coco_reads(bundle_path: Path, pic
     assert cv2.imread(str(out / "red.overlay.jpg")).shape == (40, 60, 3)
 
 
-def test_predict_json_is_pure(bundle_path: Path, pictures: Path, tmp_path: Path) -> None:
-    result = call("predict", bundle_path, pictures / "red.png", "-o", tmp_path / "o", "--json", "--threads", 1)
+def test_predict_json_is_pure(bundle_path: Path, images: Path, tmp_path: Path) -> None:
+    result = call("predict", bundle_path, images / "red.png", "-o", tmp_path / "o", "--json", "--threads", 1)
     document = json.loads(result.stdout)
     assert document["output"] == str(tmp_path / "o")
     assert len(document["annotations"]) == 1
@@ -83,58 +83,58 @@ def test_predict_json_is_pure(bundle_path: Path, pictures: Path, tmp_path: Path)
     assert written == {key: document[key] for key in ("images", "annotations", "categories")}
 
 
-def test_score_and_flavour_are_obeyed(bundle_path: Path, pictures: Path, tmp_path: Path) -> None:
-    words = ["predict", bundle_path, pictures / "white.jpg", "-o", tmp_path / "o", "--flavour", "float", "--json"]
+def test_score_and_variant_are_obeyed(bundle_path: Path, images: Path, tmp_path: Path) -> None:
+    words = ["predict", bundle_path, images / "white.jpg", "-o", tmp_path / "o", "--variant", "float", "--json"]
     assert len(json.loads(call(*words, "--score", "0.9").stdout)["annotations"]) == 3
     assert call(*words, "--score", "2").exit_code == 1
 
 
-def test_pictures_of_one_name_get_overlays_of_their_own(bundle_path: Path, pictures: Path, tmp_path: Path) -> None:
+def test_images_of_one_name_get_overlays_of_their_own(bundle_path: Path, images: Path, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    (tmp_path / "other/red.png").write_bytes((pictures / "red.png").read_bytes())
+    (tmp_path / "other/red.png").write_bytes((images / "red.png").read_bytes())
     out = tmp_path / "out"
-    assert call("predict", bundle_path, pictures / "red.png", tmp_path / "other/red.png", "-o", out).exit_code == 0
+    assert call("predict", bundle_path, images / "red.png", tmp_path / "other/red.png", "-o", out).exit_code == 0
     assert {path.name for path in out.iterdir()} == {"instances.json", "red.overlay.jpg", "red-2.overlay.jpg"}
 
 
-def test_damaged_picture_among_good_ones_leaves_nothing(bundle_path: Path, pictures: Path, tmp_path: Path) -> None:
-    (pictures / "zero.png").write_bytes(b"damaged")
-    result = call("predict", bundle_path, pictures, "-o", tmp_path / "new/out")
+def test_damaged_image_among_good_ones_leaves_nothing(bundle_path: Path, images: Path, tmp_path: Path) -> None:
+    (images / "zero.png").write_bytes(b"damaged")
+    result = call("predict", bundle_path, images, "-o", tmp_path / "new/out")
     assert result.exit_code == 1
     assert "zero.png" in result.output
     assert not (tmp_path / "new").exists()
 
 
-def test_damaged_picture_leaves_older_results_as_they_were(bundle_path: Path, pictures: Path, tmp_path: Path) -> None:
+def test_damaged_image_leaves_older_results_as_they_were(bundle_path: Path, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    call("predict", bundle_path, pictures, "-o", out)
+    call("predict", bundle_path, images, "-o", out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    (pictures / "zero.png").write_bytes(b"damaged")
-    assert call("predict", bundle_path, pictures, "-o", out, "--score", "0.9").exit_code == 1
+    (images / "zero.png").write_bytes(b"damaged")
+    assert call("predict", bundle_path, images, "-o", out, "--score", "0.9").exit_code == 1
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 @pytest.mark.parametrize("words", [["no.jpg"], ["empty"], ["notes.txt"]])
-def test_wrong_pictures_are_one_message(bundle_path: Path, pictures: Path, tmp_path: Path, words: List[str]) -> None:
-    (pictures / "empty").mkdir()
-    result = call("predict", bundle_path, *[pictures / word for word in words], "-o", tmp_path / "out")
+def test_wrong_images_are_one_message(bundle_path: Path, images: Path, tmp_path: Path, words: List[str]) -> None:
+    (images / "empty").mkdir()
+    result = call("predict", bundle_path, *[images / word for word in words], "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert words[0] in result.output
     assert "Traceback" not in result.output
     assert not (tmp_path / "out").exists()
 
 
-def test_output_that_is_a_file_is_refused(bundle_path: Path, pictures: Path, tmp_path: Path) -> None:
+def test_output_that_is_a_file_is_refused(bundle_path: Path, images: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
-    result = call("predict", bundle_path, pictures, "-o", tmp_path / "out")
+    result = call("predict", bundle_path, images, "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert "Cannot write" in result.output
     assert (tmp_path / "out").read_text() == "a file"
 
 
-def test_folder_in_the_way_of_one_result_leaves_none_of_them(bundle_path: Path, pictures: Path, tmp_path: Path) -> None:
+def test_folder_in_the_way_of_one_result_leaves_none_of_them(bundle_path: Path, images: Path, tmp_path: Path) -> None:
     (tmp_path / "out/white.overlay.jpg").mkdir(parents=True)
-    result = call("predict", bundle_path, pictures, "-o", tmp_path / "out")
+    result = call("predict", bundle_path, images, "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert "white.overlay.jpg there is a folder" in result.output
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["white.overlay.jpg"]
@@ -142,17 +142,17 @@ def test_folder_in_the_way_of_one_result_leaves_none_of_them(bundle_path: Path, 
 
 @pytest.mark.parametrize("step", ["mkdir", "write_bytes", "replace"])
 def test_disk_that_fills_up_while_predicting_leaves_older_results_as_they_were(
-    step: str, bundle_path: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: str, bundle_path: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    call("predict", bundle_path, pictures, "-o", out, "--runtime", "onnxruntime")
+    call("predict", bundle_path, images, "-o", out, "--runtime", "onnxruntime")
     before = {path.name: path.read_bytes() for path in out.iterdir()}
 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, step, full)
-    words = ["predict", bundle_path, pictures, "-o", out, "--score", "0.9", "--runtime", "onnxruntime"]
+    words = ["predict", bundle_path, images, "-o", out, "--score", "0.9", "--runtime", "onnxruntime"]
     result = call(*words)
     assert result.exit_code == 1
     assert f"Cannot write {out}: No space left on device" in result.output
@@ -160,15 +160,15 @@ def test_disk_that_fills_up_while_predicting_leaves_older_results_as_they_were(
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
-def test_output_that_cannot_be_written_is_said_before_any_picture_is_read(
-    bundle_path: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_output_that_cannot_be_written_is_said_before_any_image_is_read(
+    bundle_path: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read(path: Path) -> None:
         raise AssertionError(f"{path} was read")
 
     monkeypatch.setattr("blendmask_edge.cli.predict_files.read_image", read)
     (tmp_path / "file").write_text("in the way")
-    result = call("predict", bundle_path, pictures, "-o", tmp_path / "file/out", "--runtime", "onnxruntime")
+    result = call("predict", bundle_path, images, "-o", tmp_path / "file/out", "--runtime", "onnxruntime")
     assert result.exit_code == 1
     assert "Cannot write" in result.output
 
@@ -177,15 +177,15 @@ def test_output_that_cannot_be_written_is_said_before_any_picture_is_read(
     "words, expected",
     [
         (["--runtime", "onnxruntme"], "Did you mean onnxruntime?"),
-        (["--flavour", "cpuu"], "no 'cpuu' graph, only: cpu, float"),
+        (["--variant", "cpuu"], "no 'cpuu' graph, only: cpu, float"),
         (["--score", "2"], "expected 0 to 1"),
         (["--threads", "0"], "expected 1 or more"),
     ],
 )
 def test_wrong_option_of_predict_is_refused_before_anything_is_written(
-    bundle_path: Path, pictures: Path, tmp_path: Path, words: List[str], expected: str
+    bundle_path: Path, images: Path, tmp_path: Path, words: List[str], expected: str
 ) -> None:
-    result = call("predict", bundle_path, pictures, "-o", tmp_path / "out", *words)
+    result = call("predict", bundle_path, images, "-o", tmp_path / "out", *words)
     assert (result.exit_code, "Traceback" in result.output) == (1, False)
     assert expected in result.output
     assert not (tmp_path / "out").exists()
@@ -203,22 +203,22 @@ def test_bundle_of_a_later_release_is_one_message_that_says_to_upgrade(command: 
 
 
 def test_what_a_manifest_says_cannot_play_with_the_terminal(
-    tmp_path: Path, tiny_graph: bytes, make_manifest: Any, pictures: Path
+    tmp_path: Path, tiny_graph: bytes, make_manifest: Any, images: Path
 ) -> None:
     graphs = {"cpu": tiny_graph}
     names = ["red\x1b[2J", "gre\ren", "blue\x9b1m"]
-    manifest = make_manifest(graphs, classes=names, licence="MIT\x1b]0;owned\x07", generator="a\u202eb")
+    manifest = make_manifest(graphs, classes=names, license="MIT\x1b]0;owned\x07", generator="a\u202eb")
     path = write_bundle(tmp_path / "a.bmz", manifest, graphs)
     out = tmp_path / "out"
-    for words in (["info", path], ["predict", path, pictures, "-o", out, "--runtime", "onnxruntime"]):
+    for words in (["info", path], ["predict", path, images, "-o", out, "--runtime", "onnxruntime"]):
         result = call(*words)
         assert result.exit_code == 0
         assert not set(result.output) & set("\x1b\r\x9b\x07\u202e")
 
 
-def test_what_is_no_bundle_is_one_message(pictures: Path) -> None:
+def test_what_is_no_bundle_is_one_message(images: Path) -> None:
     for words in (["info"], ["predict"]):
-        result = call(*words, pictures / "red.png", *([pictures] if words == ["predict"] else []))
+        result = call(*words, images / "red.png", *([images] if words == ["predict"] else []))
         assert result.exit_code == 1
         assert "error: " in result.output
         assert "red.png is not a sound bundle" in result.output
@@ -234,8 +234,8 @@ def test_info_tells_what_the_bundle_is(bundle_path: Path) -> None:
         "3: red, green, blue",
         "ptq 1",
         "int8, opset 17",
-        "mask_ap 0.25 on 5 pictures",
-        "20 of 21 objects of the float graph found, 2 invented, mask IoU 0.950, score drift 0.010 on 5 pictures",
+        "mask_ap 0.25 on 5 images",
+        "20 of 21 instances of the float graph found, 2 spurious, mask IoU 0.950, score drift 0.010 on 5 images",
         "Next:",
     ):
         assert text in " ".join(result.output.split())
@@ -307,8 +307,8 @@ def blendmask(*words: object, **variables: str) -> Any:
     return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **variables})
 
 
-def test_a_real_process_keeps_stdout_and_stderr_apart(bundle_path: Path, pictures: Path, tmp_path: Path) -> None:
-    done = blendmask("predict", bundle_path, pictures, "-o", tmp_path / "out", "--json")
+def test_a_real_process_keeps_stdout_and_stderr_apart(bundle_path: Path, images: Path, tmp_path: Path) -> None:
+    done = blendmask("predict", bundle_path, images, "-o", tmp_path / "out", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert len(json.loads(done.stdout)["annotations"]) == 4
     failed = blendmask("info", tmp_path / "no.bmz")

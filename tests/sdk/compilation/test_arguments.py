@@ -16,8 +16,8 @@ TABLE = load_table()
 
 def arguments(version: str, precision: Any, sm: str = "8.7", half: bool = False, **options: Any) -> BuildArguments:
     """Return the arguments for a GPU of `sm`."""
-    silicon = next(row for row in TABLE.silicon if row.sm == sm)
-    return build_arguments(Version.parse(version), CompileOptions(precision, **options), silicon, half, TABLE)
+    architecture = next(row for row in TABLE.architecture if row.sm == sm)
+    return build_arguments(Version.parse(version), CompileOptions(precision, **options), architecture, half, TABLE)
 
 
 @pytest.mark.parametrize(

@@ -205,18 +205,18 @@ class Compiler:
         return b"program %d" % len(self.asked)
 
 
-@pytest.mark.parametrize("precision, flavour", [("int8", "tensorrt"), ("fp32", "float")])
+@pytest.mark.parametrize("precision, variant", [("int8", "tensorrt"), ("fp32", "float")])
 def test_a_program_is_made_where_its_runtime_looks_for_it(
-    make_bundle: MakeBundle, own_cache: Path, precision: Any, flavour: str
+    make_bundle: MakeBundle, own_cache: Path, precision: Any, variant: str
 ) -> None:
     bundle, compiler = make_bundle(), Compiler()
     toolchain = TorchToolchain(compiler, ORIN, "10.3.0")
     options = CompileOptions(precision, workspace_mib=1, runtime="torch_tensorrt")
     made = compile_bundle(bundle, "jetson-orin-nx", options=options, toolchain=toolchain)
-    assert made.path == program_path(bundle.manifest.graphs[flavour].sha256, ORIN)
+    assert made.path == program_path(bundle.manifest.graphs[variant].sha256, ORIN)
     assert own_cache in made.path.parents
     assert made.path.read_bytes() == b"program 1"
-    assert compiler.asked == [(bundle.graph(flavour), precision, 2**20)]
+    assert compiler.asked == [(bundle.graph(variant), precision, 2**20)]
     assert stat.S_IMODE(made.path.parent.stat().st_mode) == 0o700
 
 

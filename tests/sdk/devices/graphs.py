@@ -61,6 +61,6 @@ def make_graph(
     return bytes(model.SerializeToString())
 
 
-def entry(flavour: str, data: bytes, opset: int = 17) -> GraphEntry:
+def entry(variant: str, data: bytes, opset: int = 17) -> GraphEntry:
     """Describe a graph for a manifest."""
-    return GraphEntry.describe(flavour, data, opset=opset, precision="float32" if flavour == "float" else "int8")
+    return GraphEntry.describe(variant, data, opset=opset, precision="float32" if variant == "float" else "int8")

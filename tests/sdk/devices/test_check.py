@@ -43,7 +43,7 @@ def test_fp16_of_a_1080_ti_is_refused_for_int8_with_tensorrt_8(make_bundle: Make
     assert rate.mark == "unverified"
     assert verdict.route is not None
     assert str(verdict.route) == "INT8 by TensorRT 8.6.1"
-    assert (verdict.route.flavour, verdict.route.needs) == ("tensorrt", ())
+    assert (verdict.route.variant, verdict.route.needs) == ("tensorrt", ())
 
 
 @pytest.mark.parametrize("version", ["10.0.1", "10.3", "9.1", "11.4.1"])
@@ -146,7 +146,7 @@ def test_top_k_has_a_limit(make_bundle: MakeBundle, k: int, fits: bool) -> None:
 
 
 @pytest.mark.parametrize("properties", [{"zero_point": "UINT8"}, {"zero_point": "INT8", "zero": 3}])
-def test_asymmetric_quantisation_is_refused(make_bundle: MakeBundle, properties: Any) -> None:
+def test_asymmetric_quantization_is_refused(make_bundle: MakeBundle, properties: Any) -> None:
     assert "symmetric" in only(ask(make_bundle(**properties), "turing")).text
 
 
@@ -198,7 +198,7 @@ def test_torch_tensorrt_takes_the_graph_and_its_operators_are_judged_but_for_the
 ) -> None:
     verdict = ask(make_bundle(opset=99), "jetson-orin-nx", runtime="torch_tensorrt")
     assert verdict.ok
-    assert verdict.asked.flavour == "tensorrt"
+    assert verdict.asked.variant == "tensorrt"
     refused = ask(make_bundle(top_k=4000), "jetson-orin-nx", runtime="torch_tensorrt")
     assert "3840" in only(refused).text
     assert "holds: cpu" in only(ask(make_bundle("cpu"), "jetson-orin-nx", runtime="torch_tensorrt")).text
@@ -272,13 +272,13 @@ def test_float_remainder_of_int8_is_told(make_bundle: MakeBundle, version: str, 
 
 
 @pytest.mark.parametrize(
-    "flavours, precision, target, missing",
+    "variants, precision, target, missing",
     [("cpu", "int8", "ada", "tensorrt"), ("cpu tensorrt", "fp32", "x86", "float"), ("tensorrt", "int8", "x86", "cpu")],
 )
 def test_a_graph_that_the_bundle_lacks_is_refused(
-    make_bundle: MakeBundle, flavours: str, precision: str, target: str, missing: str
+    make_bundle: MakeBundle, variants: str, precision: str, target: str, missing: str
 ) -> None:
-    reason = only(ask(make_bundle(flavours), target, precision))
+    reason = only(ask(make_bundle(variants), target, precision))
     assert f"takes the {missing} graph" in reason.text
     assert reason.needs is not None
     assert "blendmask quantize" in reason.needs

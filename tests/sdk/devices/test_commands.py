@@ -41,9 +41,9 @@ def test_one_target_is_shown_with_sources_and_marks() -> None:
 
 def test_targets_json_is_the_table() -> None:
     document = json.loads(call("targets", "--json").stdout)
-    assert {"stated", "silicon", "targets", "jetpacks", "parsers", "operators", "limits"} <= set(document)
+    assert {"stated", "architecture", "targets", "jetpacks", "parsers", "operators", "limits"} <= set(document)
     one = json.loads(call("targets", "jetson-thor", "--json").stdout)
-    assert one["silicon"]["sm"] == "11.0"
+    assert one["architecture"]["sm"] == "11.0"
     assert [row["name"] for row in one["jetpacks"]] == ["7.0", "7.2.2"]
 
 

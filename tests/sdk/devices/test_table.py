@@ -59,9 +59,9 @@ def test_the_devices_that_users_have_are_there() -> None:
 def test_what_a_target_names_exists(target: Any) -> None:
     if target.kind == "cpu":
         assert target.int8 is not None
-        assert TABLE.silicon_of(target) is None
+        assert TABLE.architecture_of(target) is None
         return
-    assert TABLE.silicon_of(target) is not None
+    assert TABLE.architecture_of(target) is not None
     Version.parse_exact(target.tensorrt.value)
     if target.torch_tensorrt is not None:
         assert target.torch_tensorrt.value in {row.version for row in TABLE.torch_tensorrt}
@@ -84,11 +84,11 @@ def test_names_and_aliases_lead_to_one_target_each() -> None:
 
 def test_facts_that_decide_are_those_of_the_sources() -> None:
     pascal, nano, orin = TABLE.find("gtx-1080-ti"), TABLE.find("jetson-nano"), TABLE.find("jetson-orin-nano")
-    silicon = TABLE.silicon_of(pascal)
-    assert silicon is not None
-    assert silicon.fp16_rate is not None
-    assert (silicon.fp16.value, silicon.fp16.mark) == ("slow", "documented")
-    assert (silicon.fp16_rate.value, silicon.fp16_rate.mark) == ("1/64 of FP32", "unverified")
+    architecture = TABLE.architecture_of(pascal)
+    assert architecture is not None
+    assert architecture.fp16_rate is not None
+    assert (architecture.fp16.value, architecture.fp16.mark) == ("slow", "documented")
+    assert (architecture.fp16_rate.value, architecture.fp16_rate.mark) == ("1/64 of FP32", "unverified")
     assert pascal.tensorrt_last is not None
     assert pascal.tensorrt_last.value == "8.6.1"
     assert [row.tensorrt.value for row in TABLE.jetpacks_of(nano)] == ["8.0.1", "8.2.1"]

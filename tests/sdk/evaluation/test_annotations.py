@@ -1,4 +1,4 @@
-"""Annotations that cannot be scored against the pictures and the model are refused in one message."""
+"""Annotations that cannot be scored against the images and the model are refused in one message."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from blendmask_edge.errors import AnnotationError
-from blendmask_edge.evaluation.annotations import AnnotatedPictures, image_ids, read_coco
+from blendmask_edge.evaluation.annotations import AnnotatedImages, image_ids, read_coco
 from blendmask_edge.instances import Labels
 
 Document = Dict[str, Any]
 
 
-def test_sound_annotations_give_pictures_in_order(scenes: Any) -> None:
-    pictures = AnnotatedPictures.open(scenes.folder, scenes.annotations, labels())
-    assert list(pictures.ids) == list(range(1, 13))
-    assert pictures.read(7)[0, 0].tolist() == [7, 7, 7]
+def test_sound_annotations_give_images_in_order(scenes: Any) -> None:
+    images = AnnotatedImages.open(scenes.folder, scenes.annotations, labels())
+    assert list(images.ids) == list(range(1, 13))
+    assert images.read(7)[0, 0].tolist() == [7, 7, 7]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"images": []}', '{"images": 1, "annotations": 2}'])
@@ -51,21 +51,21 @@ def test_entry_without_a_field_is_refused(scenes: Any, key: str, field: str) -> 
         read_coco(scenes.rewritten(document))
 
 
-def test_annotation_of_an_unknown_picture_is_refused(scenes: Any) -> None:
+def test_annotation_of_an_unknown_image_is_refused(scenes: Any) -> None:
     document = scenes.document()
     document["annotations"][0]["image_id"] = 999
     with pytest.raises(AnnotationError, match="999"):
         read_coco(scenes.rewritten(document))
 
 
-def test_pictures_of_another_folder_are_refused(scenes: Any) -> None:
-    with pytest.raises(AnnotationError, match=r"12 of 12 annotated pictures are not in .*1\.png"):
+def test_images_of_another_folder_are_refused(scenes: Any) -> None:
+    with pytest.raises(AnnotationError, match=r"12 of 12 annotated images are not in .*1\.png"):
         image_ids(read_coco(scenes.annotations), scenes.folder.parent)
 
 
-def test_annotations_without_pictures_are_refused(scenes: Any) -> None:
+def test_annotations_without_images_are_refused(scenes: Any) -> None:
     document = {"images": [], "annotations": [], "categories": []}
-    with pytest.raises(AnnotationError, match="no picture is annotated"):
+    with pytest.raises(AnnotationError, match="no image is annotated"):
         image_ids(read_coco(scenes.rewritten(document)), scenes.folder)
 
 
@@ -95,22 +95,22 @@ def test_annotations_of_another_model_are_refused(scenes: Any, spoil: Callable[[
     document = scenes.document()
     spoil(document)
     with pytest.raises(AnnotationError, match=message):
-        AnnotatedPictures.open(scenes.folder, scenes.rewritten(document), labels())
+        AnnotatedImages.open(scenes.folder, scenes.rewritten(document), labels())
 
 
-def test_category_that_no_picture_shows_may_be_unknown(scenes: Any) -> None:
+def test_category_that_no_image_shows_may_be_unknown(scenes: Any) -> None:
     document = scenes.document()
     document["categories"].append({"id": 99, "name": "violet"})
-    assert len(AnnotatedPictures.open(scenes.folder, scenes.rewritten(document), labels()).ids) == 12
+    assert len(AnnotatedImages.open(scenes.folder, scenes.rewritten(document), labels()).ids) == 12
 
 
-def test_turned_picture_is_refused_before_and_during_the_run(scenes: Any) -> None:
-    pictures = AnnotatedPictures.open(scenes.folder, scenes.annotations, labels())
+def test_turned_image_is_refused_before_and_during_the_run(scenes: Any) -> None:
+    images = AnnotatedImages.open(scenes.folder, scenes.annotations, labels())
     cv2.imwrite(str(scenes.folder / "3.png"), np.zeros((128, 96, 3), np.uint8))
     with pytest.raises(AnnotationError, match=r"3\.png is 96 x 128 pixels, annotated as 128 x 96"):
-        pictures.read(3)
+        images.read(3)
     with pytest.raises(AnnotationError, match=r"3\.png"):
-        AnnotatedPictures.open(scenes.folder, scenes.annotations, labels())
+        AnnotatedImages.open(scenes.folder, scenes.annotations, labels())
 
 
 def labels() -> Labels:

@@ -93,7 +93,7 @@ def test_results_are_left_as_they_were(scenes: Any) -> None:
     assert [sorted(result) for result in results] == before
 
 
-def test_progress_is_told_for_each_picture(scenes: Any) -> None:
+def test_progress_is_told_for_each_image(scenes: Any) -> None:
     told = []
 
     def answer(image: np.ndarray) -> Instances:

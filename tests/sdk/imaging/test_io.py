@@ -1,4 +1,4 @@
-"""Every kind of picture file becomes (H, W, 3) uint8 RGB, or one clear refusal."""
+"""Every kind of image file becomes (H, W, 3) uint8 RGB, or one clear refusal."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from blendmask_edge.imaging import check_image, encode_jpeg
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (7, 5, 3), dtype=np.uint8)
-GREY = RGB[..., 0]
+GRAY = RGB[..., 0]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".ppm"])
-def test_colour_file_is_read_as_rgb(tmp_path: Path, suffix: str) -> None:
+def test_color_file_is_read_as_rgb(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     Image.fromarray(RGB).save(path)
     np.testing.assert_array_equal(read_image(path), RGB)
@@ -35,25 +35,25 @@ def test_jpeg_is_read_as_pillow_reads_it(tmp_path: Path) -> None:
     assert np.abs(read_image(path).astype(int) - theirs).max() <= 3
 
 
-def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
-    Image.fromarray(GREY).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.repeat(GREY[..., None], 3, axis=2))
+def test_gray_becomes_three_equal_channels(tmp_path: Path) -> None:
+    Image.fromarray(GRAY).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.repeat(GRAY[..., None], 3, axis=2))
 
 
 def test_alpha_is_dropped(tmp_path: Path) -> None:
-    Image.fromarray(np.dstack([RGB, GREY]), "RGBA").save(tmp_path / "a.png")
+    Image.fromarray(np.dstack([RGB, GRAY]), "RGBA").save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), RGB)
 
 
-def test_grey_with_alpha_keeps_its_grey(tmp_path: Path) -> None:
-    Image.fromarray(np.dstack([GREY, RGB[..., 1]]), "LA").save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.repeat(GREY[..., None], 3, axis=2))
+def test_gray_with_alpha_keeps_its_gray(tmp_path: Path) -> None:
+    Image.fromarray(np.dstack([GRAY, RGB[..., 1]]), "LA").save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.repeat(GRAY[..., None], 3, axis=2))
 
 
 def test_palette_is_looked_up(tmp_path: Path) -> None:
-    picture = Image.fromarray(RGB).quantize(16)
-    picture.save(tmp_path / "a.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.asarray(picture.convert("RGB")))
+    image = Image.fromarray(RGB).quantize(16)
+    image.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.asarray(image.convert("RGB")))
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (7, 5, 3), (7, 5, 4)])
@@ -72,7 +72,7 @@ def test_orientation_in_exif_is_not_applied(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.jpg").shape == RGB.shape
 
 
-def test_one_pixel_is_a_picture(tmp_path: Path) -> None:
+def test_one_pixel_is_a_image(tmp_path: Path) -> None:
     Image.fromarray(RGB[:1, :1]).save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png").shape == (1, 1, 3)
 
@@ -87,7 +87,7 @@ def test_missing_file_folder_and_empty_file_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"hello", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xc0\x00", bytes(1000)]
 )
-def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(ImageError, match="Give a JPEG"):
         read_image(tmp_path / "a.png")
@@ -122,14 +122,14 @@ def test_float_pixels_are_refused(tmp_path: Path) -> None:
     [
         ([[1]], "list"),
         (RGB.astype(np.float32), "float32"),
-        (GREY, r"\(7, 5\)"),
-        (np.dstack([RGB, GREY]), r"\(7, 5, 4\)"),
+        (GRAY, r"\(7, 5\)"),
+        (np.dstack([RGB, GRAY]), r"\(7, 5, 4\)"),
         (RGB[:0], "5 x 0"),
         (np.broadcast_to(RGB[:1, :1], (20_000, 20_000, 3)), "20000 x 20000"),
         (np.broadcast_to(RGB[:1, :1], (1, 70_000, 3)), "70000 x 1"),
     ],
 )
-def test_array_that_is_no_picture_is_refused(image: object, reason: str) -> None:
+def test_array_that_is_no_image_is_refused(image: object, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         check_image(image)
 
@@ -139,6 +139,6 @@ def test_unknown_channel_order_is_refused() -> None:
         check_image(RGB, "gbr")
 
 
-def test_picture_too_large_for_jpeg_is_refused() -> None:
+def test_image_too_large_for_jpeg_is_refused() -> None:
     with pytest.raises(ImageError, match="JPEG"):
         encode_jpeg(np.zeros((1, 65_535, 3), np.uint8))

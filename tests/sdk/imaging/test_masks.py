@@ -1,4 +1,4 @@
-"""Pasting equals a direct computation at every pixel of the picture, and the reference's own masks."""
+"""Pasting equals a direct computation at every pixel of the image, and the reference's own masks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from blendmask_edge.imaging import clip_boxes, paste, sigmoid
 
 PARITY = Path(__file__).parents[2] / "../shared/parity"
-PICTURE = (40, 52)
+IMAGE = (40, 52)
 EDGES = st.one_of(st.floats(-30, 80, width=32), st.integers(-30, 80).map(lambda value: value / 2))
 BOXES = st.tuples(EDGES, EDGES, EDGES, EDGES).map(lambda box: np.array(box, np.float32))
 
 
 def paste_directly(probabilities: np.ndarray, box: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
-    """Return the pasted values of the whole picture in float64, pixel by pixel."""
+    """Return the pasted values of the whole image in float64, pixel by pixel."""
     cells = len(probabilities)
     x0, y0, x1, y1 = clip_boxes(box, size).astype(np.float64)
     values = np.zeros(size)
@@ -36,7 +36,7 @@ def paste_directly(probabilities: np.ndarray, box: np.ndarray, size: Tuple[int, 
 
 
 def whole(crop: np.ndarray, start: Tuple[int, int], size: Tuple[int, int]) -> np.ndarray:
-    """Return the crop in its place in the picture."""
+    """Return the crop in its place in the image."""
     mask = np.zeros(size, np.bool_)
     mask[start[1] : start[1] + crop.shape[0], start[0] : start[0] + crop.shape[1]] = crop
     return mask
@@ -44,44 +44,44 @@ def whole(crop: np.ndarray, start: Tuple[int, int], size: Tuple[int, int]) -> np
 
 @settings(max_examples=40, deadline=None)
 @given(box=BOXES, cells=st.sampled_from([1, 2, 7, 56]), seed=st.integers(0, 100))
-def test_paste_equals_direct_sampling_of_the_whole_picture(box: np.ndarray, cells: int, seed: int) -> None:
+def test_paste_equals_direct_sampling_of_the_whole_image(box: np.ndarray, cells: int, seed: int) -> None:
     probabilities = np.random.default_rng(seed).random((cells, cells), dtype=np.float32)
-    crop, start = paste(probabilities, box, PICTURE)
-    x0, y0, x1, y1 = clip_boxes(box, PICTURE)
+    crop, start = paste(probabilities, box, IMAGE)
+    x0, y0, x1, y1 = clip_boxes(box, IMAGE)
     if not (x0 < x1 and y0 < y1):
         assert crop.size == 0
         return
-    values = paste_directly(probabilities, box, PICTURE)
+    values = paste_directly(probabilities, box, IMAGE)
     sure = np.abs(values - 0.5) > 1e-3
-    np.testing.assert_array_equal(whole(crop, start, PICTURE)[sure], (values >= 0.5)[sure])
+    np.testing.assert_array_equal(whole(crop, start, IMAGE)[sure], (values >= 0.5)[sure])
 
 
 @settings(max_examples=100, deadline=None)
 @given(box=BOXES)
 def test_crop_covers_the_clipped_box_and_no_more(box: np.ndarray) -> None:
-    crop, (x, y) = paste(np.ones((56, 56), np.float32), box, PICTURE)
-    x0, y0, x1, y1 = clip_boxes(box, PICTURE)
+    crop, (x, y) = paste(np.ones((56, 56), np.float32), box, IMAGE)
+    x0, y0, x1, y1 = clip_boxes(box, IMAGE)
     if crop.size:
         assert (x, y) == (np.floor(x0), np.floor(y0))
         assert crop.shape == (np.ceil(y1) - y, np.ceil(x1) - x)
 
 
-def test_certain_mask_fills_the_pixels_whose_centres_lie_in_the_box() -> None:
-    crop, start = paste(np.ones((56, 56), np.float32), np.array([10.4, 5.0, 30.4, 25.6], np.float32), PICTURE)
-    expected = np.zeros(PICTURE, np.bool_)
+def test_certain_mask_fills_the_pixels_whose_centers_lie_in_the_box() -> None:
+    crop, start = paste(np.ones((56, 56), np.float32), np.array([10.4, 5.0, 30.4, 25.6], np.float32), IMAGE)
+    expected = np.zeros(IMAGE, np.bool_)
     expected[5:26, 10:30] = True
-    np.testing.assert_array_equal(whole(crop, start, PICTURE), expected)
+    np.testing.assert_array_equal(whole(crop, start, IMAGE), expected)
 
 
 def test_probability_of_one_half_counts_as_foreground() -> None:
-    crop, _ = paste(sigmoid(np.zeros((56, 56), np.float32)), np.array([5, 5, 35, 35], np.float32), PICTURE)
+    crop, _ = paste(sigmoid(np.zeros((56, 56), np.float32)), np.array([5, 5, 35, 35], np.float32), IMAGE)
     assert crop[1:-1, 1:-1].all()
 
 
-def test_mask_of_a_box_leaving_the_picture_is_squeezed_into_its_visible_part() -> None:
+def test_mask_of_a_box_leaving_the_image_is_squeezed_into_its_visible_part() -> None:
     left = np.zeros((56, 56), np.float32)
     left[:, :28] = 1
-    crop, (x, _) = paste(left, np.array([-20, 0, 20, 40], np.float32), PICTURE)
+    crop, (x, _) = paste(left, np.array([-20, 0, 20, 40], np.float32), IMAGE)
     assert x == 0
     assert crop[:, :10].all()
     assert not crop[:, 10:].any()
@@ -89,7 +89,7 @@ def test_mask_of_a_box_leaving_the_picture_is_squeezed_into_its_visible_part() -
 
 @pytest.mark.parametrize("box", [[5, 5, 5, 9], [60, 5, 70, 9], [9, 9, 5, 5], [np.nan, 0, 5, 5], [-9, -9, -1, -1]])
 def test_box_without_area_gives_no_pixel(box: List[float]) -> None:
-    crop, _ = paste(np.ones((56, 56), np.float32), np.array(box, np.float32), PICTURE)
+    crop, _ = paste(np.ones((56, 56), np.float32), np.array(box, np.float32), IMAGE)
     assert crop.shape == (0, 0)
 
 
@@ -99,11 +99,11 @@ def test_box_without_area_gives_no_pixel(box: List[float]) -> None:
     [
         ([5, 5, np.nextafter(np.float32(5), np.float32(6)), 9], (4, 1)),
         ([0, 0, 1e-44, 9], (9, 1)),
-        ([-np.inf, -1e38, np.inf, 1e38], PICTURE),
+        ([-np.inf, -1e38, np.inf, 1e38], IMAGE),
     ],
 )
 def test_slivers_and_endless_boxes_are_pasted_without_a_warning(box: List[float], shape: Tuple[int, int]) -> None:
-    assert paste(np.ones((56, 56), np.float32), np.array(box, np.float32), PICTURE)[0].shape == shape
+    assert paste(np.ones((56, 56), np.float32), np.array(box, np.float32), IMAGE)[0].shape == shape
 
 
 def test_sigmoid_is_exact_where_it_decides_and_never_overflows() -> None:

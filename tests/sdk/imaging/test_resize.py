@@ -1,4 +1,4 @@
-"""Resizing follows the reference: its sizes exactly, Pillow's pixels within one grey level."""
+"""Resizing follows the reference: its sizes exactly, Pillow's pixels within one gray level."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from blendmask_edge.imaging import fit_size, prepare, read_image, resize, resized_size
+from blendmask_edge.imaging import fit_size, preprocess, read_image, resize, resized_size
 
 ROOT = Path(__file__).parents[2]
 PARITY = ROOT / "../shared/parity"
-PICTURES = ROOT / "examples/homescenes/evaluation"
+IMAGES = ROOT / "examples/homescenes/evaluation"
 SIDES = st.integers(1, 120)
 NOISE = np.random.default_rng(0).integers(0, 256, (120, 120, 3), dtype=np.uint8)
 
@@ -27,7 +27,7 @@ def by_pillow(image: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
 
 @settings(max_examples=150, deadline=None)
 @given(height=SIDES, width=SIDES, new_height=SIDES, new_width=SIDES)
-def test_resize_is_pillow_within_one_grey_level(height: int, width: int, new_height: int, new_width: int) -> None:
+def test_resize_is_pillow_within_one_gray_level(height: int, width: int, new_height: int, new_width: int) -> None:
     image, size = NOISE[:height, :width], (new_height, new_width)
     assert np.abs(resize(image, size).astype(int) - by_pillow(np.ascontiguousarray(image), size)).max() <= 1
 
@@ -51,7 +51,7 @@ def test_resize_is_pillow_within_one_grey_level(height: int, width: int, new_hei
         ((480, 640), (1, 1)),
     ],
 )
-def test_camera_and_odd_sizes_are_pillow_within_one_grey_level(
+def test_camera_and_odd_sizes_are_pillow_within_one_gray_level(
     source: Tuple[int, int], target: Tuple[int, int]
 ) -> None:
     image = np.random.default_rng(1).integers(0, 256, (*source, 3), dtype=np.uint8)
@@ -60,11 +60,11 @@ def test_camera_and_odd_sizes_are_pillow_within_one_grey_level(
 
 @pytest.mark.parametrize("bounds", [(384, 512), (512, 384), (64, 96)])
 def test_photographs_reach_the_network_as_pillow_would_bring_them(bounds: Tuple[int, int]) -> None:
-    pictures = sorted(PICTURES.glob("*.jpg"))[:6]
-    assert pictures
-    for path in pictures:
+    images = sorted(IMAGES.glob("*.jpg"))[:6]
+    assert images
+    for path in images:
         image = read_image(path)
-        prepared = prepare(image, bounds, (127, 127, 127))
+        prepared = preprocess(image, bounds, (127, 127, 127))
         height, width = prepared.size
         difference = np.abs(prepared.image[0, :height, :width].astype(int) - by_pillow(image, prepared.size))
         assert difference.max() <= 1
@@ -77,12 +77,12 @@ def test_resize_takes_views_of_any_stride() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(value=st.integers(0, 255), height=SIDES, width=SIDES, new_height=SIDES, new_width=SIDES)
-def test_flat_colour_stays_flat(value: int, height: int, width: int, new_height: int, new_width: int) -> None:
+def test_flat_color_stays_flat(value: int, height: int, width: int, new_height: int, new_width: int) -> None:
     assert (resize(np.full((height, width, 3), value, np.uint8), (new_height, new_width)) == value).all()
 
 
 @pytest.mark.parametrize("case", ["r50", "r50_550", "rt_shtw", "rt_bnhead", "dla34", "dcn"])
-def test_resize_equals_the_reference_pictures(case: str) -> None:
+def test_resize_equals_the_reference_images(case: str) -> None:
     path = PARITY / case / "image.npz"
     if not path.exists():
         pytest.skip("the parity data is not beside the repository")
@@ -117,7 +117,7 @@ def test_resized_size_is_the_reference_rule(
     size=st.tuples(st.integers(1, 9000), st.integers(1, 9000)),
     bounds=st.tuples(st.integers(1, 900), st.integers(1, 900)),
 )
-def test_fitted_picture_fills_one_side_and_keeps_its_aspect(size: Tuple[int, int], bounds: Tuple[int, int]) -> None:
+def test_fitted_image_fills_one_side_and_keeps_its_aspect(size: Tuple[int, int], bounds: Tuple[int, int]) -> None:
     height, width = fit_size(size, bounds)
     assert 1 <= height <= bounds[0]
     assert 1 <= width <= bounds[1]
@@ -127,8 +127,8 @@ def test_fitted_picture_fills_one_side_and_keeps_its_aspect(size: Tuple[int, int
     assert abs(width - size[1] * scale) <= max(0.5, 1 - size[1] * scale)
 
 
-def test_prepared_picture_lies_top_left_and_the_rest_is_padding() -> None:
-    prepared = prepare(NOISE[:30, :60], (64, 96), (1, 2, 3))
+def test_prepared_image_lies_top_left_and_the_rest_is_padding() -> None:
+    prepared = preprocess(NOISE[:30, :60], (64, 96), (1, 2, 3))
     assert prepared.image.shape == (1, 64, 96, 3)
     assert prepared.size == (48, 96)
     np.testing.assert_array_equal(prepared.image[0, :48], resize(NOISE[:30, :60], (48, 96)))
@@ -137,14 +137,14 @@ def test_prepared_picture_lies_top_left_and_the_rest_is_padding() -> None:
 
 
 def test_padding_at_the_right() -> None:
-    prepared = prepare(NOISE[:60, :30], (60, 96), (9, 8, 7))
+    prepared = preprocess(NOISE[:60, :30], (60, 96), (9, 8, 7))
     np.testing.assert_array_equal(prepared.image[0, :, :30], NOISE[:60, :30])
     assert (prepared.image[0, :, 30:] == (9, 8, 7)).all()
 
 
-def test_bgr_pictures_give_the_same_network_input() -> None:
-    rgb = prepare(NOISE[:50, :70], (64, 64), (1, 2, 3)).image.astype(int)
-    bgr = prepare(NOISE[:50, :70, ::-1], (64, 64), (1, 2, 3), channels="bgr").image
+def test_bgr_images_give_the_same_network_input() -> None:
+    rgb = preprocess(NOISE[:50, :70], (64, 64), (1, 2, 3)).image.astype(int)
+    bgr = preprocess(NOISE[:50, :70, ::-1], (64, 64), (1, 2, 3), channels="bgr").image
     difference = np.abs(bgr - rgb)
     assert difference.max() <= 1  # a value half-way between two levels may be rounded either way
     assert (difference > 0).mean() < 1e-3

@@ -1,7 +1,7 @@
 """A CUDA driver made of ordinary memory.
 
 Its functions are C callbacks of the types in cuda.h, so arguments of a wrong width or kind fail. Work given to a stream
-is done when the stream is synchronised, not before. Calls from a thread without a current context fail.
+is done when the stream is synchronized, not before. Calls from a thread without a current context fail.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A TensorRT whose engines compute what the graph of `tests/sdk/small_bundles.py` does, on the memory of `FakeDriver`."""
+"""A TensorRT whose engines compute the graph of `tests/sdk/small_bundles.py` on the memory of `FakeDriver`."""
 
 from __future__ import annotations
 

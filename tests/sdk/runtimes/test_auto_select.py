@@ -107,7 +107,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
 def test_the_quickest_is_taken_and_the_others_are_closed(stage: Stage, bundle_path: Path) -> None:
     stage.add("slowest", 0.03)
     with MaskPredictor(bundle_path) as predictor:
-        assert (predictor.runtime, predictor.flavour) == ("quick", "cpu")
+        assert (predictor.runtime, predictor.variant) == ("quick", "cpu")
         assert stage.open == ["quick"]
     assert stage.loads == ["slow", "quick", "slowest"]
 
@@ -129,7 +129,7 @@ def test_runtimes_of_this_machine_are_measured_once_and_agree(
         pytest.importorskip(package)
     rows = [row for row in RUNTIMES if row.name in ("onnxruntime", "openvino")]
     monkeypatch.setattr("blendmask_edge.runtimes.registry.RUNTIMES", tuple(rows))
-    picture, measured = np.full((32, 48, 3), (250, 60, 40), np.uint8), []
+    pixels, measured = np.full((32, 48, 3), (250, 60, 40), np.uint8), []
 
     def counted(session: Any, image: np.ndarray) -> float:
         measured.append(type(session).__name__)
@@ -139,7 +139,7 @@ def test_runtimes_of_this_machine_are_measured_once_and_agree(
     answers = []
     for asked in ("auto", "auto", "onnxruntime", "openvino"):
         with MaskPredictor(bundle_path, asked, threads=1) as predictor:
-            answers.append((predictor.runtime, predictor(picture)))
+            answers.append((predictor.runtime, predictor(pixels)))
     assert measured == ["OnnxRuntimeSession", "OpenVinoSession"]
     kept = json.loads(next((own_cache / "runtimes").iterdir()).read_text())
     quickest = min(kept["seconds"], key=kept["seconds"].get)
@@ -183,7 +183,7 @@ def test_another_file_with_the_same_graphs_needs_no_new_trial(
 ) -> None:
     MaskPredictor(bundle_path).close()
     graphs = {"cpu": tiny_graph}
-    path = write_bundle(tmp_path / "b.bmz", make_manifest(graphs, licence="MIT"), graphs)
+    path = write_bundle(tmp_path / "b.bmz", make_manifest(graphs, license="MIT"), graphs)
     stage.loads.clear()
     MaskPredictor(path).close()
     assert stage.loads == ["quick"]
@@ -270,35 +270,35 @@ def test_when_all_fail_one_message_has_every_reason(
         MaskPredictor(bundle_path)
 
 
-def test_each_runtime_is_tried_with_the_flavour_that_it_prefers(
+def test_each_runtime_is_tried_with_the_variant_that_it_prefers(
     stage: Stage, tmp_path: Path, tiny_graph: bytes, make_manifest: Callable[..., Manifest]
 ) -> None:
     graphs = {"cpu": tiny_graph, "tensorrt": tiny_graph + b"\x12\x00"}
     path = write_bundle(tmp_path / "a.bmz", make_manifest(graphs), graphs)
-    stage.add("gpu", 0.001, flavours=("tensorrt", "float"))
+    stage.add("gpu", 0.001, variants=("tensorrt", "float"))
     with MaskPredictor(path) as predictor:
-        assert (predictor.runtime, predictor.flavour) == ("gpu", "tensorrt")
+        assert (predictor.runtime, predictor.variant) == ("gpu", "tensorrt")
 
 
-def test_named_flavour_leaves_those_that_run_it(
+def test_named_variant_leaves_those_that_run_it(
     stage: Stage, tmp_path: Path, tiny_graph: bytes, make_manifest: Callable[..., Manifest]
 ) -> None:
     graphs = {"cpu": tiny_graph, "tensorrt": tiny_graph + b"\x12\x00"}
     path = write_bundle(tmp_path / "a.bmz", make_manifest(graphs), graphs)
     stage.add("slow", 0.02, also=("tensorrt",))
-    with MaskPredictor(path, flavour="tensorrt") as predictor:
-        assert (predictor.runtime, predictor.flavour) == ("slow", "tensorrt")
+    with MaskPredictor(path, variant="tensorrt") as predictor:
+        assert (predictor.runtime, predictor.variant) == ("slow", "tensorrt")
     assert stage.loads == ["slow"]
 
 
-def test_flavour_that_is_only_run_when_named_is_suggested(
+def test_variant_that_is_only_run_when_named_is_suggested(
     stage: Stage, tmp_path: Path, tiny_graph: bytes, make_manifest: Callable[..., Manifest]
 ) -> None:
     graphs = {"tensorrt": tiny_graph}
     path = write_bundle(tmp_path / "a.bmz", make_manifest(graphs), graphs)
     stage.add("slow", 0.02, also=("tensorrt",))
     with pytest.raises(
-        BundleError, match=r"quick runs cpu or float; slow runs cpu or float.*name the flavour tensorrt"
+        BundleError, match=r"quick runs cpu or float; slow runs cpu or float.*name the variant tensorrt"
     ):
         MaskPredictor(path)
 

@@ -58,7 +58,7 @@ def test_graph_of_another_contract_is_refused(row: RuntimeRow, tiny_graph: bytes
 
 
 @ROWS
-def test_picture_of_another_size_is_refused(row: RuntimeRow, tiny_graph: bytes) -> None:
+def test_image_of_another_size_is_refused(row: RuntimeRow, tiny_graph: bytes) -> None:
     session = row.load().load(tiny_graph, SessionOptions())
     with pytest.raises(InferenceError):
         session.run(RED[:, :16])

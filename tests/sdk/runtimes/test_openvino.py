@@ -12,13 +12,13 @@ from blendmask_edge.runtimes.registry import SessionOptions, select
 
 openvino = pytest.importorskip("openvino")
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), np.uint8)
 
 
 def answer(graph: bytes, threads: int = 1) -> List[np.ndarray]:
     """Load the graph anew and run it once."""
     session = select("openvino").load().load(graph, SessionOptions(threads))
-    outputs = [np.array(output) for output in session.run(PICTURE)]
+    outputs = [np.array(output) for output in session.run(IMAGE)]
     session.close()
     return outputs
 

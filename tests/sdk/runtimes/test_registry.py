@@ -48,9 +48,9 @@ def test_version_comes_from_the_first_distribution_that_is_there() -> None:
     assert RuntimeRow("a", "a", "no_such_package", ("cpu",), "cpu").version == "unknown"
 
 
-def test_flavour_that_no_installed_runtime_runs_is_refused(bundle_path: Path) -> None:
+def test_variant_that_no_installed_runtime_runs_is_refused(bundle_path: Path) -> None:
     with pytest.raises(BundleError, match="'tpu'"):
-        MaskPredictor(bundle_path, flavour="tpu")
+        MaskPredictor(bundle_path, variant="tpu")
 
 
 def run_python(code: str) -> Any:

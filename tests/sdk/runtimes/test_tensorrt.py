@@ -101,7 +101,7 @@ def test_closing_gives_everything_back(load: Callable[..., Any], driver: FakeDri
 
 
 @pytest.mark.parametrize("image", [RED[:, :16], RED.astype(np.float32)])
-def test_picture_of_another_size_or_kind_is_refused(load: Callable[..., Any], image: Any) -> None:
+def test_image_of_another_size_or_kind_is_refused(load: Callable[..., Any], image: Any) -> None:
     with pytest.raises(InferenceError, match=r"the engine takes uint8 \[1, 32, 48, 3\]"):
         load().run(image)
 
@@ -165,7 +165,7 @@ def test_engine_that_vanished_is_told_with_its_path(
         load()
 
 
-def quantised() -> bytes:
+def quantized() -> bytes:
     """Return a graph with one Q/DQ pair."""
     onnx = pytest.importorskip("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
@@ -188,8 +188,8 @@ def test_float_graph_is_built_in_the_precision_that_is_fast(
     assert runtime.built == [(tiny_graph, runtime.trt, sm, precision)]
 
 
-def test_quantised_graph_is_built_as_int8(runtime: Any) -> None:
-    runtime.engine_for(quantised())
+def test_quantized_graph_is_built_as_int8(runtime: Any) -> None:
+    runtime.engine_for(quantized())
     assert runtime.built[0][3] == "int8"
 
 

@@ -44,7 +44,7 @@ class Tensor:
 
 
 def outputs_of(image: Tensor) -> Any:
-    """Return (boxes, scores, class_ids, mask_logits) on the GPU, the scores following from the picture."""
+    """Return (boxes, scores, class_ids, mask_logits) on the GPU, the scores following from the image."""
     assert image.device == "cuda"
     means = image.array.mean((0, 1, 2)).astype(np.float32) / 255
     arrays = (

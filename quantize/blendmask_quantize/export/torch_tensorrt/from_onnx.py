@@ -33,7 +33,7 @@ class OnnxModule(nn.Module):
     """The graph of a bundle in torch: uint8 (1, H, W, 3) in; boxes, scores, class ids, mask logits out.
 
     Args:
-        graph: an ONNX file of the `tensorrt` or `float` flavour.
+        graph: an ONNX file of the `tensorrt` or `float` variant.
         quantize: stands for each pair of QuantizeLinear and DequantizeLinear, and for the DequantizeLinear of each
             weight, which it gets as real values; called in graph order.
 

@@ -76,8 +76,8 @@ def _expand(x: Tensor, shape: list[int]) -> Tensor:
 def _gather(x: Tensor, indices: Tensor | list[Any] | int, axis: int) -> Tensor:
     if isinstance(indices, int):
         return x.select(axis, indices)
-    cells = torch.as_tensor(indices, device=x.device)
-    return x.index_select(axis, cells.flatten()).unflatten(axis, cells.shape)
+    locations = torch.as_tensor(indices, device=x.device)
+    return x.index_select(axis, locations.flatten()).unflatten(axis, locations.shape)
 
 
 def _gather_planes(x: Tensor, indices: list[list[int]]) -> Tensor:

@@ -1,6 +1,6 @@
 """Programs for Torch-TensorRT (Dynamo), from a graph of a bundle.
 
-Torch-TensorRT converts one operator of explicit quantisation, `tensorrt::quantize_op`, which nvidia-modelopt brings: a
+Torch-TensorRT converts one operator of explicit quantization, `tensorrt::quantize_op`, which nvidia-modelopt brings: a
 QUANTIZE and a DEQUANTIZE layer with scale amax / 127. Not yet run on a device: tests convert whole networks by the real
 converters and build them by TensorRT-RTX, which needs no GPU; see docs/targets.
 """
@@ -28,7 +28,7 @@ def export_program(graph: bytes, device: str = "cpu") -> torch.export.ExportedPr
     """The torch program of a graph, its rounding in the operator that Torch-TensorRT converts.
 
     Args:
-        graph: an ONNX file of the `tensorrt` or `float` flavour.
+        graph: an ONNX file of the `tensorrt` or `float` variant.
         device: where the program's constants lie.
 
     Raises:
@@ -37,9 +37,9 @@ def export_program(graph: bytes, device: str = "cpu") -> torch.export.ExportedPr
     """
     define_quantize_op()
     module = OnnxModule(graph, _quantize).eval().to(device)
-    picture = torch.zeros(module.input_shape, dtype=torch.uint8, device=device)
+    image = torch.zeros(module.input_shape, dtype=torch.uint8, device=device)
     with torch.no_grad():
-        return torch.export.export(module, (picture,), strict=False)
+        return torch.export.export(module, (image,), strict=False)
 
 
 def compile_program(graph: bytes, precision: str, workspace_bytes: int | None, device: str = "cuda") -> bytes:
@@ -58,12 +58,12 @@ def compile_program(graph: bytes, precision: str, workspace_bytes: int | None, d
     program = export_program(graph, device)
     torch_tensorrt = importlib.import_module("torch_tensorrt")
     arguments = compile_arguments(torch_tensorrt.__version__, precision, workspace_bytes)
-    pictures = list(program.example_inputs[0])
+    images = list(program.example_inputs[0])
     try:
-        compiled = torch_tensorrt.dynamo.compile(program, arg_inputs=pictures, **arguments)
+        compiled = torch_tensorrt.dynamo.compile(program, arg_inputs=images, **arguments)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "program.ep"
-            torch_tensorrt.save(compiled, str(path), output_format="exported_program", arg_inputs=pictures)
+            torch_tensorrt.save(compiled, str(path), output_format="exported_program", arg_inputs=images)
             return path.read_bytes()
     except Exception as error:  # torch's own errors and TensorRT's share no base narrower than this
         raise InferenceError(

@@ -34,21 +34,21 @@ class DeformableConv2d(nn.Conv2d):
 
         Args:
             input: features.
-            sampling: (N, 27, H, W): for each tap the pair of offsets (dy, dx) in cells, 18 channels, then the logits of
-                the 9 taps' weights.
+            sampling: (N, 27, H, W): for each tap the pair of offsets (dy, dx) in locations, 18 channels, then the
+                logits of the 9 taps' weights.
         """
         offsets, weights = sampling.split((2 * _TAPS, _TAPS), dim=1)
         return deform_conv2d(input, offsets, self.weight, self.bias, padding=1, mask=weights.sigmoid())
 
 
 class DeformableConvNorm(ConvNorm):
-    """A deformable convolution and its normalisation, keys `weight` and `norm.*`."""
+    """A deformable convolution and its normalization, keys `weight` and `norm.*`."""
 
     def __init__(self, channels: int, norm: str) -> None:
         super().__init__(DeformableConv2d(channels), make_norm(norm, channels))
 
     def forward(self, x: Tensor, sampling: Tensor) -> Tensor:  # type: ignore[override]
-        """Convolve and normalise `x` (N, C, H, W), sampled at `sampling` (N, 27, H, W); no activation."""
+        """Convolve and normalize `x` (N, C, H, W), sampled at `sampling` (N, 27, H, W); no activation."""
         return self.norm(self.conv(x, sampling))
 
 
@@ -58,15 +58,15 @@ def count_flops(_input: Any, weight: Any, *_others: Any, out_shape: Any, **_opti
 
 
 def refuse_deformable(config: ModelConfig, action: str) -> None:
-    """Refuse to do `action`, e.g. "quantise to INT8", with a network that has deformable convolutions.
+    """Refuse to do `action`, e.g. "quantize to INT8", with a network that has deformable convolutions.
 
     Raises:
         ConfigError: it has some.
     """
-    if config.trunk.deform_stages:
-        stages = ", ".join(f"res{stage}" for stage in config.trunk.deform_stages)
+    if config.backbone.deform_stages:
+        stages = ", ".join(f"res{stage}" for stage in config.backbone.deform_stages)
         raise ConfigError(
-            f"cannot {action} {config.name}: its trunk has deformable convolutions ({stages}), which sample at "
+            f"cannot {action} {config.name}: its backbone has deformable convolutions ({stages}), which sample at "
             "computed places and have no INT8 kernel. Use a configuration without them, such as R_101_3x; in float, "
             "`blendmask evaluate` and `blendmask visualize` take this one as it is"
         )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from blendmask_edge.errors import ConfigError
-from blendmask_quantize.model.config import TrunkConfig
+from blendmask_quantize.model.config import BackboneConfig
 from blendmask_quantize.model.layers import conv_norm, make_norm
 
 _OWN_NORM = re.compile(r"\bconv(\d?)\.norm\.")
@@ -48,7 +48,7 @@ class Tree(nn.Module):
     Args:
         in_channels, out_channels: of the features.
         stride: 1 or 2.
-        norm: normalisation of every convolution.
+        norm: normalization of every convolution.
         earlier: channels of the children that `forward` is handed, together.
         joins_input: whether the root takes the tree's own input too.
     """
@@ -105,7 +105,7 @@ class DoubleTree(nn.Module):
 class DLA34(nn.Module):
     """Base layer and levels 0 to 5; `widths` are the channels of levels 2 to 5."""
 
-    def __init__(self, config: TrunkConfig) -> None:
+    def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         widths, norm = config.level_widths, config.norm
         if len(widths) != 6:
@@ -127,7 +127,7 @@ class DLA34(nn.Module):
         return [self.base_layer, *levels]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features of strides 4, 8, 16 and 32 for a normalised picture (N, 3, H, W)."""
+        """Features of strides 4, 8, 16 and 32 for a normalized image (N, 3, H, W)."""
         level1 = self.level1(self.level0(self.base_layer(x)))
         level2 = self.level2(level1, _halve(level1))
         level3 = self.level3(level2)

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 trunk: inverted residuals, ReLU6, no squeeze-and-excitation, TensorFlow SAME padding.
+"""EfficientNet-Lite0 backbone: inverted residuals, ReLU6, no squeeze-and-excitation, TensorFlow SAME padding.
 
 Block table of EfficientNet-B0 (Tan and Le, ICML 2019) with the fixed stem and head of the Lite variants.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blendmask_quantize.model.config import TrunkConfig
+from blendmask_quantize.model.config import BackboneConfig
 from blendmask_quantize.model.layers import conv_norm
 
 EPS = 1e-3
@@ -49,7 +49,7 @@ class Lite0(nn.Module):
 
     widths = (STAGES[1][4], STAGES[2][4], STAGES[4][4], STAGES[6][4])
 
-    def __init__(self, config: TrunkConfig) -> None:
+    def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.stem = conv_norm(3, STEM_WIDTH, 3, stride=2, norm=config.norm, same=True, eps=EPS)
         blocks, channels = [], STEM_WIDTH
@@ -68,7 +68,7 @@ class Lite0(nn.Module):
         return [self.stem, *self.blocks]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features of strides 4, 8, 16 and 32 for a normalised picture (N, 3, H, W), sides multiples of 32."""
+        """Features of strides 4, 8, 16 and 32 for a normalized image (N, 3, H, W), sides multiples of 32."""
         x = F.relu6(self.stem(x))
         features = []
         for block in self.blocks:

@@ -1,4 +1,4 @@
-"""ResNet trunks as detectron2 builds them (`modeling/backbone/resnet.py`): stride in the first 1x1 convolution."""
+"""ResNet backbones as detectron2 builds them (`modeling/backbone/resnet.py`): stride in the first 1x1 convolution."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.backbones.deformable import DeformableConvNorm, offset_conv
-from blendmask_quantize.model.config import TrunkConfig
+from blendmask_quantize.model.config import BackboneConfig
 from blendmask_quantize.model.layers import conv_norm
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -68,7 +68,7 @@ class ResNet(nn.Module):
     res4: nn.Sequential
     res5: nn.Sequential
 
-    def __init__(self, config: TrunkConfig) -> None:
+    def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         if config.depth not in BLOCKS:
             raise ConfigError(f"no ResNet of depth {config.depth} is built here: use {' or '.join(map(str, BLOCKS))}")
@@ -86,14 +86,14 @@ class ResNet(nn.Module):
         return [self.stem, self.res2, self.res3, self.res4, self.res5]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Features of strides 4, 8, 16 and 32 for a normalised picture (N, 3, H, W)."""
+        """Features of strides 4, 8, 16 and 32 for a normalized image (N, 3, H, W)."""
         res2 = self.res2(self.stem(x))
         res3 = self.res3(res2)
         res4 = self.res4(res3)
         return res2, res3, res4, self.res5(res4)
 
 
-def _make_stage(config: TrunkConfig, stage: int, in_channels: int) -> nn.Sequential:
+def _make_stage(config: BackboneConfig, stage: int, in_channels: int) -> nn.Sequential:
     width, out = config.bottleneck_width << (stage - 2), config.res2_width << (stage - 2)
     blocks: list[Bottleneck] = []
     for index in range(BLOCKS[config.depth][stage - 2]):

@@ -1,8 +1,8 @@
 """The float network as teacher: what it says of a batch, and how far a student is from it.
 
 Every loss is 0 where the student says the same. Distances of probabilities are Kullback-Leibler divergences (Hinton et
-al., "Distilling the Knowledge in a Neural Network", 2015); what only objects matter for is compared at the cells where
-the teacher sees one, as detectors are distilled best (Wang et al., "Distilling Object Detectors with Fine-grained
+al., "Distilling the Knowledge in a Neural Network", 2015); what only instances matter for is compared at the locations
+where the teacher sees one, as detectors are distilled best (Wang et al., "Distilling Object Detectors with Fine-grained
 Feature Imitation", CVPR 2019).
 """
 
@@ -24,15 +24,15 @@ from blendmask_quantize.model.detect import candidates, select
 
 _SMALLEST = 1e-6
 DETECTIONS = 20
-"""Objects of a picture whose masks are compared, the teacher's surest."""
+"""Instances of a image whose masks are compared, the teacher's surest."""
 
 
 @dataclass(frozen=True)
-class DistilWeights:
+class DistillWeights:
     """Factor of each loss.
 
     Attributes:
-        classes: divergence of the class probabilities at every cell, over the number of the teacher's positives.
+        classes: divergence of the class probabilities at every location, over the number of the teacher's positives.
         centerness: divergence of the centerness at the teacher's positives.
         boxes: 1 - GIoU of the boxes there.
         towers: squared distance of what the top layer reads there, relative to the teacher's square.
@@ -49,8 +49,8 @@ class DistilWeights:
 
 
 @dataclass(frozen=True)
-class Objects:
-    """Cells of a batch at which the teacher detects something, D of them.
+class Instances:
+    """Locations of a batch at which the teacher detects something, D of them.
 
     Attributes:
         level, image, y, x: (D,) int64.
@@ -74,14 +74,14 @@ class Lesson:
         predictions: raw outputs.
         positives: (P,) int64 rows, levels joined as (level, image, row-major), where some class passes the threshold.
         quality: (P,), their probability of the likeliest class times centerness.
-        objects: detections after suppression.
+        instances: detections after suppression.
         mask_logits: (D, R, R), their blended masks.
     """
 
     predictions: Predictions
     positives: Tensor
     quality: Tensor
-    objects: Objects
+    instances: Instances
     mask_logits: Tensor
 
 
@@ -90,7 +90,7 @@ class Teacher(nn.Module):
 
     Args:
         model: gives configuration and top layer.
-        network: normalised batch to `Predictions`, float.
+        network: normalized batch to `Predictions`, float.
     """
 
     def __init__(self, model: BlendMask, network: fx.GraphModule) -> None:
@@ -102,47 +102,49 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Lesson:
-        """The lesson for a normalised batch (N, 3, H, W)."""
+        """The lesson for a normalized batch (N, 3, H, W)."""
         predictions: Predictions = self.network(x)
         probability = flatten(predictions.logits).sigmoid().amax(dim=1)
         quality = probability * flatten(predictions.centerness)[:, 0].sigmoid()
         positives = torch.nonzero(quality > self.config.inference.score_threshold).flatten()
-        objects = self._objects(predictions)
-        logits = self.mask_logits(predictions, objects)
-        return Lesson(predictions, positives, quality[positives], objects, logits)
+        instances = self._instances(predictions)
+        logits = self.mask_logits(predictions, instances)
+        return Lesson(predictions, positives, quality[positives], instances, logits)
 
-    def losses(self, student: Predictions, lesson: Lesson, weights: DistilWeights) -> dict[str, Tensor]:
+    def losses(self, student: Predictions, lesson: Lesson, weights: DistillWeights) -> dict[str, Tensor]:
         """Scalar losses of the student's predictions for the batch of a lesson, by name, weighted."""
-        masks = self.mask_logits(student, lesson.objects)
+        masks = self.mask_logits(student, lesson.instances)
         found = distances(student, lesson, masks)
-        return {f"distil_{f.name}": getattr(weights, f.name) * found[f.name] for f in fields(weights)}
+        return {f"distill_{f.name}": getattr(weights, f.name) * found[f.name] for f in fields(weights)}
 
-    def mask_logits(self, predictions: Predictions, objects: Objects) -> Tensor:
-        """Blended mask logits (D, R, R) in the boxes of `objects`, from the attention at their cells."""
-        pooled = pool_bases(predictions.bases, objects.boxes, objects.image, self.config.resolution)
-        attention = _attention(self.top_layer, predictions.towers, objects)
+    def mask_logits(self, predictions: Predictions, instances: Instances) -> Tensor:
+        """Blended mask logits (D, R, R) in the boxes of `instances`, from the attention at their locations."""
+        pooled = pool_bases(predictions.bases, instances.boxes, instances.image, self.config.resolution)
+        attention = _attention(self.top_layer, predictions.towers, instances)
         return blend(pooled, attention.float(), self.config.attention_size)
 
-    def _objects(self, predictions: Predictions) -> Objects:
+    def _instances(self, predictions: Predictions) -> Instances:
         config = self.config
         parts = []
         for image in range(len(predictions.bases)):
-            one = _picture(predictions, image)
+            one = _image(predictions, image)
             kept = select(candidates(one, config.head.strides, config.inference), config.inference)
             kept = kept[torch.arange(min(len(kept.scores), DETECTIONS), device=kept.level.device)]
             width = kept.level.new_tensor([logits.shape[-1] for logits in one.logits])[kept.level]
             here = torch.full_like(kept.level, image)
-            parts.append(Objects(kept.level, here, kept.cell // width, kept.cell % width, kept.boxes, kept.scores))
-        return Objects(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Objects)))
+            parts.append(
+                Instances(kept.level, here, kept.location // width, kept.location % width, kept.boxes, kept.scores)
+            )
+        return Instances(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Instances)))
 
 
 def distances(student: Predictions, lesson: Lesson, mask_logits: Tensor) -> dict[str, Tensor]:
-    """Scalar distances from the teacher, named as in `DistilWeights`; each is 0 where both agree.
+    """Scalar distances from the teacher, named as in `DistillWeights`; each is 0 where both agree.
 
     Args:
         student: predictions for the lesson's batch.
         lesson: from the teacher.
-        mask_logits: (D, R, R), the student's blended masks of the lesson's objects.
+        mask_logits: (D, R, R), the student's blended masks of the lesson's instances.
     """
     teacher, rows, quality = lesson.predictions, lesson.positives, lesson.quality
     at = {
@@ -157,7 +159,7 @@ def distances(student: Predictions, lesson: Lesson, mask_logits: Tensor) -> dict
         "boxes": _mean(_box_loss(*at["regression"]), quality),
         "towers": _relative_square(at["towers"][0] - at["towers"][1], at["towers"][1]),
         "bases": _relative_square(student.bases - teacher.bases, spread),
-        "masks": _mean(divergence(mask_logits, lesson.mask_logits).mean(dim=(1, 2)), lesson.objects.scores),
+        "masks": _mean(divergence(mask_logits, lesson.mask_logits).mean(dim=(1, 2)), lesson.instances.scores),
     }
 
 
@@ -169,21 +171,21 @@ def divergence(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def flatten(levels: Sequence[Tensor]) -> Tensor:
-    """Join (N, C, h, w) maps into float32 rows (T, C), in the order level, picture, row-major."""
+    """Join (N, C, h, w) maps into float32 rows (T, C), in the order level, image, row-major."""
     return torch.cat([level.permute(0, 2, 3, 1).flatten(0, 2).float() for level in levels])
 
 
-def _picture(predictions: Predictions, image: int) -> Predictions:
+def _image(predictions: Predictions, image: int) -> Predictions:
     here = slice(image, image + 1)
     logits, regression, centerness, towers = (tuple(level[here] for level in part) for part in predictions[:4])
     return Predictions(logits, regression, centerness, towers, predictions.bases[here], None)
 
 
-def _attention(top_layer: nn.Conv2d | None, towers: Sequence[Tensor], objects: Objects) -> Tensor:
-    vectors = towers[0].new_zeros((len(objects.level), 0 if top_layer is None else top_layer.out_channels))
+def _attention(top_layer: nn.Conv2d | None, towers: Sequence[Tensor], instances: Instances) -> Tensor:
+    vectors = towers[0].new_zeros((len(instances.level), 0 if top_layer is None else top_layer.out_channels))
     for level, tower in enumerate(towers):
-        mine = objects.level == level
-        vectors[mine] = attention_at(top_layer, tower, objects.image[mine], objects.y[mine], objects.x[mine])
+        mine = instances.level == level
+        vectors[mine] = attention_at(top_layer, tower, instances.image[mine], instances.y[mine], instances.x[mine])
     return vectors
 
 

@@ -1,4 +1,4 @@
-"""The quantised network as one that can be trained: rounding forward, straight through backward.
+"""The quantized network as one that can be trained: rounding forward, straight through backward.
 
 Weights keep a symmetric scale a channel, recomputed from their largest magnitude at every step, as Jacob et al.
 ("Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018, section 3.1)
@@ -21,24 +21,29 @@ from blendmask_calibration.estimators import Range
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.quantization.insertion import insert
 from blendmask_quantize.quantization.placement import Point, place
-from blendmask_quantize.quantization.ptq import Calibrated, activation_grids
-from blendmask_quantize.quantization.quantizer import Grid, dequantize_channels, round_weight, weight_scales
+from blendmask_quantize.quantization.ptq import Calibrated, activation_qparams_by_name
+from blendmask_quantize.quantization.quantizer import (
+    QuantizationParameters,
+    dequantize_channels,
+    round_weight,
+    weight_scales,
+)
 
 
 class FakeQuantNetwork(nn.Module):
-    """One set of trainable weights and ranges, seen through the quantisers of some flavours.
+    """One set of trainable weights and ranges, seen through the quantizers of some variants.
 
-    Before any step, and after any number of them, the network of a flavour computes what the rendered one computes, up
+    Before any step, and after any number of them, the network of a variant computes what the rendered one computes, up
     to ties of rounding.
 
     Args:
         start: float weights and calibrated ranges.
-        flavours: which quantised networks to offer.
+        variants: which quantized networks to offer.
         frozen: names of modules, as in the traced network, whose weights are not trained, see `stage_names`. The ranges
             of tensors that no trained weight reaches are not trained either.
     """
 
-    def __init__(self, start: Calibrated, flavours: Sequence[str], frozen: Sequence[str] = ()) -> None:
+    def __init__(self, start: Calibrated, variants: Sequence[str], frozen: Sequence[str] = ()) -> None:
         super().__init__()
         self.weights = copy.deepcopy(start.traced).requires_grad_(True)
         self.start = dict(start.ranges)
@@ -49,11 +54,11 @@ class FakeQuantNetwork(nn.Module):
             {name: nn.Parameter(torch.zeros(()), requires_grad=name not in nodes) for name in start.ranges}
         )
         # A plain dictionary: the networks hold the very parameters that are registered above.
-        self.networks = {flavour: self._network(flavour) for flavour in flavours}
+        self.networks = {variant: self._network(variant) for variant in variants}
 
-    def forward(self, x: Tensor, flavour: str) -> Predictions:
-        """Predictions of a flavour's network for a normalised batch (N, 3, H, W)."""
-        predictions: Predictions = self.networks[flavour](x)
+    def forward(self, x: Tensor, variant: str) -> Predictions:
+        """Predictions of a variant's network for a normalized batch (N, 3, H, W)."""
+        predictions: Predictions = self.networks[variant](x)
         return predictions
 
     def calibrated(self) -> Calibrated:
@@ -63,17 +68,17 @@ class FakeQuantNetwork(nn.Module):
         ranges = {name: Range(r.low * growth[name], r.high * growth[name]) for name, r in self.start.items()}
         return Calibrated(traced, ranges)
 
-    def _network(self, flavour: str) -> fx.GraphModule:
-        placement = place(self.weights, flavour)
-        grids = activation_grids(placement, self.start, flavour)
+    def _network(self, variant: str) -> fx.GraphModule:
+        placement = place(self.weights, variant)
+        qparams_list = activation_qparams_by_name(placement, self.start, variant)
         quantizers = {
-            point.node: TrainableQuantizer(grids[point.node], self.log_growth[point.range_of])
+            point.node: TrainableQuantizer(qparams_list[point.node], self.log_growth[point.range_of])
             for point in placement.points
         }
 
         def rounded_conv(conv: nn.Conv2d, source: Point) -> nn.Module:
             high = self.start[source.range_of].high
-            return RoundedConv2d(conv, quantizers[source.node], high, integer_bias=flavour == "cpu")
+            return RoundedConv2d(conv, quantizers[source.node], high, integer_bias=variant == "cpu")
 
         view = fx.GraphModule(self.weights, copy.deepcopy(self.weights.graph))
         return insert(view, placement, rounded_conv, lambda point: quantizers[point.node])
@@ -87,9 +92,9 @@ class TrainableQuantizer(nn.Module):
         log_growth: scalar, natural logarithm of the factor; may be shared.
     """
 
-    def __init__(self, grid: Grid, log_growth: nn.Parameter) -> None:
+    def __init__(self, qparams: QuantizationParameters, log_growth: nn.Parameter) -> None:
         super().__init__()
-        self.grid, self.log_growth = grid, log_growth
+        self.qparams, self.log_growth = qparams, log_growth
 
     @property
     def growth(self) -> Tensor:
@@ -99,11 +104,11 @@ class TrainableQuantizer(nn.Module):
     @property
     def scale(self) -> Tensor:
         """The step now, a float32 scalar without gradient."""
-        return torch.tensor(self.grid.scale, dtype=torch.float32, device=self.log_growth.device) * self.growth
+        return torch.tensor(self.qparams.scale, dtype=torch.float32, device=self.log_growth.device) * self.growth
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` rounded, as float32 values of the same shape."""
-        rounded: Tensor = _RoundToGrid.apply(x.float(), self.log_growth, self.scale, self.grid)
+        rounded: Tensor = _RoundToQparams.apply(x.float(), self.log_growth, self.scale, self.qparams)
         return rounded
 
 
@@ -112,7 +117,7 @@ class RoundedConv2d(nn.Module):
 
     Args:
         conv: holds the float weight and bias; trained.
-        source: the quantiser of the input.
+        source: the quantizer of the input.
         input_high: upper end of the input's range at the start; see `weight_scales`.
         integer_bias: round the bias to steps of input times weight.
     """
@@ -134,7 +139,7 @@ class RoundedConv2d(nn.Module):
 
 
 def stage_names(model: BlendMask, count: int) -> tuple[str, ...]:
-    """Module names of the trunk's first `count` stages, the stem counted first."""
+    """Module names of the backbone's first `count` stages, the stem counted first."""
     names = {id(module): name for name, module in model.named_modules()}
     return tuple(names[id(stage)] for stage in model.backbone.bottom_up.stages()[:count])
 
@@ -151,12 +156,12 @@ class _StraightThrough(torch.autograd.Function):
         return grad, None
 
 
-class _RoundToGrid(torch.autograd.Function):
+class _RoundToQparams(torch.autograd.Function):
     """Round and clip; inside the range the gradient passes, outside it goes to the range alone."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, log_growth: Tensor, scale: Tensor, grid: Grid) -> Tensor:  # noqa: ARG004
-        lowest, highest = grid.low - grid.zero_point, grid.high - grid.zero_point
+    def forward(ctx: Any, x: Tensor, log_growth: Tensor, scale: Tensor, qparams: QuantizationParameters) -> Tensor:  # noqa: ARG004
+        lowest, highest = qparams.low - qparams.zero_point, qparams.high - qparams.zero_point
         rounded = (x / scale).round_().clamp_(lowest, highest).mul_(scale)
         ctx.save_for_backward(x, rounded)
         half = scale.item() / 2

@@ -1,10 +1,10 @@
-"""How a quantised network is trained, as a value."""
+"""How a quantized network is trained, as a value."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from blendmask_quantize.quantization.qat.distillation import DistilWeights
+from blendmask_quantize.quantization.qat.distillation import DistillWeights
 from blendmask_quantize.training.options import TrainOptions, with_short_warmup
 
 ITERATIONS = 400
@@ -14,38 +14,38 @@ LEARNING_RATE = 5e-6
 
 def _training() -> TrainOptions:
     return TrainOptions(
-        iterations=ITERATIONS, learning_rate=LEARNING_RATE, trunk_rate=1.0, weight_decay=0.0, warmup=20, ema=0.99,
+        iterations=ITERATIONS, learning_rate=LEARNING_RATE, backbone_rate=1.0, weight_decay=0.0, warmup=20, ema=0.99,
         precision="32-true", workers=1, save_every=50,
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class TuneOptions:
-    """Training with quantisation.
+class QatOptions:
+    """Training with quantization.
 
     Attributes:
         training: schedule, views and the weights of the losses against labels. Rounding needs float32.
-        flavours: whose grids are trained against; several take turns, a step each.
-        frozen_stages: how many stages of the trunk keep their weights, the stem counted first; None takes as many as
+        variants: whose grids are trained against; several take turns, a step each.
+        frozen_stages: how many stages of the backbone keep their weights, the stem counted first; None takes as many as
             the configuration freezes in ordinary training.
         range_rate: learning rate of the logarithms of the ranges over that of the weights.
         label_weight: factor of the losses against labels, where there are labels. At 1 they drown the teacher's.
-        distil: factors of the losses against the float network.
-        held_share, held_most: share of the pictures, and how many at most, that judge the result instead of training.
+        distill: factors of the losses against the float network.
+        held_share, held_most: share of the images, and how many at most, that judge the result instead of training.
     """
 
     training: TrainOptions = field(default_factory=_training)
-    flavours: tuple[str, ...] = ("tensorrt", "cpu")
+    variants: tuple[str, ...] = ("tensorrt", "cpu")
     frozen_stages: int | None = None
     range_rate: float = 20.0
     label_weight: float = 0.1
-    distil: DistilWeights = field(default_factory=DistilWeights)
+    distill: DistillWeights = field(default_factory=DistillWeights)
     held_share: float = 0.125
     held_most: int = 80
 
 
-def schedule(iterations: int, learning_rate: float) -> TuneOptions:
+def schedule(iterations: int, learning_rate: float) -> QatOptions:
     """The default options with another number of steps and peak learning rate."""
-    options = TuneOptions()
+    options = QatOptions()
     training = replace(options.training, iterations=iterations, learning_rate=learning_rate)
     return replace(options, training=with_short_warmup(training))

@@ -1,4 +1,4 @@
-"""Recipe `qat`: train a calibrated network with its quantisers in place, and keep it only if that helped."""
+"""Recipe `qat`: train a calibrated network with its quantizers in place, and keep it only if that helped."""
 
 from __future__ import annotations
 
@@ -17,64 +17,64 @@ from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.pipeline.run_folder import network_digest
 from blendmask_quantize.quantization.ptq import Calibrated
 from blendmask_quantize.quantization.qat.criterion import Judge
-from blendmask_quantize.quantization.qat.data import Material
+from blendmask_quantize.quantization.qat.data import QatData
 from blendmask_quantize.quantization.qat.distillation import Teacher
 from blendmask_quantize.quantization.qat.fake_quantizers import FakeQuantNetwork, stage_names
-from blendmask_quantize.quantization.qat.options import TuneOptions
+from blendmask_quantize.quantization.qat.options import QatOptions
 from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.training.data import Batch, ViewStream
-from blendmask_quantize.training.loop import LossesOf, OnStep, optimise, supervised_losses
+from blendmask_quantize.training.loop import LossesOf, OnStep, optimize, supervised_losses
 from blendmask_quantize.training.schedule import Group
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """What training with quantisation came to.
+class QatResult:
+    """What training with quantization came to.
 
     Attributes:
         calibrated: the weights and ranges that are kept.
         kept: "qat", or "ptq" where training did not help.
-        scores: mask AP of both on the held-out pictures, by flavour.
-        truth: what the held-out pictures were judged against.
-        trained_on, held_out: numbers of pictures.
+        scores: mask AP of both on the held-out images, by variant.
+        truth: what the held-out images were judged against.
+        trained_on, held_out: numbers of images.
     """
 
     calibrated: Calibrated
     kept: str
     scores: Mapping[str, Mapping[str, float]]
-    truth: str
+    ground_truth: str
     trained_on: int
     held_out: int
 
     def __str__(self) -> str:
         """What was kept and why, in a sentence."""
-        verdict = "training with quantisation is kept" if self.kept == "qat" else "PTQ is kept, training did not help"
+        verdict = "training with quantization is kept" if self.kept == "qat" else "PTQ is kept, training did not help"
         numbers = ", ".join(
-            f"{flavour} {100 * self.scores['qat'][flavour]:.1f} against {100 * ap:.1f} by PTQ"
-            for flavour, ap in self.scores["ptq"].items()
+            f"{variant} {100 * self.scores['qat'][variant]:.1f} against {100 * ap:.1f} by PTQ"
+            for variant, ap in self.scores["ptq"].items()
         )
-        return f"{verdict}: mask AP on {self.held_out} held-out pictures, judged by {self.truth}: {numbers}"
+        return f"{verdict}: mask AP on {self.held_out} held-out images, judged by {self.ground_truth}: {numbers}"
 
     def record(self) -> dict[str, Any]:
         """What a manifest remembers, in JSON's types."""
-        scores = {name: dict(by_flavour) for name, by_flavour in self.scores.items()}
-        return {"kept": self.kept, "mask_ap": scores, "judged_by": self.truth, "trained_on": self.trained_on,
+        scores = {name: dict(by_variant) for name, by_variant in self.scores.items()}
+        return {"kept": self.kept, "mask_ap": scores, "judged_by": self.ground_truth, "trained_on": self.trained_on,
                 "held_out": self.held_out}  # fmt: skip
 
 
-def tune(
-    checkpoint: Checkpoint, start: Calibrated, material: Material, judge: Judge, options: TuneOptions, work: Path, *,
+def run_qat(
+    checkpoint: Checkpoint, start: Calibrated, qat_data: QatData, criterion: Judge, options: QatOptions, work: Path, *,
     resume: bool = False, on_step: OnStep | None = None,
-) -> Tuned:  # fmt: skip
+) -> QatResult:  # fmt: skip
     """Train from the result of PTQ, with the float network as teacher, and keep the better of both.
 
-    Better is the mean over the flavours of what the judge says; a tie keeps the trained network.
+    Better is the mean over the variants of what the judge says; a tie keeps the trained network.
 
     Args:
         checkpoint: gives configuration and top layer, which is not trained.
         start: calibrated and maybe refined weights and ranges.
-        material: pictures to train on.
-        judge: mask AP by flavour on held-out pictures.
+        material: images to train on.
+        judge: mask AP by variant on held-out images.
         options: how to train.
         work: folder for the log and the checkpoint to resume from; made if missing.
         resume: go on from the folder's checkpoint where there is one.
@@ -85,34 +85,34 @@ def tune(
         CheckpointError: the folder holds a checkpoint of another run, or one to resume from without `resume`.
     """
     schedule = options.training
-    stages = checkpoint.config.trunk.frozen_stages if options.frozen_stages is None else options.frozen_stages
+    stages = checkpoint.config.backbone.frozen_stages if options.frozen_stages is None else options.frozen_stages
     float_network = trace_network(checkpoint.model)
-    network = FakeQuantNetwork(start, options.flavours, stage_names(checkpoint.model, stages))
-    stream = ViewStream([material.training], schedule.iterations * schedule.batch, schedule.seed)
-    losses_of = _losses(checkpoint.model, float_network, material.labelled, options)
-    average = optimise(
+    network = FakeQuantNetwork(start, options.variants, stage_names(checkpoint.model, stages))
+    stream = ViewStream([qat_data.training], schedule.iterations * schedule.batch, schedule.seed)
+    losses_of = _losses(checkpoint.model, float_network, qat_data.labeled, options)
+    average = optimize(
         network, _groups(network, options), losses_of, stream, work, schedule,
-        identity=_identity(float_network, start, material, options), resume=resume, on_step=on_step,
+        identity=_identity(float_network, start, qat_data, options), resume=resume, on_step=on_step,
     )  # fmt: skip
-    return _better({"ptq": start, "qat": average.calibrated()}, material, judge)
+    return _better({"ptq": start, "qat": average.calibrated()}, qat_data, criterion)
 
 
-def _better(candidates: Mapping[str, Calibrated], material: Material, judge: Judge) -> Tuned:
-    scores = {name: dict(judge(candidate)) for name, candidate in candidates.items()}
+def _better(candidates: Mapping[str, Calibrated], qat_data: QatData, criterion: Judge) -> QatResult:
+    scores = {name: dict(criterion(candidate)) for name, candidate in candidates.items()}
     kept = "qat" if fmean(scores["qat"].values()) >= fmean(scores["ptq"].values()) else "ptq"
-    truth = material.truth
-    return Tuned(candidates[kept], kept, scores, truth.kind, len(material.names), len(truth.ids))
+    ground_truth = qat_data.ground_truth
+    return QatResult(candidates[kept], kept, scores, ground_truth.kind, len(qat_data.names), len(ground_truth.ids))
 
 
-def _losses(model: BlendMask, float_network: fx.GraphModule, labelled: bool, options: TuneOptions) -> LossesOf:
+def _losses(model: BlendMask, float_network: fx.GraphModule, labeled: bool, options: QatOptions) -> LossesOf:
     teacher = Teacher(model, float_network)
 
     def losses_of(forward: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        x = model.normalise(batch.pixels)
-        student = forward(x, options.flavours[step % len(options.flavours)])
+        x = model.normalize(batch.pixels)
+        student = forward(x, options.variants[step % len(options.variants)])
         teacher.to(x.device)
-        losses = teacher.losses(student, teacher(x), options.distil)
-        if labelled:
+        losses = teacher.losses(student, teacher(x), options.distill)
+        if labeled:
             found = supervised_losses(student, teacher, batch, options.training, step)
             losses |= {name: options.label_weight * loss for name, loss in found.items()}
         return losses
@@ -120,7 +120,7 @@ def _losses(model: BlendMask, float_network: fx.GraphModule, labelled: bool, opt
     return losses_of
 
 
-def _groups(network: FakeQuantNetwork, options: TuneOptions) -> list[Group]:
+def _groups(network: FakeQuantNetwork, options: QatOptions) -> list[Group]:
     weights = [p for p in network.weights.parameters() if p.requires_grad]
     ranges = [p for p in network.log_growth.parameters() if p.requires_grad]
     decay = options.training.weight_decay
@@ -131,12 +131,12 @@ def _groups(network: FakeQuantNetwork, options: TuneOptions) -> list[Group]:
     ]
 
 
-def _identity(float_network: fx.GraphModule, start: Calibrated, material: Material, options: TuneOptions) -> str:
+def _identity(float_network: fx.GraphModule, start: Calibrated, qat_data: QatData, options: QatOptions) -> str:
     """Hash of what a run depends on.
 
     Without the learning rate, which may be lowered to go on, and without the ranges and refined weights, whose last
     digits depend on the number of threads.
     """
     options = replace(options, training=replace(options.training, learning_rate=0.0))
-    parts = [network_digest(float_network), sorted(start.ranges), material.names, material.labelled, options]
+    parts = [network_digest(float_network), sorted(start.ranges), qat_data.names, qat_data.labeled, options]
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blendmask_quantize.quantization.refine.rounding import Patches, WeightGrid
+from blendmask_quantize.quantization.refine.rounding import Patches, WeightQparams
 
 _STRETCH = (-0.1, 1.1)
 """Ends of the stretched sigmoid (equation 23), so that a rounding can reach 0 and 1."""
@@ -24,7 +24,7 @@ _SHARPNESS = (20.0, 2.0)
 
 @dataclass(frozen=True)
 class AdaRound:
-    """Learns which of its two neighbours on the grid each weight goes to.
+    """Learns which of its two neighbors on the grid each weight goes to.
 
     Attributes:
         iterations: steps of Adam for each convolution.
@@ -37,19 +37,19 @@ class AdaRound:
     weight: float = 1.0
 
     @torch.enable_grad()
-    def __call__(self, grid: WeightGrid, patches: Patches) -> Tensor:
+    def __call__(self, qparams: WeightQparams, patches: Patches) -> Tensor:
         """Steps of every weight; the loss is over the error of nearest rounding."""
-        down = torch.floor(grid.weight / grid.step)
-        fraction = grid.weight / grid.step - down
-        expected = patches.results(grid.weight, grid.bias)
-        nearest = (patches.results(grid.nearest * grid.step, grid.bias) - expected).square().mean()
+        down = torch.floor(qparams.weight / qparams.step)
+        fraction = qparams.weight / qparams.step - down
+        expected = patches.results(qparams.weight, qparams.bias)
+        nearest = (patches.results(qparams.nearest * qparams.step, qparams.bias) - expected).square().mean()
         low, high = _STRETCH
         inside = (fraction - low) / (high - low)
         logits = torch.log(inside / (1 - inside)).requires_grad_(True)
         optimizer = torch.optim.Adam([logits], lr=self.learning_rate)
         for iteration in range(self.iterations):
             up = (torch.sigmoid(logits) * (high - low) + low).clamp(0, 1)
-            result = patches.results((down + torch.where(grid.free, up, fraction)) * grid.step, grid.bias)
+            result = patches.results((down + torch.where(qparams.free, up, fraction)) * qparams.step, qparams.bias)
             loss = (result - expected).square().mean() / nearest.clamp(min=1e-20)
             loss = loss + self.weight * _indecision(up, iteration / self.iterations)
             optimizer.zero_grad()

@@ -1,12 +1,12 @@
-"""Empirical bias correction: what quantisation adds to a channel on average is taken off its bias.
+"""Empirical bias correction: what quantization adds to a channel on average is taken off its bias.
 
 Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction" (ICCV 2019, section 4.2 and
-appendix D): in graph order, so that each convolution is corrected for what the quantised and already corrected network
-before it leaves over. The weights and biases are common to all flavours, so the correction is the mean of what each
-flavour asks for.
+appendix D): in graph order, so that each convolution is corrected for what the quantized and already corrected network
+before it leaves over. The weights and biases are common to all variants, so the correction is the mean of what each
+variant asks for.
 
 The head is left as it is. A channel's mean over a map is that of the background there, and what rounding adds to the
-few cells with objects is something else: corrected by the mean, scores drift twice as far.
+few locations with instances is something else: corrected by the mean, scores drift twice as far.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from blendmask_quantize.quantization.placement import FLAVOURS
+from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.ptq import Calibrated
 from blendmask_quantize.quantization.quantizer import IntegerConv2d
 
@@ -40,11 +40,11 @@ def correct_biases(start: Calibrated, reference: fx.GraphModule, inputs: Sequenc
     Args:
         start: what is rendered.
         reference: the float network to agree with, node for node that of `start`.
-        inputs: normalised pictures (1, 3, H, W); all their activations at one depth are held at once.
+        inputs: normalized images (1, 3, H, W); all their activations at one depth are held at once.
     """
     corrected = copy.deepcopy(start.traced)
     batch = torch.cat(list(inputs))
-    runs = [_Run(reference), *(_Run(start.render(flavour)) for flavour in FLAVOURS)]
+    runs = [_Run(reference), *(_Run(start.render(variant)) for variant in VARIANTS)]
     walks = [run.convolutions(batch) for run in runs]
     sent: list[Tensor | None] = [None] * len(walks)
     while True:

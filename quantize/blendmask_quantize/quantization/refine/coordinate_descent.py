@@ -4,7 +4,7 @@ Behdin et al., "QuantEase: Optimization-based Quantization for Language Models" 
 Brain Compression" (NeurIPS 2022): with H the mean of x x^T over what a channel reads, an error e of its weights costs
 e^T H e, of which the best single step of a single weight is known at once. Nearest rounding ignores that what a channel
 reads goes together: where chance rounds most of the nine weights of a depthwise kernel up, its result shifts by as much
-as the picture is bright there.
+as the image is bright there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from blendmask_quantize.quantization.refine.rounding import Patches, WeightGrid
+from blendmask_quantize.quantization.refine.rounding import Patches, WeightQparams
 
 _DAMPING = 0.01
 """Added to the diagonal of H, over its mean: what a layer reads elsewhere goes together a little less."""
@@ -34,24 +34,24 @@ class CoordinateDescent:
 
     moves: int = 2
 
-    def __call__(self, grid: WeightGrid, patches: Patches) -> Tensor:
+    def __call__(self, qparams: WeightQparams, patches: Patches) -> Tensor:
         """Steps of every weight."""
         moment = _second_moment(patches.reads)
-        nearest, free = grid.nearest, grid.free
-        steps, error = nearest.clone(), nearest * grid.step - grid.weight
+        nearest, free = qparams.nearest, qparams.free
+        steps, error = nearest.clone(), nearest * qparams.step - qparams.weight
         slope = error @ moment
-        own = grid.step.square() * moment.diagonal(dim1=1, dim2=2)[:, None]
+        own = qparams.step.square() * moment.diagonal(dim1=1, dim2=2)[:, None]
         enough = _SMALLEST_GAIN * (slope * error).sum(dim=-1, keepdim=True)
         for _ in range(self.moves * steps.shape[-1]):
             direction = -slope.sign()
-            gain = 2 * grid.step * slope.abs() - own
+            gain = 2 * qparams.step * slope.abs() - own
             movable = free & ((steps + direction - nearest).abs() <= 1)
             best, weight = torch.where(movable, gain, -torch.inf).max(dim=-1, keepdim=True)
             move = torch.where(best > enough, direction.gather(-1, weight), 0)
             if not move.any():
                 break
             steps.scatter_add_(-1, weight, move)
-            slope += move * grid.step * _rows(moment, weight)
+            slope += move * qparams.step * _rows(moment, weight)
         return steps
 
 

@@ -1,16 +1,16 @@
-"""Cross-layer equalisation: channels of a tensor made alike, so that one range suits them all.
+"""Cross-layer equalization: channels of a tensor made alike, so that one range suits them all.
 
 Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction" (ICCV 2019, section 4.1): a
 channel may be divided by any positive factor in the convolution that makes it, and multiplied by it in those that read
 it, across whatever is positively homogeneous. They balance the weights of both sides, for weights that share one scale
 a layer. Here each output channel has its own, so that the making side gains nothing; what shares a scale is the tensor
 in between, and the input channels of its readers. Those are balanced: the factors follow from the largest activations
-that pictures show, as in SmoothQuant (Xiao et al., ICML 2023, equation 4), and their exponent is chosen for each tensor
+that images show, as in SmoothQuant (Xiao et al., ICML 2023, equation 4), and their exponent is chosen for each tensor
 by the expected rounding error of the readers' results.
 
 ReLU6 is homogeneous only below its cap. A cap a channel would be exact, but is an operator that no runtime fuses behind
-an integer convolution. So behind a cap channels only grow, and none beyond half of it by what the pictures show: the
-network computes the same until an activation is twice as large as any seen, where ranges, which are what pictures show
+an integer convolution. So behind a cap channels only grow, and none beyond half of it by what the images show: the
+network computes the same until an activation is twice as large as any seen, where ranges, which are what images show
 too, would clip it anyway.
 """
 
@@ -61,7 +61,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """What pictures show of the channels of a tensor.
+    """What images show of the channels of a tensor.
 
     Attributes:
         largest: (C,), magnitude.
@@ -73,13 +73,13 @@ class ChannelStatistics:
 
 
 @dataclass(frozen=True)
-class Equalised:
+class Equalized:
     """A network that computes what it did before.
 
     Attributes:
         traced: with scaled weights and biases.
         changed: names of the nodes whose results have other channels now.
-        tensors: how many tensors were equalised; several nodes may carry one.
+        tensors: how many tensors were equalized; several nodes may carry one.
     """
 
     traced: fx.GraphModule
@@ -88,12 +88,12 @@ class Equalised:
 
 
 @torch.no_grad()
-def equalise(traced: fx.GraphModule, inputs: Iterable[Tensor]) -> Equalised:
-    """A copy of a float network with the channels of every possible tensor equalised.
+def equalize(traced: fx.GraphModule, inputs: Iterable[Tensor]) -> Equalized:
+    """A copy of a float network with the channels of every possible tensor equalized.
 
     Args:
         traced: from `trace_network`.
-        inputs: normalised pictures (N, 3, H, W), a few.
+        inputs: normalized images (N, 3, H, W), a few.
     """
     scaled = copy.deepcopy(traced)
     chains = find_chains(scaled)
@@ -105,7 +105,7 @@ def equalise(traced: fx.GraphModule, inputs: Iterable[Tensor]) -> Equalised:
         if not torch.all(factors == 1):
             _scale(scaled, chain, factors)
             changed.append(chain.between)
-    return Equalised(scaled, frozenset().union(*changed), len(changed))
+    return Equalized(scaled, frozenset().union(*changed), len(changed))
 
 
 def find_chains(traced: fx.GraphModule) -> list[Chain]:

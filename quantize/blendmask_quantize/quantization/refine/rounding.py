@@ -1,8 +1,8 @@
 """Which way each weight is rounded, found layer by layer from what the float layer computes.
 
 The chosen grid points become the float weights, so that nearest rounding gives them again: the integers are common to
-all flavours, and nothing else has to know how they came about. A layer keeps what was found only where its error on
-held-out pictures falls. `adaround` and `descent` are two ways to find it.
+all variants, and nothing else has to know how they came about. A layer keeps what was found only where its error on
+held-out images falls. `adaround` and `descent` are two ways to find it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Sampling:
     """What each convolution is shown.
 
     Attributes:
-        patches: places of its output that are looked at, of all pictures together; a quarter of them, of other
-            pictures, judge whether the layer keeps what was found.
+        patches: places of its output that are looked at, of all images together; a quarter of them, of other
+            images, judge whether the layer keeps what was found.
         seed: of the choice of places.
     """
 
@@ -58,7 +58,7 @@ class Patches:
 
 
 @dataclass(frozen=True)
-class WeightGrid:
+class WeightQparams:
     """The weight of a convolution and the grid that it is to be rounded to.
 
     Attributes:
@@ -82,7 +82,7 @@ class WeightGrid:
         return self.nearest.abs() < LARGEST_STEP
 
 
-Find = Callable[[WeightGrid, Patches], Tensor]
+Find = Callable[[WeightQparams, Patches], Tensor]
 """Finds the steps of every weight, whole numbers in the shape of `WeightGrid.weight`."""
 
 
@@ -108,7 +108,7 @@ def find_roundings(
 
     Args:
         start: float weights and ranges.
-        inputs: normalised pictures (1, 3, H, W), at least two.
+        inputs: normalized images (1, 3, H, W), at least two.
         find: how.
         sampling: what it is shown.
     """
@@ -142,33 +142,33 @@ class _Finder(fx.Interpreter):
         cap = None if activation is None else activation_cap(self.start.traced, activation)
         point = rounding_of(self.start.traced, node.all_input_nodes[0], self.points)
         assert point is not None, "what an 8-bit convolution reads is rounded"
-        grid = _grid(conv, weight_scales(conv.weight, conv.bias, self.start.ranges[point.range_of].high))
+        qparams = _qparams(conv, weight_scales(conv.weight, conv.bias, self.start.ranges[point.range_of].high))
         shown, held = _sample(conv, x, cap, self.sampling)
         self.tried += 1
-        weight = torch.where(grid.free, self.find(grid, shown), grid.nearest) * grid.step
-        left = _error_left(grid, weight, held)
+        weight = torch.where(qparams.free, self.find(qparams, shown), qparams.nearest) * qparams.step
+        left = _error_left(qparams, weight, held)
         if left < 1:
             conv_of(self.rounded, node).weight.copy_(weight.flatten(0, 1).reshape(conv.weight.shape))
             self.kept[str(node.target)] = left
 
 
-def _grid(conv: nn.Conv2d, scale: Tensor) -> WeightGrid:
+def _qparams(conv: nn.Conv2d, scale: Tensor) -> WeightQparams:
     grouped = (conv.groups, conv.out_channels // conv.groups)
     bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
     weight = conv.weight.detach().flatten(1).unflatten(0, grouped)
-    return WeightGrid(weight, scale.reshape(*grouped, 1), bias.reshape(conv.groups, 1, -1))
+    return WeightQparams(weight, scale.reshape(*grouped, 1), bias.reshape(conv.groups, 1, -1))
 
 
-def _error_left(grid: WeightGrid, weight: Tensor, held: Patches) -> float:
+def _error_left(qparams: WeightQparams, weight: Tensor, held: Patches) -> float:
     """Square error of a weight on patches over that of nearest rounding."""
-    expected = held.results(grid.weight, grid.bias)
-    candidates = (weight, grid.nearest * grid.step)
-    found, before = ((held.results(w, grid.bias) - expected).square().mean().item() for w in candidates)
+    expected = held.results(qparams.weight, qparams.bias)
+    candidates = (weight, qparams.nearest * qparams.step)
+    found, before = ((held.results(w, qparams.bias) - expected).square().mean().item() for w in candidates)
     return found / before if before > 0 else 1.0
 
 
 def _sample(conv: nn.Conv2d, x: Tensor, cap: float | None, sampling: Sampling) -> tuple[Patches, Patches]:
-    """Patches of the first pictures to be shown, and of the last quarter, one at least, to judge by."""
+    """Patches of the first images to be shown, and of the last quarter, one at least, to judge by."""
     held = max(1, len(x) // 4)
     generator = torch.Generator().manual_seed(sampling.seed)
     parts = zip((x[:-held], x[-held:]), (3 * sampling.patches // 4, sampling.patches // 4), strict=True)
@@ -177,7 +177,7 @@ def _sample(conv: nn.Conv2d, x: Tensor, cap: float | None, sampling: Sampling) -
 
 
 def _patches(conv: nn.Conv2d, x: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """What `conv` reads at `count` places of each picture (N, C, H, W): (groups, N * count, C / groups * taps)."""
+    """What `conv` reads at `count` places of each image (N, C, H, W): (groups, N * count, C / groups * taps)."""
     padded = F.pad(x, _pads(conv))
     (high, wide), (tall, broad) = padded.shape[2:], conv.kernel_size
     down, right = (
@@ -187,10 +187,10 @@ def _patches(conv: nn.Conv2d, x: Tensor, count: int, generator: torch.Generator)
     columns = (wide - conv.dilation[1] * (broad - 1) - 1) // conv.stride[1] + 1
     taps = (down[:, None] * wide + right).flatten()
     gathered = []
-    for picture in padded.flatten(2):
+    for image in padded.flatten(2):
         y = torch.randint(rows, (count,), generator=generator) * conv.stride[0]
         at = y * wide + torch.randint(columns, (count,), generator=generator) * conv.stride[1]
-        gathered.append(picture[:, at[:, None] + taps])
+        gathered.append(image[:, at[:, None] + taps])
     reads = torch.cat(gathered, dim=1).unflatten(0, (conv.groups, -1))
     return reads.transpose(1, 2).flatten(2).contiguous()
 

@@ -1,7 +1,7 @@
 """Which estimator for which tensor: the one whose range spoils least of what the tensor's readers compute.
 
-The error of a tensor's own rounding would always favour the estimator that minimises just that. What counts is what
-comes of it: each convolution, sum or resizing that reads the tensor is run on pictures with the tensor rounded over
+The error of a tensor's own rounding would always favor the estimator that minimizes just that. What counts is what
+comes of it: each convolution, sum or resizing that reads the tensor is run on images with the tensor rounded over
 each of the ranges, and its result, behind the activation that follows, is compared with the float one.
 """
 
@@ -18,9 +18,9 @@ from torch.fx.node import map_arg
 from blendmask_calibration.estimators import Estimator, Range
 from blendmask_calibration.histogram import Histogram
 from blendmask_quantize.quantization.nodes import fused_activation, kind, tensor_inputs
-from blendmask_quantize.quantization.placement import COMMUTING, FLAVOURS, calibration_points, place, rounding_of
+from blendmask_quantize.quantization.placement import COMMUTING, VARIANTS, calibration_points, place, rounding_of
 from blendmask_quantize.quantization.ptq import point_range
-from blendmask_quantize.quantization.quantizer import Grid, activation_grid, quantize_dequantize
+from blendmask_quantize.quantization.quantizer import QuantizationParameters, activation_qparams, quantize_dequantize
 
 FIRST = "mse"
 """What a tensor takes unless another estimator is clearly better."""
@@ -43,12 +43,12 @@ class _Reading:
     Attributes:
         operand: the node whose value is rounded.
         tensor: name of the tensor whose range it takes.
-        flavour: in which it is rounded.
+        variant: in which it is rounded.
     """
 
     operand: fx.Node
     tensor: str
-    flavour: str
+    variant: str
 
 
 @torch.no_grad()
@@ -56,13 +56,13 @@ def choose_ranges(
     traced: fx.GraphModule, histograms: Mapping[str, Histogram], estimators: Mapping[str, Estimator],
     inputs: Iterable[Tensor],
 ) -> dict[str, Choice]:  # fmt: skip
-    """The best estimator for every tensor that some flavour rounds, by node name.
+    """The best estimator for every tensor that some variant rounds, by node name.
 
     Args:
         traced: from `trace_network`.
         histograms: from `observe`.
         estimators: by name; the errors of `FIRST`, where it is among them, are the ones to beat by 1 %.
-        inputs: normalised pictures (N, 3, H, W) to measure on, a few.
+        inputs: normalized images (N, 3, H, W) to measure on, a few.
     """
     points = calibration_points(traced)
     tried = {
@@ -107,17 +107,17 @@ class _Trial(fx.Interpreter):
     def _try(
         self, node: fx.Node, reading: _Reading, activation: fx.Node | None, expected: Tensor, power: float
     ) -> None:
-        known: dict[Grid, float] = {}
+        known: dict[QuantizationParameters, float] = {}
         errors = self.errors[reading.tensor]
         for name, found in self.tried[reading.tensor].items():
-            grid = activation_grid(found.low, found.high, reading.flavour)
-            if grid not in known:
-                result = self._activated(activation, self._with_rounded(node, reading.operand, grid))
-                known[grid] = (result - expected).square().sum().item() / power
-            errors[name] += known[grid]
+            qparams = activation_qparams(found.low, found.high, reading.variant)
+            if qparams not in known:
+                result = self._activated(activation, self._with_rounded(node, reading.operand, qparams))
+                known[qparams] = (result - expected).square().sum().item() / power
+            errors[name] += known[qparams]
 
-    def _with_rounded(self, node: fx.Node, operand: fx.Node, grid: Grid) -> Tensor:
-        rounded = quantize_dequantize(self.env[operand], grid.scale, grid.zero_point, grid.low, grid.high)
+    def _with_rounded(self, node: fx.Node, operand: fx.Node, qparams: QuantizationParameters) -> Tensor:
+        rounded = quantize_dequantize(self.env[operand], qparams.scale, qparams.zero_point, qparams.low, qparams.high)
         args, kwargs = map_arg((node.args, node.kwargs), lambda other: rounded if other is operand else self.env[other])
         result: Tensor = getattr(self, node.op)(node.target, args, kwargs)
         return result
@@ -130,15 +130,15 @@ class _Trial(fx.Interpreter):
 
 
 def _readings(traced: fx.GraphModule) -> dict[fx.Node, list[_Reading]]:
-    """The rounded tensors of every node that computes with them, in every flavour that rounds them."""
+    """The rounded tensors of every node that computes with them, in every variant that rounds them."""
     readings: dict[fx.Node, list[_Reading]] = {}
-    for flavour in FLAVOURS:
-        points = {point.node: point for point in place(traced, flavour).points}
+    for variant in VARIANTS:
+        points = {point.node: point for point in place(traced, variant).points}
         for node in traced.graph.nodes:
             if kind(traced, node) in (*COMMUTING, "input", "output", "relu"):
                 continue
             for operand in tensor_inputs(node):
                 point = rounding_of(traced, operand, points)
                 if point is not None:
-                    readings.setdefault(node, []).append(_Reading(operand, point.range_of, flavour))
+                    readings.setdefault(node, []).append(_Reading(operand, point.range_of, variant))
     return readings

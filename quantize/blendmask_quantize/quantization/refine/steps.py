@@ -1,4 +1,4 @@
-"""Refinement without training: named steps, each kept only where pictures that gave no ranges say that it helps."""
+"""Refinement without training: named steps, each kept only where images that gave no ranges say that it helps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from blendmask_quantize.quantization.ptq import Calibrated, estimate, observe
 from blendmask_quantize.quantization.refine.adaround import AdaRound
 from blendmask_quantize.quantization.refine.bias_correction import correct_biases
 from blendmask_quantize.quantization.refine.coordinate_descent import CoordinateDescent
-from blendmask_quantize.quantization.refine.cross_layer_equalization import equalise
+from blendmask_quantize.quantization.refine.cross_layer_equalization import equalize
 from blendmask_quantize.quantization.refine.rounding import Find, Sampling, find_roundings
 from blendmask_quantize.quantization.refine.selection import FIRST, choose_ranges
 
@@ -33,7 +33,7 @@ MASK_TOLERANCE = 0.0005
 
 @dataclass(frozen=True)
 class Drift:
-    """How far a quantised network is from the float one, mean over objects and flavours; 0 is no difference.
+    """How far a quantized network is from the float one, mean over instances and variants; 0 is no difference.
 
     Attributes:
         masks, boxes: 1 - IoU of the masks and of the boxes of the same object.
@@ -59,7 +59,7 @@ class Drift:
 
 
 Judge = Callable[[Calibrated], Drift | None]
-"""Measures what is rendered of weights and ranges on held-out pictures; None where these show no object."""
+"""Measures what is rendered of weights and ranges on held-out images; None where these show no object."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Given:
     """What steps work with.
 
     Attributes:
-        inputs: normalised pictures (1, 3, H, W) that give the ranges.
+        inputs: normalized images (1, 3, H, W) that give the ranges.
         estimator: name of a range estimator, or "auto".
         adaround, descent: how roundings are found.
         sampling: what they are found from.
@@ -101,7 +101,7 @@ class Given:
 
     @property
     def few(self) -> list[Tensor]:
-        """As many of the pictures as a step can look at together."""
+        """As many of the images as a step can look at together."""
         pixels = self.inputs[0].shape[-2] * self.inputs[0].shape[-1]
         count = min(max(_PIXELS // pixels, _FEWEST), _MOST, len(self.inputs))
         return [self.inputs[index] for index in range(count)]
@@ -150,7 +150,7 @@ class Outcome:
     def __str__(self) -> str:
         """What the step did and whether it was kept, in a sentence."""
         if self.before is None or self.after is None:
-            return f"{self.name} is left out: the held-out pictures show no object to judge it by"
+            return f"{self.name} is left out: the held-out images show no object to judge it by"
         changes = ", ".join(
             f"{what} {getattr(self.before, field):.4f} -> {getattr(self.after, field):.4f}"
             for what, field in (("1 - mask IoU", "masks"), ("1 - box IoU", "boxes"), ("score drift", "scores"))
@@ -172,7 +172,7 @@ def chosen_steps(names: Sequence[str], estimator: str) -> list[Step]:
 
 
 def refine(
-    start: Observed, steps: Sequence[Step], given: Given, judge: Judge, on_step: Callable[[], None]
+    start: Observed, steps: Sequence[Step], given: Given, criterion: Judge, on_step: Callable[[], None]
 ) -> tuple[Calibrated, tuple[Outcome, ...]]:
     """Take the steps in order, and of each keep what it came to only where it helps.
 
@@ -184,12 +184,12 @@ def refine(
         on_step: called after every step.
     """
     current, outcomes = start, []
-    drift = judge(start.calibrated) if steps else None
+    drift = criterion(start.calibrated) if steps else None
     for step in steps:
         began = time.monotonic()
         candidate, details = step.run(current, given) if drift is not None else (current, {})
         seconds = time.monotonic() - began
-        after = judge(candidate.calibrated) if drift is not None else None
+        after = criterion(candidate.calibrated) if drift is not None else None
         kept = drift is not None and after is not None and after.improves(drift)
         outcomes.append(Outcome(step.name, kept, drift, after, seconds, details))
         if kept:
@@ -198,8 +198,8 @@ def refine(
     return current.calibrated, tuple(outcomes)
 
 
-def _equalise(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:
-    found = equalise(observed.reference, given.few)
+def _equalize(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:
+    found = equalize(observed.reference, given.few)
     seen = observe(found.traced, given.inputs, only=found.changed) if found.changed else {}
     histograms = {**observed.histograms, **seen}
     ranges = estimate(found.traced, histograms, given.first_estimator)
@@ -237,11 +237,15 @@ def _correct(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]
 STEPS = {
     step.name: step
     for step in (
-        Step("equalise", "channels of a tensor made alike, without changing what the network computes", _equalise),
+        Step(
+            "cross_layer_equalization",
+            "channels of a tensor made alike, without changing what the network computes",
+            _equalize,
+        ),
         Step(RANGES, "of each tensor by the estimator with the least error behind it", _choose),
-        Step("descent", "which way a weight is rounded, by coordinate descent layer by layer", _descend),
+        Step("coordinate_descent", "which way a weight is rounded, by coordinate descent layer by layer", _descend),
         Step("adaround", "which way a weight is rounded, learned layer by layer", _learn),
-        Step("bias", "what rounding adds to a channel on average, taken off its bias", _correct),
+        Step("bias_correction", "what rounding adds to a channel on average, taken off its bias", _correct),
     )
 }
 """By name, in the order in which they are taken."""

@@ -1,4 +1,4 @@
-"""The thin call into TensorRT's Python API: an ONNX file in, a serialised engine out.
+"""The thin call into TensorRT's Python API: an ONNX file in, a serialized engine out.
 
 No GPU or Jetson has run this yet. It is tested against a stand-in for the module; names of flags and methods were
 compared with the bindings of 8.6.1, 10.3.0 and 11.4.0.

@@ -82,7 +82,7 @@ class TensorRtSession:
     """An engine with its execution context and buffers, on a device that it owns."""
 
     def __init__(self, engine: Path, device: Device) -> None:
-        """Read a serialised engine and allocate its buffers on `device`.
+        """Read a serialized engine and allocate its buffers on `device`.
 
         Raises:
             InferenceError: the engine is not for this TensorRT and GPU, not of the contract, or memory is short.
@@ -100,13 +100,13 @@ class TensorRtSession:
                 raise InferenceError(f"TensorRT {trt.__version__} takes no buffer for {name}: {LOG.take()}.")
 
     def run(self, image: NDArray[np.uint8]) -> Outputs:
-        """Run the engine on one prepared picture; see `Session.run`. Any thread may call, one at a time."""
+        """Run the engine on one prepared image; see `Session.run`. Any thread may call, one at a time."""
         if self._device is None:
             raise ClosedError("The session is closed; load the graph again.")
         source = self._buffers[INPUT_NAME].array
         if image.shape != source.shape or image.dtype != source.dtype:
             raise InferenceError(
-                f"The picture is {image.dtype} {list(image.shape)}, the engine takes {source.dtype} "
+                f"The image is {image.dtype} {list(image.shape)}, the engine takes {source.dtype} "
                 f"{list(source.shape)}. Prepare it for this bundle."
             )
         source[...] = image
@@ -138,10 +138,10 @@ class TensorRtSession:
 
 
 def _precision(graph: bytes, gpu: Gpu) -> Precision:
-    """Return what to build: INT8 of a quantised graph, of a float graph FP16 where the GPU is fast at it."""
+    """Return what to build: INT8 of a quantized graph, of a float graph FP16 where the GPU is fast at it."""
     if "DequantizeLinear" in read_onnx(graph).operators:
         return "int8"
-    slow = [row.sm for row in load_table().silicon if row.fp16.value == "slow"]
+    slow = [row.sm for row in load_table().architecture if row.fp16.value == "slow"]
     return "fp32" if gpu.sm in slow else "fp16"
 
 

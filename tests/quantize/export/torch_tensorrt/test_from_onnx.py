@@ -21,8 +21,8 @@ from blendmask_quantize.export.parity import unoptimised_session
 from blendmask_quantize.export.torch_tensorrt.from_onnx import OnnxModule, round_to_steps
 from blendmask_quantize.model.config import ModelConfig
 from tests.quantize.export.conftest import Export
+from tests.quantize.small_networks import DEEPLAB, FIVE_LEVELS, FROZEN, LITE
 from tests.quantize.tiny import TINY
-from tests.quantize.variants import DEEPLAB, FIVE_LEVELS, FROZEN, LITE
 
 CASES = [
     (TINY, "float"), (TINY, "tensorrt"), (LITE, "tensorrt"), (FROZEN, "tensorrt"),
@@ -51,29 +51,29 @@ class Fed:
         return theirs
 
 
-def run_onnx(model: onnx.ModelProto, picture: NDArray[np.uint8]) -> tuple[list[Any], list[NDArray[np.float32]]]:
-    """Outputs of the graph without optimisations, and what each rounding of an activation gives."""
+def run_onnx(model: onnx.ModelProto, image: NDArray[np.uint8]) -> tuple[list[Any], list[NDArray[np.float32]]]:
+    """Outputs of the graph without optimizations, and what each rounding of an activation gives."""
     opened = onnx.ModelProto()
     opened.CopyFrom(model)
     rounded = {node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
     names = [n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in rounded]
     opened.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
-    results = unoptimised_session(opened.SerializeToString()).run([*OUTPUT_NAMES, *names], {INPUT_NAME: picture})
+    results = unoptimised_session(opened.SerializeToString()).run([*OUTPUT_NAMES, *names], {INPUT_NAME: image})
     return results[: len(OUTPUT_NAMES)], results[len(OUTPUT_NAMES) :]
 
 
-@pytest.mark.parametrize("config, flavour", CASES)
-def test_the_module_computes_the_graph(config: ModelConfig, flavour: str, export: Export) -> None:
-    case = export(config, flavour)
-    expected, rounded = run_onnx(case.model, case.picture)
+@pytest.mark.parametrize("config, variant", CASES)
+def test_the_module_computes_the_graph(config: ModelConfig, variant: str, export: Export) -> None:
+    case = export(config, variant)
+    expected, rounded = run_onnx(case.model, case.image)
     fed = Fed(rounded)
     module = OnnxModule(case.model.SerializeToString(), fed)
     with torch.no_grad():
-        outputs = module(torch.from_numpy(case.picture))
+        outputs = module(torch.from_numpy(case.image))
     convs = sum(node.op_type == "DequantizeLinear" for node in case.model.graph.node) - len(rounded)
     assert (fed.used, fed.weights) == (len(rounded), convs)
     assert fed.error < 1e-3
-    assert module.input_shape == case.picture.shape
+    assert module.input_shape == case.image.shape
     assert (expected[1] > 0).sum() > 10
     for ours, theirs in zip(outputs, expected, strict=True):
         assert ours.numpy().dtype == theirs.dtype
@@ -90,11 +90,11 @@ def test_rounding_is_that_of_the_standard() -> None:
 
 def test_the_module_can_be_exported_by_torch(export: Export) -> None:
     case = export(TINY, "tensorrt")
-    picture = torch.from_numpy(case.picture)
+    image = torch.from_numpy(case.image)
     module = OnnxModule(case.model.SerializeToString()).eval()
-    program = torch.export.export(module, (picture,), strict=False)
+    program = torch.export.export(module, (image,), strict=False)
     with torch.no_grad():
-        for ours, theirs in zip(program.module()(picture), module(picture), strict=True):
+        for ours, theirs in zip(program.module()(image), module(image), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
@@ -141,7 +141,7 @@ def test_what_the_exporter_never_writes_is_refused(change: Change, message: str,
     model.CopyFrom(case.model)
     change(model)
     with pytest.raises(BundleError, match=re.escape(message)):
-        OnnxModule(model.SerializeToString())(torch.from_numpy(case.picture))
+        OnnxModule(model.SerializeToString())(torch.from_numpy(case.image))
 
 
 def test_the_graph_for_cpus_is_refused_with_the_one_to_take(export: Export) -> None:

@@ -73,8 +73,8 @@ def test_the_whole_graph_is_compiled_and_returned(export: Export, torch_tensorrt
     case = export(TINY, "float")
     assert compile_program(case.model.SerializeToString(), "fp32", None, "cpu") == b"compiled"
     given = torch_tensorrt.dynamo
-    (picture,) = given.arguments.pop("arg_inputs")
-    assert (picture.dtype, picture.shape) == (torch.uint8, case.picture.shape)
+    (image,) = given.arguments.pop("arg_inputs")
+    assert (image.dtype, image.shape) == (torch.uint8, case.image.shape)
     assert given.arguments == {"require_full_compilation": True, "min_block_size": 1}
     assert isinstance(given.program, torch.export.ExportedProgram)
 

@@ -1,4 +1,4 @@
-"""Which pictures train and which judge: disjoint, repeatable, with one message where they cannot."""
+"""Which images train and which judge: disjoint, repeatable, with one message where they cannot."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 from blendmask_edge.errors import AnnotationError, CalibrationError
 from blendmask_edge.instances import Instances, Labels
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
-from blendmask_quantize.quantization.qat.data import labelled_material, plain_material
-from blendmask_quantize.quantization.qat.options import TuneOptions
+from blendmask_quantize.quantization.qat.data import labeled_data, unlabeled_data
+from blendmask_quantize.quantization.qat.options import QatOptions
 from blendmask_quantize.training.options import TrainOptions
-from tests.quantize.images import PLAIN, SIZE, some_pictures, write_pictures
+from tests.quantize.images import PLAIN, SIZE, some_images, write_images
 from tests.quantize.tiny import LABELS, tiny_model
 
-OPTIONS = TuneOptions(training=TrainOptions(augmentation=PLAIN), held_share=0.25)
+OPTIONS = QatOptions(training=TrainOptions(augmentation=PLAIN), held_share=0.25)
 COUNT = 12
 
 
@@ -29,7 +29,7 @@ def checkpoint() -> Checkpoint:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_pictures(tmp_path, some_pictures(COUNT))
+    write_images(tmp_path, some_images(COUNT))
     return tmp_path
 
 
@@ -40,28 +40,28 @@ def one_cup(image: np.ndarray) -> Instances:
     return Instances(boxes, scores, np.array([0, 0]), image.shape[:2], LABELS, logits)
 
 
-def test_no_annotated_picture_both_trains_and_judges(folder: Path, checkpoint: Checkpoint) -> None:
-    material = labelled_material(folder, folder / "annotations.json", checkpoint, OPTIONS)
-    held = {material.truth.coco.imgs[i]["file_name"] for i in material.truth.ids}
+def test_no_annotated_image_both_trains_and_judges(folder: Path, checkpoint: Checkpoint) -> None:
+    qat_data = labeled_data(folder, folder / "annotations.json", checkpoint, OPTIONS)
+    held = {qat_data.ground_truth.coco.imgs[i]["file_name"] for i in qat_data.ground_truth.ids}
     assert len(held) == 3
-    assert held | set(material.names) == {f"{i}.png" for i in range(COUNT)}
-    assert held.isdisjoint(material.names)
-    assert len(material.training) == COUNT - 3
-    assert material.truth.kind == "labels"
+    assert held | set(qat_data.names) == {f"{i}.png" for i in range(COUNT)}
+    assert held.isdisjoint(qat_data.names)
+    assert len(qat_data.training) == COUNT - 3
+    assert qat_data.ground_truth.kind == "labels"
 
 
-def test_no_plain_picture_both_trains_and_judges(folder: Path, checkpoint: Checkpoint) -> None:
-    material = plain_material(folder, checkpoint, one_cup, OPTIONS)
-    held = {Path(entry["file_name"]).name for entry in material.truth.coco.imgs.values()}
+def test_no_plain_image_both_trains_and_judges(folder: Path, checkpoint: Checkpoint) -> None:
+    qat_data = unlabeled_data(folder, checkpoint, one_cup, OPTIONS)
+    held = {Path(entry["file_name"]).name for entry in qat_data.ground_truth.coco.imgs.values()}
     assert len(held) == 3
-    assert held | set(material.names) == {f"{i}.png" for i in range(COUNT)}
-    assert held.isdisjoint(material.names)
-    assert material.truth.kind == "the float network"
+    assert held | set(qat_data.names) == {f"{i}.png" for i in range(COUNT)}
+    assert held.isdisjoint(qat_data.names)
+    assert qat_data.ground_truth.kind == "the float network"
 
 
-def test_the_float_networks_sure_objects_are_the_truth(folder: Path, checkpoint: Checkpoint) -> None:
-    truth = plain_material(folder, checkpoint, one_cup, OPTIONS).truth
-    annotations = truth.coco.loadAnns(truth.coco.getAnnIds())
+def test_the_float_networks_sure_instances_are_the_truth(folder: Path, checkpoint: Checkpoint) -> None:
+    ground_truth = unlabeled_data(folder, checkpoint, one_cup, OPTIONS).ground_truth
+    annotations = ground_truth.coco.loadAnns(ground_truth.coco.getAnnIds())
     assert [a["bbox"] for a in annotations] == [[8, 8, 32, 32]] * 3
     assert {a["category_id"] for a in annotations} == {LABELS.category_ids[0]}
     assert annotations[0]["area"] == pytest.approx(32 * 32, rel=0.1)
@@ -69,13 +69,13 @@ def test_the_float_networks_sure_objects_are_the_truth(folder: Path, checkpoint:
 
 def test_the_division_does_not_change(folder: Path, checkpoint: Checkpoint) -> None:
     first, second = (
-        labelled_material(folder, folder / "annotations.json", checkpoint, OPTIONS).truth.ids for _ in range(2)
+        labeled_data(folder, folder / "annotations.json", checkpoint, OPTIONS).ground_truth.ids for _ in range(2)
     )
     assert first == second
 
 
-def test_plain_views_show_the_picture_and_no_object(folder: Path, checkpoint: Checkpoint) -> None:
-    training = plain_material(folder, checkpoint, one_cup, OPTIONS).training
+def test_plain_views_show_the_image_and_no_object(folder: Path, checkpoint: Checkpoint) -> None:
+    training = unlabeled_data(folder, checkpoint, one_cup, OPTIONS).training
     sample = training.view(0, np.random.default_rng(0))
     assert sample.pixels.shape == (3, *SIZE)
     assert sample.pixels.dtype == torch.uint8
@@ -83,27 +83,27 @@ def test_plain_views_show_the_picture_and_no_object(folder: Path, checkpoint: Ch
     assert training.labels == LABELS
 
 
-def test_unreadable_pictures_are_left_out(folder: Path, checkpoint: Checkpoint) -> None:
-    (folder / "broken.png").write_bytes(b"no picture")
-    material = plain_material(folder, checkpoint, one_cup, OPTIONS)
-    assert "broken.png" not in material.names
-    assert len(material.names) + len(material.truth.ids) == COUNT
+def test_unreadable_images_are_left_out(folder: Path, checkpoint: Checkpoint) -> None:
+    (folder / "broken.png").write_bytes(b"no image")
+    qat_data = unlabeled_data(folder, checkpoint, one_cup, OPTIONS)
+    assert "broken.png" not in qat_data.names
+    assert len(qat_data.names) + len(qat_data.ground_truth.ids) == COUNT
 
 
-def test_too_few_pictures_are_refused(tmp_path: Path, checkpoint: Checkpoint) -> None:
-    annotations = write_pictures(tmp_path, some_pictures(3))
-    with pytest.raises(AnnotationError, match="3 pictures are too few"):
-        labelled_material(tmp_path, annotations, checkpoint, OPTIONS)
-    with pytest.raises(CalibrationError, match="3 pictures are too few"):
-        plain_material(tmp_path, checkpoint, one_cup, OPTIONS)
+def test_too_few_images_are_refused(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    annotations = write_images(tmp_path, some_images(3))
+    with pytest.raises(AnnotationError, match="3 images are too few"):
+        labeled_data(tmp_path, annotations, checkpoint, OPTIONS)
+    with pytest.raises(CalibrationError, match="3 images are too few"):
+        unlabeled_data(tmp_path, checkpoint, one_cup, OPTIONS)
 
 
 def test_annotations_of_other_classes_are_refused(folder: Path, checkpoint: Checkpoint) -> None:
     other = replace(checkpoint, labels=Labels(("cup", "plate", "spoon"), LABELS.category_ids))
     with pytest.raises(AnnotationError, match="spoon"):
-        labelled_material(folder, folder / "annotations.json", other, OPTIONS)
+        labeled_data(folder, folder / "annotations.json", other, OPTIONS)
 
 
 def test_a_float_network_that_finds_nothing_cannot_judge(folder: Path, checkpoint: Checkpoint) -> None:
     with pytest.raises(CalibrationError, match="sure of no object"):
-        plain_material(folder, checkpoint, lambda image: one_cup(image)[[1]], OPTIONS)
+        unlabeled_data(folder, checkpoint, lambda image: one_cup(image)[[1]], OPTIONS)

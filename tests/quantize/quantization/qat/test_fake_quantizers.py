@@ -1,4 +1,4 @@
-"""The network that trains with quantisers is the one that is rendered, before training and after."""
+"""The network that trains with quantizers is the one that is rendered, before training and after."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
-from blendmask_quantize.quantization.placement import FLAVOURS
+from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
 from blendmask_quantize.quantization.qat.fake_quantizers import (
     FakeQuantNetwork,
@@ -19,7 +19,12 @@ from blendmask_quantize.quantization.qat.fake_quantizers import (
     TrainableQuantizer,
     stage_names,
 )
-from blendmask_quantize.quantization.quantizer import ActivationQuantizer, IntegerConv2d, activation_grid, weight_scales
+from blendmask_quantize.quantization.quantizer import (
+    ActivationQuantizer,
+    IntegerConv2d,
+    activation_qparams,
+    weight_scales,
+)
 from blendmask_quantize.quantization.trace import trace_network
 from tests.quantize.tiny import tiny_model
 
@@ -54,69 +59,69 @@ def assert_same_up_to_ties(found: Predictions, expected: Predictions) -> None:
     assert torch.cat(off).float().mean() < 0.3
 
 
-def total(network: FakeQuantNetwork, x: Tensor, flavours: tuple[str, ...] = FLAVOURS) -> Tensor:
-    return sum((t.square().mean() for f in flavours for t in tensors(network(x, f))), torch.zeros(()))
+def total(network: FakeQuantNetwork, x: Tensor, variants: tuple[str, ...] = VARIANTS) -> Tensor:
+    return sum((t.square().mean() for f in variants for t in tensors(network(x, f))), torch.zeros(()))
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_untrained_it_computes_what_ptq_computes(start: Calibrated, x: Tensor, flavour: str) -> None:
-    network = FakeQuantNetwork(start, FLAVOURS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_untrained_it_computes_what_ptq_computes(start: Calibrated, x: Tensor, variant: str) -> None:
+    network = FakeQuantNetwork(start, VARIANTS)
     with torch.no_grad():
-        assert_same_up_to_ties(network(x, flavour), start.render(flavour)(x))
+        assert_same_up_to_ties(network(x, variant), start.render(variant)(x))
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_after_steps_its_weights_and_ranges_render_to_what_was_trained(
-    start: Calibrated, x: Tensor, flavour: str
+    start: Calibrated, x: Tensor, variant: str
 ) -> None:
-    network = FakeQuantNetwork(start, FLAVOURS)
+    network = FakeQuantNetwork(start, VARIANTS)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
     for _ in range(3):
         optimizer.zero_grad()
         total(network, x).backward()
         optimizer.step()
     with torch.no_grad():
-        trained, rendered = network(x, flavour), network.calibrated().render(flavour)(x)
+        trained, rendered = network(x, variant), network.calibrated().render(variant)(x)
         assert_same_up_to_ties(trained, rendered)
-        assert (trained.bases - start.render(flavour)(x).bases).abs().max() > 0.01
+        assert (trained.bases - start.render(variant)(x).bases).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_a_nearly_dead_channel_is_trained_as_it_is_rendered(flavour: str) -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_nearly_dead_channel_is_trained_as_it_is_rendered(variant: str) -> None:
     # In double precision, so that what such a weight adds to its bias is seen.
     conv = torch.nn.Conv2d(1, 1, 1, dtype=torch.float64)
     with torch.no_grad():
         conv.weight.fill_(1e-7)
         conv.bias.fill_(60)  # type: ignore[union-attr]
-        grid, growth = activation_grid(0.0, 1.0, flavour), torch.nn.Parameter(torch.tensor(0.3))
+        qparams, growth = activation_qparams(0.0, 1.0, variant), torch.nn.Parameter(torch.tensor(0.3))
         high = growth.exp().item()
-        trained = RoundedConv2d(conv, TrainableQuantizer(grid, growth), 1.0, integer_bias=flavour == "cpu")
+        trained = RoundedConv2d(conv, TrainableQuantizer(qparams, growth), 1.0, integer_bias=variant == "cpu")
         scale = weight_scales(conv.weight, conv.bias, high)
-        rendered = IntegerConv2d(conv, scale, grid.scale * high if flavour == "cpu" else None)
+        rendered = IntegerConv2d(conv, scale, qparams.scale * high if variant == "cpu" else None)
         x = torch.ones((1, 1, 1, 1), dtype=torch.float64)
         assert trained(x).item() - trained(0 * x).item() == rendered(x).item() - rendered(0 * x).item()
         assert trained(x).item() == pytest.approx(60, rel=1e-6)
 
 
 def test_every_weight_and_range_has_a_gradient(start: Calibrated, x: Tensor) -> None:
-    network = FakeQuantNetwork(start, FLAVOURS)
+    network = FakeQuantNetwork(start, VARIANTS)
     total(network, x).backward()
-    used = {point for f in FLAVOURS for point in _ranges_used(network, f)}
+    used = {point for f in VARIANTS for point in _ranges_used(network, f)}
     silent = [name for name, p in network.weights.named_parameters() if p.grad is None or not p.grad.any()]
     silent += [name for name in used if not network.log_growth[name].grad]
     assert silent == []
 
 
-def _ranges_used(network: FakeQuantNetwork, flavour: str) -> set[str]:
+def _ranges_used(network: FakeQuantNetwork, variant: str) -> set[str]:
     names = {id(parameter): name for name, parameter in network.log_growth.items()}
-    modules = network.networks[flavour].modules()
+    modules = network.networks[variant].modules()
     return {names[id(m.log_growth)] for m in modules if isinstance(m, TrainableQuantizer)}
 
 
 def test_frozen_stages_and_the_ranges_before_them_are_left_alone(
     model: BlendMask, start: Calibrated, x: Tensor
 ) -> None:
-    network = FakeQuantNetwork(start, FLAVOURS, stage_names(model, 2))
+    network = FakeQuantNetwork(start, VARIANTS, stage_names(model, 2))
     total(network, x).backward()
     frozen = {name for name, p in network.named_parameters() if p.grad is None and "log_growth" not in name}
     assert frozen == {n for n, _ in network.named_parameters() if ".stem." in n or ".res2." in n}
@@ -126,15 +131,15 @@ def test_frozen_stages_and_the_ranges_before_them_are_left_alone(
     assert not any("res3" in name or "fpn" in name for name in ranges)
 
 
-def test_both_flavours_see_the_same_weights(start: Calibrated, x: Tensor) -> None:
-    network = FakeQuantNetwork(start, FLAVOURS)
+def test_both_variants_see_the_same_weights(start: Calibrated, x: Tensor) -> None:
+    network = FakeQuantNetwork(start, VARIANTS)
     copied = copy.deepcopy(network)
     with torch.no_grad():
-        before = {flavour: network(x, flavour).bases for flavour in FLAVOURS}
+        before = {variant: network(x, variant).bases for variant in VARIANTS}
         next(copied.weights.parameters()).mul_(2)
-        for flavour in FLAVOURS:
-            assert torch.equal(network(x, flavour).bases, before[flavour])
-            assert not torch.allclose(copied(x, flavour).bases, before[flavour])
+        for variant in VARIANTS:
+            assert torch.equal(network(x, variant).bases, before[variant])
+            assert not torch.allclose(copied(x, variant).bases, before[variant])
 
 
 def test_what_it_starts_from_stays_as_it_is(start: Calibrated, x: Tensor) -> None:
@@ -150,16 +155,16 @@ def test_what_it_starts_from_stays_as_it_is(start: Calibrated, x: Tensor) -> Non
 values = st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=30)
 
 
-@given(values, st.floats(0.125, 6, width=32), st.booleans(), st.sampled_from(FLAVOURS))
-def test_it_rounds_as_the_rendered_quantiser_does(xs: list[float], high: float, signed: bool, flavour: str) -> None:
-    grid = activation_grid(-high if signed else 0.0, high, flavour)
+@given(values, st.floats(0.125, 6, width=32), st.booleans(), st.sampled_from(VARIANTS))
+def test_it_rounds_as_the_rendered_quantizer_does(xs: list[float], high: float, signed: bool, variant: str) -> None:
+    qparams = activation_qparams(-high if signed else 0.0, high, variant)
     x = torch.tensor(xs)
-    trained = TrainableQuantizer(grid, torch.nn.Parameter(torch.zeros(())))(x)
-    assert torch.equal(trained, ActivationQuantizer(grid)(x))
+    trained = TrainableQuantizer(qparams, torch.nn.Parameter(torch.zeros(())))(x)
+    assert torch.equal(trained, ActivationQuantizer(qparams)(x))
 
 
 def test_the_gradient_passes_inside_the_range_and_goes_to_the_range_outside() -> None:
-    quantizer = TrainableQuantizer(activation_grid(-1.27, 1.27, "tensorrt"), torch.nn.Parameter(torch.zeros(())))
+    quantizer = TrainableQuantizer(activation_qparams(-1.27, 1.27, "tensorrt"), torch.nn.Parameter(torch.zeros(())))
     x = torch.tensor([0.504, 3.0], requires_grad=True)
     quantizer(x).sum().backward()
     assert x.grad is not None
@@ -170,5 +175,5 @@ def test_the_gradient_passes_inside_the_range_and_goes_to_the_range_outside() ->
 
 
 def test_a_wider_range_clips_less() -> None:
-    quantizer = TrainableQuantizer(activation_grid(0, 1.0, "cpu"), torch.nn.Parameter(torch.tensor(2.0).log()))
+    quantizer = TrainableQuantizer(activation_qparams(0, 1.0, "cpu"), torch.nn.Parameter(torch.tensor(2.0).log()))
     assert quantizer(torch.tensor([5.0])).item() == pytest.approx(2.0)

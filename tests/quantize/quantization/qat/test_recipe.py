@@ -22,12 +22,12 @@ from blendmask_quantize.pipeline.run_folder import RunFolder
 from blendmask_quantize.quantization.qat.options import schedule
 from blendmask_quantize.training.resume import RESUME_FILE
 from blendmask_quantize.validation.measure import EvaluationData
-from tests.quantize.images import PLAIN, SIZE, some_pictures, write_pictures
+from tests.quantize.images import PLAIN, SIZE, some_images, write_images
 from tests.quantize.tiny import LABELS, tiny_model
 
 # Painted rectangles are no photographs, and the guard knows.
 ALLOWED = (
-    "few-images", "near-duplicates", "small-images", "blank-images", "channel-order", "colourless-images",
+    "few-images", "near-duplicates", "small-images", "blank-images", "channel-order", "colorless-images",
     "not-photographs",
 )  # fmt: skip
 
@@ -39,18 +39,18 @@ def checkpoint() -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("pictures")
-    write_pictures(path, some_pictures(20))
+    path = tmp_path_factory.mktemp("images")
+    write_images(path, some_images(20))
     return path
 
 
 @pytest.fixture
 def options(folder: Path) -> QuantizeOptions:
-    tuning = schedule(iterations=2, learning_rate=1e-4)
-    training = replace(tuning.training, batch=2, workers=0, augmentation=PLAIN)
+    qat_options = schedule(iterations=2, learning_rate=1e-4)
+    training = replace(qat_options.training, batch=2, workers=0, augmentation=PLAIN)
     return QuantizeOptions(
         CalibrationOptions(folder, count=4, allow=ALLOWED), recipe="qat", size=SIZE, bounds=Bounds(64, 8, 10),
-        annotations=folder / "annotations.json", tuning=replace(tuning, training=training),
+        annotations=folder / "annotations.json", qat_options=replace(qat_options, training=training),
     )  # fmt: skip
 
 
@@ -68,8 +68,8 @@ def no_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_qat_is_a_recipe_that_trains() -> None:
-    assert get_recipe("qat").tunes
-    assert not get_recipe("ptq").tunes
+    assert get_recipe("qat").trains
+    assert not get_recipe("ptq").trains
     assert [recipe.name for recipe in RECIPES.values() if recipe.prunes] == ["edge"]
 
 
@@ -96,13 +96,13 @@ def test_an_unfinished_run_is_found_before_calibration(
 
 
 @pytest.mark.usefixtures("no_long_work")
-@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize("labeled", [False, True])
 def test_accuracy_is_not_measured_on_what_was_trained_on(
-    checkpoint: Checkpoint, options: QuantizeOptions, folder: Path, tmp_path: Path, labelled: bool
+    checkpoint: Checkpoint, options: QuantizeOptions, folder: Path, tmp_path: Path, labeled: bool
 ) -> None:
     same = EvaluationData(folder, folder / "annotations.json")
-    annotations = options.annotations if labelled else None
-    with pytest.raises(AnnotationError, match="20 of the evaluation pictures are also trained on"):
+    annotations = options.annotations if labeled else None
+    with pytest.raises(AnnotationError, match="20 of the evaluation images are also trained on"):
         quantize(checkpoint, tmp_path / "m.bmz", replace(options, evaluation=same, annotations=annotations), stage)
 
 
@@ -111,9 +111,9 @@ def test_one_command_gives_a_bundle_that_says_how_it_was_trained(
     checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
 ) -> None:
     report = quantize(checkpoint, tmp_path / "m.bmz", options, stage)
-    assert report.tuned is not None
+    assert report.qat_result is not None
     recipe = Bundle.open(tmp_path / "m.bmz").manifest.recipe
     assert recipe.name == "qat"
-    assert recipe.options["tuning"] == report.tuned.record()
-    assert recipe.options["tuning"]["trained_on"] + recipe.options["tuning"]["held_out"] == 20
+    assert recipe.options["qat"] == report.qat_result.record()
+    assert recipe.options["qat"]["trained_on"] + recipe.options["qat"]["held_out"] == 20
     assert not (tmp_path / "m.run").exists()

@@ -1,4 +1,4 @@
-"""Training with quantisation as a run: it learns, resumes exactly, refuses what is not its own, keeps the better."""
+"""Training with quantization as a run: it learns, resumes exactly, refuses what is not its own, keeps the better."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from torch import Tensor
 from blendmask_edge.errors import CheckpointError
 from blendmask_edge.imaging import read_image
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
-from blendmask_quantize.quantization.placement import FLAVOURS
+from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
-from blendmask_quantize.quantization.qat.criterion import Truth
-from blendmask_quantize.quantization.qat.data import Material
-from blendmask_quantize.quantization.qat.distillation import DistilWeights, Teacher
-from blendmask_quantize.quantization.qat.options import TuneOptions
-from blendmask_quantize.quantization.qat.trainer import Tuned, tune
+from blendmask_quantize.quantization.qat.criterion import GroundTruth
+from blendmask_quantize.quantization.qat.data import QatData
+from blendmask_quantize.quantization.qat.distillation import DistillWeights, Teacher
+from blendmask_quantize.quantization.qat.options import QatOptions
+from blendmask_quantize.quantization.qat.trainer import QatResult, run_qat
 from blendmask_quantize.quantization.trace import trace_network
-from blendmask_quantize.training.data import CocoPictures, Pictures
-from blendmask_quantize.training.images import PlainPictures
+from blendmask_quantize.training.data import CocoImages, Images
+from blendmask_quantize.training.images import PlainImages
 from blendmask_quantize.training.log import LOG_FILE
 from blendmask_quantize.training.loop import DivergedError
 from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.resume import RESUME_FILE
-from tests.quantize.images import PLAIN, some_pictures, write_pictures
+from tests.quantize.images import PLAIN, some_images, write_images
 from tests.quantize.tiny import LABELS, TINY, tiny_model
 
 SCHEDULE = TrainOptions(
-    iterations=4, batch=2, learning_rate=1e-4, trunk_rate=1.0, weight_decay=0, warmup=1, ema=0.5,
+    iterations=4, batch=2, learning_rate=1e-4, backbone_rate=1.0, weight_decay=0, warmup=1, ema=0.5,
     precision="32-true", workers=0, save_every=2, augmentation=PLAIN,
 )  # fmt: skip
-OPTIONS = TuneOptions(training=SCHEDULE)
+OPTIONS = QatOptions(training=SCHEDULE)
 
 
 class Interrupted(Exception):
@@ -49,8 +49,8 @@ def even(_: Calibrated) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("pictures")
-    write_pictures(path, some_pictures(4))
+    path = tmp_path_factory.mktemp("images")
+    write_images(path, some_images(4))
     return path
 
 
@@ -62,7 +62,7 @@ def checkpoint() -> Checkpoint:
 @pytest.fixture(scope="module")
 def inputs(folder: Path, checkpoint: Checkpoint) -> Tensor:
     pixels = np.stack([read_image(folder / f"{i}.png") for i in range(4)])
-    return checkpoint.model.normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    return checkpoint.model.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2))
 
 
 @pytest.fixture(scope="module")
@@ -73,59 +73,59 @@ def start(checkpoint: Checkpoint, inputs: Tensor) -> Calibrated:
     return Calibrated(traced, {name: replace(r, low=r.low / 2, high=r.high / 2) for name, r in ranges.items()})
 
 
-def material(folder: Path, *, labelled: bool = False) -> Material:
+def qat_data(folder: Path, *, labeled: bool = False) -> QatData:
     paths = [folder / f"{i}.png" for i in range(4)]
-    training: Pictures = PlainPictures(paths, LABELS, TINY, PLAIN)
-    if labelled:
-        training = CocoPictures(folder, folder / "annotations.json", TINY, PLAIN)
-    return Material(training, labelled, Truth("labels", COCO(), folder, (1, 2)), tuple(p.name for p in paths))
+    training: Images = PlainImages(paths, LABELS, TINY, PLAIN)
+    if labeled:
+        training = CocoImages(folder, folder / "annotations.json", TINY, PLAIN)
+    return QatData(training, labeled, GroundTruth("labels", COCO(), folder, (1, 2)), tuple(p.name for p in paths))
 
 
-def distance(checkpoint: Checkpoint, start: Calibrated, tuned: Tuned, x: Tensor) -> float:
+def distance(checkpoint: Checkpoint, start: Calibrated, qat_result: QatResult, x: Tensor) -> float:
     """How far the rendered networks are from the float one."""
     teacher = Teacher(checkpoint.model, start.traced)
     with torch.no_grad():
         lesson = teacher(x)
-        students = [tuned.calibrated.render(flavour)(x) for flavour in FLAVOURS]
-        return sum(float(sum(teacher.losses(s, lesson, DistilWeights()).values())) for s in students)
+        students = [qat_result.calibrated.render(variant)(x) for variant in VARIANTS]
+        return sum(float(sum(teacher.losses(s, lesson, DistillWeights()).values())) for s in students)
 
 
 def never(step: int, _: Mapping[str, float]) -> None:
     raise AssertionError(f"trained step {step} again")
 
 
-def weights(tuned: Tuned) -> dict[str, Tensor]:
-    return tuned.calibrated.traced.state_dict()
+def weights(qat_result: QatResult) -> dict[str, Tensor]:
+    return qat_result.calibrated.traced.state_dict()
 
 
-@pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.parametrize("labeled", [False, True])
 def test_a_few_steps_bring_it_nearer_to_the_float_network(
-    folder: Path, checkpoint: Checkpoint, start: Calibrated, inputs: Tensor, tmp_path: Path, labelled: bool
+    folder: Path, checkpoint: Checkpoint, start: Calibrated, inputs: Tensor, tmp_path: Path, labeled: bool
 ) -> None:
     options = replace(OPTIONS, training=replace(SCHEDULE, iterations=16, batch=4, learning_rate=1e-3))
-    tuned = tune(checkpoint, start, material(folder, labelled=labelled), even, options, tmp_path)
-    untouched = Tuned(start, "ptq", {}, "labels", 0, 0)
-    before, after = (distance(checkpoint, start, result, inputs) for result in (untouched, tuned))
+    qat_result = run_qat(checkpoint, start, qat_data(folder, labeled=labeled), even, options, tmp_path)
+    untouched = QatResult(start, "ptq", {}, "labels", 0, 0)
+    before, after = (distance(checkpoint, start, result, inputs) for result in (untouched, qat_result))
     assert after < 0.9 * before
     header = (tmp_path / LOG_FILE).read_text().splitlines()[0]
-    assert "distil_masks" in header
-    assert ("loss_mask" in header) == labelled
+    assert "distill_masks" in header
+    assert ("loss_mask" in header) == labeled
 
 
 def test_an_interrupted_run_resumes_to_the_same_end(
     folder: Path, checkpoint: Checkpoint, start: Calibrated, tmp_path: Path
 ) -> None:
-    whole = tune(checkpoint, start, material(folder), even, OPTIONS, tmp_path / "whole")
+    whole = run_qat(checkpoint, start, qat_data(folder), even, OPTIONS, tmp_path / "whole")
 
     def stop(step: int, _: Mapping[str, float]) -> None:
         if step == 2:
             raise Interrupted
 
     with pytest.raises(Interrupted):
-        tune(checkpoint, start, material(folder), even, OPTIONS, tmp_path / "parts", on_step=stop)
+        run_qat(checkpoint, start, qat_data(folder), even, OPTIONS, tmp_path / "parts", on_step=stop)
     steps: list[int] = []
-    resumed = tune(
-        checkpoint, start, material(folder), even, OPTIONS, tmp_path / "parts", resume=True,
+    resumed = run_qat(
+        checkpoint, start, qat_data(folder), even, OPTIONS, tmp_path / "parts", resume=True,
         on_step=lambda step, _: steps.append(step),
     )  # fmt: skip
     assert steps == [2, 3]
@@ -136,19 +136,19 @@ def test_an_interrupted_run_resumes_to_the_same_end(
 def test_a_finished_run_is_judged_again_without_training(
     folder: Path, checkpoint: Checkpoint, start: Calibrated, tmp_path: Path
 ) -> None:
-    first = tune(checkpoint, start, material(folder), even, OPTIONS, tmp_path)
+    first = run_qat(checkpoint, start, qat_data(folder), even, OPTIONS, tmp_path)
 
-    again = tune(checkpoint, start, material(folder), even, OPTIONS, tmp_path, resume=True, on_step=never)
+    again = run_qat(checkpoint, start, qat_data(folder), even, OPTIONS, tmp_path, resume=True, on_step=never)
     assert all(torch.equal(value, weights(first)[name]) for name, value in weights(again).items())
 
 
 def test_a_run_is_resumed_where_sums_in_another_order_gave_ranges_with_other_last_digits(
     folder: Path, checkpoint: Checkpoint, start: Calibrated, tmp_path: Path
 ) -> None:
-    tune(checkpoint, start, material(folder), even, OPTIONS, tmp_path)
+    run_qat(checkpoint, start, qat_data(folder), even, OPTIONS, tmp_path)
     ranges = {name: replace(found, high=found.high * (1 + 1e-6)) for name, found in start.ranges.items()}
     again = Calibrated(start.traced, ranges)
-    tune(checkpoint, again, material(folder), even, OPTIONS, tmp_path, resume=True, on_step=never)
+    run_qat(checkpoint, again, qat_data(folder), even, OPTIONS, tmp_path, resume=True, on_step=never)
 
 
 def test_an_unfinished_run_is_not_overwritten_unasked(
@@ -156,32 +156,32 @@ def test_an_unfinished_run_is_not_overwritten_unasked(
 ) -> None:
     (tmp_path / RESUME_FILE).write_bytes(b"")
     with pytest.raises(CheckpointError, match="--resume"):
-        tune(checkpoint, start, material(folder), even, OPTIONS, tmp_path)
+        run_qat(checkpoint, start, qat_data(folder), even, OPTIONS, tmp_path)
 
 
 def test_a_run_with_other_options_is_not_resumed(
     folder: Path, checkpoint: Checkpoint, start: Calibrated, tmp_path: Path
 ) -> None:
-    tune(checkpoint, start, material(folder), even, OPTIONS, tmp_path)
+    run_qat(checkpoint, start, qat_data(folder), even, OPTIONS, tmp_path)
     other = replace(OPTIONS, range_rate=OPTIONS.range_rate / 2)
     with pytest.raises(CheckpointError, match="another run"):
-        tune(checkpoint, start, material(folder), even, other, tmp_path, resume=True)
+        run_qat(checkpoint, start, qat_data(folder), even, other, tmp_path, resume=True)
 
 
 @pytest.mark.parametrize("gain, kept", [(-0.01, "ptq"), (0.0, "qat"), (0.01, "qat")])
 def test_it_keeps_ptq_where_training_made_it_worse(
     folder: Path, checkpoint: Checkpoint, start: Calibrated, tmp_path: Path, gain: float, kept: str
 ) -> None:
-    def judge(candidate: Calibrated) -> dict[str, float]:
+    def criterion(candidate: Calibrated) -> dict[str, float]:
         better = 0.0 if candidate is start else gain
         return {"cpu": 0.5 + 2 * better, "tensorrt": 0.4}
 
-    tuned = tune(checkpoint, start, material(folder), judge, OPTIONS, tmp_path)
-    assert tuned.kept == kept
-    assert (tuned.calibrated is start) == (kept == "ptq")
-    assert tuned.scores["ptq"] == {"cpu": 0.5, "tensorrt": 0.4}
-    assert ("PTQ is kept" in str(tuned)) == (kept == "ptq")
-    assert "2 held-out pictures" in str(tuned)
+    qat_result = run_qat(checkpoint, start, qat_data(folder), criterion, OPTIONS, tmp_path)
+    assert qat_result.kept == kept
+    assert (qat_result.calibrated is start) == (kept == "ptq")
+    assert qat_result.scores["ptq"] == {"cpu": 0.5, "tensorrt": 0.4}
+    assert ("PTQ is kept" in str(qat_result)) == (kept == "ptq")
+    assert "2 held-out images" in str(qat_result)
 
 
 def test_a_loss_that_is_no_number_ends_the_run(
@@ -189,4 +189,4 @@ def test_a_loss_that_is_no_number_ends_the_run(
 ) -> None:
     wild = replace(OPTIONS, training=replace(SCHEDULE, learning_rate=1e30, clip=1e30))
     with pytest.raises(DivergedError, match="learning-rate"):
-        tune(checkpoint, start, material(folder), even, wild, tmp_path)
+        run_qat(checkpoint, start, qat_data(folder), even, wild, tmp_path)

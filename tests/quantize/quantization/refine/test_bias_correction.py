@@ -1,4 +1,4 @@
-"""Corrected biases take off what rounding adds on average, in both flavours together."""
+"""Corrected biases take off what rounding adds on average, in both variants together."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor, fx
 
 from blendmask_quantize.model.blendmask import Predictions
 from blendmask_quantize.model.config import ModelConfig
-from blendmask_quantize.quantization.placement import FLAVOURS
+from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
 from blendmask_quantize.quantization.quantizer import IntegerConv2d
 from blendmask_quantize.quantization.refine.bias_correction import correct_biases
 from blendmask_quantize.quantization.trace import trace_network
+from tests.quantize.small_networks import DEEPLAB, LITE, image, network_input, size_of, small_network
 from tests.quantize.tiny import TINY
-from tests.quantize.variants import DEEPLAB, LITE, network_input, picture, size_of, variant
 
 
 def case(config: ModelConfig) -> tuple[fx.GraphModule, list[Tensor]]:
-    model = variant(config)
-    return trace_network(model), [network_input(model, picture(seed, size_of(config))) for seed in range(4)]
+    model = small_network(config)
+    return trace_network(model), [network_input(model, image(seed, size_of(config))) for seed in range(4)]
 
 
 def means(predictions: Predictions) -> Tensor:
@@ -38,13 +38,13 @@ def test_the_results_agree_on_average_afterwards(config: ModelConfig) -> None:
     with torch.no_grad():
         expected = means(traced(batch))
         before, after = (
-            (torch.stack([means(one.render(flavour)(batch)) for flavour in FLAVOURS]).mean(dim=0) - expected).abs()
+            (torch.stack([means(one.render(variant)(batch)) for variant in VARIANTS]).mean(dim=0) - expected).abs()
             for one in (start, corrected)
         )
     assert after.sum() < 0.35 * before.sum()
 
 
-def test_only_biases_change_and_they_are_common_to_the_flavours() -> None:
+def test_only_biases_change_and_they_are_common_to_the_variants() -> None:
     traced, inputs = case(TINY)
     before = copy.deepcopy(traced.state_dict())
     start = Calibrated(traced, observe_ranges(traced, inputs, "max"))

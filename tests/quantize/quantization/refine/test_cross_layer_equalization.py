@@ -1,4 +1,4 @@
-"""Equalising changes what is rounded, not what is computed."""
+"""Equalizing changes what is rounded, not what is computed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch import Tensor, fx, nn
 from blendmask_quantize.model.blendmask import Predictions
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.quantization.nodes import kind
-from blendmask_quantize.quantization.placement import FLAVOURS
+from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.ptq import observe_ranges, render
 from blendmask_quantize.quantization.refine.cross_layer_equalization import (
     Chain,
     ChannelStatistics,
     best_factors,
-    equalise,
+    equalize,
     find_chains,
 )
 from blendmask_quantize.quantization.trace import trace_network
+from tests.quantize.small_networks import SMALL_NETWORKS, image, network_input, size_of, small_network
 from tests.quantize.tiny import TINY
-from tests.quantize.variants import VARIANTS, network_input, picture, size_of, variant
 
 
 def tensors(predictions: Predictions) -> list[Tensor]:
@@ -38,7 +38,7 @@ def nodes(traced: fx.GraphModule) -> dict[str, fx.Node]:
 
 
 def unbalanced(traced: fx.GraphModule, spread: float, seed: int = 0) -> fx.GraphModule:
-    """The same function with channels of very different size: what equalising undoes."""
+    """The same function with channels of very different size: what equalizing undoes."""
     scaled, generator = copy.deepcopy(traced), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for chain in find_chains(scaled):
@@ -56,23 +56,23 @@ def unbalanced(traced: fx.GraphModule, spread: float, seed: int = 0) -> fx.Graph
     return scaled
 
 
-@pytest.mark.parametrize("config", VARIANTS, ids=lambda config: config.name)
+@pytest.mark.parametrize("config", SMALL_NETWORKS, ids=lambda config: config.name)
 @settings(deadline=None, max_examples=2)
 @given(seed=st.integers(0, 99), spread=st.floats(0, 3))
 def test_the_network_computes_what_it_did(config: ModelConfig, seed: int, spread: float) -> None:
-    model = variant(config, seed)
+    model = small_network(config, seed)
     traced = unbalanced(trace_network(model), spread, seed)
-    x = network_input(model, picture(seed, size_of(config)))
-    found = equalise(traced, [x])
+    x = network_input(model, image(seed, size_of(config)))
+    found = equalize(traced, [x])
     with torch.no_grad():
         for one, other in zip(tensors(found.traced(x)), tensors(traced(x)), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5 * other.abs().max().item())
 
 
-def test_it_also_computes_that_for_pictures_it_has_not_seen() -> None:
-    model = variant(TINY)
+def test_it_also_computes_that_for_images_it_has_not_seen() -> None:
+    model = small_network(TINY)
     traced = unbalanced(trace_network(model), 2.0)
-    found = equalise(traced, [network_input(model, picture(0))]).traced
+    found = equalize(traced, [network_input(model, image(0))]).traced
     bright = 20 * torch.randn((1, 3, 64, 96), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         for one, other in zip(tensors(found(bright)), tensors(traced(bright)), strict=True):
@@ -80,7 +80,7 @@ def test_it_also_computes_that_for_pictures_it_has_not_seen() -> None:
 
 
 def test_only_tensors_that_convolutions_alone_read_are_scaled() -> None:
-    traced = trace_network(variant(TINY))
+    traced = trace_network(small_network(TINY))
     by_name = nodes(traced)
     chains = find_chains(traced)
     assert chains
@@ -99,26 +99,26 @@ def test_behind_a_cap_channels_grow_to_half_of_it_and_what_it_may_bind_stays() -
 
 
 def test_the_input_is_left_as_it_was() -> None:
-    model = variant(TINY)
+    model = small_network(TINY)
     traced = unbalanced(trace_network(model), 3.0)
     before = copy.deepcopy(traced.state_dict())
-    found = equalise(traced, [network_input(model, picture(0))])
+    found = equalize(traced, [network_input(model, image(0))])
     assert all(torch.equal(value, before[name]) for name, value in traced.state_dict().items())
     assert found.tensors > 0
     assert found.changed <= set(nodes(traced))
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_a_network_of_unbalanced_channels_survives_rounding_only_with_it(flavour: str) -> None:
-    model = variant(TINY)
-    inputs = [network_input(model, picture(seed)) for seed in range(3)]
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_network_of_unbalanced_channels_survives_rounding_only_with_it(variant: str) -> None:
+    model = small_network(TINY)
+    inputs = [network_input(model, image(seed)) for seed in range(3)]
     traced = unbalanced(trace_network(model), 3.0)
-    equalised = equalise(traced, inputs).traced
+    equalized = equalize(traced, inputs).traced
     errors = []
     with torch.no_grad():
         expected = traced(inputs[0]).bases
-        for network in (traced, equalised):
-            rendered = render(network, observe_ranges(network, inputs, "mse"), flavour)
+        for network in (traced, equalized):
+            rendered = render(network, observe_ranges(network, inputs, "mse"), variant)
             errors.append(((rendered(inputs[0]).bases - expected).std() / expected.std()).item())
     assert errors[1] < 0.3 * errors[0]
 

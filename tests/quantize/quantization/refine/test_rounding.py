@@ -8,43 +8,53 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from blendmask_quantize.model.config import ModelConfig
-from blendmask_quantize.quantization.placement import FLAVOURS, place
+from blendmask_quantize.quantization.placement import VARIANTS, place
 from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
 from blendmask_quantize.quantization.quantizer import IntegerConv2d
 from blendmask_quantize.quantization.refine.adaround import AdaRound
 from blendmask_quantize.quantization.refine.coordinate_descent import CoordinateDescent
-from blendmask_quantize.quantization.refine.rounding import Find, Patches, Rounded, Sampling, WeightGrid, find_roundings
+from blendmask_quantize.quantization.refine.rounding import (
+    Find,
+    Patches,
+    Rounded,
+    Sampling,
+    WeightQparams,
+    find_roundings,
+)
 from blendmask_quantize.quantization.trace import trace_network
+from tests.quantize.small_networks import LITE, image, network_input, size_of, small_network
 from tests.quantize.tiny import TINY
-from tests.quantize.variants import LITE, network_input, picture, size_of, variant
 
 FEW = Sampling(patches=256)
-WAYS = {"adaround": AdaRound(iterations=60, learning_rate=0.1), "descent": CoordinateDescent()}
+WAYS = {"adaround": AdaRound(iterations=60, learning_rate=0.1), "coordinate_descent": CoordinateDescent()}
 
 
 def case(config: ModelConfig) -> tuple[Calibrated, list[Tensor]]:
-    model = variant(config)
+    model = small_network(config)
     traced = trace_network(model)
-    inputs = [network_input(model, picture(seed, size_of(config))) for seed in range(4)]
+    inputs = [network_input(model, image(seed, size_of(config))) for seed in range(4)]
     return Calibrated(traced, observe_ranges(traced, inputs, "max")), inputs
 
 
 Found = tuple[Calibrated, list[Tensor], Rounded]
 
 
-@pytest.fixture(scope="module", params=[(TINY, "adaround"), (LITE, "adaround"), (TINY, "descent"), (LITE, "descent")])
+@pytest.fixture(
+    scope="module",
+    params=[(TINY, "adaround"), (LITE, "adaround"), (TINY, "coordinate_descent"), (LITE, "coordinate_descent")],
+)
 def found(request: pytest.FixtureRequest) -> Found:
     config, way = request.param
     start, inputs = case(config)
     return start, inputs, find_roundings(start, inputs, WAYS[way], FEW)
 
 
-def integers(calibrated: Calibrated, flavour: str) -> dict[str, IntegerConv2d]:
-    modules = calibrated.render(flavour).named_modules()
+def integers(calibrated: Calibrated, variant: str) -> dict[str, IntegerConv2d]:
+    modules = calibrated.render(variant).named_modules()
     return {name: module for name, module in modules if isinstance(module, IntegerConv2d)}
 
 
-def test_each_weight_goes_to_a_neighbouring_grid_point(found: Found) -> None:
+def test_each_weight_goes_to_a_neighboring_grid_point(found: Found) -> None:
     start, _, rounded = found
     assert rounded.kept
     assert rounded.tried == len(place(start.traced, "cpu").convs)
@@ -56,16 +66,16 @@ def test_each_weight_goes_to_a_neighbouring_grid_point(found: Found) -> None:
         torch.testing.assert_close(conv.weight_scale, before[name].weight_scale, rtol=1e-6, atol=0)
         weight = rounded.calibrated.traced.get_submodule(name).weight
         steps = weight / conv.weight_scale.reshape(-1, 1, 1, 1)
-        off_grid = (steps - conv.integers).abs().max()
-        assert off_grid < 1e-3 or name not in rounded.kept
+        rounding_distance = (steps - conv.integers).abs().max()
+        assert rounding_distance < 1e-3 or name not in rounded.kept
 
 
-def test_the_flavours_share_the_integers(found: Found) -> None:
-    one, other = (integers(found[2].calibrated, flavour) for flavour in FLAVOURS)
+def test_the_variants_share_the_integers(found: Found) -> None:
+    one, other = (integers(found[2].calibrated, variant) for variant in VARIANTS)
     assert all(torch.equal(one[name].integers, other[name].integers) for name in one)
 
 
-def test_kept_layers_have_less_error_on_held_out_pictures(found: Found) -> None:
+def test_kept_layers_have_less_error_on_held_out_images(found: Found) -> None:
     assert all(left < 1 for left in found[2].kept.values())
 
 
@@ -107,21 +117,21 @@ def test_descent_ends_where_no_single_step_gains(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(2, 3, 9, generator=generator)
     step = weight.abs().amax(dim=-1, keepdim=True) / 127
-    grid = WeightGrid(weight, step, torch.zeros(2, 1, 3))
+    qparams = WeightQparams(weight, step, torch.zeros(2, 1, 3))
     reads = torch.rand(2, 400, 1, generator=generator) + 0.1 * torch.randn(2, 400, 9, generator=generator)
-    steps = CoordinateDescent()(grid, Patches(reads, None))
+    steps = CoordinateDescent()(qparams, Patches(reads, None))
 
     def cost(candidate: Tensor) -> Tensor:
         return (reads @ (candidate * step - weight).transpose(1, 2)).square().mean(dim=1)
 
-    assert (cost(steps) <= cost(grid.nearest)).all()
-    assert cost(steps).sum() < 0.9 * cost(grid.nearest).sum()
+    assert (cost(steps) <= cost(qparams.nearest)).all()
+    assert cost(steps).sum() < 0.9 * cost(qparams.nearest).sum()
     assert torch.equal(steps, steps.round())
-    assert torch.equal(steps[~grid.free], grid.nearest[~grid.free])
+    assert torch.equal(steps[~qparams.free], qparams.nearest[~qparams.free])
     for tap in range(9):
         for direction in (-1, 1):
             other = steps.clone()
             other[..., tap] += direction
             gains = cost(other) < 0.98 * cost(steps)
-            near = (other - grid.nearest).abs()[..., tap] <= 1
-            assert not (gains & near & grid.free[..., tap]).any()
+            near = (other - qparams.nearest).abs()[..., tap] <= 1
+            assert not (gains & near & qparams.free[..., tap]).any()

@@ -12,8 +12,8 @@ from blendmask_quantize.quantization.placement import calibration_points
 from blendmask_quantize.quantization.ptq import estimate, observe
 from blendmask_quantize.quantization.refine.selection import FIRST, choose_ranges
 from blendmask_quantize.quantization.trace import trace_network
+from tests.quantize.small_networks import LITE, image, network_input, size_of, small_network
 from tests.quantize.tiny import TINY
-from tests.quantize.variants import LITE, network_input, picture, size_of, variant
 
 
 def up_to(high: float) -> Estimator:
@@ -50,9 +50,9 @@ def test_the_range_is_wide_where_the_readers_need_the_outlier(weight: float, bes
 
 @pytest.mark.parametrize("config", [TINY, LITE], ids=lambda config: config.name)
 def test_every_tensor_takes_the_range_of_the_estimator_it_names(config: ModelConfig) -> None:
-    model = variant(config)
+    model = small_network(config)
     traced = trace_network(model)
-    inputs = [network_input(model, picture(seed, size_of(model.config))) for seed in range(1)]
+    inputs = [network_input(model, image(seed, size_of(model.config))) for seed in range(1)]
     histograms = observe(traced, inputs)
     choices = choose_ranges(traced, histograms, ESTIMATORS, inputs)
     assert set(choices) == {point.node for point in calibration_points(traced)}
@@ -64,8 +64,8 @@ def test_every_tensor_takes_the_range_of_the_estimator_it_names(config: ModelCon
 
 
 def test_without_a_clear_winner_a_tensor_takes_the_first() -> None:
-    traced = trace_network(variant(TINY))
-    x = network_input(variant(TINY), picture(0))
+    traced = trace_network(small_network(TINY))
+    x = network_input(small_network(TINY), image(0))
     same = dict.fromkeys(["max", FIRST, "other"], ESTIMATORS["max"])
     choices = choose_ranges(traced, observe(traced, [x]), same, [x])
     assert {choice.estimator for choice in choices.values()} == {FIRST}

@@ -26,22 +26,22 @@ from blendmask_quantize.quantization.refine.steps import (
     refine,
 )
 from blendmask_quantize.quantization.trace import trace_network
+from tests.quantize.small_networks import image, network_input, small_network
 from tests.quantize.tiny import TINY
-from tests.quantize.variants import network_input, picture, variant
 
 QUICK, FEW = AdaRound(iterations=10), Sampling(patches=128)
-NAMES = ("equalise", "descent", "adaround", "bias")
+NAMES = ("cross_layer_equalization", "coordinate_descent", "adaround", "bias_correction")
 
 
 @pytest.fixture(scope="module")
 def given() -> Given:
-    model = variant(TINY)
-    return Given([network_input(model, picture(seed)) for seed in range(2)], "auto", QUICK, sampling=FEW)
+    model = small_network(TINY)
+    return Given([network_input(model, image(seed)) for seed in range(2)], "auto", QUICK, sampling=FEW)
 
 
 @pytest.fixture(scope="module")
 def start(given: Given) -> Observed:
-    traced = trace_network(variant(TINY))
+    traced = trace_network(small_network(TINY))
     histograms = observe(traced, given.inputs)
     return Observed(Calibrated(traced, estimate(traced, histograms, given.first_estimator)), histograms, traced)
 
@@ -51,12 +51,12 @@ def saying(*totals: float | None) -> tuple[Judge, list[Calibrated]]:
     said: Iterator[float | None] = iter(totals)
     seen: list[Calibrated] = []
 
-    def judge(calibrated: Calibrated) -> Drift | None:
+    def criterion(calibrated: Calibrated) -> Drift | None:
         seen.append(calibrated)
         total = next(said)
         return None if total is None else Drift(total, 0.0, 0.0)
 
-    return judge, seen
+    return criterion, seen
 
 
 def quiet() -> None:
@@ -64,10 +64,12 @@ def quiet() -> None:
 
 
 def test_what_does_not_help_is_left_out_and_the_next_step_starts_without_it(start: Observed, given: Given) -> None:
-    judge, seen = saying(0.4, 0.5, 0.3, 0.35)
-    found, outcomes = refine(start, chosen_steps(["bias", "equalise"], "auto"), given, judge, quiet)
+    criterion, seen = saying(0.4, 0.5, 0.3, 0.35)
+    found, outcomes = refine(
+        start, chosen_steps(["bias_correction", "cross_layer_equalization"], "auto"), given, criterion, quiet
+    )
     assert [(outcome.name, outcome.kept) for outcome in outcomes] == [
-        ("equalise", False), (RANGES, True), ("bias", False),
+        ("cross_layer_equalization", False), (RANGES, True), ("bias_correction", False),
     ]  # fmt: skip
     assert found is seen[2]
     weights = found.traced.state_dict()
@@ -78,8 +80,8 @@ def test_what_does_not_help_is_left_out_and_the_next_step_starts_without_it(star
 
 
 def test_every_step_together_keeps_weights_and_ranges_of_one_network(start: Observed, given: Given) -> None:
-    judge, _ = saying(0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
-    found, outcomes = refine(start, chosen_steps(NAMES, "auto"), given, judge, quiet)
+    criterion, _ = saying(0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
+    found, outcomes = refine(start, chosen_steps(NAMES, "auto"), given, criterion, quiet)
     assert [outcome.name for outcome in outcomes] == list(STEPS)
     assert all(outcome.kept for outcome in outcomes)
     x = given.inputs[0]
@@ -99,8 +101,8 @@ def test_without_steps_nothing_is_measured(start: Observed, given: Given) -> Non
 
 
 def test_without_an_object_to_judge_by_no_step_is_kept(start: Observed, given: Given) -> None:
-    judge, _ = saying(None)
-    found, (outcome,) = refine(start, chosen_steps(["bias"], "mse"), given, judge, quiet)
+    criterion, _ = saying(None)
+    found, (outcome,) = refine(start, chosen_steps(["bias_correction"], "mse"), given, criterion, quiet)
     assert found is start.calibrated
     assert not outcome.kept
     assert "show no object" in str(outcome)
@@ -119,7 +121,7 @@ def test_steps_are_found_by_name_and_taken_in_their_own_order() -> None:
     assert [step.name for step in chosen_steps([], "auto")] == [RANGES]
     with pytest.raises(ConfigError, match="no step is called 'bais': did you mean bias"):
         chosen_steps(["bais"], "mse")
-    with pytest.raises(ConfigError, match="known are equalise, descent, adaround, bias"):
+    with pytest.raises(ConfigError, match="known are equalize, descent, adaround, bias"):
         chosen_steps([RANGES], "mse")
 
 
@@ -128,7 +130,7 @@ def test_every_recipe_names_steps_that_there_are() -> None:
         assert [step.name for step in chosen_steps(recipe.steps, "mse")] == list(recipe.steps)
 
 
-def test_large_pictures_are_looked_at_in_smaller_numbers() -> None:
+def test_large_images_are_looked_at_in_smaller_numbers() -> None:
     small, large = torch.zeros(1, 3, 96, 128), torch.zeros(1, 3, 1024, 1024)
     assert len(Given([small] * 40, "mse").few) == 16
     assert len(Given([large] * 40, "mse").few) == 2

@@ -1,4 +1,4 @@
-"""Relatives of the tiny network, one for each thing that quantising has to cope with, and numbers to feed them."""
+"""Relatives of the tiny network, one for each thing that quantizing has to cope with, and numbers to feed them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blendmask_quantize.model.blendmask import BlendMask
-from blendmask_quantize.model.config import BasesConfig, HeadConfig, ModelConfig, TrunkConfig
+from blendmask_quantize.model.config import BackboneConfig, BasesConfig, HeadConfig, ModelConfig
 from blendmask_quantize.model.layers import FrozenBatchNorm2d
 from tests.quantize.tiny import TINY, tiny_model
 
 LITE = replace(
     TINY,
     name="TINY_LITE",
-    trunk=TrunkConfig(kind="lite0", norm="BN"),
+    backbone=BackboneConfig(kind="lite0", norm="BN"),
     bases=replace(TINY.bases, fine=True),
 )
-"""Inverted residuals, SAME padding, depthwise convolutions, ReLU6, bases that read the trunk's features of stride 4."""
+"""Inverted residuals, SAME padding, depthwise convolutions, ReLU6, bases that read features of stride 4."""
 
 FIVE_LEVELS = replace(
     TINY,
@@ -30,12 +30,12 @@ FIVE_LEVELS = replace(
     head=HeadConfig((8, 16, 32, 64, 128), (16, 32, 64, 128), shared_convs=0, class_convs=1, box_convs=1, norm="GN"),
     bases=BasesConfig(width=32, convs=1, norm="GN"),
 )
-"""P6 and P7, two towers, group normalisation, a shared tower without normalisations of its own a level."""
+"""P6 and P7, two towers, group normalization, a shared tower without normalizations of its own a level."""
 
 FROZEN = replace(
     TINY,
     name="TINY_FROZEN",
-    trunk=replace(TINY.trunk, norm="FrozenBN"),
+    backbone=replace(TINY.backbone, norm="FrozenBN"),
     head=replace(TINY.head, norm="FrozenBN"),
     bases=replace(TINY.bases, norm="FrozenBN"),
     input=replace(TINY.input, channels="bgr", mean=(100.0, 110.0, 120.0), std=(50.0, 60.0, 70.0)),
@@ -45,26 +45,28 @@ FROZEN = replace(
 PLAIN = replace(
     TINY,
     name="TINY_PLAIN",
-    trunk=replace(TINY.trunk, norm=""),
+    backbone=replace(TINY.backbone, norm=""),
     head=replace(TINY.head, norm="", shared_convs=2),
     bases=replace(TINY.bases, norm=""),
 )
-"""No normalisation at all; one tower of convolutions shared by the levels."""
+"""No normalization at all; one tower of convolutions shared by the levels."""
 
 DLA = replace(
     TINY,
     name="TINY_DLA",
-    trunk=TrunkConfig(kind="dla34", norm="BN", frozen_stages=1, level_widths=(4, 4, 4, 8, 16, 24)),
+    backbone=BackboneConfig(kind="dla34", norm="BN", frozen_stages=1, level_widths=(4, 4, 4, 8, 16, 24)),
 )
 """Aggregation by concatenation, convolutions whose result is a shortcut and a child at once."""
 
-DEFORMABLE = replace(TINY, name="TINY_DEFORMABLE", trunk=replace(TINY.trunk, deform_stages=(4, 5), deform_interval=2))
-"""Deformable convolutions, which neither quantising nor pruning takes."""
+DEFORMABLE = replace(
+    TINY, name="TINY_DEFORMABLE", backbone=replace(TINY.backbone, deform_stages=(4, 5), deform_interval=2)
+)
+"""Deformable convolutions, which neither quantizing nor pruning takes."""
 
 DEEPLAB = replace(TINY, name="TINY_DEEPLAB", bases=replace(TINY.bases, kind="deeplab", convs=2, low_level_width=4))
-"""The other bottom module: atrous convolutions, the mean of the picture."""
+"""The other bottom module: atrous convolutions, the mean of the image."""
 
-VARIANTS = (TINY, LITE, FIVE_LEVELS, FROZEN, PLAIN, DLA, DEEPLAB)
+SMALL_NETWORKS = (TINY, LITE, FIVE_LEVELS, FROZEN, PLAIN, DLA, DEEPLAB)
 
 WEIGHTED_SUM = replace(TINY, name="TINY_WEIGHTED_SUM", blender="weighted_sum", attention_size=1)
 """One weight a basis."""
@@ -83,7 +85,7 @@ def size_of(config: ModelConfig) -> tuple[int, int]:
     return (96, 160) if config.extra_levels else (64, 96)
 
 
-def variant(config: ModelConfig, seed: int = 0) -> BlendMask:
+def small_network(config: ModelConfig, seed: int = 0) -> BlendMask:
     """As `tiny_model`, with frozen statistics that are not trivial either."""
     model = tiny_model(config, seed)
     with torch.no_grad():
@@ -96,12 +98,12 @@ def variant(config: ModelConfig, seed: int = 0) -> BlendMask:
     return model
 
 
-def picture(seed: int, size: tuple[int, int] = (64, 96)) -> NDArray[np.uint8]:
-    """Coloured patches, (1, H, W, 3): smooth enough that no two layers see the same thing everywhere."""
+def image(seed: int, size: tuple[int, int] = (64, 96)) -> NDArray[np.uint8]:
+    """Colored patches, (1, H, W, 3): smooth enough that no two layers see the same thing everywhere."""
     patches = np.random.default_rng(seed).integers(0, 256, (size[0] // 8, size[1] // 8, 3), dtype=np.uint8)
     return patches.repeat(8, axis=0).repeat(8, axis=1)[None]
 
 
 def network_input(model: BlendMask, pixels: NDArray[np.uint8]) -> Tensor:
-    """Normalised input (1, 3, H, W) from a picture (1, H, W, 3)."""
-    return model.normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    """Normalized input (1, 3, H, W) from a image (1, H, W, 3)."""
+    return model.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2))
