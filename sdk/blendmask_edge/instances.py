@@ -191,7 +191,7 @@ def encode_crop(crop: Crop, image_size: Tuple[int, int]) -> Rle:
 
     height, width = image_size
     counts = _run_lengths(crop, height, height * width)
-    rle = coco_mask.frPyInstances({"size": [height, width], "counts": counts}, height, width)
+    rle = coco_mask.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     return {"size": [height, width], "counts": rle["counts"].decode("ascii")}
 
 

@@ -235,6 +235,6 @@ def _crop_bitmaps(bitmaps: Tensor, boxes: Tensor, resolution: int) -> Tensor:
 def _rasterise(polygons: Polygons, box: npt.NDArray[np.float32], resolution: int) -> npt.NDArray[np.bool_]:
     scale = resolution / np.maximum(box[2:] - box[:2], _SMALLEST_SIDE)
     shifted = [(np.asarray(polygon, np.float64).reshape(-1, 2) - box[:2]) * scale for polygon in polygons]
-    parts = coco_mask.frPyInstances([points.ravel().tolist() for points in shifted], resolution, resolution)
+    parts = coco_mask.frPyObjects([points.ravel().tolist() for points in shifted], resolution, resolution)
     target: npt.NDArray[np.bool_] = coco_mask.decode(coco_mask.merge(parts)).astype(bool)
     return target

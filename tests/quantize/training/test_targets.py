@@ -152,7 +152,7 @@ class TestFromTheAnnotationFile:
 
 
 def rasterise(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray:
-    parts = coco_mask.frPyInstances([p.tolist() for p in polygons], height, width)
+    parts = coco_mask.frPyObjects([p.tolist() for p in polygons], height, width)
     return coco_mask.decode(coco_mask.merge(parts)).astype(bool)
 
 

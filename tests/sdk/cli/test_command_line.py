@@ -193,7 +193,7 @@ def test_wrong_option_of_predict_is_refused_before_anything_is_written(
 
 @pytest.mark.parametrize("command", [["info"], ["check", "--target", "cpu"], ["predict", "a.jpg"]])
 def test_bundle_of_a_later_release_is_one_message_that_says_to_upgrade(command: List[str]) -> None:
-    future = Path(__file__).parents[1] / "golden/future.bmz"
+    future = Path(__file__).parents[2] / "golden/future.bmz"
     name, *rest = command
     words = [str(Path(__file__))] if name == "predict" else rest
     result = call(name, future, *words)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from blendmask_edge.imaging import clip_boxes, paste, sigmoid
 
-PARITY = Path(__file__).parents[2] / "../shared/parity"
+PARITY = Path(__file__).parents[3] / "../shared/parity"
 IMAGE = (40, 52)
 EDGES = st.one_of(st.floats(-30, 80, width=32), st.integers(-30, 80).map(lambda value: value / 2))
 BOXES = st.tuples(EDGES, EDGES, EDGES, EDGES).map(lambda box: np.array(box, np.float32))

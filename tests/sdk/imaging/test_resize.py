@@ -13,7 +13,7 @@ from PIL import Image
 
 from blendmask_edge.imaging import fit_size, preprocess, read_image, resize, resized_size
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PARITY = ROOT / "../shared/parity"
 IMAGES = ROOT / "examples/homescenes/evaluation"
 SIDES = st.integers(1, 120)
