@@ -86,7 +86,7 @@ def test_ties_go_to_even_as_onnx_says(qparams: QuantizationParameters) -> None:
 
 
 @pytest.mark.parametrize(
-    "grid",
+    "qparams",
     [
         QuantizationParameters(0.5, 0, 0, 255),
         QuantizationParameters(0.5, 128, 0, 255),

@@ -15,7 +15,7 @@ from blendmask_edge.bundle import limits
 from blendmask_edge.bundle.manifest import MAX_SIDE, SCHEMA_VERSION, Manifest
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES
 
-PAGE = (Path(__file__).parents[2] / "docs/bundle.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs/bundle.md").read_text(encoding="utf-8")
 PLAIN = {str: "string", int: "integer", float: "number"}
 
 

@@ -17,7 +17,7 @@ from blendmask_edge.bundle import SCHEMA_VERSION
 
 pytest.importorskip("onnxruntime")
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 SUMS = dict(reversed(line.split()) for line in (GOLDEN / "SHA256SUMS").read_text().splitlines())
 READABLE = sorted(GOLDEN.glob("schema*.bmz"))
 
