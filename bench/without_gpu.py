@@ -19,8 +19,8 @@ from unittest import mock
 
 import onnx
 import torch
-from bench.quantized_graphs import products_in_half
 
+from bench.quantized_graphs import products_in_half
 from blendmask_edge.runtimes.tensorrt.builder import error_log
 from blendmask_quantize.export.torch_tensorrt.program import compile_arguments, define_quantize_op, export_program
 

@@ -38,7 +38,15 @@ from blendmask_edge.predictor import Timings
 
 Metrics = dict[str, float]
 Measure = Callable[[TimedPredictor], Metrics]
-_SHOWN = ("mask_ap", "box_ap", "latency_ratio", "network_ratio", "finish_ratio", "latency_p50_ms", "reference_p50_ms")
+_SHOWN = (
+    "mask_ap",
+    "box_ap",
+    "latency_ratio",
+    "network_ratio",
+    "postprocess_ratio",
+    "latency_p50_ms",
+    "reference_p50_ms",
+)
 
 
 @dataclass
@@ -46,22 +54,22 @@ class Faulty:
     """A predictor with a fault: it takes longer by a share of the network's time, or answers something else.
 
     slower: share that is spent within the network.
-    finish: share that is spent after it.
+    postprocess: share that is spent after it.
     change: what becomes of the answer.
     """
 
     predictor: MaskPredictor
     slower: float = 0.0
-    finish: float = 0.0
+    postprocess: float = 0.0
     change: Callable[[Instances], Instances] = lambda instances: instances
     timings: Timings = Timings(0.0, 0.0, 0.0)  # noqa: RUF009
 
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
         """Predict with the fault."""
         instances = self.predictor(image)
-        network = self.predictor.timings.run
-        _spin((self.slower + self.finish) * network)
-        self.timings = self.predictor.timings._replace(run=(1 + self.slower) * network)
+        network = self.predictor.timings.inference
+        _spin((self.slower + self.postprocess) * network)
+        self.timings = self.predictor.timings._replace(inference=(1 + self.slower) * network)
         return self.change(instances)
 
 
@@ -79,7 +87,7 @@ def lose_instances(share: float) -> Callable[[Instances], Instances]:
 FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
     "network-15%-slower": ("network_ratio", {"slower": 0.15}),
     "network-30%-slower": ("latency_ratio", {"slower": 0.30}),
-    "finish-10%-of-network": ("finish_ratio", {"finish": 0.10}),
+    "postprocess-10%-of-network": ("postprocess_ratio", {"postprocess": 0.10}),
     "lost-instances-5%": ("mask_ap", {"change": lose_instances(0.05)}),
     "lost-instances-20%": ("box_ap", {"change": lose_instances(0.20)}),
     "shifted-masks-1-cell": ("mask_ap", {"change": shift_masks(1)}),

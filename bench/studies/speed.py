@@ -62,7 +62,7 @@ TARGETS: dict[str, Any] = {
 }
 """At least the first, at most the others."""
 _AFTER = ("selection", "coefficients", "masks")
-_CALLS = ("prepare", "run", "finish", "paste")
+_CALLS = ("preprocess", "run", "postprocess", "paste")
 _LAYERS = 8
 _REST_SECONDS = 0.03
 """Before each timing: threads of ONNX Runtime go on looking for work for a while, beside whoever comes next."""

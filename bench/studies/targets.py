@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from bench.quantized_graphs import rt_r_50_graph
-
 from bench.study import study_parser, write_study
 from bench.without_gpu import LAYERS, Network, RefusedError, convert, onnx_counts, parse, segments
 from blendmask_edge.bundle import Bundle

@@ -24,8 +24,8 @@ class Timings(NamedTuple):
     """Seconds of one call: fitting the image, the network, making instances. Masks are pasted later, on use."""
 
     preprocess: float
-    run: float
-    finish: float
+    inference: float
+    postprocess: float
 
 
 class MaskPredictor:

@@ -74,7 +74,9 @@ def test_every_graph_has_its_row_and_int8_its_stages(
             assert 0 < rows[run]["outside_share"] < 1
         for runtime in speed.RUNTIMES:
             row = rows[f"{name}/{runtime}/int8"]
-            assert all(row[f"{stage}_ms"] > 0 for stage in (*STAGES, "prepare", "finish", "paste", "convolutions"))
+            assert all(
+                row[f"{stage}_ms"] > 0 for stage in (*STAGES, "preprocess", "postprocess", "paste", "convolutions")
+            )
             assert row["passed"] in (0, 1)
             layers = [layer for layer in rows if layer.startswith(f"{name}/{runtime}/int8/layer/")]
             assert len(layers) == 8

@@ -25,7 +25,7 @@ CONFIG = get_config("LITE0_RT")
 def data(tmp_path: Path) -> Path:
     """Three splits of one small image with one object each."""
     folder = tmp_path / "scenes"
-    labels = default_labels(CONFIG.classes)
+    labels = default_labels(CONFIG.num_classes)
     for split in ("train", "val", "val_seen"):
         (folder / split).mkdir(parents=True)
         cv2.imwrite(str(folder / split / "a.jpg"), np.full((32, 48, 3), (40, 60, 250), np.uint8))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from tests.sdk.gpu_fixtures import driver, fresh_import, make_tensorrt, no_driver
 from tests.sdk.graph_fixtures import make_bundle
+from tests.sdk.scenes import clock, scenes
 from tests.sdk.small_bundles import bundle_path, make_manifest, manifest_json, own_cache, rewrite, tiny_graph
 
 __all__ = [
     "bundle_path",
+    "clock",
     "driver",
     "fresh_import",
     "make_bundle",
@@ -17,5 +19,6 @@ __all__ = [
     "no_driver",
     "own_cache",
     "rewrite",
+    "scenes",
     "tiny_graph",
 ]

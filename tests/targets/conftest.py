@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 import pytest
-from bench.quantized_graphs import rt_r_50_graph, shipped_graph
 
+from bench.quantized_graphs import rt_r_50_graph, shipped_graph
 from bench.without_gpu import onnx_counts
 
 

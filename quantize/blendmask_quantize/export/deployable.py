@@ -141,9 +141,9 @@ class DeployableGraph(nn.Module):
 
     def forward(self, image: Tensor) -> Outputs:
         """Results for `image`, uint8 (1, H, W, 3) RGB, resized and padded."""
-        return self.finish(self.network(self.normalize(image)))
+        return self.postprocess(self.network(self.normalize(image)))
 
-    def finish(self, predictions: Predictions) -> Outputs:
+    def postprocess(self, predictions: Predictions) -> Outputs:
         """Results from raw predictions."""
         kept = self.suppress(self.select(predictions))
         if self.config.inference.clip_before_pooling:

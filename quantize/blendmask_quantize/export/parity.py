@@ -92,7 +92,7 @@ def measure_parity(graph: DeployableGraph, exported: onnx.ModelProto, image: NDA
     fed = _FedInterpreter(graph.network, rounded)
     with torch.no_grad():
         predictions = fed.run(graph.normalize(torch.from_numpy(image)))
-        expected = Outputs(*(output.numpy() for output in graph.finish(predictions)))
+        expected = Outputs(*(output.numpy() for output in graph.postprocess(predictions)))
     threshold = graph.config.inference.score_threshold**0.5
     matched = _match(expected, outputs, threshold + SCORE_TOLERANCE)
     return Parity(*matched, fed.error, _count_changed(graph.network, exported))

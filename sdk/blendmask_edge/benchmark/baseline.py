@@ -40,9 +40,9 @@ DEFAULT_LIMITS: Mapping[str, Limit] = {
     "box_ap": Limit(worse=0.01, better=0.02),
     "latency_ratio": Limit(worse=0.10, better=0.15),
     "decode_ratio": Limit(worse=0.50, better=0.50),
-    "prepare_ratio": Limit(worse=0.30, better=0.30),
+    "preprocess_ratio": Limit(worse=0.30, better=0.30),
     "network_ratio": Limit(worse=0.10, better=0.15),
-    "finish_ratio": Limit(worse=0.30, better=0.30),
+    "postprocess_ratio": Limit(worse=0.30, better=0.30),
 }
 """Limits of a new baseline. Times are limited as ratios to the reference workload, which load leaves alone; a limit on
 milliseconds, say `latency_p99_ms`, is added to the file by hand where a robot has a budget."""

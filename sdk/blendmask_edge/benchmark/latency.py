@@ -8,7 +8,7 @@ from typing import Dict, List, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-STAGES = ("decode", "prepare", "network", "finish")
+STAGES = ("decode", "preprocess", "network", "postprocess")
 WHOLE = "latency"
 PERCENTILES = (50, 90, 99)
 
@@ -26,22 +26,22 @@ class Frame:
     """Seconds of one frame.
 
     decode: image file to array; a camera does not need it, so it is no part of the whole.
-    prepare: array to network input.
+    preprocess: array to network input.
     network: the graph.
-    finish: outputs to instances, masks pasted into crops.
+    postprocess: outputs to instances, masks pasted into crops.
     reference: the reference workload, just before.
     """
 
     decode: float
     preprocess: float
     network: float
-    finish: float
+    postprocess: float
     reference: float
 
     @property
     def latency(self) -> float:
         """Array in, masks out."""
-        return self.preprocess + self.network + self.finish
+        return self.preprocess + self.network + self.postprocess
 
 
 def summarize(frames: Sequence[Frame]) -> Dict[str, float]:
@@ -49,7 +49,7 @@ def summarize(frames: Sequence[Frame]) -> Dict[str, float]:
 
     `latency_p50_ms`, `latency_p90_ms`, `latency_p99_ms`, array in, masks out, and the same of each stage and of the
     reference: `decode_p50_ms` ...; `latency_ratio`, the time over the reference's beside it, and `decode_ratio` ... of
-    each stage; `outside_share`, prepare and finish as a share of the whole; `fps`, frames in a second of their own
+    each stage; `outside_share`, preprocess and postprocess as a share of the whole; `fps`, frames in a second of their own
     time.
 
     A ratio is the median over blocks of ten frames: within a block, the scheduler's turns even out; between blocks,
@@ -63,7 +63,7 @@ def summarize(frames: Sequence[Frame]) -> Dict[str, float]:
     }
     for name in (WHOLE, *STAGES):
         metrics[f"{name}_ratio"] = float(np.median(_block_sums(times[name]) / _block_sums(times["reference"])))
-    metrics["outside_share"] = float((times["prepare"].sum() + times["finish"].sum()) / times[WHOLE].sum())
+    metrics["outside_share"] = float((times["preprocess"].sum() + times["postprocess"].sum()) / times[WHOLE].sum())
     metrics["fps"] = float(len(frames) / times[WHOLE].sum())
     return metrics
 

@@ -72,7 +72,7 @@ def _accuracy_row(metrics: Mapping[str, float], task: str) -> List[str]:
 
 
 def _time_rows(metrics: Mapping[str, float]) -> List[List[str]]:
-    names = {**{stage: stage for stage in STAGES}, WHOLE: "prepare..finish", "reference": "reference"}
+    names = {**{stage: stage for stage in STAGES}, WHOLE: "preprocess..postprocess", "reference": "reference"}
     return [
         [
             label,

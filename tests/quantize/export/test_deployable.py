@@ -102,7 +102,7 @@ def head(found: Candidates, count: int) -> Candidates:
 def test_it_equals_the_reference_while_the_bounds_hold(model: BlendMask, seed: int, bias: float) -> None:
     predictions = random_predictions(model.config, seed, bias)
     expected = reference(model, predictions, all_candidates(model, predictions))
-    found = graph_of(model).finish(predictions)
+    found = graph_of(model).postprocess(predictions)
     assert [tuple(output.shape) for output in found] == [(1, 100, 4), (1, 100), (1, 100), (1, 100, 28, 28)]
     assert_same(found, expected, 100)
 
@@ -114,7 +114,7 @@ def test_past_the_candidate_cap_the_lowest_pairs_are_lost_and_nothing_else(seed:
     found = all_candidates(model, predictions)
     assume(len(found.scores) > cap)
     expected = reference(model, predictions, head(found, cap))
-    assert_same(graph_of(model, Bounds(cap, 40, 20)).finish(predictions), expected, 20)
+    assert_same(graph_of(model, Bounds(cap, 40, 20)).postprocess(predictions), expected, 20)
 
 
 @given(SEEDS, st.integers(1, 30))
@@ -122,14 +122,14 @@ def test_of_more_detections_than_rows_the_best_are_kept(seed: int, rows: int) ->
     model = MODELS["TINY"]
     predictions = random_predictions(model.config, seed, -1.0)
     expected = reference(model, predictions, all_candidates(model, predictions))
-    found = graph_of(model, replace(MANY, detections=rows)).finish(predictions)
+    found = graph_of(model, replace(MANY, detections=rows)).postprocess(predictions)
     assert found.scores.shape == (1, rows)
     assert_same(found, expected, rows)
 
 
 def test_no_detections_leave_every_row_empty() -> None:
     model = MODELS["TINY"]
-    found = graph_of(model).finish(random_predictions(model.config, 0, -30.0))
+    found = graph_of(model).postprocess(random_predictions(model.config, 0, -30.0))
     assert not found.scores.any()
     assert torch.all(found.class_ids == -1)
     assert all(torch.isfinite(output).all() for output in found)
@@ -304,7 +304,7 @@ def test_masks_of_clipped_boxes_are_those_of_the_visible_part() -> None:
     """The same detections, cut at the input's border before their masks are made."""
     model = small_network(CLIPPED)
     predictions = random_predictions(TINY, 5, -1.0)
-    whole, clipped = graph_of(MODELS["TINY"]).finish(predictions), graph_of(model).finish(predictions)
+    whole, clipped = graph_of(MODELS["TINY"]).postprocess(predictions), graph_of(model).postprocess(predictions)
     limits = torch.tensor([96.0, 64, 96, 64])
     assert torch.equal(clipped.boxes, whole.boxes.clamp(min=0).minimum(limits))
     assert torch.equal(clipped.scores, whole.scores)
@@ -334,7 +334,7 @@ def test_it_equals_the_recorded_reference(parity: object) -> None:
         return torch.from_numpy(case.stored[f"det.{name}"]).float()
 
     with torch.no_grad():
-        found = graph.finish(model(x))
+        found = graph.postprocess(model(x))
     count = len(case.stored["det.score"])
     assert int((found.scores > 0).sum()) == count
     torch.testing.assert_close(found.scores[0, :count], recorded("score"), rtol=0, atol=3e-5)

@@ -74,7 +74,7 @@ def test_measures_accuracy_and_every_stage(scene: Dict[str, Path]) -> None:
     for text in ("TINY, cpu graph", "4 images of annotations.json, 8 frames", "mask  1.0000", "p99", "frames/s"):
         assert text in result.output
     assert result.output.count("1.0000 to 1.0000") == 2
-    for stage in ("decode", "prepare", "network", "finish", "reference"):
+    for stage in ("decode", "preprocess", "network", "postprocess", "reference"):
         assert f"\n{stage} " in result.output
     assert "--update-baseline" in result.output.splitlines()[-1]
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from blendmask_edge.benchmark import measure as measuring
 from blendmask_edge.cli.app import app
 from blendmask_edge.instances import Instances
-from tests.sdk.benchmark.conftest import TYPICAL, FakePredictor, HandClock, Scenes
+from tests.sdk.scenes import TYPICAL, FakePredictor, HandClock, Scenes
 
 Bench = Callable[..., Any]
 
@@ -124,7 +124,7 @@ def test_run_without_a_fault_passes(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("fault", "moved"),
     [
-        ({"seconds": TYPICAL._replace(run=1.2 * TYPICAL.run)}, {"latency_ratio", "network_ratio"}),
+        ({"seconds": TYPICAL._replace(inference=1.2 * TYPICAL.inference)}, {"latency_ratio", "network_ratio"}),
         ({"change": forgetful}, {"mask_ap", "mask_ap75", "box_ap"}),
         ({"change": shifted}, {"mask_ap"}),
     ],
@@ -141,7 +141,7 @@ def test_planted_fault_fails_with_a_table_of_what_moved(bench: Bench, fault: Dic
 
 
 def test_what_became_much_better_fails_too(bench: Bench) -> None:
-    result = bench(seconds=TYPICAL._replace(run=0.5 * TYPICAL.run))
+    result = bench(seconds=TYPICAL._replace(inference=0.5 * TYPICAL.inference))
     assert result.exit_code == 1
     assert told(result) == {"latency_ratio": "better", "network_ratio": "better"}
     assert "error: Better than the baseline allows: " in result.output

@@ -22,7 +22,7 @@ def steady(count: int = 200) -> List[Frame]:
 
 
 def test_whole_frame_leaves_decoding_out() -> None:
-    metrics = summarize([Frame(decode=0.5, preprocess=0.01, network=0.03, finish=0.02, reference=0.01)])
+    metrics = summarize([Frame(decode=0.5, preprocess=0.01, network=0.03, postprocess=0.02, reference=0.01)])
     assert metrics["latency_p50_ms"] == pytest.approx(60)
     assert metrics["decode_p99_ms"] == pytest.approx(500)
     assert metrics["latency_ratio"] == pytest.approx(6)
@@ -53,7 +53,8 @@ def test_percentiles_are_in_order_and_inside_the_times(times: List[Frame]) -> No
 @given(frames, st.floats(0.1, 10))
 def test_ratios_stay_when_everything_slows_alike(times: List[Frame], factor: float) -> None:
     slower = [
-        Frame(*(factor * part for part in (t.decode, t.preprocess, t.network, t.finish, t.reference))) for t in times
+        Frame(*(factor * part for part in (t.decode, t.preprocess, t.network, t.postprocess, t.reference)))
+        for t in times
     ]
     before, after = summarize(times), summarize(slower)
     for name in before:
@@ -86,7 +87,7 @@ def test_disturbed_run_is_remarked() -> None:
 
 def test_machine_that_heats_up_is_remarked() -> None:
     frames = [
-        Frame(f.decode, f.preprocess, f.network, f.finish, f.reference * (1 + place / 400))
+        Frame(f.decode, f.preprocess, f.network, f.postprocess, f.reference * (1 + place / 400))
         for place, f in enumerate(steady())
     ]
     (remark,) = remarks(frames)
@@ -95,7 +96,7 @@ def test_machine_that_heats_up_is_remarked() -> None:
 
 def test_machine_that_others_use_is_remarked() -> None:
     frames = [
-        Frame(f.decode, f.preprocess, f.network, f.finish, f.reference * (3 if place % 4 == 0 else 1))
+        Frame(f.decode, f.preprocess, f.network, f.postprocess, f.reference * (3 if place % 4 == 0 else 1))
         for place, f in enumerate(steady())
     ]
     (remark,) = remarks(frames)

@@ -17,7 +17,7 @@ from blendmask_edge.errors import RegressionError
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.instances import Instances, Labels
 from blendmask_edge.predictor import Timings
-from tests.sdk.benchmark.conftest import LABELS, TYPICAL, FakePredictor, HandClock, Scenes
+from tests.sdk.scenes import LABELS, TYPICAL, FakePredictor, HandClock, Scenes
 
 REFERENCE_SECONDS = 0.004
 
@@ -85,13 +85,13 @@ def test_twice_the_load_moves_nothing(scenes: Scenes, baseline: Baseline) -> Non
 
 
 def test_slower_network_is_caught(scenes: Scenes, baseline: Baseline) -> None:
-    metrics = run(scenes, seconds=TYPICAL._replace(run=1.2 * TYPICAL.run))
+    metrics = run(scenes, seconds=TYPICAL._replace(inference=1.2 * TYPICAL.inference))
     assert moved(baseline, metrics) == {WORSE: {"latency_ratio", "network_ratio"}}
     with pytest.raises(RegressionError, match=r"Worse than .*network_ratio .*was 6\.\d+, may be .*--update-baseline"):
         require_within(compare(baseline, metrics))
 
 
-@pytest.mark.parametrize("stage", ["prepare", "finish"])
+@pytest.mark.parametrize("stage", ["preprocess", "postprocess"])
 def test_slow_stage_is_caught_though_the_whole_hardly_moves(scenes: Scenes, baseline: Baseline, stage: str) -> None:
     slow = TYPICAL._replace(**{stage: getattr(TYPICAL, stage) + 0.003})
     assert moved(baseline, run(scenes, seconds=slow))[WORSE] == {f"{stage}_ratio"}
@@ -121,14 +121,14 @@ def test_hiccup_in_every_tenth_frame_is_caught(scenes: Scenes, baseline: Baselin
 
 
 def test_much_better_asks_to_be_recorded(scenes: Scenes, baseline: Baseline) -> None:
-    metrics = run(scenes, seconds=TYPICAL._replace(run=0.5 * TYPICAL.run))
+    metrics = run(scenes, seconds=TYPICAL._replace(inference=0.5 * TYPICAL.inference))
     assert moved(baseline, metrics) == {BETTER: {"latency_ratio", "network_ratio"}}
     with pytest.raises(RegressionError, match=r"Better than .*record it with --update-baseline"):
         require_within(compare(baseline, metrics))
 
 
 def test_accuracy_alone_leaves_time_out(scenes: Scenes, baseline: Baseline) -> None:
-    metrics = run(scenes, seconds=TYPICAL._replace(run=1.0))
+    metrics = run(scenes, seconds=TYPICAL._replace(inference=1.0))
     changes = compare(baseline, metrics, accuracy_only=True)
     assert [change.metric for change in changes] == ["mask_ap", "mask_ap75", "box_ap"]
     require_within(changes)

@@ -16,7 +16,7 @@ from blendmask_edge.predictor import Timings
 
 HEIGHT, WIDTH, CELLS = 96, 128, 56
 IMAGES, INSTANCES = 12, 4
-TYPICAL = Timings(preprocess=0.002, run=0.030, finish=0.003)
+TYPICAL = Timings(preprocess=0.002, inference=0.030, postprocess=0.003)
 LABELS = Labels(("red", "green", "blue"), (10, 20, 35))
 
 
@@ -77,8 +77,8 @@ class FakePredictor:
         image_id = int(image[0, 0, 0])
         self.calls.append(image_id)
         jitter = 1 + 0.01 * self.rng.standard_normal(3)
-        preprocess, network, finish = (float(part * share) for part, share in zip(self.seconds, jitter))
-        self.timings = Timings(preprocess, network + (self.hiccup if len(self.calls) % 10 == 0 else 0), finish)
+        preprocess, network, postprocess = (float(part * share) for part, share in zip(self.seconds, jitter))
+        self.timings = Timings(preprocess, network + (self.hiccup if len(self.calls) % 10 == 0 else 0), postprocess)
         self.clock.now += sum(self.timings)
         return self.change(self.scenes.instances[image_id])
 
