@@ -49,8 +49,8 @@ def summarize(frames: Sequence[Frame]) -> Dict[str, float]:
 
     `latency_p50_ms`, `latency_p90_ms`, `latency_p99_ms`, array in, masks out, and the same of each stage and of the
     reference: `decode_p50_ms` ...; `latency_ratio`, the time over the reference's beside it, and `decode_ratio` ... of
-    each stage; `outside_share`, preprocess and postprocess as a share of the whole; `fps`, frames in a second of their own
-    time.
+    each stage; `outside_share`, preprocess and postprocess as a share of the whole; `fps`, frames in a second of their
+    own time.
 
     A ratio is the median over blocks of ten frames: within a block, the scheduler's turns even out; between blocks,
     the median leaves bursts of other work aside.

@@ -63,7 +63,7 @@ def no_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("long work began")
 
-    for name in ("observe", "tune", "export_onnx"):
+    for name in ("observe", "run_qat", "export_onnx"):
         monkeypatch.setattr(pipeline, name, fail)
 
 
