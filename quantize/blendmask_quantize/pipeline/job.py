@@ -20,11 +20,11 @@ from blendmask_quantize.model.config import InputConfig
 from blendmask_quantize.model.macs import padded_test_size
 from blendmask_quantize.pipeline.calibration_set import CalibrationOptions
 from blendmask_quantize.pipeline.recipes import Recipe, get_recipe
-from blendmask_quantize.pipeline.run_folder import RunFolder, Setting
 from blendmask_quantize.pruning.channel_pruning import check_ratio
 from blendmask_quantize.pruning.job import PruneOptions
 from blendmask_quantize.quantization.qat.options import QatOptions
 from blendmask_quantize.quantization.refine.steps import Step, chosen_steps
+from blendmask_quantize.runs.run_folder import RunFolder, Setting
 from blendmask_quantize.validation.measure import Evaluation, EvaluationData
 
 

@@ -34,7 +34,6 @@ from blendmask_quantize.pipeline.calibration_set import (
     with_detection_counts,
 )
 from blendmask_quantize.pipeline.job import Plan, QuantizeOptions, make_plan
-from blendmask_quantize.pipeline.run_folder import PRUNED_FILE
 from blendmask_quantize.pruning.job import PruneReport, finished_pruning, prune
 from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.ptq import Calibrated, estimate, observe
@@ -43,6 +42,7 @@ from blendmask_quantize.quantization.qat.data import QatData, check_apart, label
 from blendmask_quantize.quantization.qat.trainer import QatResult, run_qat
 from blendmask_quantize.quantization.refine.steps import Given, Observed, Outcome, refine
 from blendmask_quantize.quantization.trace import trace_network
+from blendmask_quantize.runs.run_folder import PRUNED_FILE
 from blendmask_quantize.training.data import CocoImages
 from blendmask_quantize.validation.channel_order import MOST, scores_both_ways
 from blendmask_quantize.validation.clipping import clipped_shares, most_clipped
@@ -112,7 +112,7 @@ def quantize(checkpoint: Checkpoint, output: Path, options: QuantizeOptions, sta
         options.calibration, plan.size, pad_value(checkpoint.config.input), lambda total: stage("reading", total)
     )
     qat_data = _qat_data(plan, traced) if plan.recipe.trains else None
-    with plan.run.held() if plan.run is not None else contextlib.nullcontext():
+    with plan.run.active() if plan.run is not None else contextlib.nullcontext():
         shrunk = _shrink(plan, traced, drawn, qat_data, stage)
         graphs, parities = _export(shrunk, stage)
         with _scratch_bundle(shrunk, graphs) as path:

@@ -17,9 +17,9 @@ from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoin
 from blendmask_quantize.checkpoints.labels import default_labels
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.macs import count_macs
-from blendmask_quantize.pipeline.run_folder import START_FILE, RunFolder, Setting, network_digest
 from blendmask_quantize.pruning.budget import TOLERANCE
 from blendmask_quantize.pruning.channel_pruning import Loss, prune_network
+from blendmask_quantize.runs.run_folder import START_FILE, RunFolder, Setting, network_digest
 from blendmask_quantize.training.data import CocoImages, ViewStream, collate
 from blendmask_quantize.training.loop import step_losses, train
 from blendmask_quantize.training.options import TrainOptions, with_short_warmup
@@ -125,7 +125,7 @@ def prune(
     images = hashlib.sha256(msgspec.json.encode([_names(source) for source in sources])).hexdigest()
     run = RunFolder.beside(output, "blendmask prune", options.settings(checkpoint) | {"images": images})
     run.check(resume=resume)
-    with run.held():
+    with run.active():
         started = (run.path / START_FILE).is_file()
         pruned = (
             _started(run.path / START_FILE, checkpoint, options.ratio) if started

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,9 +12,7 @@ from torch import nn
 
 from blendmask_edge.errors import CheckpointError
 from blendmask_edge.storage.atomic import replacing
-from blendmask_quantize.training.log import LOG_FILE, PLOT_FILE
-
-RESUME_FILE = "last.pt"
+from blendmask_quantize.runs.run_folder import RESUME_FILE
 
 
 @dataclass(frozen=True)
@@ -83,11 +80,3 @@ def check_unfinished(output: Path, resume: bool) -> None:
     """
     if (output / RESUME_FILE).exists() and not resume:
         raise CheckpointError(f"{output} holds an unfinished run: go on with --resume, or name another --output")
-
-
-def remove_run(output: Path) -> None:
-    """Remove a run's log, plot and checkpoint, and its folder if nothing else lies there."""
-    for name in (RESUME_FILE, LOG_FILE, PLOT_FILE):
-        (output / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        output.rmdir()

@@ -18,8 +18,8 @@ from blendmask_quantize.pipeline.calibration_set import CalibrationOptions
 from blendmask_quantize.pipeline.job import QuantizeOptions
 from blendmask_quantize.pipeline.recipes import RECIPES, get_recipe
 from blendmask_quantize.pipeline.run import quantize
-from blendmask_quantize.pipeline.run_folder import RunFolder
 from blendmask_quantize.quantization.qat.options import schedule
+from blendmask_quantize.runs.run_folder import RunFolder
 from blendmask_quantize.training.resume import RESUME_FILE
 from blendmask_quantize.validation.measure import EvaluationData
 from tests.quantize.images import PLAIN, SIZE, some_images, write_images
@@ -88,7 +88,7 @@ def test_an_unfinished_run_is_found_before_calibration(
     checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, command: str, message: str
 ) -> None:
     run = RunFolder.beside(tmp_path / "m.bmz", command)
-    with contextlib.suppress(KeyboardInterrupt), run.held():
+    with contextlib.suppress(KeyboardInterrupt), run.active():
         (run.path / RESUME_FILE).touch()
         raise KeyboardInterrupt
     with pytest.raises(CheckpointError, match=message):

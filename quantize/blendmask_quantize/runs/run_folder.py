@@ -1,4 +1,4 @@
-"""The folder beside an output that holds a run until it is done: whose it is, and whether it may be gone on with."""
+"""The folder beside an output that holds the state of a long command: who owns it, and whether it may be resumed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from torch import nn
 
 from blendmask_edge.errors import CheckpointError, OutputError
 from blendmask_edge.storage.atomic import output_error, write_bytes
-from blendmask_quantize.training.resume import RESUME_FILE, remove_run
 
 RECORD_FILE = "run.json"
-"""Says which command makes the run, and from what."""
+"""Names the command that makes the run, and what it makes it from."""
+RESUME_FILE = "last.pt"
+"""The state of the training loop."""
 START_FILE = "start.safetensors"
 """The pruned network before fine-tuning."""
 PRUNED_FILE = "pruned.safetensors"
 """The pruned network after fine-tuning, where a recipe goes on with it; the run that makes it lies beside it."""
+LOG_FILES = ("log.csv", "curves.png")
+"""The losses of the training loop, as numbers and as a plot."""
 _STATE = (RESUME_FILE, START_FILE, PRUNED_FILE)
 _NESTED = Path(PRUNED_FILE).with_suffix(".run").name
 
@@ -48,11 +51,12 @@ class RunFolder:
 
     @classmethod
     def beside(cls, output: Path, command: str, settings: Mapping[str, Setting] | None = None) -> RunFolder:
-        """The folder of the run that makes `output`: its name with the suffix `.run`."""
-        return cls(output.with_suffix(".run"), command, settings or {})
+        """The folder of the run that makes `output`: its name with the suffix `.run`, in place of its own."""
+        name = f"{output.name if output.suffix == '.run' else output.stem}.run"
+        return cls(output.with_name(name), command, settings or {})
 
     def check(self, *, resume: bool) -> None:
-        """See that no state is overwritten unasked, and that what is to be resumed is this very run.
+        """Refuse to overwrite an unfinished run unasked, and to resume another one than this.
 
         Raises:
             CheckpointError: the folder holds an unfinished run of another command or of other settings, or one to
@@ -77,8 +81,8 @@ class RunFolder:
         self._check_settings(record.settings)
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Mark the folder while a block runs. Remove it when the block is done, or ends before there is any state.
+    def active(self) -> Iterator[None]:
+        """Mark the folder while a block runs. Remove it when the block succeeds, or fails before there is any state.
 
         Raises:
             OutputError: the folder cannot be made.
@@ -101,7 +105,7 @@ class RunFolder:
         return any((self.path / name).exists() for name in (*_STATE, _NESTED))
 
     def _record(self) -> _Record | None:
-        """What the folder says of itself; None where it says nothing that can be read."""
+        """The record in the folder; None where there is none that can be read."""
         try:
             return msgspec.json.decode((self.path / RECORD_FILE).read_bytes(), type=_Record)
         except (OSError, msgspec.MsgspecError):
@@ -129,9 +133,10 @@ def network_digest(network: nn.Module) -> str:
 
 
 def _clear(folder: Path) -> None:
-    """Remove all that a run wrote; files of somebody else stay, and the folder with them."""
+    """Remove the files of a run; a foreign file stays, and the folder with it."""
     if (folder / _NESTED).is_dir():
         _clear(folder / _NESTED)
-    for name in (START_FILE, PRUNED_FILE, RECORD_FILE):
+    for name in (*_STATE, *LOG_FILES, RECORD_FILE):
         (folder / name).unlink(missing_ok=True)
-    remove_run(folder)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
