@@ -6,17 +6,19 @@ the command line prints it as it stands and exits with 1.
 
 from __future__ import annotations
 
+from typing import Any, Dict, Optional
+
 
 class BlendMaskError(Exception):
     """Base of all errors raised on purpose; catch it to handle them all."""
 
 
 class ImageError(BlendMaskError):
-    """A image cannot be read, or an array is no image. Give another image."""
+    """An image cannot be read, or an array has the wrong type or shape. Give another image."""
 
 
 class BundleError(BlendMaskError):
-    """A file is no sound bundle, or lacks what was asked of it. Fetch or build it again."""
+    """A file is not a valid bundle, or lacks what was asked for. Fetch or build it again."""
 
 
 class CheckpointError(BlendMaskError):
@@ -28,7 +30,7 @@ class ConfigError(BlendMaskError):
 
 
 class CalibrationError(BlendMaskError):
-    """A calibration set is unfit. Give other or more images."""
+    """A calibration set does not suit quantization. Give other or more images."""
 
 
 class AnnotationError(BlendMaskError):
@@ -40,7 +42,7 @@ class BaselineError(BlendMaskError):
 
 
 class RegressionError(BlendMaskError):
-    """A measurement left the limits of its baseline. Find the cause, or accept it as the new baseline."""
+    """A measurement is outside the limits of its baseline. Find the cause, or accept it as the new baseline."""
 
 
 class OutputError(BlendMaskError):
@@ -61,3 +63,42 @@ class InferenceError(BlendMaskError):
 
 class ClosedError(BlendMaskError):
     """A predictor or session was used after it was closed. Open a new one."""
+
+
+def install_command(extra: str) -> str:
+    """Return the pip command that adds an extra to this package, from where the package was installed.
+
+    Args:
+        extra: an extra of `blendmask-edge`, e.g. "cpu".
+    """
+    name = f"blendmask-edge[{extra}]"
+    origin = _origin()
+    if origin is None:
+        return f'pip install "{name}"'
+    url = str(origin.get("url", ""))
+    if "dir_info" in origin:
+        editable = "-e " if origin["dir_info"].get("editable") else ""
+        return f'pip install {editable}"{_local_path(url)}[{extra}]"'
+    vcs = origin.get("vcs_info")
+    source = f"{vcs['vcs']}+{url}@{vcs['commit_id']}" if vcs else url
+    return f'pip install "{name} @ {source}"'
+
+
+def _origin() -> Optional[Dict[str, Any]]:
+    """Return what pip recorded of a folder, archive or repository (PEP 610), None for a package from an index."""
+    import importlib.metadata
+    import json
+    from pathlib import Path
+
+    try:
+        recorded = importlib.metadata.distribution("blendmask-edge").read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        return {"url": Path(__file__).resolve().parents[2].as_uri(), "dir_info": {"editable": True}}
+    return json.loads(recorded) if recorded else None
+
+
+def _local_path(url: str) -> str:
+    from urllib.parse import urlparse
+    from urllib.request import url2pathname
+
+    return url2pathname(urlparse(url).path)

@@ -7,31 +7,23 @@ that brings its dependencies, and leads to a function `register(app: typer.Typer
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib.metadata
+import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from blendmask_edge.errors import BlendMaskError, DependencyError
+from blendmask_edge.cli.old_spellings import respell
+from blendmask_edge.errors import BlendMaskError, DependencyError, install_command
 
 ENTRY_POINTS = "blendmask.commands"
-RENAMED = {
-    "--flavour": "--variant",
-    "--licence": "--license",
-    "--objects": "--instances",
-    "--balance": "--repeat-threshold",
-    "--emphasis": "--class-weight",
-    "--trunk-rate": "--backbone-rate",
-    "--hosts": "--nodes",
-    "colorless-images": "colorless-images",
-    "lost-objects": "missed-instances",
-    "invented-objects": "spurious-instances",
-}
-"""Spellings of an earlier release, which go on working for one more."""
 FAILED = 1
 INTERRUPTED = 130
+WORKSTATION = "blendmask_quantize"
+WORKSTATION_PYTHON = (3, 10)
 
 
 class CommandGroup(TyperGroup):
@@ -39,18 +31,21 @@ class CommandGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: List[str]) -> List[str]:
         """Read the arguments, with those of an earlier release in today's spelling."""
-        return super().parse_args(ctx, [_spelled_today(word) for word in args])
+        return super().parse_args(ctx, respell(args))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command of this name, or None.
 
         Raises:
-            DependencyError: the name is not ours, and a package that may have it cannot be imported.
+            DependencyError: the name is not ours, and a package that may have it cannot be imported here.
         """
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
         found, ctx.meta[ENTRY_POINTS] = _find_added(cmd_name)
+        mistyped = difflib.get_close_matches(cmd_name, super().list_commands(ctx))
+        if found is None and not _workstation_loads() and not mistyped:
+            raise DependencyError(_needs_newer_python(cmd_name))
         return found
 
     def list_commands(self, ctx: Any) -> List[str]:
@@ -72,18 +67,12 @@ class CommandGroup(TyperGroup):
             extra = ctx.meta.get(ENTRY_POINTS)
             if extra is None:
                 raise
-            _complain(
-                f"`blendmask {ctx.invoked_subcommand}` needs {error.name}, which is not installed. {_advice(extra)}"
-            )
+            missing = f"`blendmask {ctx.invoked_subcommand}` needs {error.name}, which is not installed."
+            _complain(f"{missing} Type: {install_command(extra)}")
             raise typer.Exit(FAILED) from error
         except KeyboardInterrupt as error:
             _complain("interrupted")
             raise typer.Exit(INTERRUPTED) from error
-
-
-def _spelled_today(word: str) -> str:
-    name, equals, value = word.partition("=")
-    return RENAMED.get(name, name) + equals + value
 
 
 def _find_added(name: str) -> Tuple[Any, Optional[str]]:
@@ -109,20 +98,29 @@ def _commands_of(point: Any) -> Dict[str, Any]:
     except ImportError as error:
         raise DependencyError(
             f"No command of this name is installed; the commands of blendmask-edge[{point.name}] need "
-            f"{error.name or error}. {_advice(point.name)}"
+            f"{error.name or error}. Type: {install_command(point.name)}"
         ) from error
     return dict(get_group(app).commands)
 
 
 def _entry_points() -> List[Any]:
+    """Return the entry points that this Python can load."""
     found: Any = importlib.metadata.entry_points()
-    if hasattr(found, "select"):
-        return list(found.select(group=ENTRY_POINTS))
-    return list(found.get(ENTRY_POINTS, ()))
+    points = found.select(group=ENTRY_POINTS) if hasattr(found, "select") else found.get(ENTRY_POINTS, ())
+    return [point for point in points if _workstation_loads() or not point.value.startswith(WORKSTATION)]
 
 
-def _advice(extra: str) -> str:
-    return f'Type: pip install "blendmask-edge[{extra}]"'
+def _workstation_loads() -> bool:
+    return sys.version_info >= WORKSTATION_PYTHON
+
+
+def _needs_newer_python(command: str) -> str:
+    wanted, here = (".".join(map(str, version)) for version in (WORKSTATION_PYTHON, sys.version_info[:3]))
+    return (
+        f"`blendmask {command}` is not a command of the SDK, and commands that train, quantize or evaluate need "
+        f"Python {wanted} or newer; this is {here}. Run it on a workstation, in an environment of Python {wanted} or "
+        "newer, and bring the bundle here; `blendmask --help` lists what runs here."
+    )
 
 
 def _complain(message: str) -> None:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from blendmask_edge.bundle import write_bundle
 from blendmask_edge.cli.app import app
+from blendmask_edge.errors import install_command
 
 pytest.importorskip("onnxruntime")
 
@@ -282,7 +283,20 @@ def test_command_whose_package_is_missing_names_the_extra(tmp_path: Path, monkey
     result = call("needy")
     assert result.exit_code == 1
     assert "a_package_that_is_not_there" in result.output
-    assert 'pip install "blendmask-edge[lifting]"' in result.output
+    assert f"Type: {install_command('lifting')}" in result.output
+
+
+def test_python_too_old_for_the_workstation_says_so_and_helps_with_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blendmask_edge.cli.command_group.WORKSTATION_PYTHON", (99, 0))
+    result = call("quantize", "a.safetensors")
+    assert result.exit_code == 1
+    assert "need Python 99.0 or newer" in result.output
+    assert "pip install" not in result.output
+    listed = call("--help")
+    assert listed.exit_code == 0
+    assert "predict" in listed.output
+    assert "quantize" not in listed.output
+    assert call("predit").exit_code == 2
 
 
 def test_package_that_cannot_be_imported_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

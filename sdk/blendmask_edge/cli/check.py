@@ -1,0 +1,32 @@
+"""`blendmask check`."""
+
+from typing import Optional
+
+import typer
+
+from blendmask_edge.cli.arguments import Annotated, BundleArgument, JsonOption, PrecisionOption, TargetOption
+from blendmask_edge.cli.command_group import FAILED
+from blendmask_edge.cli.output import print_json, print_lines
+
+
+def check(
+    bundle: BundleArgument,
+    target: TargetOption,
+    precision: PrecisionOption = "int8",
+    tensorrt: Annotated[Optional[str], typer.Option(metavar="V", help="Version; the target's if left out.")] = None,
+    runtime: Annotated[Optional[str], typer.Option(help="Runtime; the target's if left out.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether a bundle can run on a device, why, and which way works; 0 is yes, 1 is no."""
+    from blendmask_edge.bundle.reader import Bundle
+    from blendmask_edge.devices import report
+    from blendmask_edge.devices.check import check as check_bundle
+    from blendmask_edge.devices.verdict import as_options
+
+    result = check_bundle(Bundle.open(bundle), target, as_options(precision, tensorrt, runtime))
+    if as_json:
+        print_json(result)
+    else:
+        print_lines(report.describe_verdict(result))
+        print_lines(report.next_steps(result, bundle))
+    raise typer.Exit(0 if result.ok else FAILED)
