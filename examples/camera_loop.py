@@ -19,9 +19,9 @@ from typing import Deque, Iterator, Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
-from blendmask_edge import BlendMaskError, ImageError, MaskPredictor, OutputError
+from blendmask_edge import BlendMaskError, ImageError, MaskPredictor, OutputError, read_image
 
-IMAGES = {".jpg", ".jpeg", ".png", ".bmp"}
+IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 END_KEYS = {ord("q"), 27}
 
 
@@ -32,7 +32,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     with MaskPredictor(options.bundle, threads=options.threads) as predictor:
         sink = VideoFile(options.output, options.fps) if options.output else Window()
         try:
-            for frame in frames(options.source):
+            for frame in at_least_one(frames(options.source), options.source):
                 instances = predictor(frame, channels="bgr")
                 sure = instances[instances.scores >= options.score]
                 # A robot would act here: sure.class_names, sure.boxes, and sure.crops() for masks inside their boxes.
@@ -52,7 +52,7 @@ def frames(source: str) -> Iterator[np.ndarray]:
     """Yield the frames, (H, W, 3) uint8 BGR, of a camera ("0"), a video file or a folder of images."""
     if Path(source).is_dir():
         files = sorted(path for path in Path(source).iterdir() if path.suffix.lower() in IMAGES)
-        yield from (frame for frame in map(cv2.imread, map(str, files)) if frame is not None)
+        yield from (np.ascontiguousarray(read_image(file)[..., ::-1]) for file in files)
         return
     capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
     if not capture.isOpened():
@@ -65,6 +65,15 @@ def frames(source: str) -> Iterator[np.ndarray]:
             done, frame = capture.read()
     finally:
         capture.release()
+
+
+def at_least_one(frames: Iterator[np.ndarray], source: str) -> Iterator[np.ndarray]:
+    """Yield the frames, and refuse a source that has none."""
+    first = next(frames, None)
+    if first is None:
+        raise ImageError(f"{source} holds no frame. Give the number of a camera, a video file or a folder of images.")
+    yield first
+    yield from frames
 
 
 class Rate:

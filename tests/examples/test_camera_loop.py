@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from blendmask_edge.bundle import write_bundle
 from tests.sdk.small_bundles import build_graph, describe
@@ -81,6 +82,25 @@ def test_missing_source_is_one_message_and_writes_nothing(bundle: Path, tmp_path
     assert "error: Cannot open " in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "masks.mp4").exists()
+
+
+def test_folder_without_images_is_one_message_and_writes_nothing(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = loop(bundle, tmp_path / "empty", "--output", tmp_path / "masks.mp4")
+    assert result.returncode == 1
+    assert "holds no frame" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "video" not in result.stdout
+    assert not (tmp_path / "masks.mp4").exists()
+
+
+def test_image_of_a_phone_is_upright(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (64, 32)).save(tmp_path / "images/phone.jpg", exif=exif)
+    assert loop(bundle, tmp_path / "images", "--output", tmp_path / "masks.avi").returncode == 0
+    assert frames_of(tmp_path / "masks.avi")[0].shape == (64, 32, 3)
 
 
 def test_output_in_a_missing_folder_is_one_message(bundle: Path, video: Path, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ Sizes are (height, width). Images are uint8 (H, W, 3), RGB unless `channels="bgr
 
 from __future__ import annotations
 
-from blendmask_edge.imaging.io import MAX_FILE_BYTES, MAX_PIXELS, MAX_SIDE, check_image, encode_jpeg, read_image
+from blendmask_edge.imaging.headers import MAX_PIXELS, MAX_SIDE
+from blendmask_edge.imaging.io import MAX_FILE_BYTES, check_image, encode_jpeg, image_size, read_image
 from blendmask_edge.imaging.masks import clip_boxes, paste, sigmoid
 from blendmask_edge.imaging.resize import PreprocessedImage, fit_size, preprocess, resize, resized_size
 
@@ -18,6 +19,7 @@ __all__ = [
     "clip_boxes",
     "encode_jpeg",
     "fit_size",
+    "image_size",
     "paste",
     "preprocess",
     "read_image",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Dict, Iterator, Literal, Optional, Tuple
 
 import cv2
 import numpy as np
 
 from blendmask_edge.errors import ImageError
+from blendmask_edge.imaging.exif import UPRIGHT
+from blendmask_edge.imaging.headers import READABLE, ImageHeader, check_size, read_header
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,36 +24,61 @@ if TYPE_CHECKING:
 
 Size = Tuple[int, int]
 
-MAX_PIXELS = 2**28
 MAX_FILE_BYTES = 2**29
-MAX_SIDE = 65535
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_READABLE = "Give a JPEG, PNG, BMP, WebP, TIFF or PNM file."
+ORIENTATIONS = ("upright", "stored")
+_JPEG_END = b"\xff\xd9"
+_FLIPS: Dict[int, Optional[int]] = {1: None, 2: 1, 3: -1, 4: 0, 5: None, 6: 1, 7: -1, 8: 0}
+"""Axis that `cv2.flip` takes for each EXIF orientation, after the transposition of 5 to 8."""
 
 
-def read_image(path: PathLike) -> Image:
-    """Read a image file as (H, W, 3) uint8 RGB.
+def read_image(path: PathLike, orientation: str = "upright") -> Image:
+    """Read an image file as RGB.
+
+    One rule holds for every reader of this product: an image is upright as people see it, so the orientation of its
+    EXIF data is applied, as detectron2 and `cv2.imread` do. Boxes, masks and annotations refer to the upright pixels;
+    for annotations that were drawn on the stored pixels, pass `orientation="stored"`.
 
     Gray becomes three equal channels, palettes are looked up, alpha is dropped, 16 bits are scaled to 8 (v / 257,
-    rounded). Pixels are taken as stored: an orientation in the EXIF data is not applied, so that boxes and masks refer
-    to the pixels of the file, as COCO annotations do.
+    rounded). Of several frames or pages the first is read.
+
+    Args:
+        path: a JPEG, PNG, BMP, WebP, TIFF or PNM file; the format is told by its first bytes.
+        orientation: "upright" applies the EXIF orientation, "stored" keeps the pixels as they are stored.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageError: no such file, a folder, empty, not a image, a depth other than 8 or 16 bits, or more than
-            `MAX_PIXELS` pixels.
+        ImageError: no such file, a folder, empty, damaged, cut off, another format, a depth other than 8 or 16 bits,
+            or more than `MAX_PIXELS` pixels; sizes are checked before anything is decoded.
     """
-    data = _read_bytes(Path(path))
-    size = _stated_size(data)
-    if size is not None:
-        _check_size(size, str(path))
-    try:
-        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise ImageError(f"Cannot decode {path}: {error.err}. {_READABLE}") from error
-    if stored is None:
-        raise ImageError(f"{path} is not a image, or is damaged. {_READABLE}")
-    _check_size(stored.shape[:2], str(path))
-    return _as_rgb(_as_8_bits(stored, str(path)), str(path))
+    _check_orientation(orientation)
+    name = _name_of(path)
+    with _opened(name) as stream:
+        data = stream.read(MAX_FILE_BYTES)
+    header = read_header(io.BytesIO(data), name)
+    stored = _decode(data, header, name)
+    image = _as_rgb(_as_8_bits(stored, name), name)
+    return _turn(image, header.orientation) if orientation == "upright" else image
+
+
+def image_size(path: PathLike, orientation: str = "upright") -> Size:
+    """Return the size of an image file from its header, without decoding it.
+
+    Args:
+        path, orientation: as `read_image` takes them.
+
+    Returns:
+        (height, width) of what `read_image` returns.
+
+    Raises:
+        ImageError: as `read_image`, as far as the header tells.
+    """
+    _check_orientation(orientation)
+    name = _name_of(path)
+    with _opened(name) as stream:
+        header = read_header(stream, name)
+    return header.upright_size if orientation == "upright" else header.size
 
 
 def encode_jpeg(image: Image, quality: int = 92) -> bytes:
@@ -62,7 +92,7 @@ def encode_jpeg(image: Image, quality: int = 92) -> bytes:
     except cv2.error:
         done = False
     if not done:
-        raise ImageError(f"A image of shape {image.shape} cannot be written as JPEG; scale it down first.")
+        raise ImageError(f"An image of shape {image.shape} cannot be written as JPEG; scale it down first.")
     return bytes(data)
 
 
@@ -83,45 +113,76 @@ def check_image(image: object, channels: str = "rgb") -> Image:
             f"The image has shape {image.shape}, expected (height, width, 3); "
             "convert gray by cv2.COLOR_GRAY2RGB, drop alpha by image[..., :3]."
         )
-    _check_size(image.shape[:2], "The image")
+    check_size((image.shape[0], image.shape[1]), "The image")
     return image
 
 
-def _read_bytes(path: Path) -> bytes:
+def _check_orientation(orientation: str) -> None:
+    if orientation not in ORIENTATIONS:
+        raise ImageError(f'orientation is {orientation!r}, expected "upright" or "stored".')
+
+
+def _name_of(path: object) -> str:
+    try:
+        return os.fsdecode(path)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ImageError(f"The path is a {type(path).__name__}, expected str or Path.") from error
+
+
+@contextlib.contextmanager
+def _opened(name: str) -> Iterator[BinaryIO]:
+    """Open an image file that is neither empty nor too long."""
+    path = Path(name)
     try:
         size = path.stat().st_size
         if not path.is_file():
-            raise ImageError(f"{path} is not a file. Give the path of a image file.")
+            raise ImageError(f"{path} is not a file. Give the path of an image file.")
         if size > MAX_FILE_BYTES:
             raise ImageError(f"{path} has {size} bytes, at most {MAX_FILE_BYTES} are read. Give a smaller image.")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"Cannot read {path}: {error.strerror}. Give the path of a image file.") from error
-    if not data:
-        raise ImageError(f"{path} is empty. {_READABLE}")
-    return data
+        if not size:
+            raise ImageError(f"{path} is empty. {READABLE}")
+        with path.open("rb") as stream:
+            yield stream
+    except (OSError, ValueError) as error:
+        raise _unreadable(name, error) from error
 
 
-def _stated_size(data: bytes) -> Size | None:
-    """Read the size from a PNG or JPEG header, so that a small file cannot make the decoder allocate gigabytes."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) >= 24:
-        return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
-    position = 2 if data.startswith(b"\xff\xd8") else len(data)
-    while position + 9 <= len(data) and data[position] == 0xFF:
-        if data[position + 1] in _JPEG_FRAMES:
-            height = int.from_bytes(data[position + 5 : position + 7], "big")
-            return height, int.from_bytes(data[position + 7 : position + 9], "big")
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return None
+def _unreadable(name: str, error: Exception) -> ImageError:
+    reason = getattr(error, "strerror", None) or error
+    return ImageError(f"Cannot read {name}: {reason}. Give the path of an image file.")
 
 
-def _check_size(size: Sequence[int], name: str) -> None:
-    height, width = size
-    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE and height * width <= MAX_PIXELS):
-        raise ImageError(
-            f"{name} is {width} x {height} pixels, expected sides of 1 to {MAX_SIDE} and at most {MAX_PIXELS} in all; "
-            "scale it down first."
-        )
+def _decode(data: bytes, header: ImageHeader, name: str) -> NDArray[Any]:
+    """Decode the stored pixels, in OpenCV's order of channels, without turning them."""
+    if header.format == "JPEG" and data.find(_JPEG_END, header.pixels_at) < 0:
+        raise ImageError(f"{name} is cut off: the end of the JPEG is missing. Fetch it again.")
+    pixels = np.frombuffer(_without_orientation(data, header), np.uint8)
+    try:
+        stored = cv2.imdecode(pixels, cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise ImageError(f"Cannot decode {name}: {error.err}. {READABLE}") from error
+    if stored is None:
+        raise ImageError(f"{name} is damaged. {READABLE}")
+    if stored.shape[:2] != header.size:
+        raise ImageError(f"{name} states {header.size} (height, width) and holds {stored.shape[:2]}: it is damaged.")
+    return np.asarray(stored)
+
+
+def _without_orientation(data: bytes, header: ImageHeader) -> bytes:
+    """Return the file with orientation 1 in a TIFF, which OpenCV would apply to some depths and not to others."""
+    where = header.orientation_bytes
+    if where is None:
+        return data
+    order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
+    return data[: where.start] + UPRIGHT.to_bytes(where.stop - where.start, order) + data[where.stop :]
+
+
+def _turn(image: Image, orientation: int) -> Image:
+    """Return the image upright; `orientation` says where row 0 and column 0 of the stored pixels lie (EXIF 2.32)."""
+    if orientation >= 5:
+        image = np.asarray(cv2.transpose(image), np.uint8)
+    axis = _FLIPS[orientation]
+    return image if axis is None else np.asarray(cv2.flip(image, axis), np.uint8)
 
 
 def _as_8_bits(stored: NDArray[Any], name: str) -> Image:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
 from typing import Tuple
 
@@ -65,14 +63,7 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path, shape: Tuple[int, ...]
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.rint(bgr[..., ::-1] / 257.0).astype(np.uint8))
 
 
-def test_orientation_in_exif_is_not_applied(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=exif)
-    assert read_image(tmp_path / "a.jpg").shape == RGB.shape
-
-
-def test_one_pixel_is_a_image(tmp_path: Path) -> None:
+def test_one_pixel_is_an_image(tmp_path: Path) -> None:
     Image.fromarray(RGB[:1, :1]).save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png").shape == (1, 1, 3)
 
@@ -82,33 +73,6 @@ def test_missing_file_folder_and_empty_file_are_refused(tmp_path: Path) -> None:
     for name, reason in (("no.jpg", "No such file"), ("", "not a file"), ("empty.jpg", "is empty")):
         with pytest.raises(ImageError, match=reason):
             read_image(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    "content", [b"hello", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xc0\x00", bytes(1000)]
-)
-def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(ImageError, match="Give a JPEG"):
-        read_image(tmp_path / "a.png")
-
-
-def test_png_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
-    header = struct.pack(">2I5B", 60_000, 60_000, 8, 2, 0, 0, 0)
-    chunk = b"IHDR" + header
-    data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    (tmp_path / "a.png").write_bytes(data)
-    with pytest.raises(ImageError, match="60000 x 60000"):
-        read_image(tmp_path / "a.png")
-
-
-def test_jpeg_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
-    data = bytearray(encode_jpeg(RGB))
-    frame = data.index(b"\xff\xc0")
-    data[frame + 5 : frame + 9] = struct.pack(">2H", 65_000, 64_000)
-    (tmp_path / "a.jpg").write_bytes(bytes(data))
-    with pytest.raises(ImageError, match="64000 x 65000"):
-        read_image(tmp_path / "a.jpg")
 
 
 def test_float_pixels_are_refused(tmp_path: Path) -> None:
