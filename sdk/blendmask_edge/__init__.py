@@ -19,6 +19,7 @@ from blendmask_edge.errors import (
     DependencyError,
     ImageError,
     InferenceError,
+    InstancesError,
     OutputError,
     RegressionError,
     RuntimeUnavailableError,
@@ -27,7 +28,7 @@ from blendmask_edge.errors import (
 if TYPE_CHECKING:
     from blendmask_edge.bundle.reader import Bundle
     from blendmask_edge.imaging import read_image
-    from blendmask_edge.instances import Instances
+    from blendmask_edge.instances import Instances, Labels
     from blendmask_edge.predictor import MaskPredictor
 
     __version__: str
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "Bundle": "blendmask_edge.bundle.reader",
     "Instances": "blendmask_edge.instances",
+    "Labels": "blendmask_edge.instances",
     "MaskPredictor": "blendmask_edge.predictor",
     "read_image": "blendmask_edge.imaging",
 }
@@ -53,6 +55,8 @@ __all__ = [
     "ImageError",
     "InferenceError",
     "Instances",
+    "InstancesError",
+    "Labels",
     "MaskPredictor",
     "OutputError",
     "RegressionError",

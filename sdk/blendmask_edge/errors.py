@@ -17,6 +17,10 @@ class ImageError(BlendMaskError):
     """An image cannot be read, or an array has the wrong type or shape. Give another image."""
 
 
+class InstancesError(BlendMaskError):
+    """Arrays or labels of instances have another type, dtype or shape than they need. Correct them."""
+
+
 class BundleError(BlendMaskError):
     """A file is not a valid bundle, or lacks what was asked for. Fetch or build it again."""
 

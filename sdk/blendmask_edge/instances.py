@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Dict, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from blendmask_edge.bundle.tensors import EMPTY_CLASS
-from blendmask_edge.errors import BundleError, DependencyError
-from blendmask_edge.imaging import clip_boxes, paste, sigmoid
+from blendmask_edge.errors import BundleError, DependencyError, ImageError, InstancesError
+from blendmask_edge.imaging import check_image, clip_boxes, paste, sigmoid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,25 +24,48 @@ Rle = Dict[str, Any]
 
 @dataclass(frozen=True)
 class Labels:
-    """What the contiguous class ids mean: a name and a COCO category id for each."""
+    """Meaning of the contiguous class ids.
+
+    Args:
+        names: name of each class.
+        category_ids: COCO category id of each class, each once.
+
+    Raises:
+        InstancesError: the two differ in length, or a category id is repeated.
+    """
 
     names: Sequence[str]
     category_ids: Sequence[int]
 
+    def __post_init__(self) -> None:
+        """Refuse labels that contradict each other."""
+        if len(self.names) != len(self.category_ids):
+            raise InstancesError(
+                f"Labels have {len(self.names)} names and {len(self.category_ids)} category ids, expected as many."
+            )
+        if len(set(self.category_ids)) != len(self.category_ids):
+            raise InstancesError(f"Labels name a category id twice: {list(self.category_ids)}.")
+
 
 @dataclass(frozen=True, eq=False)
 class Instances:
-    """N instances found in one image, by descending score.
+    """N instances of one image, by descending score.
 
-    boxes: (N, 4) float32, x0 y0 x1 y1 in pixels of the image, inside it.
-    scores: (N,) float32, descending.
-    class_ids: (N,) int64, contiguous.
-    image_size: (height, width) of the image.
-    labels: names and category ids of the classes.
-    mask_logits: (N, R, R) float32, masks in their boxes before the sigmoid.
+    Indexing with an integer, a slice, or an array of booleans or integers gives the chosen instances, with their
+    `track_ids` and `data`: `instances[instances.scores >= 0.5]`.
 
-    Indexing with an integer, a slice, or an array of booleans or integers gives the chosen instances:
-    `instances[instances.scores >= 0.5]`.
+    Args:
+        boxes: (N, 4) float32, x0 y0 x1 y1 in pixels of the image.
+        scores: (N,) float32, 0..1.
+        class_ids: (N,) int64, contiguous, each below the number of labels.
+        image_size: (height, width) of the image.
+        labels: names and category ids of the classes.
+        mask_logits: (N, R, R) float32, masks in their boxes before the sigmoid.
+        track_ids: (N,) int64, from a tracker; None where nothing was tracked.
+        data: further arrays of length N, by name.
+
+    Raises:
+        InstancesError: an array has another type, dtype or shape, or a class id has no label.
     """
 
     boxes: NDArray[np.float32]
@@ -51,6 +74,23 @@ class Instances:
     image_size: Tuple[int, int]
     labels: Labels
     mask_logits: NDArray[np.float32] = field(repr=False)
+    track_ids: Optional[NDArray[np.int64]] = None
+    data: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check every array once, so that the methods can trust them."""
+        _require_array("scores", self.scores, np.float32, (None,))
+        count = len(self.scores)
+        _require_array("boxes", self.boxes, np.float32, (count, 4))
+        _require_array("class_ids", self.class_ids, np.int64, (count,))
+        _require_array("mask_logits", self.mask_logits, np.float32, (count, None, None))
+        if self.track_ids is not None:
+            _require_array("track_ids", self.track_ids, np.int64, (count,))
+        for name, values in self.data.items():
+            if not isinstance(values, np.ndarray) or values.shape[:1] != (count,):
+                raise InstancesError(f"data[{name!r}] is {_describe(values)}, expected an array of length {count}.")
+        _require_labels(self.class_ids, self.labels)
+        _require_image_size(self.image_size)
 
     @classmethod
     def from_outputs(
@@ -72,7 +112,7 @@ class Instances:
             scale: (x, y) pixels of the image per pixel of the network input.
             image_size: (height, width) of the image.
             labels: of the contiguous classes.
-            score_threshold: on the final score; a graph has its own, below which this has no effect.
+            score_threshold: least final score, 0..1; a graph has its own, below which this has no effect.
 
         Raises:
             BundleError: a class id has no label, so that graph and manifest do not belong together.
@@ -105,11 +145,33 @@ class Instances:
             self.image_size,
             self.labels,
             self.mask_logits[rows],
+            None if self.track_ids is None else self.track_ids[rows],
+            {name: values[rows] for name, values in self.data.items()},
         )
+
+    def with_tracks(self, track_ids: NDArray[np.int64]) -> Instances:
+        """Return the same instances with `track_ids`, (N,) int64.
+
+        Raises:
+            InstancesError: another dtype or length.
+        """
+        return replace(self, track_ids=track_ids)
+
+    def agnostic_nms(self, iou_threshold: float = 0.7) -> Instances:
+        """Return the instances without those that overlap a surer one, of whatever class; meant for display.
+
+        Args:
+            iou_threshold: largest intersection over union of two boxes, 0..1.
+        """
+        selected: List[int] = []
+        for row in range(len(self)):
+            if not selected or _ious(self.boxes[row], self.boxes[selected]).max() <= iou_threshold:
+                selected.append(row)
+        return self[selected]
 
     @property
     def class_names(self) -> List[str]:
-        """Name of the class of each object."""
+        """Name of the class of each instance."""
         return [self.labels.names[class_id] for class_id in self.class_ids]
 
     @cached_property
@@ -121,7 +183,7 @@ class Instances:
         return masks
 
     def crops(self) -> List[Crop]:
-        """Return (mask, (x0, y0)) of each object: the bool mask inside its box, and the pixel where it starts."""
+        """Return (mask, (x0, y0)) of each instance: the bool mask inside its box, and the pixel where it starts."""
         return [self._crop(row) for row in range(len(self))]
 
     def rles(self) -> List[Rle]:
@@ -129,8 +191,11 @@ class Instances:
         return [encode_crop(self._crop(row), self.image_size) for row in range(len(self))]
 
     def to_coco(self, image_id: int) -> List[Dict[str, Any]]:
-        """Return COCO results: image_id, category_id, bbox (x, y, width, height), score, segmentation."""
-        return [
+        """Return COCO results: image_id, category_id, bbox (x, y, width, height), score, segmentation.
+
+        Where there are `track_ids`, each result has a `track_id` as well.
+        """
+        results = [
             {
                 "image_id": image_id,
                 "category_id": int(self.labels.category_ids[class_id]),
@@ -142,9 +207,13 @@ class Instances:
                 self.class_ids, self.boxes.tolist(), self.scores.tolist(), self.rles()
             )
         ]
+        if self.track_ids is not None:
+            for result, track_id in zip(results, self.track_ids.tolist()):
+                result["track_id"] = track_id
+        return results
 
     def to_supervision(self) -> Any:
-        """Return `supervision.Detections` with masks, and the names under data["class_name"].
+        """Return `supervision.Detections` with masks and track ids, and the names under data["class_name"].
 
         Raises:
             DependencyError: supervision is not installed.
@@ -160,21 +229,37 @@ class Instances:
             mask=self.masks,
             confidence=self.scores,
             class_id=self.class_ids,
-            data={"class_name": np.array(self.class_names, dtype=str)},
+            tracker_id=self.track_ids,
+            data={**self.data, "class_name": np.array(self.class_names, dtype=str)},
         )
 
     def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a copy of the image with outlines, translucent masks, names and scores drawn in.
+        """Return a copy of the image with translucent masks, outlines, names and scores drawn in.
 
         Args:
             image: (H, W, 3) uint8, the image that was predicted; RGB gives RGB.
 
         Raises:
-            ImageError: it is no image or has another size.
+            ImageError: another type, shape or size.
         """
-        from blendmask_edge.imaging.drawing import draw_instances
+        from blendmask_edge.imaging.drawing import Mark, draw_marks
 
-        return draw_instances(self, image)
+        if check_image(image).shape[:2] != tuple(self.image_size):
+            raise ImageError(
+                f"The image is {image.shape[:2]} (height, width), the instances are of one of "
+                f"{tuple(self.image_size)}; draw on the image that was predicted."
+            )
+        marks = [
+            Mark(mask, corner, tuple(box), int(class_id), caption)
+            for (mask, corner), box, class_id, caption in zip(
+                self.crops(), self.boxes.tolist(), self.class_ids, self._captions()
+            )
+        ]
+        return draw_marks(image, marks)
+
+    def _captions(self) -> List[str]:
+        tracks = [""] * len(self) if self.track_ids is None else [f"#{number} " for number in self.track_ids]
+        return [f"{track}{name} {score:.2f}" for track, name, score in zip(tracks, self.class_names, self.scores)]
 
     def _crop(self, row: int) -> Crop:
         return paste(sigmoid(self.mask_logits[row]), self.boxes[row], self.image_size)
@@ -206,3 +291,44 @@ def _run_lengths(crop: Crop, height: int, pixels: int) -> List[int]:
     edges = np.delete(edges, np.concatenate([joined, joined + 1]))
     counts: List[int] = np.diff(edges, prepend=0, append=pixels).tolist()
     return counts if counts[-1] or len(counts) == 1 else counts[:-1]
+
+
+def _require_array(name: str, found: object, dtype: type, shape: Tuple[Optional[int], ...]) -> None:
+    """Check dtype and shape of an array; None stands for any length."""
+    lengths_found = found.shape if isinstance(found, np.ndarray) and found.dtype == dtype else ()
+    if len(lengths_found) == len(shape) and all(w in (None, length) for w, length in zip(shape, lengths_found)):
+        return
+    lengths = ", ".join("any" if length is None else str(length) for length in shape)
+    raise InstancesError(
+        f"{name} is {_describe(found)}, expected {np.dtype(dtype)} of shape ({lengths}{',' * (len(shape) == 1)})."
+    )
+
+
+def _require_labels(class_ids: NDArray[np.int64], labels: object) -> None:
+    if not isinstance(labels, Labels):
+        raise InstancesError(f"labels is {_describe(labels)}, expected Labels(names, category_ids).")
+    if len(class_ids) and not 0 <= class_ids.min() <= class_ids.max() < len(labels.names):
+        raise InstancesError(
+            f"class_ids lie in {class_ids.min()}..{class_ids.max()}, expected 0..{len(labels.names) - 1}: "
+            f"there are {len(labels.names)} labels."
+        )
+
+
+def _require_image_size(size: Any) -> None:
+    is_size = isinstance(size, (tuple, list)) and len(size) == 2
+    if not (is_size and all(isinstance(side, (int, np.integer)) and side > 0 for side in size)):
+        raise InstancesError(f"image_size is {size!r}, expected (height, width) of 1 or more.")
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} of shape {value.shape}"
+    return f"a {type(value).__name__}"
+
+
+def _ious(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return intersection over union of one box and (N, 4) boxes."""
+    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    shared = np.prod(np.maximum(sides, 0), axis=1)
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) + np.prod(box[2:] - box[:2])
+    return np.asarray(shared / np.maximum(areas - shared, np.float32(1e-9)), np.float32)

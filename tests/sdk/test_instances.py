@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Tuple
 
@@ -13,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from blendmask_edge import BundleError, DependencyError, ImageError, Instances
+from blendmask_edge import BundleError, DependencyError, ImageError, Instances, InstancesError, Labels
 from blendmask_edge.bundle import Outputs
-from blendmask_edge.instances import Labels, encode_crop
+from blendmask_edge.instances import encode_crop
 
 LABELS = Labels(["mug", "bowl", "plate"], [47, 51, 90])
 SIZE = (60, 80)
@@ -85,7 +86,7 @@ def test_unknown_class_is_refused() -> None:
             instances_of(outputs([[0, 0, 9, 9]], [0.9], [class_id]))
 
 
-def test_no_object_gives_empty_arrays_of_the_right_shape() -> None:
+def test_no_instance_gives_empty_arrays_of_the_right_shape() -> None:
     none = instances_of(outputs([[0, 0, 9, 9]], [0.0], [-1]))
     assert (len(none), none.boxes.shape, none.scores.shape, none.masks.shape) == (0, (0, 4), (0,), (0, *SIZE))
     assert none.class_names == none.crops() == none.rles() == none.to_coco(1) == []
@@ -187,14 +188,6 @@ def test_drawing_marks_the_masks_and_leaves_the_image_alone(three: Instances) ->
     np.testing.assert_array_equal(outside[far], image[far])
 
 
-def test_classes_have_distinct_colors() -> None:
-    from blendmask_edge.imaging.drawing import class_color
-
-    colors = np.array([class_color(class_id) for class_id in range(20)]).astype(int)
-    distance = np.abs(colors[:, None] - colors[None]).max(axis=2) + 255 * np.eye(20, dtype=int)
-    assert distance.min() >= 16
-
-
 @pytest.mark.parametrize("size", [(1, 1), (2, 90), (90, 2), (700, 1100)])
 def test_drawing_works_at_any_size(size: Tuple[int, int]) -> None:
     box = [0, 0, size[1], size[0]]
@@ -203,7 +196,68 @@ def test_drawing_works_at_any_size(size: Tuple[int, int]) -> None:
 
 
 def test_drawing_on_another_image_is_refused(three: Instances) -> None:
-    with pytest.raises(ImageError, match="same image"):
+    with pytest.raises(ImageError, match="the image that was predicted"):
         three.draw(np.zeros((10, 10, 3), np.uint8))
     with pytest.raises(ImageError, match="float32"):
         three.draw(np.zeros((*SIZE, 3), np.float32))  # type: ignore[arg-type]
+
+
+SOUND = {
+    "boxes": np.zeros((2, 4), np.float32),
+    "scores": np.zeros(2, np.float32),
+    "class_ids": np.zeros(2, np.int64),
+    "image_size": SIZE,
+    "labels": LABELS,
+    "mask_logits": np.zeros((2, 14, 14), np.float32),
+}
+
+
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("boxes", np.zeros((3, 4), np.float32), r"boxes is float32 of shape (3, 4), expected float32 of shape (2, 4)"),
+        ("boxes", np.zeros((2, 4)), "boxes is float64 of shape (2, 4), expected float32"),
+        ("boxes", [[0, 0, 1, 1]] * 2, "boxes is a list"),
+        ("scores", np.zeros((2, 1), np.float32), "scores is float32 of shape (2, 1), expected float32 of shape (any,)"),
+        ("class_ids", np.zeros(2, np.int32), "class_ids is int32 of shape (2,), expected int64 of shape (2,)"),
+        ("class_ids", np.array([0, 3]), "class_ids lie in 0..3, expected 0..2: there are 3 labels"),
+        ("class_ids", np.array([-1, 0]), "class_ids lie in -1..0"),
+        ("mask_logits", np.zeros((2, 14), np.float32), "mask_logits is float32 of shape (2, 14)"),
+        ("track_ids", np.zeros(2), "track_ids is float64 of shape (2,), expected int64"),
+        ("track_ids", np.zeros(1, np.int64), "track_ids is int64 of shape (1,)"),
+        ("data", {"depth": np.zeros(3)}, "data['depth'] is float64 of shape (3,), expected an array of length 2"),
+        ("data", {"depth": [1, 2]}, "data['depth'] is a list"),
+        ("labels", ["mug"], "labels is a list, expected Labels"),
+        ("image_size", (0, 5), "image_size is (0, 5)"),
+        ("image_size", None, "image_size is None"),
+    ],
+)
+def test_array_that_does_not_fit_is_named_with_what_was_expected(field: str, value: Any, message: str) -> None:
+    Instances(**SOUND)
+    with pytest.raises(InstancesError) as refused:
+        Instances(**{**SOUND, field: value})
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("ids, message", [([1], "2 names and 1 category ids"), ([4, 4], "twice")])
+def test_labels_that_contradict_each_other_are_refused(ids: Any, message: str) -> None:
+    with pytest.raises(InstancesError, match=message):
+        Labels(["a", "b"], ids)
+
+
+def test_tracks_and_data_follow_their_instances(three: Instances) -> None:
+    tracked = replace(three.with_tracks(np.array([7, 8, 9])), data={"depth": np.array([[1.0], [2.0], [3.0]])})
+    for chosen, tracks in ((tracked[1:], [8, 9]), (tracked[tracked.scores > 0.8], [7]), (tracked[-1], [9])):
+        assert chosen.track_ids is not None
+        assert chosen.track_ids.tolist() == tracks
+        assert (chosen.data["depth"][:, 0] + 6).tolist() == tracks
+    assert [result["track_id"] for result in tracked.to_coco(1)] == [7, 8, 9]
+    assert "track_id" not in three.to_coco(1)[0]
+
+
+def test_agnostic_nms_leaves_the_surest_of_an_overlap_whatever_its_class() -> None:
+    boxes = [[0, 0, 40, 40], [0, 0, 40, 38], [30, 30, 70, 55], [0, 0, 20, 20]]
+    instances = instances_of(outputs(boxes, [0.9, 0.8, 0.7, 0.6], [0, 1, 0, 0]))
+    np.testing.assert_array_equal(instances.agnostic_nms(0.7).scores, instances.scores[[0, 2, 3]])
+    assert len(instances.agnostic_nms(1.0)) == 4
+    assert len(instances[[]].agnostic_nms()) == 0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from blendmask_edge.errors import OutputError
 from blendmask_edge.imaging import sigmoid
-from blendmask_edge.imaging.drawing import class_color
+from blendmask_edge.imaging.colors import class_color
 from blendmask_edge.instances import Instances
 from blendmask_edge.storage.atomic import write_bytes
 from blendmask_quantize.model.config import ModelConfig

@@ -1,81 +1,111 @@
-"""Draw instances into a image."""
+"""Draw masks, outlines and labels into an image."""
 
 from __future__ import annotations
 
-import colorsys
-from typing import TYPE_CHECKING, Tuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Dict, List, Sequence, Tuple
 
 import cv2
 import numpy as np
 
-from blendmask_edge.errors import ImageError
-from blendmask_edge.imaging import check_image
+from blendmask_edge.imaging.colors import Color, class_color, shade
+from blendmask_edge.imaging.io import check_image
+from blendmask_edge.imaging.labels import place_labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from blendmask_edge.instances import Instances
-
-    Crop = Tuple[NDArray[np.bool_], Tuple[int, int]]
     Image = NDArray[np.uint8]
 
-Color = Tuple[int, int, int]
-
 _FILL = 0.4
-_GOLDEN_RATIO = 0.618034
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _REFERENCE_SIDE = 640
 
 
-def draw_instances(instances: Instances, image: Image) -> Image:
-    """Return a copy of `image`, (H, W, 3) uint8, with the instances drawn in, the surest one on top.
+@dataclass(frozen=True)
+class Mark:
+    """One instance of an overlay.
 
-    Raises:
-        ImageError: `image` is no image or not of the size of the predicted one.
+    mask: (h, w) bool, inside the box.
+    corner: (x, y) pixel of the mask's top left corner.
+    box: x0 y0 x1 y1 in pixels.
+    class_id: gives the color.
+    caption: text of the label.
+    """
+
+    mask: NDArray[np.bool_]
+    corner: Tuple[int, int]
+    box: Tuple[float, float, float, float]
+    class_id: int
+    caption: str
+
+
+def draw_marks(image: Image, marks: Sequence[Mark]) -> Image:
+    """Return a copy of an image with the marks drawn in.
+
+    Each class has a color, each instance of it a shade; the first mark lies on top, and labels cover each other
+    nowhere: one that finds no room is left out.
+
+    Args:
+        image: (H, W, 3) uint8.
+        marks: the most important first; their masks lie inside the image.
     """
     canvas = check_image(image).copy()
-    if canvas.shape[:2] != tuple(instances.image_size):
-        raise ImageError(
-            f"The image is {canvas.shape[:2]}, the instances were found in one of {tuple(instances.image_size)}; "
-            "draw on the same image."
-        )
     size = max(min(canvas.shape[:2]) / _REFERENCE_SIDE, 0.5)
-    rows = range(len(instances) - 1, -1, -1)
-    for row in rows:
-        _draw_mask(canvas, instances[row].crops()[0], class_color(int(instances.class_ids[row])), round(2 * size))
-    for row in rows:
-        text = f"{instances.class_names[row]} {instances.scores[row]:.2f}"
-        color = class_color(int(instances.class_ids[row]))
-        _draw_label(canvas, text, instances.boxes[row].tolist(), color, 0.5 * size)
+    colors = _colors(marks)
+    for mark, color in reversed(list(zip(marks, colors))):
+        _draw_mask(canvas, mark, color, max(1, round(2 * size)))
+    _draw_labels(canvas, marks, colors, size)
     return canvas
 
 
-def class_color(class_id: int) -> Color:
-    """Return a bright RGB color; neighboring ids lie far apart on the color circle."""
-    hue = (class_id * _GOLDEN_RATIO) % 1.0
-    value = 1.0 if class_id % 2 == 0 else 0.8
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, value)
-    return round(255 * red), round(255 * green), round(255 * blue)
+def _colors(marks: Sequence[Mark]) -> List[Color]:
+    seen: Dict[int, int] = {}
+    colors = []
+    for mark in marks:
+        number = seen.get(mark.class_id, 0)
+        seen[mark.class_id] = number + 1
+        colors.append(shade(class_color(mark.class_id), number))
+    return colors
 
 
-def _draw_mask(canvas: Image, crop: Crop, color: Color, thickness: int) -> None:
-    mask, (x0, y0) = crop
+def _draw_mask(canvas: Image, mark: Mark, color: Color, thickness: int) -> None:
+    mask, (x0, y0) = mark.mask, mark.corner
     if not mask.any():
         return
     view = canvas[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]]
     levels = np.arange(256)[:, None] * (1 - _FILL) + np.array(color) * _FILL
     np.copyto(view, cv2.LUT(view, levels.astype(np.uint8)[None]), where=mask[..., None])
     found = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(x0, y0))
-    cv2.drawContours(canvas, found[0], -1, color, max(1, thickness), cv2.LINE_AA)
+    cv2.drawContours(canvas, found[0], -1, color, thickness, cv2.LINE_AA)
 
 
-def _draw_label(canvas: Image, text: str, box: Tuple[float, float, float, float], color: Color, scale: float) -> None:
-    """Write `text` on a filled bar above the box, or inside it where there is no room above."""
-    weight = max(1, round(scale * 2))
-    (width, height), base = cv2.getTextSize(text, _FONT, scale, weight)
-    x = max(0, min(int(box[0]), canvas.shape[1] - width))
-    y = int(box[1]) - base if int(box[1]) >= height + 2 * base else int(box[1]) + height + base
-    cv2.rectangle(canvas, (x, y - height - base), (x + width, y + base), color, cv2.FILLED)
+def _draw_labels(canvas: Image, marks: Sequence[Mark], colors: Sequence[Color], size: float) -> None:
+    scale = 0.5 * size
+    weight, padding = max(1, round(scale * 2)), max(2, round(4 * size))
+    texts = [cv2.getTextSize(mark.caption, _FONT, scale, weight) for mark in marks]
+    sizes = [(width + 2 * padding, height + base + 2 * padding) for (width, height), base in texts]
+    places = place_labels([mark.box for mark in marks], sizes, (canvas.shape[0], canvas.shape[1]))
+    for mark, color, (width, height), ((_, text_height), _), place in zip(marks, colors, sizes, texts, places):
+        if place is None:
+            continue
+        (x, y), end = place, (place[0] + width - 1, place[1] + height - 1)
+        _draw_leader(canvas, mark, (x, y, *end), color, weight)
+        cv2.rectangle(canvas, (x, y), end, color, cv2.FILLED)
+        at = (x + padding, y + padding + text_height)
+        cv2.putText(canvas, mark.caption, at, _FONT, scale, _ink(color), weight, cv2.LINE_AA)
+
+
+def _draw_leader(canvas: Image, mark: Mark, label: Tuple[int, int, int, int], color: Color, weight: int) -> None:
+    """Join a label to its box by a line where they do not touch."""
+    x0, y0, x1, y1 = (int(value) for value in mark.box)
+    apart = label[0] > x1 + 1 or label[2] < x0 - 1 or label[1] > y1 + 1 or label[3] < y0 - 1
+    if apart:
+        start = (min(max(x0, label[0]), label[2]), min(max(y0, label[1]), label[3]))
+        end = (min(max(start[0], x0), x1), min(max(start[1], y0), y1))
+        cv2.line(canvas, start, end, color, weight, cv2.LINE_AA)
+
+
+def _ink(color: Color) -> Color:
     luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
-    ink = (0, 0, 0) if luminance > 140 else (255, 255, 255)
-    cv2.putText(canvas, text, (x, y), _FONT, scale, ink, weight, cv2.LINE_AA)
+    return (0, 0, 0) if luminance > 140 else (255, 255, 255)

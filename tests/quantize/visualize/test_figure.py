@@ -10,7 +10,7 @@ import pytest
 
 from blendmask_edge.errors import OutputError
 from blendmask_edge.imaging import read_image
-from blendmask_edge.imaging.drawing import class_color
+from blendmask_edge.imaging.colors import class_color
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.visualize.figure import TILE, basis_color, draw_figure, write_figure
