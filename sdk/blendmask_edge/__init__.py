@@ -1,11 +1,23 @@
-"""BlendMask instance masks on edge devices: `MaskPredictor` takes a bundle and images and gives `Instances`.
+"""Predict instance masks by BlendMask on edge devices.
 
-Importing this package loads neither a runtime nor OpenCV; its names are loaded on first use.
+    from blendmask_edge import MaskPredictor, read_image
+
+    with MaskPredictor("model.bmz") as predictor:
+        image = read_image("scene.jpg")
+        instances = predictor(image)
+    for name, score, box in zip(instances.class_names, instances.scores, instances.boxes):
+        print(f"{name} {score:.2f} at {box.round()}")
+
+Public and stable are the names of `__all__` here, their documented arguments and attributes, the `blendmask` command
+line and the .bmz format. They change with a note in CHANGELOG.md, and an old name goes on working for one release.
+Everything else, other modules of this package included, may change at any time.
+
+Importing this package loads neither a runtime nor OpenCV: its names are loaded on first use.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, List
 
 from blendmask_edge.errors import (
     AnnotationError,
@@ -76,3 +88,8 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> List[str]:
+    """List the public names, loaded or not."""
+    return sorted({*globals(), *__all__})

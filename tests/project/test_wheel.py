@@ -49,7 +49,7 @@ def test_holds_every_file_of_the_packages(wheel: zipfile.ZipFile) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert files <= set(wheel.namelist())
-    assert "blendmask_edge/py.typed" in files
+    assert {f"{package}/py.typed" for package in PACKAGES.values()} <= files
 
 
 def test_the_sdk_with_its_runtime_needs_no_torch(metadata: Message) -> None:
