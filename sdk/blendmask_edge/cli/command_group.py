@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from blendmask_edge.cli.old_spellings import respell
+from blendmask_edge.cli.output import warn
 from blendmask_edge.errors import BlendMaskError, DependencyError, install_command
 
 ENTRY_POINTS = "blendmask.commands"
@@ -61,17 +62,17 @@ class CommandGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except BlendMaskError as error:
-            _complain(str(error))
+            warn(str(error))
             raise typer.Exit(FAILED) from error
         except ModuleNotFoundError as error:
             extra = ctx.meta.get(ENTRY_POINTS)
             if extra is None:
                 raise
             missing = f"`blendmask {ctx.invoked_subcommand}` needs {error.name}, which is not installed."
-            _complain(f"{missing} Type: {install_command(extra)}")
+            warn(f"{missing} Type: {install_command(extra)}")
             raise typer.Exit(FAILED) from error
         except KeyboardInterrupt as error:
-            _complain("interrupted")
+            warn("interrupted")
             raise typer.Exit(INTERRUPTED) from error
 
 
@@ -121,8 +122,3 @@ def _needs_newer_python(command: str) -> str:
         f"Python {wanted} or newer; this is {here}. Run it on a workstation, in an environment of Python {wanted} or "
         "newer, and bring the bundle here; `blendmask --help` lists what runs here."
     )
-
-
-def _complain(message: str) -> None:
-    typer.secho("error: ", fg=typer.colors.RED, err=True, nl=False)
-    typer.echo(message, err=True)

@@ -5,7 +5,7 @@ from typing import Optional
 import typer
 
 from blendmask_edge.cli.arguments import Annotated, BundleArgument, JsonOption, PrecisionOption, TargetOption
-from blendmask_edge.cli.output import print_json
+from blendmask_edge.cli.output import print_json, say
 
 
 def compile(
@@ -27,5 +27,5 @@ def compile(
     if as_json:
         print_json(engine)
         return
-    typer.echo(f"The engine lies in {engine.path}" + (", built before" if engine.reused else ""))
-    typer.echo(f"Next: blendmask predict {bundle} IMAGE... --runtime {options.runtime}")
+    say(f"The engine lies in {engine.path}" + (", built before" if engine.reused else ""))
+    say(f"Next: blendmask predict {bundle} IMAGE... --runtime {options.runtime}")

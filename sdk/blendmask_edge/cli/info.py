@@ -1,8 +1,7 @@
 """`blendmask info`."""
 
-import typer
-
 from blendmask_edge.cli.arguments import BundleArgument, JsonOption
+from blendmask_edge.cli.output import say
 
 
 def info(bundle: BundleArgument, as_json: JsonOption = False) -> None:
@@ -13,8 +12,8 @@ def info(bundle: BundleArgument, as_json: JsonOption = False) -> None:
 
     opened = Bundle.open(bundle)
     if as_json:
-        typer.echo(encode_manifest(opened.manifest).decode())
+        say(encode_manifest(opened.manifest).decode())
         return
     for label, text in summarize(opened):
-        typer.echo(f"{label:<19}{text}")
-    typer.echo(f"Next: blendmask predict {bundle} IMAGE...")
+        say(f"{label:<19}{text}")
+    say(f"Next: blendmask predict {bundle} IMAGE...")

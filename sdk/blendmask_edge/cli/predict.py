@@ -6,12 +6,13 @@ from typing import Any, Dict, List, Optional
 import typer
 
 from blendmask_edge.cli.arguments import Annotated, BundleArgument, JsonOption, ThreadsOption
-from blendmask_edge.cli.output import print_json, tracked
+from blendmask_edge.cli.command_group import FAILED
+from blendmask_edge.cli.output import print_json, say, tracked, warn
 
 
 def predict(
     bundle: BundleArgument,
-    images: Annotated[List[Path], typer.Argument(metavar="IMAGE...", help="Images, or folders of them.")],
+    images: Annotated[List[Path], typer.Argument(metavar="IMAGE...", help="Images, folders of them, or videos.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("out"),
     score: Annotated[Optional[float], typer.Option(help="Least score, 0 to 1; the bundle's if left out.")] = None,
     runtime: Annotated[str, typer.Option(help="Runtime; auto takes the quickest, measured once.")] = "auto",
@@ -19,19 +20,28 @@ def predict(
     variant: Annotated[Optional[str], typer.Option(help="Graph of the bundle: cpu, float.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find instances in images; write overlays and COCO JSON."""
-    from blendmask_edge.cli.predict_files import INSTANCES_NAME, find_images, predict_files
+    """Find instances in images and videos; write overlays and COCO JSON."""
+    from blendmask_edge.cli.sources import find_sources
+
+    files = find_sources(images)
+    from blendmask_edge.cli.predict_files import INSTANCES_NAME, predict_files
     from blendmask_edge.predictor import MaskPredictor
 
-    files = find_images(images)
     with MaskPredictor(bundle, runtime, threads, score, variant) as predictor:
-        document = predict_files(predictor, tracked(files, "Predicting"), output)
+        found = predict_files(predictor, tracked(files, "Predicting"), output, warn)
+    if not found.images:
+        raise typer.Exit(FAILED)
+    document = found.as_coco()
     if as_json:
-        print_json({"output": str(output), **document})
-        return
-    typer.echo(f"{len(document['annotations'])} instances in {len(files)} images{_counts(document)}")
-    typer.echo(f"Overlays and {INSTANCES_NAME} lie in {output}")
-    typer.echo(f"Next: blendmask info {bundle}")
+        failed = [{"file_name": str(file), "error": message} for file, message in found.failures]
+        print_json({"output": str(output), "failed": failed, **document})
+    else:
+        say(f"{len(found.annotations)} instances in {len(found.images)} images{_counts(document)}")
+        say(f"Overlays and {INSTANCES_NAME} lie in {output}")
+        say(f"Next: blendmask info {bundle}")
+    if found.failures:
+        warn(f"{len(found.failures)} of {len(files)} files could not be read; the results are those of the others.")
+        raise typer.Exit(FAILED)
 
 
 def _counts(document: Dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Predict image files: overlays to look at and one COCO file, all or nothing."""
+"""Predict image and video files: overlays to look at and one COCO file."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import contextlib
 import errno
 import shutil
 import uuid
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Set
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Set, Tuple
 
-import msgspec
-
+from blendmask_edge.cli.output import encode_json
+from blendmask_edge.cli.sources import is_video
+from blendmask_edge.cli.video import VideoReader, VideoWriter
 from blendmask_edge.errors import ImageError
 from blendmask_edge.imaging import encode_jpeg, read_image
 from blendmask_edge.storage.atomic import output_error
@@ -22,78 +24,121 @@ if TYPE_CHECKING:
     from blendmask_edge.storage.atomic import PathLike
 
 INSTANCES_NAME = "instances.json"
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+Select = Callable[["Instances"], "Instances"]
 
 
-def find_images(paths: Iterable[PathLike]) -> List[Path]:
-    """Return the files among `paths`, and in their place the images directly inside each folder, by name.
+@dataclass
+class Predictions:
+    """What was predicted, and what could not be read.
 
-    Raises:
-        ImageError: a path does not exist, or a folder holds no image.
+    images: COCO images with their `overlay`; those of a video have the `frame` as well, from 0.
+    annotations: COCO annotations with their `score`.
+    categories: COCO categories of the bundle.
+    failures: (file, message) of each file that could not be read.
     """
-    found: Dict[Path, None] = {}
-    for path in map(Path, paths):
-        if not path.exists():
-            raise ImageError(f"{path} does not exist. Give image files, or folders of them.")
-        found.update(dict.fromkeys(_images_in(path) if path.is_dir() else [path]))
-    return list(found)
+
+    images: List[Dict[str, Any]] = field(default_factory=list)
+    annotations: List[Dict[str, Any]] = field(default_factory=list)
+    categories: List[Dict[str, Any]] = field(default_factory=list)
+    failures: List[Tuple[Path, str]] = field(default_factory=list)
+
+    def add(self, instances: Instances, **image: Any) -> None:
+        """Append one image or frame with its instances."""
+        from pycocotools import mask as coco_mask
+
+        height, width = instances.image_size
+        image_id = len(self.images) + 1
+        self.images.append({"id": image_id, "height": height, "width": width, **image})
+        for number, result in enumerate(instances.to_coco(image_id), start=len(self.annotations) + 1):
+            area = int(coco_mask.area(result["segmentation"]))
+            self.annotations.append({"id": number, **result, "area": area, "iscrowd": 0})
+
+    def as_coco(self) -> Dict[str, Any]:
+        """Return the COCO document."""
+        return {"images": self.images, "annotations": self.annotations, "categories": self.categories}
 
 
-def predict_files(predictor: MaskPredictor, files: Iterable[Path], folder: PathLike) -> Dict[str, Any]:
-    """Write NAME.overlay.jpg for each image and `instances.json` for all of them into `folder`.
+def predict_files(
+    predictor: MaskPredictor,
+    files: Iterable[Path],
+    folder: PathLike,
+    on_failure: Callable[[str], None],
+    select: Select = lambda instances: instances,
+) -> Predictions:
+    """Write an overlay for each file and `instances.json` for all of them into `folder`.
 
-    Returns:
-        What `instances.json` holds: COCO `images` (with the `overlay`), `annotations` (with `score`), `categories`.
+    A file that cannot be read is reported and the rest goes on. The results appear at the end, all at once; where no
+    file can be read, none do.
+
+    Args:
+        predictor: an open predictor.
+        files: images, and videos by their suffix.
+        folder: is made where it is missing.
+        on_failure: takes the message of each file that cannot be read.
+        select: takes the instances of an image or a frame and returns those to draw and to write.
 
     Raises:
-        ImageError: a image cannot be read; nothing is written then.
         OutputError: the folder cannot be written.
     """
-    images: List[Dict[str, Any]] = []
-    annotations: List[Dict[str, Any]] = []
-    taken: Set[str] = set()
+    found = Predictions(categories=_categories(predictor.manifest))
     with _staged(Path(folder)) as stage:
-        for image_id, file in enumerate(files, start=1):
-            image = read_image(file)
-            instances = predictor(image)
-            overlay = _unused(file.stem, taken)
-            (stage / overlay).write_bytes(encode_jpeg(instances.draw(image)))
-            height, width = instances.image_size
-            images.append(
-                {"id": image_id, "file_name": str(file), "height": height, "width": width, "overlay": overlay}
-            )
-            annotations.extend(_annotations(instances, image_id, len(annotations) + 1))
-        document = {"images": images, "annotations": annotations, "categories": _categories(predictor.manifest)}
-        (stage / INSTANCES_NAME).write_bytes(msgspec.json.encode(document))
-    return document
+        writer = _Writer(predictor, stage, select, found)
+        for file in files:
+            try:
+                writer.predict(file)
+            except ImageError as error:
+                found.failures.append((file, str(error)))
+                on_failure(str(error))
+        if found.images:
+            (stage / INSTANCES_NAME).write_bytes(encode_json(found.as_coco()))
+    return found
 
 
-def _images_in(folder: Path) -> List[Path]:
-    images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    if not images:
-        raise ImageError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}). Give another folder.")
-    return images
+@dataclass
+class _Writer:
+    """Predicts files one by one, with an overlay of each in `stage`."""
 
+    predictor: MaskPredictor
+    stage: Path
+    select: Select
+    found: Predictions
+    taken: Set[str] = field(default_factory=set)
 
-def _annotations(instances: Instances, image_id: int, first_id: int) -> List[Dict[str, Any]]:
-    from pycocotools import mask as coco_mask
+    def predict(self, file: Path) -> None:
+        if is_video(file):
+            self._predict_video(file)
+        else:
+            self._predict_image(file)
 
-    return [
-        {"id": number, **result, "area": int(coco_mask.area(result["segmentation"])), "iscrowd": 0}
-        for number, result in enumerate(instances.to_coco(image_id), start=first_id)
-    ]
+    def _predict_image(self, file: Path) -> None:
+        image = read_image(file)
+        instances = self.select(self.predictor(image))
+        drawn = encode_jpeg(instances.draw(image))
+        overlay = self._unused(file.stem, ".overlay.jpg")
+        (self.stage / overlay).write_bytes(drawn)
+        self.found.add(instances, file_name=str(file), overlay=overlay)
+
+    def _predict_video(self, file: Path) -> None:
+        reader, overlay = VideoReader(file), self._unused(file.stem, ".overlay.mp4")
+        writer = VideoWriter(self.stage / overlay, reader.rate)
+        try:
+            for number, frame in enumerate(reader):
+                instances = self.select(self.predictor(frame, channels="bgr"))
+                writer.write(instances.draw(frame))
+                self.found.add(instances, file_name=str(file), frame=number, overlay=overlay)
+        finally:
+            writer.close()
+
+    def _unused(self, stem: str, suffix: str) -> str:
+        name, number = f"{stem}{suffix}", 2
+        while name in self.taken:
+            name, number = f"{stem}-{number}{suffix}", number + 1
+        self.taken.add(name)
+        return name
 
 
 def _categories(manifest: Manifest) -> List[Dict[str, Any]]:
     return [{"id": number, "name": name} for number, name in zip(manifest.category_ids, manifest.classes)]
-
-
-def _unused(stem: str, taken: Set[str]) -> str:
-    name, number = f"{stem}.overlay.jpg", 2
-    while name in taken:
-        name, number = f"{stem}-{number}.overlay.jpg", number + 1
-    taken.add(name)
-    return name
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from typing import Optional
 import typer
 
 from blendmask_edge.cli.arguments import Annotated, JsonOption
-from blendmask_edge.cli.output import print_json, print_lines
+from blendmask_edge.cli.output import print_json, print_lines, say
 
 
 def targets(
@@ -22,4 +22,4 @@ def targets(
         print_json(table if found is None else report.target_document(table, found))
         return
     print_lines(report.list_targets(table) if found is None else report.describe_target(table, found))
-    typer.echo(f"Next: blendmask check M.bmz --target {found.name if found else 'T'}")
+    say(f"Next: blendmask check M.bmz --target {found.name if found else 'T'}")

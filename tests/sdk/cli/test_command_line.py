@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, Tuple
 
 import cv2
 import numpy as np
@@ -98,21 +98,99 @@ def test_images_of_one_name_get_overlays_of_their_own(bundle_path: Path, images:
     assert {path.name for path in out.iterdir()} == {"instances.json", "red.overlay.jpg", "red-2.overlay.jpg"}
 
 
-def test_damaged_image_among_good_ones_leaves_nothing(bundle_path: Path, images: Path, tmp_path: Path) -> None:
-    (images / "zero.png").write_bytes(b"damaged")
-    result = call("predict", bundle_path, images, "-o", tmp_path / "new/out")
+def test_damaged_image_is_reported_and_the_rest_goes_on(bundle_path: Path, images: Path, tmp_path: Path) -> None:
+    (images / "damaged.png").write_bytes(b"damaged")
+    out = tmp_path / "new/out"
+    result = call("predict", bundle_path, images, "-o", out, "--json")
     assert result.exit_code == 1
-    assert "zero.png" in result.output
-    assert not (tmp_path / "new").exists()
+    assert "1 of 3 files could not be read" in result.stderr
+    document = json.loads(result.stdout)
+    assert [Path(failed["file_name"]).name for failed in document["failed"]] == ["damaged.png"]
+    assert "damaged.png is not an image" in document["failed"][0]["error"]
+    assert sorted(path.name for path in out.iterdir()) == ["instances.json", "red.overlay.jpg", "white.overlay.jpg"]
+    assert len(json.loads((out / "instances.json").read_text())["images"]) == 2
 
 
-def test_damaged_image_leaves_older_results_as_they_were(bundle_path: Path, images: Path, tmp_path: Path) -> None:
+def test_nothing_readable_leaves_older_results_as_they_were(bundle_path: Path, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     call("predict", bundle_path, images, "-o", out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    (images / "zero.png").write_bytes(b"damaged")
-    assert call("predict", bundle_path, images, "-o", out, "--score", "0.9").exit_code == 1
+    (images / "damaged.png").write_bytes(b"damaged")
+    result = call("predict", bundle_path, images / "damaged.png", "-o", out)
+    assert result.exit_code == 1
+    assert result.output.count("error: ") == 1
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_image_too_large_for_an_overlay_is_reported_alone(bundle_path: Path, images: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(images / "long.png"), np.zeros((2, 65_535, 3), np.uint8))
+    result = call("predict", bundle_path, images, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "in 2 images" in result.output
+
+
+def write_video(path: Path, frames: int, size: Tuple[int, int] = (48, 64)) -> Path:
+    """Write a video of red frames, 10 a second."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, size[::-1])
+    for _ in range(frames):
+        writer.write(np.full((*size, 3), (0, 0, 255), np.uint8))
+    writer.release()
+    return path
+
+
+def test_video_becomes_an_overlay_video_and_an_image_a_frame(bundle_path: Path, tmp_path: Path) -> None:
+    video, out = write_video(tmp_path / "drive.avi", 3), tmp_path / "out"
+    result = call("predict", bundle_path, video, "-o", out)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in out.iterdir()) == ["drive.overlay.mp4", "instances.json"]
+    document = json.loads((out / "instances.json").read_text())
+    assert [(image["file_name"], image["frame"]) for image in document["images"]] == [(str(video), i) for i in range(3)]
+    assert [annotation["image_id"] for annotation in document["annotations"]] == [1, 2, 3]
+    overlay = cv2.VideoCapture(str(out / "drive.overlay.mp4"))
+    assert overlay.get(cv2.CAP_PROP_FPS) == 10
+    frames = [overlay.read()[1] for _ in range(3)]
+    assert all(np.ptp(frame[..., 0]) > 60 for frame in frames)
+
+
+@pytest.mark.parametrize("content", [b"", b"no video", "no frames"])
+def test_video_without_frames_is_one_message(content: object, bundle_path: Path, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "drive.avi", 0)
+    if isinstance(content, bytes):
+        video.write_bytes(content)
+    result = call("predict", bundle_path, video, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "drive.avi" in result.output
+    assert result.output.count("error: ") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("is_output", [False, True])
+def test_video_of_a_name_that_opencv_cannot_take_is_one_message(
+    is_output: bool, bundle_path: Path, tmp_path: Path
+) -> None:
+    video, odd = write_video(tmp_path / "drive.avi", 1), os.fsdecode(os.fsencode(tmp_path) + b"/\xff.avi")
+    if not is_output:
+        video = video.rename(odd)
+    done = blendmask("predict", bundle_path, video, "-o", odd if is_output else tmp_path / "out")
+    assert done.returncode == 1
+    assert "not UTF-8" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_file_names_of_any_bytes_are_predicted_and_printed(bundle_path: Path, images: Path, tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(images) + b"/\xff\x1b[2J.png"))
+    (images / "red.png").rename(odd)
+    out = Path(os.fsdecode(os.fsencode(tmp_path) + b"/o\xff"))
+    done = blendmask("predict", bundle_path, images, "-o", out, "--runtime", "onnxruntime")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "o\\udcff" in done.stdout
+    written = json.loads((out / "instances.json").read_text())
+    assert str(odd) in [image["file_name"] for image in written["images"]]
+    odd.write_bytes(b"damaged")
+    failed = blendmask("predict", bundle_path, images, "-o", out, "--runtime", "onnxruntime", "--json")
+    assert failed.returncode == 1
+    assert "\x1b" not in failed.stderr
+    assert json.loads(failed.stdout)["failed"][0]["file_name"] == str(odd)
 
 
 @pytest.mark.parametrize("words", [["no.jpg"], ["empty"], ["notes.txt"]])
