@@ -18,6 +18,9 @@ def predict(
     runtime: Annotated[str, typer.Option(help="Runtime; auto takes the quickest, measured once.")] = "auto",
     threads: ThreadsOption = None,
     variant: Annotated[Optional[str], typer.Option(help="Graph of the bundle: cpu, float.")] = None,
+    agnostic_nms: Annotated[
+        bool, typer.Option("--agnostic-nms", help="Leave out what overlaps a surer instance of another class.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Find instances in images and videos; write overlays and COCO JSON."""
@@ -25,10 +28,12 @@ def predict(
 
     files = find_sources(images)
     from blendmask_edge.cli.predict_files import INSTANCES_NAME, predict_files
+    from blendmask_edge.instances import Instances
     from blendmask_edge.predictor import MaskPredictor
 
     with MaskPredictor(bundle, runtime, threads, score, variant) as predictor:
-        found = predict_files(predictor, tracked(files, "Predicting"), output, warn)
+        select = Instances.agnostic_nms if agnostic_nms else None
+        found = predict_files(predictor, tracked(files, "Predicting"), output, warn, select)
     if not found.images:
         raise typer.Exit(FAILED)
     document = found.as_coco()

@@ -81,19 +81,22 @@ def _draw_mask(canvas: Image, mark: Mark, color: Color, thickness: int) -> None:
 
 
 def _draw_labels(canvas: Image, marks: Sequence[Mark], colors: Sequence[Color], size: float) -> None:
+    """Draw the lines from labels to boxes first, so that no line crosses a label."""
     scale = 0.5 * size
     weight, padding = max(1, round(scale * 2)), max(2, round(4 * size))
     texts = [cv2.getTextSize(mark.caption, _FONT, scale, weight) for mark in marks]
     sizes = [(width + 2 * padding, height + base + 2 * padding) for (width, height), base in texts]
     places = place_labels([mark.box for mark in marks], sizes, (canvas.shape[0], canvas.shape[1]))
-    for mark, color, (width, height), ((_, text_height), _), place in zip(marks, colors, sizes, texts, places):
-        if place is None:
-            continue
-        (x, y), end = place, (place[0] + width - 1, place[1] + height - 1)
-        _draw_leader(canvas, mark, (x, y, *end), color, weight)
-        cv2.rectangle(canvas, (x, y), end, color, cv2.FILLED)
-        at = (x + padding, y + padding + text_height)
-        cv2.putText(canvas, mark.caption, at, _FONT, scale, _ink(color), weight, cv2.LINE_AA)
+    labels = [
+        (mark, color, (*place, place[0] + width - 1, place[1] + height - 1), place[1] + padding + text[0][1])
+        for mark, color, (width, height), text, place in zip(marks, colors, sizes, texts, places)
+        if place is not None
+    ]
+    for mark, color, bar, _ in labels:
+        _draw_leader(canvas, mark, bar, color, weight)
+    for mark, color, bar, baseline in labels:
+        cv2.rectangle(canvas, bar[:2], bar[2:], color, cv2.FILLED)
+        cv2.putText(canvas, mark.caption, (bar[0] + padding, baseline), _FONT, scale, _ink(color), weight, cv2.LINE_AA)
 
 
 def _draw_leader(canvas: Image, mark: Mark, label: Tuple[int, int, int, int], color: Color, weight: int) -> None:
