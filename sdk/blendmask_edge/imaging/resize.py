@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Sequence, Tuple
 
 import cv2
 import numpy as np
 
 from blendmask_edge.imaging.io import check_image
-from blendmask_edge.imaging.products import multiply
+from blendmask_edge.imaging.resample import resample_columns, resample_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Image = NDArray[np.uint8]
-    Floats = NDArray[np.float32]
 
 Size = Tuple[int, int]
-
-_BLOCK = 8
-_BLOCK_SOURCES = 64
 
 
 @dataclass(frozen=True)
 class PreprocessedImage:
-    """A image ready for the network.
+    """An image ready for the network.
 
     image: uint8 [1, H, W, 3], RGB; the image in its top left `size`, the rest the pad value.
     size: (height, width) of the resized image inside `image`.
@@ -63,29 +58,23 @@ def fit_size(size: Size, bounds: Size) -> Size:
 
 
 def resize(image: Image, size: Size) -> Image:
-    """Resize a (H, W, 3) uint8 image to `size`, bilinear, antialiased where it shrinks: Pillow's BILINEAR.
+    """Resize an image, bilinear and antialiased where it shrinks, equal to Pillow's BILINEAR.
 
-    Equal to Pillow within one gray level: Pillow also rounds between its two passes. Enlarging has no antialiasing, and
-    OpenCV does it five times as fast. Where a side shrinks, the weights are banded; one small product per few output
-    rows or columns costs less than a dense product and less than a gather per tap.
+    The order of the passes is that of Pillow up to release 12, with which the reference was trained. Pillow 13 resizes
+    heights first where that is cheaper, and then differs by at most one gray level.
+
+    Args:
+        image: (H, W, 3) uint8.
+        size: (height, width) of the result.
+
+    Returns:
+        (height, width, 3) uint8; the image itself where it has this size.
     """
-    if image.shape[:2] == size:
-        return image
-    height, width = size
-    if height >= image.shape[0] and width >= image.shape[1]:
-        return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-    rows = np.ascontiguousarray(image).reshape(image.shape[0], -1)
-    middle = np.empty((height, rows.shape[1]), np.float32)
-    for band in _bands(image.shape[0], height, 1):
-        multiply(band.weights.T, rows[band.source].astype(np.float32), middle[band.target])
-    result = np.empty((height, width * 3), np.float32)
-    for band in _bands(image.shape[1], width, 3):
-        multiply(middle[:, band.source], band.weights, result[:, band.target])
-    return np.asarray(cv2.convertScaleAbs(result), np.uint8).reshape(height, width, 3)
+    return resample_rows(resample_columns(image, size[1]), size[0])
 
 
 def preprocess(image: Image, bounds: Size, pad_value: Sequence[int], channels: str = "rgb") -> PreprocessedImage:
-    """Fit a image into the network input: scale it inside `bounds`, pad at the right and bottom with `pad_value`.
+    """Fit an image into the network input: scale it inside `bounds`, pad at the right and bottom with `pad_value`.
 
     Padding with the pixel mean, rounded, is the reference's zero padding after normalization.
 
@@ -106,34 +95,3 @@ def preprocess(image: Image, bounds: Size, pad_value: Sequence[int], channels: s
     canvas[0, height:] = pad_value
     canvas[0, :height, width:] = pad_value
     return PreprocessedImage(canvas, (height, width), checked.shape[1] / width, checked.shape[0] / height)
-
-
-@dataclass(frozen=True)
-class _Band:
-    """Weights (sources, targets) of a few neighboring output samples over the input samples that they touch."""
-
-    source: slice
-    target: slice
-    weights: Floats
-
-
-@lru_cache(maxsize=64)
-def _bands(source: int, target: int, channels: int) -> List[_Band]:
-    """Return the weights that resize one axis, interleaved over `channels`, a few targets to a band.
-
-    Fewer when it shrinks much, which bounds the rows that are held as floats at a time.
-    """
-    scale = source / target
-    support = max(scale, 1.0)
-    block = min(_BLOCK, max(1, int(_BLOCK_SOURCES / scale)))
-    bands = []
-    for start in range(0, target, block):
-        stop = min(start + block, target)
-        centers = (np.arange(start, stop) + 0.5) * scale
-        low, high = max(0, int(centers[0] - support + 0.5)), min(source, int(centers[-1] + support + 0.5))
-        distance = np.abs(np.arange(low, high)[:, None] + 0.5 - centers[None, :])
-        triangle = np.maximum(0.0, 1.0 - distance / support)
-        weights = np.kron(triangle / triangle.sum(axis=0), np.eye(channels)).astype(np.float32)
-        wide = slice(low * channels, high * channels), slice(start * channels, stop * channels)
-        bands.append(_Band(*wide, weights))
-    return bands
