@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.sdk.gpu_fixtures import driver, fresh_import, make_tensorrt, no_driver
+from tests.sdk.gpu_fixtures import driver, fresh_import, load_engine, make_tensorrt, no_driver, tensorrt_runtime
 from tests.sdk.graph_fixtures import make_bundle
 from tests.sdk.scenes import clock, scenes
 from tests.sdk.small_bundles import bundle_path, make_manifest, manifest_json, own_cache, rewrite, tiny_graph
@@ -12,6 +12,7 @@ __all__ = [
     "clock",
     "driver",
     "fresh_import",
+    "load_engine",
     "make_bundle",
     "make_manifest",
     "make_tensorrt",
@@ -20,5 +21,6 @@ __all__ = [
     "own_cache",
     "rewrite",
     "scenes",
+    "tensorrt_runtime",
     "tiny_graph",
 ]

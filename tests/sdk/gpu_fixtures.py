@@ -5,12 +5,16 @@ from __future__ import annotations
 import ctypes
 import importlib
 import sys
-from typing import Any, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Callable, List
 
 import pytest
 
+from blendmask_edge.hardware.gpu import Gpu
+from blendmask_edge.runtimes.registry import SessionOptions
 from tests.sdk.runtimes.fake_cuda import FakeDriver
-from tests.sdk.runtimes.fake_tensorrt import make_module
+from tests.sdk.runtimes.fake_tensorrt import ENGINE, make_module
 
 
 @pytest.fixture
@@ -55,3 +59,43 @@ def fresh_import(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 def make_tensorrt(driver: FakeDriver) -> Callable[..., Any]:
     """Return a function that makes a stand-in for the package `tensorrt` of a version."""
     return lambda version="10.3.0": make_module(driver, version)
+
+
+@pytest.fixture
+def tensorrt_runtime(
+    make_tensorrt: Callable[..., Any],
+    fresh_import: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Any:
+    """Return the runtime, on a stand-in for TensorRT and on engines that need no building.
+
+    `.trt` is the stand-in, `.built` what was asked to be compiled.
+    """
+    trt = make_tensorrt()
+    fresh_import("blendmask_edge.runtimes.tensorrt.log", tensorrt=trt)
+    module = fresh_import("blendmask_edge.runtimes.tensorrt.session")
+    path = tmp_path / "a.engine"
+    path.write_bytes(ENGINE)
+    built: List[Any] = []
+
+    def compiled(graph: bytes, toolchain: Any, options: Any) -> Any:
+        built.append((graph, toolchain.trt, toolchain.gpu.sm, options.precision))
+        return SimpleNamespace(path=path)
+
+    monkeypatch.setattr(module, "built", built, raising=False)
+    monkeypatch.setattr(module, "compile_graph", compiled)
+    monkeypatch.setattr(module, "find_gpu", lambda: Gpu("Orin", "8.7", "12.6/540.3.0"))
+    return module
+
+
+@pytest.fixture
+def load_engine(tensorrt_runtime: Any, tiny_graph: bytes, tmp_path: Path) -> Callable[..., Any]:
+    """Return a function that loads an engine; keywords change the stand-in for TensorRT."""
+
+    def loaded(engine: bytes = ENGINE, version: str = "10.3.0", **changes: Any) -> Any:
+        vars(tensorrt_runtime.trt).update(changes, __version__=version)
+        (tmp_path / "a.engine").write_bytes(engine)
+        return tensorrt_runtime.load(tiny_graph, SessionOptions())
+
+    return loaded

@@ -132,12 +132,40 @@ def test_predictor_says_what_it_runs(bundle_path: Path) -> None:
         ({"threads": 0}, ConfigError),
         ({"score_threshold": 1.5}, ConfigError),
         ({"score_threshold": float("nan")}, ConfigError),
+        ({"score_threshold": "0.5"}, ConfigError),
+        ({"threads": 2000}, ConfigError),
+        ({"threads": "2"}, ConfigError),
+        ({"threads": 1.5}, ConfigError),
+        ({"threads": True}, ConfigError),
+        ({"runtime": None}, ConfigError),
+        ({"runtime": 3}, ConfigError),
+        ({"variant": b"cpu"}, ConfigError),
         ({"variant": "tensorrt"}, BundleError),
     ],
 )
 def test_options_out_of_range_are_refused(bundle_path: Path, options: Any, error: Any) -> None:
     with pytest.raises(error):
         MaskPredictor(bundle_path, **options)
+
+
+@pytest.mark.parametrize("path", [b"a.bmz", None, 3, "a\0.bmz"])
+def test_paths_that_are_none_are_refused(path: Any) -> None:
+    with pytest.raises(ConfigError, match="path is"):
+        MaskPredictor(path)
+
+
+def test_numbers_of_numpy_are_taken(bundle_path: Path) -> None:
+    with MaskPredictor(bundle_path, threads=np.int64(1), score_threshold=np.float32(0.5)) as predictor:  # type: ignore[arg-type]
+        assert len(predictor(RED)) == 1
+
+
+@pytest.mark.parametrize("frames", [0, -1, "2", 1.5, None])
+def test_warm_up_takes_a_number_of_frames(bundle_path: Path, frames: Any) -> None:
+    with MaskPredictor(bundle_path) as predictor:
+        predictor.warm_up()
+        predictor.warm_up(2, image=RED)
+        with pytest.raises(ConfigError, match="frames is"):
+            predictor.warm_up(frames)
 
 
 def test_missing_runtime_is_refused(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

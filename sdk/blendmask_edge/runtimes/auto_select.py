@@ -1,34 +1,27 @@
-"""Which runtime runs a bundle: the one that was named, or the quickest of those that can, measured once."""
+"""Selection of the runtime for a bundle: the one that was named, or the quickest on frames as they come."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Tuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
 
 from blendmask_edge.errors import BlendMaskError, BundleError, InferenceError, RuntimeUnavailableError
-from blendmask_edge.runtimes.registry import AUTO, RuntimeRow, Session, SessionOptions, installed_rows, select
+from blendmask_edge.runtimes.contract import Contract
+from blendmask_edge.runtimes.registry import AUTO, RuntimeRow, SessionOptions, installed_rows, select
 from blendmask_edge.runtimes.remembered import Choice, key_of, recall, remember
-from blendmask_edge.runtimes.trial import measure
+from blendmask_edge.runtimes.shared import LoadedGraph, SharedSession
+from blendmask_edge.runtimes.trial import compare
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
-    from blendmask_edge.bundle.manifest import InputSpec
     from blendmask_edge.bundle.reader import Bundle
 
 _LOG = logging.getLogger(__name__)
-
-
-class Opened(NamedTuple):
-    """A loaded graph: name of its runtime, variant of the graph, the session."""
-
-    runtime: str
-    variant: str
-    session: Session
 
 
 @dataclass(frozen=True)
@@ -36,19 +29,28 @@ class _Candidate:
     row: RuntimeRow
     variant: str
 
-    def open(self, graph: bytes, options: SessionOptions) -> Opened:
-        return Opened(self.row.name, self.variant, self.row.load().load(graph, options))
+    def load(self, bundle: Bundle, options: SessionOptions) -> LoadedGraph:
+        """Load the graph and hold it to the manifest."""
+        session = self.row.load().load(bundle.graph(self.variant), options)
+        with contextlib.ExitStack() as guard:
+            guard.callback(session.close)
+            Contract.of(bundle.manifest).check_session(session)
+            guard.pop_all()
+        return LoadedGraph(self.row.name, self.variant, session)
 
     def describe(self, bundle: Bundle) -> str:
         return f"{self.row.name} {self.row.version} {bundle.entry(self.variant).sha256}"
 
 
-def open_session(bundle: Bundle, runtime: str, variant: Optional[str], options: SessionOptions) -> Opened:
+def open_session(bundle: Bundle, runtime: str, variant: Optional[str], options: SessionOptions) -> SharedSession:
     """Load a graph of `bundle`.
 
-    With "auto", the runtimes that are installed and can run a graph of the bundle each load it and run a few times on
-    noise of the input's size. The quickest is taken and remembered in the cache folder for these graphs, versions,
-    processor and threads, so that the next call goes straight to it. Where only one can, nothing is measured.
+    With "auto", every runtime that is installed and can run a graph of the bundle loads it. The first of them answers
+    until a frame comes that shows instances (see `SharedSession`). On that frame each is timed for about half a second;
+    the quickest stays and is remembered in the cache folder for `EXPIRY_DAYS`, as long as the graphs, the versions of
+    the runtimes, the processor and the threads are the same: the next predictor loads it alone. Timing waits for such a
+    frame because the work of a graph grows with the instances it finds, which are few in noise or a blank image. Where
+    only one runtime can, nothing is timed.
 
     Args:
         bundle: the opened bundle.
@@ -59,14 +61,22 @@ def open_session(bundle: Bundle, runtime: str, variant: Optional[str], options: 
     Raises:
         BundleError: the bundle has no such graph, or none that the runtime runs.
         RuntimeUnavailableError: the runtime is not installed or finds no device; with "auto", none is or does.
-        InferenceError: the runtime refuses the graph; with "auto", all do.
+        InferenceError: the runtime refuses the graph, or the graph is not as the manifest states; with "auto", all do.
         ConfigError: no runtime has this name.
     """
     candidates = _candidates(bundle, runtime, variant)
-    if len(candidates) == 1:
-        return candidates[0].open(bundle.graph(candidates[0].variant), options)
+    contract = Contract.of(bundle.manifest)
     key = key_of([candidate.describe(bundle) for candidate in candidates], options.threads)
-    return _open_remembered(bundle, candidates, key, options) or _open_quickest(bundle, candidates, key, options)
+    graphs = _load_remembered(bundle, candidates, key, options) or _load_all(bundle, candidates, options)
+
+    def choose(graphs: Sequence[LoadedGraph], image: NDArray[np.uint8]) -> LoadedGraph:
+        seconds = compare(graphs, contract, image)
+        best = min(graphs, key=lambda graph: seconds.get(graph.runtime, float("inf")))
+        _LOG.info("%s: took %s; seconds per run: %s", bundle.path, best.runtime, seconds)
+        remember(key, Choice(runtime=best.runtime, seconds=seconds, measured=time.time()))
+        return best
+
+    return SharedSession(graphs, contract, choose)
 
 
 def _candidates(bundle: Bundle, runtime: str, variant: Optional[str]) -> List[_Candidate]:
@@ -98,53 +108,41 @@ def _fitting(bundle: Bundle, rows: Tuple[RuntimeRow, ...], variant: Optional[str
     )
 
 
-def _open_remembered(
+def _load_remembered(
     bundle: Bundle, candidates: List[_Candidate], key: str, options: SessionOptions
-) -> Optional[Opened]:
-    choice = recall(key)
+) -> List[LoadedGraph]:
+    choice = recall(key) if len(candidates) > 1 else None
     for candidate in candidates:
         if choice is not None and candidate.row.name == choice.runtime:
-            graph = bundle.graph(candidate.variant)
             # What worked at the time of the trial may be gone since, such as a device.
-            with contextlib.suppress(BlendMaskError):
-                return candidate.open(graph, options)
-    return None
+            with contextlib.suppress(InferenceError, RuntimeUnavailableError):
+                return [candidate.load(bundle, options)]
+    return []
 
 
-def _open_quickest(bundle: Bundle, candidates: List[_Candidate], key: str, options: SessionOptions) -> Opened:
-    image = _noise(bundle.manifest.input)
-    best: Optional[Opened] = None
-    seconds: Dict[str, float] = {}
+def _load_all(bundle: Bundle, candidates: List[_Candidate], options: SessionOptions) -> List[LoadedGraph]:
+    """Load every candidate that can be, the preferred one first.
+
+    Raises:
+        BlendMaskError: none can.
+    """
+    if len(candidates) == 1:
+        return [candidates[0].load(bundle, options)]
+    graphs: List[LoadedGraph] = []
     failures: Dict[str, BlendMaskError] = {}
     for candidate in candidates:
-        graph = bundle.graph(candidate.variant)
         try:
-            opened, spent = _tried(candidate, graph, options, image)
+            graphs.append(candidate.load(bundle, options))
+        except BundleError:
+            for graph in graphs:
+                graph.session.close()
+            raise
         except BlendMaskError as error:
             failures[candidate.row.name] = error
-            _LOG.warning("%s is installed but takes no part: %s", candidate.row.name, error)
-            continue
-        seconds[opened.runtime] = spent
-        if best is not None:
-            best, opened = sorted((best, opened), key=lambda one: seconds[one.runtime])
-            opened.session.close()
-        best = best or opened
-    if best is None:
+            _LOG.warning("%s is installed but left out: %s", candidate.row.name, error)
+    if not graphs:
         raise _all_failed(bundle, failures)
-    _LOG.info("%s: took %s; seconds per run: %s", bundle.path, best.runtime, seconds)
-    remember(key, Choice(runtime=best.runtime, seconds=seconds))
-    return best
-
-
-def _tried(
-    candidate: _Candidate, graph: bytes, options: SessionOptions, image: NDArray[np.uint8]
-) -> Tuple[Opened, float]:
-    opened = candidate.open(graph, options)
-    try:
-        return opened, measure(opened.session, image)
-    except BlendMaskError:
-        opened.session.close()
-        raise
+    return graphs
 
 
 def _all_failed(bundle: Bundle, failures: Dict[str, BlendMaskError]) -> BlendMaskError:
@@ -152,7 +150,3 @@ def _all_failed(bundle: Bundle, failures: Dict[str, BlendMaskError]) -> BlendMas
     if all(isinstance(error, RuntimeUnavailableError) for error in failures.values()):
         return RuntimeUnavailableError(f"No installed runtime can start for {bundle.path}. {reasons}")
     return InferenceError(f"No installed runtime runs {bundle.path}. {reasons}")
-
-
-def _noise(spec: InputSpec) -> NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, (1, spec.height, spec.width, 3), np.uint8)

@@ -1,9 +1,12 @@
-"""What a runtime is: one module with a `load` function, and the session that it returns."""
+"""The runtime protocol: one module with a `load` function, and the session that it returns."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional, Protocol
+from numbers import Integral
+from typing import TYPE_CHECKING, Mapping, NamedTuple, Optional, Protocol, Tuple
+
+from blendmask_edge.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -11,22 +14,62 @@ if TYPE_CHECKING:
 
     from blendmask_edge.bundle.tensors import Outputs
 
+MAX_THREADS = 256
+
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """What a user may ask of every runtime.
+    """Options that every runtime takes.
 
-    threads: threads used within one operator on the CPU; None leaves the choice to the runtime.
+    threads: threads used within one operator on the CPU, 1 to `MAX_THREADS`; None leaves the choice to the runtime.
     """
 
     threads: Optional[int] = None
 
+    def __post_init__(self) -> None:
+        """Check the range.
+
+        Raises:
+            ConfigError: threads is not an integer, or out of range.
+        """
+        if self.threads is None:
+            return
+        is_count = isinstance(self.threads, Integral) and not isinstance(self.threads, bool)
+        if not is_count or not 1 <= self.threads <= MAX_THREADS:
+            raise ConfigError(
+                f"threads is {self.threads!r}, expected an integer from 1 to {MAX_THREADS}; leave it out to let the "
+                "runtime choose."
+            )
+
+
+class TensorType(NamedTuple):
+    """Type of a tensor: dtype by its NumPy name, and shape with None where a dimension is dynamic."""
+
+    dtype: str
+    shape: Tuple[Optional[int], ...]
+
+    def __str__(self) -> str:
+        """Return the type as it stands in messages: float32 [1, ?, 4]."""
+        return f"{self.dtype} [{', '.join('?' if size is None else str(size) for size in self.shape)}]"
+
+
+class Signature(NamedTuple):
+    """Inputs and outputs of a loaded graph, by name."""
+
+    inputs: Mapping[str, TensorType]
+    outputs: Mapping[str, TensorType]
+
 
 class Session(Protocol):
-    """A loaded graph. Not for use by several threads at a time."""
+    """A loaded graph. `SharedSession` makes it safe for several threads; by itself it need not be."""
+
+    @property
+    def signature(self) -> Optional[Signature]:
+        """Inputs and outputs as the runtime sees them; None where it tells nothing before a run."""
+        ...
 
     def run(self, image: NDArray[np.uint8]) -> Outputs:
-        """Run the graph on one prepared image.
+        """Run the graph on one preprocessed image; the arrays returned are not written again by later runs.
 
         Args:
             image: uint8 [1, H, W, 3], RGB.
@@ -49,7 +92,7 @@ class Runtime(Protocol):
         """Load an ONNX graph of the deployable contract.
 
         Raises:
-            InferenceError: the runtime refuses the graph, or its inputs and outputs are not those of the contract.
+            InferenceError: the runtime refuses the graph.
             RuntimeUnavailableError: the runtime finds no device, or a device without what the graph needs.
         """
         ...

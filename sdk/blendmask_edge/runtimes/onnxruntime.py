@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional
 
 import numpy as np
 import onnxruntime as ort
 
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
 from blendmask_edge.errors import ClosedError, InferenceError
-from blendmask_edge.runtimes.contract import check_names
+from blendmask_edge.runtimes.base import TensorType
+from blendmask_edge.runtimes.contract import signature_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,22 +18,17 @@ if TYPE_CHECKING:
     from blendmask_edge.runtimes.base import SessionOptions
 
 _FATAL_ONLY = 4
+_DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
 
 
 def load(graph: bytes, options: SessionOptions) -> OnnxRuntimeSession:
     """Load an ONNX graph on the CPU provider; see `Runtime.load`."""
-    settings = ort.SessionOptions()
-    settings.log_severity_level = _FATAL_ONLY
-    settings.inter_op_num_threads = 1
-    if options.threads is not None:
-        settings.intra_op_num_threads = options.threads
     try:
-        session = ort.InferenceSession(graph, settings, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(graph, _settings(options), providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no base narrower than this
         raise InferenceError(
             f"ONNX Runtime {ort.__version__} refuses the graph: {error}. Upgrade it, or build the bundle again."
         ) from error
-    check_names([node.name for node in session.get_inputs()], [node.name for node in session.get_outputs()])
     return OnnxRuntimeSession(session)
 
 
@@ -40,11 +36,16 @@ class OnnxRuntimeSession:
     """A graph loaded in ONNX Runtime."""
 
     def __init__(self, session: Any) -> None:
-        """Take an `onnxruntime.InferenceSession` whose inputs and outputs have been checked."""
+        """Take an `onnxruntime.InferenceSession`.
+
+        Raises:
+            InferenceError: its inputs and outputs do not have the names of the contract.
+        """
+        self.signature = signature_of(_types(session.get_inputs()), _types(session.get_outputs()))
         self._session: Optional[Any] = session
 
     def run(self, image: NDArray[np.uint8]) -> Outputs:
-        """Run the graph on one prepared image; see `Session.run`."""
+        """Run the graph on one preprocessed image; see `Session.run`."""
         if self._session is None:
             raise ClosedError("The session is closed; load the graph again.")
         try:
@@ -55,3 +56,26 @@ class OnnxRuntimeSession:
     def close(self) -> None:
         """Release the session."""
         self._session = None
+
+
+def _settings(options: SessionOptions) -> Any:
+    settings = ort.SessionOptions()
+    settings.log_severity_level = _FATAL_ONLY
+    settings.inter_op_num_threads = 1
+    # Unless told, ONNX Runtime guesses the format, and its own has been checked by nobody.
+    settings.add_session_config_entry("session.load_model_format", "ONNX")
+    if options.threads is not None:
+        settings.intra_op_num_threads = int(options.threads)
+    return settings
+
+
+def _types(nodes: Iterable[Any]) -> Dict[str, TensorType]:
+    return {node.name: TensorType(_dtype(node.type), tuple(map(_size, node.shape))) for node in nodes}
+
+
+def _dtype(text: str) -> str:
+    return _DTYPES.get(text, text[len("tensor(") : -1] if text.startswith("tensor(") else text)
+
+
+def _size(size: Any) -> Optional[int]:
+    return size if isinstance(size, int) else None

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import io
 import logging
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional
 
 import openvino as ov
 
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
 from blendmask_edge.errors import ClosedError, InferenceError
+from blendmask_edge.runtimes.base import TensorType
 from blendmask_edge.runtimes.compiled import keep, key_of, recall
-from blendmask_edge.runtimes.contract import check_names
+from blendmask_edge.runtimes.contract import check_names, signature_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from blendmask_edge.runtimes.base import SessionOptions
 
 _DEVICE = "CPU"
+_DTYPES = {"u8": "uint8", "i32": "int32", "i64": "int64", "f16": "float16", "f32": "float32", "f64": "float64"}
 _LOG = logging.getLogger(__name__)
 
 
@@ -31,10 +35,10 @@ def load(graph: bytes, options: SessionOptions) -> OpenVinoSession:
     """
     properties = _properties(options)
     try:
-        core = ov.Core()
+        core = _core()
         key = key_of(graph, f"openvino {ov.__version__}", properties)
         compiled = _recalled(core, key, properties) or _compiled(core, graph, key, properties)
-        return OpenVinoSession(compiled.create_infer_request())
+        return OpenVinoSession(compiled)
     except RuntimeError as error:
         raise InferenceError(
             f"OpenVINO {ov.__version__} refuses the graph: {_reason(error)}. Upgrade it, or build the bundle again."
@@ -44,12 +48,17 @@ def load(graph: bytes, options: SessionOptions) -> OpenVinoSession:
 class OpenVinoSession:
     """A graph loaded in OpenVINO."""
 
-    def __init__(self, request: Any) -> None:
-        """Take an `openvino.InferRequest` of a model whose inputs and outputs have been checked."""
-        self._request: Optional[Any] = request
+    def __init__(self, compiled: Any) -> None:
+        """Take an `openvino.CompiledModel`.
+
+        Raises:
+            InferenceError: its inputs and outputs do not have the names of the contract.
+        """
+        self.signature = signature_of(_types(compiled.inputs), _types(compiled.outputs))
+        self._request: Optional[Any] = compiled.create_infer_request()
 
     def run(self, image: NDArray[np.uint8]) -> Outputs:
-        """Run the graph on one prepared image; see `Session.run`."""
+        """Run the graph on one preprocessed image; see `Session.run`."""
         if self._request is None:
             raise ClosedError("The session is closed; load the graph again.")
         try:
@@ -61,6 +70,19 @@ class OpenVinoSession:
     def close(self) -> None:
         """Release the request and, with it, the compiled model."""
         self._request = None
+
+
+@functools.lru_cache(maxsize=None)
+def _core() -> Any:
+    """Return the one `Core` of this process, which is never released.
+
+    Each `Core` installs an alternate signal stack on the thread that opens it, and puts the former one back when it is
+    released. After several are released out of order, or one by another thread, the kernel is left with a stack that
+    was freed, and the next signal kills the process. The extra reference keeps it through the interpreter's exit, too.
+    """
+    core = ov.Core()
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(core))
+    return core
 
 
 def _recalled(core: Any, key: str, properties: Dict[str, Any]) -> Optional[Any]:
@@ -78,7 +100,7 @@ def _recalled(core: Any, key: str, properties: Dict[str, Any]) -> Optional[Any]:
 def _compiled(core: Any, graph: bytes, key: str, properties: Dict[str, Any]) -> Any:
     """Compile a graph and keep the result."""
     model = core.read_model(io.BytesIO(graph))
-    check_names(_names(model.inputs), _names(model.outputs))
+    check_names(_types(model.inputs), _types(model.outputs))
     compiled = core.compile_model(model, _DEVICE, properties)
     stream = io.BytesIO()
     with contextlib.suppress(RuntimeError):  # a model that cannot be exported can still run
@@ -91,12 +113,18 @@ def _properties(options: SessionOptions) -> Dict[str, Any]:
     # Where the processor has bfloat16 instructions, OpenVINO would by default compute the float remainder in them.
     properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     if options.threads is not None:
-        return {**properties, "INFERENCE_NUM_THREADS": options.threads}
+        return {**properties, "INFERENCE_NUM_THREADS": int(options.threads)}
     return properties
 
 
-def _names(ports: Iterable[Any]) -> List[str]:
-    return [name for port in ports for name in port.get_names()]
+def _types(ports: Iterable[Any]) -> Dict[str, TensorType]:
+    return {name: _type(port) for port in ports for name in port.get_names()}
+
+
+def _type(port: Any) -> TensorType:
+    dtype, shape = port.element_type.get_type_name(), port.partial_shape
+    sizes = () if shape.rank.is_dynamic else tuple(size.get_length() if size.is_static else None for size in shape)
+    return TensorType(_DTYPES.get(dtype, dtype), sizes)
 
 
 def _reason(error: RuntimeError) -> str:

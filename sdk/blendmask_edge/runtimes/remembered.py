@@ -6,6 +6,7 @@ A cache that cannot be read or written is no error: the trial is then run again.
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 from typing import Dict, Iterable, Optional
 
@@ -16,14 +17,16 @@ from blendmask_edge.hardware.cpu import processor
 from blendmask_edge.storage.atomic import write_bytes
 from blendmask_edge.storage.cache import cache_folder
 
+EXPIRY_DAYS = 30
 _FOLDER_NAME = "runtimes"
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """What a trial found: the quickest runtime, and the seconds of one run of each that ran."""
+    """Outcome of a trial: the quickest runtime, seconds of one run of each that ran, and when (seconds since 1970)."""
 
     runtime: str
     seconds: Dict[str, float]
+    measured: float
 
 
 def key_of(candidates: Iterable[str], threads: Optional[int]) -> str:
@@ -38,11 +41,15 @@ def key_of(candidates: Iterable[str], threads: Optional[int]) -> str:
 
 
 def recall(key: str) -> Optional[Choice]:
-    """Return what was remembered under `key`, if anything sound was."""
+    """Return the choice remembered under `key`; None where there is none, or it is older than `EXPIRY_DAYS`.
+
+    One that was made in the future, by a clock that was wrong, is as good as none.
+    """
     try:
-        return msgspec.json.decode(_path(key).read_bytes(), type=Choice)
+        choice = msgspec.json.decode(_path(key).read_bytes(), type=Choice)
     except (OSError, OutputError, msgspec.MsgspecError, ValueError):
         return None
+    return choice if 0 <= time.time() - choice.measured < EXPIRY_DAYS * 86400 else None
 
 
 def remember(key: str, choice: Choice) -> bool:

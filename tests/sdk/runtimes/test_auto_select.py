@@ -1,9 +1,9 @@
-"""`auto` takes the quickest runtime that can, tries each once per machine, and falls back when one is gone."""
+"""`auto` times every runtime that can on the first frame with instances, and falls back when one is gone."""
 
 from __future__ import annotations
 
-import json
 import sys
+import time
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -21,15 +21,30 @@ from blendmask_edge import (
     RuntimeUnavailableError,
 )
 from blendmask_edge.bundle import Manifest, Outputs, write_bundle
+from blendmask_edge.runtimes.base import Signature, TensorType
 from blendmask_edge.runtimes.registry import RUNTIMES, RuntimeRow
+from blendmask_edge.runtimes.shared import PATIENCE
 from blendmask_edge.runtimes.trial import LEAST_RUNS, MOST_RUNS, WARM_UP_RUNS, measure
 
-EMPTY = Outputs(
-    np.zeros((1, 1, 4), np.float32),
-    np.zeros((1, 1), np.float32),
-    np.full((1, 1), -1, np.int32),
-    np.zeros((1, 1, 56, 56), np.float32),
+SIGNATURE = Signature(
+    {"image": TensorType("uint8", (1, 32, 48, 3))},
+    {
+        "boxes": TensorType("float32", (1, None, 4)),
+        "scores": TensorType("float32", (1, None)),
+        "class_ids": TensorType("int32", (1, None)),
+        "mask_logits": TensorType("float32", (1, None, 56, 56)),
+    },
 )
+FRAME = np.full((32, 48, 3), 255, np.uint8)
+DARK = np.zeros_like(FRAME)
+
+
+def outputs_of(image: np.ndarray) -> Outputs:
+    """Return one instance, the surer the brighter the image, and three empty rows."""
+    scores = np.array([[image.mean() / 255, 0, 0, 0]], np.float32)
+    boxes, logits = np.zeros((1, 4, 4), np.float32), np.zeros((1, 4, 56, 56), np.float32)
+    boxes[..., 2:] = 8
+    return Outputs(boxes, scores, np.array([[0, -1, -1, -1]], np.int32), logits)
 
 
 class Clock:
@@ -50,12 +65,13 @@ class Stage:
         self.seconds: Dict[str, float] = {}
         self.errors: Dict[str, Exception] = {}
         self.failing_runs: Dict[str, Exception] = {}
+        self.outputs: Dict[str, Callable[..., Outputs]] = {}
         self.loads: List[str] = []
         self.open: List[str] = []
         self._monkeypatch = monkeypatch
         self._rows: List[RuntimeRow] = []
         monkeypatch.setattr(
-            "blendmask_edge.runtimes.auto_select.measure", lambda session, image: measure(session, image, self.clock)
+            "blendmask_edge.runtimes.trial.measure", lambda session, image: measure(session, image, self.clock)
         )
 
     def add(self, name: str, seconds: float, **changes: Any) -> None:
@@ -79,6 +95,8 @@ class Stage:
 class Session:
     """A session whose runs take the time that the stage says."""
 
+    signature = SIGNATURE
+
     def __init__(self, stage: Stage, name: str) -> None:
         self.stage, self.name, self.runs = stage, name, 0
 
@@ -88,7 +106,7 @@ class Session:
         self.stage.clock.now += self.stage.seconds[self.name] * (10 if self.runs <= WARM_UP_RUNS else 1)
         if self.name in self.stage.failing_runs:
             raise self.stage.failing_runs[self.name]
-        return EMPTY
+        return self.stage.outputs.get(self.name, outputs_of)(image)
 
     def close(self) -> None:
         if self.name in self.stage.open:
@@ -104,26 +122,73 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     return stage
 
 
+def chosen(path: Path, **options: Any) -> str:
+    """Return the runtime that a predictor uses after a frame with an instance."""
+    with MaskPredictor(path, **options) as predictor:
+        predictor(FRAME)
+        return predictor.runtime
+
+
 def test_the_quickest_is_taken_and_the_others_are_closed(stage: Stage, bundle_path: Path) -> None:
     stage.add("slowest", 0.03)
     with MaskPredictor(bundle_path) as predictor:
-        assert (predictor.runtime, predictor.variant) == ("quick", "cpu")
+        assert (predictor.runtime, stage.open) == ("slow", ["slow", "quick", "slowest"])
+        assert len(predictor(FRAME)) == 1
+        assert (predictor.runtime, predictor.variant, stage.open) == ("quick", "cpu", ["quick"])
+    assert stage.open == []
+
+
+@pytest.mark.usefixtures("stage")
+def test_frames_without_a_sure_instance_decide_nothing(bundle_path: Path, own_cache: Path) -> None:
+    with MaskPredictor(bundle_path) as predictor:
+        for _ in range(PATIENCE - 1):
+            predictor(DARK)
+        assert predictor.runtime == "slow"
+        assert not own_cache.exists()
+        predictor(FRAME)
+        assert predictor.runtime == "quick"
+
+
+def test_a_camera_that_sees_nothing_is_decided_for_at_last(stage: Stage, bundle_path: Path) -> None:
+    with MaskPredictor(bundle_path) as predictor:
+        for _ in range(PATIENCE):
+            predictor(DARK)
         assert stage.open == ["quick"]
-    assert stage.loads == ["slow", "quick", "slowest"]
+
+
+@pytest.mark.usefixtures("stage")
+def test_warm_up_with_a_frame_decides_and_without_one_does_not(bundle_path: Path) -> None:
+    with MaskPredictor(bundle_path) as predictor:
+        predictor.warm_up(3)
+        assert predictor.runtime == "slow"
+        predictor.warm_up(image=FRAME)
+        assert predictor.runtime == "quick"
 
 
 def test_the_choice_is_remembered(stage: Stage, bundle_path: Path, own_cache: Path) -> None:
-    MaskPredictor(bundle_path).close()
+    chosen(bundle_path)
     stage.loads.clear()
     stage.seconds["quick"] = 1
     with MaskPredictor(bundle_path) as predictor:
         assert predictor.runtime == "quick"
     assert stage.loads == ["quick"]
-    assert len(list(own_cache.rglob("*.json"))) == 1
+    assert len(list((own_cache / "runtimes").iterdir())) == 1
+
+
+@pytest.mark.parametrize("days, runtime", [(29, "quick"), (31, "slow"), (-1, "slow")])
+def test_the_choice_expires(
+    days: float, runtime: str, stage: Stage, bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen(bundle_path)
+    stage.seconds["quick"] = 1
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now + 86400 * days)
+    assert chosen(bundle_path) == runtime
+    assert chosen(bundle_path) == runtime
 
 
 def test_runtimes_of_this_machine_are_measured_once_and_agree(
-    bundle_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for package in ("onnxruntime", "openvino"):
         pytest.importorskip(package)
@@ -135,18 +200,16 @@ def test_runtimes_of_this_machine_are_measured_once_and_agree(
         measured.append(type(session).__name__)
         return measure(session, image)
 
-    monkeypatch.setattr("blendmask_edge.runtimes.auto_select.measure", counted)
+    monkeypatch.setattr("blendmask_edge.runtimes.trial.measure", counted)
     answers = []
     for asked in ("auto", "auto", "onnxruntime", "openvino"):
         with MaskPredictor(bundle_path, asked, threads=1) as predictor:
-            answers.append((predictor.runtime, predictor(pixels)))
+            answers.append((predictor(pixels), predictor.runtime))
     assert measured == ["OnnxRuntimeSession", "OpenVinoSession"]
-    kept = json.loads(next((own_cache / "runtimes").iterdir()).read_text())
-    quickest = min(kept["seconds"], key=kept["seconds"].get)
-    assert [runtime for runtime, _ in answers] == [quickest, quickest, "onnxruntime", "openvino"]
-    for _, found in answers:
-        np.testing.assert_allclose(found.scores, answers[0][1].scores, rtol=1e-4)
-        np.testing.assert_array_equal(found.masks, answers[0][1].masks)
+    assert answers[0][1] == answers[1][1]
+    for instances, _ in answers:
+        np.testing.assert_allclose(instances.scores, answers[0][0].scores, rtol=1e-4)
+        np.testing.assert_array_equal(instances.masks, answers[0][0].masks)
 
 
 @pytest.mark.parametrize("change", ["threads", "version", "another runtime", "another graph", "another processor"])
@@ -159,7 +222,7 @@ def test_whatever_decides_on_speed_asks_for_a_new_trial(
     make_manifest: Callable[..., Manifest],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    MaskPredictor(bundle_path, threads=1).close()
+    chosen(bundle_path, threads=1)
     path, threads = bundle_path, 1
     if change == "threads":
         threads = 2
@@ -174,14 +237,13 @@ def test_whatever_decides_on_speed_asks_for_a_new_trial(
         graphs = {"cpu": tiny_graph + b"\x12\x00"}
         path = write_bundle(tmp_path / "b.bmz", make_manifest(graphs), graphs)
     stage.seconds["quick"] = 1
-    with MaskPredictor(path, threads=threads) as predictor:
-        assert predictor.runtime == "slow"
+    assert chosen(path, threads=threads) == "slow"
 
 
 def test_another_file_with_the_same_graphs_needs_no_new_trial(
     stage: Stage, bundle_path: Path, tmp_path: Path, tiny_graph: bytes, make_manifest: Callable[..., Manifest]
 ) -> None:
-    MaskPredictor(bundle_path).close()
+    chosen(bundle_path)
     graphs = {"cpu": tiny_graph}
     path = write_bundle(tmp_path / "b.bmz", make_manifest(graphs, license="MIT"), graphs)
     stage.loads.clear()
@@ -190,18 +252,16 @@ def test_another_file_with_the_same_graphs_needs_no_new_trial(
 
 
 def test_remembered_runtime_that_fails_asks_for_a_new_trial(stage: Stage, bundle_path: Path) -> None:
-    MaskPredictor(bundle_path).close()
+    chosen(bundle_path)
     stage.errors["quick"] = RuntimeUnavailableError("The GPU has gone.")
-    with MaskPredictor(bundle_path) as predictor:
-        assert predictor.runtime == "slow"
+    assert chosen(bundle_path) == "slow"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"runtime": 3}', b'{"runtime": "gone", "seconds": {}}', b"\xff"])
 def test_damaged_memory_asks_for_a_new_trial(content: bytes, stage: Stage, bundle_path: Path, own_cache: Path) -> None:
-    MaskPredictor(bundle_path).close()
-    next(own_cache.rglob("*.json")).write_bytes(content)
-    with MaskPredictor(bundle_path) as predictor:
-        assert predictor.runtime == "quick"
+    chosen(bundle_path)
+    next((own_cache / "runtimes").iterdir()).write_bytes(content)
+    assert chosen(bundle_path) == "quick"
     assert stage.loads == ["slow", "quick"] * 2
 
 
@@ -211,17 +271,15 @@ def test_cache_that_cannot_be_written_is_no_error(
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("BLENDMASK_CACHE", str(tmp_path / "file" / "cache"))
     for _ in range(2):
-        with MaskPredictor(bundle_path) as predictor:
-            assert predictor.runtime == "quick"
+        assert chosen(bundle_path) == "quick"
     assert stage.loads == ["slow", "quick"] * 2
 
 
 def test_one_runtime_needs_no_trial(bundle_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage(monkeypatch)
     stage.add("only", 0.01)
-    with MaskPredictor(bundle_path) as predictor:
-        assert predictor.runtime == "only"
-    assert stage.clock.now == 0
+    assert chosen(bundle_path) == "only"
+    assert stage.clock.now == pytest.approx(10 * 0.01)  # the frame itself, the first of its session
     assert not own_cache.exists()
 
 
@@ -246,16 +304,31 @@ def test_runtime_that_fails_loses_and_is_logged(
     error: Exception, stage: Stage, bundle_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage.errors["quick"] = error
-    with MaskPredictor(bundle_path) as predictor:
-        assert predictor.runtime == "slow"
-    assert f"quick is installed but takes no part: {error}" in caplog.text
+    assert chosen(bundle_path) == "slow"
+    assert f"quick is installed but left out: {error}" in caplog.text
 
 
-def test_runtime_whose_first_run_fails_loses_and_is_closed(stage: Stage, bundle_path: Path) -> None:
-    stage.failing_runs["quick"] = InferenceError("Out of memory.")
+@pytest.mark.parametrize("failing, left", [("quick", "slow"), ("slow", "quick")])
+def test_runtime_whose_run_fails_loses_and_is_closed(failing: str, left: str, stage: Stage, bundle_path: Path) -> None:
+    stage.failing_runs[failing] = InferenceError("Out of memory.")
     with MaskPredictor(bundle_path) as predictor:
-        assert predictor.runtime == "slow"
-        assert stage.open == ["slow"]
+        assert len(predictor(FRAME)) == 1
+        assert (predictor.runtime, stage.open) == (left, [left])
+
+
+@pytest.mark.parametrize("failing, left", [("quick", "slow"), ("slow", "quick")])
+def test_runtime_that_returns_nonsense_loses(failing: str, left: str, stage: Stage, bundle_path: Path) -> None:
+    stage.outputs[failing] = lambda image: outputs_of(image)._replace(scores=np.full((1, 4), 7, np.float32))
+    assert chosen(bundle_path) == left
+
+
+def test_graph_that_is_not_as_the_manifest_states_loses(
+    stage: Stage, bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Session, "signature", SIGNATURE._replace(inputs={"image": TensorType("uint8", (1, 8, 8, 3))}))
+    with pytest.raises(InferenceError, match=r"uint8 \[1, 8, 8, 3\], the manifest states uint8 \[1, 32, 48, 3\]"):
+        MaskPredictor(bundle_path)
+    assert stage.open == []
 
 
 @pytest.mark.parametrize(
@@ -277,6 +350,7 @@ def test_each_runtime_is_tried_with_the_variant_that_it_prefers(
     path = write_bundle(tmp_path / "a.bmz", make_manifest(graphs), graphs)
     stage.add("gpu", 0.001, variants=("tensorrt", "float"))
     with MaskPredictor(path) as predictor:
+        predictor(FRAME)
         assert (predictor.runtime, predictor.variant) == ("gpu", "tensorrt")
 
 

@@ -17,55 +17,15 @@ from blendmask_edge import ClosedError, InferenceError, RuntimeUnavailableError
 from blendmask_edge.hardware.gpu import Gpu
 from blendmask_edge.runtimes.registry import SessionOptions, select
 from tests.sdk.runtimes.fake_cuda import NO_DEVICE, OUT_OF_MEMORY, FakeDriver
-from tests.sdk.runtimes.fake_tensorrt import ENGINE, TENSORS, Context, Engine
+from tests.sdk.runtimes.fake_tensorrt import TENSORS, Context, Engine
 
 RED = np.zeros((1, 32, 48, 3), np.uint8)
 RED[..., 0] = 255
 
 
-@pytest.fixture
-def runtime(
-    make_tensorrt: Callable[..., Any],
-    fresh_import: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> Any:
-    """Return the runtime, on a stand-in for TensorRT and on engines that need no building.
-
-    `runtime.trt` is the stand-in, `runtime.built` what was asked to be compiled.
-    """
-    trt = make_tensorrt()
-    fresh_import("blendmask_edge.runtimes.tensorrt.log", tensorrt=trt)
-    module = fresh_import("blendmask_edge.runtimes.tensorrt.session")
-    path = tmp_path / "a.engine"
-    path.write_bytes(ENGINE)
-    built: List[Any] = []
-
-    def compiled(graph: bytes, toolchain: Any, options: Any) -> Any:
-        built.append((graph, toolchain.trt, toolchain.gpu.sm, options.precision))
-        return SimpleNamespace(path=path)
-
-    monkeypatch.setattr(module, "built", built, raising=False)
-    monkeypatch.setattr(module, "compile_graph", compiled)
-    monkeypatch.setattr(module, "find_gpu", lambda: Gpu("Orin", "8.7", "12.6/540.3.0"))
-    return module
-
-
-@pytest.fixture
-def load(runtime: Any, tiny_graph: bytes, tmp_path: Path) -> Callable[..., Any]:
-    """Return a function that loads an engine; keywords change the stand-in for TensorRT."""
-
-    def loaded(engine: bytes = ENGINE, version: str = "10.3.0", **changes: Any) -> Any:
-        vars(runtime.trt).update(changes, __version__=version)
-        (tmp_path / "a.engine").write_bytes(engine)
-        return runtime.load(tiny_graph, SessionOptions())
-
-    return loaded
-
-
 @pytest.mark.parametrize("version", ["8.5.2.2", "8.6.1", "10.3.0", "11.4.1"])
-def test_engine_returns_the_outputs_of_the_contract(version: str, load: Callable[..., Any]) -> None:
-    session = load(version=version)
+def test_engine_returns_the_outputs_of_the_contract(version: str, load_engine: Callable[..., Any]) -> None:
+    session = load_engine(version=version)
     outputs = session.run(RED)
     np.testing.assert_allclose(outputs.scores, [[1, 0, 0, 0]])
     assert (outputs.boxes.shape, outputs.boxes.dtype) == ((1, 4, 4), np.float32)
@@ -73,8 +33,8 @@ def test_engine_returns_the_outputs_of_the_contract(version: str, load: Callable
     assert (outputs.mask_logits.shape, outputs.mask_logits.dtype) == ((1, 4, 56, 56), np.float32)
 
 
-def test_outputs_outlive_the_next_run_and_the_session(load: Callable[..., Any]) -> None:
-    session = load()
+def test_outputs_outlive_the_next_run_and_the_session(load_engine: Callable[..., Any]) -> None:
+    session = load_engine()
     red = session.run(RED)
     blue = session.run(RED[..., ::-1])
     session.close()
@@ -82,16 +42,16 @@ def test_outputs_outlive_the_next_run_and_the_session(load: Callable[..., Any]) 
     np.testing.assert_allclose(blue.scores, [[0, 0, 1, 0]])
 
 
-def test_another_thread_can_run(load: Callable[..., Any]) -> None:
-    session, scores = load(), []
+def test_another_thread_can_run(load_engine: Callable[..., Any]) -> None:
+    session, scores = load_engine(), []
     thread = threading.Thread(target=lambda: scores.append(session.run(RED).scores[0, 0]))
     thread.start()
     thread.join()
     assert scores == [1]
 
 
-def test_closing_gives_everything_back(load: Callable[..., Any], driver: FakeDriver) -> None:
-    session = load()
+def test_closing_gives_everything_back(load_engine: Callable[..., Any], driver: FakeDriver) -> None:
+    session = load_engine()
     assert len(driver.device) == 5
     session.close()
     session.close()
@@ -101,9 +61,9 @@ def test_closing_gives_everything_back(load: Callable[..., Any], driver: FakeDri
 
 
 @pytest.mark.parametrize("image", [RED[:, :16], RED.astype(np.float32)])
-def test_image_of_another_size_or_kind_is_refused(load: Callable[..., Any], image: Any) -> None:
+def test_image_of_another_size_or_kind_is_refused(load_engine: Callable[..., Any], image: Any) -> None:
     with pytest.raises(InferenceError, match=r"the engine takes uint8 \[1, 32, 48, 3\]"):
-        load().run(image)
+        load_engine().run(image)
 
 
 def change(name: str, kind: str, shape: List[int]) -> Any:
@@ -117,52 +77,54 @@ def change(name: str, kind: str, shape: List[int]) -> Any:
         ({"engine": b"of another version"}, r"a\.engine: Serialization .* == kVERSION failed\. Remove it"),
         ({"has_room": False}, "Free GPU memory"),
         ({"takes_addresses": False}, "takes no buffer for image"),
-        ({"tensors": change("scores", "HALF", [1, 4])}, "scores as HALF"),
-        ({"tensors": change("image", "UINT8", [1, -1, -1, 3])}, r"image as UINT8 \[1, -1, -1, 3\].*fixed shape"),
+        ({"tensors": change("scores", "HALF", [1, 4])}, "scores as float16"),
+        ({"tensors": change("image", "UINT8", [1, -1, -1, 3])}, r"image as uint8 \[1, \?, \?, 3\].*fixed shape"),
         ({"tensors": change("image2", "UINT8", [1])}, "inputs .*image2"),
         ({"tensors": {"image": ("UINT8", (1, 2, 2, 3))}}, "outputs .*mask_logits"),
     ],
 )
 def test_engine_that_does_not_fit_is_refused_and_leaves_nothing_behind(
-    changes: Any, message: str, load: Callable[..., Any], driver: FakeDriver
+    changes: Any, message: str, load_engine: Callable[..., Any], driver: FakeDriver
 ) -> None:
     with pytest.raises(InferenceError, match=message):
-        load(**changes)
+        load_engine(**changes)
     assert driver.is_clean()
 
 
-def test_memory_that_runs_out_leaves_nothing_behind(load: Callable[..., Any], driver: FakeDriver) -> None:
+def test_memory_that_runs_out_leaves_nothing_behind(load_engine: Callable[..., Any], driver: FakeDriver) -> None:
     driver.failures["cuMemAlloc_v2"] = [0, 0, OUT_OF_MEMORY]
     with pytest.raises(InferenceError, match="out of memory"):
-        load()
+        load_engine()
     assert driver.is_clean()
 
 
-def test_failing_run_says_what_tensorrt_said(load: Callable[..., Any]) -> None:
+def test_failing_run_says_what_tensorrt_said(load_engine: Callable[..., Any]) -> None:
     with pytest.raises(InferenceError, match="Cask convolution execution"):
-        load(is_broken=True).run(RED)
+        load_engine(is_broken=True).run(RED)
 
 
-def test_tensorrt_without_named_tensors_is_refused(load: Callable[..., Any], driver: FakeDriver) -> None:
+def test_tensorrt_without_named_tensors_is_refused(load_engine: Callable[..., Any], driver: FakeDriver) -> None:
     with pytest.raises(RuntimeUnavailableError, match=r"8\.4\.1.*8\.5 or newer.*JetPack 5\.1"):
-        load(version="8.4.1.5")
+        load_engine(version="8.4.1.5")
     assert driver.is_clean()
 
 
-def test_missing_gpu_is_told_before_an_engine_is_built(runtime: Any, tiny_graph: bytes, driver: FakeDriver) -> None:
+def test_missing_gpu_is_told_before_an_engine_is_built(
+    tensorrt_runtime: Any, tiny_graph: bytes, driver: FakeDriver
+) -> None:
     driver.failures["cuInit"] = [NO_DEVICE]
     with pytest.raises(RuntimeUnavailableError, match='runtime="onnxruntime"'):
-        runtime.load(tiny_graph, SessionOptions())
-    assert not runtime.built
+        tensorrt_runtime.load(tiny_graph, SessionOptions())
+    assert not tensorrt_runtime.built
 
 
 def test_engine_that_vanished_is_told_with_its_path(
-    load: Callable[..., Any], runtime: Any, monkeypatch: pytest.MonkeyPatch
+    load_engine: Callable[..., Any], tensorrt_runtime: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = SimpleNamespace(path=Path("/no/such.engine"))
-    monkeypatch.setattr(runtime, "compile_graph", lambda *_, **__: gone)
+    monkeypatch.setattr(tensorrt_runtime, "compile_graph", lambda *_, **__: gone)
     with pytest.raises(InferenceError, match=r"/no/such\.engine: No such file"):
-        load()
+        load_engine()
 
 
 def quantized() -> bytes:
@@ -181,16 +143,16 @@ def quantized() -> bytes:
 
 @pytest.mark.parametrize("sm, precision", [("8.7", "fp16"), ("6.1", "fp32"), ("5.3", "fp16")])
 def test_float_graph_is_built_in_the_precision_that_is_fast(
-    sm: str, precision: str, runtime: Any, tiny_graph: bytes, monkeypatch: pytest.MonkeyPatch
+    sm: str, precision: str, tensorrt_runtime: Any, tiny_graph: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime, "find_gpu", lambda: Gpu("some", sm, "12.6/540"))
-    runtime.engine_for(tiny_graph)
-    assert runtime.built == [(tiny_graph, runtime.trt, sm, precision)]
+    monkeypatch.setattr(tensorrt_runtime, "find_gpu", lambda: Gpu("some", sm, "12.6/540"))
+    tensorrt_runtime.engine_for(tiny_graph)
+    assert tensorrt_runtime.built == [(tiny_graph, tensorrt_runtime.trt, sm, precision)]
 
 
-def test_quantized_graph_is_built_as_int8(runtime: Any) -> None:
-    runtime.engine_for(quantized())
-    assert runtime.built[0][3] == "int8"
+def test_quantized_graph_is_built_as_int8(tensorrt_runtime: Any) -> None:
+    tensorrt_runtime.engine_for(quantized())
+    assert tensorrt_runtime.built[0][3] == "int8"
 
 
 @pytest.mark.usefixtures("no_driver")

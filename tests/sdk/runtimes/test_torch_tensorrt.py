@@ -17,6 +17,7 @@ import pytest
 from blendmask_edge import ClosedError, InferenceError, RuntimeUnavailableError
 from blendmask_edge.hardware.gpu import Gpu
 from blendmask_edge.runtimes import torch_programs as programs
+from blendmask_edge.runtimes.contract import Contract
 from blendmask_edge.runtimes.registry import SessionOptions, select
 from blendmask_edge.runtimes.torch_programs import program_path
 
@@ -124,12 +125,13 @@ def test_program_that_cannot_be_read_is_refused(load: Callable[..., Any], progra
 
 
 @pytest.mark.usefixtures("program")
-def test_program_of_another_contract_is_refused(load: Callable[..., Any]) -> None:
-    swapped = load(lambda image: outputs_of(image)[::-1])
-    with pytest.raises(InferenceError, match=r"returns \(dtype, rank\).*mask_logits"):
-        swapped.run(IMAGE)
-    with pytest.raises(InferenceError, match="expected"):
-        load(lambda image: outputs_of(image)[:3]).run(IMAGE)
+def test_program_of_another_contract_is_refused(load: Callable[..., Any], make_manifest: Callable[..., Any]) -> None:
+    contract = Contract.of(make_manifest({"tensorrt": b"graph"}, detections=3))
+    contract.check_session(load())
+    with pytest.raises(InferenceError, match=r"boxes as float32 \[1, 3, 56, 56\]"):
+        contract.check_session(load(lambda image: outputs_of(image)[::-1]))
+    with pytest.raises(InferenceError, match="failed to run"):
+        contract.check_session(load(lambda image: outputs_of(image)[:3]))
 
 
 @pytest.mark.usefixtures("program")

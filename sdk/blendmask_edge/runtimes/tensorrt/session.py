@@ -20,7 +20,8 @@ from blendmask_edge.devices.table import Precision, load_table
 from blendmask_edge.errors import ClosedError, InferenceError, RuntimeUnavailableError
 from blendmask_edge.hardware.cuda import Buffer, Device
 from blendmask_edge.hardware.gpu import Gpu, find_gpu
-from blendmask_edge.runtimes.contract import check_names
+from blendmask_edge.runtimes.base import Signature, TensorType
+from blendmask_edge.runtimes.contract import signature_of
 from blendmask_edge.runtimes.tensorrt.log import LOG
 
 if TYPE_CHECKING:
@@ -34,12 +35,13 @@ if TYPE_CHECKING:
 # Named tensors and uint8 inputs came with 8.5; 10.0 removed what was before. These calls are in all of 8.5 to 11.
 _FIRST_VERSION = (8, 5)
 _DTYPES = {
-    INPUT_NAME: ("UINT8", "uint8"),
-    "boxes": ("FLOAT", "float32"),
-    "scores": ("FLOAT", "float32"),
-    "class_ids": ("INT32", "int32"),
-    "mask_logits": ("FLOAT", "float32"),
+    INPUT_NAME: "uint8",
+    "boxes": "float32",
+    "scores": "float32",
+    "class_ids": "int32",
+    "mask_logits": "float32",
 }
+_NUMPY = {"UINT8": "uint8", "FLOAT": "float32", "HALF": "float16", "INT32": "int32", "INT64": "int64"}
 
 
 def load(graph: bytes, options: SessionOptions) -> TensorRtSession:
@@ -90,7 +92,7 @@ class TensorRtSession:
         self._device: Optional[Device] = device
         self._runtime = trt.Runtime(LOG)
         self._engine = _deserialize(self._runtime, engine)
-        _check_contract(self._engine)
+        self.signature = _signature(self._engine)
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise InferenceError(f"TensorRT finds no room for the engine: {LOG.take()}. Free GPU memory.")
@@ -100,14 +102,14 @@ class TensorRtSession:
                 raise InferenceError(f"TensorRT {trt.__version__} takes no buffer for {name}: {LOG.take()}.")
 
     def run(self, image: NDArray[np.uint8]) -> Outputs:
-        """Run the engine on one prepared image; see `Session.run`. Any thread may call, one at a time."""
+        """Run the engine on one preprocessed image; see `Session.run`. Any thread may call."""
         if self._device is None:
             raise ClosedError("The session is closed; load the graph again.")
         source = self._buffers[INPUT_NAME].array
         if image.shape != source.shape or image.dtype != source.dtype:
             raise InferenceError(
                 f"The image is {image.dtype} {list(image.shape)}, the engine takes {source.dtype} "
-                f"{list(source.shape)}. Prepare it for this bundle."
+                f"{list(source.shape)}. Preprocess it for this bundle."
             )
         source[...] = image
         self._execute(self._device)
@@ -159,21 +161,31 @@ def _deserialize(runtime: Any, path: Path) -> Any:
     return engine
 
 
-def _check_contract(engine: Any) -> None:
+def _signature(engine: Any) -> Signature:
+    """Return the signature of an engine whose tensors can be given fixed buffers."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-    inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
-    check_names(inputs, [name for name in names if name not in inputs])
-    for name, (expected, _) in _DTYPES.items():
-        dtype, shape = engine.get_tensor_dtype(name).name, _shape(engine, name)
-        if dtype != expected or min(shape, default=0) < 1:
+    types = {name: _type(engine, name) for name in names}
+    inputs = {name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT}
+    found = signature_of(
+        {name: types[name] for name in names if name in inputs},
+        {name: types[name] for name in names if name not in inputs},
+    )
+    for name, expected in _DTYPES.items():
+        if types[name].dtype != expected or not all(types[name].shape):
             raise InferenceError(
-                f"The engine has {name} as {dtype} {list(shape)}, expected {expected} and a fixed shape. Build the "
-                "bundle again."
+                f"The engine has {name} as {types[name]}, expected {expected} and a fixed shape. Build the bundle "
+                "again."
             )
+    return found
+
+
+def _type(engine: Any, name: str) -> TensorType:
+    dtype = engine.get_tensor_dtype(name).name
+    return TensorType(_NUMPY.get(dtype, dtype), tuple(size if size >= 0 else None for size in _shape(engine, name)))
 
 
 def _allocate(device: Device, engine: Any, name: str) -> Buffer:
-    return device.allocate(_shape(engine, name), _DTYPES[name][1])
+    return device.allocate(_shape(engine, name), _DTYPES[name])
 
 
 def _shape(engine: Any, name: str) -> Tuple[int, ...]:

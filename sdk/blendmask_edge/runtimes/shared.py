@@ -1,0 +1,129 @@
+"""One loaded graph for all threads of a program: calls wait for each other, and their arrays are checked."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Callable, List, NamedTuple, Sequence
+
+from blendmask_edge.errors import ClosedError, InferenceError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from blendmask_edge.bundle.tensors import Outputs
+    from blendmask_edge.runtimes.base import Session
+    from blendmask_edge.runtimes.contract import Contract
+
+TYPICAL_SCORE = 0.3
+PATIENCE = 100
+_LOG = logging.getLogger(__name__)
+
+
+class LoadedGraph(NamedTuple):
+    """A loaded graph: name of its runtime, variant of the graph, the session."""
+
+    runtime: str
+    variant: str
+    session: Session
+
+
+Choose = Callable[[Sequence[LoadedGraph], "NDArray[np.uint8]"], LoadedGraph]
+
+
+class SharedSession:
+    """One graph, or several of which one is chosen on a frame that is typical; any thread may call any method.
+
+    Runtimes keep one set of buffers for a loaded graph, so that of two calls at a time each may get the other's
+    result. Here a call waits for the one before it. `close` waits, too; called by a signal handler in the midst of a
+    run, it takes effect after that run.
+
+    Of several graphs the first answers until a frame comes that shows what the others must be able to do: one with an
+    instance of score `TYPICAL_SCORE`, or the frame number `PATIENCE`. `choose` picks one on it; the rest are closed.
+    """
+
+    def __init__(self, graphs: Sequence[LoadedGraph], contract: Contract, choose: Choose) -> None:
+        """Take loaded graphs that have been checked, and own them from here on.
+
+        Args:
+            graphs: one or more, the preferred one first.
+            contract: what the arrays of each run are held to.
+            choose: returns the best of the graphs for frames such as the image that it is given.
+        """
+        self._lock = threading.RLock()
+        self._graphs: List[LoadedGraph] = list(graphs)
+        self._current = self._graphs[0]
+        self._contract = contract
+        self._choose = choose
+        self._frames = 0
+        self._is_running = False
+        self._is_closed = False
+
+    @property
+    def runtime(self) -> str:
+        """Name of the runtime in use."""
+        return self._current.runtime
+
+    @property
+    def variant(self) -> str:
+        """Name of the graph in use."""
+        return self._current.variant
+
+    def run(self, image: NDArray[np.uint8]) -> Outputs:
+        """Run the graph on one preprocessed image, uint8 [1, H, W, 3].
+
+        Raises:
+            InferenceError: the runtime failed, or gave arrays that are not those of the manifest.
+            ClosedError: the session was closed.
+        """
+        with self._lock:
+            if self._is_closed:
+                raise ClosedError("The predictor is closed; open a new MaskPredictor.")
+            if self._is_running:  # the lock is this thread's own, so a signal handler has interrupted a run
+                raise InferenceError("A signal handler cannot predict while a prediction runs in the same thread.")
+            self._is_running = True
+            try:
+                return self._answer(image)
+            finally:
+                self._is_running = False
+                if self._is_closed:
+                    self._release()
+
+    def close(self) -> None:
+        """Release all graphs, after the run that another thread is in; closing twice does no harm."""
+        with self._lock:
+            self._is_closed = True
+            if not self._is_running:
+                self._release()
+
+    def _answer(self, image: NDArray[np.uint8]) -> Outputs:
+        outputs = self._run_current(image)
+        self._frames += 1
+        if len(self._graphs) > 1 and (outputs.scores.max(initial=0) >= TYPICAL_SCORE or self._frames >= PATIENCE):
+            self._keep(self._choose(self._graphs, image))
+        return outputs
+
+    def _run_current(self, image: NDArray[np.uint8]) -> Outputs:
+        """Run the current graph; where it fails and others are left, close it and go on with the next."""
+        while True:
+            try:
+                outputs = self._current.session.run(image)
+                self._contract.check_outputs(outputs)
+                return outputs
+            except InferenceError as error:
+                if len(self._graphs) == 1:
+                    raise
+                _LOG.warning("%s is left out: %s", self._current.runtime, error)
+                self._keep(*self._graphs[1:])
+
+    def _keep(self, *graphs: LoadedGraph) -> None:
+        for graph in self._graphs:
+            if graph not in graphs:
+                graph.session.close()
+        self._graphs, self._current = list(graphs), graphs[0]
+
+    def _release(self) -> None:
+        for graph in self._graphs:
+            graph.session.close()
+        self._graphs = []
