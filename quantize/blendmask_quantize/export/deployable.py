@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from blendmask_edge.errors import ConfigError
 from blendmask_quantize.export.merge import merge_readers
 from blendmask_quantize.model.blender import ASSEMBLER, assembler_weights
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
-from blendmask_quantize.model.config import ModelConfig
+from blendmask_quantize.model.config import InputConfig, ModelConfig
 from blendmask_quantize.model.detect import clip_boxes, decode, locations
 from blendmask_quantize.model.nms import FAST_ROUNDS, suppression_rounds
+from blendmask_quantize.model.predictor import pad_value
 
 _BASES_SCALE = 0.25
 _TAPS = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2))
@@ -28,8 +30,8 @@ class Bounds:
     """Static sizes of the selection; up to them it equals the reference.
 
     Attributes:
-        candidates: pairs of location and class kept over all levels. More pairs above the threshold: the lowest are
-            lost.
+        candidates: pairs of location and class selected over all levels. Of more pairs above the threshold, the lowest
+            are dropped.
         rounds: passes of Cluster-NMS. Of a chain of boxes that each hide the next, as many boxes as this, after the
             first, are decided as the reference does; an even number never loses a box that the reference keeps. Always
             1 for a configuration with Fast NMS, which is one pass by definition.
@@ -41,15 +43,30 @@ class Bounds:
     detections: int = 100
 
     def within(self, config: ModelConfig, size: tuple[int, int]) -> Bounds:
-        """The bounds that hold for a network and input size, which may offer fewer pairs of location and class than
-        asked.
+        """Return the sizes that a network offers at an input size, at most those asked for.
 
-        A level of the reference keeps no more than the configuration's `candidates_per_level`.
+        A level offers at most `candidates_per_level` pairs (PRE_NMS_TOPK_TEST); `detections` of the configuration
+        (POST_NMS_TOPK_TEST) limits the rows, unless it is 0 or less.
+
+        Args:
+            config: gives classes, levels and limits.
+            size: height and width of the network input, pixels.
+
+        Raises:
+            ConfigError: nothing could be selected.
         """
-        pairs = config.num_classes * sum(height * width for height, width in level_sizes(config, size))
-        candidates = min(self.candidates, pairs, config.inference.candidates_per_level)
-        rounds = FAST_ROUNDS if config.inference.nms == "fast" else self.rounds
-        return Bounds(candidates, rounds, min(self.detections, candidates))
+        inference = config.inference
+        offered = sum(min(pairs, inference.candidates_per_level) for pairs in level_pairs(config, size))
+        candidates, detections = min(self.candidates, offered), self.detections
+        if inference.detections > 0:
+            detections = min(detections, inference.detections)
+        if min(candidates, detections) < 1:
+            raise ConfigError(
+                f"{candidates} candidates and {detections} detections would be selected from an image: both are 1 or "
+                "more; raise PRE_NMS_TOPK_TEST of the configuration, or the number of detections asked for"
+            )
+        rounds = FAST_ROUNDS if inference.nms == "fast" else self.rounds
+        return Bounds(candidates, rounds, min(detections, candidates))
 
 
 class Outputs(NamedTuple):
@@ -91,7 +108,7 @@ class DeployableGraph(nn.Module):
         model: gives configuration and top layer.
         network: normalized image to `Predictions`; the float network or a rendered one.
         size: height and width of the input, multiples of the input divisor.
-        bounds: sizes of the selection; cut to what the network offers at this size.
+        bounds: sizes of the selection that are asked for; cut to what the network offers at this size.
         live_rows: whether coefficients and masks are computed for rows that hold a detection only, which makes shapes
             inside depend on the image; TensorRT takes no such graph. The outputs are the same but for the mask logits
             of empty rows.
@@ -106,7 +123,7 @@ class DeployableGraph(nn.Module):
     padding: Tensor
     mean: Tensor
     inverse_std: Tensor
-
+    pad_value: Tensor
     stretch: Tensor
 
     def __init__(
@@ -115,7 +132,7 @@ class DeployableGraph(nn.Module):
         super().__init__()
         self.config, self.size, self.live_rows = model.config, size, live_rows
         self.network = merge_readers(network) if isinstance(network, fx.GraphModule) else network
-        self.bounds = bounds.within(self.config, size)
+        self.asked, self.bounds = bounds, bounds.within(self.config, size)
         sizes, strides = level_sizes(self.config, size), self.config.head.strides
         self._take_blender(model)
         positions = [locations(*level, stride).float() for level, stride in zip(sizes, strides, strict=True)]
@@ -126,6 +143,7 @@ class DeployableGraph(nn.Module):
         self.register_buffer("stretch", _stretch(self.config.attention_size, self.config.resolution))
         self.register_buffer("mean", _per_channel(self.config.input.mean))
         self.register_buffer("inverse_std", 1 / _per_channel(self.config.input.std))
+        self.register_buffer("pad_value", torch.tensor(pad_value(self.config.input)).float()[:, None, None])
 
     def _take_blender(self, model: BlendMask) -> None:
         """Copy the top layer; the assembler has none, and weights that are the same for all instances."""
@@ -171,27 +189,55 @@ class DeployableGraph(nn.Module):
         return torch.cat([logits, torch.zeros((rows - live, *logits.shape[1:]))])
 
     def normalize(self, image: Tensor) -> Tensor:
-        """Network input (1, 3, H, W) from uint8 (1, H, W, 3) RGB."""
+        """Network input (1, 3, H, W) from uint8 (1, H, W, 3) RGB, exactly 0 where the image is padded."""
         planes = image.float().permute(0, 3, 1, 2)  # TensorRT casts uint8 images, but does not transpose them
         ordered = planes[:, [2, 1, 0]] if self.config.input.channels == "bgr" else planes
-        return (ordered - self.mean) * self.inverse_std
+        normalized = (ordered - self.mean) * self.inverse_std
+        return normalized if _pads_exactly(self.config.input) else normalized * self._inside(planes)
+
+    def _inside(self, planes: Tensor) -> Tensor:
+        """Mask (1, 1, H, W) of RGB planes (1, 3, H, W): 0 in the padding, 1 before it.
+
+        Pixels are whole gray levels and a pixel mean need not be, so padding with the rounded mean is not 0 after
+        normalization. Padding is recognized by its color: the rows at the bottom and the columns at the right that
+        show nothing else. An image that ends in rows of exactly that color loses less than half a gray level there.
+        """
+        differs = (planes - self.pad_value).abs().amax(dim=1)
+        rows, columns = _up_to_last(differs.amax(dim=2)), _up_to_last(differs.amax(dim=1))
+        return rows[:, None, :, None] * columns[:, None, None, :]
 
     def select(self, predictions: Predictions) -> Chosen:
-        """The best pairs of location and class over all levels.
-
-        The best C pairs lie in the C locations with the best class each, so the rest is dropped before classes are
-        compared.
-        """
-        logits, centerness = _joined(predictions.logits), _joined(predictions.centerness)[0].sigmoid()
-        count = min(self.bounds.candidates, logits.shape[1])
-        locations = torch.topk(logits.amax(dim=0).sigmoid() * centerness, count).indices
-        products = logits.index_select(1, locations).sigmoid() * centerness.index_select(0, locations)
-        product, pair = torch.topk(products.flatten(), self.bounds.candidates)
-        location = locations.repeat(self.config.num_classes).index_select(0, pair)
-        class_id = torch.arange(self.config.num_classes).repeat_interleave(count).index_select(0, pair)
+        """Select the best pairs of location and class: the best of each level, then the best of all levels."""
+        product, location, class_id = self._best_pairs(predictions)
         score = torch.where(product > self.config.inference.score_threshold, product.sqrt(), 0.0)
         distances = _joined(predictions.regression).index_select(1, location).T * self.strides.index_select(0, location)
         return Chosen(score, class_id, location, decode(self.positions.index_select(0, location), distances, 1))
+
+    def _best_pairs(self, predictions: Predictions) -> tuple[Tensor, Tensor, Tensor]:
+        """Product, location and class (C,) of the best pairs, highest product first."""
+        limit, parts, first = self.config.inference.candidates_per_level, [], 0
+        if limit >= self.bounds.candidates:  # the best C pairs of all levels hold no more than C of any level
+            return self._best_of(_joined(predictions.logits), _joined(predictions.centerness), self.bounds.candidates)
+        for logits, centerness in zip(predictions.logits, predictions.centerness, strict=True):
+            product, location, class_id = self._best_of(logits[0].flatten(1), centerness[0].flatten(1), limit)
+            parts.append((product, location + first, class_id))
+            first += logits.shape[2] * logits.shape[3]
+        products, locations, class_ids = (torch.cat(part) for part in zip(*parts, strict=True))
+        product, pair = torch.topk(products, self.bounds.candidates)
+        return product, locations.index_select(0, pair), class_ids.index_select(0, pair)
+
+    def _best_of(self, logits: Tensor, centerness: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Product, location and class of the best `limit` pairs, of logits (classes, L) and centerness (1, L).
+
+        The best n pairs lie in the n locations with the best class each, so the rest is dropped before classes are
+        compared.
+        """
+        centerness, count = centerness[0].sigmoid(), min(limit, logits.shape[1])
+        locations = torch.topk(logits.amax(dim=0).sigmoid() * centerness, count).indices
+        products = logits.index_select(1, locations).sigmoid() * centerness.index_select(0, locations)
+        product, pair = torch.topk(products.flatten(), min(limit, self.config.num_classes * count))
+        location = locations.repeat(self.config.num_classes).index_select(0, pair)
+        return product, location, torch.arange(self.config.num_classes).repeat_interleave(count).index_select(0, pair)
 
     def suppress(self, found: Chosen) -> Chosen:
         """Survivors of class-wise suppression: a fixed point that equals the greedy order once it stops changing."""
@@ -205,7 +251,7 @@ class DeployableGraph(nn.Module):
         return Chosen(score, *(part.index_select(0, row) for part in found[1:]))
 
     def attention(self, towers: Sequence[Tensor], location: Tensor) -> Tensor:
-        """Attention vectors (K, bases * M * M) at the kept locations: gathered 3x3 patches, one product."""
+        """Attention vectors (K, bases * M * M) at the selected locations: gathered 3x3 patches, one product."""
         taps = self.neighbors.index_select(0, location)
         patches = _joined((*towers, self.padding)).index_select(1, taps.flatten()).unflatten(1, taps.shape)
         return F.linear(patches.transpose(0, 1).flatten(1), self.top_weight, self.top_bias)
@@ -269,9 +315,31 @@ def _per_channel(values: Sequence[float]) -> Tensor:
     return torch.tensor(values[0]) if len(set(values)) == 1 else torch.tensor(values)[:, None, None]
 
 
+def _pads_exactly(config: InputConfig) -> bool:
+    """Whether the pad value is 0 after normalization."""
+    return all(float(value).is_integer() for value in config.mean)
+
+
+def _up_to_last(values: Tensor) -> Tensor:
+    """1 up to the last place of (1, N) whole numbers that is not 0, 0 behind it."""
+    places = torch.arange(1, values.shape[1] + 1).float()
+    last = (_at_most_one(values) * places).amax(dim=1, keepdim=True)
+    return _at_most_one(F.relu(last + 1 - places))
+
+
+def _at_most_one(values: Tensor) -> Tensor:
+    """0 where a whole number is 0, else 1; arithmetic, since runtimes differ in how they compare and cast."""
+    return 1 - F.relu(1 - values)
+
+
 def level_sizes(config: ModelConfig, size: tuple[int, int]) -> list[tuple[int, int]]:
     """Height and width of every pyramid level, finest first, for an input of height and width `size`."""
     return [(-(-size[0] // stride), -(-size[1] // stride)) for stride in config.head.strides]
+
+
+def level_pairs(config: ModelConfig, size: tuple[int, int]) -> list[int]:
+    """Pairs of location and class of every pyramid level, finest first."""
+    return [config.num_classes * height * width for height, width in level_sizes(config, size)]
 
 
 def _joined(levels: Sequence[Tensor]) -> Tensor:

@@ -1,4 +1,7 @@
-"""Does the exported graph compute what the torch graph computes?
+"""Check that an exported graph computes what the eager network computes, from the image as it is in its file on.
+
+The image is resized and padded as the SDK does it for the graph, and as the reference does it for the network. Selection,
+suppression and masks are those of the eager network (`model/detect.py`), not those of the graph in torch.
 
 Rounding makes a deep quantized network chaotic: a sum that lands within float rounding of a tie moves one integer by
 one step, and the layers behind it move more. So the graphs are compared layer by layer on the same inputs: each torch
@@ -8,7 +11,7 @@ the integer that the exported graph gives. Stored weights must be equal, since o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +19,16 @@ import onnx
 import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
-from torch import fx
+from torch import Tensor, fx
 
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
 from blendmask_edge.errors import BlendMaskError
-from blendmask_quantize.export.deployable import DeployableGraph
+from blendmask_edge.imaging import preprocess
+from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.model.blendmask import BlendMask, Predictions
+from blendmask_quantize.model.detect import candidates, clip_boxes, with_masks
+from blendmask_quantize.model.nms import suppress_within
+from blendmask_quantize.model.predictor import network_input, pad_value, to_outputs
 from blendmask_quantize.quantization.quantizer import ActivationQuantizer, IntegerConv2d
 
 MASK_TOLERANCE = 1e-3
@@ -31,6 +39,8 @@ BOX_TOLERANCE = 1e-2
 """Largest difference of matched boxes, pixels."""
 SCORE_TOLERANCE = 1e-4
 """Largest difference of matched scores; a detection this close to the threshold may be missing."""
+INPUT_TOLERANCE = 1e-3
+"""Largest difference of the network input, gray levels."""
 
 
 class ParityError(BlendMaskError):
@@ -39,7 +49,7 @@ class ParityError(BlendMaskError):
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an exported graph is from its torch graph on one image.
+    """How far an exported graph is from the eager network on one image.
 
     Attributes:
         detections: rows compared.
@@ -47,6 +57,7 @@ class Parity:
         mask_error: largest difference of matched mask logits over the largest logit.
         step_error: largest distance of a layer's result from what rounds to the exported graph's integer, in steps.
         weights_changed: integer convolutions whose stored weights, biases or scales differ.
+        input_error: largest difference of the network input, gray levels.
     """
 
     detections: int
@@ -54,48 +65,106 @@ class Parity:
     mask_error: float
     step_error: float
     weights_changed: int = 0
+    input_error: float = 0.0
 
     @property
     def holds(self) -> bool:
         """Whether every tolerance is kept."""
-        same = self.unmatched == 0 and self.weights_changed == 0
+        same = self.unmatched == 0 and self.weights_changed == 0 and self.input_error <= INPUT_TOLERANCE
         return same and self.mask_error <= MASK_TOLERANCE and self.step_error <= STEP_TOLERANCE
 
 
-def check_parity(graph: DeployableGraph, exported: onnx.ModelProto, image: NDArray[np.uint8]) -> Parity:
-    """Compare the torch graph with its ONNX rendering, run without optimizations.
+def check_parity(
+    model: BlendMask, graph: DeployableGraph, exported: onnx.ModelProto, image: NDArray[np.uint8]
+) -> Parity:
+    """Compare the ONNX rendering, run without optimizations, with the eager network.
 
     Args:
+        model: the eager float network that the graph was made from.
         graph: the deployable graph in torch, its network traced.
         exported: its ONNX.
-        image: uint8 (1, H, W, 3).
+        image: uint8 (H, W, 3) RGB of any size, as it is in the file.
 
     Raises:
-        ParityError: a tolerance is not kept.
+        ParityError: a tolerance is exceeded.
     """
-    found = measure_parity(graph, exported, image)
-    if not found.holds:
+    parity = measure_parity(model, graph, exported, image)
+    if not parity.holds:
         raise ParityError(
-            f"the exported graph differs from the network: {found.unmatched} of {found.detections} detections have no "
-            f"partner, mask logits differ by {found.mask_error:.1e} of their range (allowed {MASK_TOLERANCE:.0e}), "
-            f"layers by {found.step_error:.1e} steps beyond rounding (allowed {STEP_TOLERANCE:.0e}), and "
-            f"{found.weights_changed} convolutions hold other weights. Nothing was written; please report the "
+            f"the exported graph differs from the network: {parity.unmatched} of {parity.detections} detections have "
+            f"no partner, mask logits differ by {parity.mask_error:.1e} of their range (allowed {MASK_TOLERANCE:.0e}), "
+            f"layers by {parity.step_error:.1e} steps beyond rounding (allowed {STEP_TOLERANCE:.0e}), the network "
+            f"input by {parity.input_error:.1e} gray levels (allowed {INPUT_TOLERANCE:.0e}), and "
+            f"{parity.weights_changed} convolutions hold other weights. Nothing was written; please report the "
             "configuration and the versions of torch, onnx and onnxruntime"
         )
-    return found
+    return parity
 
 
-def measure_parity(graph: DeployableGraph, exported: onnx.ModelProto, image: NDArray[np.uint8]) -> Parity:
-    """As `check_parity`, without judging."""
+@torch.no_grad()
+def measure_parity(
+    model: BlendMask, graph: DeployableGraph, exported: onnx.ModelProto, image: NDArray[np.uint8]
+) -> Parity:
+    """Measure what `check_parity` checks; same arguments."""
     assert isinstance(graph.network, fx.GraphModule)
-    outputs, rounded = _run_exported(exported, image)
+    prepared = preprocess(image, graph.size, pad_value(graph.config.input)).image
+    outputs, rounded = _run_exported(exported, prepared)
+    x, _ = network_input(model, image, graph.size)
+    given = graph.normalize(torch.from_numpy(prepared))
     fed = _FedInterpreter(graph.network, rounded)
-    with torch.no_grad():
-        predictions = fed.run(graph.normalize(torch.from_numpy(image)))
-        expected = Outputs(*(output.numpy() for output in graph.postprocess(predictions)))
-    threshold = graph.config.inference.score_threshold**0.5
-    matched = _match(expected, outputs, threshold + SCORE_TOLERANCE)
-    return Parity(*matched, fed.error, _count_changed(graph.network, exported))
+    predictions = fed.run(given) if rounded else model(x)
+    expected = eager_detections(model, predictions, graph.asked, graph.size)
+    return Parity(
+        *_match(expected, outputs, SCORE_TOLERANCE), fed.error, _count_changed(graph.network, exported),
+        _input_error(model, x, given),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Detections of the eager network.
+
+    Attributes:
+        outputs: one row a detection.
+        cuts: scores at which selection ends; a detection that scores as much is decided by rounding.
+    """
+
+    outputs: Outputs
+    cuts: tuple[float, ...]
+
+
+def eager_detections(
+    model: BlendMask, predictions: Predictions, bounds: Bounds, size: tuple[int, int]
+) -> Expected:
+    """Detections that the eager network makes of raw predictions, within the bounds that a graph is asked for.
+
+    Args:
+        model: gives configuration and top layer.
+        predictions: of one image.
+        bounds: as asked for; the limits of the configuration hold beside them.
+        size: height and width of the network input, pixels.
+    """
+    inference = model.config.inference
+    cuts = [inference.score_threshold**0.5]
+    found = candidates(predictions, model.config.head.strides, inference)
+    if len(found.scores) > bounds.candidates:
+        found = found[found.scores.topk(bounds.candidates).indices]
+        cuts.append(float(found.scores[-1]))
+    selected = found[suppress_within(found.boxes, found.scores, found.class_id, inference, bounds.rounds)]
+    rows = min(limit for limit in (bounds.detections, inference.detections) if limit > 0)
+    if len(selected.scores) > rows:
+        selected = selected[torch.arange(rows)]
+        cuts.append(float(selected.scores[-1]))
+    if inference.clip_before_pooling:
+        selected = replace(selected, boxes=clip_boxes(selected.boxes, size))
+    return Expected(to_outputs(with_masks(model, predictions, selected)), tuple(cuts))
+
+
+def _input_error(model: BlendMask, x: Tensor, given: Tensor) -> float:
+    """Largest difference of two network inputs (1, 3, H, W), gray levels."""
+    if x.shape != given.shape:
+        return float("inf")
+    return float(((x - given).abs() * torch.tensor(model.config.input.std)[:, None, None]).max())
 
 
 def unoptimised_session(graph: bytes) -> ort.InferenceSession:
@@ -168,24 +237,26 @@ def _run_exported(exported: onnx.ModelProto, image: NDArray[np.uint8]) -> tuple[
     return Outputs(*results[: len(OUTPUT_NAMES)]), results[len(OUTPUT_NAMES) :]
 
 
-def _match(expected: Outputs, found: Outputs, sure: float) -> tuple[int, int, float]:
-    """Number of rows, rows without a partner among those that score at least `sure`, and error of the masks.
+def _match(expected: Expected, found: Outputs, tolerance: float) -> tuple[int, int, float]:
+    """Number of expected rows, rows without a partner, and error of the masks.
 
-    Partners have class, score and box in common; equal scores may come in another order.
+    Partners have class, score and box in common; equal scores may come in another order. Rows that score within
+    `tolerance` of a cut may lack a partner.
     """
-    rows, others = np.flatnonzero(expected.scores[0] > 0), np.flatnonzero(found.scores[0] > 0).tolist()
-    largest = max(float(np.abs(expected.mask_logits[0, rows]).max(initial=0.0)), 1e-6)
-    missing, error = [], 0.0
-    for row in rows.tolist():
-        partner = next((other for other in others if _same(expected, row, found, other)), None)
+    outputs, others = expected.outputs, np.flatnonzero(found.scores[0] > 0).tolist()
+    rows, missing, error = len(outputs.scores[0]), [], 0.0
+    largest = max(float(np.abs(outputs.mask_logits).max(initial=0.0)), 1e-6)
+    for row in range(rows):
+        partner = next((other for other in others if _same(outputs, row, found, other)), None)
         if partner is None:
-            missing.append(expected.scores[0, row])
+            missing.append(outputs.scores[0, row])
             continue
         others.remove(partner)
-        difference = np.abs(expected.mask_logits[0, row] - found.mask_logits[0, partner]).max()
+        difference = np.abs(outputs.mask_logits[0, row] - found.mask_logits[0, partner]).max()
         error = max(error, float(difference) / largest)
     missing += [found.scores[0, other] for other in others]
-    return len(rows), sum(bool(score >= sure) for score in missing), error
+    unmatched = [score for score in missing if all(abs(score - cut) > tolerance for cut in expected.cuts)]
+    return rows, len(unmatched), error
 
 
 def _same(expected: Outputs, row: int, found: Outputs, other: int) -> bool:

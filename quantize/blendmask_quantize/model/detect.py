@@ -140,6 +140,11 @@ def detect(
     """
     config, predictions = model.config, model(x)
     clip = config.inference.clip_before_pooling if clip_before_pooling is None else clip_before_pooling
-    kept = find(model, predictions, (size or (x.shape[-2], x.shape[-1])) if clip else None)
-    vectors = attention(model, predictions, kept)
-    return Detections(kept, blend(pooled_bases(model, predictions, kept), vectors, config.attention_size))
+    return with_masks(model, predictions, find(model, predictions, (size or (x.shape[-2], x.shape[-1])) if clip else None))
+
+
+def with_masks(model: BlendMask, predictions: Predictions, selected: Candidates) -> Detections:
+    """Blend the masks of selected candidates, of a batch of one."""
+    vectors = attention(model, predictions, selected)
+    pooled = pooled_bases(model, predictions, selected)
+    return Detections(selected, blend(pooled, vectors, model.config.attention_size))

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torchvision.ops import box_iou, nms
 
 from blendmask_edge.errors import ConfigError
+from blendmask_quantize.model.config import InferenceConfig
 
 FAST_ROUNDS = 1
 """Passes of Fast NMS."""
@@ -39,6 +40,22 @@ def suppress(boxes: Tensor, scores: Tensor, classes: Tensor, threshold: float, k
     if threshold <= 0 or len(boxes) == 0:
         return torch.arange(len(boxes), device=boxes.device)
     return method(boxes, scores, classes, threshold)
+
+
+def suppress_within(
+    boxes: Tensor, scores: Tensor, classes: Tensor, config: InferenceConfig, rounds: int
+) -> Tensor:
+    """Return the indices that the matrix form keeps after a number of passes, by descending score.
+
+    Args:
+        boxes, scores, classes: as for `suppress`.
+        config: threshold and kind; "fast" makes one pass whatever `rounds` says.
+        rounds: passes.
+    """
+    rounds = FAST_ROUNDS if config.nms == "fast" else rounds
+    if config.nms_threshold <= 0 or len(boxes) == 0:
+        return scores.argsort(descending=True, stable=True)
+    return _by_matrix(boxes, scores, classes, config.nms_threshold, rounds)
 
 
 def suppression(kind: str) -> Callable[[Tensor, Tensor, Tensor, float], Tensor]:
