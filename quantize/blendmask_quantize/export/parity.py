@@ -133,9 +133,7 @@ class Expected:
     cuts: tuple[float, ...]
 
 
-def eager_detections(
-    model: BlendMask, predictions: Predictions, bounds: Bounds, size: tuple[int, int]
-) -> Expected:
+def eager_detections(model: BlendMask, predictions: Predictions, bounds: Bounds, size: tuple[int, int]) -> Expected:
     """Detections that the eager network makes of raw predictions, within the bounds that a graph is asked for.
 
     Args:

@@ -140,7 +140,9 @@ def detect(
     """
     config, predictions = model.config, model(x)
     clip = config.inference.clip_before_pooling if clip_before_pooling is None else clip_before_pooling
-    return with_masks(model, predictions, find(model, predictions, (size or (x.shape[-2], x.shape[-1])) if clip else None))
+    return with_masks(
+        model, predictions, find(model, predictions, (size or (x.shape[-2], x.shape[-1])) if clip else None)
+    )
 
 
 def with_masks(model: BlendMask, predictions: Predictions, selected: Candidates) -> Detections:

@@ -42,9 +42,7 @@ def suppress(boxes: Tensor, scores: Tensor, classes: Tensor, threshold: float, k
     return method(boxes, scores, classes, threshold)
 
 
-def suppress_within(
-    boxes: Tensor, scores: Tensor, classes: Tensor, config: InferenceConfig, rounds: int
-) -> Tensor:
+def suppress_within(boxes: Tensor, scores: Tensor, classes: Tensor, config: InferenceConfig, rounds: int) -> Tensor:
     """Return the indices that the matrix form keeps after a number of passes, by descending score.
 
     Args:

@@ -85,7 +85,8 @@ class Plan:
 
     def graph(self, network: fx.GraphModule, *, live_rows: bool = False) -> DeployableGraph:
         """The deployable graph around a network; see `DeployableGraph`."""
-        return DeployableGraph(self.checkpoint.model, network, self.size, self.bounds, live_rows=live_rows).eval()
+        asked = self.options.bounds
+        return DeployableGraph(self.checkpoint.model, network, self.size, asked, live_rows=live_rows).eval()
 
 
 def make_plan(checkpoint: Checkpoint, output: Path, options: QuantizeOptions) -> Plan:

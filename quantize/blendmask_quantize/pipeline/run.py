@@ -134,7 +134,7 @@ class _Shrunk:
         traced: its float network.
         calibrated: weights and ranges of the quantized networks.
         drawn: the calibration images, judged.
-        fullest: that of them with most instances.
+        fullest: that of them with most instances, uint8 (H, W, 3) RGB as in its file.
         pruned, qat_result: what pruning and training came to; None where the recipe does neither.
         refined: what each step of refinement came to.
     """
@@ -184,7 +184,8 @@ def _shrink(
         qat_result = _run_qat(plan, calibrated, qat_data, stage)
         drawn = _untrained(plan, qat_data, drawn)
     shrunk = calibrated if qat_result is None else qat_result.calibrated
-    return _Shrunk(plan, traced, shrunk, drawn, drawn.images[int(np.argmax(counts))], pruned, qat_result, refined)
+    fullest = read_image(plan.options.calibration.folder / drawn.record.images[int(np.argmax(counts))].name)
+    return _Shrunk(plan, traced, shrunk, drawn, fullest, pruned, qat_result, refined)
 
 
 def _check_channels(plan: Plan, traced: fx.GraphModule, drawn: CalibrationSet, stage: Stage) -> CalibrationSet:
@@ -281,7 +282,7 @@ def _export(shrunk: _Shrunk, stage: Stage) -> tuple[dict[str, bytes], dict[str, 
     for variant, network in networks.items():
         graph = shrunk.plan.graph(network, live_rows=variant == CPU)
         exported = export_onnx(graph)
-        parities[variant] = check_parity(graph, exported, shrunk.fullest)
+        parities[variant] = check_parity(shrunk.plan.checkpoint.model, graph, exported, shrunk.fullest)
         graphs[variant] = exported.SerializeToString()
         on_step()
     return graphs, parities

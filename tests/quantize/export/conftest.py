@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from blendmask_quantize.export.deployable import Bounds, DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
+from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
 from blendmask_quantize.quantization.trace import trace_network
@@ -21,8 +22,9 @@ from tests.quantize.small_networks import image, network_input, size_of, small_n
 
 @dataclass(frozen=True)
 class Exported:
-    """A deployable graph in torch, its ONNX, and a image to show both."""
+    """An eager network, its deployable graph in torch, the ONNX of that, and an image (1, H, W, 3) to show them."""
 
+    network: BlendMask
     graph: DeployableGraph
     model: onnx.ModelProto
     image: NDArray[np.uint8]
@@ -43,8 +45,9 @@ def calibrated(config: ModelConfig) -> Calibrated:
 def exported(config: ModelConfig, variant: str) -> Exported:
     size, start = size_of(config), calibrated(config)
     network = start.traced if variant == "float" else start.render(variant)
-    graph = DeployableGraph(small_network(config), network, size, Bounds(), live_rows=variant == "cpu").eval()
-    return Exported(graph, export_onnx(graph), image(7, size))
+    model = small_network(config)
+    graph = DeployableGraph(model, network, size, Bounds(), live_rows=variant == "cpu").eval()
+    return Exported(model, graph, export_onnx(graph), image(7, size))
 
 
 @pytest.fixture(scope="session")

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from blendmask_edge.errors import ConfigError
+from blendmask_edge.imaging import preprocess
 from blendmask_quantize.export.deployable import Bounds, Chosen, DeployableGraph, Outputs, level_sizes
 from blendmask_quantize.model.blender import blend, pool_bases
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.detect import Candidates, Detections, attention, candidates, detect, select
 from blendmask_quantize.model.nms import suppress
-from tests.quantize.parity import Reference
+from blendmask_quantize.model.predictor import network_input as file_to_input
+from blendmask_quantize.model.predictor import pad_value
+from tests.quantize.parity import CASES, Reference
 from tests.quantize.small_networks import (
     ASSEMBLER,
     CLIPPED,
@@ -40,7 +46,7 @@ BLENDERS = {config.name: small_network(config) for config in (WEIGHTED_SUM, ASSE
 
 
 def graph_of(model: BlendMask, bounds: Bounds = MANY, size: tuple[int, int] | None = None) -> DeployableGraph:
-    """The graph of a network that is not run: predictions are handed to `finish`."""
+    """The graph of a network that is not run: predictions are handed to `postprocess`."""
     return DeployableGraph(model, nn.Identity(), size or size_of(model.config), bounds)
 
 
@@ -158,9 +164,44 @@ def test_a_small_input_offers_fewer_pairs_than_the_bounds_ask_for() -> None:
         assert_same(graph(torch.from_numpy(x)), detect(model, network_input(model, x)), 63)
 
 
-def test_no_more_candidates_are_kept_than_the_reference_keeps_of_a_level() -> None:
-    few = replace(TINY, inference=replace(TINY.inference, candidates_per_level=50))
-    assert Bounds().within(few, (64, 96)) == Bounds(candidates=50, rounds=Bounds().rounds, detections=50)
+def limited(config: ModelConfig, per_level: int, detections: int) -> ModelConfig:
+    """The configuration with other limits of selection."""
+    inference = replace(config.inference, candidates_per_level=per_level, detections=detections)
+    return replace(config, inference=inference)
+
+
+def test_each_level_offers_its_own_candidates() -> None:
+    """A limit of 50 a level cuts the first two of 288, 72 and 18 pairs."""
+    few = limited(TINY, 50, 100)
+    assert Bounds().within(few, (64, 96)) == Bounds(candidates=50 + 50 + 18, rounds=Bounds().rounds, detections=100)
+
+
+def test_rows_are_no_more_than_the_configuration_keeps() -> None:
+    assert Bounds().within(limited(TINY, 1000, 30), (64, 96)).detections == 30
+    assert Bounds(detections=20).within(limited(TINY, 1000, 30), (64, 96)).detections == 20
+    assert Bounds().within(limited(TINY, 1000, 0), (64, 96)).detections == 100
+
+
+@pytest.mark.parametrize("bounds, per_level", [(Bounds(), 0), (Bounds(candidates=0), 10), (Bounds(detections=0), 10)])
+def test_limits_that_select_nothing_are_refused(bounds: Bounds, per_level: int) -> None:
+    with pytest.raises(ConfigError, match="both are 1 or more"):
+        bounds.within(limited(TINY, per_level, 100), (64, 96))
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=lambda model: model.config.name)
+@given(seed=SEEDS, per_level=st.integers(1, 80), detections=st.integers(1, 120), asked=st.integers(1, 120))
+def test_limits_of_the_configuration_are_the_references(
+    model: BlendMask, seed: int, per_level: int, detections: int, asked: int
+) -> None:
+    predictions = random_predictions(model.config, seed, -1.0)
+    few = copy.copy(model)
+    few.config = limited(model.config, per_level, detections)
+    expected = reference(few, predictions, all_candidates(few, predictions))
+    rows = min(asked, detections)
+    assume(len(expected.candidates.scores) <= detections)  # equal scores at the cut are all kept
+    found = graph_of(few, replace(MANY, detections=asked)).postprocess(predictions)
+    assert found.scores.shape[1] <= rows
+    assert_same(found, expected, rows)
 
 
 def chain(length: int, threshold: float = 0.6) -> Chosen:
@@ -322,6 +363,73 @@ def test_image_in_detections_out(config: ModelConfig) -> None:
     graph = DeployableGraph(model, model, size_of(config), MANY).eval()
     with torch.no_grad():
         assert_same(graph(torch.from_numpy(x)), detect(model, network_input(model, x)), 100)
+
+
+BETWEEN = replace(FROZEN, input=replace(FROZEN.input, mean=(103.53, 116.28, 123.675)))
+"""A pixel mean between gray levels."""
+
+
+@pytest.mark.parametrize("config", [TINY, BETWEEN, limited(BETWEEN, 28, 30)], ids=["whole", "between", "few"])
+@given(seed=SEEDS, height=st.integers(1, 16), width=st.integers(1, 16))
+@settings(max_examples=8)
+def test_it_equals_the_eager_network_from_the_file_on(config: ModelConfig, seed: int, height: int, width: int) -> None:
+    """Images of any shape, which are resized and then padded below or at the right."""
+    model, pixels = small_network(config), image(seed, (8 * height, 8 * width))[0]
+    size = size_of(config)
+    prepared = preprocess(pixels, size, pad_value(config.input)).image
+    graph = DeployableGraph(model, model, size, MANY).eval()
+    with torch.no_grad():
+        x, _ = file_to_input(model, pixels, size)
+        torch.testing.assert_close(graph.normalize(torch.from_numpy(prepared)), x)
+        assert_same(graph(torch.from_numpy(prepared)), detect(model, x), 100)
+
+
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+def test_padding_is_exactly_zero_and_pixels_of_its_color_stay(channels: str) -> None:
+    config = replace(BETWEEN, input=replace(BETWEEN.input, channels=channels))
+    model, size = small_network(config), (64, 96)
+    pixels = image(3, (64, 64))[0]
+    pixels[10, :], pixels[:, 20], pixels[-1, :-1] = (pad_value(config.input),) * 3
+    prepared = preprocess(pixels, size, pad_value(config.input)).image
+    found = DeployableGraph(model, model, size, MANY).normalize(torch.from_numpy(prepared))
+    assert not found[..., 64:].any()
+    expected = network_input(model, pixels[None])
+    assert expected[:, :, 10].all()
+    torch.testing.assert_close(found[..., :64], expected)
+
+
+def test_an_image_that_is_all_padding_is_zero() -> None:
+    model = small_network(BETWEEN)
+    canvas = np.full((1, 64, 96, 3), pad_value(BETWEEN.input), np.uint8)
+    assert not DeployableGraph(model, model, (64, 96), MANY).normalize(torch.from_numpy(canvas)).any()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_equals_the_recorded_reference_of_every_released_network(parity: Path, case: str) -> None:
+    """From uint8 pixels on, padded as the SDK pads; two of them have small limits or many candidates."""
+    recorded = Reference(parity / case)
+    model, stored = recorded.model(torch.float32), recorded.stored
+    size = tuple(recorded.about["padded_hw"])
+    graph = DeployableGraph(model, model, size, Bounds()).eval()
+    with torch.no_grad():
+        found = graph(torch.from_numpy(padded(recorded, size, pad_value(model.config.input))))
+    count = len(stored["det.score"])
+    assert int((found.scores > 0).sum()) == count
+    tie = np.append(0, np.cumsum(np.diff(stored["det.score"]) < -1e-5))
+    ours = tie_order(tie, found.class_ids[0, :count], found.boxes[0, :count])
+    theirs = tie_order(tie, torch.from_numpy(stored["det.class"]), torch.from_numpy(stored["det.box"]))
+    for name, values, tolerance in (("score", found.scores, 3e-5), ("box", found.boxes, 5e-3)):
+        expected = torch.from_numpy(stored[f"det.{name}"]).float()[theirs]
+        torch.testing.assert_close(values[0, ours], expected, rtol=0, atol=tolerance)
+    assert found.class_ids[0, ours].tolist() == stored["det.class"][theirs].tolist()
+
+
+def padded(case: Reference, size: tuple[int, ...], value: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """The recorded resized image in an input of the recorded size, (1, H, W, 3) RGB."""
+    resized = np.load(case.folder / "image.npz")["bgr_resized"][..., ::-1]
+    canvas = np.full((1, *size, 3), value, np.uint8)
+    canvas[0, : resized.shape[0], : resized.shape[1]] = resized
+    return canvas
 
 
 def test_it_equals_the_recorded_reference(parity: object) -> None:

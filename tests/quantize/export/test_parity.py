@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
+from blendmask_quantize.export import deployable
+from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.export.parity import (
+    INPUT_TOLERANCE,
     MASK_TOLERANCE,
     STEP_TOLERANCE,
     Parity,
@@ -16,11 +23,32 @@ from blendmask_quantize.export.parity import (
     measure_parity,
 )
 from blendmask_quantize.model.config import ModelConfig
+from blendmask_quantize.quantization.trace import trace_network
 from tests.quantize.export.conftest import Export, Exported
-from tests.quantize.small_networks import ASSEMBLER, DEEPLAB, DLA, FIVE_LEVELS, LITE, WEIGHTED_SUM, image, size_of
+from tests.quantize.parity import CASES as RECORDED
+from tests.quantize.parity import Reference
+from tests.quantize.small_networks import (
+    ASSEMBLER,
+    DEEPLAB,
+    DLA,
+    FIVE_LEVELS,
+    FROZEN,
+    LITE,
+    WEIGHTED_SUM,
+    image,
+    size_of,
+    small_network,
+)
 from tests.quantize.tiny import TINY
 
+FEW = replace(
+    FROZEN, name="TINY_FEW", inference=replace(FROZEN.inference, candidates_per_level=28, detections=30),
+    input=replace(FROZEN.input, mean=(103.53, 116.28, 123.675)),
+)  # fmt: skip
+"""Limits of selection below the graph's own, and a pixel mean between gray levels."""
+
 CASES = [
+    (FEW, "float"), pytest.param(FEW, "cpu", marks=pytest.mark.slow),
     (TINY, "float"), (TINY, "cpu"), (TINY, "tensorrt"), (LITE, "cpu"), (LITE, "tensorrt"),
     (DEEPLAB, "cpu"), (WEIGHTED_SUM, "float"), (ASSEMBLER, "float"),
     pytest.param(DEEPLAB, "tensorrt", marks=pytest.mark.slow),
@@ -32,16 +60,33 @@ CASES = [
 ]  # fmt: skip
 
 
+def of_another_shape(config: ModelConfig) -> tuple[int, int]:
+    """A size that the input holds with padding at the right, a resize apart."""
+    height, width = size_of(config)
+    return height + 16, width - 24
+
+
 @pytest.mark.parametrize("config, variant", CASES)
 @pytest.mark.parametrize("seed", range(3))
 def test_parity_holds(config: ModelConfig, variant: str, seed: int, export: Export) -> None:
     case = export(config, variant)
-    found = check_parity(case.graph, case.model, image(seed, size_of(config)))
+    found = check_parity(case.network, case.graph, case.model, image(seed, of_another_shape(config))[0])
     assert found.holds
     assert found.detections > 10
     assert found.mask_error < MASK_TOLERANCE / 10
     assert found.step_error < STEP_TOLERANCE / 10
     assert found.weights_changed == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in RECORDED if name != "dcn"])
+def test_every_released_network_is_exported_as_it_is_eager(parity: Path, name: str) -> None:
+    """From the pixels of the file; deformable convolutions have no ONNX operator."""
+    case = Reference(parity / name)
+    model, pixels = case.checkpoint().model, np.load(case.folder / "image.npz")["rgb_original"]
+    graph = DeployableGraph(model, trace_network(model), tuple(case.about["padded_hw"]), Bounds()).eval()
+    found = check_parity(model, graph, export_onnx(graph), pixels)
+    assert found.detections == min(model.config.inference.detections, found.detections) > 10
 
 
 def changed(case: Exported, name: str, change: object) -> onnx.ModelProto:
@@ -80,7 +125,7 @@ def nudge_largest(value: np.ndarray) -> np.ndarray:
 
 def assert_found_out(case: Exported, name: str, change: object) -> None:
     with pytest.raises(ParityError, match="differs from the network"):
-        check_parity(case.graph, changed(case, name, change), case.image)
+        check_parity(case.network, case.graph, changed(case, name, change), case.image[0])
 
 
 @pytest.mark.parametrize("variant", ["cpu", "tensorrt"])
@@ -115,6 +160,28 @@ def test_a_changed_predictor_is_found_out(export: Export) -> None:
         assert_found_out(case, full, lambda value: value * 1.1)
 
 
+def mistaken(fault: str, monkeypatch: pytest.MonkeyPatch) -> Exported:
+    """`FEW` exported with a fault in the selection or the padding."""
+    model = small_network(FEW)
+    graph = DeployableGraph(model, trace_network(model), size_of(FEW), Bounds()).eval()
+    if fault == "one level's limit for all":
+        graph.bounds = replace(graph.bounds, candidates=28, detections=28)
+    elif fault == "no limit of a level":
+        graph.config = replace(FEW, inference=replace(FEW.inference, candidates_per_level=1000))
+    elif fault == "rows":
+        graph.bounds = replace(graph.bounds, detections=graph.bounds.candidates)
+    elif fault == "padding":
+        monkeypatch.setattr(deployable, "_pads_exactly", lambda _: True)
+    return Exported(model, graph, export_onnx(graph), image(7, of_another_shape(FEW)))
+
+
+@pytest.mark.parametrize("fault", ["one level's limit for all", "no limit of a level", "rows", "padding"])
+def test_a_wrong_limit_or_padding_is_found_out(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = mistaken(fault, monkeypatch)
+    with pytest.raises(ParityError):
+        check_parity(case.network, case.graph, case.model, case.image[0])
+
+
 def test_a_quantizer_left_out_is_found_out(export: Export) -> None:
     case = export(TINY, "cpu")
     model = onnx.ModelProto()
@@ -128,21 +195,22 @@ def test_a_quantizer_left_out_is_found_out(export: Export) -> None:
     model.graph.node.remove(behind)
     model.graph.node.remove(rounded)
     with pytest.raises(ParityError):
-        check_parity(case.graph, model, case.image)
+        check_parity(case.network, case.graph, model, case.image[0])
 
 
 def test_the_variants_are_not_taken_for_one_another(export: Export) -> None:
     with pytest.raises(ParityError):
-        check_parity(export(TINY, "cpu").graph, export(TINY, "tensorrt").model, image(0))
+        case = export(TINY, "cpu")
+        check_parity(case.network, case.graph, export(TINY, "tensorrt").model, image(0)[0])
 
 
 def test_the_message_says_what_differs_and_what_to_do(export: Export) -> None:
     case = export(TINY, "cpu")
     model = changed(case, stored(case, np.int8)[0], flip_one_channel)
-    found = measure_parity(case.graph, model, case.image)
+    found = measure_parity(case.network, case.graph, model, case.image[0])
     assert not found.holds
     with pytest.raises(ParityError, match=r"steps beyond rounding.*Nothing was written; please report"):
-        check_parity(case.graph, model, case.image)
+        check_parity(case.network, case.graph, model, case.image[0])
 
 
 @pytest.mark.parametrize(
@@ -152,6 +220,7 @@ def test_the_message_says_what_differs_and_what_to_do(export: Export) -> None:
         Parity(5, 0, 1.1 * MASK_TOLERANCE, 0.0),
         Parity(5, 0, 0.0, 1.1 * STEP_TOLERANCE),
         Parity(5, 0, 0.0, 0.0, 1),
+        Parity(5, 0, 0.0, 0.0, 0, 1.1 * INPUT_TOLERANCE),
     ],
 )
 def test_each_tolerance_counts(found: Parity) -> None:

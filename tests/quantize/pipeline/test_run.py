@@ -31,6 +31,7 @@ from blendmask_quantize.export.deployable import Bounds, DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.export.parity import ParityError
 from blendmask_quantize.model.config import CONFIGS, InputConfig
+from blendmask_quantize.model.predictor import pad_value
 from blendmask_quantize.pipeline import job as plan
 from blendmask_quantize.pipeline import run as pipeline
 from blendmask_quantize.pipeline.calibration_set import CalibrationOptions, CalibrationSet
@@ -552,9 +553,10 @@ def test_the_image_with_most_instances_is_compared(
     class Stop(Exception):
         pass
 
-    def compared(graph: DeployableGraph, _: object, image: NDArray[np.uint8]) -> None:
+    def compared(_: object, graph: DeployableGraph, __: object, image: NDArray[np.uint8]) -> None:
+        prepared = preprocess(image, graph.size, pad_value(graph.config.input)).image
         with torch.no_grad():
-            raise Stop(int((graph(torch.from_numpy(image)).scores > 0).sum()))
+            raise Stop(int((graph(torch.from_numpy(prepared)).scores > 0).sum()))
 
     counts: list[int] = []
     original = pipeline.check_detections

@@ -159,8 +159,8 @@ def test_deformable_convolutions_are_refused():
 def test_it_exports_like_any_other():
     pruned = prune_network(tiny_model(SMALL), 0.7, losses())
     graph = DeployableGraph(pruned, trace_network(pruned), (64, 96), Bounds()).eval()
-    image = np.random.default_rng(3).integers(0, 256, (1, 64, 96, 3), np.uint8)
-    assert check_parity(graph, export_onnx(graph), image).detections > 0
+    image = np.random.default_rng(3).integers(0, 256, (64, 96, 3), np.uint8)
+    assert check_parity(pruned, graph, export_onnx(graph), image).detections > 0
 
 
 def test_a_missing_library_is_named(monkeypatch):
