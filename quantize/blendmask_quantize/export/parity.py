@@ -1,7 +1,7 @@
 """Check that an exported graph computes what the eager network computes, from the image as it is in its file on.
 
-The image is resized and padded as the SDK does it for the graph, and as the reference does it for the network. Selection,
-suppression and masks are those of the eager network (`model/detect.py`), not those of the graph in torch.
+The image is resized and padded as the SDK does it for the graph, and as the reference does it for the network.
+Selection, suppression and masks are those of the eager network (`model/detect.py`), not those of the graph in torch.
 
 Rounding makes a deep quantized network chaotic: a sum that lands within float rounding of a tie moves one integer by
 one step, and the layers behind it move more. So the graphs are compared layer by layer on the same inputs: each torch

@@ -199,8 +199,8 @@ def test_a_quantizer_left_out_is_found_out(export: Export) -> None:
 
 
 def test_the_variants_are_not_taken_for_one_another(export: Export) -> None:
+    case = export(TINY, "cpu")
     with pytest.raises(ParityError):
-        case = export(TINY, "cpu")
         check_parity(case.network, case.graph, export(TINY, "tensorrt").model, image(0)[0])
 
 
