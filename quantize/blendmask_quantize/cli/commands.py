@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from blendmask_quantize.cli.teach import teach
 from blendmask_quantize.cli.train import train
 from blendmask_quantize.cli.visualize import visualize
 
@@ -24,7 +25,7 @@ AnnotationsOption = Annotated[Path, typer.Option(help="COCO instances JSON.", sh
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the `blendmask` application."""
-    for command in (quantize, evaluate, train, prune, visualize):
+    for command in (quantize, evaluate, train, teach, prune, visualize):
         app.command()(command)
 
 

@@ -48,6 +48,7 @@ def train(
     devices: Annotated[int, typer.Option(help="Processes on each node, one a device.", min=1)] = 1,
     nodes: Annotated[int, typer.Option(help="Machines.", min=1)] = 1,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write for TensorBoard as well.")] = False,
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints to resume from.", min=1)] = 200,
     workers: Annotated[int, typer.Option(help="Processes that prepare views.", min=0)] = 2,
     seed: Annotated[int, typer.Option()] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the folder's run stopped.")] = False,
@@ -63,8 +64,9 @@ def train(
         iterations=iterations, batch=batch, optimizer=optimizer, learning_rate=learning_rate,
         backbone_rate=backbone_rate, frozen_stages=frozen_stages, frozen_norms=frozen_norms, weight_decay=weight_decay,
         schedule=schedule, warmup=warmup, clip=clip, ema=ema, precision=precision, devices=devices, nodes=nodes,
-        tensorboard=tensorboard, workers=workers, seed=seed, sampling=_sampling(repeat_threshold, class_weight or []),
-        augmentation=Augmentation(_pair(view, "x", int), _pair(scale, ",", float), paste=paste),
+        tensorboard=tensorboard, save_every=save_every, workers=workers, seed=seed,
+        sampling=_sampling(repeat_threshold, class_weight or []),
+        augmentation=Augmentation(parse_pair(view, "x", int), parse_pair(scale, ",", float), paste=paste),
         losses=LossOptions(mask_positives=64, dice_weight=dice),
     )  # fmt: skip
     _run(images, annotations, output, config, weights, options, resume=resume)
@@ -96,7 +98,7 @@ def _run(
         typer.echo(f"Next: blendmask evaluate {path} --images DIR --annotations JSON")
 
 
-def _pair(text: str, separator: str, number: type[_Number]) -> tuple[_Number, _Number]:
+def parse_pair(text: str, separator: str, number: type[_Number]) -> tuple[_Number, _Number]:
     """Two numbers of an option's text."""
     try:
         first, second = (number(part) for part in text.lower().split(separator))

@@ -17,7 +17,7 @@ from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.fcos import FCOSHead
 from blendmask_quantize.model.layers import normal_
 from blendmask_quantize.model.nms import suppression
-from blendmask_quantize.model.pyramid import Backbone
+from blendmask_quantize.model.pyramid import Backbone, Features
 from blendmask_quantize.model.widths import apply_widths
 
 
@@ -76,10 +76,14 @@ class BlendMask(nn.Module):
     def forward(self, x: Tensor) -> Predictions:
         """Predict from a normalized batch (N, 3, H, W), sides multiples of the input divisor."""
         features = self.backbone(x)
-        levels = self.proposal_generator.fcos_head(features.levels)
         semantic = self.basis_module.semantic(features.levels[0]) if self.training else None
+        return self.predictions(features)._replace(semantic=semantic)
+
+    def predictions(self, features: Features) -> Predictions:
+        """Predict from what the backbone makes of a batch, without semantic logits."""
+        levels = self.proposal_generator.fcos_head(features.levels)
         logits, regression, centerness, towers = zip(*levels, strict=True)
-        return Predictions(logits, regression, centerness, towers, self.basis_module(features), semantic)
+        return Predictions(logits, regression, centerness, towers, self.basis_module(features), None)
 
     def predict(
         self, image: NDArray[np.uint8], size: tuple[int, int] | None = None, *, labels: Labels | None = None,

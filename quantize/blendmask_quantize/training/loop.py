@@ -98,13 +98,14 @@ def train(
     with quick_depthwise(model):
         average = optimize(model, groups, losses_of, stream, output, options, resume=resume, on_step=on_step)
     if first_process():
-        run = _record(options, stream, logged_seconds(output / LOG_FILE))
+        run = training_record(options, stream, logged_seconds(output / LOG_FILE))
         save_checkpoint(output / MODEL_FILE, average, stream.labels, training=(*earlier, run))
         draw_curves(output / LOG_FILE, output / PLOT_FILE)
     return output / MODEL_FILE
 
 
-def _record(options: TrainOptions, stream: ViewStream, seconds: float) -> TrainingRun:
+def training_record(options: TrainOptions, stream: ViewStream, seconds: float) -> TrainingRun:
+    """What a checkpoint remembers of a run over `stream` that took `seconds`."""
     chosen = {k: v for k, v in msgspec.to_builtins(options).items() if k not in _WITHOUT_EFFECT}
     return TrainingRun(options.iterations, options.views, len(stream.places), round(seconds / 3600, 2), chosen)
 

@@ -20,6 +20,7 @@ from torchvision.ops import generalized_box_iou_loss
 from blendmask_quantize.model.attention import attention_at
 from blendmask_quantize.model.blender import blend, pool_bases
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
+from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.detect import candidates, select
 
 _SMALLEST = 1e-6
@@ -103,13 +104,7 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor) -> Lesson:
         """The lesson for a normalized batch (N, 3, H, W)."""
-        predictions: Predictions = self.network(x)
-        probability = flatten(predictions.logits).sigmoid().amax(dim=1)
-        quality = probability * flatten(predictions.centerness)[:, 0].sigmoid()
-        positives = torch.nonzero(quality > self.config.inference.score_threshold).flatten()
-        instances = self._instances(predictions)
-        logits = self.mask_logits(predictions, instances)
-        return Lesson(predictions, positives, quality[positives], instances, logits)
+        return lesson_of(self.network(x), self.top_layer, self.config)
 
     def losses(self, student: Predictions, lesson: Lesson, weights: DistillWeights) -> dict[str, Tensor]:
         """Scalar losses of the student's predictions for the batch of a lesson, by name, weighted."""
@@ -119,23 +114,54 @@ class Teacher(nn.Module):
 
     def mask_logits(self, predictions: Predictions, instances: Instances) -> Tensor:
         """Blended mask logits (D, R, R) in the boxes of `instances`, from the attention at their locations."""
-        pooled = pool_bases(predictions.bases, instances.boxes, instances.image, self.config.resolution)
-        attention = _attention(self.top_layer, predictions.towers, instances)
-        return blend(pooled, attention.float(), self.config.attention_size)
+        return blended_masks(predictions, instances, self.top_layer, self.config)
 
-    def _instances(self, predictions: Predictions) -> Instances:
-        config = self.config
-        parts = []
-        for image in range(len(predictions.bases)):
-            one = _image(predictions, image)
-            kept = select(candidates(one, config.head.strides, config.inference), config.inference)
-            kept = kept[torch.arange(min(len(kept.scores), DETECTIONS), device=kept.level.device)]
-            width = kept.level.new_tensor([logits.shape[-1] for logits in one.logits])[kept.level]
-            here = torch.full_like(kept.level, image)
-            parts.append(
-                Instances(kept.level, here, kept.location // width, kept.location % width, kept.boxes, kept.scores)
-            )
-        return Instances(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Instances)))
+
+@torch.no_grad()
+def lesson_of(predictions: Predictions, top_layer: nn.Conv2d | None, config: ModelConfig) -> Lesson:
+    """What a network's predictions for a batch teach.
+
+    Args:
+        predictions: of the teacher.
+        top_layer: of the teacher.
+        config: of the teacher.
+    """
+    probability = flatten(predictions.logits).sigmoid().amax(dim=1)
+    quality = probability * flatten(predictions.centerness)[:, 0].sigmoid()
+    positives = torch.nonzero(quality > config.inference.score_threshold).flatten()
+    instances = _instances(predictions, config)
+    logits = blended_masks(predictions, instances, top_layer, config)
+    return Lesson(predictions, positives, quality[positives], instances, logits)
+
+
+def _instances(predictions: Predictions, config: ModelConfig) -> Instances:
+    parts = []
+    for image in range(len(predictions.bases)):
+        one = _image(predictions, image)
+        kept = select(candidates(one, config.head.strides, config.inference), config.inference)
+        kept = kept[torch.arange(min(len(kept.scores), DETECTIONS), device=kept.level.device)]
+        width = kept.level.new_tensor([logits.shape[-1] for logits in one.logits])[kept.level]
+        here = torch.full_like(kept.level, image)
+        parts.append(
+            Instances(kept.level, here, kept.location // width, kept.location % width, kept.boxes, kept.scores)
+        )
+    return Instances(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Instances)))
+
+
+def blended_masks(
+    predictions: Predictions, instances: Instances, top_layer: nn.Conv2d | None, config: ModelConfig
+) -> Tensor:
+    """Blended mask logits (D, R, R) in the boxes of `instances`, from the attention at their locations.
+
+    Args:
+        predictions: of a network.
+        instances: locations and boxes of the same batch.
+        top_layer: of that network.
+        config: of that network.
+    """
+    pooled = pool_bases(predictions.bases, instances.boxes, instances.image, config.resolution)
+    attention = _attention(top_layer, predictions.towers, instances)
+    return blend(pooled, attention.float(), config.attention_size)
 
 
 def distances(student: Predictions, lesson: Lesson, mask_logits: Tensor) -> dict[str, Tensor]:
@@ -146,21 +172,38 @@ def distances(student: Predictions, lesson: Lesson, mask_logits: Tensor) -> dict
         lesson: from the teacher.
         mask_logits: (D, R, R), the student's blended masks of the lesson's instances.
     """
-    teacher, rows, quality = lesson.predictions, lesson.positives, lesson.quality
-    at = {
-        name: (flatten(getattr(student, name))[rows], flatten(getattr(teacher, name))[rows])
-        for name in ("centerness", "regression", "towers")
-    }
-    classes = divergence(flatten(student.logits), flatten(teacher.logits)).sum() / max(len(rows), 1)
-    spread = teacher.bases - teacher.bases.mean(dim=(0, 2, 3), keepdim=True)
+    teacher, rows = lesson.predictions, lesson.positives
+    tower = flatten(teacher.towers)[rows]
     return {
-        "classes": classes,
-        "centerness": _mean(divergence(*at["centerness"])[:, 0], quality),
-        "boxes": _mean(_box_loss(*at["regression"]), quality),
-        "towers": _relative_square(at["towers"][0] - at["towers"][1], at["towers"][1]),
-        "bases": _relative_square(student.bases - teacher.bases, spread),
-        "masks": _mean(divergence(mask_logits, lesson.mask_logits).mean(dim=(1, 2)), lesson.instances.scores),
+        **detection_distances(student, lesson),
+        "towers": _relative_square(flatten(student.towers)[rows] - tower, tower),
+        "bases": relative_distance(student.bases, teacher.bases),
+        "masks": mask_distance(mask_logits, lesson),
     }
+
+
+def detection_distances(student: Predictions, lesson: Lesson) -> dict[str, Tensor]:
+    """Distances of classes, centerness and boxes, which networks of any two architectures have in common."""
+    teacher, rows, quality = lesson.predictions, lesson.positives, lesson.quality
+    centerness, regression = (
+        (flatten(getattr(student, name))[rows], flatten(getattr(teacher, name))[rows])
+        for name in ("centerness", "regression")
+    )
+    return {
+        "classes": divergence(flatten(student.logits), flatten(teacher.logits)).sum() / max(len(rows), 1),
+        "centerness": _mean(divergence(*centerness)[:, 0], quality),
+        "boxes": _mean(_box_loss(*regression), quality),
+    }
+
+
+def mask_distance(mask_logits: Tensor, lesson: Lesson) -> Tensor:
+    """Divergence of a student's blended masks (D, R, R) from those of the lesson's instances."""
+    return _mean(divergence(mask_logits, lesson.mask_logits).mean(dim=(1, 2)), lesson.instances.scores)
+
+
+def relative_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared distance of two maps (N, C, h, w), relative to the variance of the teacher's."""
+    return _relative_square(student - teacher, teacher - teacher.mean(dim=(0, 2, 3), keepdim=True))
 
 
 def divergence(student: Tensor, teacher: Tensor) -> Tensor:
