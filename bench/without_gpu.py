@@ -21,7 +21,7 @@ import onnx
 import torch
 
 from bench.quantized_graphs import products_in_half
-from blendmask_edge.runtimes.tensorrt.builder import error_log
+from blendmask_edge.runtimes.tensorrt.log import tensorrt_log
 from blendmask_quantize.export.torch_tensorrt.program import compile_arguments, define_quantize_op, export_program
 
 FIRST_WITH_INT8_CONVOLUTIONS = (1, 7)
@@ -80,7 +80,7 @@ def parse(graph: bytes, sm: str | None = None) -> Network:
     trt, start = importlib.import_module("tensorrt_rtx"), time.perf_counter()
     if sm is not None and _numbers(sm) < _FIRST_WITH_FLOAT_PRODUCTS:
         graph = products_in_half(graph)
-    log = error_log(trt)
+    log = tensorrt_log(trt)
     log.take()
     builder = trt.Builder(log)
     network = builder.create_network(0)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import importlib
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Callable, List
 
 import pytest
 
-from blendmask_edge.hardware.gpu import Gpu
+from blendmask_edge.hardware.cuda import Gpu
+from blendmask_edge.runtimes.engines import engine_cache
 from blendmask_edge.runtimes.registry import SessionOptions
 from tests.sdk.runtimes.fake_cuda import FakeDriver
 from tests.sdk.runtimes.fake_tensorrt import ENGINE, make_module
@@ -66,17 +66,14 @@ def tensorrt_runtime(
     make_tensorrt: Callable[..., Any],
     fresh_import: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
 ) -> Any:
     """Return the runtime, on a stand-in for TensorRT and on engines that need no building.
 
     `.trt` is the stand-in, `.built` what was asked to be compiled.
     """
     trt = make_tensorrt()
-    fresh_import("blendmask_edge.runtimes.tensorrt.log", tensorrt=trt)
-    module = fresh_import("blendmask_edge.runtimes.tensorrt.session")
-    path = tmp_path / "a.engine"
-    path.write_bytes(ENGINE)
+    module = fresh_import("blendmask_edge.runtimes.tensorrt.session", tensorrt=trt)
+    path = engine_cache().write("a.engine", ENGINE)
     built: List[Any] = []
 
     def compiled(graph: bytes, toolchain: Any, options: Any) -> Any:
@@ -90,12 +87,12 @@ def tensorrt_runtime(
 
 
 @pytest.fixture
-def load_engine(tensorrt_runtime: Any, tiny_graph: bytes, tmp_path: Path) -> Callable[..., Any]:
+def load_engine(tensorrt_runtime: Any, tiny_graph: bytes) -> Callable[..., Any]:
     """Return a function that loads an engine; keywords change the stand-in for TensorRT."""
 
     def loaded(engine: bytes = ENGINE, version: str = "10.3.0", **changes: Any) -> Any:
         vars(tensorrt_runtime.trt).update(changes, __version__=version)
-        (tmp_path / "a.engine").write_bytes(engine)
+        engine_cache().write("a.engine", engine)
         return tensorrt_runtime.load(tiny_graph, SessionOptions())
 
     return loaded

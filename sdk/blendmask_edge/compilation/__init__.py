@@ -1,1 +1,1 @@
-"""Compile a bundle for the GPU of this machine."""
+"""Compile a bundle for the GPU of this machine: `compiler.compile`."""

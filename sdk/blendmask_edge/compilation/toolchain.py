@@ -8,8 +8,9 @@ from typing import Any, List, Optional, Tuple, Union
 
 from blendmask_edge.devices.table import Target
 from blendmask_edge.errors import RuntimeUnavailableError
-from blendmask_edge.hardware.gpu import Gpu, find_gpu
+from blendmask_edge.hardware.cuda import Gpu, find_gpu
 
+_TORCH_PACKAGES = "torch-tensorrt nvidia-modelopt huggingface_hub requests onnx"
 # The workstation's package, which the SDK knows by name only.
 _COMPILER = "blendmask_quantize.export.torch_tensorrt.program"
 
@@ -66,7 +67,7 @@ def _find_torch_tensorrt(target: Target, bundle: str) -> TorchToolchain:
     modules, missing = _import((_COMPILER, "torch_tensorrt", "tensorrt") if gpu is not None else (_COMPILER,))
     if gpu is not None and not missing:
         return TorchToolchain(modules[0], gpu, str(modules[2].__version__))
-    install, option = 'pip install "blendmask-edge[torch-tensorrt]"', " --runtime torch_tensorrt"
+    install, option = f"pip install {_TORCH_PACKAGES}", " --runtime torch_tensorrt"
     raise _cannot_compile(target, bundle, gpu, missing, install, option)
 
 

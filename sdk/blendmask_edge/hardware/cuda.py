@@ -1,4 +1,4 @@
-"""The little of the CUDA driver that a session needs: memory, copies and a stream, on the first GPU.
+"""The parts of the CUDA driver that this package needs: which GPU there is, memory, copies and a stream.
 
 It is the driver's own library, through ctypes: `libcuda.so.1` comes with every driver, on a Jetson and on a desktop,
 under this one name and with a stable binary interface. The name and place of `libcudart` change with the toolkit, the
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import platform
 from ctypes import byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Tuple
 
 import numpy as np
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 LIBRARY_NAME = "libcuda.so.1"
 _NON_BLOCKING_STREAM = 1
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
+_NAME_BYTES = 128
+_MODULE_VERSION = Path("/sys/module/nvidia/version")
 _NO_GPU = (
     "Run the bundle on a machine with an NVIDIA GPU and its driver (a container needs `--gpus all` or `--runtime "
     'nvidia`), or with runtime="onnxruntime" or "openvino".'
@@ -35,6 +40,30 @@ def driver_present() -> bool:
     except OSError:
         return False
     return True
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU: its name, compute capability ("8.7") and driver, as CUDA version and release ("12.6/540.3.0")."""
+
+    name: str
+    sm: str
+    driver: str
+
+
+def find_gpu() -> Optional[Gpu]:
+    """Return the first GPU that the driver shows, or None without a driver or a GPU."""
+    try:
+        library = _open_driver()
+    except RuntimeUnavailableError:
+        return None
+    device = c_int()
+    if library.cuDeviceGet(byref(device), c_int(0)):
+        return None
+    name = ctypes.create_string_buffer(_NAME_BYTES)
+    library.cuDeviceGetName(name, c_int(_NAME_BYTES), device)
+    major, minor = (_attribute(library, number, device) for number in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR))
+    return Gpu(name.value.decode(errors="replace"), f"{major}.{minor}", f"{_cuda_version(library)}/{_release()}")
 
 
 @dataclass(frozen=True)
@@ -131,6 +160,26 @@ def _open_driver() -> Any:
     if status:
         raise RuntimeUnavailableError(f"No usable GPU: {_describe(library, status)}. {_NO_GPU}")
     return library
+
+
+def _attribute(library: Any, number: int, device: c_int) -> int:
+    value = c_int()
+    library.cuDeviceGetAttribute(byref(value), c_int(number), device)
+    return value.value
+
+
+def _cuda_version(library: Any) -> str:
+    value = c_int()
+    library.cuDriverGetVersion(byref(value))
+    return f"{value.value // 1000}.{value.value % 1000 // 10}"
+
+
+def _release() -> str:
+    """Return the release of the driver; older Jetsons have it in their kernel, whose release then stands for it."""
+    try:
+        return _MODULE_VERSION.read_text().strip()
+    except OSError:
+        return platform.release()
 
 
 def _check(library: Any, name: str, status: int) -> None:

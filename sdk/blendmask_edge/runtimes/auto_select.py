@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
 
 from blendmask_edge.errors import BlendMaskError, BundleError, InferenceError, RuntimeUnavailableError
+from blendmask_edge.runtimes.choices import Choice, key_of, recall, remember
 from blendmask_edge.runtimes.contract import Contract
 from blendmask_edge.runtimes.registry import AUTO, RuntimeRow, SessionOptions, installed_rows, select
-from blendmask_edge.runtimes.remembered import Choice, key_of, recall, remember
 from blendmask_edge.runtimes.shared import LoadedGraph, SharedSession
 from blendmask_edge.runtimes.trial import compare
 

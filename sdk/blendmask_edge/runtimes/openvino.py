@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import hashlib
 import io
 import logging
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional
 import openvino as ov
 
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
-from blendmask_edge.errors import ClosedError, InferenceError
+from blendmask_edge.errors import ClosedError, InferenceError, OutputError
+from blendmask_edge.hardware.cpu import processor
 from blendmask_edge.runtimes.base import TensorType
-from blendmask_edge.runtimes.compiled import keep, key_of, recall
 from blendmask_edge.runtimes.contract import check_names, signature_of
+from blendmask_edge.storage.cache import Cache
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from blendmask_edge.runtimes.base import SessionOptions
 
+_CACHE = "compiled"
 _DEVICE = "CPU"
 _DTYPES = {"u8": "uint8", "i32": "int32", "i64": "int64", "f16": "float16", "f32": "float32", "f64": "float64"}
 _LOG = logging.getLogger(__name__)
@@ -36,8 +39,8 @@ def load(graph: bytes, options: SessionOptions) -> OpenVinoSession:
     properties = _properties(options)
     try:
         core = _core()
-        key = key_of(graph, f"openvino {ov.__version__}", properties)
-        compiled = _recalled(core, key, properties) or _compiled(core, graph, key, properties)
+        name = _file_name(graph, properties)
+        compiled = _recalled(core, name, properties) or _compiled(core, graph, name, properties)
         return OpenVinoSession(compiled)
     except RuntimeError as error:
         raise InferenceError(
@@ -85,11 +88,26 @@ def _core() -> Any:
     return core
 
 
-def _recalled(core: Any, key: str, properties: Dict[str, Any]) -> Optional[Any]:
-    """Return the model compiled before, or None if there is none that loads."""
-    model = recall(key)
-    if model is None:
-        return None
+def _file_name(graph: bytes, properties: Dict[str, Any]) -> str:
+    """Return the name of a compiled model, with all that it depends on."""
+    options = repr(sorted(properties.items()))
+    parts = [hashlib.sha256(graph).hexdigest(), f"openvino {ov.__version__}", options, processor()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest() + ".bin"
+
+
+def _recalled(core: Any, name: str, properties: Dict[str, Any]) -> Optional[Any]:
+    """Return the model compiled before, or None if there is none that loads.
+
+    OpenVINO's own cache, `CACHE_DIR`, takes what it finds there whole or broken: of 2026.4, a file with changed bytes
+    was loaded as it was, which may mean other weights. `Cache` checks a digest first.
+    """
+    with contextlib.suppress(OutputError):  # without a cache folder it is compiled
+        model = Cache.of_machine(_CACHE).read(name)
+        return None if model is None else _imported(core, model, properties)
+    return None
+
+
+def _imported(core: Any, model: bytes, properties: Dict[str, Any]) -> Optional[Any]:
     try:
         return core.import_model(model, _DEVICE, properties)
     except RuntimeError as error:
@@ -97,15 +115,15 @@ def _recalled(core: Any, key: str, properties: Dict[str, Any]) -> Optional[Any]:
         return None
 
 
-def _compiled(core: Any, graph: bytes, key: str, properties: Dict[str, Any]) -> Any:
+def _compiled(core: Any, graph: bytes, name: str, properties: Dict[str, Any]) -> Any:
     """Compile a graph and keep the result."""
     model = core.read_model(io.BytesIO(graph))
     check_names(_types(model.inputs), _types(model.outputs))
     compiled = core.compile_model(model, _DEVICE, properties)
     stream = io.BytesIO()
-    with contextlib.suppress(RuntimeError):  # a model that cannot be exported can still run
+    with contextlib.suppress(RuntimeError, OutputError):  # a model that cannot be exported or kept can still run
         compiled.export_model(stream)
-        keep(key, stream.getvalue())
+        Cache.of_machine(_CACHE).keep(name, stream.getvalue())
     return compiled
 
 

@@ -12,10 +12,10 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Callable, Tuple, cast
 
-from blendmask_edge.errors import ConfigError, RuntimeUnavailableError
+from blendmask_edge.errors import ConfigError, RuntimeUnavailableError, install_command
 from blendmask_edge.hardware.cuda import driver_present
 from blendmask_edge.runtimes.base import Runtime, Session, SessionOptions
-from blendmask_edge.runtimes.torch_programs import program_present
+from blendmask_edge.runtimes.engines import program_present
 
 AUTO = "auto"
 
@@ -73,7 +73,7 @@ class RuntimeRow:
     @property
     def install_command(self) -> str:
         """What to type to install it, and the remark."""
-        return f'Type: pip install "blendmask-edge[{self.extra}]"{self.remark}'
+        return f"Type: {install_command(self.extra)}{self.remark}"
 
     def load(self) -> Runtime:
         """Import the module.

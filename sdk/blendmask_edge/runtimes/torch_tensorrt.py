@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
@@ -15,12 +17,10 @@ import torch_tensorrt
 
 from blendmask_edge.bundle.tensors import Outputs
 from blendmask_edge.errors import ClosedError, InferenceError, RuntimeUnavailableError
-from blendmask_edge.hardware.gpu import find_gpu
-from blendmask_edge.runtimes.torch_programs import program_path
+from blendmask_edge.hardware.cuda import find_gpu
+from blendmask_edge.runtimes.engines import program_cache, program_name
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from blendmask_edge.runtimes.base import SessionOptions
@@ -46,10 +46,13 @@ def load(graph: bytes, options: SessionOptions) -> TorchTensorRtSession:
             f"torch {torch.__version__} sees no GPU, which a Torch-TensorRT program needs. Run the bundle where there "
             'is one, or with runtime="onnxruntime" or "openvino".'
         )
-    path = program_path(hashlib.sha256(graph).hexdigest(), gpu)
-    if not path.is_file():
-        raise RuntimeUnavailableError(f"There is no Torch-TensorRT program of this graph at {path}. {_COMPILE}")
-    return TorchTensorRtSession(_read(path), torch)
+    cache, name = program_cache(), program_name(hashlib.sha256(graph).hexdigest(), gpu)
+    program = cache.read(name)
+    if program is None:
+        raise RuntimeUnavailableError(
+            f"There is no sound Torch-TensorRT program of this graph at {cache.path(name)}. {_COMPILE}"
+        )
+    return TorchTensorRtSession(_read(program), torch)
 
 
 class TorchTensorRtSession:
@@ -78,12 +81,16 @@ class TorchTensorRtSession:
         self._module = None
 
 
-def _read(path: Path) -> Any:
+def _read(data: bytes) -> Any:
+    """Load a program, which Torch-TensorRT takes from a path only."""
     try:
-        program = torch_tensorrt.load(str(path))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "program.ep"
+            path.write_bytes(data)
+            program = torch_tensorrt.load(str(path))
     except Exception as error:  # torch's own errors and TensorRT's share no base narrower than this
         raise InferenceError(
-            f"Torch-TensorRT {torch_tensorrt.__version__} cannot read {path}: {error}. {_COMPILE}"
+            f"Torch-TensorRT {torch_tensorrt.__version__} cannot read the program of this graph: {error}. {_COMPILE}"
         ) from error
     # An exported program is no callable, its module is; a TorchScript program is one itself.
     return program.module() if hasattr(program, "module") else program

@@ -1,14 +1,32 @@
-"""Where this machine keeps what can be made again: compiled engines, measured choices of a runtime."""
+"""The cache: files that can be made again, such as engines, in a folder that only this user can write.
+
+Who can write there decides what the network answers, since an engine runs as a program does. So nothing in it is taken
+on trust: each level of the path must belong to this user or to root and be writable by no other, no link below the
+cache folder is followed, only regular files are read, and each begins with a SHA-256 of its name and content.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
+import logging
 import os
+import stat
+import uuid
+from functools import lru_cache
 from pathlib import Path
+from typing import Iterator, List, Optional, Tuple
 
 from blendmask_edge.errors import OutputError
+from blendmask_edge.storage.atomic import output_error
 
 CACHE_VARIABLE = "BLENDMASK_CACHE"
 _FOLDER_NAME = "blendmask-edge"
+_DIGEST_BYTES = 32
+_MOST_BYTES = 2**32
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_LOG = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
@@ -30,3 +48,183 @@ def cache_folder() -> Path:
         return Path.home() / ".cache" / _FOLDER_NAME
     except RuntimeError as error:
         raise OutputError(f"No home folder to keep a cache in. Set {CACHE_VARIABLE} to a folder.") from error
+
+
+class Cache:
+    """One folder of files, each under a name that says all its content depends on."""
+
+    def __init__(self, base: Path, name: str = "") -> None:
+        """Take a folder, which is made when the first file is written.
+
+        Args:
+            base: the cache folder; links above it are followed, itself must not be one.
+            name: of a folder in it; none for the cache folder itself.
+        """
+        self._base = Path(os.path.normpath(Path.cwd() / base))
+        self._name = name
+        self.folder = self._base / name
+
+    @classmethod
+    def of_machine(cls, name: str) -> Cache:
+        """Return the cache `name` in `cache_folder()`.
+
+        Raises:
+            OutputError: as `cache_folder`.
+        """
+        return cls(cache_folder(), name)
+
+    def path(self, name: str) -> Path:
+        """Return the path of the file `name`, which need not exist."""
+        return self.folder / name
+
+    def read(self, name: str) -> Optional[bytes]:
+        """Return the content written as `name`; None if there is nothing, or not what was written.
+
+        A folder that others can write is passed over with a warning, once.
+        """
+        try:
+            with self._opened() as folder:
+                content = _read_regular(folder, name)
+        except OutputError as error:
+            _warn_once(str(error))
+            return None
+        except OSError:
+            return None
+        digest, data = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        if digest != _digest(name, data):
+            _LOG.warning("%s is damaged or was not written by blendmask-edge; it is made again.", self.path(name))
+            return None
+        return data
+
+    def write(self, name: str, data: bytes) -> Path:
+        """Write a file, whole or not at all, and return its path. Folders are made for this user alone.
+
+        Raises:
+            OutputError: the folder cannot be made or written to, or others can write to it.
+        """
+        try:
+            with self._opened(make=True) as folder:
+                _write_replacing(folder, name, _digest(name, data) + data)
+        except OSError as error:
+            raise output_error(self.path(name), error) from error
+        return self.path(name)
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Write a file that a run can do without: where `write` would raise, warn once."""
+        try:
+            self.write(name, data)
+        except OutputError as error:
+            _warn_once(f"Nothing is kept for the next start: {error}")
+
+    def check(self) -> None:
+        """Refuse a folder that `write` would refuse, before long work starts; makes nothing.
+
+        Raises:
+            OutputError: as `write`.
+        """
+        try:
+            with self._opened():
+                pass
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise output_error(self.folder, error) from error
+
+    def names(self) -> List[str]:
+        """Return the names of the regular files, the newest first; none where the folder is missing or not ours."""
+        found: List[Tuple[int, str]] = []
+        with contextlib.suppress(OSError, OutputError), self._opened() as folder, os.scandir(folder) as entries:
+            regular = [entry for entry in entries if entry.is_file(follow_symlinks=False)]
+            found = [(entry.stat(follow_symlinks=False).st_mtime_ns, entry.name) for entry in regular]
+        return [name for _, name in sorted(found, reverse=True)]
+
+    @contextlib.contextmanager
+    def _opened(self, make: bool = False) -> Iterator[int]:
+        """Open the folder level by level from the root, each checked and held open, so that none can be swapped.
+
+        Links above the cache folder are resolved first: they lie in levels that only this user or root can write.
+        """
+        above = Path(os.path.realpath(self._base.parent)).parts[1:]
+        own = [part for part in (self._base.name, self._name) if part]
+        path, current = Path("/"), os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for depth, level in enumerate([*above, *own]):
+                path = path / level
+                below = _open_level(current, path, make)
+                os.close(current)
+                current = below
+                _check_level(path, os.fstat(current), is_own=depth >= len(above))
+            yield current
+        finally:
+            os.close(current)
+
+
+def _digest(name: str, data: bytes) -> bytes:
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape") + b"\0" + data).digest()
+
+
+def _open_level(parent: int, path: Path, make: bool) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    if make and not path.exists():
+        with contextlib.suppress(FileExistsError):  # another process was quicker, or it is a link to nothing
+            os.mkdir(path.name, 0o700, dir_fd=parent)
+            os.chmod(path.name, 0o700, dir_fd=parent)  # the umask may have taken from the owner, too
+    try:
+        return os.open(path.name, flags, dir_fd=parent)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR) and path.is_symlink():
+            raise OutputError(
+                f"{path} is a link, and no link within a cache is followed. Remove it, or set {CACHE_VARIABLE} to the "
+                "folder that it leads to."
+            ) from error
+        raise
+
+
+def _check_level(path: Path, entry: os.stat_result, is_own: bool) -> None:
+    """Refuse a level in which another user could put or replace something.
+
+    In a sticky folder such as /tmp nobody can replace what is ours, so one may lie above the cache folder.
+    """
+    user = os.geteuid()
+    if entry.st_uid not in (user, 0):
+        raise OutputError(
+            f"{path} belongs to user {entry.st_uid}, so that it cannot hold a cache of user {user}. Type: "
+            f"chown {user} {path}  (or set {CACHE_VARIABLE} to a folder of your own)."
+        )
+    if entry.st_mode & _OTHERS_WRITE and (is_own or not entry.st_mode & stat.S_ISVTX):
+        raise OutputError(
+            f"{path} can be written by other users (mode {stat.S_IMODE(entry.st_mode):o}), who could change what the "
+            f"network answers. Type: chmod go-w {path}  (or set {CACHE_VARIABLE} to a folder of your own)."
+        )
+
+
+def _read_regular(folder: int, name: str) -> bytes:
+    """Read a file; raise OSError for links, devices and FIFOs, which are opened without waiting for a writer."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(name, flags, dir_fd=folder)
+    with os.fdopen(descriptor, "rb") as stream:
+        entry = os.fstat(descriptor)
+        if not stat.S_ISREG(entry.st_mode) or entry.st_uid not in (os.geteuid(), 0) or entry.st_size > _MOST_BYTES:
+            raise OSError(f"{name} is not a regular file of this user")
+        return stream.read(entry.st_size)
+
+
+def _write_replacing(folder: int, name: str, data: bytes) -> None:
+    temporary = f".{name[:100]}.{uuid.uuid4().hex[:8]}.part"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=folder), "wb") as stream:
+            os.fchmod(stream.fileno(), 0o600)  # whatever the umask took
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=folder)
+        raise
+
+
+@lru_cache(maxsize=64)
+def _warn_once(message: str) -> None:
+    _LOG.warning("%s", message)

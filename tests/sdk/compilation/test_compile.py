@@ -7,18 +7,18 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Optional
 
 import pytest
 
 from blendmask_edge import ConfigError, InferenceError, OutputError, RuntimeUnavailableError
 from blendmask_edge.compilation import toolchain as toolchain_module
 from blendmask_edge.compilation.arguments import CompileOptions
-from blendmask_edge.compilation.compile import Engine, compile_bundle, compile_graph
+from blendmask_edge.compilation.compiler import Engine, compile_bundle, compile_graph
 from blendmask_edge.compilation.toolchain import Toolchain, TorchToolchain
-from blendmask_edge.hardware.gpu import Gpu
-from blendmask_edge.runtimes.tensorrt.engine_cache import EngineKey, default_cache
-from blendmask_edge.runtimes.torch_programs import program_path
+from blendmask_edge.hardware.cuda import Gpu
+from blendmask_edge.runtimes.engines import EngineKey, program_name
+from blendmask_edge.storage.cache import Cache
 from tests.sdk.devices.fake_tensorrt import BUILD_ERROR, flags_of, make_tensorrt
 from tests.sdk.devices.graphs import make_graph
 
@@ -32,10 +32,15 @@ def tools(version: str = "10.3.0", gpu: Gpu = ORIN, **states: Any) -> Toolchain:
     return Toolchain(make_tensorrt(version, **states), gpu)
 
 
+def content(path: Path) -> Optional[bytes]:
+    """Return what was written to a file of the cache."""
+    return Cache(path.parent).read(path.name)
+
+
 def test_the_tensorrt_graph_is_built_into_the_cache(make_bundle: MakeBundle, tmp_path: Path) -> None:
     bundle, toolchain = make_bundle(), tools()
     engine = compile_bundle(bundle, "jetson-orin-nx", tmp_path / "deep/cache", toolchain=toolchain)
-    assert engine.path.read_bytes() == b"engine of 10.3.0"
+    assert content(engine.path) == b"engine of 10.3.0"
     assert engine.path.parent == tmp_path / "deep/cache"
     assert not engine.reused
     assert ("graph", bundle.graph("tensorrt")) in toolchain.trt.calls
@@ -122,7 +127,7 @@ def test_a_version_cannot_lead_out_of_the_cache() -> None:
 
 def test_the_cache_of_the_machine_is_the_default(make_bundle: MakeBundle, own_cache: Path) -> None:
     engine = compile_bundle(make_bundle(), "jetson-orin-nx", toolchain=tools())
-    assert engine.path.parent == default_cache() == own_cache / "engines"
+    assert engine.path.parent == own_cache / "engines"
 
 
 @pytest.mark.parametrize(
@@ -213,9 +218,9 @@ def test_a_program_is_made_where_its_runtime_looks_for_it(
     toolchain = TorchToolchain(compiler, ORIN, "10.3.0")
     options = CompileOptions(precision, workspace_mib=1, runtime="torch_tensorrt")
     made = compile_bundle(bundle, "jetson-orin-nx", options=options, toolchain=toolchain)
-    assert made.path == program_path(bundle.manifest.graphs[variant].sha256, ORIN)
+    assert made.path.name == program_name(bundle.manifest.graphs[variant].sha256, ORIN)
     assert own_cache in made.path.parents
-    assert made.path.read_bytes() == b"program 1"
+    assert content(made.path) == b"program 1"
     assert compiler.asked == [(bundle.graph(variant), precision, 2**20)]
     assert stat.S_IMODE(made.path.parent.stat().st_mode) == 0o700
 
@@ -226,7 +231,7 @@ def test_a_program_is_made_anew_each_time(make_bundle: MakeBundle) -> None:
         made = compile_bundle(
             bundle, "jetson-orin-nx", options=CompileOptions(runtime="torch_tensorrt"), toolchain=toolchain
         )
-        assert (made.path.read_bytes(), made.reused) == (expected, False)
+        assert (content(made.path), made.reused) == (expected, False)
 
 
 def test_torch_tensorrt_of_another_tensorrt_is_refused(make_bundle: MakeBundle) -> None:
@@ -245,7 +250,7 @@ def test_a_program_without_a_gpu_is_one_message_with_the_next_step(
     monkeypatch.setitem(sys.modules, "blendmask_quantize.export.torch_tensorrt.program", None)
     monkeypatch.setattr(toolchain_module, "find_gpu", lambda: None)
     message = (
-        r"torch_program cannot be imported .*and the CUDA driver shows no GPU.*blendmask-edge\[torch-tensorrt\].*"
+        r"torch_tensorrt\.program cannot be imported .*and the CUDA driver shows no GPU.*pip install torch-tensorrt .*"
         r"blendmask compile m\.bmz --target jetson-orin-nx --runtime torch_tensorrt"
     )
     with pytest.raises(RuntimeUnavailableError, match=message):

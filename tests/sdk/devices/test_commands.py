@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from blendmask_edge.cli.app import app
 from blendmask_edge.compilation import toolchain as toolchain_module
 from blendmask_edge.devices import load_table
-from blendmask_edge.hardware.gpu import Gpu
+from blendmask_edge.hardware.cuda import Gpu
 from tests.sdk.devices.fake_tensorrt import make_tensorrt
 
 MakeBundle = Callable[..., Any]

@@ -1,7 +1,8 @@
-"""Memory goes to the GPU and back through the driver, and all of it is given back."""
+"""The driver tells of its GPU; memory goes there and back, and all of it is released."""
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import List
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from blendmask_edge import ClosedError, InferenceError, RuntimeUnavailableError
-from blendmask_edge.hardware.cuda import Device, driver_present
+from blendmask_edge.hardware.cuda import Device, driver_present, find_gpu
 from tests.sdk.runtimes.fake_cuda import NO_DEVICE, OUT_OF_MEMORY, FakeDriver
 
 
@@ -88,3 +89,22 @@ def test_missing_driver_is_told_with_the_next_step() -> None:
     assert not driver_present()
     with pytest.raises(RuntimeUnavailableError, match=r'libcuda.so.1.*No such file.*runtime="onnxruntime"'):
         Device()
+
+
+@pytest.mark.usefixtures("driver")
+def test_name_capability_and_driver_are_read() -> None:
+    gpu = find_gpu()
+    assert gpu is not None
+    assert (gpu.name, gpu.sm) == ("Orin NX", "8.7")
+    assert re.fullmatch(r"12\.6/.+", gpu.driver)
+
+
+@pytest.mark.parametrize("call", ["cuInit", "cuDeviceGet"])
+def test_a_driver_without_a_gpu_gives_none(call: str, driver: FakeDriver) -> None:
+    driver.failures[call] = [NO_DEVICE]
+    assert find_gpu() is None
+
+
+@pytest.mark.usefixtures("no_driver")
+def test_no_driver_gives_none() -> None:
+    assert find_gpu() is None

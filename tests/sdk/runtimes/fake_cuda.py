@@ -16,6 +16,9 @@ INVALID_VALUE, OUT_OF_MEMORY, NO_DEVICE, INVALID_CONTEXT = 1, 2, 100, 201
 TYPES: Dict[str, List[Any]] = {
     "cuInit": [c_uint],
     "cuDeviceGet": [POINTER(c_int), c_int],
+    "cuDeviceGetName": [c_void_p, c_int, c_int],
+    "cuDeviceGetAttribute": [POINTER(c_int), c_int, c_int],
+    "cuDriverGetVersion": [POINTER(c_int)],
     "cuDevicePrimaryCtxRetain": [POINTER(c_void_p), c_int],
     "cuDevicePrimaryCtxRelease_v2": [c_int],
     "cuCtxSetCurrent": [c_void_p],
@@ -30,7 +33,10 @@ TYPES: Dict[str, List[Any]] = {
     "cuMemcpyDtoHAsync_v2": [c_void_p, c_uint64, c_size_t, c_void_p],
     "cuGetErrorString": [c_int, POINTER(c_char_p)],
 }
-NEED_NO_CONTEXT = {"cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuGetErrorString"}
+NEED_NO_CONTEXT = {
+    "cuInit", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetAttribute", "cuDriverGetVersion",
+    "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuGetErrorString",
+}  # fmt: skip
 
 
 class FakeDriver:
@@ -81,6 +87,15 @@ class FakeDriver:
 
     def _cuDeviceGet(self, device: Any, ordinal: int) -> None:
         device[0] = ordinal
+
+    def _cuDeviceGetName(self, name: int, size: int, _device: int) -> None:
+        ctypes.memmove(name, b"Orin NX\0"[:size], min(size, 8))
+
+    def _cuDeviceGetAttribute(self, value: Any, attribute: int, _device: int) -> None:
+        value[0] = {75: 8, 76: 7}[attribute]
+
+    def _cuDriverGetVersion(self, version: Any) -> None:
+        version[0] = 12060
 
     def _cuDevicePrimaryCtxRetain(self, context: Any, _device: int) -> None:
         self.retained += 1

@@ -98,11 +98,17 @@ def make_module(driver: FakeDriver, version: str) -> Any:
     module.__version__ = version
     module.ILogger, module.TensorIOMode, module.DataType = ILogger, TensorIOMode, DataType
     module.driver, module.tensors = driver, dict(TENSORS)
+    module.start_failure = None
     module.has_room, module.takes_addresses, module.is_broken = True, True, False
 
     class Runtime:
         def __init__(self, logger: Any) -> None:
             module.logger = logger
+            if module.start_failure == "raises":  # as 8.5 does
+                logger.log(ILogger.Severity.WARNING, "CUDA initialization failure with error: 35")
+                raise TypeError("pybind11::init(): factory function returned nullptr")
+            if module.start_failure == "logs":  # as 11.4 does
+                logger.log(ILogger.Severity.ERROR, "CUDA initialization failure with error: 35")
 
         def deserialize_cuda_engine(self, data: bytes) -> Optional[Engine]:
             if data == ENGINE:

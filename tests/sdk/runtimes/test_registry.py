@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from blendmask_edge import BundleError, ConfigError, MaskPredictor, RuntimeUnavailableError
+from blendmask_edge.errors import install_command
 from blendmask_edge.runtimes.registry import RUNTIMES, RuntimeRow, installed_rows, select
 
 
@@ -21,9 +23,9 @@ def test_unknown_runtime_names_the_known_ones() -> None:
 @pytest.mark.parametrize("row", RUNTIMES, ids=lambda row: row.name)
 def test_missing_runtime_is_named_with_the_pip_command(row: RuntimeRow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(RuntimeUnavailableError, match=rf'{row.name}.*pip install "blendmask-edge\[{row.extra}\]"'):
+    with pytest.raises(RuntimeUnavailableError, match=rf"{row.name}.*{re.escape(install_command(row.extra))}"):
         select(row.name).load()
-    with pytest.raises(RuntimeUnavailableError, match=rf'{row.name}.*pip install "blendmask-edge\[cpu\]"'):
+    with pytest.raises(RuntimeUnavailableError, match=rf"{row.name}.*{re.escape(install_command('cpu'))}"):
         installed_rows()
 
 

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from blendmask_edge import ClosedError, InferenceError, RuntimeUnavailableError
-from blendmask_edge.hardware.gpu import Gpu
+from blendmask_edge.hardware.cuda import Gpu
 from blendmask_edge.runtimes.registry import SessionOptions, select
+from blendmask_edge.runtimes.tensorrt.log import tensorrt_log
 from tests.sdk.runtimes.fake_cuda import NO_DEVICE, OUT_OF_MEMORY, FakeDriver
-from tests.sdk.runtimes.fake_tensorrt import TENSORS, Context, Engine
+from tests.sdk.runtimes.fake_tensorrt import ENGINE, TENSORS, Context, Engine
 
 RED = np.zeros((1, 32, 48, 3), np.uint8)
 RED[..., 0] = 255
@@ -91,6 +92,28 @@ def test_engine_that_does_not_fit_is_refused_and_leaves_nothing_behind(
     assert driver.is_clean()
 
 
+@pytest.mark.parametrize("version, failure", [("8.5.3.1", "raises"), ("11.4.0", "logs")])
+def test_cuda_that_does_not_start_is_told_with_what_was_logged(
+    version: str, failure: str, load_engine: Callable[..., Any], driver: FakeDriver
+) -> None:
+    with pytest.raises(RuntimeUnavailableError, match=r"start its Runtime: CUDA init.* error: 35\. Run `nvidia-smi`"):
+        load_engine(version=version, start_failure=failure)
+    assert driver.is_clean()
+
+
+def test_one_logger_serves_builders_and_sessions(load_engine: Callable[..., Any], tensorrt_runtime: Any) -> None:
+    load_engine()
+    first = tensorrt_runtime.trt.logger
+    load_engine()
+    assert tensorrt_runtime.trt.logger is first is tensorrt_log(tensorrt_runtime.trt)
+
+
+def test_engine_with_another_digest_is_not_loaded(tensorrt_runtime: Any, tiny_graph: bytes, own_cache: Path) -> None:
+    (own_cache / "engines" / "a.engine").write_bytes(ENGINE)
+    with pytest.raises(InferenceError, match=r"a\.engine is gone.*Run again"):
+        tensorrt_runtime.load(tiny_graph, SessionOptions())
+
+
 def test_memory_that_runs_out_leaves_nothing_behind(load_engine: Callable[..., Any], driver: FakeDriver) -> None:
     driver.failures["cuMemAlloc_v2"] = [0, 0, OUT_OF_MEMORY]
     with pytest.raises(InferenceError, match="out of memory"):
@@ -123,7 +146,7 @@ def test_engine_that_vanished_is_told_with_its_path(
 ) -> None:
     gone = SimpleNamespace(path=Path("/no/such.engine"))
     monkeypatch.setattr(tensorrt_runtime, "compile_graph", lambda *_, **__: gone)
-    with pytest.raises(InferenceError, match=r"/no/such\.engine: No such file"):
+    with pytest.raises(InferenceError, match=r"/no/such\.engine is gone.*Run again"):
         load_engine()
 
 
@@ -176,10 +199,8 @@ def test_the_calls_are_in_real_bindings() -> None:
     assert {"INTERNAL_ERROR", "ERROR"} <= set(trt.ILogger.Severity.__members__)
 
 
-def test_real_bindings_tell_why_they_refuse_an_engine(fresh_import: Callable[..., Any], tmp_path: Path) -> None:
+def test_real_bindings_tell_why_they_refuse_an_engine(fresh_import: Callable[..., Any]) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
-    fresh_import("blendmask_edge.runtimes.tensorrt.log", tensorrt=trt)
-    runtime = fresh_import("blendmask_edge.runtimes.tensorrt.session")
-    (tmp_path / "a.engine").write_bytes(b"no engine")
+    runtime = fresh_import("blendmask_edge.runtimes.tensorrt.session", tensorrt=trt)
     with pytest.raises(InferenceError, match=r"a\.engine: .*Error Code"):
-        runtime.TensorRtSession(tmp_path / "a.engine", device=None)
+        runtime.TensorRtSession(Path("a.engine"), b"no engine", device=None)

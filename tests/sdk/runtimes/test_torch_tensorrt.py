@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from blendmask_edge import ClosedError, InferenceError, RuntimeUnavailableError
-from blendmask_edge.hardware.gpu import Gpu
-from blendmask_edge.runtimes import torch_programs as programs
+from blendmask_edge.hardware.cuda import Gpu
+from blendmask_edge.runtimes import engines
 from blendmask_edge.runtimes.contract import Contract
+from blendmask_edge.runtimes.engines import program_cache, program_name
 from blendmask_edge.runtimes.registry import SessionOptions, select
-from blendmask_edge.runtimes.torch_programs import program_path
 
 GRAPH = b"the graph that the program was made for"
 IMAGE = np.zeros((1, 32, 48, 3), np.uint8)
@@ -60,7 +60,7 @@ def outputs_of(image: Tensor) -> Any:
 @pytest.fixture(autouse=True)
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this machine have a GPU."""
-    monkeypatch.setattr(programs, "find_gpu", lambda: ORIN)
+    monkeypatch.setattr(engines, "find_gpu", lambda: ORIN)
 
 
 @pytest.fixture
@@ -90,10 +90,11 @@ def load(fresh_import: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> C
 @pytest.fixture
 def program() -> Path:
     """Put a program of `GRAPH` in the cache."""
-    path = program_path(hashlib.sha256(GRAPH).hexdigest(), ORIN)
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"program")
-    return path
+    return write_program(b"program")
+
+
+def write_program(data: bytes) -> Path:
+    return program_cache().write(program_name(hashlib.sha256(GRAPH).hexdigest(), ORIN), data)
 
 
 @pytest.mark.usefixtures("program")
@@ -112,14 +113,20 @@ def test_missing_program_is_told_with_its_place_and_the_command(load: Callable[.
         load()
 
 
+def test_planted_program_is_not_loaded(load: Callable[..., Any], program: Path) -> None:
+    program.write_bytes(b"program")
+    with pytest.raises(RuntimeUnavailableError, match="no sound Torch-TensorRT program"):
+        load()
+
+
 @pytest.mark.usefixtures("program")
 def test_machine_without_a_gpu_is_told_with_the_next_step(load: Callable[..., Any]) -> None:
     with pytest.raises(RuntimeUnavailableError, match=r'sees no GPU.*runtime="onnxruntime"'):
         load(has_gpu=False)
 
 
-def test_program_that_cannot_be_read_is_refused(load: Callable[..., Any], program: Path) -> None:
-    program.write_bytes(b"cut off")
+def test_program_that_cannot_be_read_is_refused(load: Callable[..., Any]) -> None:
+    write_program(b"of another torch")
     with pytest.raises(InferenceError, match=r"cannot read .*StreamReader failed.*compile .* --runtime torch_tensorrt"):
         load()
 
@@ -146,9 +153,9 @@ def test_failure_inside_the_program_is_ours(load: Callable[..., Any]) -> None:
 def test_runtime_is_ready_when_the_program_is_there(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row, digest = select("torch_tensorrt"), hashlib.sha256(GRAPH).hexdigest()
     assert row.ready(digest)
-    monkeypatch.setattr(programs, "find_gpu", lambda: None)
+    monkeypatch.setattr(engines, "find_gpu", lambda: None)
     assert not row.ready(digest)
-    monkeypatch.setattr(programs, "find_gpu", lambda: ORIN)
+    monkeypatch.setattr(engines, "find_gpu", lambda: ORIN)
     program.unlink()
     assert not row.ready(digest)
 
@@ -156,11 +163,11 @@ def test_runtime_is_ready_when_the_program_is_there(program: Path, monkeypatch: 
 def test_all_that_is_known_to_change_a_program_changes_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     digest, other = "ab" * 32, "cd" * 32
     paths = [
-        program_path(digest, ORIN),
-        program_path(other, ORIN),
-        program_path(digest, Gpu("Orin", "8.6", ORIN.driver)),
-        program_path(digest, Gpu("Orin", ORIN.sm, "12.6/550")),
+        program_name(digest, ORIN),
+        program_name(other, ORIN),
+        program_name(digest, Gpu("Orin", "8.6", ORIN.driver)),
+        program_name(digest, Gpu("Orin", ORIN.sm, "12.6/550")),
     ]
-    monkeypatch.setattr(programs, "_version", lambda: "2.9.0")
-    paths.append(program_path(digest, ORIN))
+    monkeypatch.setattr(engines, "_torch_tensorrt_version", lambda: "2.9.0")
+    paths.append(program_name(digest, ORIN))
     assert len(set(paths)) == len(paths)

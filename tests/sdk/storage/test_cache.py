@@ -1,13 +1,15 @@
-"""The cache lies where the user or XDG says."""
+"""The cache lies where the user or XDG says, and takes nothing that others could have put there."""
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from blendmask_edge import OutputError
-from blendmask_edge.storage.cache import cache_folder
+from blendmask_edge.storage.cache import Cache, cache_folder
 
 
 def test_own_variable_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,3 +35,155 @@ def test_user_without_a_home_is_told_of_the_variable(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Path, "home", homeless)
     with pytest.raises(OutputError, match="BLENDMASK_CACHE"):
         cache_folder()
+
+
+LARGE = b"an engine" * 1000
+
+
+@pytest.fixture
+def cache(own_cache: Path) -> Cache:
+    return Cache(own_cache, "engines")
+
+
+@pytest.fixture
+def planted(cache: Cache) -> Path:
+    """Return the path of a sound file of the cache, to be tampered with."""
+    return cache.write("a.engine", LARGE)
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def test_what_is_written_is_read(cache: Cache) -> None:
+    assert cache.read("a.engine") is None
+    assert cache.names() == []
+    assert cache.write("a.engine", b"") == cache.path("a.engine")
+    cache.write("a.engine", LARGE)
+    cache.keep("b.engine", b"b")
+    assert (cache.read("a.engine"), cache.read("b.engine")) == (LARGE, b"b")
+    assert sorted(cache.names()) == ["a.engine", "b.engine"]
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o777])
+def test_levels_are_made_for_their_owner_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    base = tmp_path / "home" / ".cache" / "own"
+    before = os.umask(umask)
+    try:
+        path = Cache(base, "engines").write("a.engine", LARGE)
+    finally:
+        os.umask(before)
+    levels = [path.parent, base, base.parent, base.parent.parent]
+    assert [mode_of(level) for level in levels] == [0o700] * 4
+    assert mode_of(path) == 0o600
+    assert Cache(base, "engines").read("a.engine") == LARGE
+
+
+@pytest.mark.parametrize("where", ["planted bytes", "flipped", "cut", "empty", "another name"])
+def test_a_file_that_was_not_written_as_it_is_is_ignored_and_replaced(
+    where: str, cache: Cache, planted: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sound = planted.read_bytes()
+    spoilt = {
+        "planted bytes": LARGE, "flipped": sound[:-1] + b"?", "cut": sound[:100], "empty": b"", "another name": sound,
+    }  # fmt: skip
+    name = "other.engine" if where == "another name" else "a.engine"
+    cache.path(name).write_bytes(spoilt[where])
+    assert cache.read(name) is None
+    assert f"{name} is damaged" in caplog.text
+    cache.write(name, LARGE)
+    assert cache.read(name) == LARGE
+
+
+@pytest.mark.parametrize("level", ["", "engines"])
+@pytest.mark.parametrize("mode", [0o777, 0o720, 0o702, 0o1777])
+def test_a_folder_that_others_can_write_is_passed_over(
+    level: str, mode: int, own_cache: Path, cache: Cache, planted: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert planted.is_file()
+    (own_cache / level).chmod(mode)
+    assert cache.read("a.engine") is None
+    assert cache.names() == []
+    assert f"chmod go-w {own_cache / level}" in caplog.text
+    for write in (lambda: cache.write("b.engine", b"b"), cache.check):
+        with pytest.raises(OutputError, match=f"can be written by other users .*chmod go-w {own_cache / level}"):
+            write()
+    cache.keep("b.engine", b"b")
+    (own_cache / level).chmod(0o700)
+    assert (cache.read("a.engine"), cache.read("b.engine")) == (LARGE, None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+@pytest.mark.parametrize("level", ["..", "", "engines"])
+def test_a_folder_of_another_user_is_passed_over(level: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    base = tmp_path / "home" / "cache"
+    cache = Cache(base, "engines")
+    cache.write("a.engine", LARGE)
+    os.chown(base / level, 4242, -1)
+    assert cache.read("a.engine") is None
+    assert "belongs to user 4242" in caplog.text
+    with pytest.raises(OutputError, match=r"belongs to user 4242.*chown 0 .*BLENDMASK_CACHE"):
+        cache.check()
+
+
+def test_an_unsafe_folder_above_is_passed_over_unless_sticky(tmp_path: Path) -> None:
+    above = tmp_path / "shared"
+    cache = Cache(above / "own", "engines")
+    cache.write("a.engine", LARGE)
+    above.chmod(0o777)
+    assert cache.read("a.engine") is None
+    above.chmod(0o1777)
+    assert cache.read("a.engine") == LARGE
+
+
+@pytest.mark.parametrize("level", ["", "engines"])
+def test_links_to_folders_are_not_followed(level: str, own_cache: Path, cache: Cache, planted: Path) -> None:
+    folder, moved = own_cache / level, own_cache.with_name("moved")
+    folder.rename(moved)
+    folder.symlink_to(moved, target_is_directory=True)
+    assert planted.is_file()
+    assert cache.read("a.engine") is None
+    with pytest.raises(OutputError, match=r"is a link.*BLENDMASK_CACHE"):
+        cache.write("a.engine", b"other")
+
+
+def test_a_link_above_the_cache_is_resolved(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir(mode=0o700)
+    (tmp_path / "home").symlink_to(tmp_path / "disk", target_is_directory=True)
+    Cache(tmp_path / "home" / "own", "engines").write("a.engine", LARGE)
+    assert Cache(tmp_path / "disk" / "own", "engines").read("a.engine") == LARGE
+
+
+def test_a_link_to_a_file_is_not_followed_but_replaced(cache: Cache, planted: Path, tmp_path: Path) -> None:
+    aside = tmp_path / "aside"
+    planted.rename(aside)
+    planted.symlink_to(aside)
+    before = aside.read_bytes()
+    assert cache.read("a.engine") is None
+    assert cache.names() == []
+    cache.write("a.engine", b"new")
+    assert (cache.read("a.engine"), aside.read_bytes(), planted.is_symlink()) == (b"new", before, False)
+
+
+def test_a_fifo_does_not_hang(cache: Cache, planted: Path) -> None:
+    planted.unlink()
+    os.mkfifo(planted)
+    assert cache.read("a.engine") is None
+    assert cache.names() == []
+    cache.write("a.engine", LARGE)
+    assert cache.read("a.engine") == LARGE
+
+
+def test_a_file_in_the_way_of_the_folder_is_told(own_cache: Path, cache: Cache) -> None:
+    own_cache.write_text("in the way")
+    assert cache.read("a.engine") is None
+    with pytest.raises(OutputError, match="Cannot write"):
+        cache.write("a.engine", b"")
+
+
+def test_a_folder_in_the_way_of_a_file_leaves_no_part(cache: Cache) -> None:
+    cache.write("b.engine", b"b")
+    cache.path("a.engine").mkdir()
+    with pytest.raises(OutputError, match=r"Cannot write .*a\.engine"):
+        cache.write("a.engine", b"")
+    assert sorted(path.name for path in cache.folder.iterdir()) == ["a.engine", "b.engine"]

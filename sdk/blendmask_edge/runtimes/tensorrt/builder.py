@@ -6,13 +6,13 @@ compared with the bindings of 8.6.1, 10.3.0 and 11.4.0.
 
 from __future__ import annotations
 
-import functools
-from typing import Any, List
+from typing import Any
 
 from blendmask_edge.compilation.arguments import BuildArguments
 from blendmask_edge.errors import InferenceError
+from blendmask_edge.runtimes.tensorrt.log import start, tensorrt_log
 
-_KEPT_ERRORS = 3
+_SHOWN_ERRORS = 3
 
 
 def build_engine(trt: Any, graph: bytes, arguments: BuildArguments) -> bytes:
@@ -24,16 +24,15 @@ def build_engine(trt: Any, graph: bytes, arguments: BuildArguments) -> bytes:
         arguments: what this version must be told; see `build_arguments`.
 
     Raises:
+        RuntimeUnavailableError: TensorRT does not start, as without a GPU.
         InferenceError: TensorRT cannot parse or build the graph; the message has its first errors.
     """
-    log = error_log(trt)
-    log.take()
-    builder = trt.Builder(log)
+    builder, log = start(trt, "Builder"), tensorrt_log(trt)
     network = builder.create_network(_bits(trt, arguments))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(graph):
-        errors = [parser.get_error(number).desc() for number in range(parser.num_errors)]
-        raise _failure(trt, "does not parse the graph", errors or log.take())
+        errors = [parser.get_error(number).desc() for number in range(parser.num_errors)][:_SHOWN_ERRORS]
+        raise _failure(trt, "does not parse the graph", " ".join("; ".join(errors).split()) or log.take())
     engine = builder.build_serialized_network(network, _make_config(trt, builder, arguments))
     if engine is None:
         raise _failure(trt, "parses the graph but cannot build it", log.take())
@@ -54,32 +53,7 @@ def _make_config(trt: Any, builder: Any, arguments: BuildArguments) -> Any:
     return config
 
 
-@functools.lru_cache(maxsize=None)
-def error_log(trt: Any) -> Any:
-    """Return the logger that keeps the first errors of TensorRT until `take()`, and drops what is no error.
-
-    TensorRT has one logger in a process, the first that it is given, so all of this package share it.
-    """
-    severity = trt.ILogger.Severity
-
-    class ErrorLog(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self._errors: List[str] = []
-
-        def log(self, level: Any, message: str) -> None:
-            if level in (severity.INTERNAL_ERROR, severity.ERROR):
-                self._errors = [*self._errors, message][:_KEPT_ERRORS]
-
-        def take(self) -> List[str]:
-            errors, self._errors = self._errors, []
-            return errors
-
-    return ErrorLog()
-
-
-def _failure(trt: Any, what: str, errors: List[str]) -> InferenceError:
-    said = " ".join("; ".join(errors[:_KEPT_ERRORS]).split()) or "it gave no reason"
+def _failure(trt: Any, what: str, said: str) -> InferenceError:
     return InferenceError(
         f"TensorRT {trt.__version__} {what}: {said}. Type `blendmask check M.bmz --target T` for what it takes."
     )

@@ -13,16 +13,16 @@ import tensorrt as trt
 
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
 from blendmask_edge.compilation.arguments import CompileOptions
-from blendmask_edge.compilation.compile import compile_graph
+from blendmask_edge.compilation.compiler import compile_graph
 from blendmask_edge.compilation.toolchain import Toolchain
 from blendmask_edge.devices.onnx_facts import read_onnx
 from blendmask_edge.devices.table import Precision, load_table
 from blendmask_edge.errors import ClosedError, InferenceError, RuntimeUnavailableError
-from blendmask_edge.hardware.cuda import Buffer, Device
-from blendmask_edge.hardware.gpu import Gpu, find_gpu
+from blendmask_edge.hardware.cuda import Buffer, Device, Gpu, find_gpu
 from blendmask_edge.runtimes.base import Signature, TensorType
 from blendmask_edge.runtimes.contract import signature_of
-from blendmask_edge.runtimes.tensorrt.log import LOG
+from blendmask_edge.runtimes.engines import engine_cache
+from blendmask_edge.runtimes.tensorrt.log import start, tensorrt_log
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,13 +63,13 @@ def load(graph: bytes, options: SessionOptions) -> TensorRtSession:
     with contextlib.ExitStack() as guard:
         device = Device()
         guard.callback(device.close)
-        session = TensorRtSession(engine_for(graph), device)
+        session = TensorRtSession(*engine_for(graph), device)
         guard.pop_all()
         return session
 
 
-def engine_for(graph: bytes) -> Path:
-    """Return the engine of an ONNX file for the GPU here, from the cache or newly built.
+def engine_for(graph: bytes) -> Tuple[Path, bytes]:
+    """Return path and content of the engine of an ONNX file for the GPU here, from the cache or newly built.
 
     Raises:
         As `load`.
@@ -77,29 +77,41 @@ def engine_for(graph: bytes) -> Path:
     gpu = find_gpu()
     if gpu is None:
         raise RuntimeUnavailableError("The CUDA driver shows no GPU. Type: blendmask targets")
-    return compile_graph(graph, Toolchain(trt, gpu), options=CompileOptions(_precision(graph, gpu))).path
+    path = compile_graph(graph, Toolchain(trt, gpu), options=CompileOptions(_precision(graph, gpu))).path
+    engine = engine_cache().read(path.name)
+    if engine is None:
+        raise InferenceError(
+            f"The engine {path} is gone since it was built or found. Run again: it is then built anew."
+        )
+    return path, engine
 
 
 class TensorRtSession:
     """An engine with its execution context and buffers, on a device that it owns."""
 
-    def __init__(self, engine: Path, device: Device) -> None:
-        """Read a serialized engine and allocate its buffers on `device`.
+    def __init__(self, path: Path, engine: bytes, device: Device) -> None:
+        """Deserialize an engine and allocate its buffers on `device`.
+
+        Args:
+            path: where the engine lies, for messages.
+            engine: the serialized engine.
+            device: which is closed with the session.
 
         Raises:
+            RuntimeUnavailableError: TensorRT does not start.
             InferenceError: the engine is not for this TensorRT and GPU, not of the contract, or memory is short.
         """
         self._device: Optional[Device] = device
-        self._runtime = trt.Runtime(LOG)
-        self._engine = _deserialize(self._runtime, engine)
+        self._runtime = start(trt, "Runtime")
+        self._engine = _deserialize(self._runtime, path, engine)
         self.signature = _signature(self._engine)
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise InferenceError(f"TensorRT finds no room for the engine: {LOG.take()}. Free GPU memory.")
+            raise InferenceError(f"TensorRT finds no room for the engine: {_reason()}. Free GPU memory.")
         self._buffers = {name: _allocate(device, self._engine, name) for name in _DTYPES}
         for name, buffer in self._buffers.items():
             if not self._context.set_tensor_address(name, buffer.address):
-                raise InferenceError(f"TensorRT {trt.__version__} takes no buffer for {name}: {LOG.take()}.")
+                raise InferenceError(f"TensorRT {trt.__version__} takes no buffer for {name}: {_reason()}.")
 
     def run(self, image: NDArray[np.uint8]) -> Outputs:
         """Run the engine on one preprocessed image; see `Session.run`. Any thread may call."""
@@ -132,7 +144,7 @@ class TensorRtSession:
         device.upload(self._buffers[INPUT_NAME])
         if not self._context.execute_async_v3(device.stream):
             raise InferenceError(
-                f"TensorRT {trt.__version__} failed to run the engine: {LOG.take()}. Load the bundle again."
+                f"TensorRT {trt.__version__} failed to run the engine: {_reason()}. Load the bundle again."
             )
         for name in OUTPUT_NAMES:
             device.download(self._buffers[name])
@@ -147,15 +159,12 @@ def _precision(graph: bytes, gpu: Gpu) -> Precision:
     return "fp32" if gpu.sm in slow else "fp16"
 
 
-def _deserialize(runtime: Any, path: Path) -> Any:
-    LOG.take()
-    try:
-        engine = runtime.deserialize_cuda_engine(path.read_bytes())
-    except OSError as error:
-        raise InferenceError(f"Cannot read the engine {path}: {error.strerror}. Remove it and run again.") from error
+def _deserialize(runtime: Any, path: Path, data: bytes) -> Any:
+    """Deserialize an engine; what was logged since the runtime started belongs to the reason of a failure."""
+    engine = runtime.deserialize_cuda_engine(data)
     if engine is None:
         raise InferenceError(
-            f"TensorRT {trt.__version__} refuses the engine {path}: {LOG.take()}. Remove it and run again: it is then "
+            f"TensorRT {trt.__version__} refuses the engine {path}: {_reason()}. Remove it and run again: it is then "
             "built anew."
         )
     return engine
@@ -190,3 +199,7 @@ def _allocate(device: Device, engine: Any, name: str) -> Buffer:
 
 def _shape(engine: Any, name: str) -> Tuple[int, ...]:
     return tuple(engine.get_tensor_shape(name))
+
+
+def _reason() -> str:
+    return str(tensorrt_log(trt).take())

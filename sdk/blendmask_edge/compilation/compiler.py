@@ -17,19 +17,21 @@ from blendmask_edge.compilation.toolchain import Toolchain, TorchToolchain, find
 from blendmask_edge.devices.check import check
 from blendmask_edge.devices.onnx_facts import read_onnx
 from blendmask_edge.devices.table import Architecture, Table, Target, load_table
-from blendmask_edge.devices.verdict import CheckOptions, Verdict
+from blendmask_edge.devices.verdict import CheckOptions, Verdict, as_precision
 from blendmask_edge.devices.versions import Version
 from blendmask_edge.errors import ConfigError
-from blendmask_edge.hardware.gpu import Gpu
-from blendmask_edge.runtimes.tensorrt.builder import build_engine
-from blendmask_edge.runtimes.tensorrt.engine_cache import (
+from blendmask_edge.hardware.cuda import Gpu
+from blendmask_edge.runtimes.engines import (
     EngineKey,
-    default_cache,
+    engine_cache,
     find_engine,
-    store_engine,
-    store_file,
+    program_cache,
+    program_key,
+    program_name,
 )
-from blendmask_edge.runtimes.torch_programs import program_key, program_path
+from blendmask_edge.runtimes.tensorrt.builder import build_engine
+from blendmask_edge.storage.atomic import PathLike
+from blendmask_edge.storage.cache import Cache
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,40 @@ class Engine:
     path: Path
     key: EngineKey
     reused: bool
+
+
+def compile(
+    bundle: Union[Bundle, PathLike],
+    target: str,
+    *,
+    precision: str = "int8",
+    workspace_mib: Optional[int] = None,
+    runtime: str = "tensorrt",
+) -> Engine:
+    """Compile a bundle for the device that this runs on, into the cache where `MaskPredictor` looks for it.
+
+    Args:
+        bundle: an opened bundle, or its path.
+        target: the device: a name or alias of `blendmask targets`.
+        precision: "int8", "fp16" or "fp32".
+        workspace_mib: memory that the builder may give to one layer, 1 or more; None leaves it to TensorRT.
+        runtime: "tensorrt" or "torch_tensorrt".
+
+    Returns:
+        Path and key of the engine, and whether it had been built before.
+
+    Raises:
+        ConfigError: the target or an option is unknown, the check refuses the bundle, or the GPU is another.
+        RuntimeUnavailableError: TensorRT or a GPU is missing; the message has the next step.
+        BundleError, InferenceError, OutputError: the bundle is not sound, TensorRT refuses its graph, or the cache
+            cannot be written.
+
+    Example:
+        engine = compile("kitchen.bmz", "jetson-orin-nano")
+    """
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    options = CompileOptions(as_precision(precision), workspace_mib, runtime.replace("-", "_"))
+    return compile_bundle(opened, target, options=options)
 
 
 def compile_bundle(
@@ -53,7 +89,7 @@ def compile_bundle(
     Args:
         bundle: an opened bundle.
         target: the device that this runs on: a `Target`, or its name or alias.
-        cache: folder for engines; None takes `default_cache()`. Programs of Torch-TensorRT go where its runtime looks.
+        cache: folder for engines; None takes the one of this machine. Programs go where their runtime looks.
         options: precision, workspace and runtime; INT8 by TensorRT if None.
         toolchain: what compiles, and the GPU; None looks for those of this machine.
 
@@ -92,7 +128,8 @@ def compile_graph(
         ConfigError: the table knows nothing of the GPU.
         InferenceError, BundleError, OutputError: as `compile_bundle`.
     """
-    table, folder = load_table(), cache if cache is not None else default_cache()
+    table, engines = load_table(), Cache(cache) if cache is not None else engine_cache()
+    engines.check()
     options = options if options is not None else CompileOptions()
     architecture = _architecture(toolchain.gpu, table)
     version = Version.parse(toolchain.version)
@@ -100,10 +137,11 @@ def compile_graph(
     digest = hashlib.sha256(graph).hexdigest()
     gpu = toolchain.gpu
     key = EngineKey(digest, gpu.sm, toolchain.version, gpu.driver, arguments.as_dict(), arguments.workspace_bytes)
-    built = find_engine(folder, key)
+    built = find_engine(engines, key)
     if built is not None:
-        return Engine(built, key, reused=True)
-    return Engine(store_engine(folder, key, build_engine(toolchain.trt, graph, arguments)), key, reused=False)
+        return Engine(engines.path(built), key, reused=True)
+    path = engines.write(key.file_name, build_engine(toolchain.trt, graph, arguments))
+    return Engine(path, key, reused=False)
 
 
 def compile_torch(graph: bytes, toolchain: TorchToolchain, options: CompileOptions) -> Engine:
@@ -117,9 +155,10 @@ def compile_torch(graph: bytes, toolchain: TorchToolchain, options: CompileOptio
         BundleError, OutputError: as `compile_bundle`.
     """
     digest, gpu = hashlib.sha256(graph).hexdigest(), toolchain.gpu
-    key, path = program_key(digest, gpu), program_path(digest, gpu)
+    programs = program_cache()
+    programs.check()
     program = toolchain.compiler.compile_program(graph, options.precision, options.workspace_bytes)
-    return Engine(store_file(path, program), key, reused=False)
+    return Engine(programs.write(program_name(digest, gpu), program), program_key(digest, gpu), reused=False)
 
 
 def _require_yes(bundle: Bundle, target: Target, verdict: Verdict) -> None:

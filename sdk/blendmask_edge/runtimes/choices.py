@@ -1,24 +1,19 @@
-"""Choices of a runtime that were measured before, one small file each in the cache folder.
-
-A cache that cannot be read or written is no error: the trial is then run again.
-"""
+"""Choices of a runtime that `auto` made before, one small file of the cache each."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from pathlib import Path
 from typing import Dict, Iterable, Optional
 
 import msgspec
 
 from blendmask_edge.errors import OutputError
 from blendmask_edge.hardware.cpu import processor
-from blendmask_edge.storage.atomic import write_bytes
-from blendmask_edge.storage.cache import cache_folder
+from blendmask_edge.storage.cache import Cache
 
 EXPIRY_DAYS = 30
-_FOLDER_NAME = "runtimes"
+_CACHE = "runtimes"
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,22 +41,20 @@ def recall(key: str) -> Optional[Choice]:
     One that was made in the future, by a clock that was wrong, is as good as none.
     """
     try:
-        choice = msgspec.json.decode(_path(key).read_bytes(), type=Choice)
-    except (OSError, OutputError, msgspec.MsgspecError, ValueError):
+        content = Cache.of_machine(_CACHE).read(_name(key))
+        choice = msgspec.json.decode(content, type=Choice) if content is not None else None
+    except (OutputError, msgspec.MsgspecError, ValueError):
         return None
-    return choice if 0 <= time.time() - choice.measured < EXPIRY_DAYS * 86400 else None
+    return choice if choice is not None and 0 <= time.time() - choice.measured < EXPIRY_DAYS * 86400 else None
 
 
-def remember(key: str, choice: Choice) -> bool:
-    """Keep `choice` under `key`; return whether that could be done."""
+def remember(key: str, choice: Choice) -> None:
+    """Keep `choice` under `key`; where that cannot be done, the next predictor chooses again."""
     try:
-        path = _path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, msgspec.json.encode(choice))
-    except (OSError, OutputError):
-        return False
-    return True
+        Cache.of_machine(_CACHE).keep(_name(key), msgspec.json.encode(choice))
+    except OutputError:
+        return
 
 
-def _path(key: str) -> Path:
-    return cache_folder() / _FOLDER_NAME / f"{key}.json"
+def _name(key: str) -> str:
+    return f"{key}.choice"
