@@ -4,8 +4,9 @@
 
 One run makes a baseline with the default limits. Then faults are planted in the same predictor, one a run: each must be
 caught by the metric that is to tell it (`caught` 1). Runs without a fault must pass, by themselves (`quiet`) and beside
-processes that keep half or all of the cores busy (`busy`): each that does not is a false alarm. Accuracy and time are
-measured as the command does, of the first `--images` of the annotated ones. Nothing else may run beside it.
+processes that keep half or all of the cores busy (`busy`), or be inconclusive there: any other end is a false alarm.
+Accuracy and time are measured as the command does, of the first `--count` of the annotated ones. Nothing else may run
+beside it.
 """
 
 from __future__ import annotations
@@ -29,15 +30,16 @@ from blendmask_edge import Instances, MaskPredictor
 from blendmask_edge.benchmark.baseline import Baseline, new_baseline
 from blendmask_edge.benchmark.gate import WITHIN, WORSE, compare
 from blendmask_edge.benchmark.machine import this_machine, usable_cores
-from blendmask_edge.benchmark.measure import TimedPredictor, measure
+from blendmask_edge.benchmark.measure import Measured, TimedPredictor, measure
 from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
 from blendmask_edge.benchmark.reference import Reference
+from blendmask_edge.errors import DisturbedError
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.instances import Labels
 from blendmask_edge.predictor import Timings
 
 Metrics = dict[str, float]
-Measure = Callable[[TimedPredictor], Metrics]
+Measure = Callable[[TimedPredictor], Measured]
 _SHOWN = (
     "mask_ap",
     "box_ap",
@@ -104,16 +106,17 @@ def main() -> None:
     with MaskPredictor(options.bundle, options.runtime, options.threads) as predictor:
         labels = Labels(predictor.manifest.classes, predictor.manifest.category_ids)
         found = AnnotatedImages.open(options.images, options.annotations, labels)
-        images = replace(found, ids=found.ids[: options.images])
+        images = replace(found, ids=found.ids[: options.count])
         with Reference(options.threads or usable_cores()) as reference:
 
-            def run(tested: TimedPredictor) -> Metrics:
-                return measure(tested, images, reference, options.frames).metrics
+            def run(tested: TimedPredictor) -> Measured:
+                return measure(tested, images, reference, options.frames)
 
             print(f"{len(FAULTS)} faults and {options.runs} runs at each of {len(LOADS)} loads", flush=True)
             data = Data.of(options.annotations, len(images.ids))
             subject = Subject.of(predictor, options.threads)
-            baseline = _baseline(Setting(subject=subject, data=data, machine=this_machine()), run(predictor))
+            setting = Setting(subject=subject, data=data, machine=this_machine())
+            baseline = _baseline(setting, _quiet(run(predictor)))
             rows = list(study(predictor, baseline, run, options.runs))
     print(f"Written: {write_study('gate', rows, options.output)}")
 
@@ -121,14 +124,16 @@ def main() -> None:
 def study(predictor: MaskPredictor, baseline: Baseline, run: Measure, runs: int) -> Iterator[dict[str, Any]]:
     """The rows, each printed as it is measured."""
     for name, (telling, fault) in FAULTS.items():
-        metrics = run(Faulty(predictor, **fault))
+        metrics = _quiet(run(Faulty(predictor, **fault)))
         row = {"name": f"planted/{name}", "caught": int(_moved(baseline, metrics).get(telling) == WORSE)}
         yield _printed({**row, **{key: round(metrics[key], 4) for key in _SHOWN}})
     for name, share in LOADS.items():
         with load(math.ceil(share * usable_cores())):
             measured = [run(predictor) for _ in range(runs)]
-        alarms = sum(bool(_moved(baseline, metrics)) for metrics in measured)
-        yield _printed({"name": name, "runs": runs, "false_alarms": alarms, **_range(measured)})
+        inconclusive = sum(bool(found.disturbances) for found in measured)
+        alarms = sum(bool(_moved(baseline, found.metrics)) for found in measured if not found.disturbances)
+        counts = {"runs": runs, "false_alarms": alarms, "inconclusive": inconclusive}
+        yield _printed({"name": name, **counts, **_range([found.metrics for found in measured])})
 
 
 @contextlib.contextmanager
@@ -146,16 +151,27 @@ def load(processes: int) -> Iterator[None]:
             worker.join()
 
 
+def _quiet(measured: Measured) -> Metrics:
+    """Metrics of a run that nothing disturbed.
+
+    Raises:
+        DisturbedError: other work shared the processor.
+    """
+    if measured.disturbances:
+        raise DisturbedError(f"The machine is not quiet: {' '.join(measured.disturbances)}")
+    return measured.metrics
+
+
 def _baseline(setting: Setting, metrics: Metrics) -> Baseline:
     return new_baseline(Record(created="", setting=setting, frames=0, metrics=metrics))
 
 
 def _moved(baseline: Baseline, metrics: Metrics) -> dict[str, str]:
-    """Verdicts of the metrics that left their limits."""
-    moved = [change for change in compare(baseline, metrics) if change.verdict != WITHIN]
+    """Results of the metrics that left their limits."""
+    moved = [change for change in compare(baseline, metrics) if change.result != WITHIN]
     for change in moved:
-        print(f"  {change.metric} {change.verdict}: {change.now} against {change.low:.4g} to {change.high:.4g}")
-    return {change.metric: change.verdict for change in moved}
+        print(f"  {change.metric} {change.result}: {change.now} against {change.low:.4g} to {change.high:.4g}")
+    return {change.metric: change.result for change in moved}
 
 
 def _range(measured: list[Metrics]) -> Metrics:
@@ -190,7 +206,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--annotations", type=Path, required=True, help="their COCO JSON")
     parser.add_argument("--runtime", default="onnxruntime")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--images", type=int, default=100, help="annotated images that are used")
+    parser.add_argument("--count", type=int, default=100, help="annotated images that are used")
     parser.add_argument("--frames", type=int, default=100, help="least number of timed frames of a run")
     parser.add_argument("--runs", type=int, default=5, help="runs without a fault")
     return parser.parse_args()

@@ -1,7 +1,7 @@
 """Every exception a user can meet.
 
 One class per thing a user can do about it. Each message says what was found, what was expected and what to do next;
-the command line prints it as it stands and exits with 1.
+the command line prints it as it stands and exits with its `exit_code`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from typing import Any, Dict, Optional
 
 class BlendMaskError(Exception):
     """Base of all errors raised on purpose; catch it to handle them all."""
+
+    exit_code = 1
+    """What the command line exits with."""
 
 
 class ImageError(BlendMaskError):
@@ -47,6 +50,14 @@ class BaselineError(BlendMaskError):
 
 class RegressionError(BlendMaskError):
     """A measurement is outside the limits of its baseline. Find the cause, or accept it as the new baseline."""
+
+    exit_code = 3
+
+
+class DisturbedError(BlendMaskError):
+    """Other work disturbed a measurement, so its times prove nothing. Measure again on a quiet machine."""
+
+    exit_code = 4
 
 
 class OutputError(BlendMaskError):

@@ -46,6 +46,8 @@ DEFAULT_LIMITS: Mapping[str, Limit] = {
 }
 """Limits of a new baseline. Times are limited as ratios to the reference workload, which load leaves alone; a limit on
 milliseconds, say `latency_p99_ms`, is added to the file by hand where a robot has a budget."""
+MOST_BETTER = 0.9
+"""A new baseline never allows a time to fall by more than this share: a limit at or below 0 could not be left."""
 FREE_SHARE = 0.02
 """A stage may always move by this share of the whole frame: tenths of a millisecond jitter by more than their third."""
 
@@ -144,7 +146,9 @@ def _default_limits(metrics: Mapping[str, float]) -> Dict[str, Limit]:
     limits = dict(DEFAULT_LIMITS)
     for name in [f"{stage}_ratio" for stage in STAGES if metrics.get(f"{stage}_ratio")]:
         least = round(FREE_SHARE * metrics["latency_ratio"] / metrics[name], 2)
-        limits[name] = Limit(worse=max(least, limits[name].worse), better=max(least, limits[name].better))
+        limits[name] = Limit(
+            worse=max(least, limits[name].worse), better=min(MOST_BETTER, max(least, limits[name].better))
+        )
     return limits
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import List, Mapping, Optional, Sequence, Tuple
 
 from blendmask_edge.benchmark.baseline import Baseline, is_accuracy
-from blendmask_edge.errors import RegressionError
+from blendmask_edge.errors import DisturbedError, RegressionError
 
+QUIET = "Measure on a quiet machine, or compare accuracy alone with --accuracy-only."
 WITHIN, WORSE, BETTER, MISSING = "within", "worse", "better", "missing"
 
 
@@ -22,7 +23,7 @@ class Change:
     high: float
 
     @property
-    def verdict(self) -> str:
+    def result(self) -> str:
         """Return "within", "worse", "better" or "missing"."""
         if self.now is None:
             return MISSING
@@ -44,18 +45,27 @@ def compare(baseline: Baseline, metrics: Mapping[str, float], accuracy_only: boo
         before = baseline.record.metrics[name]
         down, up = (limit.worse, limit.better) if _more_is_better(name) else (limit.better, limit.worse)
         if is_accuracy(name) or not accuracy_only:
-            changes.append(Change(name, before, metrics.get(name), before * (1 - down), before * (1 + up)))
+            changes.append(Change(name, before, metrics.get(name), before * max(0.0, 1 - down), before * (1 + up)))
     return tuple(changes)
 
 
-def require_within(changes: Sequence[Change]) -> None:
-    """See that everything stayed inside its limits.
+def require_within(changes: Sequence[Change], disturbances: Sequence[str] = ()) -> None:
+    """Check that everything stayed inside its limits.
+
+    Args:
+        changes: from `compare`.
+        disturbances: signs that the measurement was disturbed. Its times are then left aside; accuracy holds.
 
     Raises:
         RegressionError: something is worse, missing, or better than its limit; the message names it.
+        DisturbedError: accuracy stayed inside its limits, and times cannot be compared.
     """
-    worse = _named([change for change in changes if change.verdict in (WORSE, MISSING)])
-    better = _named([change for change in changes if change.verdict == BETTER])
+    timed = [change for change in changes if not is_accuracy(change.metric)]
+    if timed and disturbances:
+        require_within([change for change in changes if is_accuracy(change.metric)])
+        raise DisturbedError(f"Times cannot be compared with the baseline. {' '.join(disturbances)} {QUIET}")
+    worse = _named([change for change in changes if change.result in (WORSE, MISSING)])
+    better = _named([change for change in changes if change.result == BETTER])
     if worse:
         also = f" (better: {better})" if better else ""
         raise RegressionError(

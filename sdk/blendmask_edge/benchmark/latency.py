@@ -16,8 +16,6 @@ _BLOCK = 10
 _OUTLIER_SCORE = 10.0
 _MAD_TO_DEVIATION = 0.6745
 _TOLD_OUTLIERS = 0.05
-_TOLD_DRIFT = 0.10
-_TOLD_UNREST = 1.5
 _FRAMES_OF_P99 = 100
 
 
@@ -88,26 +86,12 @@ def outliers(values: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def remarks(frames: Sequence[Frame]) -> List[str]:
-    """Return what makes the times hard to trust, each with what to do about it."""
+    """Return what is odd about the times, each with what to do about it; see also `disturbance`."""
     latency = np.array([frame.latency for frame in frames])
-    reference = np.array([frame.reference for frame in frames])
     found = []
     odd = int(outliers(latency).sum())
     if odd > _TOLD_OUTLIERS * len(frames):
         found.append(f"{odd} of {len(frames)} frames are outliers: another process may be at work; stop it and repeat.")
-    quarter = max(1, len(frames) // 4)
-    drift = float(np.median(reference[-quarter:]) / np.median(reference[:quarter])) - 1
-    if abs(drift) > _TOLD_DRIFT:
-        found.append(
-            f"The reference workload became {abs(drift):.0%} {'slower' if drift > 0 else 'faster'} during the run: "
-            "let the machine cool down or come to rest, and repeat."
-        )
-    low, high = 1000 * np.percentile(reference, [10, 90])
-    if high > _TOLD_UNREST * low:
-        found.append(
-            f"The reference workload took from {low:.1f} to {high:.1f} ms: other work shares the cores, and the more "
-            "threads the network has, the more it suffers. Stop it for times to rely on."
-        )
     if len(frames) < _FRAMES_OF_P99:
         found.append(f"p99 of {len(frames)} frames is hardly more than the slowest; take {_FRAMES_OF_P99} or more.")
     return found

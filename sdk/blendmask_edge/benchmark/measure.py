@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Protocol, Sequence, Tuple
 
+from blendmask_edge.benchmark.disturbance import ReadCpuTimes, disturbances, read_cpu_times
 from blendmask_edge.benchmark.latency import Frame, remarks, summarize
 from blendmask_edge.evaluation.average_precision import score
 from blendmask_edge.evaluation.bootstrap import score_intervals
@@ -40,11 +41,15 @@ class TimedPredictor(Protocol):
 
 @dataclass(frozen=True)
 class Measured:
-    """Metrics of accuracy and time, the number of timed frames, and remarks on how far the times can be trusted."""
+    """Metrics of accuracy and time, the number of timed frames, and remarks on how far the times can be trusted.
+
+    `disturbances` are signs that other work shared the processor; with one, the times mean nothing.
+    """
 
     metrics: Dict[str, float]
     frames: int
     remarks: List[str]
+    disturbances: Tuple[str, ...] = ()
 
 
 def measure(
@@ -55,6 +60,7 @@ def measure(
     clock: Clock = time.perf_counter,
     track: Track = iter,
     resamples: int = 500,
+    cpu_times: ReadCpuTimes = read_cpu_times,
 ) -> Measured:
     """Show each image to a predictor, time each frame and score the first result of each image.
 
@@ -68,6 +74,7 @@ def measure(
         clock: seconds; of the same kind as the predictor's own.
         track: goes through the frames.
         resamples: draws of images for the intervals of AP; 0 leaves them out.
+        cpu_times: tells what the processors have done so far.
 
     Raises:
         AnnotationError: a image has another size than annotated.
@@ -78,16 +85,18 @@ def measure(
     rounds = max(1, -(-least_frames // len(images.ids)))
     frames: List[Frame] = []
     results: List[Dict[str, Any]] = []
+    before = cpu_times()
     for image_id in track(list(images.ids) * rounds):
         instances, frame = _time_frame(predictor, images, image_id, reference, clock)
         if len(frames) < len(images.ids):
             results += instances.to_coco(image_id)
         frames.append(frame)
+    signs = tuple(disturbances(frames, before, cpu_times()))
     metrics = score(images.coco, results, images.ids)
     if resamples:
         metrics.update(score_intervals(images.coco, results, images.ids, resamples))
     metrics.update(summarize(frames))
-    return Measured(metrics, len(frames), remarks(frames))
+    return Measured(metrics, len(frames), [*remarks(frames), *signs], signs)
 
 
 def _time_frame(

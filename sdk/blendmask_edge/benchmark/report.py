@@ -52,13 +52,14 @@ def closing_lines(request: Request) -> List[str]:
 
 
 def as_document(outcome: Outcome) -> Dict[str, Any]:
-    """Return the same for a machine: `record`, `remarks`, `changes` with their `verdict`, and `passed`."""
-    changes = [{**msgspec.to_builtins(change), "verdict": change.verdict} for change in outcome.changes]
+    """Return the same for a machine: `record`, `remarks`, `disturbances`, `changes` with their `result`, `passed`."""
+    changes = [{**msgspec.to_builtins(change), "result": change.result} for change in outcome.changes]
     return {
         "record": msgspec.to_builtins(outcome.record),
         "remarks": outcome.remarks,
         "changes": changes,
-        "passed": all(change["verdict"] == WITHIN for change in changes),
+        "disturbances": list(outcome.disturbances),
+        "passed": not outcome.inconclusive and all(change["result"] == WITHIN for change in changes),
     }
 
 
@@ -86,8 +87,8 @@ def _time_rows(metrics: Mapping[str, float]) -> List[List[str]]:
 def _change_row(change: Change) -> List[str]:
     moved = "" if change.now is None or not change.before else f"{change.now / change.before - 1:+.1%}"
     allowed = f"{change.low:.4g} to {change.high:.4g}"
-    verdict = "" if change.verdict == WITHIN else change.verdict
-    return [change.metric, f"{change.before:.4g}", _number(change.now, ".4g"), moved, allowed, verdict]
+    result = "" if change.result == WITHIN else change.result
+    return [change.metric, f"{change.before:.4g}", _number(change.now, ".4g"), moved, allowed, result]
 
 
 def _number(value: Optional[float], form: str) -> str:

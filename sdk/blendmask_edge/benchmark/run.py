@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, List, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, List, Optional, Tuple
 
 from blendmask_edge.benchmark.baseline import (
     Baseline,
     check_comparable,
     check_writable,
+    is_accuracy,
     new_baseline,
     read_baseline,
     write_baseline,
 )
 from blendmask_edge.benchmark.gate import Change, compare
 from blendmask_edge.benchmark.machine import this_machine, usable_cores
-from blendmask_edge.benchmark.measure import Track, measure
+from blendmask_edge.benchmark.measure import Measured, Track, measure
 from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
 from blendmask_edge.benchmark.reference import Reference
-from blendmask_edge.errors import BaselineError, ConfigError
+from blendmask_edge.errors import BaselineError, ConfigError, DisturbedError
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.instances import Labels
 from blendmask_edge.predictor import MaskPredictor
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from blendmask_edge.storage.atomic import PathLike
+
+
+RUNS = 3
+"""Runs at most until one is not disturbed."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +62,20 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was measured, remarks on it, and what moved; `changes` is empty where nothing could be compared."""
+    """What was measured, remarks on it, and what moved; `changes` is empty where nothing could be compared.
+
+    `disturbances` are signs that other work disturbed the times.
+    """
 
     record: Record
     remarks: List[str]
     changes: Tuple[Change, ...]
+    disturbances: Tuple[str, ...] = ()
+
+    @property
+    def inconclusive(self) -> bool:
+        """Whether times were to be compared, and cannot be."""
+        return bool(self.disturbances) and any(not is_accuracy(change.metric) for change in self.changes)
 
 
 def run(request: Request, track: Track = iter) -> Outcome:
@@ -75,6 +89,7 @@ def run(request: Request, track: Track = iter) -> Outcome:
         BaselineError: the baseline is unsound, or of another machine, data or setting.
         AnnotationError: the annotations do not fit the images or the bundle.
         OutputError: the baseline cannot be written.
+        DisturbedError: the baseline would be written from a disturbed run.
         BlendMaskError: as `MaskPredictor`.
     """
     former = _former(request)
@@ -89,13 +104,36 @@ def run(request: Request, track: Track = iter) -> Outcome:
         )
         compared = _comparable(request, former, setting)
         with Reference(request.threads or usable_cores()) as reference:
-            measured = measure(predictor, images, reference, request.frames, track=track)
+            measured = _measure_quietly(
+                request, lambda: measure(predictor, images, reference, request.frames, track=track)
+            )
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     record = Record(created=created, setting=setting, frames=measured.frames, metrics=measured.metrics)
     changes = () if compared is None else compare(compared, record.metrics, request.accuracy_only)
     if request.update and request.baseline is not None:
         write_baseline(request.baseline, new_baseline(record, former))
-    return Outcome(record, measured.remarks, changes)
+    return Outcome(record, measured.remarks, changes, measured.disturbances)
+
+
+def _measure_quietly(request: Request, measure_once: Callable[[], Measured]) -> Measured:
+    """Measure again, `RUNS` times at most, while other work disturbs times that are to be compared or kept.
+
+    Raises:
+        DisturbedError: a baseline is to be written, and every run was disturbed.
+    """
+    measured = measure_once()
+    if request.baseline is None or (request.accuracy_only and not request.update):
+        return measured
+    for _ in range(RUNS - 1):
+        if measured.disturbances:
+            measured = measure_once()
+    if request.update and measured.disturbances:
+        signs = " ".join(measured.disturbances)
+        raise DisturbedError(
+            f"The baseline {request.baseline} was not written: each of {RUNS} runs was disturbed. {signs} Limits would "
+            "hold later runs to times that other work made; write it on a quiet machine."
+        )
+    return measured
 
 
 def _former(request: Request) -> Optional[Baseline]:

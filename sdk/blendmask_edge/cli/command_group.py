@@ -63,7 +63,7 @@ class CommandGroup(TyperGroup):
             return super().invoke(ctx)
         except BlendMaskError as error:
             warn(str(error))
-            raise typer.Exit(FAILED) from error
+            raise typer.Exit(error.exit_code) from error
         except ModuleNotFoundError as error:
             extra = ctx.meta.get(ENTRY_POINTS)
             if extra is None:

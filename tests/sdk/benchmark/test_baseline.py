@@ -62,7 +62,7 @@ def test_new_one_limits_what_was_measured_and_no_milliseconds(baseline: Baseline
 def test_stage_of_next_to_no_time_may_move_by_a_share_of_the_frame(baseline: Baseline) -> None:
     metrics = {"latency_ratio": 8.0, "preprocess_ratio": 0.04, "postprocess_ratio": 2.0, "decode_ratio": 0.0}
     limits = new_baseline(msgspec.structs.replace(baseline.record, metrics=metrics)).limits
-    assert limits["preprocess_ratio"] == Limit(worse=4.0, better=4.0)
+    assert limits["preprocess_ratio"] == Limit(worse=4.0, better=0.9)
     assert limits["postprocess_ratio"] == Limit(worse=0.3, better=0.3)
 
 

@@ -85,25 +85,6 @@ def test_disturbed_run_is_remarked() -> None:
     assert "repeat" in remark
 
 
-def test_machine_that_heats_up_is_remarked() -> None:
-    frames = [
-        Frame(f.decode, f.preprocess, f.network, f.postprocess, f.reference * (1 + place / 400))
-        for place, f in enumerate(steady())
-    ]
-    (remark,) = remarks(frames)
-    assert "slower during the run" in remark
-
-
-def test_machine_that_others_use_is_remarked() -> None:
-    frames = [
-        Frame(f.decode, f.preprocess, f.network, f.postprocess, f.reference * (3 if place % 4 == 0 else 1))
-        for place, f in enumerate(steady())
-    ]
-    (remark,) = remarks(frames)
-    assert "from 4.9 to 15." in remark
-    assert "other work shares the cores" in remark
-
-
 def test_few_frames_are_remarked() -> None:
     (remark,) = remarks(steady(40))
     assert "p99 of 40 frames" in remark

@@ -39,7 +39,9 @@ def run(scenes: Scenes, load: Load = Load(), **changes: Any) -> Dict[str, float]
     def reference() -> None:
         clock.now += REFERENCE_SECONDS * load.factor
 
-    return measure(predictor, images, reference, least_frames=48, clock=clock, resamples=0).metrics
+    return measure(
+        predictor, images, reference, least_frames=48, clock=clock, resamples=0, cpu_times=lambda: None
+    ).metrics
 
 
 @pytest.fixture
@@ -53,10 +55,10 @@ def baseline(scenes: Scenes) -> Baseline:
 
 
 def moved(baseline: Baseline, metrics: Dict[str, float]) -> Dict[str, Set[str]]:
-    """Return the metrics by verdict, those within left out."""
+    """Return the metrics by result, those within left out."""
     found: Dict[str, Set[str]] = {}
     for change in compare(baseline, metrics):
-        found.setdefault(change.verdict, set()).add(change.metric)
+        found.setdefault(change.result, set()).add(change.metric)
     found.pop(WITHIN, None)
     return found
 
@@ -74,7 +76,7 @@ def forgetful(found: Instances) -> Instances:
 @pytest.mark.parametrize("seed", range(5))
 def test_quiet_rerun_moves_nothing(scenes: Scenes, baseline: Baseline, seed: int) -> None:
     changes = compare(baseline, run(scenes, seed=seed + 10))
-    assert {change.verdict for change in changes} == {WITHIN}
+    assert {change.result for change in changes} == {WITHIN}
     require_within(changes)
 
 
@@ -135,7 +137,7 @@ def test_accuracy_alone_leaves_time_out(scenes: Scenes, baseline: Baseline) -> N
 
 
 @pytest.mark.parametrize(
-    ("metric", "now", "verdict"),
+    ("metric", "now", "result"),
     [
         ("mask_ap", 0.39, WITHIN),
         ("mask_ap", 0.35, WORSE),
@@ -145,8 +147,8 @@ def test_accuracy_alone_leaves_time_out(scenes: Scenes, baseline: Baseline) -> N
         ("fps", 0.35, WORSE),
     ],
 )
-def test_more_is_better_for_accuracy_and_frames_and_worse_for_time(metric: str, now: float, verdict: str) -> None:
-    assert Change(metric, 0.4, now, 0.38, 0.42).verdict == verdict
+def test_more_is_better_for_accuracy_and_frames_and_worse_for_time(metric: str, now: float, result: str) -> None:
+    assert Change(metric, 0.4, now, 0.38, 0.42).result == result
 
 
 def test_hand_written_limit_on_milliseconds_is_obeyed(scenes: Scenes, baseline: Baseline) -> None:
