@@ -20,7 +20,7 @@ from bench.quantized_graphs import rt_r_50_graph
 from bench.study import study_parser, write_study
 from bench.without_gpu import LAYERS, Network, RefusedError, convert, onnx_counts, parse, segments
 from blendmask_edge.bundle import Bundle
-from blendmask_edge.devices import check, load_table
+from blendmask_edge.devices import check_bundle, load_table
 
 SMS = {"7.5": "turing", "8.6": "rtx-30", "12.0": "rtx-50"}
 _BUNDLE = Path(__file__).parents[2] / "out" / "demo" / "lite0_rt.bmz"
@@ -47,7 +47,7 @@ def main() -> None:
 def check_rows(bundle: Bundle) -> Iterator[Row]:
     """One row a target."""
     for target in load_table().targets:
-        yield {"name": f"{target.name}/check", "passed": int(check(bundle, target).ok)}
+        yield {"name": f"{target.name}/check", "passed": int(check_bundle(bundle, target).ok)}
 
 
 def structure_rows(name: str, graph: bytes) -> Iterator[Row]:

@@ -40,9 +40,12 @@ from blendmask_edge.errors import (
 
 if TYPE_CHECKING:
     from blendmask_edge.bundle.reader import Bundle
+    from blendmask_edge.compilation.compiler import compile
+    from blendmask_edge.devices.check import check
     from blendmask_edge.imaging import read_image
     from blendmask_edge.instances import Instances, Labels
     from blendmask_edge.predictor import MaskPredictor
+    from blendmask_edge.runtimes.registry import available_runtimes
 
     __version__: str
 
@@ -51,6 +54,9 @@ _LAZY = {
     "Instances": "blendmask_edge.instances",
     "Labels": "blendmask_edge.instances",
     "MaskPredictor": "blendmask_edge.predictor",
+    "available_runtimes": "blendmask_edge.runtimes.registry",
+    "check": "blendmask_edge.devices.check",
+    "compile": "blendmask_edge.compilation.compiler",
     "read_image": "blendmask_edge.imaging",
 }
 
@@ -76,6 +82,9 @@ __all__ = [
     "RegressionError",
     "RuntimeUnavailableError",
     "__version__",
+    "available_runtimes",
+    "check",
+    "compile",
     "read_image",
 ]
 

@@ -20,13 +20,13 @@ def check(
     """Say whether a bundle can run on a device, why, and which way works; 0 is yes, 1 is no."""
     from blendmask_edge.bundle.reader import Bundle
     from blendmask_edge.devices import report
-    from blendmask_edge.devices.check import check as check_bundle
-    from blendmask_edge.devices.verdict import as_options
+    from blendmask_edge.devices.check import check_bundle
+    from blendmask_edge.devices.result import as_options
 
     result = check_bundle(Bundle.open(bundle), target, as_options(precision, tensorrt, runtime))
     if as_json:
         print_json(result)
     else:
-        print_lines(report.describe_verdict(result))
+        print_lines(report.describe_result(result))
         print_lines(report.next_steps(result, bundle))
     raise typer.Exit(0 if result.ok else FAILED)

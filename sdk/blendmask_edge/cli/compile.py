@@ -20,7 +20,7 @@ def compile(
     from blendmask_edge.bundle.reader import Bundle
     from blendmask_edge.compilation.arguments import CompileOptions
     from blendmask_edge.compilation.compiler import compile_bundle
-    from blendmask_edge.devices.verdict import as_precision
+    from blendmask_edge.devices.result import as_precision
 
     options = CompileOptions(as_precision(precision), workspace, runtime.replace("-", "_"))
     engine = compile_bundle(Bundle.open(bundle), target, options=options)

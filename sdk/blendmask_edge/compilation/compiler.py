@@ -14,10 +14,10 @@ from typing import Optional, Union
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.compilation.arguments import CompileOptions, build_arguments
 from blendmask_edge.compilation.toolchain import Toolchain, TorchToolchain, find_tools
-from blendmask_edge.devices.check import check
+from blendmask_edge.devices.check import check_bundle
 from blendmask_edge.devices.onnx_facts import read_onnx
+from blendmask_edge.devices.result import CheckOptions, CheckResult, as_precision
 from blendmask_edge.devices.table import Architecture, Table, Target, load_table
-from blendmask_edge.devices.verdict import CheckOptions, Verdict, as_precision
 from blendmask_edge.devices.versions import Version
 from blendmask_edge.errors import ConfigError
 from blendmask_edge.hardware.cuda import Gpu
@@ -108,12 +108,12 @@ def compile_bundle(
             f"{found.title} needs no engine; type: blendmask predict {bundle.path} IMAGE...  (it takes the cpu graph)."
         )
     asked = CheckOptions(options.precision, runtime=options.runtime)
-    _require_yes(bundle, found, check(bundle, found, asked, table))
+    _require_yes(bundle, found, check_bundle(bundle, found, asked, table))
     tools = toolchain if toolchain is not None else find_tools(found, bundle.path.name, options.runtime)
     _require_gpu_of(found, tools.gpu, table)
-    verdict = check(bundle, found, CheckOptions(options.precision, tools.version, options.runtime), table)
-    _require_yes(bundle, found, verdict)
-    graph = bundle.graph(str(verdict.asked.variant))
+    result = check_bundle(bundle, found, CheckOptions(options.precision, tools.version, options.runtime), table)
+    _require_yes(bundle, found, result)
+    graph = bundle.graph(str(result.asked.variant))
     if isinstance(tools, TorchToolchain):
         return compile_torch(graph, tools, options)
     return compile_graph(graph, tools, cache, options)
@@ -161,14 +161,14 @@ def compile_torch(graph: bytes, toolchain: TorchToolchain, options: CompileOptio
     return Engine(programs.write(program_name(digest, gpu), program), program_key(digest, gpu), reused=False)
 
 
-def _require_yes(bundle: Bundle, target: Target, verdict: Verdict) -> None:
-    if verdict.ok:
+def _require_yes(bundle: Bundle, target: Target, result: CheckResult) -> None:
+    if result.ok:
         return
-    refusals = "; ".join(reason.text for reason in verdict.reasons if reason.kind == "refusal")
-    route = verdict.route or verdict.meanwhile
+    refusals = "; ".join(reason.text for reason in result.reasons if reason.kind == "refusal")
+    route = result.route or result.meanwhile
     way = f" Works instead: {route}." if route is not None and not route.needs else ""
     raise ConfigError(
-        f"{bundle.path} cannot be compiled for {target.title} ({verdict.asked}): {refusals}.{way} "
+        f"{bundle.path} cannot be compiled for {target.title} ({result.asked}): {refusals}.{way} "
         f"Type: blendmask check {bundle.path} --target {target.name}"
     )
 

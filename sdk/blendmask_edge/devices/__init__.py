@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from blendmask_edge.devices.check import check
+from blendmask_edge.devices.check import check, check_bundle
+from blendmask_edge.devices.result import CheckOptions, CheckResult, Reason, Route
 from blendmask_edge.devices.table import Cell, Table, Target, load_table
-from blendmask_edge.devices.verdict import CheckOptions, Reason, Route, Verdict
 
-__all__ = ["Cell", "CheckOptions", "Reason", "Route", "Table", "Target", "Verdict", "check", "load_table"]
+__all__ = [
+    "Cell",
+    "CheckOptions",
+    "CheckResult",
+    "Reason",
+    "Route",
+    "Table",
+    "Target",
+    "check",
+    "check_bundle",
+    "load_table",
+]

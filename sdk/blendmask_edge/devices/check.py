@@ -8,10 +8,11 @@ from typing import Dict, Iterator, Optional, Tuple, Union
 from blendmask_edge.bundle.manifest import Manifest
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.devices.onnx_facts import OnnxFacts, read_onnx
-from blendmask_edge.devices.rules import GPU_RUNTIMES, Case, criterion
+from blendmask_edge.devices.result import CheckOptions, CheckResult, Reason, Route, as_options
+from blendmask_edge.devices.rules import GPU_RUNTIMES, Case, apply_rules
 from blendmask_edge.devices.table import Table, Target, TorchTensorRT, load_table
-from blendmask_edge.devices.verdict import CheckOptions, Reason, Route, Verdict, as_options
 from blendmask_edge.devices.versions import Version
+from blendmask_edge.storage.atomic import PathLike
 
 _CPU_VARIANTS = {"int8": "cpu", "fp32": "float"}
 _VARIANTS = {
@@ -23,11 +24,44 @@ _VARIANTS = {
 
 
 def check(
+    bundle: Union[Bundle, PathLike],
+    target: str,
+    *,
+    precision: str = "int8",
+    tensorrt: Optional[str] = None,
+    runtime: Optional[str] = None,
+) -> CheckResult:
+    """Say whether a bundle can run on a device, why, and which way works.
+
+    The answer comes from the table of devices and from reading the graphs; no device is needed.
+
+    Args:
+        bundle: an opened bundle, or its path.
+        target: the device: a name or alias of `blendmask targets`.
+        precision: "int8", "fp16" or "fp32".
+        tensorrt: a version such as "10.3"; None takes the target's.
+        runtime: "onnxruntime", "openvino", "tensorrt" or "torch_tensorrt"; None takes the target's.
+
+    Returns:
+        `ok`, the reasons with their sources, and the way to take.
+
+    Raises:
+        ConfigError: the target, precision, runtime or version is unknown; the nearest is named.
+        BundleError: the bundle is not sound.
+
+    Example:
+        check("kitchen.bmz", "jetson-orin-nano").ok
+    """
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    return check_bundle(opened, target, as_options(precision, tensorrt, runtime))
+
+
+def check_bundle(
     bundle: Bundle,
     target: Union[str, Target],
     options: Optional[CheckOptions] = None,
     table: Optional[Table] = None,
-) -> Verdict:
+) -> CheckResult:
     """Say whether a bundle can run on a target in the way that is asked for, why, and which way to take.
 
     Nothing is run or imported for it: the answer comes from the table and from reading the bundle's graphs.
@@ -48,12 +82,12 @@ def check(
     options = as_options(options.precision, options.tensorrt, options.runtime)
     reader = _Reader(bundle)
     asked = _case(table, found, reader, options)
-    reasons = criterion(asked)
+    reasons = apply_rules(asked)
     if not _refusals(reasons):
         way = _route(asked, reasons)
-        return Verdict(found.name, found.title, way, True, reasons, way)
+        return CheckResult(found.name, found.title, way, True, reasons, way)
     route, meanwhile = _other_routes(table, found, reader, options)
-    return Verdict(found.name, found.title, _route(asked, reasons), False, reasons, route, meanwhile)
+    return CheckResult(found.name, found.title, _route(asked, reasons), False, reasons, route, meanwhile)
 
 
 @dataclass(frozen=True)
@@ -118,7 +152,7 @@ def _other_routes(
     table: Table, target: Target, reader: _Reader, options: CheckOptions
 ) -> Tuple[Optional[Route], Optional[Route]]:
     """Return the best way of a target, and one that is open at once if the best is not."""
-    checked = [(case, criterion(case)) for case in _ways(table, target, reader, options)]
+    checked = [(case, apply_rules(case)) for case in _ways(table, target, reader, options)]
     ways = [_route(case, reasons) for case, reasons in checked if all(r.needs for r in _refusals(reasons))]
     ready = [way for way in ways if not way.needs]
     own = [way for way in ready if target.kind == "cpu" or way.runtime in GPU_RUNTIMES]

@@ -1,4 +1,4 @@
-"""Targets and verdicts in lines that a person reads."""
+"""Targets and results in lines that a person reads."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import msgspec
 
+from blendmask_edge.devices.result import CheckResult, Route
 from blendmask_edge.devices.rules import GPU_RUNTIMES
 from blendmask_edge.devices.table import Cell, Table, Target
-from blendmask_edge.devices.verdict import Route, Verdict
 
 _WIDTH = 100
 _SIGNS = {"refusal": "no", "caution": "note", "ground": "yes"}
@@ -47,36 +47,36 @@ def target_document(table: Table, target: Target) -> Dict[str, Any]:
     return {"target": target, "architecture": table.architecture_of(target), "jetpacks": table.jetpacks_of(target)}
 
 
-def describe_verdict(verdict: Verdict) -> List[str]:
+def describe_result(result: CheckResult) -> List[str]:
     """Return the answer, its reasons with source and mark (of a no only those that refuse), and the way to take."""
-    lines = [f"{'Yes' if verdict.ok else 'No'}: {verdict.asked} on {verdict.title}."]
-    for reason in verdict.reasons:
-        if verdict.ok or reason.kind == "refusal":
+    lines = [f"{'Yes' if result.ok else 'No'}: {result.asked} on {result.title}."]
+    for reason in result.reasons:
+        if result.ok or reason.kind == "refusal":
             lines += _wrapped(f"  {_SIGNS[reason.kind]:<5}", f"{reason.text} [{reason.mark}: {reason.source}]")
-    if not verdict.ok:
-        lines += _way_out(verdict)
+    if not result.ok:
+        lines += _way_out(result)
     return lines
 
 
-def next_steps(verdict: Verdict, bundle: Path) -> Iterator[str]:
+def next_steps(result: CheckResult, bundle: Path) -> Iterator[str]:
     """Yield the command to type next, if there is one."""
-    way = verdict.route if verdict.route is not None and not verdict.route.needs else verdict.meanwhile
+    way = result.route if result.route is not None and not result.route.needs else result.meanwhile
     if way is None:
         return
-    if not verdict.ok:
+    if not result.ok:
         version = f" --tensorrt {way.tensorrt}" if way.tensorrt is not None else ""
         words = f"--precision {way.precision}{version} --runtime {way.runtime}"
-        yield f"Next: blendmask check {bundle} --target {verdict.target} {words}"
+        yield f"Next: blendmask check {bundle} --target {result.target} {words}"
     elif way.runtime in GPU_RUNTIMES:
         runtime = "" if way.runtime == "tensorrt" else f" --runtime {way.runtime}"
-        words = f"--target {verdict.target} --precision {way.precision}{runtime}"
+        words = f"--target {result.target} --precision {way.precision}{runtime}"
         yield f"Next, on the device: blendmask compile {bundle} {words}"
     else:
         yield f"Next, on the device: blendmask predict {bundle} IMAGE... --runtime {way.runtime}"
 
 
-def _way_out(verdict: Verdict) -> Iterator[str]:
-    route = verdict.route
+def _way_out(result: CheckResult) -> Iterator[str]:
+    route = result.route
     if route is None:
         yield "Nothing in the table runs this bundle there."
     elif not route.needs:
@@ -85,8 +85,8 @@ def _way_out(verdict: Verdict) -> Iterator[str]:
         yield f"The way for this device: {route}, once the bundle has"
         for need in route.needs:
             yield from _wrapped("  - ", need)
-    if verdict.meanwhile is not None:
-        yield f"Until then: {verdict.meanwhile}{_graph(verdict.meanwhile)}, on its CPU."
+    if result.meanwhile is not None:
+        yield f"Until then: {result.meanwhile}{_graph(result.meanwhile)}, on its CPU."
 
 
 def _graph(route: Route) -> str:

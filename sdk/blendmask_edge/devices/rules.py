@@ -10,6 +10,7 @@ from typing import Callable, Iterator, Optional, Protocol, Tuple, Union
 
 from blendmask_edge.bundle.manifest import Manifest
 from blendmask_edge.devices.onnx_facts import OnnxFacts
+from blendmask_edge.devices.result import RUNTIME_TITLES, Reason
 from blendmask_edge.devices.table import (
     Architecture,
     Cell,
@@ -22,7 +23,6 @@ from blendmask_edge.devices.table import (
     Target,
     TorchTensorRT,
 )
-from blendmask_edge.devices.verdict import RUNTIME_TITLES, Reason
 from blendmask_edge.devices.versions import Version
 
 GPU_RUNTIMES = ("tensorrt", "torch_tensorrt")
@@ -340,7 +340,7 @@ RULES: Tuple[Rule, ...] = (
 )
 
 
-def criterion(case: Case) -> Tuple[Reason, ...]:
+def apply_rules(case: Case) -> Tuple[Reason, ...]:
     """Apply every rule; refusals first, then cautions, then grounds."""
     order = ("refusal", "caution", "ground")
     found = [reason for rule in RULES for reason in rule(case)]

@@ -10,10 +10,10 @@ import importlib
 import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
-from typing import Callable, Tuple, cast
+from typing import Callable, List, Optional, Tuple, cast
 
 from blendmask_edge.errors import ConfigError, RuntimeUnavailableError, install_command
-from blendmask_edge.hardware.cuda import driver_present
+from blendmask_edge.hardware.cuda import driver_present, find_gpu
 from blendmask_edge.runtimes.base import Runtime, Session, SessionOptions
 from blendmask_edge.runtimes.engines import program_present
 
@@ -43,6 +43,7 @@ class RuntimeRow:
     also: variants that it runs, slower or less exactly, when they are named.
     ready: whether it could run the graph of this SHA-256 here, as far as can be seen without importing it.
     remark: what else to know for installing it.
+    needs_gpu: whether it runs on an NVIDIA GPU only.
     """
 
     name: str
@@ -54,6 +55,7 @@ class RuntimeRow:
     also: Tuple[str, ...] = ()
     ready: Callable[[str], bool] = _always
     remark: str = ""
+    needs_gpu: bool = False
 
     @property
     def installed(self) -> bool:
@@ -116,6 +118,7 @@ RUNTIMES = (
         variants=("tensorrt", "float"),
         extra="tensorrt",
         ready=_with_driver,
+        needs_gpu=True,
         remark="; a Jetson has it from JetPack (apt install python3-libnvinfer), which a virtual environment sees only "
         "when made with --system-site-packages",
     ),
@@ -127,6 +130,7 @@ RUNTIMES = (
         extra="torch-tensorrt",
         distributions=("torch-tensorrt",),
         ready=program_present,
+        needs_gpu=True,
     ),
 )
 
@@ -159,4 +163,57 @@ def installed_rows() -> Tuple[RuntimeRow, ...]:
     return rows
 
 
-__all__ = ["AUTO", "RUNTIMES", "Runtime", "RuntimeRow", "Session", "SessionOptions", "installed_rows", "select"]
+@dataclass(frozen=True)
+class AvailableRuntime:
+    """One runtime of this package, and whether it can run here.
+
+    name: for `MaskPredictor(runtime=...)`.
+    installed: whether its package is installed.
+    version: of the package; None where it is not installed.
+    variants: graphs of a bundle that it runs, the preferred one first.
+    reason: why it cannot run here, with the command that installs it; empty where nothing is seen to be in its way
+        without loading it.
+    """
+
+    name: str
+    installed: bool
+    version: Optional[str]
+    variants: Tuple[str, ...]
+    reason: str = ""
+
+
+def available_runtimes() -> List[AvailableRuntime]:
+    """Return every runtime that this package knows, in order of preference, without loading any.
+
+    Returns:
+        One entry a runtime, also for those that are not installed.
+
+    Example:
+        [runtime.name for runtime in available_runtimes() if not runtime.reason]
+    """
+    return [
+        AvailableRuntime(row.name, row.installed, row.version if row.installed else None, row.variants, _reason(row))
+        for row in RUNTIMES
+    ]
+
+
+def _reason(row: RuntimeRow) -> str:
+    if not row.installed:
+        return f"It is not installed. {row.install_command}"
+    if row.needs_gpu and find_gpu() is None:
+        return "The CUDA driver shows no GPU."
+    return ""
+
+
+__all__ = [
+    "AUTO",
+    "RUNTIMES",
+    "AvailableRuntime",
+    "Runtime",
+    "RuntimeRow",
+    "Session",
+    "SessionOptions",
+    "available_runtimes",
+    "installed_rows",
+    "select",
+]

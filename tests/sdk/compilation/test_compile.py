@@ -12,6 +12,7 @@ from typing import Any, Callable, List, Optional
 import pytest
 
 from blendmask_edge import ConfigError, InferenceError, OutputError, RuntimeUnavailableError
+from blendmask_edge.compilation import compiler
 from blendmask_edge.compilation import toolchain as toolchain_module
 from blendmask_edge.compilation.arguments import CompileOptions
 from blendmask_edge.compilation.compiler import Engine, compile_bundle, compile_graph
@@ -270,3 +271,23 @@ def test_torch_tensorrt_that_is_missing_beside_a_gpu_is_named(
 def test_a_runtime_that_compiles_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"'onnxruntime' compiles nothing; expected tensorrt or torch_tensorrt"):
         CompileOptions(runtime="onnxruntime")
+
+
+def test_a_path_and_plain_words_are_enough(make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blendmask_edge.compilation.compiler.find_tools", lambda *_: tools())
+    path = make_bundle().path
+    engine = compiler.compile(path, "jetson-orin-nx", precision="fp16", workspace_mib=64)
+    assert content(engine.path) == b"engine of 10.3.0"
+    assert engine.key.workspace_bytes == 64 * 2**20
+    assert compiler.compile(str(path), "jetson-orin-nx", precision="fp16", workspace_mib=64).reused
+    with pytest.raises(ConfigError, match="precision"):
+        compiler.compile(path, "jetson-orin-nx", precision="int4")
+
+
+def test_an_unsafe_cache_is_told_before_the_build(make_bundle: MakeBundle, own_cache: Path) -> None:
+    own_cache.mkdir(mode=0o700)
+    own_cache.chmod(0o777)
+    toolchain = tools()
+    with pytest.raises(OutputError, match="chmod go-w"):
+        compile_bundle(make_bundle(), "jetson-orin-nx", toolchain=toolchain)
+    assert toolchain.trt.calls == []

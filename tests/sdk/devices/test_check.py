@@ -7,8 +7,8 @@ from typing import Any, Callable, List
 import pytest
 
 from blendmask_edge import ConfigError
-from blendmask_edge.devices import CheckOptions, Reason, Verdict, check, load_table
-from blendmask_edge.devices.report import describe_target, describe_verdict, list_targets
+from blendmask_edge.devices import CheckOptions, CheckResult, Reason, check, check_bundle, load_table
+from blendmask_edge.devices.report import describe_result, describe_target, list_targets
 
 TABLE = load_table()
 MakeBundle = Callable[..., Any]
@@ -16,51 +16,51 @@ NAMES = [target.name for target in TABLE.targets]
 GPUS = [target.name for target in TABLE.targets if target.kind != "cpu"]
 
 
-def refusals(verdict: Verdict) -> List[Reason]:
+def refusals(result: CheckResult) -> List[Reason]:
     """Return what makes it a no."""
-    return [reason for reason in verdict.reasons if reason.kind == "refusal"]
+    return [reason for reason in result.reasons if reason.kind == "refusal"]
 
 
-def ask(bundle: Any, target: str, precision: Any = "int8", tensorrt: Any = None, runtime: Any = None) -> Verdict:
+def ask(bundle: Any, target: str, precision: Any = "int8", tensorrt: Any = None, runtime: Any = None) -> CheckResult:
     """Check, and hold the answer to what must be true of every answer."""
-    verdict = check(bundle, target, CheckOptions(precision, tensorrt, runtime))
-    assert verdict.ok == (not refusals(verdict))
-    assert all(reason.source and reason.mark and reason.text for reason in verdict.reasons)
-    return verdict
+    result = check_bundle(bundle, target, CheckOptions(precision, tensorrt, runtime))
+    assert result.ok == (not refusals(result))
+    assert all(reason.source and reason.mark and reason.text for reason in result.reasons)
+    return result
 
 
-def only(verdict: Verdict) -> Reason:
+def only(result: CheckResult) -> Reason:
     """Return the one refusal."""
-    (reason,) = refusals(verdict)
+    (reason,) = refusals(result)
     return reason
 
 
 def test_fp16_of_a_1080_ti_is_refused_for_int8_with_tensorrt_8(make_bundle: MakeBundle) -> None:
-    verdict = ask(make_bundle(), "gtx-1080-ti", "fp16")
-    no_fast, rate = refusals(verdict)
+    result = ask(make_bundle(), "gtx-1080-ti", "fp16")
+    no_fast, rate = refusals(result)
     assert (no_fast.text, no_fast.mark) == ("SM 6.1 has no fast FP16", "documented")
     assert "1/64" in rate.text
     assert rate.mark == "unverified"
-    assert verdict.route is not None
-    assert str(verdict.route) == "INT8 by TensorRT 8.6.1"
-    assert (verdict.route.variant, verdict.route.needs) == ("tensorrt", ())
+    assert result.route is not None
+    assert str(result.route) == "INT8 by TensorRT 8.6.1"
+    assert (result.route.variant, result.route.needs) == ("tensorrt", ())
 
 
 @pytest.mark.parametrize("version", ["10.0.1", "10.3", "9.1", "11.4.1"])
 def test_newer_tensorrt_on_pascal_is_refused_for_8_6_1(make_bundle: MakeBundle, version: str) -> None:
-    verdict = ask(make_bundle(), "gtx-1080-ti", tensorrt=version)
-    reason = only(verdict)
+    result = ask(make_bundle(), "gtx-1080-ti", tensorrt=version)
+    reason = only(result)
     assert "8.6.1" in reason.text
     assert "Unsupported SM 0x601" in reason.source
-    assert str(verdict.route) == "INT8 by TensorRT 8.6.1"
+    assert str(result.route) == "INT8 by TensorRT 8.6.1"
 
 
 @pytest.mark.parametrize("target", ["jetson-nano", "jetson-tx2"])
 def test_int8_without_dp4a_is_refused_for_fp16(make_bundle: MakeBundle, target: str) -> None:
-    verdict = ask(make_bundle(), target)
-    assert any("no INT8 path" in reason.text and "dp4a" in reason.source for reason in refusals(verdict))
-    assert str(verdict.route) == "FP16 by TensorRT 8.2.1"
-    assert str(verdict.meanwhile) == "INT8 by ONNX Runtime"
+    result = ask(make_bundle(), target)
+    assert any("no INT8 path" in reason.text and "dp4a" in reason.source for reason in refusals(result))
+    assert str(result.route) == "FP16 by TensorRT 8.2.1"
+    assert str(result.meanwhile) == "INT8 by ONNX Runtime"
 
 
 def test_nano_takes_fp16_of_a_graph_made_for_its_parser(make_bundle: MakeBundle) -> None:
@@ -88,9 +88,9 @@ def test_opset_past_the_parser_is_refused(
 
 @pytest.mark.parametrize("target, version", [("turing", "10.13.3"), ("jetson-thor", "10.13")])
 def test_opset_of_which_nothing_is_known_is_a_caution(make_bundle: MakeBundle, target: str, version: str) -> None:
-    verdict = ask(make_bundle(opset=24), target, tensorrt=version)
-    assert verdict.ok
-    assert any("nothing is known" in reason.text for reason in verdict.reasons if reason.kind == "caution")
+    result = ask(make_bundle(opset=24), target, tensorrt=version)
+    assert result.ok
+    assert any("nothing is known" in reason.text for reason in result.reasons if reason.kind == "caution")
 
 
 @pytest.mark.parametrize("operator", ["GridSample", "Mod", "Trilu", "RoiAlign"])
@@ -119,9 +119,9 @@ def test_scatter_with_reduction_is_refused(make_bundle: MakeBundle) -> None:
 
 @pytest.mark.parametrize("operator", ["RoiAlign", "NonMaxSuppression", "InstanceNormalization", "DeformConv"])
 def test_operators_that_cost_are_cautions(make_bundle: MakeBundle, operator: str) -> None:
-    verdict = ask(make_bundle(operators=[operator], opset=19), "jetson-orin-nx")
-    assert verdict.ok
-    assert any(operator in reason.text or "norm layer" in reason.text for reason in verdict.reasons)
+    result = ask(make_bundle(operators=[operator], opset=19), "jetson-orin-nx")
+    assert result.ok
+    assert any(operator in reason.text or "norm layer" in reason.text for reason in result.reasons)
 
 
 def test_deformable_convolution_needs_tensorrt_10_1(make_bundle: MakeBundle) -> None:
@@ -132,17 +132,17 @@ def test_deformable_convolution_needs_tensorrt_10_1(make_bundle: MakeBundle) -> 
 
 
 def test_plugins_are_a_caution(make_bundle: MakeBundle) -> None:
-    verdict = ask(make_bundle(operators=["BatchedNMS_TRT"], domain="com.example"), "turing")
-    assert any("BatchedNMS_TRT is no ONNX operator" in reason.text for reason in verdict.reasons)
+    result = ask(make_bundle(operators=["BatchedNMS_TRT"], domain="com.example"), "turing")
+    assert any("BatchedNMS_TRT is no ONNX operator" in reason.text for reason in result.reasons)
 
 
 @pytest.mark.parametrize("k, fits", [(3840, True), (3841, False)])
 def test_top_k_has_a_limit(make_bundle: MakeBundle, k: int, fits: bool) -> None:
-    verdict = ask(make_bundle(top_k=k), "jetson-orin-nano")
-    assert verdict.ok == fits
+    result = ask(make_bundle(top_k=k), "jetson-orin-nano")
+    assert result.ok == fits
     if not fits:
-        assert "3840" in only(verdict).text
-        assert only(verdict).mark == "verified"
+        assert "3840" in only(result).text
+        assert only(result).mark == "verified"
 
 
 @pytest.mark.parametrize("properties", [{"zero_point": "UINT8"}, {"zero_point": "INT8", "zero": 3}])
@@ -166,54 +166,54 @@ def test_cpu_takes_what_tensorrt_refuses(make_bundle: MakeBundle) -> None:
 
 
 def test_torch_tensorrt_on_orin_is_2_8_with_tensorrt_10_3(make_bundle: MakeBundle) -> None:
-    verdict = ask(make_bundle(), "jetson-orin-nx", runtime="torch_tensorrt")
-    assert verdict.ok
-    assert str(verdict.route) == "INT8 by Torch-TensorRT 2.8.0 with TensorRT 10.3"
+    result = ask(make_bundle(), "jetson-orin-nx", runtime="torch_tensorrt")
+    assert result.ok
+    assert str(result.route) == "INT8 by Torch-TensorRT 2.8.0 with TensorRT 10.3"
     newer = ask(make_bundle(), "jetson-orin-nx", tensorrt="10.7", runtime="torch_tensorrt")
     assert "2.8.0" in only(newer).text
     assert str(newer.route) == "INT8 by Torch-TensorRT 2.8.0 with TensorRT 10.3"
 
 
 def test_torch_tensorrt_on_pascal_has_no_int8(make_bundle: MakeBundle) -> None:
-    verdict = ask(make_bundle(), "gtx-1080-ti", runtime="torch_tensorrt")
-    assert "calibrators" in only(verdict).text
-    assert str(verdict.route) == "INT8 by TensorRT 8.6.1"
+    result = ask(make_bundle(), "gtx-1080-ti", runtime="torch_tensorrt")
+    assert "calibrators" in only(result).text
+    assert str(result.route) == "INT8 by TensorRT 8.6.1"
 
 
 def test_torch_tensorrt_without_a_release_is_refused(make_bundle: MakeBundle) -> None:
-    verdict = ask(make_bundle(), "jetson-xavier", runtime="torch_tensorrt")
-    assert "no Torch-TensorRT is known" in only(verdict).text
-    assert str(verdict.route) == "INT8 by TensorRT 8.5.2"
+    result = ask(make_bundle(), "jetson-xavier", runtime="torch_tensorrt")
+    assert "no Torch-TensorRT is known" in only(result).text
+    assert str(result.route) == "INT8 by TensorRT 8.5.2"
 
 
 def test_torch_tensorrt_follows_the_tensorrt_that_is_asked_for(make_bundle: MakeBundle) -> None:
-    verdict = ask(make_bundle(), "rtx-30", tensorrt="10.9", runtime="torch_tensorrt")
-    assert verdict.route is not None
-    assert verdict.route.torch_tensorrt == "2.7.0"
+    result = ask(make_bundle(), "rtx-30", tensorrt="10.9", runtime="torch_tensorrt")
+    assert result.route is not None
+    assert result.route.torch_tensorrt == "2.7.0"
     assert refusals(ask(make_bundle(), "rtx-30", tensorrt="10.5", runtime="torch_tensorrt"))
 
 
 def test_torch_tensorrt_takes_the_graph_and_its_operators_are_judged_but_for_the_opset(
     make_bundle: MakeBundle,
 ) -> None:
-    verdict = ask(make_bundle(opset=99), "jetson-orin-nx", runtime="torch_tensorrt")
-    assert verdict.ok
-    assert verdict.asked.variant == "tensorrt"
+    result = ask(make_bundle(opset=99), "jetson-orin-nx", runtime="torch_tensorrt")
+    assert result.ok
+    assert result.asked.variant == "tensorrt"
     refused = ask(make_bundle(top_k=4000), "jetson-orin-nx", runtime="torch_tensorrt")
     assert "3840" in only(refused).text
     assert "holds: cpu" in only(ask(make_bundle("cpu"), "jetson-orin-nx", runtime="torch_tensorrt")).text
 
 
 def test_torch_tensorrt_makes_no_fp16_of_a_bundle_and_says_what_does(make_bundle: MakeBundle) -> None:
-    verdict = ask(make_bundle(), "jetson-orin-nx", "fp16", runtime="torch_tensorrt")
-    assert "no graph of a bundle is FP16" in only(verdict).text
-    assert verdict.route is not None
-    assert verdict.route.runtime == "tensorrt"
+    result = ask(make_bundle(), "jetson-orin-nx", "fp16", runtime="torch_tensorrt")
+    assert "no graph of a bundle is FP16" in only(result).text
+    assert result.route is not None
+    assert result.route.runtime == "tensorrt"
 
 
 def test_torch_tensorrt_2_14_warns_that_flags_are_swallowed(make_bundle: MakeBundle) -> None:
-    verdict = ask(make_bundle(), "ada", "fp16", runtime="torch_tensorrt")
-    assert any("swallowed" in reason.text and reason.mark == "verified" for reason in verdict.reasons)
+    result = ask(make_bundle(), "ada", "fp16", runtime="torch_tensorrt")
+    assert any("swallowed" in reason.text and reason.mark == "verified" for reason in result.reasons)
 
 
 @pytest.mark.parametrize("version", ["11.0", "11.2.1", "11.4", "11.4.0"])
@@ -251,9 +251,9 @@ def test_a_jetpack_that_may_carry_a_version_gives_that_source(make_bundle: MakeB
 
 
 def test_version_that_was_not_looked_at_is_a_caution(make_bundle: MakeBundle) -> None:
-    verdict = ask(make_bundle(), "turing", tensorrt="11.5.0")
-    assert verdict.ok
-    assert any("was not looked at" in reason.text for reason in verdict.reasons)
+    result = ask(make_bundle(), "turing", tensorrt="11.5.0")
+    assert result.ok
+    assert any("was not looked at" in reason.text for reason in result.reasons)
 
 
 def test_fp16_with_tensorrt_11_needs_half_weights(make_bundle: MakeBundle) -> None:
@@ -266,9 +266,9 @@ def test_fp16_with_tensorrt_11_needs_half_weights(make_bundle: MakeBundle) -> No
     "version, half, warned", [("11.1", False, True), ("11.1", True, False), ("10.3", False, False)]
 )
 def test_float_remainder_of_int8_is_told(make_bundle: MakeBundle, version: str, half: bool, warned: bool) -> None:
-    verdict = ask(make_bundle(half=half), "ada", tensorrt=version)
-    assert verdict.ok
-    assert any("runs in FP32;" in reason.text for reason in verdict.reasons if reason.kind == "caution") == warned
+    result = ask(make_bundle(half=half), "ada", tensorrt=version)
+    assert result.ok
+    assert any("runs in FP32;" in reason.text for reason in result.reasons if reason.kind == "caution") == warned
 
 
 @pytest.mark.parametrize(
@@ -285,23 +285,23 @@ def test_a_graph_that_the_bundle_lacks_is_refused(
 
 
 def test_nothing_runs_where_the_bundle_has_no_graph_for_it(make_bundle: MakeBundle) -> None:
-    verdict = ask(make_bundle("cpu"), "gtx-1080-ti")
-    assert verdict.route is not None
-    assert verdict.route.needs == ("a tensorrt graph (`blendmask quantize`)",)
-    assert str(verdict.meanwhile) == "INT8 by ONNX Runtime"
+    result = ask(make_bundle("cpu"), "gtx-1080-ti")
+    assert result.route is not None
+    assert result.route.needs == ("a tensorrt graph (`blendmask quantize`)",)
+    assert str(result.meanwhile) == "INT8 by ONNX Runtime"
 
 
 @pytest.mark.parametrize("runtime", ["tensorrt", "torch_tensorrt"])
 def test_tensorrt_on_a_cpu_is_refused(make_bundle: MakeBundle, runtime: str) -> None:
-    verdict = ask(make_bundle(), "x86", runtime=runtime)
-    assert "needs an NVIDIA GPU" in refusals(verdict)[0].text
-    assert str(verdict.route) == "INT8 by ONNX Runtime"
+    result = ask(make_bundle(), "x86", runtime=runtime)
+    assert "needs an NVIDIA GPU" in refusals(result)[0].text
+    assert str(result.route) == "INT8 by ONNX Runtime"
 
 
 def test_fp16_on_a_cpu_is_refused_for_int8(make_bundle: MakeBundle) -> None:
-    verdict = ask(make_bundle(), "x86-vnni", "fp16")
-    assert "no graph of a bundle is FP16" in only(verdict).text
-    assert str(verdict.route) == "INT8 by ONNX Runtime"
+    result = ask(make_bundle(), "x86-vnni", "fp16")
+    assert "no graph of a bundle is FP16" in only(result).text
+    assert str(result.route) == "INT8 by ONNX Runtime"
 
 
 def test_cpu_without_vnni_warns_of_saturation(make_bundle: MakeBundle) -> None:
@@ -338,8 +338,8 @@ def test_every_yes_for_a_gpu_says_that_no_device_ran_it(make_bundle: MakeBundle,
 def test_a_way_that_is_offered_passes_when_it_is_asked_for(
     make_bundle: MakeBundle, target: str, precision: str, runtime: Any
 ) -> None:
-    verdict = ask(make_bundle(), target, precision, runtime=runtime)
-    for way in (verdict.route, verdict.meanwhile):
+    result = ask(make_bundle(), target, precision, runtime=runtime)
+    for way in (result.route, result.meanwhile):
         if way is not None and not way.needs:
             assert ask(make_bundle(), target, way.precision, way.tensorrt, way.runtime).ok
 
@@ -355,7 +355,7 @@ def test_a_way_that_is_offered_passes_when_it_is_asked_for(
 )
 def test_bad_options_are_one_message(make_bundle: MakeBundle, options: CheckOptions, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check(make_bundle(), "ada", options)
+        check_bundle(make_bundle(), "ada", options)
 
 
 def test_unknown_target_is_one_message(make_bundle: MakeBundle) -> None:
@@ -364,14 +364,14 @@ def test_unknown_target_is_one_message(make_bundle: MakeBundle) -> None:
 
 
 def test_report_of_a_no_has_sources_marks_and_the_way(make_bundle: MakeBundle) -> None:
-    lines = "\n".join(describe_verdict(ask(make_bundle(), "gtx-1080-ti", "fp16")))
+    lines = "\n".join(describe_result(ask(make_bundle(), "gtx-1080-ti", "fp16")))
     assert lines.startswith("No: FP16 by TensorRT 8.6.1 on GTX 1080 Ti.")
     assert "[documented: TensorRT 8.x hardware and precision matrix: FP16 no]" in lines
     assert lines.endswith("Works instead: INT8 by TensorRT 8.6.1 from the tensorrt graph.")
 
 
 def test_report_of_a_way_that_needs_another_bundle_lists_the_needs(make_bundle: MakeBundle) -> None:
-    lines = describe_verdict(ask(make_bundle("cpu tensorrt", operators=["Mod"]), "jetson-nano"))
+    lines = describe_result(ask(make_bundle("cpu tensorrt", operators=["Mod"]), "jetson-nano"))
     start = lines.index("The way for this device: FP16 by TensorRT 8.2.1, once the bundle has")
     assert lines[start + 1] == "  - a float graph (`blendmask quantize --keep-float`)"
     assert "  - opset 13 or lower" in lines
@@ -388,3 +388,11 @@ def test_every_target_is_listed_and_described_with_its_sources() -> None:
         for row in TABLE.jetpacks_of(target):
             assert f"JetPack {row.title or row.name} " in text
             assert f"tensorrt {row.tensorrt.value} [{row.tensorrt.mark}: {row.tensorrt.source}]" in text
+
+
+def test_a_path_and_plain_words_are_enough(make_bundle: MakeBundle) -> None:
+    bundle = make_bundle()
+    asked = check(str(bundle.path), "jetson-orin-nx", precision="int8", tensorrt="10.3", runtime="torch-tensorrt")
+    assert asked == check_bundle(bundle, "jetson-orin-nx", CheckOptions("int8", "10.3", "torch_tensorrt"))
+    with pytest.raises(ConfigError, match="precision"):
+        check(bundle, "jetson-orin-nx", precision="int4")

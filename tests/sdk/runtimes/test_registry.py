@@ -12,7 +12,7 @@ import pytest
 
 from blendmask_edge import BundleError, ConfigError, MaskPredictor, RuntimeUnavailableError
 from blendmask_edge.errors import install_command
-from blendmask_edge.runtimes.registry import RUNTIMES, RuntimeRow, installed_rows, select
+from blendmask_edge.runtimes.registry import RUNTIMES, RuntimeRow, available_runtimes, installed_rows, select
 
 
 def test_unknown_runtime_names_the_known_ones() -> None:
@@ -82,3 +82,24 @@ def test_every_public_name_can_be_reached() -> None:
     assert blendmask_edge.__version__[0].isdigit()
     with pytest.raises(AttributeError, match="Mask"):
         blendmask_edge.Mask  # noqa: B018
+
+
+def test_available_runtimes_say_what_is_installed_and_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = (
+        RuntimeRow("here", "json", "pytest", ("cpu",), "cpu"),
+        RuntimeRow("gpu", "json", "pytest", ("tensorrt",), "cpu", needs_gpu=True),
+        RuntimeRow("away", "json", "no_such_package", ("cpu", "float"), "openvino"),
+    )
+    monkeypatch.setattr("blendmask_edge.runtimes.registry.RUNTIMES", rows)
+    monkeypatch.setattr("blendmask_edge.runtimes.registry.find_gpu", lambda: None)
+    here, gpu, away = available_runtimes()
+    assert (here.name, here.installed, here.version, here.reason) == ("here", True, pytest.__version__, "")
+    assert (gpu.installed, gpu.reason) == (True, "The CUDA driver shows no GPU.")
+    assert (away.installed, away.version, away.variants) == (False, None, ("cpu", "float"))
+    assert install_command("openvino") in away.reason
+
+
+def test_available_runtimes_load_nothing() -> None:
+    code = "import sys; from blendmask_edge.runtimes.registry import available_runtimes as a; a(); "
+    names = ["onnxruntime", "openvino", "tensorrt", "torch"]
+    assert run_python(code + f"print([name for name in {names} if name in sys.modules])") == "[]"

@@ -97,7 +97,7 @@ class Route:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckResult:
     """The answer of a check.
 
     target, title: name of the target, for commands and for people.
