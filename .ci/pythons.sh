@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Does the SDK install and run on every Python that pyproject.toml promises? For each one that is here, in an environment
+# of its own: the wheel with [cpu], `blendmask --help`, a prediction where there is a bundle, and a part of the SDK's
+# tests. A version that is missing is named, and does not fail.
+#
+#   .ci/pythons.sh WHEEL [BUNDLE IMAGE]
+#   PYTHONS="3.8 3.13"      other versions than all
+#   PIP_OPTIONS="..."       options of every pip install
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD wheel=$(realpath "$1") bundle=${2:-} image=${3:-}
+tests="tests/sdk/test_errors.py tests/sdk/test_public_names.py tests/sdk/test_predictor.py tests/sdk/bundle
+  tests/sdk/imaging tests/sdk/storage tests/sdk/hardware tests/sdk/runtimes tests/sdk/compilation tests/sdk/cli"
+
+# A name on the path may be pyenv's, which only prints a hint; so it must run.
+find_python() {
+  local candidate
+  for candidate in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$1".*/bin/python "python$1"; do
+    if "$candidate" -c 'import sys, venv; sys.exit("%d.%d" % sys.version_info[:2] != "'"$1"'")' >/dev/null 2>&1; then
+      echo "$candidate"
+      return
+    fi
+  done
+}
+
+check() {
+  local place=$1 pip="$1/bin/pip install --quiet --disable-pip-version-check ${PIP_OPTIONS:-}"
+  $pip "$wheel[cpu]"
+  cd "$place"
+  bin/blendmask --help >/dev/null
+  bin/python -c 'import blendmask_edge; [getattr(blendmask_edge, name) for name in blendmask_edge.__all__]'
+  if [ -n "$bundle" ]; then
+    bin/python "$root/.ci/sdk_alone.py" "$(realpath "$root/$bundle")" "$(realpath "$root/$image")"
+  fi
+  cd "$root"
+  $pip pytest hypothesis onnx
+  # shellcheck disable=SC2086  # a list of folders
+  "$place/bin/python" -m pytest -q -x -p no:cacheprovider $tests
+}
+
+failed=""
+for version in ${PYTHONS:-3.8 3.9 3.10 3.11 3.12 3.13}; do
+  python=$(find_python "$version")
+  if [ -z "$python" ]; then
+    echo "Python $version: not on this machine, not checked"
+    continue
+  fi
+  start=$SECONDS place=$(mktemp -d)
+  "$python" -m venv "$place"
+  if (set -e; check "$place") >"$place/log" 2>&1; then
+    echo "Python $version: passed in $((SECONDS - start)) s: $(tail -n 1 "$place/log")"
+  else
+    failed="$failed $version"
+    echo "Python $version: FAILED"
+    tail -n 40 "$place/log"
+  fi
+  rm -rf "$place"
+done
+[ -z "$failed" ] || { echo "Failed on Python$failed"; exit 1; }
