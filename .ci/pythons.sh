@@ -33,7 +33,7 @@ check() {
     bin/python "$root/.ci/sdk_alone.py" "$(realpath "$root/$bundle")" "$(realpath "$root/$image")"
   fi
   cd "$root"
-  $pip pytest hypothesis onnx
+  $pip pytest hypothesis onnx pillow
   # shellcheck disable=SC2086  # a list of folders
   "$place/bin/python" -m pytest -q -x -p no:cacheprovider $tests
 }

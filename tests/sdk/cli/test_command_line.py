@@ -115,10 +115,10 @@ def test_images_of_one_name_get_overlays_of_their_own(bundle_path: Path, images:
 def test_damaged_image_is_reported_and_the_rest_goes_on(bundle_path: Path, images: Path, tmp_path: Path) -> None:
     (images / "damaged.png").write_bytes(b"damaged")
     out = tmp_path / "new/out"
-    result = call("predict", bundle_path, images, "-o", out, "--json")
-    assert result.exit_code == 1
-    assert "1 of 3 files could not be read" in result.stderr
-    document = json.loads(result.stdout)
+    done = blendmask("predict", bundle_path, images, "-o", out, "--json")
+    assert done.returncode == 1
+    assert "1 of 3 files could not be read" in done.stderr
+    document = json.loads(done.stdout)
     assert [Path(failed["file_name"]).name for failed in document["failed"]] == ["damaged.png"]
     assert "damaged.png is not an image" in document["failed"][0]["error"]
     assert sorted(path.name for path in out.iterdir()) == ["instances.json", "red.overlay.jpg", "white.overlay.jpg"]
@@ -271,8 +271,8 @@ def test_output_that_cannot_be_written_is_said_before_any_image_is_read(
     [
         (["--runtime", "onnxruntme"], "Did you mean onnxruntime?"),
         (["--variant", "cpuu"], "no 'cpuu' graph, only: cpu, float"),
-        (["--score", "2"], "expected 0 to 1"),
-        (["--threads", "0"], "expected 1 or more"),
+        (["--score", "2"], "expected a number from 0 to 1"),
+        (["--threads", "0"], "expected an integer from 1 to 256"),
     ],
 )
 def test_wrong_option_of_predict_is_refused_before_anything_is_written(
