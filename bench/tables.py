@@ -130,10 +130,13 @@ def gate_table(rows: Rows) -> str:
     planted = {name.removeprefix("planted/"): row for name, row in rows.items() if name.startswith("planted/")}
     caught = [name for name, row in planted.items() if row["caught"]]
     lines = [f"Planted faults that were caught, {len(caught)} of {len(planted)}: {', '.join(caught)}.", ""]
-    lines += _head("load of the machine", "runs", "false alarms", "latency p50", "against the reference")
+    lines += _head(
+        "load of the machine", "runs", "false alarms", "inconclusive", "latency p50", "against the reference"
+    )
     for name in (name for name in rows if "runs" in rows[name]):
         low, high = ([rows[name][f"{metric}_{end}"] for metric in _SPREAD] for end in ("low", "high"))
-        cells = [name, rows[name]["runs"], rows[name]["false_alarms"], f"{low[0]:.0f} to {high[0]:.0f} ms"]
+        counts = [rows[name][count] for count in ("runs", "false_alarms", "inconclusive")]
+        cells = [name, *counts, f"{low[0]:.0f} to {high[0]:.0f} ms"]
         lines.append(f"| {' | '.join(map(str, cells))} | {low[1]:.2f} to {high[1]:.2f} |")
     return "\n".join(lines)
 

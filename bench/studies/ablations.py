@@ -40,6 +40,7 @@ from typing import Any
 from bench.progress import stage
 from bench.scenes import SPLITS, accuracy, frames, scenes_parser
 from bench.study import write_study
+from blendmask_edge.benchmark.side_by_side import time_side_by_side
 from blendmask_edge.storage.atomic import write_bytes
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from blendmask_quantize.model.config import ModelConfig, get_config
@@ -49,7 +50,6 @@ from blendmask_quantize.training.data import CocoImages, ViewStream
 from blendmask_quantize.training.loop import MODEL_FILE, train
 from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.start import starting_model
-from blendmask_quantize.validation.latency import interleaved_latency
 
 _SHIPPED = get_config("LITE0_RT")
 BASE = replace(_SHIPPED, input=replace(_SHIPPED.input, test_short=384, test_long=512))
@@ -100,7 +100,7 @@ def main() -> None:
 
 def _measure(options: argparse.Namespace) -> None:
     networks = {name: _load(name, options) for name in options.only}
-    times = interleaved_latency(
+    times = time_side_by_side(
         {name: TorchPredictor(network) for name, network in networks.items()},
         frames(options.data, "val", options.timed), rounds=options.rounds,
     )  # fmt: skip

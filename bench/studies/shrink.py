@@ -15,10 +15,11 @@ there is not made again: after a cut the same command goes on.
 | `edge` | recipe `edge`: thinned to 0.7, fine-tuned, then trained with quantization, with labels |
 
 Accuracy is that of each graph in ONNX Runtime: `ptq/cpu/val`, `ptq/tensorrt/val` ... Latency is of the `cpu` graph, of
-`float` and `pruned-70` the float graph, in both runtimes: `ptq/onnxruntime`, `ptq/openvino` ..., all in one process,
-each image shown to each in turn. `speedup_vs_float` is against the float graph in ONNX Runtime; that has the
-coefficients at kept locations already, against dense coefficients it would be larger. `size_bytes` is of the ONNX
-graph, `size_ratio` over the checkpoint's weights in float32. `training_images` were trained on while shrinking;
+`float` and `pruned-70` a float graph that makes masks for the same rows, in both runtimes: `ptq/onnxruntime`,
+`ptq/openvino` ..., timed as `blendmask_edge.benchmark.side_by_side` says. `speedup_vs_float` is against the float graph
+in ONNX Runtime; that has the coefficients at selected locations already, against dense coefficients it would be larger.
+`size_bytes` is of the ONNX graph in the bundle, `size_ratio` over the checkpoint's weights in float32.
+`training_images` were trained on while shrinking;
 `training_kept` is 0 where training with quantization did not help and its start was kept.
 """
 
@@ -37,11 +38,13 @@ from typing import Any
 import msgspec
 
 from bench.command import blendmask
+from bench.float_baseline import with_comparable_float
 from bench.progress import stage
+from bench.quiet import time_quietly
 from bench.scenes import CHECKPOINT, SPLITS, accuracy, frames, scenes_parser
 from bench.study import run_study, write_study
-from bench.timing import latency_metrics
 from blendmask_edge import Bundle, MaskPredictor
+from blendmask_edge.benchmark.side_by_side import THREADS, latency_metrics
 from blendmask_edge.evaluation.annotations import read_coco
 from blendmask_edge.runtimes.registry import select
 from blendmask_edge.storage.atomic import write_bytes
@@ -49,14 +52,11 @@ from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.macs import count_macs
-from blendmask_quantize.validation.latency import interleaved_latency
 
 RATIO = 0.7
 PRUNED = "pruned-70"
 RUNTIMES = ("onnxruntime", "openvino")
 _TIMED_IMAGES = 40
-_REST_SECONDS = 0.03
-"""Before each timed frame: threads of ONNX Runtime go on looking for work after a frame, beside whoever comes next."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,9 @@ def _latency_rows(
 ) -> list[dict[str, Any]]:
     """Every timed graph in every runtime, interleaved in one run on images of `val`."""
     graphs = {
-        name: (bundles[experiment], variant) for experiment in EXPERIMENTS for name, variant in experiment.timed.items()
+        name: (_comparable(experiment, bundles[experiment], options), variant)
+        for experiment in EXPERIMENTS
+        for name, variant in experiment.timed.items()
     }
     images = frames(options.data, "val", min(options.limit or _TIMED_IMAGES, _TIMED_IMAGES))
     print(f"latency: {len(graphs)} graphs in {len(RUNTIMES)} runtimes, {len(images)} images", flush=True)
@@ -234,18 +236,28 @@ def _latency_rows(
             for name, (path, variant) in graphs.items()
             for runtime in RUNTIMES
         }
-        times = interleaved_latency(predictors, images, rest=_REST_SECONDS)
+        times = time_quietly(predictors, images)
     return [
         {"name": name, **latency_metrics(times, "float/onnxruntime", name), **facts[name.rpartition("/")[0]]}
         for name in predictors
     ]
 
 
+def _comparable(experiment: Experiment, bundle: Path, options: argparse.Namespace) -> Path:
+    """The bundle, with a float graph that makes masks for existing rows only where that is timed."""
+    if experiment.float_name is None:
+        return bundle
+    path: Path = options.work / f"{experiment.name.replace('/', '-')}-timed.bmz"
+    if not path.exists():
+        with_comparable_float(bundle, _pruned(options) if experiment.pruned else options.checkpoint, path)
+    return path
+
+
 def _parse_arguments() -> argparse.Namespace:
     parser = scenes_parser(__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for what is made, to go on from")
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--threads", type=int, default=2, help="of the network")
+    parser.add_argument("--threads", type=int, default=THREADS, help="of the network")
     parser.add_argument("--prune-iterations", type=int, default=1000, help="of fine-tuning after pruning")
     parser.add_argument("--qat-iterations", type=int, default=400, help="of training with quantization")
     return parser.parse_args()

@@ -14,9 +14,9 @@ machine's limit between them.
 | `NETWORK/RUNTIME/int8` | the `cpu` variant, with its stages |
 | `NETWORK/RUNTIME/int8/layer/NAME` | a layer that takes longest beyond what the machine allows |
 
-`speedup_vs_float` is against `dense`, frame by frame. `outside_share` is the part of the frame that is no network:
-fitting the image, making instances, pasting their masks. `after_share` is selection, suppression, coefficients and
-masks over the frame of `dense`. Each stage is timed as a graph of its own on what the stage before gave.
+`speedup_vs_float` is the median of `dense` over that of the graph. `outside_share` is the part of the frame outside the
+network: fitting the image, making instances, pasting their masks. `after_share` is selection, suppression, coefficients
+and masks over the frame of `dense`. Each stage is timed as a graph of its own on what the stage before gave.
 `gemm_ratio` is the time of the convolutions over that which the quickest of three INT8 matrix products, timed between
 the frames, allows for the multiply-accumulates that the graph executes. All graphs compute masks for existing rows
 only, so that `dense` has no other handicap than its name says.
@@ -47,9 +47,9 @@ from bench.sessions import CONVOLUTIONS, RUNTIMES, Arrays, Layers, RunGraph, lay
 from bench.study import run_study, study_parser, write_study
 from bench.timed_networks import DENSE, FLOAT, INT8, TimedNetwork, random_network, timed_network, trained_network
 from blendmask_edge import MaskPredictor, read_image
+from blendmask_edge.benchmark.side_by_side import REST_SECONDS, THREADS, speedup
 from blendmask_edge.imaging import preprocess, resize
 from blendmask_quantize.model.macs import padded_test_size
-from blendmask_quantize.validation.latency import median_ratio
 
 RT_R_50 = "RT_R_50_4x_bn-head_syncbn_shtw"
 IMAGE_SIZE = (480, 640)
@@ -64,8 +64,6 @@ TARGETS: dict[str, Any] = {
 _AFTER = ("selection", "coefficients", "masks")
 _CALLS = ("preprocess", "run", "postprocess", "paste")
 _LAYERS = 8
-_REST_SECONDS = 0.03
-"""Before each timing: threads of ONNX Runtime go on looking for work for a while, beside whoever comes next."""
 
 
 @dataclass
@@ -146,7 +144,7 @@ def _measured(name: str, network: TimedNetwork, image: NDArray[np.uint8], option
 
 
 def _frame(predictor: MaskPredictor, image: NDArray[np.uint8], counts: dict[str, int], graph: str) -> tuple[float, ...]:
-    time.sleep(_REST_SECONDS)
+    time.sleep(REST_SECONDS)
     instances = predictor(image)
     start = time.perf_counter()
     instances.crops()
@@ -156,7 +154,7 @@ def _frame(predictor: MaskPredictor, image: NDArray[np.uint8], counts: dict[str,
 
 
 def _rested(run: RunGraph, given: Arrays) -> float:
-    time.sleep(_REST_SECONDS)
+    time.sleep(REST_SECONDS)
     return timed(run, given)
 
 
@@ -192,7 +190,7 @@ def _frame_columns(times: Times, graph: str) -> dict[str, float]:
     return {
         "latency_p50_ms": _rounded(np.median(whole[graph])),
         "latency_p90_ms": _rounded(np.percentile(whole[graph], 90)),
-        "speedup_vs_float": _rounded(median_ratio(whole, BASE, graph)),
+        "speedup_vs_float": _rounded(speedup(whole, BASE, graph)),
         "outside_share": _rounded(np.median(outside)),
         "instances": times.counts[graph],
         **{f"{call}_ms": _rounded(part) for call, part in zip(_CALLS, parts, strict=True)},
@@ -261,7 +259,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--image", type=Path, default=sorted(CALIBRATION.glob("*.jpg"))[0], help="to find instances in")
     parser.add_argument("--size", type=_size, help="HEIGHTxWIDTH of both networks, to try things out")
-    parser.add_argument("--threads", type=int, default=2, help="of the networks")
+    parser.add_argument("--threads", type=int, default=THREADS, help="of the networks")
     parser.add_argument("--rounds", type=int, default=40)
     return parser.parse_args()
 

@@ -83,20 +83,21 @@ def test_every_estimator_and_step_has_its_rows(tmp_path: Path) -> None:
     steps |= {f"ptq/step/{name}" for name in ("coordinate_descent", "bias_correction")}
     assert set(found) == graphs | steps
     assert found["all/tensorrt/val"]["mask_iou"] == 0.96
-    assert found["bias/cpu/val"]["retention"] == 1
+    assert found["bias_correction/cpu/val"]["retention"] == 1
     assert "mask_iou" not in found["float/val"]
-    assert found["bias/step/bias"] == {
-        "name": "bias/step/bias", "kept": 1, "seconds": 2.5, "mask_iou_before": 0.95, "mask_iou": 0.96,
+    assert found["bias_correction/step/bias_correction"] == {
+        "name": "bias_correction/step/bias_correction", "kept": 1, "seconds": 2.5, "mask_iou_before": 0.95,
+        "mask_iou": 0.96,
     }  # fmt: skip
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path: Path, quantizer: Quantizer) -> None:
     refinements.main()
-    assert len(quantizer.asked) == len(refinements.VARIANTS)
+    assert len(quantizer.asked) == len(refinements.EXPERIMENTS)
     first = rows(tmp_path)
-    next((tmp_path / "work").glob("bias-*.json")).unlink()
+    next((tmp_path / "work").glob("bias_correction-*.json")).unlink()
     refinements.main()
-    assert [options.steps for options in quantizer.asked[len(refinements.VARIANTS) :]] == [("bias_correction",)]
+    assert [options.steps for options in quantizer.asked[len(refinements.EXPERIMENTS) :]] == [("bias_correction",)]
     assert rows(tmp_path) == first
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 import typer
 
 from bench.studies import shrink
+from blendmask_edge.benchmark.side_by_side import time_side_by_side
 from blendmask_edge.bundle import InputSpec, Recipe, write_bundle
 from blendmask_edge.cli.app import app
 from blendmask_quantize.model.config import get_config
@@ -76,7 +79,8 @@ def commands(monkeypatch: pytest.MonkeyPatch, data: Path, tmp_path: Path) -> Com
     """The command line that is called, and the study's own."""
     found = Commands()
     monkeypatch.setattr(shrink, "blendmask", found)
-    monkeypatch.setattr(shrink, "_REST_SECONDS", 0)
+    monkeypatch.setattr(shrink, "with_comparable_float", lambda bundle, _, output: shutil.copy(bundle, output))
+    monkeypatch.setattr(shrink, "time_quietly", partial(time_side_by_side, rounds=1, rest=0))
     monkeypatch.setenv("BLENDMASK_CACHE", str(tmp_path / "cache"))
     words = ["--data", data, "--work", tmp_path / "work", "--output", tmp_path, "--threads", 1]
     monkeypatch.setattr(sys, "argv", ["shrink", *map(str, words)])
@@ -113,7 +117,7 @@ def test_study_that_was_cut_off_makes_only_what_is_missing(commands: Commands, m
         shrink.main()
     before, commands.fails_on = len(commands.given), ""
     with monkeypatch.context() as cut:
-        cut.setattr(shrink, "interleaved_latency", interrupted)
+        cut.setattr(shrink, "time_quietly", interrupted)
         with pytest.raises(KeyboardInterrupt):
             shrink.main()
     assert commands.made[before:] == ["pruned-70-ptq.bmz", "edge.bmz"]

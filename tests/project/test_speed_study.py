@@ -58,7 +58,7 @@ def test_every_graph_has_its_row_and_int8_its_stages(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(speed, "random_network", lambda _: small_network(TINY))
     monkeypatch.setattr(speed, "trained_network", lambda _: small_network(TINY))
-    monkeypatch.setattr(speed, "_REST_SECONDS", 0)
+    monkeypatch.setattr(speed, "REST_SECONDS", 0)
     words = ["--size", f"{SIZE[0]}x{SIZE[1]}", "--rounds", "2", "--threads", "1", "--output", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["speed", *words])
     speed.main()

@@ -67,7 +67,7 @@ def disturbances(
         before, after: what the processors had done when the first frame began and when the last had ended.
     """
     reference = np.array([frame.reference for frame in frames])
-    signs = [_drift(reference), _spread(reference), _others(before, after)]
+    signs = [_drift(reference), _spread(reference), other_work(before, after)]
     return [sign for sign in signs if sign]
 
 
@@ -92,7 +92,8 @@ def _spread(reference: np.ndarray) -> str:
     )
 
 
-def _others(before: Optional[CpuTimes], after: Optional[CpuTimes]) -> str:
+def other_work(before: Optional[CpuTimes], after: Optional[CpuTimes]) -> str:
+    """Return a sign that others had the cores between two readings; empty where they had little or none."""
     if before is None or after is None or after.total <= before.total:
         return ""
     others = (after.busy - before.busy) - (after.own - before.own)
