@@ -98,7 +98,7 @@ def make_module(driver: FakeDriver, version: str) -> Any:
     module.__version__ = version
     module.ILogger, module.TensorIOMode, module.DataType = ILogger, TensorIOMode, DataType
     module.driver, module.tensors = driver, dict(TENSORS)
-    module.start_failure = None
+    module.start_failure, module.released = None, 0
     module.has_room, module.takes_addresses, module.is_broken = True, True, False
 
     class Runtime:
@@ -109,6 +109,9 @@ def make_module(driver: FakeDriver, version: str) -> Any:
                 raise TypeError("pybind11::init(): factory function returned nullptr")
             if module.start_failure == "logs":  # as 11.4 does
                 logger.log(ILogger.Severity.ERROR, "CUDA initialization failure with error: 35")
+
+        def __del__(self) -> None:
+            module.released += 1
 
         def deserialize_cuda_engine(self, data: bytes) -> Optional[Engine]:
             if data == ENGINE:

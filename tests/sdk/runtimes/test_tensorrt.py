@@ -5,6 +5,7 @@ TensorRT and the driver are stand-ins; `test_protocol.py` runs the real ones whe
 
 from __future__ import annotations
 
+import gc
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -99,6 +100,16 @@ def test_cuda_that_does_not_start_is_told_with_what_was_logged(
     with pytest.raises(RuntimeUnavailableError, match=r"start its Runtime: CUDA init.* error: 35\. Run `nvidia-smi`"):
         load_engine(version=version, start_failure=failure)
     assert driver.is_clean()
+
+
+def test_what_did_not_start_is_never_released(load_engine: Callable[..., Any], tensorrt_runtime: Any) -> None:
+    with pytest.raises(RuntimeUnavailableError):
+        load_engine(version="11.4.0", start_failure="logs")
+    gc.collect()
+    assert tensorrt_runtime.trt.released == 0
+    load_engine(start_failure=None).close()
+    gc.collect()
+    assert tensorrt_runtime.trt.released == 1
 
 
 def test_one_logger_serves_builders_and_sessions(load_engine: Callable[..., Any], tensorrt_runtime: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from functools import lru_cache
 from typing import Any, List
 
@@ -56,6 +57,8 @@ def start(trt: Any, kind: str) -> Any:
     except (TypeError, RuntimeError) as error:
         raise _cannot_start(trt, kind, log) from error
     if started is None or log.errors:
+        # Seen with 11.4: releasing an object that did not start kills the process, so it is kept for good.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(started))
         raise _cannot_start(trt, kind, log)
     return started
 
