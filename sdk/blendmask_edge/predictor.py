@@ -68,7 +68,7 @@ class MaskPredictor:
             runtime: "onnxruntime", "openvino", "tensorrt", "torch_tensorrt", or "auto" for the quickest that is
                 installed. Where several can run the bundle, "auto" loads each, times them for about a second on the
                 first frame that shows instances, keeps the quickest and remembers it for 30 days in the cache folder
-                (`$BLENDMASK_CACHE`, else `~/.cache/blendmask-edge`). `warm_up` with an image times them at once.
+                (`$BLENDMASK_CACHE`, else `~/.cache/blendmask-edge`). `warm_up` with an image times them there and then.
             threads: threads within an operator, 1 to 256; None leaves the choice to the runtime.
             score_threshold: least final score, 0 to 1; None takes the manifest's, below which the graph gives nothing.
             variant: graph to run; None takes the runtime's preferred one that the bundle holds.
@@ -116,11 +116,14 @@ class MaskPredictor:
             InferenceError: the runtime failed, or returned values that no instance has.
             ClosedError: the predictor was closed.
         """
+        return self._predict(image, channels)
+
+    def _predict(self, image: NDArray[np.uint8], channels: str, is_typical: bool = False) -> Instances:
         start = time.perf_counter()
         spec = self.manifest.input
         preprocessed = preprocess(image, (spec.height, spec.width), spec.pad_value, channels)
         before_inference = time.perf_counter()
-        outputs = self._session.run(preprocessed.image)
+        outputs = self._session.run(preprocessed.image, is_typical)
         after_inference = time.perf_counter()
         instances = Instances.from_outputs(
             outputs,
@@ -140,8 +143,8 @@ class MaskPredictor:
 
         Args:
             frames: how often, 1 or more.
-            image: (H, W, 3) uint8, a typical frame; None takes a blank one. With a frame that shows instances,
-                runtime="auto" makes its choice now instead of on the first frame of the camera.
+            image: (H, W, 3) uint8, a typical frame, on which runtime="auto" makes its choice now instead of on a frame
+                of the camera; None takes a blank one, which decides nothing.
 
         Raises:
             ConfigError: `frames` is not an integer, or out of range.
@@ -153,7 +156,7 @@ class MaskPredictor:
         spec = self.manifest.input
         frame = np.zeros((spec.height, spec.width, 3), np.uint8) if image is None else image
         for _ in range(frames):
-            self(frame)
+            self._predict(frame, "rgb", is_typical=image is not None)
 
     def close(self) -> None:
         """Release the runtime, after the call that another thread is in; closing twice does no harm."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from blendmask_edge.errors import ConfigError, DependencyError
+from blendmask_edge.errors import ConfigError, DependencyError, install_command
 from blendmask_quantize.checkpoints.adelaidet_configs import config_from_authors
 from blendmask_quantize.model.config import ModelConfig, get_config
 
@@ -145,7 +145,7 @@ def _decode(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise ConfigError(f"no configuration can be read at {path} ({error.strerror}): check the path") from error
     except ImportError as error:
-        raise DependencyError("reading a YAML file needs PyYAML: pip install 'blendmask-edge[quantize]'") from error
+        raise DependencyError(f"A YAML file needs PyYAML. Type: {install_command('quantize')}") from error
     except (msgspec.DecodeError, RecursionError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ConfigError(f"{path} is no YAML file ({reason}): give one of configs/BlendMask") from error

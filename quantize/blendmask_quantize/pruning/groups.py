@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from blendmask_edge.errors import DependencyError
+from blendmask_edge.errors import DependencyError, install_command
 from blendmask_quantize.model.blendmask import BlendMask, every_output
 from blendmask_quantize.model.layers import FrozenBatchNorm2d
 from blendmask_quantize.model.widths import changed_widths
@@ -118,7 +118,7 @@ def _trace(plain: BlendMask) -> Any:
     try:
         from torch_pruning import DependencyGraph
     except ImportError as error:
-        raise DependencyError("pruning needs torch-pruning: pip install 'blendmask-edge[quantize]'") from error
+        raise DependencyError(f"Pruning needs torch-pruning. Type: {install_command('quantize')}") from error
     side = max(plain.config.input.divisor, *plain.config.head.strides)
     graph = DependencyGraph().build_dependency(_EveryLayer(plain), example_inputs=torch.zeros((1, 3, side, side)))
     plain.training = True  # tracing switches to evaluation

@@ -97,6 +97,7 @@ def run(request: Request, track: Track = iter) -> Outcome:
     with MaskPredictor(request.bundle, request.runtime, request.threads, variant=request.variant) as predictor:
         labels = Labels(predictor.manifest.classes, predictor.manifest.category_ids)
         images = AnnotatedImages.open(request.images, request.annotations, labels)
+        predictor.warm_up(image=images.read(images.ids[0]))  # "auto" is decided before its choice is recorded
         setting = Setting(
             subject=Subject.of(predictor, request.threads),
             data=Data.of(request.annotations, len(images.ids)),

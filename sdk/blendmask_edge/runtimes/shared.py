@@ -70,8 +70,12 @@ class SharedSession:
         """Name of the graph in use."""
         return self._current.variant
 
-    def run(self, image: NDArray[np.uint8]) -> Outputs:
-        """Run the graph on one preprocessed image, uint8 [1, H, W, 3].
+    def run(self, image: NDArray[np.uint8], is_typical: bool = False) -> Outputs:
+        """Run the graph on one preprocessed image.
+
+        Args:
+            image: uint8 [1, H, W, 3].
+            is_typical: whether to choose among several graphs on this image, whatever it shows.
 
         Raises:
             InferenceError: the runtime failed, or gave arrays that are not those of the manifest.
@@ -84,7 +88,7 @@ class SharedSession:
                 raise InferenceError("A signal handler cannot predict while a prediction runs in the same thread.")
             self._is_running = True
             try:
-                return self._answer(image)
+                return self._answer(image, is_typical)
             finally:
                 self._is_running = False
                 if self._is_closed:
@@ -97,10 +101,11 @@ class SharedSession:
             if not self._is_running:
                 self._release()
 
-    def _answer(self, image: NDArray[np.uint8]) -> Outputs:
+    def _answer(self, image: NDArray[np.uint8], is_typical: bool) -> Outputs:
         outputs = self._run_current(image)
         self._frames += 1
-        if len(self._graphs) > 1 and (outputs.scores.max(initial=0) >= TYPICAL_SCORE or self._frames >= PATIENCE):
+        is_typical |= bool(outputs.scores.max(initial=0) >= TYPICAL_SCORE) or self._frames >= PATIENCE
+        if len(self._graphs) > 1 and is_typical:
             self._keep(self._choose(self._graphs, image))
         return outputs
 

@@ -52,6 +52,9 @@ class OpenedPredictor(FakePredictor):
     manifest: Any = None
     runtime, variant = "onnxruntime", "cpu"
 
+    def warm_up(self, image: Any) -> None:
+        """Stand for `MaskPredictor.warm_up`, in no time."""
+
     def __enter__(self) -> OpenedPredictor:
         return self
 

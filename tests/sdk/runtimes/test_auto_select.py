@@ -161,7 +161,7 @@ def test_warm_up_with_a_frame_decides_and_without_one_does_not(bundle_path: Path
     with MaskPredictor(bundle_path) as predictor:
         predictor.warm_up(3)
         assert predictor.runtime == "slow"
-        predictor.warm_up(image=FRAME)
+        predictor.warm_up(image=DARK)
         assert predictor.runtime == "quick"
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from blendmask_edge.errors import DependencyError, InferenceError
+from blendmask_edge.errors import DependencyError, InferenceError, install_command
 from blendmask_quantize.export.torch_tensorrt.from_onnx import OnnxModule, round_to_steps
 
 _FLAGLESS = (2, 10)
@@ -101,7 +101,7 @@ def define_quantize_op() -> torch.library.Library:
         importlib.import_module("modelopt.torch.quantization")
     except ImportError as error:
         raise DependencyError(
-            f'nvidia-modelopt cannot be imported: {error}. Type: pip install "blendmask-edge[torch-tensorrt]"'
+            f"nvidia-modelopt cannot be imported: {error}. Type: {install_command('torch-tensorrt')}"
         ) from error
     library = torch.library.Library("tensorrt", "IMPL")
     for device in ("CPU", "CUDA"):
