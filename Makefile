@@ -5,6 +5,7 @@
 #   make slow     the tests that train, kill and export at full size
 #   make check    linters, types, import contracts
 #   make targets-check    what TensorRT-RTX and Torch-TensorRT say of the graphs, without a GPU, in an environment of its own
+#   make docs     the documentation as a searchable site in out/docs; fails on a broken link
 #   make wheel    dist/*.whl
 #   make clean    remove what the above made; $(VENV) and $(TARGETS_VENV) stay
 #
@@ -26,7 +27,7 @@ PIP_INSTALL = $(VENV)/bin/pip install --disable-pip-version-check --constraint c
 RTX := 1.7.1.116
 RTX_PATH := $(TARGETS_VENV)/rtx-$(RTX)
 
-.PHONY: demo test slow check targets-check wheel clean help
+.PHONY: demo test slow check targets-check docs wheel clean help
 .DELETE_ON_ERROR:
 
 help:
@@ -56,6 +57,11 @@ check: $(VENV)/.dev
 targets-check: $(TARGETS_VENV)/.ready
 	PYTHONPATH=$(RTX_PATH) $(TARGETS_VENV)/bin/python -m pytest -rs tests/targets
 
+docs: $(VENV)/.docs
+	rm -rf out/docs
+	$(VENV)/bin/python -m sphinx -q -W --keep-going -c docs/site -d out/doctrees -b html . out/docs
+	@echo "The site is in out/docs; open out/docs/index.html"
+
 wheel: $(VENV)/.dev
 	rm -rf dist
 	$(VENV)/bin/hatchling build -t wheel -d dist
@@ -83,6 +89,11 @@ $(VENV)/.demo: $(VENV)/.created pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.demo
 	@echo "Adding the tools of the tests to $(VENV): about 50 MB to fetch"
 	$(PIP_INSTALL) --quiet --editable ".[quantize,dev]"
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.demo
+	@echo "Adding Sphinx and its theme to $(VENV): about 15 MB to fetch"
+	$(PIP_INSTALL) --quiet --editable ".[quantize,docs]"
 	@touch $@
 
 PURELIB := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'

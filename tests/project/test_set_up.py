@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
-INSTALLED_HERE = ("cpu", "openvino", "quantize", "train", "dev")
+INSTALLED_HERE = ("cpu", "openvino", "quantize", "train", "dev", "docs")
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:

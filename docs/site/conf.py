@@ -1,0 +1,131 @@
+"""The site of `make docs`: the repository's Markdown pages, and the API reference from the docstrings.
+
+The source directory is the root of the repository, so that links between pages work here as they do on its host.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+SITE = Path(__file__).parent
+ROOT = SITE.parents[1]
+sys.path[:0] = [str(ROOT / folder) for folder in ("sdk", "quantize", "calibration")]
+
+project = "blendmask-edge"
+copyright = "the authors of blendmask-edge"
+root_doc = "README"
+include_patterns = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "docs/**.md",
+    "docs/site/api/*.rst",
+    "sdk/README.md",
+    "quantize/README.md",
+    "calibration/README.md",
+    "bench/README.md",
+    "bench/baselines/README.md",
+    "examples/homescenes/*.md",
+    "tests/golden/README.md",
+]
+exclude_patterns = ["out", "dist", "shared"]
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx_copybutton"]
+myst_heading_anchors = 3
+html_theme = "furo"
+html_title = "blendmask-edge"
+html_extra_path = [str(SITE / "extra")]
+html_copy_source = False
+copybutton_exclude = ".linenos, .gp, .go"
+pygments_style = "friendly"
+
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_member_order = "bysource"
+autosummary_generate = False
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+nitpicky = True
+nitpick_ignore_regex = [
+    # The standard library, numpy and torch have no inventory here: the build needs no network.
+    (r"py:.*", r"(?!blendmask_)[\w.]+"),
+    # Modules that are not part of the public API have no page.
+    (r"py:.*", r"blendmask_(edge|quantize|calibration)\.[a-z_]+\..*"),
+]
+
+NAVIGATION = """
+```{toctree}
+:hidden:
+:caption: Guide
+docs/quantize
+docs/embed
+docs/python
+docs/train
+docs/visualize
+docs/benchmark
+docs/bundle
+```
+
+```{toctree}
+:hidden:
+:caption: Devices
+docs/targets/README
+docs/targets/cpu
+docs/targets/jetson-nano-tx2
+docs/targets/xavier
+docs/targets/orin
+docs/targets/thor
+docs/targets/pascal
+docs/targets/turing-to-blackwell
+```
+
+```{toctree}
+:hidden:
+:caption: API reference
+docs/site/api/blendmask_edge
+docs/site/api/blendmask_quantize
+docs/site/api/blendmask_calibration
+```
+
+```{toctree}
+:hidden:
+:caption: Packages and measurements
+docs/README
+sdk/README
+quantize/README
+calibration/README
+bench/README
+bench/baselines/README
+examples/homescenes/README
+examples/homescenes/MODEL_CARD
+examples/homescenes/ATTRIBUTION
+tests/golden/README
+CONTRIBUTING
+CHANGELOG
+```
+"""
+
+
+def add_navigation(_app: Sphinx, name: str, content: list[str]) -> None:
+    """Append the site's navigation to the home page; the Markdown on the host stays free of it."""
+    if name == root_doc:
+        content[0] += NAVIGATION
+
+
+def load_lazy_names() -> None:
+    """Set each public name on its package: autodoc sees only what a module already holds."""
+    for package in ("blendmask_edge", "blendmask_quantize", "blendmask_calibration"):
+        module = importlib.import_module(package)
+        for name in getattr(module, "__all__", ()):
+            setattr(module, name, getattr(module, name))
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the hooks of this site."""
+    load_lazy_names()
+    app.connect("source-read", add_navigation)
