@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NoReturn, Optional, Sequence, Tuple
 
+from pycocotools import mask as rle_codec
 from pycocotools.coco import COCO
 
 from blendmask_edge.errors import AnnotationError
+from blendmask_edge.evaluation.coco_file import read_document
 from blendmask_edge.imaging import read_image
+from blendmask_edge.imaging.io import image_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,67 +24,95 @@ if TYPE_CHECKING:
     from blendmask_edge.instances import Labels
     from blendmask_edge.storage.atomic import PathLike
 
-_KEYS = ("images", "annotations", "categories")
-_SCORED = ("area", "bbox", "segmentation")
-_SIZES_CHECKED = 16
+_NAMED_CLASSES = 8
 
 
 def read_coco(path: PathLike) -> COCO:
-    """Read an annotation file, quietly.
+    """Read COCO instance annotations, checked in every field: see `coco_file.read_document`.
+
+    Annotations are renumbered from 1; a missing `iscrowd` is 0, a missing `bbox` or `area` is that of the mask.
+
+    Args:
+        path: an instances JSON.
+
+    Returns:
+        The indexed annotations; nothing is printed.
 
     Raises:
-        AnnotationError: missing, not JSON, or without images, annotations and categories that refer to each other.
+        AnnotationError: the file cannot be read, or a field is missing, of a wrong type or out of range; the message
+            names file, entry and field.
     """
+    with _no_collection():
+        coco = as_coco(read_document(path))
+    for annotation in coco.dataset["annotations"]:
+        if annotation["bbox"] is None or annotation["area"] is None:
+            _measure(coco, annotation)
+    return coco
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Hold the garbage collector, which would go through millions of new lists over and over."""
+    active = gc.isenabled()
+    gc.disable()
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AnnotationError(f"{path} cannot be read as COCO annotations ({error}): give an instances JSON") from error
-    missing = [key for key in _KEYS if not isinstance(content, dict) or not isinstance(content.get(key), list)]
-    if missing:
-        raise AnnotationError(f"{path} lacks {', '.join(missing)}: give COCO instance annotations")
-    try:
-        return as_coco(content)
-    except (KeyError, TypeError) as error:
-        raise AnnotationError(
-            f"{path} has an image, annotation or category without the field {error}: give COCO instance annotations"
-        ) from error
+        yield
+    finally:
+        if active:
+            gc.enable()
 
 
 def as_coco(document: Dict[str, Any]) -> COCO:
-    """Index COCO instances, quietly.
-
-    Raises:
-        KeyError: an image, annotation or category lacks a field, or refers to one that is not there.
-        TypeError: one is no dictionary.
-    """
+    """Index COCO instances that are known to be sound, quietly."""
     coco = COCO()
     coco.dataset = document
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
-    for entry in coco.imgs.values():
-        entry["file_name"]
-    for annotation in document["annotations"]:
-        coco.imgs[annotation["image_id"]], coco.cats[annotation["category_id"]]["name"]
     return coco
+
+
+def _measure(coco: COCO, annotation: Dict[str, Any]) -> None:
+    """Take the box and the area that an annotation lacks from its mask."""
+    mask = coco.annToRLE(annotation)
+    if annotation["bbox"] is None:
+        annotation["bbox"] = rle_codec.toBbox(mask).tolist()
+    if annotation["area"] is None:
+        annotation["area"] = float(rle_codec.area(mask))
 
 
 def image_ids(coco: COCO, images: PathLike, limit: Optional[int] = None) -> List[int]:
     """Return the ids of the annotated images in ascending order, the first `limit` of them.
 
     Raises:
-        AnnotationError: a image is missing from the folder, or none is annotated.
+        AnnotationError: an image is missing from the folder, or none of them shows an instance.
     """
     ids: List[int] = sorted(coco.getImgIds())[:limit]
     names = [coco.imgs[image_id]["file_name"] for image_id in ids]
-    missing = [name for name in names if not (Path(images) / name).is_file()]
-    if not ids:
-        raise AnnotationError("no image is annotated: give the annotations of the images")
+    missing = [name for name in names if not is_file(Path(images) / name)]
     if missing:
         raise AnnotationError(
             f"{len(missing)} of {len(names)} annotated images are not in {images}, e.g. {missing[0]}: "
             "give the folder that the annotations belong to"
         )
+    _check_instances(coco, ids)
     return ids
+
+
+def _check_instances(coco: COCO, ids: Sequence[int]) -> None:
+    """See that average precision has something to be measured on."""
+    if all(annotation["iscrowd"] for image_id in ids for annotation in coco.imgToAnns.get(image_id, ())):
+        raise AnnotationError(
+            f"none of the {len(ids)} images shows an instance (crowds do not count), so that no average precision can "
+            "be measured: give annotations with instances, or more images"
+        )
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; a name that the system cannot take names none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 @dataclass(frozen=True)
@@ -105,7 +136,7 @@ class AnnotatedImages:
         return cls(coco, Path(images), ids)
 
     def read(self, image_id: int) -> NDArray[np.uint8]:
-        """Return a image, (H, W, 3) uint8 RGB.
+        """Return an image, (H, W, 3) uint8 RGB.
 
         Raises:
             ImageError: it cannot be read.
@@ -120,8 +151,6 @@ class AnnotatedImages:
 def check_match(coco: COCO, images: PathLike, ids: Sequence[int], labels: Labels) -> None:
     """See that annotations can be scored against a predictor's results on these images.
 
-    Of the sizes a few, evenly spread, are compared here; `check_size` does it for each image as it is read.
-
     Args:
         coco: the annotations.
         images: folder of the images.
@@ -129,42 +158,68 @@ def check_match(coco: COCO, images: PathLike, ids: Sequence[int], labels: Labels
         labels: what the predictor's classes are called.
 
     Raises:
-        AnnotationError: an object without area, box or mask, a category that the predictor does not have or calls
-            otherwise, or a image of another size than annotated.
+        AnnotationError: a category that the images show and the predictor does not have or calls otherwise, or an
+            image of another size than annotated.
     """
     known = dict(zip(labels.category_ids, labels.names))
-    for annotation in coco.loadAnns(coco.getAnnIds(imgIds=list(ids))):
-        _check_object(annotation, coco.cats, known)
-    for image_id in ids[:: -(-len(ids) // _SIZES_CHECKED)]:
-        entry = coco.imgs[image_id]
-        check_size(read_image(Path(images) / entry["file_name"]), entry)
+    shown = {annotation["category_id"] for image_id in ids for annotation in coco.imgToAnns.get(image_id, ())}
+    for category in sorted(shown):
+        _check_category(category, coco.cats[category]["name"], known)
+    check_sizes(images, [coco.imgs[image_id] for image_id in ids])
+
+
+def check_sizes(images: PathLike, entries: Sequence[Dict[str, Any]]) -> None:
+    """See that images of a folder have the sizes that their entries under `images` state; all headers are compared.
+
+    Raises:
+        AnnotationError: one has not; where the EXIF orientation is the cause, the message says so.
+        ImageError: a file is not an image.
+    """
+    paths = [(Path(images) / entry["file_name"], entry) for entry in entries]
+    wrong = [(path, entry) for path, entry in paths if image_size(path) != (entry["height"], entry["width"])]
+    if wrong:
+        path, entry = wrong[0]
+        _refuse_size(entry, image_size(path), image_size(path, "stored"), f"{len(wrong)} of {len(paths)} images: ")
 
 
 def check_size(image: NDArray[np.uint8], entry: Dict[str, Any]) -> None:
-    """See that a image (H, W, 3) has the size that its entry under `images` states.
+    """See that an image (H, W, 3) has the size that its entry under `images` states.
 
     Raises:
         AnnotationError: it has not.
     """
     height, width = image.shape[:2]
-    stated = entry.get("height", height), entry.get("width", width)
-    if stated != (height, width):
-        raise AnnotationError(
-            f"{entry['file_name']} is {width} x {height} pixels, annotated as {stated[1]} x {stated[0]}: "
-            "give the images that the annotations were made on"
-        )
+    if (entry["height"], entry["width"]) != (height, width):
+        _refuse_size(entry, (height, width), (height, width))
 
 
-def _check_object(annotation: Dict[str, Any], categories: Dict[int, Any], known: Dict[int, str]) -> None:
-    lacking = [field for field in _SCORED if field not in annotation]
-    if lacking:
-        raise AnnotationError(
-            f"annotation {annotation['id']} lacks {', '.join(lacking)}: give instance annotations with masks"
+def _refuse_size(entry: Dict[str, Any], upright: Tuple[int, int], stored: Tuple[int, int], share: str = "") -> NoReturn:
+    stated = entry["height"], entry["width"]
+    reason = "give the images that the annotations were made on"
+    if stated == stored:
+        reason = (
+            "its EXIF orientation turns it, and the annotations were made on the pixels as stored: "
+            "annotate upright images, or remove the orientation from copies of the files"
         )
-    category = annotation["category_id"]
-    name = categories[category]["name"]
-    if known.get(category) != name:
-        held = f"calls it {known[category]!r}" if category in known else f"knows {sorted(known)}"
-        raise AnnotationError(
-            f"category {category} is {name!r} in the annotations, the model {held}: give annotations of its classes"
+    elif stated == upright[::-1]:
+        reason = (
+            "the annotations were made on an image that is turned by 90 degrees, as when an EXIF orientation was lost "
+            "from the file: " + reason
         )
+    raise AnnotationError(
+        f"{share}{entry['file_name']} is {upright[1]} x {upright[0]} pixels, annotated as {stated[1]} x {stated[0]}: "
+        + reason
+    )
+
+
+def _check_category(category: int, name: str, known: Dict[int, str]) -> None:
+    if known.get(category) == name:
+        return
+    if category in known:
+        model = f"calls it {known[category]!r}"
+    else:
+        shown = ", ".join(map(str, sorted(known)[:_NAMED_CLASSES])) + ", ..." * (len(known) > _NAMED_CLASSES)
+        model = f"knows the categories {shown}"
+    raise AnnotationError(
+        f"category {category} is {name!r} in the annotations, the model {model}: give annotations of its classes"
+    )

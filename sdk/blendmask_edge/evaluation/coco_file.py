@@ -1,0 +1,297 @@
+"""Read a file of COCO instances and check every field that anything relies on, once and completely.
+
+pycocotools takes what it is given: annotation 0 counts as unmatched, lists of four numbers are boxes, and coordinates
+that are not finite end the process in native code. So nothing reaches it that was not checked here.
+"""
+
+from __future__ import annotations
+
+import json
+import reprlib
+import stat
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Set, Tuple, Type, TypeVar, Union
+
+import msgspec
+
+from blendmask_edge.errors import AnnotationError
+from blendmask_edge.evaluation.coco_masks import Mask, masks_fault
+from blendmask_edge.imaging.headers import MAX_PIXELS, MAX_SIDE
+
+if TYPE_CHECKING:
+    from blendmask_edge.storage.atomic import PathLike
+
+MAX_FILE_BYTES = 2**33
+_MAX_ID = 2**63 - 1
+_KEYS = ("images", "annotations", "categories")
+_CHUNK = 20_000
+"""Annotations whose masks are checked at once."""
+
+Document = Dict[str, List[Dict[str, Any]]]
+
+
+class Image(msgspec.Struct):
+    """An entry under `images`."""
+
+    id: int
+    file_name: str
+    height: int
+    width: int
+
+
+class Category(msgspec.Struct):
+    """An entry under `categories`."""
+
+    id: int
+    name: str
+
+
+class Annotation(msgspec.Struct):
+    """An entry under `annotations`; what has a default follows from the other fields."""
+
+    image_id: int
+    category_id: int
+    segmentation: Mask
+    id: Optional[int] = None
+    iscrowd: Union[int, bool] = 0
+    bbox: Optional[Tuple[float, float, float, float]] = None
+    area: Optional[float] = None
+
+
+Entry = TypeVar("Entry", Image, Category, Annotation)
+_KINDS: Dict[Any, str] = {Image: "image", Category: "category", Annotation: "annotation"}
+
+
+class _Fault(ValueError):
+    """What is wrong, in half a sentence."""
+
+
+def read_document(path: PathLike) -> Document:
+    """Return images, annotations and categories of a COCO instances JSON, checked.
+
+    Annotations are renumbered from 1 in the order of the file, `iscrowd` is 0 where it is missing, `bbox` and `area`
+    are None there. File names are in their shortest form (`./a.jpg` is `a.jpg`). Fields that nothing here uses are
+    left out.
+
+    Args:
+        path: the file; at most `MAX_FILE_BYTES`.
+
+    Raises:
+        AnnotationError: it cannot be read, is not JSON, or an entry lacks a field or holds one of another type or
+            range, or refers to an image or category that is not there. The message names file, entry and field.
+    """
+    try:
+        return _checked(_parse(_read(Path(path))))
+    except _Fault as fault:
+        raise AnnotationError(f"{path}: {fault}. Correct the file, or export COCO instances again.") from None
+
+
+def _checked(content: Dict[str, Any]) -> Document:
+    images = _entries(content, "images", Image)
+    categories = _entries(content, "categories", Category)
+    _check_images(images)
+    _check_categories(categories)
+    return {
+        "images": [{name: getattr(image, name) for name in Image.__struct_fields__} for image in images],
+        "annotations": _annotations(content, {image.id: image for image in images}, {c.id for c in categories}),
+        "categories": [{"id": category.id, "name": category.name} for category in categories],
+    }
+
+
+def _read(path: Path) -> bytes:
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise _Fault("it is not a file, expected a JSON file")
+        if found.st_size > MAX_FILE_BYTES:
+            raise _Fault(f"it has {found.st_size} bytes, expected at most {MAX_FILE_BYTES}")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        if isinstance(error, _Fault):
+            raise
+        raise _Fault(f"it cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _parse(data: bytes) -> Dict[str, Any]:
+    """Return the JSON object of a file that holds the three lists."""
+    try:
+        content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object)
+    except UnicodeDecodeError as error:
+        raise _Fault(f"it is not UTF-8 text (byte {error.start}), expected a JSON file") from error
+    except RecursionError as error:
+        raise _Fault("it nests lists or objects too deeply, expected COCO instances") from error
+    except _Fault:
+        raise
+    except ValueError as error:
+        raise _Fault(f"it is not JSON ({_short(str(error))})") from error
+    missing = [key for key in _KEYS if not isinstance(content, dict) or not isinstance(content.get(key), list)]
+    if missing:
+        raise _Fault(f"it lacks the list{'s' * (len(missing) > 1)} {', '.join(missing)}, expected COCO instances")
+    empty = [key for key in _KEYS if not content[key]]
+    if empty:
+        raise _Fault(f"it holds no {', no '.join(empty)}, expected one of each at least")
+    return dict(content)
+
+
+def _object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    """Return a JSON object, no key of which may stand there twice: readers differ on which of two they take."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _Fault(f"the object with id {_short(found.get('id'))} holds the key {_short(twice)} twice, expected once")
+    return found
+
+
+def _entries(content: Dict[str, Any], key: str, kind: Type[Entry]) -> List[Entry]:
+    return [_entry(entry, index, kind) for index, entry in enumerate(content[key])]
+
+
+def _entry(entry: Any, index: int, kind: Type[Entry]) -> Entry:
+    try:
+        return msgspec.convert(entry, kind)
+    except (msgspec.ValidationError, OverflowError, UnicodeError) as error:
+        _refuse(kind, entry.get("id") if isinstance(entry, dict) else None, index, _field_fault(entry, str(error)))
+
+
+def _refuse(kind: Type[Any], number: Any, index: int, problem: str) -> NoReturn:
+    """Raise what names an entry by its id and its place in the list."""
+    raise _Fault(f"{_KINDS[kind]} {_short(number)} (index {index}): {problem}")
+
+
+def _field_fault(entry: Any, error: str) -> str:
+    """Return a validation error of msgspec as field, finding and expectation."""
+    problem, _, place = error.partition(" - at `$")
+    field = place.strip("`.").partition(".")[0].partition("[")[0]
+    segmentation = entry.get("segmentation") if isinstance(entry, dict) else None
+    if field == "segmentation" and isinstance(segmentation, list) and not isinstance(segmentation[0], list):
+        return "`segmentation` is one flat list, expected a list of polygons [[x1, y1, x2, y2, ...]] or RLE"
+    if field and field in entry:
+        return f"`{field}`: {_plain(problem)}, found {_short(entry[field])}"
+    return _plain(problem)
+
+
+def _plain(problem: str) -> str:
+    """Return words of msgspec in those of JSON."""
+    words = {"array": "list", "Object": "it", "required field": "field"}
+    for old, new in words.items():
+        problem = problem.replace(old, new)
+    return problem[:1].lower() + problem[1:]
+
+
+def _short(value: Any) -> str:
+    """Return a value as it stands in a message, cut."""
+    return reprlib.repr(value) if not isinstance(value, str) or len(value) < 60 else repr(value[:57] + "...")
+
+
+def _check_images(images: List[Image]) -> None:
+    seen: Set[int] = set()
+    for index, image in enumerate(images):
+        problem = _id_fault(image.id, seen) or _name_fault(image) or _size_fault(image)
+        if problem:
+            _refuse(Image, image.id, index, problem)
+        seen.add(image.id)
+
+
+def _id_fault(number: int, seen: Set[int]) -> Optional[str]:
+    if not -_MAX_ID <= number <= _MAX_ID:
+        return f"`id` is {_short(number)}, expected an integer of at most 64 bits"
+    return "`id` is used twice, expected one of its own" if number in seen else None
+
+
+def _name_fault(image: Image) -> Optional[str]:
+    """Say why an image's name may not be joined to a folder; shorten it."""
+    try:
+        image.file_name.encode("utf-8")
+    except UnicodeEncodeError:
+        return f"`file_name` {_short(image.file_name)} is not UTF-8: rename the file"
+    path = PurePosixPath(image.file_name)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in image.file_name:
+        return f"`file_name` is {_short(image.file_name)}, expected a path inside the folder of the images"
+    image.file_name = path.as_posix()
+    return None
+
+
+def _size_fault(image: Image) -> Optional[str]:
+    for field, value in (("height", image.height), ("width", image.width)):
+        if not 1 <= value <= MAX_SIDE:
+            return f"`{field}` is {_short(value)}, expected 1 to {MAX_SIDE} pixels"
+    if image.height * image.width > MAX_PIXELS:
+        return f"`height` x `width` is {image.height * image.width} pixels, expected at most {MAX_PIXELS}"
+    return None
+
+
+def _check_categories(categories: List[Category]) -> None:
+    ids: Set[int] = set()
+    names: Set[str] = set()
+    for index, category in enumerate(categories):
+        problem = _id_fault(category.id, ids)
+        if not problem and category.name in names:
+            problem = f"`name` {_short(category.name)} is used twice, expected one of its own"
+        if problem:
+            _refuse(Category, category.id, index, problem)
+        ids.add(category.id)
+        names.add(category.name)
+
+
+def _annotations(content: Dict[str, Any], images: Dict[int, Image], categories: Set[int]) -> List[Dict[str, Any]]:
+    """Return the annotations, renumbered; each raw entry is let go once it is read."""
+    raw, checked = content["annotations"], []
+    for start in range(0, len(raw), _CHUNK):
+        chunk = []
+        for index in range(start, min(start + _CHUNK, len(raw))):
+            annotation = _entry(raw[index], index, Annotation)
+            raw[index] = None
+            problem = _annotation_fault(annotation, images, categories)
+            if problem:
+                _refuse(Annotation, annotation.id, index, problem)
+            chunk.append(annotation)
+        _check_masks(chunk, start, images)
+        checked += [_as_dict(annotation, number) for number, annotation in enumerate(chunk, start + 1)]
+    return checked
+
+
+def _annotation_fault(annotation: Annotation, images: Dict[int, Image], categories: Set[int]) -> Optional[str]:
+    image = images.get(annotation.image_id)
+    if image is None:
+        return f"`image_id` is {_short(annotation.image_id)}, expected the id of an image in the file"
+    if annotation.category_id not in categories:
+        return f"`category_id` is {_short(annotation.category_id)}, expected the id of a category in the file"
+    if annotation.iscrowd not in (0, 1):
+        return f"`iscrowd` is {_short(annotation.iscrowd)}, expected 0 or 1"
+    return _box_fault(annotation, image)
+
+
+def _box_fault(annotation: Annotation, image: Image) -> Optional[str]:
+    if annotation.bbox is not None:
+        x, y, width, height = annotation.bbox
+        inside = -image.width <= x <= 2 * image.width and -image.height <= y <= 2 * image.height
+        if not (inside and 0 <= width <= 3 * image.width and 0 <= height <= 3 * image.height):
+            return (
+                f"`bbox` is {_short(list(annotation.bbox))}, expected [x, y, width, height] in pixels of an image of "
+                f"{image.width} x {image.height}"
+            )
+    if annotation.area is not None and not 0 <= annotation.area <= 9 * image.width * image.height:
+        return f"`area` is {_short(annotation.area)}, expected pixels of an image of {image.width} x {image.height}"
+    return None
+
+
+def _check_masks(annotations: List[Annotation], start: int, images: Dict[int, Image]) -> None:
+    sizes = [(images[annotation.image_id].height, images[annotation.image_id].width) for annotation in annotations]
+    fault = masks_fault([annotation.segmentation for annotation in annotations], sizes)
+    if fault is not None:
+        index, problem = fault
+        _refuse(Annotation, annotations[index].id, start + index, f"`segmentation` {problem}")
+
+
+def _as_dict(annotation: Annotation, number: int) -> Dict[str, Any]:
+    mask = annotation.segmentation
+    return {
+        "id": number,
+        "image_id": annotation.image_id,
+        "category_id": annotation.category_id,
+        "segmentation": mask if isinstance(mask, list) else {"size": list(mask.size), "counts": mask.counts},
+        "iscrowd": int(annotation.iscrowd),
+        "bbox": None if annotation.bbox is None else list(annotation.bbox),
+        "area": annotation.area,
+    }
