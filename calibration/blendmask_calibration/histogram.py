@@ -28,7 +28,7 @@ class Histogram:
     """What is remembered of one tensor.
 
     Attributes:
-        counts: int64, (BINS,); bin `i` counts values with `i * width <= |value| < (i + 1) * width`.
+        counts: int64, (BINS,); bin `i` counts values with `i * width <= abs(value) < (i + 1) * width`.
         exponent: the bin width is 2 ** exponent; the largest magnitude lies in the upper half of the bins unless it is
             below 2 ** -88.
         minimum, maximum: exact signed extremes (inf and -inf when nothing was counted).
@@ -87,7 +87,7 @@ class Histogram:
 
     @property
     def magnitude(self) -> float:
-        """Exact largest |value|; 0 when nothing was counted."""
+        """Exact largest `abs(value)`; 0 when nothing was counted."""
         return max(-self.minimum, self.maximum, 0.0)
 
     @property
@@ -96,7 +96,7 @@ class Histogram:
         return self.minimum < 0
 
     def share_beyond(self, high: float) -> float:
-        """Return the share of values, 0 to 1, with |value| > `high`; those in the bin of `high` count as inside."""
+        """Return the share of values, 0 to 1, with `abs(value)` > `high`; those in the bin of `high` count as inside."""
         first = min(math.floor(high / self.width) + 1, BINS)
         return float(self.counts[first:].sum() / max(self.total, 1))
 
