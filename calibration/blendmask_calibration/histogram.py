@@ -96,7 +96,7 @@ class Histogram:
         return self.minimum < 0
 
     def share_beyond(self, high: float) -> float:
-        """Return the share of values, 0 to 1, with magnitude above `high`; those in the bin of `high` count as inside."""
+        """Return the share of values, 0 to 1, with magnitude above `high`; the bin of `high` counts as inside."""
         first = min(math.floor(high / self.width) + 1, BINS)
         return float(self.counts[first:].sum() / max(self.total, 1))
 
