@@ -26,5 +26,5 @@ def test_the_example_calibrates_a_folder_of_images(
     exec(compile(example, str(README), "exec"), {})
     printed = capsys.readouterr().out
     assert "12 calibration images can be read; at least 16 are needed" in printed
-    assert "broken.png (not a image)" in printed
+    assert "broken.png (not an image)" in printed
     assert re.search(r"{'contrast': Range\(low=-0\.(4\d+|5), high=0\.(4\d+|5)\)}", printed)
