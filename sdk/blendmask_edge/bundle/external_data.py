@@ -11,6 +11,8 @@ from typing import Dict
 from blendmask_edge.bundle.protobuf import fields
 from blendmask_edge.errors import BundleError
 
+MAX_FIELDS = 2**18
+"""Fields of all messages together that are looked at; graphs of the released models hold some ten thousand."""
 _TENSOR = "TensorProto"
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 PARTS: Dict[str, Dict[int, str]] = {
@@ -33,12 +35,15 @@ def refuse_external_data(graph: bytes) -> None:
     Raises:
         BundleError: one does, or the bytes are no ONNX file.
     """
-    unread = [("ModelProto", memoryview(graph))]
+    unread, count = [("ModelProto", memoryview(graph))], 0
     try:
         while unread:
             kind, message = unread.pop()
             parts = PARTS.get(kind, {})
             for number, value in fields(message):
+                count += 1
+                if count > MAX_FIELDS:
+                    raise BundleError(f"it holds more than {MAX_FIELDS} fields, more than any exported graph")
                 if kind == _TENSOR and (number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0)):
                     raise BundleError("a tensor lies in another file (external data), which a bundle may not have")
                 if number in parts:

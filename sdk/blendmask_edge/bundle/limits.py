@@ -31,8 +31,9 @@ def members_fault(members: List[zipfile.ZipInfo], directory_offset: int) -> Opti
         return f"it holds a name twice or more than {MAX_MEMBERS} members"
     if sum(info.file_size for info in members) > MAX_UNPACKED_BYTES:
         return f"it unpacks to more than {MAX_UNPACKED_BYTES} bytes"
-    if _overlap(members, directory_offset):
-        return "its members lie over one another"
+    misplaced = _placement_fault(members, directory_offset)
+    if misplaced is not None:
+        return misplaced
     return next(filter(None, map(member_fault, members)), None)
 
 
@@ -49,11 +50,18 @@ def member_fault(info: zipfile.ZipInfo) -> Optional[str]:
     return None
 
 
-def _overlap(members: Iterable[zipfile.ZipInfo], directory_offset: int) -> bool:
-    """Whether a member begins before the one ahead of it, or the directory before the last, can have ended."""
+def _placement_fault(members: Iterable[zipfile.ZipInfo], directory_offset: int) -> Optional[str]:
+    """Say where members do not follow one another from the first byte to the directory; None if they do.
+
+    What lies between them, or an extra field, is what another reader may take for another file.
+    """
     end = 0
     for info in sorted(members, key=lambda one: one.header_offset):
         if info.header_offset < end:
-            return True
+            return "its members lie over one another"
+        if info.header_offset > end:
+            return f"bytes stand before or after the zip's member at {info.header_offset} that belong to no member"
         end = info.header_offset + _LOCAL_HEADER_BYTES + len(info.orig_filename) + info.compress_size
-    return end > directory_offset
+    if end > directory_offset:
+        return "its members lie over one another"
+    return None if end == directory_offset else "bytes that belong to no member stand before its directory"

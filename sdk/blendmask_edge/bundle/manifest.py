@@ -18,6 +18,7 @@ SCHEMA_VERSION = 2
 OLDEST_SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 MAX_SIDE = 16384
+_LONGEST_REASON = 400
 _RENAMED = {"licence": "license"}
 _RENAMED_FIDELITY = {"pictures": "images", "lost": "missed", "invented": "spurious"}
 _MEMBER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*\Z")
@@ -216,7 +217,9 @@ def decode_manifest(data: bytes) -> Manifest:
         _check_integers(document)
         return msgspec.convert(_upgrade(document) if version == 1 else document, Manifest)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise BundleError(f"{MANIFEST_NAME} is not sound: {error}. Build or fetch the bundle again.") from error
+        raise BundleError(
+            f"{MANIFEST_NAME} is not sound: {str(error)[:_LONGEST_REASON]}. Build or fetch the bundle again."
+        ) from error
 
 
 def _upgrade(document: Dict[str, Any]) -> Dict[str, Any]:

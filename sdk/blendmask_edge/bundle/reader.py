@@ -25,6 +25,7 @@ from blendmask_edge.storage.atomic import PathLike
 
 _END_RECORD = struct.Struct("<4s4H2LH")
 _ZIP64_LOCATOR_BYTES = 20
+_LONGEST_REASON = 400
 _ZIP_FAILURES = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError, OSError)
 
 
@@ -116,7 +117,8 @@ class _Archive:
         if info.file_size > limit:
             raise _refusal(self.path, f"{name} unpacks to {info.file_size} bytes, at most {limit} are allowed")
         try:
-            return self._zip.read(info)
+            with self._zip.open(info) as stream:
+                return stream.read(info.file_size + 1)
         except _ZIP_FAILURES as error:
             raise _refusal(self.path, f"{name} is damaged ({error})") from error
 
@@ -161,4 +163,6 @@ def _read_tail(path: Path) -> Tuple[int, bytes]:
 
 
 def _refusal(path: Path, reason: str) -> BundleError:
+    if len(reason) > _LONGEST_REASON:
+        reason = reason[:_LONGEST_REASON] + "..."
     return BundleError(f"{path} is not a sound bundle: {reason}. Build it again with `blendmask quantize`.")

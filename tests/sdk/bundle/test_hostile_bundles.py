@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any, Callable, Dict, Set
@@ -136,6 +137,47 @@ def test_names_that_differ_between_directory_and_member_are_refused(rewrite: Cal
     path.write_bytes(data[:name] + b"xpu.onnx" + data[name + 8 :])
     with pytest.raises(BundleError, match=r"cpu\.onnx is damaged"):
         opened_whole(path)
+
+
+def test_file_of_another_kind_that_is_a_bundle_too_is_refused(rewrite: Callable[..., Path]) -> None:
+    """Offsets are moved by what stands before, so that a zip library sees nothing odd."""
+    path, before = rewrite({}), b"%PDF-1.4\n" + b" " * 55
+    data = bytearray(path.read_bytes())
+    at = END.unpack(data[-END.size :])[6]
+    data[-6:-2] = struct.pack("<L", at + len(before))
+    while data[at : at + 4] == b"PK\1\2":
+        offset = struct.unpack_from("<L", data, at + 42)[0]
+        struct.pack_into("<L", data, at + 42, offset + len(before))
+        at += 46 + sum(struct.unpack_from("<3H", data, at + 28))
+    path.write_bytes(before + data)
+    with pytest.raises(BundleError, match="belong to no member"):
+        Bundle.open(path)
+
+
+def test_member_that_inflates_far_beyond_its_stated_size_is_not_inflated(rewrite: Callable[..., Path]) -> None:
+    path = rewrite({"manifest.json": b" " * (64 << 20)}, zipfile.ZIP_DEFLATED)
+    data = bytearray(path.read_bytes())
+    entry = data.index(b"PK\x01\x02")
+    data[entry + 24 : entry + 28] = struct.pack("<L", 1000)
+    path.write_bytes(bytes(data))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match=r"manifest\.json is damaged"):
+            Bundle.open(path)
+        assert tracemalloc.get_traced_memory()[1] < path.stat().st_size * 1.1 + (16 << 20)
+    finally:
+        tracemalloc.stop()
+
+
+def test_graph_of_millions_of_empty_messages_is_refused_before_they_are_kept() -> None:
+    graph = b"\x3a\x00" * (8 << 20)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match="fields, more than any exported graph"):
+            refuse_external_data(graph)
+        assert tracemalloc.get_traced_memory()[1] < 80 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_pipe_and_device_are_refused_at_once(tmp_path: Path) -> None:
