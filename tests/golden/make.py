@@ -51,7 +51,7 @@ def main() -> None:
     taken = [path.name for path in paths if path.exists()]
     if taken:
         sys.exit(f"error: {', '.join(taken)} exist, and golden files are never overwritten: give another name")
-    graphs = {flavour: network(flavour).SerializeToString() for flavour in ("cpu", "tensorrt", "float")}
+    graphs = {variant: network(variant).SerializeToString() for variant in ("cpu", "tensorrt", "float")}
     write_bundle(paths[0], manifest(graphs), graphs)
     rewrite(paths[0], paths[1], later)
     np.savez_compressed(paths[2], **expected(paths[0], list(graphs)))
@@ -63,18 +63,18 @@ def main() -> None:
         sums.writelines(lines)
 
 
-def network(flavour: str) -> onnx.ModelProto:
+def network(variant: str) -> onnx.ModelProto:
     """One 3x3 convolution whose channels, pooled, are the masks, and, averaged, the scores of three classes."""
     boxes = np.array([[[2, 2, 22, 26], [20, 4, 46, 30], [-4, 10, 12, 40], [0, 0, 1, 1]]], np.float32)
     constants = {
         "full": np.array(255, np.float32), "gain": np.array(4, np.float32), "row": np.array([1, ROWS], np.int64),
         "box": boxes, "class": np.array([[0, 1, 2, -1]], np.int32), "used": np.array([[1, 1, 1, 0]], np.float32),
     }  # fmt: skip
-    convolution, weights = float_convolution() if flavour == "float" else int8_convolution(flavour)
+    convolution, weights = float_convolution() if variant == "float" else int8_convolution(variant)
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("Div", ["planes", "full"], ["normalised"]),
+        helper.make_node("Div", ["planes", "full"], ["normalized"]),
         *convolution,
         helper.make_node("AveragePool", ["features"], ["cells"], kernel_shape=[4, 6], strides=[4, 6]),
         helper.make_node("Mul", ["cells", "gain"], ["mask_logits"]),
@@ -86,8 +86,8 @@ def network(flavour: str) -> onnx.ModelProto:
         helper.make_node("Identity", ["class"], ["class_ids"]),
     ]
     values = [numpy_helper.from_array(array, name) for name, array in {**constants, **weights}.items()]
-    image = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, HEIGHT, WIDTH, 3])
-    graph = helper.make_graph(nodes, "golden", [image], outputs(), values)
+    image_info = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, HEIGHT, WIDTH, 3])
+    graph = helper.make_graph(nodes, "golden", [image_info], outputs(), values)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
@@ -112,20 +112,20 @@ def float_convolution() -> tuple[list[onnx.NodeProto], dict[str, NDArray[Any]]]:
     """Return nodes from `normalised` to `features`, and their weights."""
     integers, scales = kernel()
     weights = {"kernel": integers * scales[:, None, None, None]}
-    return [helper.make_node("Conv", ["normalised", "kernel"], ["features"], pads=[1, 1, 1, 1])], weights
+    return [helper.make_node("Conv", ["normalized", "kernel"], ["features"], pads=[1, 1, 1, 1])], weights
 
 
-def int8_convolution(flavour: str) -> tuple[list[onnx.NodeProto], dict[str, NDArray[Any]]]:
+def int8_convolution(variant: str) -> tuple[list[onnx.NodeProto], dict[str, NDArray[Any]]]:
     """Return the same with Q/DQ pairs: uint8 activations for `cpu`, int8 for `tensorrt`."""
     integers, scales = kernel()
-    kind, step = (np.uint8, 1 / 255) if flavour == "cpu" else (np.int8, 1 / 127)
+    kind, step = (np.uint8, 1 / 255) if variant == "cpu" else (np.int8, 1 / 127)
     weights = {
         "integers": integers, "scales": scales, "zeros": np.zeros(ROWS, np.int8),
         "step": np.array(step, np.float32), "zero": np.array(0, kind),
     }  # fmt: skip
     nodes = [
         helper.make_node("DequantizeLinear", ["integers", "scales", "zeros"], ["kernel"], axis=0),
-        helper.make_node("QuantizeLinear", ["normalised", "step", "zero"], ["levels"]),
+        helper.make_node("QuantizeLinear", ["normalized", "step", "zero"], ["levels"]),
         helper.make_node("DequantizeLinear", ["levels", "step", "zero"], ["rounded"]),
         helper.make_node("Conv", ["rounded", "kernel"], ["features"], pads=[1, 1, 1, 1]),
     ]
@@ -134,14 +134,14 @@ def int8_convolution(flavour: str) -> tuple[list[onnx.NodeProto], dict[str, NDAr
 
 def manifest(graphs: dict[str, bytes]) -> Manifest:
     """Return a manifest with every field at another value than its default."""
-    pictures = [CalibrationImage(name=f"{i}.jpg", sha256=hashlib.sha256(bytes([i])).hexdigest()) for i in range(3)]
+    images = [CalibrationImage(name=f"{i}.jpg", sha256=hashlib.sha256(bytes([i])).hexdigest()) for i in range(3)]
     entries = {
         name: GraphEntry.describe(name, data, opset=17, precision="float32" if name == "float" else "int8")
         for name, data in graphs.items()
     }
-    found = Measurement(data="pictures (some.json)", images=5, metrics={"mask_ap": 0.25, "mask_ap/cup": 0.5})
+    found = Measurement(data="images (some.json)", images=5, metrics={"mask_ap": 0.25, "mask_ap/cup": 0.5})
     fidelity = Fidelity(
-        pictures=2, matched=9, lost=1, invented=2, score_drift=0.01, box_iou=0.98, mask_iou=0.96, mask_iou_low=0.9
+        images=2, matched=9, missed=1, spurious=2, score_drift=0.01, box_iou=0.98, mask_iou=0.96, mask_iou_low=0.9
     )
     return Manifest(
         model="GOLDEN",
@@ -151,8 +151,8 @@ def manifest(graphs: dict[str, bytes]) -> Manifest:
         category_ids=[2, 5, 9],
         recipe=Recipe(name="ptq", version="1", options={"estimator": "max"}),
         calibration=Calibration(
-            images=pictures[:2], seed=3, estimator="max", found=40, overrides=["few-images"], warnings=["grey"],
-            held_out=pictures[2:], clipped={"trunk": 0.001},
+            images=images[:2], seed=3, estimator="max", found=40, overrides=["few-images"], warnings=["grey"],
+            held_out=images[2:], clipped={"backbone": 0.001},
         ),
         graphs=entries,
         ranges_sha256=hashlib.sha256(b"ranges").hexdigest(),
@@ -163,32 +163,32 @@ def manifest(graphs: dict[str, bytes]) -> Manifest:
         metrics={name: [found] for name in graphs},
         fidelity={"cpu": fidelity, "tensorrt": fidelity},
         versions={"onnx": onnx.__version__},
-        licence="Apache-2.0",
+        license="Apache-2.0",
         created="2026-11-24T00:00:00+00:00",
         generator="blendmask-edge 0.1.0",
     )  # fmt: skip
 
 
-def picture() -> NDArray[np.uint8]:
-    """Return a picture (45, 60, 3) of waves, which is resized and padded on its way into the network."""
+def image() -> NDArray[np.uint8]:
+    """Return an image (45, 60, 3) of waves, which is resized and padded on its way into the network."""
     rows, columns = np.mgrid[0:45, 0:60]
     waves = [np.sin(rows / 7), np.cos(columns / 9), np.sin((rows + columns) / 11)]
     return np.stack([np.round(127 + 120 * wave) for wave in waves], axis=2).astype(np.uint8)
 
 
-def expected(path: Path, flavours: list[str]) -> dict[str, NDArray[Any]]:
-    """Return the picture, and boxes, scores, class ids and masks that each flavour finds in ONNX Runtime."""
-    arrays: dict[str, NDArray[Any]] = {"picture": picture()}
-    for flavour in flavours:
-        with MaskPredictor(path, "onnxruntime", threads=1, flavour=flavour) as predictor:
-            found = predictor(arrays["picture"])
+def expected(path: Path, variants: list[str]) -> dict[str, NDArray[Any]]:
+    """Return the image, and boxes, scores, class ids and masks that each variant finds in ONNX Runtime."""
+    arrays: dict[str, NDArray[Any]] = {"image": image()}
+    for variant in variants:
+        with MaskPredictor(path, "onnxruntime", threads=1, variant=variant) as predictor:
+            found = predictor(arrays["image"])
         for name in ("boxes", "scores", "class_ids", "masks"):
-            arrays[f"{flavour}/{name}"] = getattr(found, name)
+            arrays[f"{variant}/{name}"] = getattr(found, name)
     return arrays
 
 
 def later(document: dict[str, Any], members: dict[str, bytes]) -> None:
-    """Add what a later release may add within the version: fields in every struct, members, a flavour."""
+    """Add what a later release may add within the version: fields in every struct, members, a variant."""
     document["graphs"]["npu"] = {**document["graphs"]["cpu"], "file": "npu.onnx"}
     document["metrics"]["npu"] = document["metrics"]["cpu"]
     entries = [document["calibration"]["images"][0], document["metrics"]["cpu"][0], document["fidelity"]["cpu"]]

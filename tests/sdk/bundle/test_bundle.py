@@ -144,7 +144,7 @@ def test_bad_manifest_is_refused(rewrite: Callable[..., Path], content: bytes) -
         Bundle.open(rewrite({"manifest.json": content}))
 
 
-@pytest.mark.parametrize("version, advice", [(0, "Build"), (2, "Upgrade"), (99, "Upgrade")])
+@pytest.mark.parametrize("version, advice", [(0, "Rebuild"), (3, "Upgrade"), (99, "Upgrade")])
 def test_other_schema_version_is_refused_with_advice(
     rewrite: Callable[..., Path], manifest_json: Dict[str, Any], version: int, advice: str
 ) -> None:

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from blendmask_edge.bundle import limits
+from blendmask_edge.bundle.external_data import MAX_FIELDS
 from blendmask_edge.bundle.manifest import MAX_SIDE, SCHEMA_VERSION, Manifest
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES
 
@@ -96,6 +97,7 @@ def test_limits_of_the_page_are_those_of_the_reader() -> None:
         limits.MAX_UNPACKED_BYTES,
         limits.RATIO_APPLIES_FROM,
         limits.MAX_RATIO,
+        MAX_FIELDS,
     ]
     assert f"1 to {MAX_SIDE}" in PAGE
 
