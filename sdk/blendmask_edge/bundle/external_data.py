@@ -57,7 +57,7 @@ def refuse_external_data(graph: bytes) -> None:
                 if kind == _TENSOR and (number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value != 0)):
                     raise BundleError("a tensor lies in another file (external data), which a bundle may not have")
                 refused = _REFUSED.get((kind, number))
-                if refused is not None and not (number == _DOMAIN and bytes(value) in _OWN_DOMAINS):  # type: ignore[arg-type]
+                if refused is not None and not (number == _DOMAIN and bytes(value) in _OWN_DOMAINS):
                     raise BundleError(f"it holds {refused}, which no exported graph does")
                 if number in parts:
                     unread.append((parts[number], memoryview(value)))  # type: ignore[arg-type]

@@ -18,6 +18,9 @@ SCHEMA_VERSION = 2
 OLDEST_SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 MAX_SIDE = 16384
+MAX_VALUES = 2**17
+"""Values of a manifest, as many as there are commas and brackets: each takes some hundred bytes once it is read."""
+_SEPARATORS = (b",", b"[", b"{")
 _LONGEST_REASON = 400
 _RENAMED = {"licence": "license"}
 _RENAMED_FIDELITY = {"pictures": "images", "lost": "missed", "invented": "spurious"}
@@ -207,6 +210,7 @@ def decode_manifest(data: bytes) -> Manifest:
         BundleError: no JSON, another schema version, or a field is missing, of a wrong type or out of range.
     """
     try:
+        _require(sum(map(data.count, _SEPARATORS)) <= MAX_VALUES, f"it holds more than {MAX_VALUES} values")
         version = msgspec.json.decode(data, type=_Header).schema_version
         if not OLDEST_SCHEMA_VERSION <= version <= SCHEMA_VERSION:
             raise BundleError(

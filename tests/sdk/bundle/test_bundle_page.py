@@ -13,7 +13,7 @@ import pytest
 
 from blendmask_edge.bundle import limits
 from blendmask_edge.bundle.external_data import MAX_FIELDS
-from blendmask_edge.bundle.manifest import MAX_SIDE, SCHEMA_VERSION, Manifest
+from blendmask_edge.bundle.manifest import MAX_SIDE, MAX_VALUES, SCHEMA_VERSION, Manifest
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES
 
 PAGE = (Path(__file__).parents[3] / "docs/bundle.md").read_text(encoding="utf-8")
@@ -94,6 +94,7 @@ def test_limits_of_the_page_are_those_of_the_reader() -> None:
         limits.MAX_MEMBERS,
         limits.MAX_DIRECTORY_BYTES,
         limits.MAX_MANIFEST_BYTES,
+        MAX_VALUES,
         limits.MAX_UNPACKED_BYTES,
         limits.RATIO_APPLIES_FROM,
         limits.MAX_RATIO,

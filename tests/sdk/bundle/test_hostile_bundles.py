@@ -180,6 +180,18 @@ def test_graph_of_millions_of_empty_messages_is_refused_before_they_are_kept() -
         tracemalloc.stop()
 
 
+def test_manifest_of_millions_of_values_is_refused_before_they_are_read(rewrite: Callable[..., Path]) -> None:
+    path = rewrite({"manifest.json": b'{"config": [' + b"[]," * 2_500_000 + b"0]}"}, zipfile.ZIP_DEFLATED)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match="more than 131072 values") as caught:
+            Bundle.open(path)
+        assert tracemalloc.get_traced_memory()[1] < path.stat().st_size * 1.1 + (16 << 20)
+    finally:
+        tracemalloc.stop()
+    assert len(str(caught.value)) < 1000
+
+
 def test_pipe_and_device_are_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(str(tmp_path / "pipe.bmz"))
     for path in (tmp_path / "pipe.bmz", Path("/dev/zero"), tmp_path):
