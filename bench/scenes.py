@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bench.study import study_parser
 from blendmask_edge import read_image
-from blendmask_quantize.validation.evaluate import OnImage, Predictor, evaluate
+from blendmask_edge.evaluation.average_precision import OnImage, Predictor, evaluate
 
 SCENES = Path(__file__).parents[1] / "examples" / "homescenes"
 CHECKPOINT = SCENES / "lite0_rt.safetensors"

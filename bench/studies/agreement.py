@@ -35,11 +35,11 @@ from bench.study import run_study, study_parser, write_study
 from blendmask_edge import Bundle, MaskPredictor, read_image
 from blendmask_edge.bundle import Manifest
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
+from blendmask_edge.evaluation.average_precision import Predictor
 from blendmask_edge.imaging import preprocess
 from blendmask_edge.instances import Instances, Labels
 from blendmask_quantize.export.parity import unoptimised_session
-from blendmask_quantize.validation.evaluate import Predictor
-from blendmask_quantize.validation.fidelity import Fidelity, compare_found
+from blendmask_quantize.validation.fidelity import Fidelity, compare_instances
 
 VARIANTS = ("cpu", "tensorrt")
 ROUNDING = "rounding"
@@ -98,7 +98,7 @@ def variant_rows(bundle: Path, variant: str, images: list[NDArray[np.uint8]]) ->
             for name, predict in others.items():
                 found[name].append((expected, predict(image)))
             on_image()
-    return [{"name": f"{variant}/{name}", **_columns(compare_found(pairs))} for name, pairs in found.items()]
+    return [{"name": f"{variant}/{name}", **_columns(compare_instances(pairs))} for name, pairs in found.items()]
 
 
 def with_noise(graph: bytes) -> bytes:

@@ -19,9 +19,9 @@ import torch
 from bench.progress import stage
 from bench.scenes import CHECKPOINT, METRICS
 from bench.study import run_study, study_parser, write_study
+from blendmask_edge.evaluation.average_precision import evaluate
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from blendmask_quantize.model.predictor import TorchPredictor
-from blendmask_quantize.validation.evaluate import evaluate
 
 _AVERAGE = "module."
 

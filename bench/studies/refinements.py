@@ -34,11 +34,9 @@ from bench.scenes import CALIBRATION, CHECKPOINT, accuracy, scenes_parser
 from bench.study import run_study, write_study
 from blendmask_edge import MaskPredictor
 from blendmask_edge.storage.atomic import write_bytes
-from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
-from blendmask_quantize.pipeline.calibration_set import CalibrationOptions
-from blendmask_quantize.pipeline.job import QuantizeOptions
+from blendmask_quantize import QuantizeOptions, quantize
 from blendmask_quantize.pipeline.recipes import get_recipe
-from blendmask_quantize.pipeline.run import Report, quantize
+from blendmask_quantize.pipeline.report import Report
 
 SPLIT = "val"
 VARIANTS = ("cpu", "tensorrt")
@@ -93,10 +91,10 @@ def _rows(experiment: Experiment, options: argparse.Namespace) -> list[Row]:
 def _measured(experiment: Experiment, options: argparse.Namespace) -> list[Row]:
     bundle = options.work / f"{experiment.name}.bmz"
     wanted = QuantizeOptions(
-        CalibrationOptions(options.calibration, options.count, estimator=experiment.estimator), steps=experiment.steps,
+        count=options.count, estimator=experiment.estimator, steps=experiment.steps,
         keep_float=experiment is EXPERIMENTS[0],
     )  # fmt: skip
-    report = quantize(load_checkpoint(options.checkpoint), bundle, wanted, stage)
+    report = quantize(options.checkpoint, options.calibration, bundle, options=wanted, progress=stage)
     graphs = {f"{experiment.name}/{variant}": variant for variant in VARIANTS}
     if wanted.keep_float:
         graphs = {"float": "float", **graphs}

@@ -17,10 +17,10 @@ from typing import Any
 
 from bench.scenes import CHECKPOINT, SPLITS, scenes_parser
 from bench.study import write_study
+from blendmask_edge.evaluation.average_precision import evaluate
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.model.predictor import TorchPredictor
-from blendmask_quantize.validation.evaluate import evaluate
 
 
 def main() -> None:

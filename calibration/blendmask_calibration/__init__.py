@@ -7,16 +7,7 @@ from blendmask_calibration.checks.findings import Finding, refusals
 from blendmask_calibration.checks.guard import check_channel_order, check_detections, check_images
 from blendmask_calibration.checks.limits import Limit, Limits
 from blendmask_calibration.checks.statistics import ImageStatistics, image_statistics
-from blendmask_calibration.dataset import (
-    CalibrationImage,
-    describe,
-    fingerprint,
-    list_images,
-    near_duplicates,
-    other_files,
-    sample,
-    sha256_file,
-)
+from blendmask_calibration.dataset import CalibrationDataset
 from blendmask_calibration.errors import CalibrationError
 from blendmask_calibration.estimators import (
     ESTIMATORS,
@@ -32,10 +23,21 @@ from blendmask_calibration.estimators import (
     squared_errors,
 )
 from blendmask_calibration.histogram import Histogram
+from blendmask_calibration.images import (
+    CalibrationImage,
+    describe,
+    describe_pixels,
+    fingerprint,
+    near_duplicates,
+    sha256_file,
+    sha256_pixels,
+)
 from blendmask_calibration.record import CalibrationRecord
+from blendmask_calibration.sampling import list_images, other_files, sample
 
 __all__ = [
     "ESTIMATORS",
+    "CalibrationDataset",
     "CalibrationError",
     "CalibrationImage",
     "CalibrationRecord",
@@ -55,6 +57,7 @@ __all__ = [
     "check_detections",
     "check_images",
     "describe",
+    "describe_pixels",
     "estimator_named",
     "fingerprint",
     "image_statistics",
@@ -65,5 +68,6 @@ __all__ = [
     "refusals",
     "sample",
     "sha256_file",
+    "sha256_pixels",
     "squared_errors",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Mapping
 
-from blendmask_calibration.dataset import CalibrationImage
+from blendmask_calibration.images import CalibrationImage
 
 
 @dataclass(frozen=True)

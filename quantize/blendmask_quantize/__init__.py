@@ -1,0 +1,64 @@
+"""Quantize, prune, train and evaluate BlendMask checkpoints.
+
+    from blendmask_quantize import quantize
+
+    report = quantize("model.safetensors", "photos", "model.bmz")
+    for name, variant in report.variants.items():
+        print(f"{name}: {variant.size_bytes / 1e6:.1f} MB")
+    print(f"{report.bundle}: INT8 is {report.speedup:.2f} x as fast as float")
+
+Public and stable are the names of `__all__` here and their documented arguments and attributes. Importing this package
+loads no torch: its names are loaded on first use, and check their arguments before torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from blendmask_calibration.dataset import CalibrationDataset
+    from blendmask_quantize.api.evaluate import evaluate
+    from blendmask_quantize.api.export_onnx import export_onnx
+    from blendmask_quantize.api.prune import prune
+    from blendmask_quantize.api.quantize import quantize
+    from blendmask_quantize.api.registry import list_configs, register_backbone, register_config
+    from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
+    from blendmask_quantize.pipeline.options import QuantizeOptions
+    from blendmask_quantize.training.api import train
+
+_LAZY = {
+    "CalibrationDataset": "blendmask_calibration.dataset",
+    "QuantizeOptions": "blendmask_quantize.pipeline.options",
+    "evaluate": "blendmask_quantize.api.evaluate",
+    "export_onnx": "blendmask_quantize.api.export_onnx",
+    "list_configs": "blendmask_quantize.api.registry",
+    "load_checkpoint": "blendmask_quantize.checkpoints.checkpoint",
+    "prune": "blendmask_quantize.api.prune",
+    "quantize": "blendmask_quantize.api.quantize",
+    "register_backbone": "blendmask_quantize.api.registry",
+    "register_config": "blendmask_quantize.api.registry",
+    "train": "blendmask_quantize.training.api",
+}
+
+__all__ = [
+    "CalibrationDataset",
+    "QuantizeOptions",
+    "evaluate",
+    "export_onnx",
+    "list_configs",
+    "load_checkpoint",
+    "prune",
+    "quantize",
+    "register_backbone",
+    "register_config",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name of this package on first use."""
+    import importlib
+
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

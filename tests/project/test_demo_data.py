@@ -11,7 +11,9 @@ import pytest
 from pycocotools import mask as rle_codec
 from pycocotools.coco import COCO
 
-from blendmask_quantize.pipeline.calibration_set import CalibrationOptions, load_calibration_set
+from blendmask_calibration import CalibrationDataset
+from blendmask_quantize import QuantizeOptions
+from blendmask_quantize.pipeline.calibration_set import load_calibration_set
 
 SCENES = Path(__file__).parents[2] / "examples" / "homescenes"
 SETS = ("calibration", "evaluation")
@@ -53,6 +55,8 @@ def test_images_and_annotations_are_small() -> None:
 
 
 def test_the_guard_has_nothing_against_the_calibration_images() -> None:
-    drawn = load_calibration_set(CalibrationOptions(SCENES / "calibration"), (384, 512), (127, 127, 127))
+    drawn = load_calibration_set(
+        CalibrationDataset(SCENES / "calibration"), QuantizeOptions(), (384, 512), (127, 127, 127)
+    )
     assert (len(drawn.images), len(drawn.held_out)) == (35, 5)
     assert drawn.warnings == []

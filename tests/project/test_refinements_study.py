@@ -13,10 +13,10 @@ import pytest
 
 from bench.studies import refinements
 from blendmask_edge.bundle import InputSpec, write_bundle
+from blendmask_quantize import QuantizeOptions
 from blendmask_quantize.export.parity import Parity
 from blendmask_quantize.pipeline.calibration_set import CalibrationSet
-from blendmask_quantize.pipeline.job import QuantizeOptions
-from blendmask_quantize.pipeline.run import Report, VariantReport
+from blendmask_quantize.pipeline.report import Report, VariantReport
 from blendmask_quantize.quantization.refine.steps import Drift, Outcome, chosen_steps
 from blendmask_quantize.validation.fidelity import Fidelity
 from tests.sdk.small_bundles import build_graph, describe
@@ -30,12 +30,15 @@ class Quantizer:
     def __init__(self) -> None:
         self.asked: list[QuantizeOptions] = []
 
-    def __call__(self, _checkpoint: object, output: Path, options: QuantizeOptions, _stage: object) -> Report:
+    def __call__(
+        self, _checkpoint: object, _calibration: object, output: Path, *, options: QuantizeOptions, progress: object
+    ) -> Report:
+        del progress
         self.asked.append(options)
         names = ("float", "cpu", "tensorrt") if options.keep_float else ("cpu", "tensorrt")
         graphs = {name: build_graph(64, 96) for name in names}
         write_bundle(output, describe(graphs, input=InputSpec(height=64, width=96, pad_value=(0, 0, 0))), graphs)
-        steps = chosen_steps(options.steps or (), options.calibration.estimator)
+        steps = chosen_steps(options.steps or (), options.estimator)
         before, after = Drift(0.05, 0.03, 0.01), Drift(0.04, 0.03, 0.01)
         outcomes = tuple(Outcome(step.name, True, before, after, 2.5, {}) for step in steps)
         parity = Parity(1, 0, 0.0, 0.0, 0)

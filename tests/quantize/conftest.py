@@ -14,14 +14,11 @@ import pytest
 import torch
 
 from blendmask_edge.bundle.reader import Bundle
-from blendmask_quantize.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from blendmask_quantize.export.deployable import Bounds
-from blendmask_quantize.pipeline import calibration_set
+from blendmask_quantize import QuantizeOptions, quantize
+from blendmask_quantize.checkpoints.checkpoint import save_checkpoint
+from blendmask_quantize.pipeline import calibration_set, stages
 from blendmask_quantize.pipeline import run as pipeline
-from blendmask_quantize.pipeline.calibration_set import CalibrationOptions
-from blendmask_quantize.pipeline.job import QuantizeOptions
-from blendmask_quantize.pipeline.run import Report, quantize
-from blendmask_quantize.validation.measure import EvaluationData
+from blendmask_quantize.pipeline.report import Report
 from tests.quantize.images import some_images, write_images
 from tests.quantize.tiny import LABELS, tiny_model
 
@@ -96,17 +93,17 @@ def made(photographs: Path, scenes: Path, checkpoint_path: Path, tmp_path_factor
         return step
 
     options = QuantizeOptions(
-        CalibrationOptions(photographs, count=33, seed=3, estimator="max"), size=(64, 96), keep_float=True,
-        evaluation=EvaluationData(scenes, scenes / "annotations.json"), license="CC0-1.0", bounds=Bounds(detections=20),
+        count=33, seed=3, estimator="max", size=(64, 96), keep_float=True, detections=20, license="CC0-1.0",
+        evaluation=(scenes, scenes / "annotations.json"),
     )  # fmt: skip
-    return Made(quantize(load_checkpoint(checkpoint_path), path, options, stage), path, stages)
+    return Made(quantize(checkpoint_path, photographs, path, options=options, progress=stage), path, stages)
 
 
 @pytest.fixture
 def replayed(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """`quantize` takes the graphs of `made` instead of exporting and comparing its own, which is most of its time."""
-    monkeypatch.setattr(pipeline, "_TIMED_IMAGES", 2)
-    monkeypatch.setattr(calibration_set, "HELD_MOST", 2)
+    monkeypatch.setattr(calibration_set, "FRAMES", 2)
+    monkeypatch.setattr(calibration_set, "HELD_OUT_MOST", 2)
     graphs = [Bundle.open(made.path).graph(variant) for variant in ("float", "cpu", "tensorrt")]
     monkeypatch.setattr(pipeline, "export_onnx", lambda _: onnx.load_from_string(graphs.pop(0)))
     monkeypatch.setattr(pipeline, "check_parity", lambda *_: made.report.variants["cpu"].parity)
@@ -119,5 +116,5 @@ def no_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("long work began")
 
-    for name in ("observe", "export_onnx"):
-        monkeypatch.setattr(pipeline, name, fail)
+    for module, name in ((stages, "observe"), (pipeline, "export_onnx")):
+        monkeypatch.setattr(module, name, fail)

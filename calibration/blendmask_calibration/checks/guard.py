@@ -16,7 +16,7 @@ import numpy as np
 from blendmask_calibration.checks.findings import OPTION, Finding, Severity, check_share
 from blendmask_calibration.checks.limits import Limit, Limits
 from blendmask_calibration.checks.statistics import ImageStatistics
-from blendmask_calibration.dataset import CalibrationImage, near_duplicates
+from blendmask_calibration.images import CalibrationImage, near_duplicates
 
 
 def check_images(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from blendmask_calibration.dataset import require_rgb
+from blendmask_calibration.images import require_rgb
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def _run(
 
     from blendmask_quantize.checkpoints.adelaidet_yaml import find_config
     from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
-    from blendmask_quantize.pipeline import report as tables
+    from blendmask_quantize.cli import tables
     from blendmask_quantize.training.data import ViewStream
     from blendmask_quantize.training.processes import first_process
     from blendmask_quantize.training.start import starting_model

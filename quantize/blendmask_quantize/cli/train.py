@@ -79,7 +79,7 @@ def _run(
     from dataclasses import replace
 
     from blendmask_quantize.checkpoints.adelaidet_yaml import find_config
-    from blendmask_quantize.pipeline import report as tables
+    from blendmask_quantize.cli import tables
     from blendmask_quantize.training.data import CocoImages, ViewStream, read_coco
     from blendmask_quantize.training.loop import train as run
     from blendmask_quantize.training.processes import first_process

@@ -19,7 +19,6 @@ from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.export.deployable import Bounds
 from blendmask_quantize.export.onnx import OPSET
 from blendmask_quantize.model.predictor import pad_value
-from blendmask_quantize.pipeline.recipes import Recipe
 
 _VERSIONED = ("blendmask-edge", "torch", "onnx", "onnxruntime", "onnxscript", "numpy")
 _PRECISIONS = {"float": "float32"}
@@ -33,7 +32,7 @@ class Description:
         checkpoint: where the weights came from.
         size: height and width of the network input.
         bounds: sizes of the selection.
-        recipe, recipe_options: how it was shrunk, and the options that were not the default.
+        recipe: its name and version, the options that were not the default, and the results of its stages.
         calibration: which images gave the ranges.
         ranges: by node name.
         license: SPDX name of the model's license.
@@ -42,8 +41,7 @@ class Description:
     checkpoint: Checkpoint
     size: tuple[int, int]
     bounds: Bounds
-    recipe: Recipe
-    recipe_options: Mapping[str, Any]
+    recipe: RecipeEntry
     calibration: CalibrationRecord
     ranges: Mapping[str, Range]
     license: str
@@ -62,7 +60,7 @@ def make_manifest(
         input=InputSpec(height=about.size[0], width=about.size[1], pad_value=pad_value(config.input)),
         classes=list(labels.names),
         category_ids=list(labels.category_ids),
-        recipe=RecipeEntry(name=about.recipe.name, version=about.recipe.version, options=dict(about.recipe_options)),
+        recipe=about.recipe,
         calibration=msgspec.convert(about.calibration.to_dict(), Calibration),
         graphs={
             variant: GraphEntry.describe(variant, data, opset=OPSET, precision=_PRECISIONS.get(variant, "int8"))

@@ -1,10 +1,10 @@
-"""Calibration images: sampled, judged by the guard, made ready for the network."""
+"""Calibration images: sampled, checked by the guard, preprocessed for the network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,38 +13,22 @@ from numpy.typing import NDArray
 from blendmask_calibration.checks.findings import Finding, refusals
 from blendmask_calibration.checks.guard import check_detections, check_images
 from blendmask_calibration.checks.statistics import ImageStatistics, image_statistics
-from blendmask_calibration.dataset import CalibrationImage, describe, list_images, other_files, sample
+from blendmask_calibration.dataset import CalibrationDataset, Draw, Sample, file_sample
 from blendmask_calibration.errors import CalibrationError as EstimationError
 from blendmask_calibration.estimators import competing
+from blendmask_calibration.images import CalibrationImage
 from blendmask_calibration.record import CalibrationRecord
 from blendmask_edge.errors import CalibrationError, ImageError
 from blendmask_edge.imaging import preprocess, read_image
+from blendmask_quantize.pipeline.options import QuantizeOptions
+from blendmask_quantize.runs.progress import OnStep, Progress, silent
 
-HELD_MOST = 16
-"""Images that quantized networks are compared on, where the folder has as many to spare."""
-_HELD_LEAST = 8
-_HELD_SHARE = 8
-OnImage = Callable[[], None]
-Announce = Callable[[int], OnImage]
-
-
-@dataclass(frozen=True)
-class CalibrationOptions:
-    """Which images calibrate, and how ranges are estimated.
-
-    Attributes:
-        folder: searched with its subfolders.
-        count: at most this many images are drawn.
-        seed: of the draw.
-        estimator: name of a range estimator of `blendmask_calibration`, or "auto".
-        allow: codes of the guard's refusals that are overridden.
-    """
-
-    folder: Path
-    count: int = 128
-    seed: int = 0
-    estimator: str = "mse"
-    allow: tuple[str, ...] = ()
+HELD_OUT_MOST = 16
+"""Images that quantized networks are compared on, where the dataset has as many to spare."""
+FRAMES = 12
+"""Images that are kept as the camera gave them, to time a bundle on."""
+_HELD_OUT_LEAST = 8
+_HELD_OUT_SHARE = 8
 
 
 @dataclass(frozen=True)
@@ -52,21 +36,23 @@ class CalibrationSet:
     """Images fit for calibration.
 
     Attributes:
-        images: uint8 (1, H, W, 3) RGB each, prepared for the network; they give the ranges.
-        record: what a bundle remembers of them.
-        warnings: what the guard found worth saying.
+        images: uint8 (1, H, W, 3) RGB each, preprocessed for the network; they give the ranges.
+        record: for the manifest.
+        warnings: findings of the guard.
         held_out: images like them that give no ranges, for comparing networks on.
+        frames: a few of the images as the camera gave them, (H, W, 3) uint8 RGB.
     """
 
     images: list[NDArray[np.uint8]]
     record: CalibrationRecord
     warnings: list[Finding]
     held_out: list[NDArray[np.uint8]]
+    frames: list[NDArray[np.uint8]] = field(default_factory=list)
 
     @property
     def compared(self) -> list[NDArray[np.uint8]]:
         """The images to compare networks on: those held out, or some of the others where none could be spared."""
-        return self.held_out or self.images[:HELD_MOST]
+        return self.held_out or self.images[:HELD_OUT_MOST]
 
 
 @contextmanager
@@ -84,41 +70,102 @@ def for_users() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Readable:
+    """An image that could be read: preprocessed, its record and statistics."""
+
     image: NDArray[np.uint8]
     entry: CalibrationImage
     statistics: ImageStatistics
 
 
-def load_calibration_set(
-    options: CalibrationOptions, size: tuple[int, int], pad_value: Sequence[int], announce: Announce | None = None
-) -> CalibrationSet:
-    """Draw, read, judge and prepare the calibration images.
+@dataclass
+class _Reader:
+    """Reads samples one after another; keeps the first frames, and the name and reason of each that cannot be read."""
 
-    The last images of the order that the seed gives are held out, 16 at most: those that were not drawn where the
-    folder has enough, else one in eight of the drawn.
+    size: tuple[int, int]
+    pad_value: Sequence[int]
+    on_image: OnStep
+    frames: list[NDArray[np.uint8]] = field(default_factory=list)
+    unreadable: list[tuple[Path, str]] = field(default_factory=list)
+    count: int = 0
 
-    Args:
-        options: which images.
-        size: height and width of the network input.
-        pad_value: RGB gray levels of the padding.
-        announce: told how many images are read; returns what to call after each.
+    def read(self, samples: Iterable[Sample]) -> list[_Readable]:
+        """The readable ones of some samples."""
+        return [readable for readable in map(self._read, samples) if readable is not None]
+
+    def _read(self, sample: Sample) -> _Readable | None:
+        self.count += 1
+        try:
+            rgb = sample.load(read_image)
+            entry = sample.describe(rgb)
+        except (ImageError, OSError) as error:
+            self.unreadable.append((Path(sample.name), _reason(sample, error)))
+            return None
+        finally:
+            self.on_image()
+        if len(self.frames) < FRAMES:
+            self.frames.append(rgb)
+        return _Readable(preprocess(rgb, self.size, self.pad_value).image, entry, image_statistics(rgb))
+
+
+def check_calibration_options(options: QuantizeOptions) -> None:
+    """See that estimator, count and overrides exist.
 
     Raises:
-        CalibrationError: no such folder, estimator or override, or the guard refuses the set; every reason that is not
-            overridden is named.
+        CalibrationError: one does not.
     """
     with for_users():
-        paths = list_images(options.folder)
         competing(options.estimator)
         refusals([], options.allow)
-        drawn, spare = sample(paths, options.count, options.seed), _spare(paths, options)
-    on_image = announce(len(drawn) + len(spare)) if announce is not None else _silent
-    readable, unreadable = _read_all(drawn, options.folder, size, pad_value, on_image)
-    images = [found.entry for found in readable]
-    statistics, beside = [entry.statistics for entry in readable], other_files(options.folder)
-    findings = check_images(images, statistics, unreadable, size, passed_over=beside)
-    kept, held = _hold_out(readable, _read_all(spare, options.folder, size, pad_value, on_image)[0])
-    return checked(_calibration_set(kept, held, len(paths), options), findings, options.allow)
+        if options.count < 1:
+            raise EstimationError(f"A sample of {options.count} images was asked for. Ask for at least 1.")
+
+
+def load_calibration_set(
+    dataset: CalibrationDataset, options: QuantizeOptions, size: tuple[int, int], pad_value: Sequence[int],
+    progress: Progress = silent,
+) -> CalibrationSet:  # fmt: skip
+    """Sample, read, check and preprocess the calibration images.
+
+    Up to 16 images are held out: of those beyond the sample where the dataset has enough, else one in eight of the
+    sample.
+
+    Args:
+        dataset: the images.
+        options: how many, and which refusals are overridden.
+        size: height and width of the network input.
+        pad_value: RGB gray levels of the padding.
+        progress: announces how many images are read.
+
+    Raises:
+        CalibrationError: no such estimator or override, an item of the dataset that is not an image, or the guard
+            refuses the set; every reason that is not overridden is named.
+    """
+    check_calibration_options(options)
+    with for_users():
+        draw = dataset.draw(options.count, options.seed, HELD_OUT_MOST)
+        reader = _Reader(size, pad_value, progress("reading", _expected(draw, options.count)))
+        first = reader.read(draw.first)
+        unreadable = list(reader.unreadable)
+        spare = list(draw.rest)
+        others = reader.read(spare) if len(spare) >= min(_HELD_OUT_LEAST, HELD_OUT_MOST) else []
+        images, statistics = [found.entry for found in first], [found.statistics for found in first]
+        findings = check_images(images, statistics, unreadable, size, passed_over=dataset.other_files())
+    selected, held_out = (first, others) if others else _hold_out(first)
+    record = CalibrationRecord(
+        tuple(found.entry for found in selected), reader.count if draw.total is None else draw.total, options.seed,
+        options.estimator, held_out=tuple(found.entry for found in held_out),
+    )  # fmt: skip
+    images_of = ([found.image for found in part] for part in (selected, held_out))
+    found = CalibrationSet(next(images_of), record, [], next(images_of), reader.frames)
+    return checked(found, findings, options.allow)
+
+
+def _expected(draw: Draw, count: int) -> int:
+    """How many images are read, as far as that is known before."""
+    if draw.total is None:
+        return count
+    spare = min(max(draw.total - count, 0), HELD_OUT_MOST)
+    return min(draw.total, count) + (spare if spare >= min(_HELD_OUT_LEAST, HELD_OUT_MOST) else 0)
 
 
 def with_detection_counts(
@@ -165,15 +212,15 @@ def hold_out(
     Args:
         calibration: the set.
         paths: images below `folder`.
-        folder: the one that the set was drawn from.
+        folder: that the set was sampled from.
         size: height and width of the network input.
         pad_value: RGB gray levels of the padding.
     """
     used = {folder / image.name for image in calibration.record.images}
-    chosen = [path for path in paths if path not in used][:HELD_MOST]
-    held, _ = _read_all(chosen, folder, size, pad_value, _silent)
-    record = replace(calibration.record, held_out=tuple(found.entry for found in held))
-    return replace(calibration, record=record, held_out=[entry.image for entry in held])
+    chosen = [file_sample(path, folder) for path in paths if path not in used][:HELD_OUT_MOST]
+    held_out = _Reader(size, pad_value, silent("", 0)).read(chosen)
+    record = replace(calibration.record, held_out=tuple(found.entry for found in held_out))
+    return replace(calibration, record=record, held_out=[found.image for found in held_out])
 
 
 def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
@@ -181,52 +228,12 @@ def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*old, *new)))
 
 
-def _spare(paths: Sequence[Path], options: CalibrationOptions) -> list[Path]:
-    """The last of the images that are not drawn; none where these are too few."""
-    left = sample(paths, max(len(paths), 1), options.seed)[options.count :]
-    return left[-HELD_MOST:] if len(left) >= _HELD_LEAST else []
-
-
-def _hold_out(drawn: list[_Readable], spare: list[_Readable]) -> tuple[list[_Readable], list[_Readable]]:
+def _hold_out(readable: list[_Readable]) -> tuple[list[_Readable], list[_Readable]]:
     """Images that give ranges, and images that do not."""
-    if spare:
-        return drawn, spare
-    kept = len(drawn) - min(len(drawn) // _HELD_SHARE, HELD_MOST)
-    return drawn[:kept], drawn[kept:]
+    count = len(readable) - min(len(readable) // _HELD_OUT_SHARE, HELD_OUT_MOST)
+    return readable[:count], readable[count:]
 
 
-def _calibration_set(
-    kept: list[_Readable], held: list[_Readable], found: int, options: CalibrationOptions
-) -> CalibrationSet:
-    images, held_out = (tuple(found.entry for found in part) for part in (kept, held))
-    record = CalibrationRecord(images, found, options.seed, options.estimator, held_out=held_out)
-    return CalibrationSet([entry.image for entry in kept], record, [], [entry.image for entry in held])
-
-
-def _read_all(
-    paths: Sequence[Path], root: Path, size: tuple[int, int], pad_value: Sequence[int], on_image: OnImage
-) -> tuple[list[_Readable], list[tuple[Path, str]]]:
-    """Images that can be read, and path below `root` and reason of each file that cannot."""
-    readable: list[_Readable] = []
-    unreadable: list[tuple[Path, str]] = []
-    for path in paths:
-        try:
-            readable.append(_read(path, root, size, pad_value))
-        except (ImageError, OSError) as error:
-            unreadable.append((path.relative_to(root), _reason(path, error)))
-        on_image()
-    return readable, unreadable
-
-
-def _reason(path: Path, error: Exception) -> str:
+def _reason(sample: Sample, error: Exception) -> str:
     """The first sentence of an error, without the path that is named beside it."""
-    return str(error).removeprefix(f"{path} ").split(". ")[0]
-
-
-def _silent() -> None:
-    """Nobody asked to be told."""
-
-
-def _read(path: Path, root: Path, size: tuple[int, int], pad_value: Sequence[int]) -> _Readable:
-    rgb = read_image(path)
-    return _Readable(preprocess(rgb, size, pad_value).image, describe(path, rgb, root), image_statistics(rgb))
+    return str(error).removeprefix(f"{sample.path} ").split(". ")[0]

@@ -1,132 +1,126 @@
-"""What is to be quantized and how, found possible before long work."""
+"""A checkpoint to quantize and how, found possible before long work."""
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
-from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
-from torch import fx
+from torch import fx, nn
 
+from blendmask_calibration.dataset import CalibrationDataset
 from blendmask_edge.bundle.manifest import MAX_SIDE
-from blendmask_edge.errors import AnnotationError, ConfigError, OutputError
-from blendmask_edge.storage.atomic import output_error
+from blendmask_edge.errors import ConfigError, OutputError
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.export.deployable import Bounds, DeployableGraph
 from blendmask_quantize.model.config import InputConfig
 from blendmask_quantize.model.macs import padded_test_size
-from blendmask_quantize.pipeline.calibration_set import CalibrationOptions
-from blendmask_quantize.pipeline.recipes import Recipe, get_recipe
-from blendmask_quantize.pruning.channel_pruning import check_ratio
-from blendmask_quantize.pruning.job import PruneOptions
-from blendmask_quantize.quantization.qat.options import QatOptions
+from blendmask_quantize.model.predictor import pad_value
+from blendmask_quantize.pipeline.options import QuantizeOptions
+from blendmask_quantize.pipeline.recipes import Recipe
+from blendmask_quantize.quantization.ignored import describe_pattern
 from blendmask_quantize.quantization.refine.steps import Step, chosen_steps
-from blendmask_quantize.runs.run_folder import RunFolder, Setting
-from blendmask_quantize.validation.measure import Evaluation, EvaluationData
+from blendmask_quantize.quantization.trace import trace_network
+from blendmask_quantize.runs.progress import Progress, silent
+from blendmask_quantize.runs.run_folder import RunFolder
+from blendmask_quantize.validation.graph_predictor import GraphPredictor
+from blendmask_quantize.validation.measure import Evaluation, open_evaluation
 
 
 @dataclass(frozen=True)
-class QuantizeOptions:
-    """What `quantize` does.
+class Job:
+    """One call of `quantize`.
 
     Attributes:
-        calibration: which images give the ranges.
-        recipe: name of the recipe.
-        size: height and width of the network input; None takes the test size for a 4:3 image.
-        bounds: sizes of the selection.
-        evaluation: what to measure on; None measures no accuracy.
-        keep_float: leave the float graph in the bundle.
-        license: SPDX name of the model's license.
-        annotations: COCO instances JSON of the calibration images, for recipes that train; None trains against the
-            float network alone, which is not enough for recipes that prune.
-        pruning: for recipes that prune; None takes the defaults.
-        qat_options: how recipes that train do it with quantizers in place.
-        resume: go on where training for this output was cut off.
-        steps: names of the steps of refinement; None takes the recipe's.
-    """
-
-    calibration: CalibrationOptions
-    recipe: str = "ptq"
-    size: tuple[int, int] | None = None
-    bounds: Bounds = field(default_factory=Bounds)
-    evaluation: EvaluationData | None = None
-    keep_float: bool = False
-    license: str = "unspecified"
-    annotations: Path | None = None
-    pruning: PruneOptions | None = None
-    qat_options: QatOptions = field(default_factory=QatOptions)
-    resume: bool = False
-    steps: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be done, found possible before long work.
-
-    Attributes:
+        checkpoint: the network and its labels.
+        network: the same in float, traced, with the ignored layers marked.
+        dataset: calibration images.
+        output: path of the bundle.
+        recipe, options: how to quantize.
         size: height and width of the network input.
         bounds: sizes of the selection at this size.
-        run: folder of the run, for recipes that train.
-        evaluation: what accuracy is measured on.
         steps: of refinement after calibration.
+        evaluation: data that accuracy is measured on; empty for none, else one.
+        progress: announces stages.
+        resources: closed when the bundle is written, or when that fails.
     """
 
     checkpoint: Checkpoint
-    options: QuantizeOptions
+    network: fx.GraphModule
+    dataset: CalibrationDataset
+    output: Path
     recipe: Recipe
+    options: QuantizeOptions
     size: tuple[int, int]
     bounds: Bounds
-    run: RunFolder | None
-    evaluation: Evaluation | None
     steps: tuple[Step, ...]
+    evaluation: tuple[Evaluation, ...] = ()
+    progress: Progress = silent
+    resources: ExitStack = field(default_factory=ExitStack)
 
-    def graph(self, network: fx.GraphModule, *, live_rows: bool = False) -> DeployableGraph:
+    @property
+    def command(self) -> str:
+        """The command that a user would type to resume."""
+        return f"blendmask quantize --recipe {self.recipe.name}"
+
+    @property
+    def pad_value(self) -> tuple[int, int, int]:
+        """RGB gray levels of the padding."""
+        return pad_value(self.checkpoint.config.input)
+
+    @cached_property
+    def ignored(self) -> tuple[str, ...]:
+        """The ignored layers, as given."""
+        return tuple(describe_pattern(pattern) for pattern in self.options.ignored)
+
+    @property
+    def evaluation_paths(self) -> list[Path]:
+        """The images that accuracy is measured on."""
+        sources = [evaluation.images for evaluation in self.evaluation]
+        return [images.folder / entry["file_name"] for images in sources for entry in images.coco.imgs.values()]
+
+    def of(self, checkpoint: Checkpoint) -> Job:
+        """The same job for another checkpoint."""
+        return replace(self, checkpoint=checkpoint, network=trace_network(checkpoint.model, self.options.ignored))
+
+    def graph(self, network: nn.Module, *, live_rows: bool = False) -> DeployableGraph:
         """The deployable graph around a network; see `DeployableGraph`."""
-        asked = self.options.bounds
+        asked = Bounds(detections=self.options.detections)
         return DeployableGraph(self.checkpoint.model, network, self.size, asked, live_rows=live_rows).eval()
 
+    def predictor(self, network: nn.Module) -> GraphPredictor:
+        """A predictor that runs a network within the deployable graph."""
+        return GraphPredictor(self.graph(network), self.checkpoint.labels, self.pad_value)
 
-def make_plan(checkpoint: Checkpoint, output: Path, options: QuantizeOptions) -> Plan:
-    """See that all can be done, as far as that can be told without looking at the calibration images.
+    def keep(self, run_folder: RunFolder) -> None:
+        """Keep the state of an interrupted run in a folder until the bundle is written."""
+        self.resources.enter_context(run_folder.active())
+
+
+def make_job(
+    checkpoint: Checkpoint, dataset: CalibrationDataset, output: Path, recipe: Recipe, options: QuantizeOptions,
+    progress: Progress = silent,
+) -> Job:  # fmt: skip
+    """See that all can be done, as far as that can be told without reading the calibration images.
 
     Raises:
-        ConfigError: unknown recipe or step, an input size that the network cannot take, a ratio that pruning cannot
-            reach, or options of training or pruning for a recipe that does not train or prune.
-        AnnotationError: the evaluation data do not fit, or there are no labels to read.
-        CheckpointError: an unfinished run lies beside the output, or one of other options is to be resumed.
-        OutputError: the bundle cannot be written, or its disk or that of temporary files has no room for it.
+        ConfigError: unknown step, an input size that the network cannot take, an ignored layer that does not exist, or
+            deformable convolutions.
+        AnnotationError: the evaluation data do not fit.
+        OutputError: the disk of the output, or that of temporary files, has no room for the bundle.
     """
-    recipe, config = get_recipe(options.recipe), checkpoint.config
-    size, data = input_size(config.input, options.size), options.evaluation
-    _check_output(output)
     _check_room(output.parent, checkpoint, "make room, or choose another folder for the output")
     _check_room(Path(tempfile.gettempdir()), checkpoint, "make room, or set TMPDIR to another folder")
-    _check_options(recipe, options)
+    size = input_size(checkpoint.config.input, options.size)
     names = recipe.steps if options.steps is None else options.steps
-    steps = tuple(chosen_steps(names, options.calibration.estimator))
-    if recipe.prunes and options.pruning is None:
-        options = replace(options, pruning=PruneOptions())
-    run = RunFolder.beside(output, f"blendmask quantize --recipe {recipe.name}", _settings(checkpoint, options, steps))
-    if recipe.trains:
-        run.check(resume=options.resume)
-    if options.pruning is not None:
-        check_ratio(checkpoint.model, options.pruning.ratio)
-    evaluation = data.open(checkpoint.labels) if data is not None else None
-    bounds = options.bounds.within(config, size)
-    return Plan(checkpoint, options, recipe, size, bounds, run if recipe.trains else None, evaluation, steps)
-
-
-def _check_output(output: Path) -> None:
-    """See that a file can be made there, whatever the reason why not."""
-    if output.is_dir():
-        raise OutputError(f"the output {output} is a folder: give the path of a file, e.g. model.bmz")
-    try:
-        tempfile.TemporaryFile(dir=output.parent).close()
-    except OSError as error:
-        raise output_error(output, error) from error
+    steps = tuple(chosen_steps(names, options.estimator))
+    evaluation = () if options.evaluation is None else (open_evaluation(*options.evaluation, checkpoint.labels),)
+    network = trace_network(checkpoint.model, options.ignored)
+    bounds = Bounds(detections=options.detections).within(checkpoint.config, size)
+    return Job(checkpoint, network, dataset, output, recipe, options, size, bounds, steps, evaluation, progress)
 
 
 def _check_room(folder: Path, checkpoint: Checkpoint, advice: str) -> None:
@@ -139,48 +133,11 @@ def _check_room(folder: Path, checkpoint: Checkpoint, advice: str) -> None:
         )
 
 
-def _check_options(recipe: Recipe, options: QuantizeOptions) -> None:
-    if not recipe.trains and (options.annotations is not None or options.resume):
-        given = "--annotations" if options.annotations is not None else "--resume"
-        raise ConfigError(f"{given} is of no use to recipe {recipe.name}, which does not train: use --recipe qat")
-    if not recipe.prunes and options.pruning is not None:
-        raise ConfigError(
-            f"--macs and --prune-iterations are of no use to recipe {recipe.name}, which does not prune: use "
-            "--recipe edge, or leave them out"
-        )
-    if recipe.prunes and options.annotations is None:
-        raise ConfigError(
-            f"recipe {recipe.name} prunes, which needs labels to train on: give --annotations, the COCO instances JSON "
-            "of the images in the --calibration folder"
-        )
-
-
-def _settings(checkpoint: Checkpoint, options: QuantizeOptions, steps: Sequence[Step]) -> dict[str, Setting]:
-    """What ranges and pruning depend on. What else training with quantization depends on is in its own checkpoint."""
-    how = options.calibration
-    ranges: dict[str, Setting] = {
-        "calibration count": how.count,
-        "calibration seed": how.seed,
-        "estimator": how.estimator,
-        "list of steps": ", ".join(step.name for step in steps),
-    }
-    if options.pruning is None or options.annotations is None:
-        return ranges
-    try:
-        labels = hashlib.sha256(options.annotations.read_bytes()).hexdigest()
-    except OSError as error:
-        raise AnnotationError(f"{options.annotations} cannot be read ({error}): give an instances JSON") from error
-    qat_options = options.qat_options
-    held_out = f"{qat_options.held_share} up to {qat_options.held_most}, seed {qat_options.training.seed}"
-    pruning = options.pruning.settings(checkpoint)
-    return {**ranges, **pruning, "annotations file": labels, "choice of held-out images": held_out}
-
-
 def input_size(config: InputConfig, wanted: tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width of the network input: what was asked for, or the padded test size of a 4:3 image.
+    """Height and width of the network input: as asked for, or the padded test size of a 4:3 image.
 
     Raises:
-        ConfigError: a side is no multiple of the divisor, or longer than a bundle may say.
+        ConfigError: a side is not a multiple of the divisor, or longer than a bundle can state.
     """
     divisor = config.divisor
     if wanted is None:
@@ -188,7 +145,7 @@ def input_size(config: InputConfig, wanted: tuple[int, int] | None) -> tuple[int
     near = tuple(min(max(divisor, round(side / divisor) * divisor), MAX_SIDE) for side in wanted)
     if near != wanted:
         raise ConfigError(
-            f"the input size {wanted[0]}x{wanted[1]} has a side that is no multiple of {divisor} up to {MAX_SIDE}: "
+            f"the input size {wanted[0]}x{wanted[1]} has a side that is not a multiple of {divisor} up to {MAX_SIDE}: "
             f"use {near[0]}x{near[1]}"
         )
     return wanted

@@ -1,150 +1,55 @@
-"""What the workstation's commands show: one progress display, one summary table."""
+"""The report of `quantize`, as a value."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
-
-from blendmask_quantize.pipeline.run import FLOAT, Report
-from blendmask_quantize.pruning.job import PruneReport
-from blendmask_quantize.validation.measure import Stage
-
-_METRICS = {
-    "mask_ap": "mask AP", "box_ap": "box AP", "mask_ap50": "AP50", "mask_ap_small": "small",
-    "mask_ap_medium": "medium", "mask_ap_large": "large",
-}  # fmt: skip
+from blendmask_quantize.export.parity import Parity
+from blendmask_quantize.pipeline.calibration_set import CalibrationSet
+from blendmask_quantize.pipeline.quantized import TrainingReport
+from blendmask_quantize.quantization.refine.steps import Outcome
+from blendmask_quantize.validation.fidelity import Fidelity
 
 
-@contextmanager
-def progress() -> Iterator[Stage]:
-    """A progress display on stderr, shown from the first stage on; gives the function that announces stages."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    )  # fmt: skip
-    bars = Progress(*columns, console=Console(stderr=True))
+@dataclass(frozen=True)
+class VariantReport:
+    """One graph.
 
-    def stage(name: str, total: int) -> Any:
-        bars.start()
-        task = bars.add_task(name, total=total)
-        return lambda: bars.advance(task)
+    Attributes:
+        size_bytes: of its ONNX.
+        parity: with its torch graph.
+        metrics: accuracy by name; empty if it was not measured.
+        latency_p50_ms: None if it was not timed.
+        fidelity: distance from the float graph; None for that graph itself.
+    """
 
-    try:
-        yield stage
-    finally:
-        if bars.tasks:
-            bars.stop()
-
-
-def show_report(report: Report, *, as_json: bool) -> None:
-    """Print what `quantize` did, for a reader or as JSON."""
-    if as_json:
-        print(json.dumps(_report_dict(report)))
-        return
-    for finding in report.calibration.warnings:
-        print(f"warning: {finding}")
-    record = report.calibration.record
-    print(f"{report.bundle.name}: {len(record.images)} calibration images, {record.estimator} ranges")
-    Console().print(_report_table(report))
-    for outcome in report.refined:
-        print(outcome)
-    _show_fidelity(report)
-    if report.pruned is not None:
-        print(f"the pruned network {report.pruned}")
-    if report.qat_result is not None:
-        print(report.qat_result)
-    held = ", ".join(name for name in report.variants if name != FLOAT)
-    print(f"{report.bundle} holds {held}; INT8 is {report.speedup:.2f} x as fast as float here")
-    print(f"Next: blendmask predict {report.bundle} IMAGE...")
+    size_bytes: int
+    parity: Parity
+    metrics: dict[str, float]
+    latency_p50_ms: float | None
+    fidelity: Fidelity | None
 
 
-def show_pruning(report: PruneReport, *, as_json: bool) -> None:
-    """Print what `prune` did, for a reader or as JSON."""
-    if as_json:
-        print(json.dumps({"checkpoint": str(report.path), **report.record()}))
-        return
-    print(f"{report.path} {report}")
-    print(f"Next: blendmask evaluate {report.path} --images DIR --annotations JSON")
+@dataclass(frozen=True)
+class Report:
+    """What `quantize` did.
 
+    Attributes:
+        bundle: path of the file.
+        variants: by name, `float` included for comparison.
+        speedup: float over `cpu` latency, median of interleaved frames.
+        calibration: the images that were used.
+        refined: result of each refinement step.
+        training: results of pruning and training, by name: "pruning", "qat".
+        unmeasured: why accuracy could not be measured after all; empty where it was, or was not asked for.
+    """
 
-def show_metrics(name: str, metrics: dict[str, float], images: int, *, as_json: bool) -> None:
-    """Print box and mask AP, by size and class."""
-    if as_json:
-        print(json.dumps({"model": name, "images": images, **metrics}))
-        return
-    print(f"{name}, {images} images")
-    table = Table()
-    for heading in ("AP", "mask", "box"):
-        table.add_column(heading, justify="left" if heading == "AP" else "right")
-    for suffix in [key.removeprefix("mask_ap") for key in metrics if key.startswith("mask_ap")]:
-        label = suffix.lstrip("_/") or "50:95"
-        table.add_row(Text(label), *(_percent(metrics.get(f"{task}_ap{suffix}")) for task in ("mask", "box")))
-    Console().print(table)
-
-
-def _report_table(report: Report) -> Table:
-    variants = report.variants
-    measured = {key: head for key, head in _METRICS.items() if any(key in entry.metrics for entry in variants.values())}
-    table = Table()
-    table.add_column("graph")
-    for heading in (*measured.values(), "p50 ms", "MB"):
-        table.add_column(heading, justify="right")
-    for variant, entry in variants.items():
-        latency = f"{entry.latency_p50_ms:.1f}" if entry.latency_p50_ms is not None else "-"
-        values = (_percent(entry.metrics.get(key)) for key in measured)
-        table.add_row(variant, *values, latency, f"{entry.size_bytes / 1e6:.1f}")
-    return table
-
-
-def _show_fidelity(report: Report) -> None:
-    """How far each quantized graph is from the float one, and which tensors its ranges clip most."""
-    record = report.calibration.record
-    compared = {name: entry.fidelity for name, entry in report.variants.items() if entry.fidelity is not None}
-    where = "held-out calibration images" if record.held_out else "of the calibration images: none were held out"
-    print(f"against the float graph, on {next(iter(compared.values())).images} {where}")
-    table = Table()
-    table.add_column("graph")
-    for heading in ("matched", "missed", "spurious", "drift", "box IoU", "mask IoU", "low 5 %"):
-        table.add_column(heading, justify="right")
-    for name, found in compared.items():
-        numbers = (f"{value:.3f}" for value in (found.score_drift, found.box_iou, found.mask_iou, found.mask_iou_low))
-        table.add_row(name, f"{found.matched}/{found.instances}", str(found.missed), str(found.spurious), *numbers)
-    Console().print(table)
-    if record.clipped:
-        shown = ", ".join(f"{name} {share:.2%}" for name, share in list(record.clipped.items())[:3])
-        print(f"values beyond the ranges, where most: {shown}")
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _report_dict(report: Report) -> dict[str, Any]:
-    return {
-        "bundle": str(report.bundle),
-        "speedup_vs_float": report.speedup,
-        "calibration": report.calibration.record.to_dict(),
-        "warnings": [str(finding) for finding in report.calibration.warnings],
-        "steps": {
-            outcome.name: {**outcome.record(), **outcome.details, "seconds": outcome.seconds}
-            for outcome in report.refined
-        },
-        "pruning": report.pruned.record() if report.pruned is not None else None,
-        "qat": report.qat_result.record() if report.qat_result is not None else None,
-        "variants": {
-            name: {
-                "size_bytes": entry.size_bytes,
-                "latency_p50_ms": entry.latency_p50_ms,
-                "parity_mask_error": entry.parity.mask_error,
-                "fidelity": entry.fidelity.record() if entry.fidelity is not None else None,
-                **entry.metrics,
-            }
-            for name, entry in report.variants.items()
-        },
-    }
+    bundle: Path
+    variants: dict[str, VariantReport]
+    speedup: float
+    calibration: CalibrationSet
+    refined: tuple[Outcome, ...] = ()
+    training: Mapping[str, TrainingReport] = field(default_factory=dict)
+    unmeasured: str = ""

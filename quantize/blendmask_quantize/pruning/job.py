@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,48 +19,12 @@ from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.pruning.budget import TOLERANCE
 from blendmask_quantize.pruning.channel_pruning import Loss, prune_network
-from blendmask_quantize.runs.run_folder import START_FILE, RunFolder, Setting, network_digest
+from blendmask_quantize.pruning.options import PruneOptions
+from blendmask_quantize.runs.progress import OnStep, Progress, silent
+from blendmask_quantize.runs.run_folder import START_FILE, RunFolder
 from blendmask_quantize.training.data import CocoImages, ViewStream, collate
 from blendmask_quantize.training.loop import step_losses, train
-from blendmask_quantize.training.options import TrainOptions, with_short_warmup
-
-Stage = Callable[[str, int], Callable[[], None]]
-"""Announces a stage with its number of steps; returns what to call after each step."""
-
-RATIO = 0.7
-ITERATIONS = 1000
-LEARNING_RATE = 5e-4
-
-
-def fine_tuning(options: TrainOptions) -> TrainOptions:
-    """The options with warm-up and weight averaging that suit their number of iterations, however short."""
-    return replace(with_short_warmup(options), ema=min(options.ema, 1 - 10 / max(options.iterations, 20)))
-
-
-@dataclass(frozen=True)
-class PruneOptions:
-    """What `prune` does.
-
-    Attributes:
-        ratio: share of the multiply-accumulates to keep.
-        training: how the thinner network is fine-tuned; no iterations leave it as it is. How views vary is up to the
-            images.
-        batches: of labeled views that the importance of channels is measured on.
-    """
-
-    ratio: float = RATIO
-    training: TrainOptions = field(
-        default_factory=lambda: fine_tuning(TrainOptions(iterations=ITERATIONS, learning_rate=LEARNING_RATE))
-    )
-    batches: int = 8
-
-    def settings(self, checkpoint: Checkpoint) -> dict[str, Setting]:
-        """What a run can only be resumed with. The learning rate may change, as after a loss that was no number."""
-        training = self.training
-        return {
-            "network": network_digest(checkpoint.model), "macs": self.ratio, "batches": self.batches,
-            "fine-tuning iterations": training.iterations, "batch": training.batch, "seed": training.seed,
-        }  # fmt: skip
+from blendmask_quantize.training.options import TrainOptions
 
 
 @dataclass(frozen=True)
@@ -101,8 +65,8 @@ class PruneReport:
 
 
 def prune(
-    checkpoint: Checkpoint, sources: Sequence[CocoImages], output: Path, options: PruneOptions, stage: Stage, *,
-    resume: bool = False,
+    checkpoint: Checkpoint, sources: Sequence[CocoImages], output: Path, options: PruneOptions,
+    progress: Progress = silent, *, resume: bool = False,
 ) -> PruneReport:  # fmt: skip
     """Prune a checkpoint, fine-tune it by the ordinary training loop and write it.
 
@@ -111,7 +75,7 @@ def prune(
         sources: labeled images, with the checkpoint's categories.
         output: the `.safetensors` to write. The state of the run lies beside it in a folder until it is done.
         options: how much, and how to train.
-        stage: announces progress.
+        progress: announces stages.
         resume: go on where a run with this output was cut off.
 
     Raises:
@@ -129,10 +93,10 @@ def prune(
         started = (run.path / START_FILE).is_file()
         pruned = (
             _started(run.path / START_FILE, checkpoint, options.ratio) if started
-            else _prune(checkpoint, sources, options, stage)
+            else _prune(checkpoint, sources, options, progress)
         )  # fmt: skip
         report = _report(checkpoint, pruned, output, options, sources)
-        _fine_tune(pruned, sources, run.path, output, options.training, stage, resume)
+        _fine_tune(pruned, sources, run.path, output, options.training, progress, resume)
     return report
 
 
@@ -147,8 +111,10 @@ def finished_pruning(
     return _report(checkpoint, _started(path, checkpoint, options.ratio), path, options, sources)
 
 
-def _prune(checkpoint: Checkpoint, sources: Sequence[CocoImages], options: PruneOptions, stage: Stage) -> BlendMask:
-    losses = _losses(sources, options, stage("measuring channels", options.batches))
+def _prune(
+    checkpoint: Checkpoint, sources: Sequence[CocoImages], options: PruneOptions, progress: Progress
+) -> BlendMask:
+    losses = _losses(sources, options, progress("measuring channels", options.batches))
     return prune_network(checkpoint.model, options.ratio, losses)
 
 
@@ -162,7 +128,7 @@ def _report(
 
 def _fine_tune(
     pruned: BlendMask, sources: Sequence[CocoImages], folder: Path, output: Path,
-    options: TrainOptions, stage: Stage, resume: bool,
+    options: TrainOptions, progress: Progress, resume: bool,
 ) -> None:  # fmt: skip
     if not options.iterations:
         save_checkpoint(output, pruned, sources[0].labels)
@@ -170,11 +136,11 @@ def _fine_tune(
     if not (folder / START_FILE).exists():
         save_checkpoint(folder / START_FILE, pruned, sources[0].labels)
     stream = ViewStream(sources, options.iterations * options.batch, options.seed)
-    on_step = stage("fine-tuning", options.iterations)
+    on_step = progress("fine-tuning", options.iterations)
     train(pruned, stream, folder, options, resume=resume, on_step=lambda *_: on_step()).replace(output)
 
 
-def _losses(sources: Sequence[CocoImages], options: PruneOptions, on_step: Callable[[], None]) -> Iterator[Loss]:
+def _losses(sources: Sequence[CocoImages], options: PruneOptions, on_step: OnStep) -> Iterator[Loss]:
     """The training loss on one batch of views after the other."""
     size = options.training.batch
     stream = ViewStream(sources, options.batches * size, options.training.seed)

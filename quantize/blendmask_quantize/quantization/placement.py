@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
+from blendmask_quantize.quantization.ignored import is_ignored
 from blendmask_quantize.quantization.nodes import fused_activation, kind, tensor_inputs
 
 VARIANTS = ("cpu", "tensorrt")
@@ -85,8 +86,10 @@ def calibration_points(traced: fx.GraphModule) -> tuple[Point, ...]:
 
 
 def _is_quantized_conv(traced: fx.GraphModule, node: fx.Node) -> bool:
-    """Every convolution but the predictors, which nothing but the network's output reads."""
-    return kind(traced, node) == "conv" and any(kind(traced, user) != "output" for user in _result(traced, node).users)
+    """Every convolution but the ignored ones and the predictors, which only the network's output reads."""
+    if kind(traced, node) != "conv" or is_ignored(node):
+        return False
+    return any(kind(traced, user) != "output" for user in _result(traced, node).users)
 
 
 def _result(traced: fx.GraphModule, node: fx.Node) -> fx.Node:

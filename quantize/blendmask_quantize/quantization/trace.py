@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 from torch import fx, nn
 
 from blendmask_quantize.model.backbones.deformable import refuse_deformable
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.quantization.fold import fold_norms
+from blendmask_quantize.quantization.ignored import Pattern, mark_ignored
 from blendmask_quantize.quantization.nodes import kind
 from blendmask_quantize.quantization.strides import hoist_strides
 
@@ -20,14 +22,18 @@ class _Tracer(fx.Tracer):
         return isinstance(m, _LEAVES)
 
 
-def trace_network(model: BlendMask) -> fx.GraphModule:
+def trace_network(model: BlendMask, ignored: Sequence[Pattern] = ()) -> fx.GraphModule:
     """The network of `model`, normalized image to `Predictions`, folded and traced.
 
     Every convolution call has a module of its own, so that a tower shared by the levels can have one input range a
     level. Locations that nothing reads are not computed; see `hoist_strides`.
 
+    Args:
+        model: the network.
+        ignored: layers that the placement leaves in float; see `mark_ignored`.
+
     Raises:
-        ConfigError: the network has deformable convolutions.
+        ConfigError: the network has deformable convolutions, or an ignored layer is not in it.
     """
     refuse_deformable(model.config, "quantize")
     folded = fold_norms(model)
@@ -35,6 +41,7 @@ def trace_network(model: BlendMask) -> fx.GraphModule:
     _drop_identities(traced)
     _unshare(traced)
     hoist_strides(traced)
+    mark_ignored(traced, ignored)
     traced.graph.lint()
     traced.recompile()
     return traced.eval()

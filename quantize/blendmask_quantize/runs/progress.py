@@ -11,8 +11,8 @@ Progress = Callable[[str, int], OnStep]
 
 def silent(_name: str, _total: int) -> OnStep:
     """Show nothing."""
-    return _ignore
+    return ignore
 
 
-def _ignore() -> None:
+def ignore() -> None:
     """A step that nobody watches."""

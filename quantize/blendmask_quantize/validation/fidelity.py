@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle_codec
 
+from blendmask_edge.evaluation.average_precision import Predictor
 from blendmask_edge.instances import Instances
-from blendmask_quantize.validation.evaluate import Predictor
 
 SURE = 0.3
 """Score from which an object of one network must have its like among all those of the other."""
@@ -64,13 +64,13 @@ def compare(reference: Predictor, candidate: Predictor, images: Iterable[NDArray
     """Show images to the float network and to a quantized one, and compare what they find.
 
     Args:
-        reference, candidate: image to instances, such as `tune.judge.GraphPredictor` or `MaskPredictor`.
+        reference, candidate: image to instances, such as a `GraphPredictor` or a `MaskPredictor`.
         images: (H, W, 3) uint8 RGB each; some 16 suffice.
     """
-    return compare_found((reference(image), candidate(image)) for image in images)
+    return compare_instances((reference(image), candidate(image)) for image in images)
 
 
-def compare_found(found: Iterable[tuple[Instances, Instances]]) -> Fidelity:
+def compare_instances(found: Iterable[tuple[Instances, Instances]]) -> Fidelity:
     """Compare what the float network and a quantized one found, a pair for each image."""
     images = [_compare_image(*pair) for pair in found]
     pairs = np.concatenate([np.empty((0, 3)), *(image.pairs for image in images)])

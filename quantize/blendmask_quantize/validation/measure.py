@@ -1,10 +1,10 @@
-"""What the graphs of a bundle are worth as the SDK runs them: accuracy on annotated images, latency side by side."""
+"""Fidelity, accuracy and latency of the graphs of a bundle, as the SDK runs them."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 from blendmask_edge import MaskPredictor
 from blendmask_edge.bundle.manifest import Measurement
 from blendmask_edge.evaluation.annotations import AnnotatedImages
+from blendmask_edge.evaluation.average_precision import collect_results, score
 from blendmask_edge.instances import Instances, Labels
-from blendmask_quantize.validation.evaluate import Predictor, collect_results, score
-from blendmask_quantize.validation.fidelity import Fidelity, compare_found
+from blendmask_quantize.runs.progress import OnStep, Progress
+from blendmask_quantize.validation.fidelity import Fidelity, compare_instances
 from blendmask_quantize.validation.latency import interleaved_latency
-
-OnStep = Callable[[], None]
-Stage = Callable[[str, int], OnStep]
-"""Announces a stage with its number of steps; returns what to call after each step."""
+from blendmask_quantize.validation.predict import predict_all
 
 RUNTIME = "onnxruntime"
 """What measures a bundle, so that its numbers do not depend on what else is installed."""
@@ -35,42 +33,14 @@ class Evaluation:
     images: AnnotatedImages
 
 
-@dataclass(frozen=True)
-class EvaluationData:
-    """Annotated images that a bundle is measured on: a folder and its COCO JSON."""
+def open_evaluation(images: str | os.PathLike[str], annotations: str | os.PathLike[str], labels: Labels) -> Evaluation:
+    """Read the annotations of images; the name is that of folder and file, without their places.
 
-    images: Path
-    annotations: Path
-
-    def open(self, labels: Labels) -> Evaluation:
-        """Read the annotations; the name is of folder and file, without where they lie.
-
-        Raises:
-            AnnotationError: they cannot be read, or do not fit the images or the model's labels.
-        """
-        name = f"{self.images.name} ({self.annotations.name})"
-        return Evaluation(name, AnnotatedImages.open(self.images, self.annotations, labels))
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What was measured, by variant.
-
-    Attributes:
-        accuracy: metrics and what they were measured on; empty where there was nothing to measure on.
-        latency_ms: milliseconds of each frame, the same frames for every timed variant.
+    Raises:
+        AnnotationError: they cannot be read, or do not fit the images or the model's labels.
     """
-
-    accuracy: Mapping[str, Measurement]
-    latency_ms: Mapping[str, Sequence[float]]
-
-    def metrics(self, variant: str) -> dict[str, float]:
-        """Accuracy by name, see `evaluate.score`; empty where it was not measured."""
-        return dict(self.accuracy[variant].metrics) if variant in self.accuracy else {}
-
-    def latency_p50_ms(self, variant: str) -> float | None:
-        """Median latency; None where it was not timed."""
-        return statistics.median(self.latency_ms[variant]) if variant in self.latency_ms else None
+    name = f"{Path(images).name} ({Path(annotations).name})"
+    return Evaluation(name, AnnotatedImages.open(images, annotations, labels))
 
 
 def compare_variants(
@@ -85,50 +55,53 @@ def compare_variants(
         frames: (H, W, 3) uint8 RGB, what they are compared on.
         on_frame: called after each frame and graph.
     """
-    expected = _found(path, reference, frames, on_frame)
+    expected = _instances(path, reference, frames, on_frame)
     return {
-        variant: compare_found(zip(expected, _found(path, variant, frames, on_frame), strict=True))
+        variant: compare_instances(zip(expected, _instances(path, variant, frames, on_frame), strict=True))
         for variant in variants
     }
 
 
-def _found(path: Path, variant: str, frames: Sequence[NDArray[np.uint8]], on_frame: OnStep) -> list[Instances]:
-    found = []
+def _instances(path: Path, variant: str, frames: Sequence[NDArray[np.uint8]], on_frame: OnStep) -> list[Instances]:
     with MaskPredictor(path, RUNTIME, variant=variant) as predictor:
-        for frame in frames:
-            found.append(predictor(frame))
-            on_frame()
-    return found
+        return predict_all(predictor, frames, on_frame)
 
 
-def measure_bundle(
-    path: Path, variants: Sequence[str], evaluation: Evaluation | None, stage: Stage, *, timed: Sequence[str],
-    frames: Sequence[NDArray[np.uint8]],
-) -> Measured:  # fmt: skip
-    """Measure graphs of a bundle in ONNX Runtime.
+def measure_latency(path: Path, variants: Sequence[str], frames: Sequence[NDArray[np.uint8]]) -> dict[str, list[float]]:
+    """Milliseconds of each frame in ONNX Runtime, the same frames for every graph.
 
     Args:
         path: the bundle.
-        variants: the graphs whose accuracy is measured.
-        evaluation: what it is measured on; None measures none.
-        stage: told of the images of all graphs.
-        timed: those of the variants whose latency is compared.
-        frames: (H, W, 3) uint8 RGB, what they are timed on.
+        variants: the graphs that are timed.
+        frames: (H, W, 3) uint8 RGB.
     """
-    with ExitStack() as stack:
-        predictors = {
-            variant: stack.enter_context(MaskPredictor(path, RUNTIME, variant=variant)) for variant in variants
-        }
-        accuracy = _accuracy(predictors, evaluation, stage) if evaluation is not None else {}
-        return Measured(accuracy, interleaved_latency({name: predictors[name] for name in timed}, frames))
+    with _predictors(path, variants) as predictors:
+        return interleaved_latency(predictors, frames)
 
 
-def _accuracy(predictors: Mapping[str, Predictor], evaluation: Evaluation, stage: Stage) -> dict[str, Measurement]:
+def measure_accuracy(
+    path: Path, variants: Sequence[str], evaluation: Evaluation, progress: Progress
+) -> dict[str, Measurement]:
+    """Accuracy of graphs of a bundle in ONNX Runtime.
+
+    Args:
+        path: the bundle.
+        variants: the graphs that are measured.
+        evaluation: annotated images.
+        progress: announces the images of all graphs.
+    """
     images = evaluation.images
-    on_image = stage("evaluating", len(images.ids) * len(predictors))
+    on_image = progress("evaluating", len(images.ids) * len(variants))
     accuracy = {}
-    for variant, predictor in predictors.items():
-        results = collect_results(predictor, images.folder, images.coco, images.ids, on_image)
-        metrics = score(images.coco, results, images.ids)
-        accuracy[variant] = Measurement(data=evaluation.name, images=len(images.ids), metrics=metrics)
+    with _predictors(path, variants) as predictors:
+        for variant, predictor in predictors.items():
+            results = collect_results(predictor, images.folder, images.coco, images.ids, on_image)
+            metrics = score(images.coco, results, images.ids)
+            accuracy[variant] = Measurement(data=evaluation.name, images=len(images.ids), metrics=metrics)
     return accuracy
+
+
+@contextmanager
+def _predictors(path: Path, variants: Sequence[str]) -> Iterator[dict[str, MaskPredictor]]:
+    with ExitStack() as stack:
+        yield {variant: stack.enter_context(MaskPredictor(path, RUNTIME, variant=variant)) for variant in variants}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,9 @@ from typer.testing import CliRunner, Result
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.cli.app import app
 from blendmask_edge.errors import ConfigError
+from blendmask_quantize import QuantizeOptions
+from blendmask_quantize.api import quantize as api
 from blendmask_quantize.checkpoints.checkpoint import save_checkpoint
-from blendmask_quantize.pipeline import run as pipeline
-from blendmask_quantize.pipeline.job import QuantizeOptions
-from blendmask_quantize.pruning.job import PruneOptions
 from tests.quantize.conftest import Made
 from tests.quantize.small_networks import DEFORMABLE, FROZEN, small_network
 from tests.quantize.tiny import LABELS, tiny_model
@@ -48,7 +46,19 @@ def refused(result: Result, exit_code: int, *parts: str) -> None:
 
 @pytest.fixture
 def words(checkpoint_path: Path, photographs: Path, tmp_path: Path) -> list[object]:
-    given = ["--calibration", photographs, "--count", 17, "-o", tmp_path / "m.bmz", *SIZE, "--steps", "none"]
+    given = [
+        "--calibration",
+        photographs,
+        "--count",
+        17,
+        "-o",
+        tmp_path / "m.bmz",
+        *SIZE,
+        "--detections",
+        20,
+        "--steps",
+        "none",
+    ]
     return ["quantize", checkpoint_path, *given]
 
 
@@ -107,8 +117,8 @@ def test_a_refusal_of_the_guard_names_its_override_which_works(words: list[objec
         (1, ("--recipe", "ptqq"), ["did you mean ptq"]),
         (1, ("--recipe", "nothing-like-it"), ["ptq"]),
         (1, ("--estimator", "median"), ["median", "mse"]),
-        (1, ("--steps", "bias,adaruond"), ["no step is called 'adaruond': did you mean adaround"]),
-        (1, ("--steps", ""), ["known are equalize, descent, adaround, bias"]),
+        (1, ("--steps", "bias_correction,adaruond"), ["no step is called 'adaruond': did you mean adaround"]),
+        (1, ("--steps", ""), ["known are cross_layer_equalization, coordinate_descent, adaround, bias_correction"]),
         (1, ("--size", "65x96"), ["use 64x96"]),
         (1, ("--size", "0x0"), ["use 32x32"]),
         (2, ("--size", "big"), ["height x width"]),
@@ -118,7 +128,7 @@ def test_a_refusal_of_the_guard_names_its_override_which_works(words: list[objec
         (2, ("--detections", "101"), ["less than or equal to 100"]),
         (2, ("--count", "0"), ["greater than or equal to 1"]),
         (2, ("--seed", str(2**63)), ["less than or equal to 9223372036854775807"]),
-        (1, ("--allow", "few-images"), ["few-images names no check", "few-images"]),
+        (1, ("--allow", "few-pictures"), ["few-pictures names no check", "few-images"]),
         (1, ("--config", "LITE0"), ["LITE0_RT"]),
         (1, ("--config", "LITE0_RT"), ["is a checkpoint of TINY, not of LITE0_RT"]),
         (1, ("--annotations", "a.json"), ["--annotations is of no use to recipe ptq"]),
@@ -142,22 +152,18 @@ def test_edge_takes_its_own_and_the_default_settings(
 ) -> None:
     seen: list[QuantizeOptions] = []
 
-    def watched(_checkpoint: object, _output: Path, options: QuantizeOptions, _stage: object) -> None:
+    def watched(*_: object, options: QuantizeOptions, **__: object) -> None:
         seen.append(options)
         raise ConfigError("seen")
 
-    monkeypatch.setattr(pipeline, "quantize", watched)
+    monkeypatch.setattr(api, "quantize", watched)
     edge = [*words, "--recipe", "edge", "--annotations", scenes / "annotations.json"]
     for more in ([], ["--macs", 0.5], ["--prune-iterations", 30, "--iterations", 20, "--resume"]):
         call(*edge, *more)
     plain, half, short = seen
-    assert plain.pruning is None, "the defaults"
-    assert half.pruning == replace(PruneOptions(), ratio=0.5)
-    assert half.pruning.training.iterations == 1000
-    assert short.pruning is not None
-    training = short.pruning.training
-    assert (short.pruning.ratio, training.iterations, training.warmup) == (0.7, 30, 3)
-    assert (short.qat_options.training.iterations, short.resume) == (20, True)
+    assert (plain.macs, plain.prune_iterations, plain.iterations) == (None, None, None), "the defaults"
+    assert half.macs == 0.5
+    assert (short.prune_iterations, short.iterations, short.resume) == (30, 20, True)
 
 
 def missing(folder: Path) -> Path:

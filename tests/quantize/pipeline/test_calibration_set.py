@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from blendmask_calibration import CalibrationDataset
 from blendmask_edge.errors import CalibrationError
-from blendmask_quantize.pipeline.calibration_set import CalibrationOptions, hold_out, load_calibration_set
+from blendmask_quantize import QuantizeOptions
+from blendmask_quantize.pipeline.calibration_set import CalibrationSet, hold_out, load_calibration_set
 
 SIZE, GRAY = (64, 96), (127, 127, 127)
+
+
+def load(source: Any, announce: Any = None, **options: Any) -> CalibrationSet:
+    progress = (lambda _name, total: announce(total)) if announce else lambda _name, _total: lambda: None
+    return load_calibration_set(CalibrationDataset(source), QuantizeOptions(**options), SIZE, GRAY, progress)
 
 
 def write_images(folder: Path, count: int) -> Path:
@@ -24,7 +33,7 @@ def write_images(folder: Path, count: int) -> Path:
 
 
 def test_images_are_drawn_prepared_and_recorded(tmp_path: Path) -> None:
-    found = load_calibration_set(CalibrationOptions(write_images(tmp_path, 28), count=18), SIZE, GRAY)
+    found = load(write_images(tmp_path, 28), count=18)
     assert [image.shape for image in found.images] == [(1, *SIZE, 3)] * 18
     assert len({image.sha256 for image in found.record.images}) == 18
     assert "few-images" in [finding.code for finding in found.warnings]
@@ -37,12 +46,11 @@ def test_images_are_drawn_prepared_and_recorded(tmp_path: Path) -> None:
 )
 def test_images_that_give_no_ranges_are_held_out(tmp_path: Path, images: int, count: int, kept: int, held: int) -> None:
     folder = write_images(tmp_path, images)
-    options = CalibrationOptions(folder, count=count, allow=("few-images",))
-    found = load_calibration_set(options, SIZE, GRAY)
+    found = load(folder, count=count, allow=("few-images",))
     assert (len(found.images), len(found.held_out)) == (kept, held)
     assert (len(found.record.images), len(found.record.held_out)) == (kept, held)
     assert not {image.name for image in found.record.images} & {image.name for image in found.record.held_out}
-    assert found.record == load_calibration_set(options, SIZE, GRAY).record
+    assert found.record == load(folder, count=count, allow=("few-images",)).record
     compared = found.held_out if held else found.images
     assert [id(image) for image in found.compared] == [id(image) for image in compared]
 
@@ -55,13 +63,13 @@ def test_every_image_that_is_read_is_announced(tmp_path: Path) -> None:
         announced.append(total)
         return lambda: steps.append(None)
 
-    load_calibration_set(CalibrationOptions(write_images(tmp_path, 40), count=20), SIZE, GRAY, announce)
+    load(write_images(tmp_path, 40), announce, count=20)
     assert announced == [36] == [len(steps)]
 
 
 def test_other_images_can_be_held_out_but_none_that_give_ranges(tmp_path: Path) -> None:
     folder = write_images(tmp_path, 40)
-    found = load_calibration_set(CalibrationOptions(folder, count=20), SIZE, GRAY)
+    found = load(folder, count=20)
     used = [folder / image.name for image in found.record.images]
     spare = [path for path in sorted(folder.iterdir()) if path not in used]
     other = hold_out(found, [used[0], *spare], folder, SIZE, GRAY)
@@ -70,32 +78,55 @@ def test_other_images_can_be_held_out_but_none_that_give_ranges(tmp_path: Path) 
     assert hold_out(found, used, folder, SIZE, GRAY).compared == found.images[:16]
 
 
-def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match="not a folder"):
-        load_calibration_set(CalibrationOptions(tmp_path / "nowhere"), SIZE, GRAY)
-
-
 def test_an_unknown_estimator_is_refused_before_images_are_read(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="Choose one of: auto, entropy, max"):
-        load_calibration_set(CalibrationOptions(write_images(tmp_path, 1), estimator="median"), SIZE, GRAY)
+        load(write_images(tmp_path, 1), estimator="median")
 
 
 def test_too_few_images_are_refused_unless_allowed(tmp_path: Path) -> None:
     folder = write_images(tmp_path, 8)
     with pytest.raises(CalibrationError, match="--allow few-images"):
-        load_calibration_set(CalibrationOptions(folder), SIZE, GRAY)
-    allowed = load_calibration_set(CalibrationOptions(folder, allow=("few-images",)), SIZE, GRAY)
+        load(folder)
+    allowed = load(folder, allow=("few-images",))
     assert allowed.record.overrides == ("few-images",)
 
 
 def test_an_override_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match="few-images"):
-        load_calibration_set(CalibrationOptions(write_images(tmp_path, 8), allow=("few-images",)), SIZE, GRAY)
+    with pytest.raises(CalibrationError, match="names no check"):
+        load(write_images(tmp_path, 8), allow=("few-pictures",))
 
 
 def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     folder = write_images(tmp_path, 20)
     (folder / "broken.png").write_bytes(b"no image")
-    found = load_calibration_set(CalibrationOptions(folder), SIZE, GRAY)
+    found = load(folder)
     assert len(found.images) + len(found.held_out) == 20
-    assert any("(broken.png (is not a image, or is damaged)): 5%" in str(finding) for finding in found.warnings)
+    assert any("(broken.png (" in str(finding) for finding in found.warnings)
+
+
+def frames(count: int) -> list[np.ndarray]:
+    """Scenes that the guard takes for sound."""
+    rng = np.random.default_rng(1)
+    return [cv2.resize(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8), (96, 64)) for _ in range(count)]
+
+
+def test_arrays_go_through_the_guard_and_are_recorded_by_the_hash_of_their_bytes() -> None:
+    images = frames(24)
+    found = load(iter(images), count=16)
+    assert found.record.images[3].sha256 == hashlib.sha256(images[3].tobytes()).hexdigest()
+    assert (len(found.images), len(found.held_out), found.record.found) == (16, 8, 24)
+    with pytest.raises(CalibrationError, match="--allow near-duplicates"):
+        load([images[0]] * 20)
+
+
+def test_batches_of_a_loader_count_as_images() -> None:
+    batches = [{"image": np.stack(frames(20)[start : start + 4])} for start in range(0, 20, 4)]
+    dataset = CalibrationDataset(iter(batches), lambda batch: batch["image"])
+    found = load_calibration_set(dataset, QuantizeOptions(), SIZE, GRAY)
+    assert len(found.images) + len(found.held_out) == 20
+    assert found.record.images[5].name == "1/1"
+
+
+def test_an_item_that_is_not_an_image_is_named() -> None:
+    with pytest.raises(CalibrationError, match=r"image 0 is float32 with shape \(64, 96, 3\).*0 to 255"):
+        load(iter([np.zeros((64, 96, 3), np.float32)]))

@@ -16,18 +16,19 @@ import torch
 from blendmask_edge import MaskPredictor, read_image
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.errors import AnnotationError, BlendMaskError, CalibrationError, CheckpointError, ConfigError
+from blendmask_quantize import QuantizeOptions
+from blendmask_quantize import quantize as public_quantize
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from blendmask_quantize.export.deployable import Bounds
+from blendmask_quantize.cli import tables
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.macs import count_macs
-from blendmask_quantize.pipeline import report as tables
 from blendmask_quantize.pipeline import run as pipeline
-from blendmask_quantize.pipeline.calibration_set import CalibrationOptions
-from blendmask_quantize.pipeline.job import QuantizeOptions
-from blendmask_quantize.pipeline.run import quantize
+from blendmask_quantize.pipeline.recipes import edge as edge_recipe
+from blendmask_quantize.pipeline.report import Report
 from blendmask_quantize.pruning.budget import TOLERANCE
-from blendmask_quantize.pruning.job import PruneOptions, fine_tuning, prune
+from blendmask_quantize.pruning.job import prune
+from blendmask_quantize.pruning.options import PruneOptions, fine_tuning
 from blendmask_quantize.quantization.qat.data import labeled_data
 from blendmask_quantize.quantization.qat.options import schedule
 from blendmask_quantize.training.data import CocoImages
@@ -43,6 +44,7 @@ ALLOWED = (
     "not-photographs",
 )  # fmt: skip
 IMAGES = 10
+FOLDER: list[Path] = []
 STAGES = ("measuring channels", "fine-tuning", "calibrating", "training with quantization")
 
 Stage = Callable[[str, int], Callable[[], None]]
@@ -79,6 +81,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("images")
     write_images(path, some_images(IMAGES))
+    FOLDER[:] = [path]
     return path
 
 
@@ -98,10 +101,18 @@ def options(folder: Path) -> QuantizeOptions:
         losses=LossOptions(mask_positives=16),
     )  # fmt: skip
     return QuantizeOptions(
-        CalibrationOptions(folder, count=3, allow=ALLOWED, estimator="max"), recipe="edge", size=SIZE,
-        bounds=Bounds(64, 8, 10), annotations=folder / "annotations.json",
-        qat_options=replace(qat_options, training=qat), pruning=PruneOptions(0.7, fine_tuning(training), batches=2),
+        count=3, allow=ALLOWED, estimator="max", size=SIZE, detections=10, annotations=folder / "annotations.json",
+        qat=replace(qat_options, training=qat), pruning=PruneOptions(0.7, fine_tuning(training), batches=2),
     )  # fmt: skip
+
+
+def quantize(
+    checkpoint: Checkpoint, output: Path, options: QuantizeOptions, progress: Stage = quiet, recipe: str = "edge"
+) -> Report:
+    """The public function, on the folder of the annotations, or of the unlabeled images."""
+    folder = FOLDER[0] if options.annotations is None or not Path(options.annotations).is_file() else None
+    source = folder or Path(options.annotations).parent
+    return public_quantize(checkpoint, source, output, recipe, options=options, progress=progress)
 
 
 def with_pruning(options: QuantizeOptions, **changes: object) -> QuantizeOptions:
@@ -136,7 +147,8 @@ def test_one_command_gives_a_bundle_that_predicts_with_less_work(
     checkpoint: Checkpoint, options: QuantizeOptions, folder: Path, tmp_path: Path
 ) -> None:
     quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
-    quantize(checkpoint, tmp_path / "ptq.bmz", replace(options, recipe="ptq", annotations=None, pruning=None), quiet)
+    plain = replace(options, annotations=None, pruning=None, qat=None)
+    quantize(checkpoint, tmp_path / "ptq.bmz", plain, quiet, "ptq")
     with MaskPredictor(tmp_path / "m.bmz", "onnxruntime") as predictor:
         found = predictor(read_image(folder / "0.png"))
     assert found.masks.shape == (len(found), *SIZE)
@@ -160,7 +172,7 @@ def kernel_sizes(bundle: Path) -> list[int]:
 def test_the_bundle_and_the_report_say_how_it_was_pruned_and_trained(
     checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = quantize(checkpoint, tmp_path / "m.bmz", replace(options, bounds=Bounds(detections=20)), quiet)
+    report = quantize(checkpoint, tmp_path / "m.bmz", replace(options, detections=20), quiet)
     assert [path.name for path in tmp_path.iterdir()] == ["m.bmz"], "the run is gone"
     manifest = Bundle.open(tmp_path / "m.bmz").manifest
     assert (manifest.schema_version, manifest.recipe.name, manifest.recipe.version) == (2, "edge", "3")
@@ -170,8 +182,7 @@ def test_the_bundle_and_the_report_say_how_it_was_pruned_and_trained(
     assert pruning["ratio"] == pruning["macs"] / pruning["macs_before"] == pytest.approx(0.7, rel=TOLERANCE)
     assert (pruning["asked"], pruning["iterations"]) == (0.7, 4)
     assert pruning["trained_on"] == qat_options["trained_on"] == IMAGES - qat_options["held_out"]
-    assert report.qat_result is not None
-    assert qat_options == report.qat_result.record()
+    assert qat_options == report.training["qat"].record()
     tables.show_report(report, as_json=False)
     assert "the pruned network needs" in capsys.readouterr().out
     tables.show_report(report, as_json=True)
@@ -205,11 +216,11 @@ class TestResuming:
             seen.extend(sources)
             raise Interrupted
 
-        monkeypatch.setattr(pipeline, "prune", watched)
+        monkeypatch.setattr(edge_recipe, "prune", watched)
         with pytest.raises(Interrupted):
             quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
         names = {entry.file_name for source in seen for entry in source.entries}
-        ground_truth = labeled_data(folder, folder / "annotations.json", checkpoint, options.qat_options).ground_truth
+        ground_truth = labeled_data(folder, folder / "annotations.json", checkpoint, options.qat).ground_truth
         assert names | {ground_truth.coco.imgs[i]["file_name"] for i in ground_truth.ids} == {
             f"{i}.png" for i in range(IMAGES)
         }
@@ -247,9 +258,9 @@ class TestUnfinishedRuns:
         yield
         assert contents(begun) == before
 
-    def refused(self, begun, checkpoint, options, message, **changes) -> None:
+    def refused(self, begun, checkpoint, options, message, recipe="edge", **changes) -> None:
         with pytest.raises(CheckpointError, match=message):
-            quantize(checkpoint, begun / "m.bmz", replace(options, **changes), interrupting(*STAGES))
+            quantize(checkpoint, begun / "m.bmz", replace(options, **changes), interrupting(*STAGES), recipe)
 
     def test_it_is_not_begun_again_unasked(self, begun, checkpoint, options) -> None:
         self.refused(begun, checkpoint, options, "go on with --resume")
@@ -269,7 +280,7 @@ class TestUnfinishedRuns:
          ({"estimator": "mse"}, "another estimator")],
     )  # fmt: skip
     def test_another_calibration(self, begun, checkpoint, options, change, message) -> None:
-        other = replace(options, calibration=replace(options.calibration, **change))
+        other = replace(options, **change)
         self.refused(begun, checkpoint, other, message, resume=True)
 
     def test_another_checkpoint_of_the_same_configuration(self, begun, checkpoint, options) -> None:
@@ -313,7 +324,11 @@ def test_a_run_of_the_prune_command_is_left_alone(checkpoint, options, folder, t
         (ConfigError, "above 0 and up to 1", {"pruning": PruneOptions(1.2)}),
         (ConfigError, "above 0 and up to 1", {"pruning": PruneOptions(0)}),
         (ConfigError, "--macs .* of no use to recipe qat.*--recipe edge", {"recipe": "qat"}),
-        (ConfigError, "--macs .* of no use to recipe ptq.*--recipe edge", {"recipe": "ptq", "annotations": None}),
+        (
+            ConfigError,
+            "--macs .* of no use to recipe ptq.*--recipe edge",
+            {"recipe": "ptq", "annotations": None, "qat": None},
+        ),
         (AnnotationError, "cannot be read", {"annotations": Path("nowhere.json")}),
         (CalibrationError, "--allow", {"allow": ()}),
     ],
@@ -323,10 +338,11 @@ def test_bad_options_are_refused_before_long_work(
     checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, error: type[BlendMaskError], message: str,
     change: dict[str, object],
 ) -> None:  # fmt: skip
-    if "allow" in change:
-        change = {"calibration": replace(options.calibration, **change)}
+    own = {name: value for name, value in change.items() if name != "recipe"}
     with pytest.raises(error, match=message):
-        quantize(checkpoint, tmp_path / "m.bmz", replace(options, **change), interrupting(*STAGES))
+        quantize(
+            checkpoint, tmp_path / "m.bmz", replace(options, **own), interrupting(*STAGES), change.get("recipe", "edge")
+        )  # fmt: skip
     assert not list(tmp_path.iterdir())
 
 
@@ -360,8 +376,7 @@ def test_annotations_that_do_not_fit_are_refused_before_long_work(
     write_images(images, some_images(IMAGES))
     out.mkdir()
     spoil(images)
-    calibration = replace(options.calibration, folder=images)
-    changed = replace(options, calibration=calibration, annotations=images / "annotations.json")
+    changed = replace(options, annotations=images / "annotations.json")
     with pytest.raises(AnnotationError):
         quantize(checkpoint, out / "m.bmz", changed, interrupting(*STAGES))
     assert not list(out.iterdir())

@@ -24,7 +24,10 @@ from blendmask_edge import MaskPredictor, read_image
 from blendmask_edge.bundle.manifest import Manifest
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.errors import AnnotationError, BlendMaskError, CalibrationError, ConfigError, OutputError
+from blendmask_edge.evaluation.average_precision import evaluate
 from blendmask_edge.imaging import preprocess
+from blendmask_quantize import QuantizeOptions
+from blendmask_quantize import quantize as public_quantize
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from blendmask_quantize.export.bundle import ranges_sha256
 from blendmask_quantize.export.deployable import Bounds, DeployableGraph
@@ -34,19 +37,24 @@ from blendmask_quantize.model.config import CONFIGS, InputConfig
 from blendmask_quantize.model.predictor import pad_value
 from blendmask_quantize.pipeline import job as plan
 from blendmask_quantize.pipeline import run as pipeline
-from blendmask_quantize.pipeline.calibration_set import CalibrationOptions, CalibrationSet
-from blendmask_quantize.pipeline.job import QuantizeOptions, input_size
-from blendmask_quantize.pipeline.run import quantize
+from blendmask_quantize.pipeline import stages
+from blendmask_quantize.pipeline.calibration_set import CalibrationSet
+from blendmask_quantize.pipeline.job import input_size
+from blendmask_quantize.pipeline.report import Report
+from blendmask_quantize.quantization.inputs import NetworkInputs
 from blendmask_quantize.quantization.ptq import estimate, observe_ranges
 from blendmask_quantize.quantization.trace import trace_network
-from blendmask_quantize.validation.drift import NetworkInputs
-from blendmask_quantize.validation.evaluate import evaluate
+from blendmask_quantize.runs.progress import Progress
 from blendmask_quantize.validation.fidelity import Fidelity, compare
-from blendmask_quantize.validation.measure import EvaluationData
 from tests.quantize.conftest import Made
 from tests.quantize.images import describe, some_images, write_annotations, write_images
 
 SIZE = (64, 96)
+Quantize = Callable[..., Report]
+
+
+def quiet(_: str, __: int) -> Callable[[], None]:
+    return lambda: None
 
 
 @pytest.fixture
@@ -55,17 +63,26 @@ def checkpoint(checkpoint_path: Path) -> Checkpoint:
 
 
 @pytest.fixture
-def options(photographs: Path) -> QuantizeOptions:
-    return QuantizeOptions(CalibrationOptions(photographs, count=17, estimator="max"), size=SIZE, steps=())
+def quantize(photographs: Path) -> Quantize:
+    """The public function, on the photographs unless others are given."""
+
+    def run(
+        checkpoint: Checkpoint, output: Path, options: QuantizeOptions, progress: Progress = quiet, *,
+        folder: Path = photographs, recipe: str = "ptq",
+    ) -> Report:  # fmt: skip
+        return public_quantize(checkpoint, folder, output, recipe, options=options, progress=progress)
+
+    return run
+
+
+@pytest.fixture
+def options() -> QuantizeOptions:
+    return QuantizeOptions(count=17, estimator="max", size=SIZE, detections=20, steps=())
 
 
 @pytest.fixture
 def manifest(made: Made) -> Manifest:
     return Bundle.open(made.path).manifest
-
-
-def quiet(_: str, __: int) -> Callable[[], None]:
-    return lambda: None
 
 
 # What a bundle says
@@ -209,7 +226,7 @@ def test_the_float_variant_finds_what_the_torch_graph_finds(made: Made, checkpoi
 
 @pytest.mark.usefixtures("replayed")
 def test_the_float_graph_is_left_out_unless_asked_for(
-    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
+    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
 ) -> None:
     report = quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
     manifest = Bundle.open(tmp_path / "m.bmz").manifest
@@ -220,10 +237,10 @@ def test_the_float_graph_is_left_out_unless_asked_for(
 
 @pytest.mark.usefixtures("replayed")
 def test_options_that_are_the_default_are_not_recorded(
-    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
+    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
 ) -> None:
-    few = replace(options.calibration, estimator="mse", count=2, allow=("few-images",))
-    quantize(checkpoint, tmp_path / "m.bmz", replace(options, calibration=few), quiet)
+    few = replace(options, estimator="mse", count=2, allow=("few-images",))
+    quantize(checkpoint, tmp_path / "m.bmz", few, quiet)
     manifest = Bundle.open(tmp_path / "m.bmz").manifest
     assert manifest.recipe.options == {"steps": {}}
     assert manifest.calibration is not None
@@ -232,7 +249,7 @@ def test_options_that_are_the_default_are_not_recorded(
 
 @pytest.mark.usefixtures("replayed")
 def test_an_older_bundle_is_replaced_and_nothing_else_in_the_folder_changes(
-    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
+    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
 ) -> None:
     (tmp_path / "m.bmz").write_bytes(b"older")
     quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
@@ -281,11 +298,11 @@ Refused = tuple[type[BlendMaskError], str, dict[str, object]]
     "error, message, change",
     [
         (ConfigError, "did you mean ptq", {"recipe": "ptqq"}),
-        (ConfigError, "no step is called 'equalize': did you mean equalize", {"steps": ("cross_layer_equalization",)}),
-        (ConfigError, "no multiple of 32", {"size": (65, 96)}),
+        (ConfigError, "no step is called 'equalize': did you mean", {"steps": ("equalize",)}),
+        (ConfigError, "not a multiple of 32", {"size": (65, 96)}),
         (ConfigError, "--resume is of no use", {"resume": True}),
         (CalibrationError, "median", {"estimator": "median"}),
-        (CalibrationError, "few-images", {"allow": ("few-images",)}),
+        (CalibrationError, "names no check", {"allow": ("few-pictures",)}),
         (CalibrationError, "not a folder", {"folder": Path("nowhere")}),
         (CalibrationError, "at least 1", {"count": 0}),
         (CalibrationError, "--allow few-images", {"count": 5}),
@@ -293,20 +310,21 @@ Refused = tuple[type[BlendMaskError], str, dict[str, object]]
     ids=["recipe", "step", "size", "resume", "estimator", "override", "folder", "count", "guard"],
 )
 def test_options_are_refused_before_long_work(
+    quantize: Quantize,
     checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, error: type[BlendMaskError], message: str,
     change: dict[str, object],
 ) -> None:  # fmt: skip
     own = {name: value for name, value in change.items() if name in QuantizeOptions.__dataclass_fields__}
-    calibration = replace(options.calibration, **{name: change[name] for name in change.keys() - own.keys()})
+    others = {name: value for name, value in change.items() if name not in own}
     (tmp_path / "out").mkdir()
     with nothing_left(tmp_path / "out", tmp_path / "scratch"), pytest.raises(error, match=message):
-        quantize(checkpoint, tmp_path / "out/m.bmz", replace(options, calibration=calibration, **own), quiet)
+        quantize(checkpoint, tmp_path / "out/m.bmz", replace(options, **own), **others)
 
 
 @pytest.mark.usefixtures("no_long_work")
 @pytest.mark.parametrize("name", [".", "missing/m.bmz", "file/m.bmz", "/proc/m.bmz"])
 def test_an_output_that_cannot_be_written_is_refused_before_long_work(
-    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, name: str
+    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     with nothing_left(tmp_path, tmp_path.parent / f"{tmp_path.name}-scratch"), pytest.raises(OutputError):
@@ -316,6 +334,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_long_work(
 @pytest.mark.usefixtures("no_long_work")
 @pytest.mark.parametrize("full, advice", [("out", "for the output"), ("temporary", "set TMPDIR")])
 def test_a_disk_without_room_for_the_bundle_is_refused_before_long_work(
+    quantize: Quantize,
     checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str,
     advice: str,
 ) -> None:  # fmt: skip
@@ -367,18 +386,22 @@ def other_images(folder: Path) -> None:
 @pytest.mark.usefixtures("no_long_work")
 @pytest.mark.parametrize("spoil", [other_classes, missing_image, images_of_other_names, no_json, other_images])
 def test_annotations_that_do_not_fit_are_refused_before_long_work(
-    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, spoil: Callable[[Path], None]
+    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, spoil: Callable[[Path], None]
 ) -> None:
     write_images(tmp_path / "scenes", some_images(2))
     spoil(tmp_path / "scenes")
-    data = EvaluationData(tmp_path / "scenes", tmp_path / "scenes/annotations.json")
+    data = (tmp_path / "scenes", tmp_path / "scenes/annotations.json")
     (tmp_path / "out").mkdir()
     with nothing_left(tmp_path / "out", tmp_path / "scratch"), pytest.raises(AnnotationError):
         quantize(checkpoint, tmp_path / "out/m.bmz", replace(options, evaluation=data), quiet)
 
 
 def test_a_graph_that_disagrees_with_its_network_is_not_written(
-    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quantize: Quantize,
+    checkpoint: Checkpoint,
+    options: QuantizeOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def spoiled(graph: DeployableGraph) -> onnx.ModelProto:
         model = export_onnx(graph)
@@ -404,10 +427,14 @@ def narrow(part: str, times: float) -> Callable[..., dict[str, Range]]:
 
 
 def test_a_bundle_whose_masks_broke_is_not_written_although_its_scores_are_right(
-    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quantize: Quantize,
+    checkpoint: Checkpoint,
+    options: QuantizeOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pipeline, "estimate", narrow("basis_module", 20))
-    monkeypatch.setattr(pipeline, "measure_bundle", lambda *_: pytest.fail("accuracy was measured"))
+    monkeypatch.setattr(stages, "estimate", narrow("basis_module", 20))
+    monkeypatch.setattr(pipeline, "measure_accuracy", lambda *_: pytest.fail("accuracy was measured"))
     (tmp_path / "out").mkdir()
     with (
         nothing_left(tmp_path / "out", tmp_path / "scratch"),
@@ -420,11 +447,15 @@ def test_a_bundle_whose_masks_broke_is_not_written_although_its_scores_are_right
 
 @pytest.mark.usefixtures("replayed")
 def test_broken_masks_can_be_allowed_and_are_recorded(
-    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quantize: Quantize,
+    checkpoint: Checkpoint,
+    options: QuantizeOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     broken = Fidelity(4, 40, 0, 0, score_drift=0.01, box_iou=0.95, mask_iou=0.3, mask_iou_low=0.1)
     monkeypatch.setattr(pipeline, "compare_variants", lambda *_: dict.fromkeys(("cpu", "tensorrt"), broken))
-    allowed = replace(options, calibration=replace(options.calibration, allow=("broken-masks",)))
+    allowed = replace(options, allow=("broken-masks",))
     report = quantize(checkpoint, tmp_path / "m.bmz", allowed, quiet)
     manifest = Bundle.open(tmp_path / "m.bmz").manifest
     assert manifest.calibration is not None
@@ -435,9 +466,13 @@ def test_broken_masks_can_be_allowed_and_are_recorded(
 
 @pytest.mark.usefixtures("replayed")
 def test_the_tensors_that_are_clipped_most_are_recorded(
-    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quantize: Quantize,
+    checkpoint: Checkpoint,
+    options: QuantizeOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pipeline, "estimate", narrow("basis_module_tower_0_2", 20))
+    monkeypatch.setattr(stages, "estimate", narrow("basis_module_tower_0_2", 20))
     quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
     record = Bundle.open(tmp_path / "m.bmz").manifest.calibration
     assert record is not None
@@ -453,7 +488,11 @@ def with_class_bias(checkpoint: Checkpoint, bias: float) -> Checkpoint:
 
 
 def test_images_on_which_the_network_finds_nothing_are_refused(
-    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quantize: Quantize,
+    checkpoint: Checkpoint,
+    options: QuantizeOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pipeline, "export_onnx", lambda _: pytest.fail("an export began"))
     (tmp_path / "out").mkdir()
@@ -466,9 +505,13 @@ def test_images_on_which_the_network_finds_nothing_are_refused(
 
 @pytest.mark.usefixtures("no_long_work")
 def test_images_with_red_and_blue_swapped_are_refused_before_long_work(
-    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quantize: Quantize,
+    checkpoint: Checkpoint,
+    options: QuantizeOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pipeline, "scores_both_ways", lambda *_: ([[0.6], [0.5], [0.7]], [[0.8], [0.75], [0.9]]))
+    monkeypatch.setattr(stages, "scores_both_ways", lambda *_: ([[0.6], [0.5], [0.7]], [[0.8], [0.75], [0.9]]))
     (tmp_path / "out").mkdir()
     with (
         nothing_left(tmp_path / "out", tmp_path / "scratch"),
@@ -479,9 +522,9 @@ def test_images_with_red_and_blue_swapped_are_refused_before_long_work(
 
 @pytest.mark.usefixtures("replayed")
 def test_that_refusal_can_be_overridden_and_is_recorded(
-    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
+    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
 ) -> None:
-    allowed = replace(options, calibration=replace(options.calibration, allow=("few-detections",)))
+    allowed = replace(options, allow=("few-detections",))
     quantize(with_class_bias(checkpoint, -30), tmp_path / "m.bmz", allowed, quiet)
     record = Bundle.open(tmp_path / "m.bmz").manifest.calibration
     assert record is not None
@@ -501,7 +544,7 @@ def full_disk(room: int) -> Iterator[None]:
 
 @pytest.mark.usefixtures("replayed")
 def test_a_full_disk_is_one_message_and_leaves_nothing(
-    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
+    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
 ) -> None:
     (tmp_path / "out").mkdir()
     with (
@@ -515,7 +558,7 @@ def test_a_full_disk_is_one_message_and_leaves_nothing(
 @pytest.mark.usefixtures("replayed")
 @pytest.mark.parametrize("moment", ["reading", "calibrating", "exporting", "comparing with float", "evaluating"])
 def test_an_interruption_at_any_stage_leaves_nothing(
-    checkpoint: Checkpoint, options: QuantizeOptions, scenes: Path, tmp_path: Path, moment: str
+    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, scenes: Path, tmp_path: Path, moment: str
 ) -> None:
     def interrupted(name: str, _: int) -> Callable[[], None]:
         def step() -> None:
@@ -524,7 +567,7 @@ def test_an_interruption_at_any_stage_leaves_nothing(
 
         return step
 
-    data = EvaluationData(scenes, scenes / "annotations.json")
+    data = (scenes, scenes / "annotations.json")
     (tmp_path / "out").mkdir()
     with nothing_left(tmp_path / "out", tmp_path / "scratch"), pytest.raises(KeyboardInterrupt):
         quantize(checkpoint, tmp_path / "out/m.bmz", replace(options, evaluation=data), interrupted)
@@ -532,15 +575,14 @@ def test_an_interruption_at_any_stage_leaves_nothing(
 
 @pytest.mark.usefixtures("replayed")
 def test_a_file_that_is_no_image_among_the_calibration_images_is_named(
-    checkpoint: Checkpoint, options: QuantizeOptions, photographs: Path, tmp_path: Path
+    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, photographs: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     for path in photographs.glob("*.png"):
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "a.png").write_text("no image")
-    mixed = replace(options, calibration=replace(options.calibration, folder=folder, count=40))
-    report = quantize(checkpoint, tmp_path / "m.bmz", mixed, quiet)
+    report = quantize(checkpoint, tmp_path / "m.bmz", replace(options, count=40), folder=folder)
     assert any("a.png" in str(finding) for finding in report.calibration.warnings)
     record = Bundle.open(tmp_path / "m.bmz").manifest.calibration
     assert record is not None
@@ -548,7 +590,11 @@ def test_a_file_that_is_no_image_among_the_calibration_images_is_named(
 
 
 def test_the_image_with_most_instances_is_compared(
-    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quantize: Quantize,
+    checkpoint: Checkpoint,
+    options: QuantizeOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Stop(Exception):
         pass
@@ -559,18 +605,15 @@ def test_the_image_with_most_instances_is_compared(
             raise Stop(int((graph(torch.from_numpy(prepared)).scores > 0).sum()))
 
     counts: list[int] = []
-    original = pipeline.check_detections
+    original = stages.with_detection_counts
 
     def checked(drawn: CalibrationSet, found: list[int], allow: tuple[str, ...]) -> CalibrationSet:
         counts.extend(found)
         return original(drawn, found, allow)
 
-    for name, replacement in (
-        ("export_onnx", lambda _: None),
-        ("check_parity", compared),
-        ("judge_detections", checked),
-    ):
-        monkeypatch.setattr(pipeline, name, replacement)
+    monkeypatch.setattr(pipeline, "export_onnx", lambda _: None)
+    monkeypatch.setattr(pipeline, "check_parity", compared)
+    monkeypatch.setattr(stages, "with_detection_counts", checked)
     with pytest.raises(Stop) as stopped:
         quantize(with_class_bias(checkpoint, -2.5), tmp_path / "m.bmz", options, quiet)
     assert stopped.value.args[0] == max(counts) > min(counts)

@@ -18,7 +18,8 @@ from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoin
 from blendmask_quantize.cli import commands as cli
 from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.pruning.budget import TOLERANCE
-from blendmask_quantize.pruning.job import PruneOptions, fine_tuning, prune
+from blendmask_quantize.pruning.job import prune
+from blendmask_quantize.pruning.options import PruneOptions, fine_tuning
 from blendmask_quantize.training.augment import Augmentation
 from blendmask_quantize.training.data import CocoImages
 from blendmask_quantize.training.losses import LossOptions

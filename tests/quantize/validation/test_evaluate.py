@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from blendmask_edge.errors import AnnotationError
+from blendmask_edge.evaluation.average_precision import evaluate
 from blendmask_edge.imaging import read_image
 from blendmask_edge.instances import Instances
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.predictor import TorchPredictor
-from blendmask_quantize.validation.evaluate import evaluate
 from tests.quantize.images import SIZE, Thing, describe, some_images, write_annotations, write_images
 from tests.quantize.tiny import LABELS, tiny_model
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blendmask_edge.instances import Instances
-from blendmask_quantize.validation.fidelity import Fidelity, compare, compare_found
+from blendmask_quantize.validation.fidelity import Fidelity, compare, compare_instances
 from tests.quantize.tiny import LABELS
 
 SIZE = (60, 200)
@@ -38,19 +38,19 @@ def test_a_network_agrees_with_itself() -> None:
 
 
 def test_broken_masks_show_in_the_masks_alone() -> None:
-    found = compare_found([(TWO, instances((10, 0.9, 0), (100, 0.5, 1), filled=0.25))])
+    found = compare_instances([(TWO, instances((10, 0.9, 0), (100, 0.5, 1), filled=0.25))])
     assert (found.matched, found.missed, found.spurious, found.score_drift, found.box_iou) == (2, 0, 0, 0, 1)
     assert found.mask_iou == pytest.approx(0.25)
 
 
 def test_scores_that_shift_show_in_the_scores_alone() -> None:
-    found = compare_found([(TWO, instances((10, 0.7, 0), (100, 0.4, 1)))])
+    found = compare_instances([(TWO, instances((10, 0.7, 0), (100, 0.4, 1)))])
     assert (found.matched, found.missed, found.spurious, found.mask_iou) == (2, 0, 0, 1)
     assert found.score_drift == pytest.approx(0.15)
 
 
 def test_boxes_that_move_show_in_boxes_and_masks() -> None:
-    found = compare_found([(TWO, instances((14, 0.9, 0), (104, 0.5, 1)))])
+    found = compare_instances([(TWO, instances((14, 0.9, 0), (104, 0.5, 1)))])
     assert found.box_iou == pytest.approx(16 / 24)
     assert found.mask_iou == pytest.approx(16 / 24, abs=0.05)
 
@@ -61,32 +61,35 @@ def test_boxes_that_move_show_in_boxes_and_masks() -> None:
     ids=["missing", "another class", "another place"],
 )
 def test_an_object_without_its_like_is_lost_and_the_other_spurious(candidate: Instances) -> None:
-    found = compare_found([(TWO, candidate)])
+    found = compare_instances([(TWO, candidate)])
     assert (found.instances, found.matched, found.missed) == (2, 1, 1)
     assert found.spurious == len(candidate) - 1
 
 
 def test_an_object_is_matched_once() -> None:
     twice = instances((10, 0.9, 0), (12, 0.8, 0))
-    assert compare_found([(TWO[:1], twice)]).spurious == 1
-    assert compare_found([(twice, TWO[:1])]).missed == 1
+    assert compare_instances([(TWO[:1], twice)]).spurious == 1
+    assert compare_instances([(twice, TWO[:1])]).missed == 1
 
 
 def test_instances_near_the_threshold_are_neither_lost_nor_spurious() -> None:
     surer, less_sure = instances((10, 0.31, 0)), instances((10, 0.29, 0))
-    assert (compare_found([(surer, less_sure)]).matched, compare_found([(surer, less_sure)]).missed) == (1, 0)
-    assert (compare_found([(less_sure, surer)]).instances, compare_found([(less_sure, surer)]).spurious) == (0, 0)
+    assert (compare_instances([(surer, less_sure)]).matched, compare_instances([(surer, less_sure)]).missed) == (1, 0)
+    assert (compare_instances([(less_sure, surer)]).instances, compare_instances([(less_sure, surer)]).spurious) == (
+        0,
+        0,
+    )
 
 
 def test_two_empty_masks_agree() -> None:
     empty = instances((10, 0.9, 0), filled=0)
-    assert compare_found([(empty, empty)]).mask_iou == 1
-    assert compare_found([(empty, TWO[:1])]).mask_iou == 0
+    assert compare_instances([(empty, empty)]).mask_iou == 1
+    assert compare_instances([(empty, TWO[:1])]).mask_iou == 0
 
 
 @pytest.mark.parametrize("pair", [(NONE, NONE), (NONE, TWO), (TWO, NONE)])
 def test_where_nothing_is_matched_there_is_no_number(pair: tuple[Instances, Instances]) -> None:
-    found = compare_found([pair])
+    found = compare_instances([pair])
     assert (found.missed, found.spurious) == (len(pair[0]), len(pair[1]))
     assert math.isnan(found.mask_iou)
     assert set(found.record()) == {"images", "matched", "missed", "spurious"}
@@ -94,7 +97,7 @@ def test_where_nothing_is_matched_there_is_no_number(pair: tuple[Instances, Inst
 
 def test_the_low_quantile_shows_the_few_masks_that_broke() -> None:
     good, bad = TWO[:1], replace(TWO[:1], mask_logits=-TWO[:1].mask_logits)
-    found = compare_found([(good, good)] * 9 + [(good, bad)])
+    found = compare_instances([(good, good)] * 9 + [(good, bad)])
     assert found.mask_iou == pytest.approx(0.9)
     assert found.mask_iou_low < 0.6
 
@@ -107,7 +110,7 @@ def test_every_sure_object_is_matched_or_missed(
     first: list[tuple[int, float, int]], second: list[tuple[int, float, int]]
 ) -> None:
     one, other = instances(*first), instances(*second)
-    there, back = compare_found([(one, other)]), compare_found([(other, one)])
+    there, back = compare_instances([(one, other)]), compare_instances([(other, one)])
     assert there.instances == int((one.scores >= 0.3).sum())
     assert (there.spurious, back.spurious) == (back.missed, there.missed)
 

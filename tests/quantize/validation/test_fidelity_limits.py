@@ -13,17 +13,24 @@ from torch import nn
 from blendmask_calibration import Finding, Limit, refusals
 from blendmask_calibration.estimators import Range
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
+from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.model.predictor import pad_value
 from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
-from blendmask_quantize.quantization.qat.criterion import GraphPredictor
 from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.validation.clipping import clipped_shares, most_clipped
-from blendmask_quantize.validation.fidelity import Fidelity, compare_found
+from blendmask_quantize.validation.fidelity import Fidelity, compare_instances
 from blendmask_quantize.validation.fidelity_limits import FidelityLimits, check_fidelity
+from blendmask_quantize.validation.graph_predictor import GraphPredictor
 from tests.quantize.images import SIZE, paint, some_images
 from tests.quantize.tiny import LABELS, tiny_model
 
 IMAGES = [paint(things) for things in some_images(6)]
 SOUND = Fidelity(16, matched=100, missed=2, spurious=1, score_drift=0.01, box_iou=0.96, mask_iou=0.94, mask_iou_low=0.7)
+
+
+def predictor(checkpoint: Checkpoint, network: nn.Module) -> GraphPredictor:
+    graph = DeployableGraph(checkpoint.model, network, SIZE, Bounds())
+    return GraphPredictor(graph, checkpoint.labels, pad_value(checkpoint.config.input))
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +53,11 @@ def calibrated(checkpoint: Checkpoint, inputs: list[torch.Tensor]) -> Calibrated
 def criterion(checkpoint: Checkpoint, calibrated: Calibrated) -> Callable[[Checkpoint, Calibrated], list[Finding]]:
     """Findings about a network made from weights and ranges, against the float network."""
     images = IMAGES[4:]
-    expected = [GraphPredictor(checkpoint, calibrated.traced, SIZE)(image) for image in images]
+    expected = [predictor(checkpoint, calibrated.traced)(image) for image in images]
 
     def findings(changed: Checkpoint, ranges: Calibrated) -> list[Finding]:
-        predict = GraphPredictor(changed, ranges.render("cpu"), SIZE)
-        return check_fidelity({"cpu": compare_found(zip(expected, map(predict, images), strict=True))})
+        predict = predictor(changed, ranges.render("cpu"))
+        return check_fidelity({"cpu": compare_instances(zip(expected, map(predict, images), strict=True))})
 
     return findings
 

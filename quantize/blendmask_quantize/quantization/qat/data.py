@@ -1,44 +1,48 @@
-"""Which images a quantized network is trained on, and which judge it."""
+"""The split of the images: some to train a quantized network on, the others held out to judge it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
-from blendmask_calibration.dataset import list_images, sample
+from blendmask_calibration.sampling import list_images, sample
 from blendmask_edge.errors import AnnotationError, CalibrationError, ImageError
 from blendmask_edge.evaluation.annotations import check_match, read_coco
+from blendmask_edge.evaluation.average_precision import Predictor
 from blendmask_edge.imaging import read_image
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
-from blendmask_quantize.quantization.qat.criterion import GroundTruth, found_by
 from blendmask_quantize.quantization.qat.options import QatOptions
 from blendmask_quantize.training.data import CocoImages, Images
 from blendmask_quantize.training.images import PlainImages
-from blendmask_quantize.validation.evaluate import Predictor
+from blendmask_quantize.validation.ground_truth import GroundTruth, detections_as_ground_truth
 
 FEWEST = 8
 """Images below which there is nothing to train on and to hold out."""
 
 
+Source = TypeVar("Source", bound=Images)
+
+
 @dataclass(frozen=True)
-class QatData:
-    """Images to train on, and the others to judge by.
+class QatData(Generic[Source]):
+    """Images to train on, and images held out.
 
     Attributes:
-        training: where random views come from.
-        labeled: whether they show their instances.
-        truth: what the held-out images show.
+        training: source of augmented images.
+        labeled: whether they carry their instances.
+        ground_truth: of the held-out images.
         names: of the training images, sorted.
     """
 
-    training: Images
+    training: Source
     labeled: bool
     ground_truth: GroundTruth
     names: tuple[str, ...]
 
 
-def labeled_data(folder: Path, annotations: Path, checkpoint: Checkpoint, options: QatOptions) -> QatData:
+def labeled_data(folder: Path, annotations: Path, checkpoint: Checkpoint, options: QatOptions) -> QatData[CocoImages]:
     """Annotated images of a folder.
 
     Raises:
@@ -52,37 +56,41 @@ def labeled_data(folder: Path, annotations: Path, checkpoint: Checkpoint, option
             f"{_some(checkpoint.labels.names)}: give annotations of the checkpoint's classes, in their order"
         )
     names = [entry.file_name for entry in images.entries]
-    kept, held = _split([Path(name) for name in names], options, AnnotationError)
+    selected, held_out = _split([Path(name) for name in names], options, AnnotationError)
     coco = read_coco(annotations)
-    wanted = {path.as_posix() for path in held}
+    wanted = {path.as_posix() for path in held_out}
     ids = tuple(sorted(i for i, entry in coco.imgs.items() if entry["file_name"] in wanted))
     check_match(coco, folder, ids, checkpoint.labels)
-    chosen = tuple(sorted(path.as_posix() for path in kept))
+    chosen = tuple(sorted(path.as_posix() for path in selected))
     return QatData(images.only(frozenset(chosen)), True, GroundTruth("labels", coco, folder, ids), chosen)
 
 
-def unlabeled_data(folder: Path, checkpoint: Checkpoint, float_network: Predictor, options: QatOptions) -> QatData:
+def unlabeled_data(
+    folder: Path, checkpoint: Checkpoint, float_network: Predictor, options: QatOptions
+) -> QatData[PlainImages]:
     """Images of a folder without annotations; files that cannot be read are left out.
 
     Raises:
-        CalibrationError: they are too few, or the float network is sure of nothing in them.
+        CalibrationError: they are too few, or the float network is sure of no instance in them.
     """
-    kept, held = _split([path for path in list_images(folder) if _readable(path)], options, CalibrationError)
-    training = PlainImages(sorted(kept), checkpoint.labels, checkpoint.config, options.training.augmentation)
+    selected, held_out = _split([path for path in list_images(folder) if _readable(path)], options, CalibrationError)
+    training = PlainImages(sorted(selected), checkpoint.labels, checkpoint.config, options.training.augmentation)
     names = tuple(path.relative_to(folder).as_posix() for path in training.paths)
-    return QatData(training, False, found_by(float_network, sorted(held), checkpoint.labels), names)
+    return QatData(
+        training, False, detections_as_ground_truth(float_network, sorted(held_out), checkpoint.labels), names
+    )
 
 
-def check_apart(qat_data: QatData, folder: Path, evaluated: Iterable[Path]) -> None:
-    """See that accuracy is not measured on images that the network was trained on or chosen by.
+def check_apart(qat_data: QatData[Any], folder: Path, evaluated: Iterable[Path]) -> None:
+    """See that accuracy is not measured on images that the network is trained on or chosen by.
 
     Args:
-        material: of the training.
-        folder: where its images lie.
+        qat_data: of the training.
+        folder: of its images.
         evaluated: the images that accuracy is measured on.
 
     Raises:
-        AnnotationError: a image is in both.
+        AnnotationError: an image is in both.
     """
     ground_truth = qat_data.ground_truth
     paths = [folder / name for name in qat_data.names]
@@ -97,15 +105,15 @@ def check_apart(qat_data: QatData, folder: Path, evaluated: Iterable[Path]) -> N
 def _split(
     paths: Sequence[Path], options: QatOptions, error: type[AnnotationError | CalibrationError]
 ) -> tuple[list[Path], list[Path]]:
-    """Images to train on and images to hold out. These come last in the sample, calibration draws its first."""
+    """Images to train on and images to hold out: the last of the sample, of which calibration takes the first."""
     if len(paths) < FEWEST:
         raise error(
             f"{len(paths)} images are too few to train on and to judge by: give at least {FEWEST}, better hundreds, "
             "or use --recipe ptq"
         )
-    drawn = sample(paths, len(paths), options.training.seed)
-    count = max(1, min(round(options.held_share * len(drawn)), options.held_most))
-    return drawn[:-count], drawn[-count:]
+    sampled = sample(paths, len(paths), options.training.seed)
+    count = max(1, min(round(options.held_share * len(sampled)), options.held_most))
+    return sampled[:-count], sampled[-count:]
 
 
 def _readable(path: Path) -> bool:

@@ -44,8 +44,12 @@ class QatOptions:
     held_most: int = 80
 
 
-def schedule(iterations: int, learning_rate: float) -> QatOptions:
-    """The default options with another number of steps and peak learning rate."""
+def schedule(iterations: int | None = None, learning_rate: float | None = None) -> QatOptions:
+    """The default options, with another number of steps or peak learning rate where given."""
     options = QatOptions()
-    training = replace(options.training, iterations=iterations, learning_rate=learning_rate)
+    training = replace(
+        options.training,
+        iterations=options.training.iterations if iterations is None else iterations,
+        learning_rate=options.training.learning_rate if learning_rate is None else learning_rate,
+    )
     return replace(options, training=with_short_warmup(training))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -15,7 +15,6 @@ from torch import Tensor, fx, nn
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.quantization.ptq import Calibrated
-from blendmask_quantize.quantization.qat.criterion import Judge
 from blendmask_quantize.quantization.qat.data import QatData
 from blendmask_quantize.quantization.qat.distillation import Teacher
 from blendmask_quantize.quantization.qat.fake_quantizers import FakeQuantNetwork, stage_names
@@ -26,16 +25,19 @@ from blendmask_quantize.training.data import Batch, ViewStream
 from blendmask_quantize.training.loop import LossesOf, OnStep, optimize, supervised_losses
 from blendmask_quantize.training.schedule import Group
 
+Criterion = Callable[[Calibrated], Mapping[str, float]]
+"""From weights and ranges to the mask AP of each variant on held-out images."""
+
 
 @dataclass(frozen=True)
 class QatResult:
-    """What training with quantization came to.
+    """The result of training with quantization.
 
     Attributes:
         calibrated: the weights and ranges that are kept.
         kept: "qat", or "ptq" where training did not help.
         scores: mask AP of both on the held-out images, by variant.
-        truth: what the held-out images were judged against.
+        ground_truth: kind of that of the held-out images.
         trained_on, held_out: numbers of images.
     """
 
@@ -47,13 +49,13 @@ class QatResult:
     held_out: int
 
     def __str__(self) -> str:
-        """What was kept and why, in a sentence."""
-        verdict = "training with quantization is kept" if self.kept == "qat" else "PTQ is kept, training did not help"
+        """Which network is kept and why, in a sentence."""
+        decision = "training with quantization is kept" if self.kept == "qat" else "PTQ is kept, training did not help"
         numbers = ", ".join(
             f"{variant} {100 * self.scores['qat'][variant]:.1f} against {100 * ap:.1f} by PTQ"
             for variant, ap in self.scores["ptq"].items()
         )
-        return f"{verdict}: mask AP on {self.held_out} held-out images, judged by {self.ground_truth}: {numbers}"
+        return f"{decision}: mask AP on {self.held_out} held-out images, judged by {self.ground_truth}: {numbers}"
 
     def record(self) -> dict[str, Any]:
         """What a manifest remembers, in JSON's types."""
@@ -63,18 +65,18 @@ class QatResult:
 
 
 def run_qat(
-    checkpoint: Checkpoint, start: Calibrated, qat_data: QatData, criterion: Judge, options: QatOptions, work: Path, *,
-    resume: bool = False, on_step: OnStep | None = None,
+    checkpoint: Checkpoint, start: Calibrated, qat_data: QatData[Any], criterion: Criterion,
+    options: QatOptions, work: Path, *, resume: bool = False, on_step: OnStep | None = None,
 ) -> QatResult:  # fmt: skip
     """Train from the result of PTQ, with the float network as teacher, and keep the better of both.
 
-    Better is the mean over the variants of what the judge says; a tie keeps the trained network.
+    Better is the mean over the variants of what the criterion says; a tie keeps the trained network.
 
     Args:
         checkpoint: gives configuration and top layer, which is not trained.
         start: calibrated and maybe refined weights and ranges.
-        material: images to train on.
-        judge: mask AP by variant on held-out images.
+        qat_data: images to train on.
+        criterion: mask AP by variant on held-out images.
         options: how to train.
         work: folder for the log and the checkpoint to resume from; made if missing.
         resume: go on from the folder's checkpoint where there is one.
@@ -97,7 +99,7 @@ def run_qat(
     return _better({"ptq": start, "qat": average.calibrated()}, qat_data, criterion)
 
 
-def _better(candidates: Mapping[str, Calibrated], qat_data: QatData, criterion: Judge) -> QatResult:
+def _better(candidates: Mapping[str, Calibrated], qat_data: QatData[Any], criterion: Criterion) -> QatResult:
     scores = {name: dict(criterion(candidate)) for name, candidate in candidates.items()}
     kept = "qat" if fmean(scores["qat"].values()) >= fmean(scores["ptq"].values()) else "ptq"
     ground_truth = qat_data.ground_truth
@@ -131,7 +133,7 @@ def _groups(network: FakeQuantNetwork, options: QatOptions) -> list[Group]:
     ]
 
 
-def _identity(float_network: fx.GraphModule, start: Calibrated, qat_data: QatData, options: QatOptions) -> str:
+def _identity(float_network: fx.GraphModule, start: Calibrated, qat_data: QatData[Any], options: QatOptions) -> str:
     """Hash of what a run depends on.
 
     Without the learning rate, which may be lowered to go on, and without the ranges and refined weights, whose last

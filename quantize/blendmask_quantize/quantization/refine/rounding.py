@@ -108,7 +108,7 @@ def find_roundings(
 
     Args:
         start: float weights and ranges.
-        inputs: normalized images (1, 3, H, W), at least two.
+        inputs: normalized images (1, 3, H, W).
         find: how.
         sampling: what it is shown.
     """
@@ -143,10 +143,10 @@ class _Finder(fx.Interpreter):
         point = rounding_of(self.start.traced, node.all_input_nodes[0], self.points)
         assert point is not None, "what an 8-bit convolution reads is rounded"
         qparams = _qparams(conv, weight_scales(conv.weight, conv.bias, self.start.ranges[point.range_of].high))
-        shown, held = _sample(conv, x, cap, self.sampling)
+        shown, held_out = _sample(conv, x, cap, self.sampling)
         self.tried += 1
         weight = torch.where(qparams.free, self.find(qparams, shown), qparams.nearest) * qparams.step
-        left = _error_left(qparams, weight, held)
+        left = _error_left(qparams, weight, held_out)
         if left < 1:
             conv_of(self.rounded, node).weight.copy_(weight.flatten(0, 1).reshape(conv.weight.shape))
             self.kept[str(node.target)] = left
@@ -159,19 +159,23 @@ def _qparams(conv: nn.Conv2d, scale: Tensor) -> WeightQparams:
     return WeightQparams(weight, scale.reshape(*grouped, 1), bias.reshape(conv.groups, 1, -1))
 
 
-def _error_left(qparams: WeightQparams, weight: Tensor, held: Patches) -> float:
+def _error_left(qparams: WeightQparams, weight: Tensor, held_out: Patches) -> float:
     """Square error of a weight on patches over that of nearest rounding."""
-    expected = held.results(qparams.weight, qparams.bias)
+    expected = held_out.results(qparams.weight, qparams.bias)
     candidates = (weight, qparams.nearest * qparams.step)
-    found, before = ((held.results(w, qparams.bias) - expected).square().mean().item() for w in candidates)
+    found, before = ((held_out.results(w, qparams.bias) - expected).square().mean().item() for w in candidates)
     return found / before if before > 0 else 1.0
 
 
 def _sample(conv: nn.Conv2d, x: Tensor, cap: float | None, sampling: Sampling) -> tuple[Patches, Patches]:
-    """Patches of the first images to be shown, and of the last quarter, one at least, to judge by."""
-    held = max(1, len(x) // 4)
+    """Patches of the first images to be shown, and of the last quarter, one at least, held out; of one image, both."""
+    held_out = max(1, len(x) // 4)
     generator = torch.Generator().manual_seed(sampling.seed)
-    parts = zip((x[:-held], x[-held:]), (3 * sampling.patches // 4, sampling.patches // 4), strict=True)
+    parts = zip(
+        (x[:-held_out] if len(x) > 1 else x, x[-held_out:]),
+        (3 * sampling.patches // 4, sampling.patches // 4),
+        strict=True,
+    )
     first, second = (_patches(conv, part, max(1, count // len(part)), generator) for part, count in parts)
     return Patches(first, cap), Patches(second, cap)
 

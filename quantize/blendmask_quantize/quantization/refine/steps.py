@@ -58,7 +58,7 @@ class Drift:
         return self.total < before.total and self.masks <= before.masks + MASK_TOLERANCE
 
 
-Judge = Callable[[Calibrated], Drift | None]
+Criterion = Callable[[Calibrated], Drift | None]
 """Measures what is rendered of weights and ranges on held-out images; None where these show no object."""
 
 
@@ -172,7 +172,7 @@ def chosen_steps(names: Sequence[str], estimator: str) -> list[Step]:
 
 
 def refine(
-    start: Observed, steps: Sequence[Step], given: Given, criterion: Judge, on_step: Callable[[], None]
+    start: Observed, steps: Sequence[Step], given: Given, criterion: Criterion, on_step: Callable[[], None]
 ) -> tuple[Calibrated, tuple[Outcome, ...]]:
     """Take the steps in order, and of each keep what it came to only where it helps.
 
@@ -180,7 +180,7 @@ def refine(
         start: weights and ranges.
         steps: from `chosen_steps`.
         given: what they work with.
-        judge: measures the start and the result of every step; not called where there is no step.
+        criterion: measures the start and the result of every step; not called where there is no step.
         on_step: called after every step.
     """
     current, outcomes = start, []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,17 +10,15 @@ import pytest
 
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.errors import AnnotationError, CheckpointError, ConfigError
+from blendmask_quantize import QuantizeOptions, quantize
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
-from blendmask_quantize.export.deployable import Bounds
 from blendmask_quantize.pipeline import run as pipeline
-from blendmask_quantize.pipeline.calibration_set import CalibrationOptions
-from blendmask_quantize.pipeline.job import QuantizeOptions
+from blendmask_quantize.pipeline import stages
 from blendmask_quantize.pipeline.recipes import RECIPES, get_recipe
-from blendmask_quantize.pipeline.run import quantize
+from blendmask_quantize.pipeline.recipes import qat as qat_recipe
 from blendmask_quantize.quantization.qat.options import schedule
 from blendmask_quantize.runs.run_folder import RunFolder
 from blendmask_quantize.training.resume import RESUME_FILE
-from blendmask_quantize.validation.measure import EvaluationData
 from tests.quantize.images import PLAIN, SIZE, some_images, write_images
 from tests.quantize.tiny import LABELS, tiny_model
 
@@ -49,13 +46,9 @@ def options(folder: Path) -> QuantizeOptions:
     qat_options = schedule(iterations=2, learning_rate=1e-4)
     training = replace(qat_options.training, batch=2, workers=0, augmentation=PLAIN)
     return QuantizeOptions(
-        CalibrationOptions(folder, count=4, allow=ALLOWED), recipe="qat", size=SIZE, bounds=Bounds(64, 8, 10),
-        annotations=folder / "annotations.json", qat_options=replace(qat_options, training=training),
+        count=4, allow=ALLOWED, size=SIZE, detections=10, annotations=folder / "annotations.json",
+        qat=replace(qat_options, training=training),
     )  # fmt: skip
-
-
-def stage(_: str, __: int) -> Callable[[], None]:
-    return lambda: None
 
 
 @pytest.fixture
@@ -63,8 +56,8 @@ def no_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("long work began")
 
-    for name in ("observe", "run_qat", "export_onnx"):
-        monkeypatch.setattr(pipeline, name, fail)
+    for module, name in ((stages, "observe"), (qat_recipe, "run_qat"), (pipeline, "export_onnx")):
+        monkeypatch.setattr(module, name, fail)
 
 
 def test_qat_is_a_recipe_that_trains() -> None:
@@ -79,7 +72,7 @@ def test_ptq_refuses_what_only_training_uses(
     checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, given: str, change: dict[str, object]
 ) -> None:
     with pytest.raises(ConfigError, match=f"{given} .* qat"):
-        quantize(checkpoint, tmp_path / "m.bmz", replace(options, recipe="ptq", **change), stage)
+        quantize(checkpoint, options.annotations.parent, tmp_path / "m.bmz", options=replace(options, **change))
 
 
 @pytest.mark.usefixtures("no_long_work")
@@ -92,7 +85,7 @@ def test_an_unfinished_run_is_found_before_calibration(
         (run.path / RESUME_FILE).touch()
         raise KeyboardInterrupt
     with pytest.raises(CheckpointError, match=message):
-        quantize(checkpoint, tmp_path / "m.bmz", options, stage)
+        quantize(checkpoint, options.annotations.parent, tmp_path / "m.bmz", "qat", options=options)
 
 
 @pytest.mark.usefixtures("no_long_work")
@@ -100,20 +93,20 @@ def test_an_unfinished_run_is_found_before_calibration(
 def test_accuracy_is_not_measured_on_what_was_trained_on(
     checkpoint: Checkpoint, options: QuantizeOptions, folder: Path, tmp_path: Path, labeled: bool
 ) -> None:
-    same = EvaluationData(folder, folder / "annotations.json")
+    same = (folder, folder / "annotations.json")
     annotations = options.annotations if labeled else None
+    other = replace(options, evaluation=same, annotations=annotations)
     with pytest.raises(AnnotationError, match="20 of the evaluation images are also trained on"):
-        quantize(checkpoint, tmp_path / "m.bmz", replace(options, evaluation=same, annotations=annotations), stage)
+        quantize(checkpoint, folder, tmp_path / "m.bmz", "qat", options=other)
 
 
 @pytest.mark.slow
 def test_one_command_gives_a_bundle_that_says_how_it_was_trained(
     checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
 ) -> None:
-    report = quantize(checkpoint, tmp_path / "m.bmz", options, stage)
-    assert report.qat_result is not None
+    report = quantize(checkpoint, options.annotations.parent, tmp_path / "m.bmz", "qat", options=options)
     recipe = Bundle.open(tmp_path / "m.bmz").manifest.recipe
     assert recipe.name == "qat"
-    assert recipe.options["qat"] == report.qat_result.record()
+    assert recipe.options["qat"] == report.training["qat"].record()
     assert recipe.options["qat"]["trained_on"] + recipe.options["qat"]["held_out"] == 20
     assert not (tmp_path / "m.run").exists()

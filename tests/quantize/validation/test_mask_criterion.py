@@ -10,13 +10,23 @@ import pytest
 import torch
 
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
-from blendmask_quantize.model.predictor import TorchPredictor
+from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.model.predictor import TorchPredictor, pad_value
 from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
-from blendmask_quantize.quantization.qat.criterion import GraphPredictor, GroundTruth, MaskCriterion, found_by
 from blendmask_quantize.quantization.trace import trace_network
+from blendmask_quantize.validation.graph_predictor import GraphPredictor, PredictorOf
+from blendmask_quantize.validation.ground_truth import GroundTruth, detections_as_ground_truth
+from blendmask_quantize.validation.mask_criterion import MaskCriterion
 from tests.quantize.images import SIZE, paint, some_images, write_images
 from tests.quantize.tiny import LABELS, tiny_model
+
+
+def predictor_of(checkpoint: Checkpoint, detections: int = 100) -> PredictorOf:
+    bounds, pad = Bounds(detections=detections), pad_value(checkpoint.config.input)
+    return lambda network: GraphPredictor(
+        DeployableGraph(checkpoint.model, network, SIZE, bounds), checkpoint.labels, pad
+    )
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +48,13 @@ def ground_truth(
 ) -> GroundTruth:
     folder = tmp_path_factory.mktemp("held")
     write_images(folder, some_images(4))
-    predict = GraphPredictor(checkpoint, calibrated.traced, SIZE)
-    return found_by(predict, [folder / f"{i}.png" for i in range(4)], LABELS)
+    predict = predictor_of(checkpoint)(calibrated.traced)
+    return detections_as_ground_truth(predict, [folder / f"{i}.png" for i in range(4)], LABELS)
 
 
 def test_the_graph_finds_what_the_checkpoint_finds(checkpoint: Checkpoint, calibrated: Calibrated) -> None:
     image = paint(some_images(1)[0])
-    found = GraphPredictor(checkpoint, calibrated.traced, SIZE)(image)
+    found = predictor_of(checkpoint)(calibrated.traced)(image)
     expected = TorchPredictor(checkpoint)(image)
     assert len(found) > 0
     count = min(len(found), len(expected), 5)
@@ -56,7 +66,7 @@ def test_it_scores_every_variant_and_finds_the_worse_network(
     checkpoint: Checkpoint, calibrated: Calibrated, ground_truth: GroundTruth
 ) -> None:
     calls: list[None] = []
-    criterion = MaskCriterion(checkpoint, SIZE, ground_truth, lambda: calls.append(None))
+    criterion = MaskCriterion(predictor_of(checkpoint), ground_truth, lambda: calls.append(None))
     good = criterion(calibrated)
     narrow = {name: replace(r, low=r.low / 8, high=r.high / 8) for name, r in calibrated.ranges.items()}
     bad = criterion(replace(calibrated, ranges=narrow))

@@ -1,23 +1,29 @@
-"""Recipes: how a checkpoint is shrunk, as named values."""
+"""The recipes: how a checkpoint is quantized, by name. Importing this loads no torch; running a recipe does."""
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from blendmask_quantize.model.config import unknown_name
+
+if TYPE_CHECKING:
+    from blendmask_quantize.pipeline.job import Job
+    from blendmask_quantize.pipeline.quantized import Quantized
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named way to shrink a checkpoint.
+    """A named way to quantize a checkpoint.
 
     Attributes:
-        name: what a user types.
+        name: as a user types it; the module of this package that holds its stages.
         version: changes when the same options give other numbers.
         summary: one line for a user.
-        tunes: whether the calibrated network is trained with its quantizers in place.
+        trains: whether the calibrated network is trained with its quantizers in place.
         prunes: whether the network is pruned and fine-tuned first.
-        steps: of refinement after calibration, unless others are asked for; see `shrink.refine.steps`.
+        steps: of refinement after calibration, unless others are asked for.
     """
 
     name: str
@@ -26,6 +32,11 @@ class Recipe:
     trains: bool = False
     prunes: bool = False
     steps: tuple[str, ...] = ("coordinate_descent", "bias_correction")
+
+    def run(self, job: Job) -> Quantized:
+        """Take a job through all stages of the recipe; see its module."""
+        quantized: Quantized = importlib.import_module(f"{__name__}.{self.name}").run(job)
+        return quantized
 
 
 RECIPES = {

@@ -1,0 +1,1 @@
+"""The public functions. Each checks its arguments before it loads torch."""

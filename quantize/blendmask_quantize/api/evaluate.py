@@ -1,0 +1,75 @@
+"""`evaluate`: box and mask AP of a checkpoint or a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blendmask_edge.errors import ConfigError
+from blendmask_edge.evaluation.annotations import check_match, image_ids, read_coco
+from blendmask_edge.evaluation.average_precision import Predictor, collect_results, score
+from blendmask_quantize.api.arguments import AnyCheckpoint, AnyConfig, check_checkpoint, open_checkpoint
+from blendmask_quantize.pipeline.options import PathLike
+from blendmask_quantize.runs.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from blendmask_edge.instances import Labels
+
+
+def evaluate(
+    model: AnyCheckpoint, images: PathLike, annotations: PathLike, *, config: AnyConfig = None,
+    variant: str | None = None, runtime: str = "onnxruntime", limit: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, float]:  # fmt: skip
+    """Measure COCO box and mask AP.
+
+    Args:
+        model: path of a bundle or of a checkpoint, or a loaded checkpoint.
+        images: folder of the images.
+        annotations: their COCO instances JSON.
+        config: of a checkpoint that does not name its own.
+        variant: graph of a bundle; None takes the runtime's own.
+        runtime: of a bundle.
+        limit: measure on the first images only.
+        progress: as for `quantize`.
+
+    Returns:
+        Average precision 0..1 by name: "mask_ap", "box_ap", by overlap and size, e.g. "mask_ap50", and by class.
+
+    Raises:
+        AnnotationError: the annotations cannot be read, or do not fit the images or the model.
+        CheckpointError, BundleError: the model cannot be read.
+        ConfigError: an option does not apply to the model.
+    """
+    coco = read_coco(annotations)
+    ids = image_ids(coco, images, limit)
+    with _opened(model, config, variant, runtime) as (predict, labels):
+        check_match(coco, images, ids, labels)
+        on_image = (progress or silent)("evaluating", len(ids))
+        return score(coco, collect_results(predict, images, coco, ids, on_image), ids)
+
+
+@contextmanager
+def _opened(
+    model: AnyCheckpoint, config: AnyConfig, variant: str | None, runtime: str
+) -> Iterator[tuple[Predictor, Labels]]:
+    """The model as a predictor, and its labels; closed behind the block."""
+    from blendmask_edge.instances import Labels
+
+    if str(model).endswith(".bmz"):
+        from blendmask_edge import MaskPredictor
+
+        if config is not None:
+            raise ConfigError("--config is for checkpoints: a bundle carries its own")
+        with MaskPredictor(Path(str(model)), runtime, variant=variant) as bundle:
+            yield bundle, Labels(bundle.manifest.classes, bundle.manifest.category_ids)
+        return
+    if variant is not None:
+        raise ConfigError("--variant is for bundles: a checkpoint has one network")
+    check_checkpoint(model)
+    checkpoint = open_checkpoint(model, config)
+    from blendmask_quantize.model.predictor import TorchPredictor
+
+    yield TorchPredictor(checkpoint), checkpoint.labels

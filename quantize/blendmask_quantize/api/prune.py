@@ -1,0 +1,68 @@
+"""`prune`: from a checkpoint and labeled images to a thinner checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blendmask_quantize.api.arguments import (
+    AnyCheckpoint,
+    AnyConfig,
+    as_paths,
+    check_checkpoint,
+    check_pairs,
+    open_checkpoint,
+)
+from blendmask_quantize.pipeline.options import PathLike
+from blendmask_quantize.runs.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from blendmask_quantize.pruning.job import PruneReport
+    from blendmask_quantize.pruning.options import PruneOptions
+    from blendmask_quantize.training.options import TrainOptions
+
+
+def prune(
+    checkpoint: AnyCheckpoint, images: PathLike | Iterable[PathLike], annotations: PathLike | Iterable[PathLike],
+    output: PathLike, macs: float | None = None, *, config: AnyConfig = None, training: TrainOptions | None = None,
+    options: PruneOptions | None = None, resume: bool = False, progress: Progress | None = None,
+) -> PruneReport:  # fmt: skip
+    """Prune a checkpoint to a share of its multiply-accumulates, and fine-tune it.
+
+    Args:
+        checkpoint: path of a checkpoint, or a loaded one.
+        images: folder of images, or several.
+        annotations: COCO instances JSON, one a folder.
+        output: the `.safetensors` to write.
+        macs: share of the multiply-accumulates to keep; None takes 0.7.
+        config: name or YAML of the configuration, for a path to a checkpoint that does not name its own.
+        training: how the thinner network is fine-tuned; None takes the defaults.
+        options: everything of both, in place of `macs` and `training`.
+        resume: go on where a run with this output was interrupted.
+        progress: as for `quantize`.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, or an unfinished run lies beside the output.
+        AnnotationError: the annotations do not fit.
+        ConfigError: the share cannot be reached.
+        OutputError: the output cannot be written.
+    """
+    check_checkpoint(checkpoint)
+    folders, files = as_paths(images), as_paths(annotations)
+    check_pairs(folders, files)
+    from dataclasses import replace
+
+    from blendmask_quantize.pruning.job import prune as run
+    from blendmask_quantize.pruning.options import PruneOptions, fine_tuning
+    from blendmask_quantize.training.data import CocoImages
+
+    chosen = options or PruneOptions()
+    if macs is not None:
+        chosen = replace(chosen, ratio=macs)
+    if training is not None:
+        chosen = replace(chosen, training=fine_tuning(training))
+    loaded = open_checkpoint(checkpoint, config)
+    pairs = zip(folders, files, strict=True)
+    sources = [CocoImages(*pair, loaded.config, chosen.training.augmentation) for pair in pairs]
+    return run(loaded, sources, Path(output), chosen, progress or silent, resume=resume)

@@ -1,0 +1,47 @@
+"""`blendmask prune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from blendmask_quantize.cli.arguments import CheckpointArgument, ConfigOption, JsonOption
+
+
+def prune(
+    checkpoint: CheckpointArgument,
+    images: Annotated[list[Path], typer.Option(help="Folder of the images; repeat for more.", show_default=False)],
+    annotations: Annotated[list[Path], typer.Option(help="COCO instances JSON, one a folder.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="P.safetensors", show_default=False)],
+    macs: Annotated[float, typer.Option(help="Share of the multiply-accumulates to keep.")] = 0.7,
+    config: ConfigOption = None,
+    iterations: Annotated[int, typer.Option(help="Of fine-tuning; 0 leaves it out.", min=0)] = 1000,
+    batch: Annotated[int, typer.Option(min=1)] = 8,
+    learning_rate: Annotated[float, typer.Option(min=0)] = 5e-4,
+    precision: Annotated[str, typer.Option(help="bf16-mixed or 32-true.")] = "bf16-mixed",
+    workers: Annotated[int, typer.Option(help="Processes that prepare views.", min=0)] = 2,
+    seed: Annotated[int, typer.Option()] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run with this output stopped.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Thin a checkpoint to a share of its work, and fine-tune it on COCO instances."""
+    from blendmask_quantize.api.arguments import check_checkpoint
+    from blendmask_quantize.cli import tables
+
+    if len(images) != len(annotations):
+        raise typer.BadParameter(f"{len(images)} folders and {len(annotations)} annotation files: give one each")
+    check_checkpoint(checkpoint)
+    from blendmask_quantize.api.prune import prune as run
+    from blendmask_quantize.training.options import TrainOptions
+
+    training = TrainOptions(
+        iterations=iterations, batch=batch, learning_rate=learning_rate, precision=precision, workers=workers, seed=seed
+    )
+    with tables.progress() as progress:
+        report = run(
+            checkpoint, images, annotations, output, macs, config=config, training=training, resume=resume,
+            progress=progress,
+        )  # fmt: skip
+    tables.show_pruning(report, as_json=as_json)

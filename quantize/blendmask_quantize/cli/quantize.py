@@ -1,0 +1,102 @@
+"""`blendmask quantize`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from blendmask_quantize.cli.arguments import CheckpointArgument, ConfigOption, JsonOption
+
+
+def quantize(
+    checkpoint: CheckpointArgument,
+    calibration: Annotated[Path, typer.Option(help="Folder of calibration images.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="M.bmz", help="The bundle.", show_default=False)],
+    config: ConfigOption = None,
+    recipe: Annotated[str, typer.Option(help="How to quantize: ptq, qat, edge.")] = "ptq",
+    annotations: Annotated[Path | None, typer.Option(help="COCO JSON of the images, to train on.")] = None,
+    macs: Annotated[float | None, typer.Option(help="Edge: share of the work to keep; 0.7 if left out.")] = None,
+    prune_iterations: Annotated[
+        int | None, typer.Option(help="Edge: fine-tuning steps after pruning; 1000 if left out.", min=0)
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(help="Qat, edge: training steps with quantizers; 400 if left out.", min=1)
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Qat, edge: of those steps; 5e-6 if left out.", min=0)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where training was cut off.")] = False,
+    estimator: Annotated[str, typer.Option(help="Ranges by: max, percentile, entropy, mse, auto.")] = "mse",
+    steps: Annotated[str | None, typer.Option(metavar="A,B", help="Refinement steps, or none.")] = None,
+    ignored: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LAYER", help="Layer that stays float: name, glob, or re:PATTERN; repeat for more."),
+    ] = None,
+    size: Annotated[str | None, typer.Option(metavar="HxW", help="Network input; the test size if left out.")] = None,
+    detections: Annotated[int, typer.Option(help="Most instances in an image.", min=1, max=100)] = 100,
+    count: Annotated[int, typer.Option(help="Most calibration images.", min=1)] = 128,
+    seed: Annotated[int, typer.Option(help="Of the calibration sample.", min=0, max=2**63 - 1)] = 0,
+    allow: Annotated[list[str] | None, typer.Option(metavar="CODE", help="Override a refusal of the guard.")] = None,
+    eval_images: Annotated[Path | None, typer.Option(help="Images to measure accuracy on.")] = None,
+    eval_annotations: Annotated[Path | None, typer.Option(help="Their COCO instances JSON.")] = None,
+    keep_float: Annotated[bool, typer.Option("--keep-float", help="Leave the float graph in the bundle.")] = False,
+    license: Annotated[str, typer.Option(help="SPDX name of the model's license.")] = "unspecified",
+    as_json: JsonOption = False,
+) -> None:
+    """Turn a checkpoint and calibration images into an INT8 bundle with its measured accuracy."""
+    from blendmask_quantize.api.quantize import quantize as run
+    from blendmask_quantize.cli import tables
+    from blendmask_quantize.pipeline.options import QuantizeOptions
+
+    options = QuantizeOptions(
+        size=_parse_size(size), detections=detections, count=count, seed=seed, estimator=estimator,
+        steps=_parse_steps(steps), ignored=tuple(map(_parse_pattern, ignored or ())), allow=tuple(allow or ()),
+        evaluation=_pair(eval_images, eval_annotations), annotations=annotations, iterations=iterations,
+        learning_rate=learning_rate, macs=macs, prune_iterations=prune_iterations, resume=resume,
+        keep_float=keep_float, license=license,
+    )  # fmt: skip
+    with tables.progress() as progress:
+        report = run(checkpoint, calibration, output, recipe, config=config, options=options, progress=progress)
+    tables.show_report(report, as_json=as_json)
+    if report.unmeasured:
+        typer.echo(
+            f"error: accuracy could not be measured ({report.unmeasured}): {output} is complete but states no metrics; "
+            f"measure it with blendmask evaluate {output} --images DIR --annotations JSON",
+            err=True,
+        )
+        raise typer.Exit(1)
+
+
+def _parse_size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+        raise typer.BadParameter(f"{text!r} is not a size: give height x width, e.g. 384x512")
+    return int(parts[0]), int(parts[1])
+
+
+def _parse_steps(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    return () if text == "none" else tuple(name.strip() for name in text.split(","))
+
+
+def _parse_pattern(text: str) -> str | re.Pattern[str]:
+    if not text.startswith("re:"):
+        return text
+    try:
+        return re.compile(text[3:])
+    except re.error as error:
+        raise typer.BadParameter(f"{text!r} is not a regular expression ({error})") from error
+
+
+def _pair(images: Path | None, annotations: Path | None) -> tuple[Path, Path] | None:
+    if images is None and annotations is None:
+        return None
+    if images is None or annotations is None:
+        raise typer.BadParameter("--eval-images and --eval-annotations go together: give both")
+    return images, annotations

@@ -1,0 +1,151 @@
+"""What the commands print: one progress display, one summary table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from blendmask_quantize.runs.progress import Progress as Announce
+
+if TYPE_CHECKING:
+    from blendmask_quantize.pipeline.report import Report
+    from blendmask_quantize.pruning.job import PruneReport
+
+FLOAT = "float"
+_METRICS = {
+    "mask_ap": "mask AP", "box_ap": "box AP", "mask_ap50": "AP50", "mask_ap_small": "small",
+    "mask_ap_medium": "medium", "mask_ap_large": "large",
+}  # fmt: skip
+
+
+@contextmanager
+def progress() -> Iterator[Announce]:
+    """A progress display on stderr, shown from the first stage on; gives the function that announces stages."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    )  # fmt: skip
+    bars = Progress(*columns, console=Console(stderr=True))
+
+    def stage(name: str, total: int) -> Any:
+        bars.start()
+        task = bars.add_task(name, total=total)
+        return lambda: bars.advance(task)
+
+    try:
+        yield stage
+    finally:
+        if bars.tasks:
+            bars.stop()
+
+
+def show_report(report: Report, *, as_json: bool) -> None:
+    """Print what `quantize` did, for a reader or as JSON."""
+    if as_json:
+        print(json.dumps(_report_dict(report)))
+        return
+    for finding in report.calibration.warnings:
+        print(f"warning: {finding}")
+    record = report.calibration.record
+    print(f"{report.bundle.name}: {len(record.images)} calibration images, {record.estimator} ranges")
+    Console().print(_report_table(report))
+    for outcome in report.refined:
+        print(outcome)
+    _show_fidelity(report)
+    for name, training in report.training.items():
+        print(f"the pruned network {training}" if name == "pruning" else training)
+    included = ", ".join(name for name in report.variants if name != FLOAT)
+    print(f"{report.bundle} holds {included}; INT8 is {report.speedup:.2f} x as fast as float here")
+    print(f"Next: blendmask predict {report.bundle} IMAGE...")
+
+
+def show_pruning(report: PruneReport, *, as_json: bool) -> None:
+    """Print what `prune` did, for a reader or as JSON."""
+    if as_json:
+        print(json.dumps({"checkpoint": str(report.path), **report.record()}))
+        return
+    print(f"{report.path} {report}")
+    print(f"Next: blendmask evaluate {report.path} --images DIR --annotations JSON")
+
+
+def show_metrics(name: str, metrics: dict[str, float], images: int, *, as_json: bool) -> None:
+    """Print box and mask AP, by size and class."""
+    if as_json:
+        print(json.dumps({"model": name, "images": images, **metrics}))
+        return
+    print(f"{name}, {images} images")
+    table = Table()
+    for heading in ("AP", "mask", "box"):
+        table.add_column(heading, justify="left" if heading == "AP" else "right")
+    for suffix in [key.removeprefix("mask_ap") for key in metrics if key.startswith("mask_ap")]:
+        label = suffix.lstrip("_/") or "50:95"
+        table.add_row(Text(label), *(_percent(metrics.get(f"{task}_ap{suffix}")) for task in ("mask", "box")))
+    Console().print(table)
+
+
+def _report_table(report: Report) -> Table:
+    variants = report.variants
+    measured = {key: head for key, head in _METRICS.items() if any(key in entry.metrics for entry in variants.values())}
+    table = Table()
+    table.add_column("graph")
+    for heading in (*measured.values(), "p50 ms", "MB"):
+        table.add_column(heading, justify="right")
+    for variant, entry in variants.items():
+        latency = f"{entry.latency_p50_ms:.1f}" if entry.latency_p50_ms is not None else "-"
+        values = (_percent(entry.metrics.get(key)) for key in measured)
+        table.add_row(variant, *values, latency, f"{entry.size_bytes / 1e6:.1f}")
+    return table
+
+
+def _show_fidelity(report: Report) -> None:
+    """How far each quantized graph is from the float one, and which tensors its ranges clip most."""
+    record = report.calibration.record
+    compared = {name: entry.fidelity for name, entry in report.variants.items() if entry.fidelity is not None}
+    where = "held-out calibration images" if record.held_out else "of the calibration images: none were held out"
+    print(f"against the float graph, on {next(iter(compared.values())).images} {where}")
+    table = Table()
+    table.add_column("graph")
+    for heading in ("matched", "missed", "spurious", "drift", "box IoU", "mask IoU", "low 5 %"):
+        table.add_column(heading, justify="right")
+    for name, found in compared.items():
+        numbers = (f"{value:.3f}" for value in (found.score_drift, found.box_iou, found.mask_iou, found.mask_iou_low))
+        table.add_row(name, f"{found.matched}/{found.instances}", str(found.missed), str(found.spurious), *numbers)
+    Console().print(table)
+    if record.clipped:
+        shown = ", ".join(f"{name} {share:.2%}" for name, share in list(record.clipped.items())[:3])
+        print(f"values beyond the ranges, where most: {shown}")
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _report_dict(report: Report) -> dict[str, Any]:
+    return {
+        "bundle": str(report.bundle),
+        "speedup_vs_float": report.speedup,
+        "calibration": report.calibration.record.to_dict(),
+        "warnings": [str(finding) for finding in report.calibration.warnings],
+        "steps": {
+            outcome.name: {**outcome.record(), **outcome.details, "seconds": outcome.seconds}
+            for outcome in report.refined
+        },
+        **{name: report.training[name].record() if name in report.training else None for name in ("pruning", "qat")},
+        "unmeasured": report.unmeasured or None,
+        "variants": {
+            name: {
+                "size_bytes": entry.size_bytes,
+                "latency_p50_ms": entry.latency_p50_ms,
+                "parity_mask_error": entry.parity.mask_error,
+                "fidelity": entry.fidelity.record() if entry.fidelity is not None else None,
+                **entry.metrics,
+            }
+            for name, entry in report.variants.items()
+        },
+    }

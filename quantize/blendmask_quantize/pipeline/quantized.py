@@ -1,0 +1,61 @@
+"""What a recipe ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blendmask_quantize.pipeline.calibration_set import CalibrationSet
+from blendmask_quantize.pipeline.job import Job
+from blendmask_quantize.quantization.ptq import Calibrated
+from blendmask_quantize.quantization.refine.steps import Outcome
+
+
+class TrainingReport(Protocol):
+    """The result of pruning, or of training with quantizers."""
+
+    def record(self) -> dict[str, Any]:
+        """What a manifest remembers, in JSON's types."""
+
+    def __str__(self) -> str:
+        """The result in a sentence."""
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A quantized network, ready to be exported.
+
+    Attributes:
+        job: of the network that was quantized, which after pruning is not the given one.
+        calibrated: its weights and ranges.
+        images: the calibration images, checked.
+        fullest: the image with most instances, uint8 (H, W, 3) RGB; as in its file where it has one.
+        refined: result of each refinement step.
+        training: results of pruning and training, by name; empty where the recipe does neither.
+    """
+
+    job: Job
+    calibrated: Calibrated
+    images: CalibrationSet
+    fullest: NDArray[np.uint8]
+    refined: tuple[Outcome, ...]
+    training: Mapping[str, TrainingReport] = field(default_factory=dict)
+
+    def trained(self, name: str, report: TrainingReport, images: CalibrationSet, calibrated: Calibrated) -> Quantized:
+        """The network after a training."""
+        return replace(self, calibrated=calibrated, images=images, training={**self.training, name: report})
+
+    def recipe_options(self) -> dict[str, Any]:
+        """The options that were not the default and the results of each stage, for the manifest."""
+        options = self.job.options
+        changed: dict[str, Any] = (
+            {} if options.estimator == type(options).estimator else {"estimator": options.estimator}
+        )
+        if self.job.ignored:
+            changed["ignored"] = list(self.job.ignored)
+        changed["steps"] = {outcome.name: outcome.record() for outcome in self.refined}
+        return changed | {name: report.record() for name, report in self.training.items()}

@@ -1,0 +1,76 @@
+"""Recipe `edge`: pruned and fine-tuned on labeled images, then `qat`."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+from blendmask_edge.errors import AnnotationError
+from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
+from blendmask_quantize.pipeline.calibration_set import with_detection_counts
+from blendmask_quantize.pipeline.job import Job
+from blendmask_quantize.pipeline.quantized import Quantized
+from blendmask_quantize.pipeline.recipes.qat import calibration_settings, image_folder, qat_options, train
+from blendmask_quantize.pipeline.stages import calibrate, count_instances, read_images
+from blendmask_quantize.pruning.channel_pruning import check_ratio
+from blendmask_quantize.pruning.job import PruneReport, finished_pruning, prune
+from blendmask_quantize.pruning.options import PruneOptions, fine_tuning
+from blendmask_quantize.quantization.qat.data import QatData, check_apart, labeled_data
+from blendmask_quantize.quantization.qat.options import QatOptions
+from blendmask_quantize.runs.run_folder import PRUNED_FILE, RunFolder, Setting
+from blendmask_quantize.training.data import CocoImages
+
+
+def run(job: Job) -> Quantized:
+    """Read, split, judge by the given network, prune, calibrate, refine, train."""
+    pruning, options, folder = prune_options(job), qat_options(job), image_folder(job)
+    check_ratio(job.checkpoint.model, pruning.ratio)
+    annotations = Path(job.options.annotations or "")
+    run_folder = RunFolder.beside(job.output, job.command, _settings(job, pruning, options, annotations))
+    run_folder.check(resume=job.options.resume)
+    data = labeled_data(folder, annotations, job.checkpoint, options)
+    check_apart(data, folder, job.evaluation_paths)
+    images = read_images(job)
+    job.keep(run_folder)
+    images = with_detection_counts(images, count_instances(job, images), job.options.allow)
+    path, report = _prune(job, data, pruning, run_folder)
+    thinned = job.of(load_checkpoint(path))
+    start = calibrate(thinned, images, judged=True)
+    trained = train(thinned, start, data, options, run_folder)
+    return replace(trained, training={"pruning": report, **trained.training})
+
+
+def prune_options(job: Job) -> PruneOptions:
+    """The options of pruning."""
+    options = job.options
+    if options.pruning is not None:
+        return options.pruning
+    chosen = PruneOptions() if options.macs is None else PruneOptions(options.macs)
+    if options.prune_iterations is None:
+        return chosen
+    return replace(chosen, training=fine_tuning(replace(chosen.training, iterations=options.prune_iterations)))
+
+
+def _settings(job: Job, pruning: PruneOptions, options: QatOptions, annotations: Path) -> dict[str, Setting]:
+    """What a run can only be resumed with; training with quantizers checks the rest itself."""
+    try:
+        labels = hashlib.sha256(annotations.read_bytes()).hexdigest()
+    except OSError as error:
+        raise AnnotationError(f"{annotations} cannot be read ({error}): give an instances JSON") from error
+    return {
+        **calibration_settings(job),
+        **pruning.settings(job.checkpoint),
+        "annotations file": labels,
+        "choice of held-out images": f"{options.held_share} up to {options.held_most}, seed {options.training.seed}",
+    }
+
+
+def _prune(
+    job: Job, data: QatData[CocoImages], options: PruneOptions, run_folder: RunFolder
+) -> tuple[Path, PruneReport]:
+    """Prune and fine-tune on the images that are not held out, or take the result of an earlier run."""
+    path, sources = run_folder.path / PRUNED_FILE, [data.training]
+    if path.exists():
+        return path, finished_pruning(job.checkpoint, sources, path, options)
+    return path, prune(job.checkpoint, sources, path, options, job.progress, resume=job.options.resume)

@@ -1,0 +1,99 @@
+"""Recipe `qat`: `ptq`, then training with its quantizers in place, the float network as teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from blendmask_edge.errors import ConfigError
+from blendmask_quantize.pipeline.calibration_set import hold_out
+from blendmask_quantize.pipeline.job import Job
+from blendmask_quantize.pipeline.quantized import Quantized
+from blendmask_quantize.pipeline.stages import calibrate, read_images
+from blendmask_quantize.quantization.placement import VARIANTS
+from blendmask_quantize.quantization.qat.data import QatData, check_apart, labeled_data, unlabeled_data
+from blendmask_quantize.quantization.qat.options import QatOptions, schedule
+from blendmask_quantize.quantization.qat.trainer import run_qat
+from blendmask_quantize.runs.run_folder import RunFolder, Setting
+from blendmask_quantize.validation.mask_criterion import MaskCriterion
+
+
+def run(job: Job) -> Quantized:
+    """Read, split, calibrate, refine, train."""
+    options = qat_options(job)
+    folder = image_folder(job)
+    run_folder = RunFolder.beside(job.output, job.command, calibration_settings(job))
+    run_folder.check(resume=job.options.resume)
+    data = _split(job, folder, options) if job.options.annotations is not None else None
+    images = read_images(job)
+    data = data or _split(job, folder, options)
+    job.keep(run_folder)
+    return train(job, calibrate(job, images), data, options, run_folder)
+
+
+def _split(job: Job, folder: Path, options: QatOptions) -> QatData[Any]:
+    """Images to train on and images held out, none of which accuracy is measured on."""
+    data: QatData[Any]
+    if job.options.annotations is not None:
+        data = labeled_data(folder, Path(job.options.annotations), job.checkpoint, options)
+    else:
+        data = unlabeled_data(folder, job.checkpoint, job.predictor(job.network), options)
+    check_apart(data, folder, job.evaluation_paths)
+    return data
+
+
+def qat_options(job: Job) -> QatOptions:
+    """The options of training with quantizers."""
+    options = job.options
+    if options.qat is not None:
+        return options.qat
+    return schedule(options.iterations, options.learning_rate)
+
+
+def image_folder(job: Job) -> Path:
+    """The folder that calibration images are read from, and trained on.
+
+    Raises:
+        ConfigError: the calibration images do not come from a folder.
+    """
+    if job.dataset.folder is None:
+        raise ConfigError(
+            f"recipe {job.recipe.name} trains on image files, and the calibration images come from an iterable: give "
+            "a folder, or use recipe ptq"
+        )
+    return job.dataset.folder
+
+
+def calibration_settings(job: Job) -> dict[str, Setting]:
+    """What ranges depend on, for a run to be resumed with the same."""
+    options = job.options
+    return {
+        "calibration count": options.count,
+        "calibration seed": options.seed,
+        "estimator": options.estimator,
+        "list of steps": ", ".join(step.name for step in job.steps),
+        "list of ignored layers": ", ".join(job.ignored),
+    }
+
+
+def train(job: Job, start: Quantized, data: QatData[Any], options: QatOptions, run_folder: RunFolder) -> Quantized:
+    """Train with quantizers in place, and keep the better of both.
+
+    Args:
+        job: of the network that is trained.
+        start: calibrated and refined.
+        data: to train on and to judge by.
+        options: how to train.
+        run_folder: for the state of training.
+    """
+    on_step = job.progress("training with quantization", options.training.iterations)
+    truth = data.ground_truth
+    on_image = job.progress("judging on held-out images", 2 * len(VARIANTS) * len(truth.ids))
+    criterion = MaskCriterion(job.predictor, truth, on_image)
+    result = run_qat(
+        job.checkpoint, start.calibrated, data, criterion, options, run_folder.path, resume=job.options.resume,
+        on_step=lambda *_: on_step(),
+    )  # fmt: skip
+    paths = [truth.folder / truth.coco.imgs[i]["file_name"] for i in truth.ids]
+    images = hold_out(start.images, paths, image_folder(job), job.size, job.pad_value)
+    return start.trained("qat", result, images, result.calibrated)
