@@ -17,7 +17,6 @@ from blendmask_edge.imaging import read_image
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
-from blendmask_quantize.quantization.qat.criterion import GroundTruth
 from blendmask_quantize.quantization.qat.data import QatData
 from blendmask_quantize.quantization.qat.distillation import DistillWeights, Teacher
 from blendmask_quantize.quantization.qat.options import QatOptions
@@ -29,6 +28,7 @@ from blendmask_quantize.training.log import LOG_FILE
 from blendmask_quantize.training.loop import DivergedError
 from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.resume import RESUME_FILE
+from blendmask_quantize.validation.ground_truth import GroundTruth
 from tests.quantize.images import PLAIN, some_images, write_images
 from tests.quantize.tiny import LABELS, TINY, tiny_model
 

@@ -18,9 +18,9 @@ from blendmask_quantize.quantization.refine.steps import (
     MASK_TOLERANCE,
     RANGES,
     STEPS,
+    Criterion,
     Drift,
     Given,
-    Judge,
     Observed,
     chosen_steps,
     refine,
@@ -46,7 +46,7 @@ def start(given: Given) -> Observed:
     return Observed(Calibrated(traced, estimate(traced, histograms, given.first_estimator)), histograms, traced)
 
 
-def saying(*totals: float | None) -> tuple[Judge, list[Calibrated]]:
+def saying(*totals: float | None) -> tuple[Criterion, list[Calibrated]]:
     """A judge that says these drifts one after the other, and what it was shown."""
     said: Iterator[float | None] = iter(totals)
     seen: list[Calibrated] = []
