@@ -181,7 +181,7 @@ def test_other_annotations_are_refused_before_measuring(scene: Dict[str, Path], 
     other.write_text(json.dumps(document))
     result = bench({**scene, "annotations": other})
     assert result.exit_code == 1
-    assert "error: blue.png is 96 x 64 pixels, annotated as 100 x 64" in result.output
+    assert "has the size [64, 96], expected [height, width] of the image, [64, 100]" in result.output
     assert bench({**scene, "images": tmp_path}).exit_code == 1
 
 
