@@ -105,5 +105,5 @@ def test_annotations_of_other_classes_are_refused(folder: Path, checkpoint: Chec
 
 
 def test_a_float_network_that_finds_nothing_cannot_judge(folder: Path, checkpoint: Checkpoint) -> None:
-    with pytest.raises(CalibrationError, match="sure of no object"):
+    with pytest.raises(CalibrationError, match="sure of no instance"):
         unlabeled_data(folder, checkpoint, lambda image: one_cup(image)[[1]], OPTIONS)
