@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,15 @@ def test_blocks_run_in_order_and_print(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("onnxruntime")
+    pytest.importorskip("torch")
+    from blendmask_quantize.checkpoints.checkpoint import save_checkpoint
+    from tests.quantize.tiny import LABELS, tiny_model
+
+    save_checkpoint(tmp_path / "checkpoint.safetensors", tiny_model(), LABELS)
+    chosen = sorted((ROOT / "examples/homescenes/calibration").glob("*.jpg"))[:6]
+    (tmp_path / "images").mkdir()
+    for path in chosen:
+        shutil.copy(path, tmp_path / "images")
     graphs = {"cpu": build_graph()}
     write_bundle(tmp_path / "model.bmz", describe(graphs), graphs)
     cv2.imwrite(str(tmp_path / "image.jpg"), np.full((48, 64, 3), 230, np.uint8))
