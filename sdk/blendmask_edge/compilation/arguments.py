@@ -1,4 +1,4 @@
-"""What a version of TensorRT must be told to build an engine. Pure functions: no TensorRT is needed to test them.
+"""Arguments for building an engine with each version of TensorRT. Pure functions: no TensorRT is needed to test them.
 
 TensorRT 8.5 and 8.6 take FP16 and INT8 as flags of the builder. TensorRT 10 takes the same flags, or none and then all
 precisions from the graph ("strongly typed"). TensorRT 11 takes precisions from the graph alone and has no such flags.
@@ -18,11 +18,11 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """What a user may ask of an engine.
+    """Options of an engine.
 
     precision: "int8" builds from the tensorrt graph, "fp16" and "fp32" from the float graph.
-    workspace_mib: memory that the builder may give to one layer; None leaves it to TensorRT, or takes what was built
-        with any.
+    workspace_mib: memory that the builder may give to one layer; None leaves it to TensorRT, or reuses an engine
+        built with any.
     runtime: "tensorrt", or "torch_tensorrt" for its program.
     """
 
@@ -68,11 +68,11 @@ class BuildArguments:
 def build_arguments(
     version: Version, options: CompileOptions, architecture: Architecture, holds_half: bool, table: Table
 ) -> BuildArguments:
-    """Return what a version of TensorRT must be told.
+    """Return the build arguments for a version of TensorRT.
 
     Args:
         version: of TensorRT.
-        options: what is asked for.
+        options: precision, workspace and runtime.
         architecture: of the GPU that the engine is for.
         holds_half: whether the graph itself has FP16 weights or scales.
         table: the table of devices.
@@ -90,6 +90,6 @@ def build_arguments(
 
 
 def _precision_flags(precision: Precision, architecture: Architecture) -> Tuple[str, ...]:
-    """INT8 alone would leave what is not quantized in FP32, so FP16 goes with it where the GPU is fast at it."""
+    """INT8 alone leaves layers that are not quantized in FP32, so FP16 goes with it where it is fast."""
     half = ("FP16",) if architecture.fp16.value != "slow" else ()
     return {"int8": ("INT8", *half), "fp16": ("FP16",), "fp32": ()}[precision]

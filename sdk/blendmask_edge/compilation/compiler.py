@@ -36,7 +36,7 @@ from blendmask_edge.storage.cache import Cache
 
 @dataclass(frozen=True)
 class Engine:
-    """A compiled engine or program: where it lies, what it depends on, and whether it had been built before."""
+    """A compiled engine or program: its path, its key, and whether it had been built before."""
 
     path: Path
     key: EngineKey

@@ -1,4 +1,4 @@
-"""What a preflight check needs to know of an ONNX file, read from its protobuf fields without the onnx package.
+"""Facts of an ONNX file for the preflight check, read from its protobuf fields without the onnx package.
 
 Only the top-level graph is read: a deployable graph has no subgraphs.
 """
@@ -23,7 +23,7 @@ Message = Dict[int, List[Any]]
 
 @dataclass(frozen=True)
 class OnnxFacts:
-    """What was found in a graph.
+    """Facts of one graph.
 
     opset: version of the standard operators.
     operators: how often each occurs; a ScatterND that reduces counts as "ScatterND(reduction)", a uint8 input of the
@@ -74,7 +74,7 @@ def read_onnx(data: bytes) -> OnnxFacts:
     """Read the facts of an ONNX file.
 
     Raises:
-        BundleError: the bytes are no ONNX model.
+        BundleError: the bytes are not an ONNX model.
     """
     try:
         model = _parse(memoryview(data))
@@ -92,7 +92,7 @@ def read_onnx(data: bytes) -> OnnxFacts:
             holds_half=any(constant.kind == "float16" for constant in constants.values()),
         )
     except _UNREADABLE as error:
-        raise BundleError(f"The graph is no sound ONNX file ({error}). Build the bundle again.") from error
+        raise BundleError(f"The graph is not a valid ONNX file ({error}). Build the bundle again.") from error
 
 
 def _opset(model: Message) -> int:

@@ -19,7 +19,7 @@ RUNTIME_TITLES = {
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """What is asked for: a precision, and a runtime and TensorRT version where they are not the target's own.
+    """Options of a check: a precision, and a runtime and TensorRT version where they are not the target's own.
 
     precision: "int8", "fp16" or "fp32".
     tensorrt: a version with at least two numbers, "10.3"; None takes the target's.
@@ -44,7 +44,7 @@ def as_precision(text: str) -> Precision:
 
 
 def as_options(precision: str, tensorrt: Optional[str], runtime: Optional[str]) -> CheckOptions:
-    """Read what a user typed; see `CheckOptions`. A runtime may be written with "-".
+    """Read options as typed; see `CheckOptions`. A runtime may be written with "-".
 
     Raises:
         ConfigError: an unknown precision or runtime, or a TensorRT version that is none or too vague.
@@ -62,7 +62,7 @@ class Reason:
     """One finding of a check.
 
     kind: "refusal" makes the answer no, "caution" should be known before the start, "ground" speaks for it.
-    needs: what a bundle that is built again must have for a refusal to go; None where only another way helps.
+    needs: change to the bundle that removes the refusal, when it is built again; None where only another way helps.
     """
 
     kind: Literal["ground", "caution", "refusal"]
@@ -78,7 +78,7 @@ class Route:
 
     variant: the graph of the bundle that is taken, None where the runtime takes none.
     tensorrt, torch_tensorrt: versions, None where the way has none.
-    needs: what the bundle lacks for this way; empty if it can be gone at once.
+    needs: what the bundle lacks for this way; empty if it can be taken at once.
     """
 
     runtime: str

@@ -1,4 +1,4 @@
-"""The rules of the preflight check: each looks at one thing and yields what it finds.
+"""The rules of the preflight check: each checks one thing and yields its findings.
 
 A rule reads its facts from the table; none holds a version or a device of its own.
 """
@@ -42,7 +42,7 @@ class Sourced(Protocol):
 
 @dataclass(frozen=True)
 class Read:
-    """A source for what was read in the bundle itself."""
+    """The source of facts read in the bundle itself."""
 
     source: str
     mark: Mark = "verified"
@@ -50,7 +50,7 @@ class Read:
 
 @dataclass(frozen=True)
 class Case:
-    """What the rules judge: a bundle, a target, and a way to run the one on the other.
+    """Input of the rules: a bundle, a target, and a way to run the one on the other.
 
     variant: the graph that the way takes, held by the bundle or not.
     facts: of that graph, or of one that stands in for it where the bundle lacks it; None where no graph is taken.
@@ -69,7 +69,7 @@ class Case:
 
     @property
     def architecture(self) -> Optional[Architecture]:
-        """What the target's GPU does, unless the work is done by a CPU."""
+        """Capabilities of the target's GPU, unless the work is done by a CPU."""
         return self.table.architecture_of(self.target) if self.runtime in GPU_RUNTIMES else None
 
     @property
@@ -217,7 +217,7 @@ def plugins_are_absent(case: Case) -> Iterator[Reason]:
     if case.runtime == "tensorrt" and case.facts is not None:
         for name in sorted(case.facts.custom):
             plugins = case.table.limits.plugins
-            yield _caution(f"{name} is no ONNX operator and needs a plugin; {plugins.value}", plugins)
+            yield _caution(f"{name} is not an ONNX operator and needs a plugin; {plugins.value}", plugins)
 
 
 def top_k_is_small(case: Case) -> Iterator[Reason]:
@@ -243,7 +243,7 @@ def quantization_is_symmetric(case: Case) -> Iterator[Reason]:
 
 
 def remainder_is_half(case: Case) -> Iterator[Reason]:
-    """What is not quantized runs in FP16 by a flag up to TensorRT 10, from 11 on only if the graph itself is half."""
+    """Float layers run in FP16 by a flag up to TensorRT 10, from 11 on only if the graph itself is half."""
     if case.runtime != "tensorrt" or case.tensorrt is None or case.facts is None or case.precision == "fp32":
         return
     limits = case.table.limits
@@ -351,7 +351,7 @@ def _float_graph_refused(case: Case, cell: Cell[str]) -> Reason:
     text = f"TensorRT {case.tensorrt} takes precisions from the graph alone"
     if case.precision == "fp16":
         return _refusal(f"{text}, and this one is float32", cell, needs="a graph with half weights")
-    return _caution(f"{text}: what is not quantized runs in FP32; up to TensorRT 10 a flag adds FP16", cell)
+    return _caution(f"{text}: layers that are not quantized run in FP32; up to TensorRT 10 a flag adds FP16", cell)
 
 
 def _opset_cap(case: Case, version: Version) -> Optional[Tuple[int, Sourced, bool]]:

@@ -1,7 +1,7 @@
 """The table of devices: what each can do, and which versions reach it. The data lies in `devices.json` beside this.
 
 Every fact carries where it comes from and how far it is known: "verified" by an experiment, "documented" in public
-text, "unverified" for general knowledge. What is not known is left out, so most cells may be None.
+text, "unverified" for general knowledge. Unknown facts are left out, so most cells may be None.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Cell(msgspec.Struct, Generic[T], frozen=True, forbid_unknown_fields=True):
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the GPUs of one compute capability (`sm`, "8.7") do.
+    """Capabilities of the GPUs of one compute capability (`sm`, "8.7").
 
     fp16: "slow", "native" or "tensor cores"; fp16_rate: against FP32; int8: "none", "dp4a" or "tensor cores";
     sparsity: 2:4 structured weights.
@@ -50,7 +50,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One device, or several that behave alike.
 
-    name, aliases: what a user types.   family: the page under docs/targets.   kind: how its software is installed.
+    name, aliases: for the command line.   family: the page under docs/targets.   kind: how its software is installed.
     precisions: what to run on it, the best first.   tensorrt: the version to use, with `tensorrt_first` and
     `tensorrt_last` as its bounds and `tensorrt_seen` as the last one that was looked at.   torch_tensorrt: a version of
     `Table.torch_tensorrt`.   cuda_last: last toolkit that compiles for it.   install: how TensorRT gets there.
@@ -79,7 +79,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class JetPack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One JetPack line, the Jetsons it is for (`targets`) and what it brings.
+    """One JetPack line, the Jetsons it is for (`targets`) and its versions.
 
     tensorrt: the version it ships; tensorrt_last: the newest that it may carry; opset: the parser's cap.
     """
@@ -128,7 +128,7 @@ class TorchTensorRT(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class Operator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"since": "from"}):
-    """What a runtime does with an operator, from version `since` on and `before` another; None leaves that end open."""
+    """Support of an operator by a runtime, from version `since` on and `before` another; None leaves that end open."""
 
     operator: str
     runtime: Literal["tensorrt"]
@@ -194,7 +194,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         raise ConfigError(f"Unknown target {name!r}. {known}. `blendmask targets` lists them all.")
 
     def architecture_of(self, target: Target) -> Optional[Architecture]:
-        """Return what the GPU of a target can do; None for CPUs."""
+        """Return the architecture of the GPU of a target; None for CPUs."""
         return next((row for row in self.architecture if target.sm is not None and row.sm == target.sm.value), None)
 
     def jetpacks_of(self, target: Target) -> Tuple[JetPack, ...]:

@@ -27,7 +27,7 @@ class Version:
         """
         found = _NUMBERS.match(text.strip())
         if found is None or len(found.group()) > 32:
-            raise ConfigError(f"{text!r} is no version; give numbers as in 10.3 or 8.6.1.")
+            raise ConfigError(f"{text!r} is not a version; give numbers as in 10.3 or 8.6.1.")
         return cls(tuple(int(part) for part in found.group().split("."))[:_WIDTH])
 
     @classmethod
@@ -35,7 +35,7 @@ class Version:
         """Read a version that a user typed, which must say more than its major number.
 
         Raises:
-            ConfigError: the text is no version, or a bare major number.
+            ConfigError: the text is not a version, or a bare major number.
         """
         version = cls.parse(text)
         if len(version.parts) < 2:

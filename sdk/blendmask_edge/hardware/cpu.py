@@ -1,4 +1,4 @@
-"""What of this machine decides on how a graph runs on its processor."""
+"""The properties of a processor on which the speed of a graph depends."""
 
 from __future__ import annotations
 

@@ -93,6 +93,6 @@ class Runtime(Protocol):
 
         Raises:
             InferenceError: the runtime refuses the graph.
-            RuntimeUnavailableError: the runtime finds no device, or a device without what the graph needs.
+            RuntimeUnavailableError: the runtime finds no device, or one that lacks a feature the graph needs.
         """
         ...

@@ -80,7 +80,7 @@ def find_engine(cache: Cache, key: EngineKey) -> Optional[str]:
 
 
 def program_key(graph_sha256: str, gpu: Gpu) -> EngineKey:
-    """Return what a program depends on, as far as it can be seen without importing torch."""
+    """Return the key of a program, from what can be read without importing torch."""
     return EngineKey(graph_sha256, gpu.sm, f"torch{_torch_tensorrt_version()}", gpu.driver, {})
 
 

@@ -34,7 +34,7 @@ def _with_driver(graph_sha256: str) -> bool:
 class RuntimeRow:
     """One runtime of the table.
 
-    name: what a user types.
+    name: for `MaskPredictor(runtime=...)`.
     module: our module that implements the protocol.
     package: the package whose presence says that it is installed.
     variants: variants of graphs that it runs unasked, the preferred one first.

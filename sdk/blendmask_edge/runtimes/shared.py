@@ -39,8 +39,8 @@ class SharedSession:
     result. Here a call waits for the one before it. `close` waits, too; called by a signal handler in the midst of a
     run, it takes effect after that run.
 
-    Of several graphs the first answers until a frame comes that shows what the others must be able to do: one with an
-    instance of score `TYPICAL_SCORE`, or the frame number `PATIENCE`. `choose` picks one on it; the rest are closed.
+    Of several graphs the first answers until a typical frame comes: one with an instance of score `TYPICAL_SCORE`, or
+    the frame number `PATIENCE`. `choose` picks one on it; the rest are closed.
     """
 
     def __init__(self, graphs: Sequence[LoadedGraph], contract: Contract, choose: Choose) -> None:
@@ -48,7 +48,7 @@ class SharedSession:
 
         Args:
             graphs: one or more, the preferred one first.
-            contract: what the arrays of each run are held to.
+            contract: checked against the arrays of each run.
             choose: returns the best of the graphs for frames such as the image that it is given.
         """
         self._lock = threading.RLock()

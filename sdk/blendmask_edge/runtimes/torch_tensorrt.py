@@ -50,7 +50,7 @@ def load(graph: bytes, options: SessionOptions) -> TorchTensorRtSession:
     program = cache.read(name)
     if program is None:
         raise RuntimeUnavailableError(
-            f"There is no sound Torch-TensorRT program of this graph at {cache.path(name)}. {_COMPILE}"
+            f"No valid Torch-TensorRT program of this graph was found at {cache.path(name)}. {_COMPILE}"
         )
     return TorchTensorRtSession(_read(program), torch)
 
@@ -92,5 +92,5 @@ def _read(data: bytes) -> Any:
         raise InferenceError(
             f"Torch-TensorRT {torch_tensorrt.__version__} cannot read the program of this graph: {error}. {_COMPILE}"
         ) from error
-    # An exported program is no callable, its module is; a TorchScript program is one itself.
+    # An exported program is called through its module, a TorchScript program directly.
     return program.module() if hasattr(program, "module") else program

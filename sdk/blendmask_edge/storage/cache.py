@@ -1,8 +1,8 @@
 """The cache: files that can be made again, such as engines, in a folder that only this user can write.
 
-Who can write there decides what the network answers, since an engine runs as a program does. So nothing in it is taken
-on trust: each level of the path must belong to this user or to root and be writable by no other, no link below the
-cache folder is followed, only regular files are read, and each begins with a SHA-256 of its name and content.
+Loading an engine runs code, so whoever can write here controls the process. Nothing is trusted: each level of the path
+must belong to this user or to root and be writable by no other, no link below the cache folder is followed, only
+regular files are read, and each begins with a SHA-256 of its name and content.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def _open_level(parent: int, path: Path, make: bool) -> int:
 def _check_level(path: Path, entry: os.stat_result, is_own: bool) -> None:
     """Refuse a level in which another user could put or replace something.
 
-    In a sticky folder such as /tmp nobody can replace what is ours, so one may lie above the cache folder.
+    In a sticky folder such as /tmp nobody else can replace our files, so one may lie above the cache folder.
     """
     user = os.geteuid()
     if entry.st_uid not in (user, 0):
@@ -193,8 +193,8 @@ def _check_level(path: Path, entry: os.stat_result, is_own: bool) -> None:
         )
     if entry.st_mode & _OTHERS_WRITE and (is_own or not entry.st_mode & stat.S_ISVTX):
         raise OutputError(
-            f"{path} can be written by other users (mode {stat.S_IMODE(entry.st_mode):o}), who could change what the "
-            f"network answers. Type: chmod go-w {path}  (or set {CACHE_VARIABLE} to a folder of your own)."
+            f"{path} can be written by other users (mode {stat.S_IMODE(entry.st_mode):o}), who could change the "
+            f"results of the network. Type: chmod go-w {path}  (or set {CACHE_VARIABLE} to a folder of your own)."
         )
 
 

@@ -133,7 +133,7 @@ def test_deformable_convolution_needs_tensorrt_10_1(make_bundle: MakeBundle) -> 
 
 def test_plugins_are_a_caution(make_bundle: MakeBundle) -> None:
     result = ask(make_bundle(operators=["BatchedNMS_TRT"], domain="com.example"), "turing")
-    assert any("BatchedNMS_TRT is no ONNX operator" in reason.text for reason in result.reasons)
+    assert any("BatchedNMS_TRT is not an ONNX operator" in reason.text for reason in result.reasons)
 
 
 @pytest.mark.parametrize("k, fits", [(3840, True), (3841, False)])
@@ -268,7 +268,7 @@ def test_fp16_with_tensorrt_11_needs_half_weights(make_bundle: MakeBundle) -> No
 def test_float_remainder_of_int8_is_told(make_bundle: MakeBundle, version: str, half: bool, warned: bool) -> None:
     result = ask(make_bundle(half=half), "ada", tensorrt=version)
     assert result.ok
-    assert any("runs in FP32;" in reason.text for reason in result.reasons if reason.kind == "caution") == warned
+    assert any("run in FP32;" in reason.text for reason in result.reasons if reason.kind == "caution") == warned
 
 
 @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ def test_a_way_that_is_offered_passes_when_it_is_asked_for(
     [
         (CheckOptions("int4"), "Unknown precision 'int4'; known: int8, fp16, fp32"),  # type: ignore[arg-type]
         (CheckOptions(runtime="tflite"), "Unknown runtime 'tflite'; known: tensorrt"),
-        (CheckOptions(tensorrt="ten"), "'ten' is no version"),
+        (CheckOptions(tensorrt="ten"), "'ten' is not a version"),
         (CheckOptions(tensorrt="10"), "TensorRT 10 is too vague"),
     ],
 )

@@ -58,7 +58,7 @@ def test_scatter_that_reduces_has_a_name_of_its_own(reduction: str, name: str) -
 
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_graph_are_refused(data: bytes) -> None:
-    with pytest.raises(BundleError, match="no sound ONNX file"):
+    with pytest.raises(BundleError, match="not a valid ONNX file"):
         read_onnx(data)
 
 

@@ -121,8 +121,8 @@ def test_versions_are_read(text: str, parts: Any) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "v8", "-1", ".5", "9" * 40])
-def test_what_is_no_version_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="no version"):
+def test_text_that_is_not_a_version_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="not a version"):
         Version.parse(text)
 
 

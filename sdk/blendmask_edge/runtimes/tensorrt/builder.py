@@ -55,5 +55,5 @@ def _make_config(trt: Any, builder: Any, arguments: BuildArguments) -> Any:
 
 def _failure(trt: Any, what: str, said: str) -> InferenceError:
     return InferenceError(
-        f"TensorRT {trt.__version__} {what}: {said}. Type `blendmask check M.bmz --target T` for what it takes."
+        f"TensorRT {trt.__version__} {what}: {said}. Type `blendmask check M.bmz --target T` for its limits."
     )

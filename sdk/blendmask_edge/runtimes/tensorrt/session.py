@@ -1,7 +1,7 @@
 """TensorRT 8.5 to 11 on an NVIDIA GPU, without torch.
 
 Not yet run on a device. The tests drive it with stand-ins for TensorRT and for the driver that keep real memory, so
-what is left to show is that a real engine takes these calls, and how fast it is.
+it remains to be shown that a real engine takes these calls, and how fast it is.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from blendmask_edge.runtimes.base import SessionOptions
 
-# Named tensors and uint8 inputs came with 8.5; 10.0 removed what was before. These calls are in all of 8.5 to 11.
+# Named tensors and uint8 inputs came with 8.5; 10.0 removed the former calls. These calls are in all of 8.5 to 11.
 _FIRST_VERSION = (8, 5)
 _DTYPES = {
     INPUT_NAME: "uint8",
@@ -160,7 +160,7 @@ def _precision(graph: bytes, gpu: Gpu) -> Precision:
 
 
 def _deserialize(runtime: Any, path: Path, data: bytes) -> Any:
-    """Deserialize an engine; what was logged since the runtime started belongs to the reason of a failure."""
+    """Deserialize an engine; messages logged since the runtime started are part of the reason of a failure."""
     engine = runtime.deserialize_cuda_engine(data)
     if engine is None:
         raise InferenceError(
