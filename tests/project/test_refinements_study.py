@@ -63,7 +63,6 @@ def quantizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Quantizer:
     (tmp_path / "scenes/val.json").write_text(json.dumps(document))
     found = Quantizer()
     monkeypatch.setattr(refinements, "quantize", found)
-    monkeypatch.setattr(refinements, "load_checkpoint", lambda _: None)
     words = ["--data", tmp_path / "scenes", "--work", tmp_path / "work", "--output", tmp_path, "--threads", 1]
     monkeypatch.setattr(sys, "argv", ["refinements", *map(str, words)])
     return found

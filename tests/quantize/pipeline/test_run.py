@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import resource
 import shutil
 import tempfile
@@ -615,5 +616,62 @@ def test_the_image_with_most_instances_is_compared(
     monkeypatch.setattr(pipeline, "check_parity", compared)
     monkeypatch.setattr(stages, "with_detection_counts", checked)
     with pytest.raises(Stop) as stopped:
-        quantize(with_class_bias(checkpoint, -2.5), tmp_path / "m.bmz", options, quiet)
+        quantize(with_class_bias(checkpoint, -2.5), tmp_path / "m.bmz", replace(options, detections=100), quiet)
     assert stopped.value.args[0] == max(counts) > min(counts)
+
+
+@pytest.mark.usefixtures("replayed")
+def test_a_measurement_that_fails_does_not_cost_the_bundle(
+    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, scenes: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def fail(*_: object) -> None:
+        raise KeyError("iscrowd")
+
+    monkeypatch.setattr(pipeline, "measure_accuracy", fail)
+    measured = replace(options, evaluation=(scenes, scenes / "annotations.json"))
+    report = quantize(checkpoint, tmp_path / "m.bmz", measured, quiet)
+    assert "iscrowd" in report.unmeasured
+    assert Bundle.open(tmp_path / "m.bmz").manifest.metrics == {}
+
+
+@pytest.mark.usefixtures("replayed")
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_images_pass_every_stage_where_they_are_allowed(
+    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, count: int
+) -> None:
+    steps = ("cross_layer_equalization", "coordinate_descent", "bias_correction")
+    few = replace(options, count=count, allow=("few-images",), estimator="auto", steps=steps)
+    report = quantize(checkpoint, tmp_path / "m.bmz", few, quiet)
+    assert len(report.calibration.record.images) == count
+    assert [outcome.name for outcome in report.refined] == [steps[0], "ranges", *steps[1:]]
+
+
+@pytest.mark.usefixtures("replayed")
+def test_refinement_is_judged_with_the_detections_that_were_asked_for(
+    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    counts: list[int] = []
+
+    class Watched(stages.DriftCriterion):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            counts.extend(len(instances) for instances in self.expected)
+
+    monkeypatch.setattr(stages, "DriftCriterion", Watched)
+    quantize(checkpoint, tmp_path / "m.bmz", replace(options, steps=("bias_correction",)), quiet)
+    assert max(counts) == options.detections == 20
+
+
+@pytest.mark.usefixtures("replayed")
+def test_images_can_come_from_an_iterable_and_layers_stay_float(
+    checkpoint: Checkpoint, options: QuantizeOptions, photographs: Path, tmp_path: Path
+) -> None:
+    images = (read_image(path) for path in sorted(photographs.rglob("*.png")))
+    ignored = ("backbone.bottom_up.stem", re.compile("fpn_output"))
+    public_quantize(checkpoint, images, tmp_path / "m.bmz", options=options, ignored=ignored)
+    manifest = Bundle.open(tmp_path / "m.bmz").manifest
+    assert manifest.recipe.options["ignored"] == ["backbone.bottom_up.stem", "re:fpn_output"]
+    assert manifest.calibration is not None
+    assert [image.name for image in manifest.calibration.images][:3] == ["0", "1", "2"]

@@ -112,7 +112,7 @@ class TestUnfitInput:
 
     def test_broken_annotations(self, tmp_path):
         (tmp_path / "a.json").write_text("{")
-        with pytest.raises(AnnotationError, match=r"a\.json cannot be read"):
+        with pytest.raises(AnnotationError, match=r"a\.json: it is not JSON"):
             evaluate(Oracle([]), tmp_path, tmp_path / "a.json")
 
     def test_a_gray_image_is_read_as_rgb(self, tmp_path):

@@ -121,7 +121,9 @@ def test_steps_are_found_by_name_and_taken_in_their_own_order() -> None:
     assert [step.name for step in chosen_steps([], "auto")] == [RANGES]
     with pytest.raises(ConfigError, match="no step is called 'bais': did you mean bias"):
         chosen_steps(["bais"], "mse")
-    with pytest.raises(ConfigError, match="known are equalize, descent, adaround, bias"):
+    with pytest.raises(
+        ConfigError, match="known are cross_layer_equalization, coordinate_descent, adaround, bias_correction"
+    ):
         chosen_steps([RANGES], "mse")
 
 
