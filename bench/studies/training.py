@@ -42,7 +42,7 @@ def facts(checkpoint: Checkpoint) -> dict[str, Any]:
     if runs:
         found |= {
             "training_images": max(run.images for run in runs),
-            "training_views": sum(run.views for run in runs),
+            "training_views": sum(run.augmented_images for run in runs),
             "iterations": sum(run.iterations for run in runs),
             "training_hours": round(sum(run.hours for run in runs), 2),
         }

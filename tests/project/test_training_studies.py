@@ -14,9 +14,9 @@ import torch
 
 from bench.studies import ablations, learning_curve, training
 from blendmask_quantize.checkpoints.checkpoint import TrainingRun, save_checkpoint
-from blendmask_quantize.checkpoints.labels import default_labels
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import get_config
+from blendmask_quantize.model.labels import default_labels
 
 CONFIG = get_config("LITE0_RT")
 

@@ -21,11 +21,11 @@ from blendmask_edge.imaging import sigmoid
 from blendmask_edge.instances import Instances
 from blendmask_quantize.checkpoints.adelaidet_configs import config_from_authors
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from blendmask_quantize.checkpoints.labels import default_labels
 from blendmask_quantize.model.blender import blend, pool_bases
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.detect import Candidates, attention, candidates, locations, select
+from blendmask_quantize.model.labels import default_labels
 from blendmask_quantize.model.nms import suppress
 
 CASES = ("rt_bnhead", "rt_shtw", "r50", "r50_550", "dcn", "dla34")

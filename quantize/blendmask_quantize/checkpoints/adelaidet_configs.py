@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -91,7 +92,7 @@ def _backbone(model: Mapping[str, Any]) -> BackboneConfig:
     frozen = max(model["BACKBONE"]["FREEZE_AT"], 0)
     if "dla" in name:
         _check(model, _FIXED_FOR_DLA)
-        return BackboneConfig(kind="dla34", norm=model["DLA"]["NORM"], frozen_stages=frozen)
+        return _dla(model["DLA"], frozen)
     if "resnet" not in name or model.get("MOBILENET"):
         raise ConfigError(f"the backbone {name} is not built here: use a ResNet or DLA-34")
     _check(model, _FIXED_FOR_RESNET)
@@ -109,6 +110,12 @@ def _backbone(model: Mapping[str, Any]) -> BackboneConfig:
         deform_stages=stages,
         deform_interval=resnets["DEFORM_INTERVAL"] if stages else 1,
     )
+
+
+def _dla(dla: Mapping[str, Any], frozen: int) -> BackboneConfig:
+    """DLA-34; `CHANNELS`, of level0 to level5, is an argument in the reference and has no key there."""
+    config = BackboneConfig(kind="dla34", norm=dla["NORM"], frozen_stages=frozen)
+    return replace(config, level_widths=tuple(dla.get("CHANNELS", config.level_widths)))
 
 
 def _head(fcos: Mapping[str, Any]) -> HeadConfig:

@@ -11,9 +11,8 @@ import msgspec
 
 from blendmask_edge.errors import ConfigError, DependencyError, install_command
 from blendmask_quantize.checkpoints.adelaidet_configs import config_from_authors
-from blendmask_quantize.model.config import ModelConfig, get_config
+from blendmask_quantize.model.config import YAML_SUFFIXES, ModelConfig, get_config
 
-_SUFFIXES = (".yaml", ".yml")
 _BASE = "_BASE_"
 _BUILT = "BlendMask"
 
@@ -76,7 +75,7 @@ _DEFAULTS: dict[str, Any] = {
             "DEFORM_NUM_GROUPS": 1,
             "DEFORM_INTERVAL": 1,
         },
-        "DLA": {"CONV_BODY": "DLA34", "NORM": "FrozenBN"},
+        "DLA": {"CONV_BODY": "DLA34", "NORM": "FrozenBN", "CHANNELS": [16, 32, 64, 128, 256, 512]},
     },
     "INPUT": {
         "FORMAT": "BGR",
@@ -98,9 +97,12 @@ def find_config(config: str | Path | ModelConfig) -> ModelConfig:
     """
     if isinstance(config, ModelConfig):
         return config
-    if isinstance(config, Path) or config.endswith(_SUFFIXES):
-        return read_authors_yaml(Path(config))
-    return get_config(config)
+    return read_authors_yaml(Path(config)) if is_yaml(config) else get_config(str(config))
+
+
+def is_yaml(config: object) -> bool:
+    """Whether a configuration is given by a YAML file."""
+    return isinstance(config, Path) or (isinstance(config, str) and config.endswith(YAML_SUFFIXES))
 
 
 def read_authors_yaml(path: Path) -> ModelConfig:

@@ -4,47 +4,40 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import torch
-from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from blendmask_edge.errors import BlendMaskError, CheckpointError, ConfigError
+from blendmask_edge.errors import AnnotationError, CheckpointError, ConfigError
+from blendmask_edge.instances import Labels
 from blendmask_edge.storage.atomic import write_bytes
-from blendmask_quantize.checkpoints.adelaidet_yaml import find_config
-from blendmask_quantize.checkpoints.labels import Labels, default_labels
+from blendmask_quantize.checkpoints.adelaidet_yaml import find_config, is_yaml
+from blendmask_quantize.checkpoints.class_names import ClassNames, read_classes
+from blendmask_quantize.checkpoints.files import StateDict, read_state
+from blendmask_quantize.checkpoints.recognition import (
+    TRAINING_ONLY,
+    class_count,
+    differences,
+    dispensable,
+    exact_configs,
+    nearest_config,
+    shapes_of,
+    with_class_count,
+)
+from blendmask_quantize.checkpoints.record import METADATA_KEY, Record, TrainingRun
 from blendmask_quantize.model.blendmask import BlendMask, every_output
-from blendmask_quantize.model.config import CONFIGS, ModelConfig
+from blendmask_quantize.model.config import ModelConfig
+from blendmask_quantize.model.labels import default_labels
 
-METADATA_KEY = "blendmask"
-_RT_NAME = "RT_R_50_4x_bn-head_syncbn_shtw"
-_CLASS_SCORES = "proposal_generator.fcos_head.cls_logits.bias"
-_TRAINING_ONLY = "basis_module.seg_head."
+__all__ = ["Checkpoint", "TrainingRun", "load_checkpoint", "save_checkpoint"]
 
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """How the weights of a checkpoint were trained.
-
-    Attributes:
-        iterations: optimizer steps.
-        views: shown in all of them.
-        images: they were taken from.
-        hours: of training, stops left out.
-        options: the whole schedule, in JSON's types.
-    """
-
-    iterations: int
-    views: int
-    images: int
-    hours: float
-    options: dict[str, Any] = field(default_factory=dict)
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,40 +49,71 @@ class Checkpoint:
         labels: names and category ids of its classes.
         path: where it came from.
         training: the runs that trained it, oldest first; empty where the file does not say.
+        labeled: whether the file or the caller named the classes; if not, `labels` are COCO's or numbered.
     """
 
     model: BlendMask
     labels: Labels
     path: Path
     training: tuple[TrainingRun, ...] = ()
+    labeled: bool = True
 
     @property
     def config(self) -> ModelConfig:
         """The configuration the network was built from."""
         return self.model.config
 
+    def named(self, labels: Labels) -> Checkpoint:
+        """The checkpoint with the classes of `labels`, where it does not name its own and has as many; else itself."""
+        fits = not self.labeled and len(labels.names) == self.config.num_classes
+        return replace(self, labels=labels, labeled=True) if fits else self
 
-def load_checkpoint(path: str | Path, config: str | Path | ModelConfig | None = None) -> Checkpoint:
+
+def load_checkpoint(
+    path: str | Path, config: str | Path | ModelConfig | None = None, classes: ClassNames | None = None
+) -> Checkpoint:
     """Build the network that a checkpoint holds.
 
     Args:
-        path: `.safetensors`, or a torch file with a state dict, bare or under `model`, in the reference's key names;
-            the old name `centerness` of the centerness convolution is understood.
-        config: a configuration, its name, or one of the reference's YAML files. A checkpoint written by
-            `save_checkpoint` carries its own, and then the name only has to agree.
+        path: `.safetensors`; a torch file (`.pth`) or a detectron2 pickle (`.pkl`) with a state dict of tensors or
+            NumPy arrays, bare or under `model`, in the reference's key names. The prefix `module.` and the old name
+            `centerness` of the centerness convolution are understood.
+        config: a configuration, its name, or one of the reference's YAML files. A name stands for the configuration
+            with as many classes as the file has. A checkpoint written by `save_checkpoint` carries its own, and then
+            the name only has to agree. None takes the one
+            registered configuration that the file fills.
+        classes: what the classes are called, see `read_classes`; None takes what the file says, else COCO's names for
+            80 classes, else numbers.
 
     Raises:
         CheckpointError: the file cannot be read, or does not fit the configuration; names what is missing, unexpected
             or of another shape, and the configuration it looks like.
         ConfigError: no configuration has that name, or the YAML file is refused.
+        AnnotationError: the classes cannot be read, or are not as many as the network's.
+
+    Example:
+        >>> checkpoint = load_checkpoint("model_final.pth", "R_50_3x", classes="mug,bottle,can")
     """
     path = Path(path)
-    state, about = _read(path)
-    wanted = find_config(config) if config is not None else None
-    chosen = _choose(path, wanted, about.config)
-    names = about.labels
-    labels = Labels(names.names, names.category_ids) if names is not None else default_labels(chosen.num_classes)
-    return Checkpoint(_build(path, state, chosen), labels, path, about.training)
+    state, about = read_state(path)
+    chosen = _choose(path, state, config, about)
+    labels = _labels(path, about, classes, chosen.num_classes)
+    model = _build(path, state, chosen, config)
+    return Checkpoint(model, labels or default_labels(chosen.num_classes), path, about.training, labels is not None)
+
+
+def load_weights(path: Path, config: str | Path | ModelConfig | None = None) -> Checkpoint:
+    """As `load_checkpoint`, but with as many classes as the file has, whatever the configuration says.
+
+    For a network that will be given other classes.
+    """
+    state, about = read_state(path)
+    if config is not None and about.config is None:
+        config = with_class_count(find_config(config), state)
+    chosen = _choose(path, state, config, about)
+    labels = _labels(path, about, None, chosen.num_classes)
+    model = _build(path, state, chosen, config)
+    return Checkpoint(model, labels or default_labels(chosen.num_classes), path, about.training, labels is not None)
 
 
 def save_checkpoint(
@@ -111,8 +135,8 @@ def save_checkpoint(
     state = {key: value.detach().contiguous() for key, value in model.state_dict().items()}
     config = model.config
     if half:
-        state = {key: _halved(value) for key, value in state.items() if not _dispensable(key)}
-        widths = tuple(width for width in config.widths if not width.layer.startswith(_TRAINING_ONLY))
+        state = {key: _halved(value) for key, value in state.items() if not dispensable(key)}
+        widths = tuple(width for width in config.widths if not width.layer.startswith(TRAINING_ONLY))
         config = replace(config, bases=replace(config.bases, semantic=False), widths=widths)
     about = {"config": msgspec.to_builtins(config), "labels": msgspec.to_builtins(labels)}
     if training:
@@ -126,91 +150,56 @@ def _halved(value: Tensor) -> Tensor:
     return half if half.isfinite().all() else value
 
 
-@dataclass(frozen=True)
-class _LabelRecord:
-    names: tuple[str, ...]
-    category_ids: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _About:
-    """What a file of `save_checkpoint` says of itself."""
-
-    config: ModelConfig | None = None
-    labels: _LabelRecord | None = None
-    training: tuple[TrainingRun, ...] = ()
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], _About]:
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}: give the path of a .safetensors or .pth file")
-    try:
-        state, about = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    except BlendMaskError:
-        raise
-    except Exception as error:  # what a damaged pickle raises depends on its bytes
-        reason = f"{type(error).__name__} {error}".splitlines()[0]
-        raise CheckpointError(
-            f"{path} cannot be read as a checkpoint ({reason}): give a .safetensors file, or a torch file that holds "
-            "tensors only"
-        ) from error
-    return {key.replace("centerness", "ctrness"): value for key, value in state.items()}, about
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], _About]:
-    with safe_open(path, framework="pt") as file:
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        about = msgspec.json.decode((file.metadata() or {}).get(METADATA_KEY, "{}"))
-    return state, msgspec.convert(_upgrade(_upgrade_config(about)), _About)
-
-
-_RENAMED = {
-    "trunk": "backbone", "pictures": "images", "emphasis": "class_weights", "balance": "sampling",
-    "trunk_rate": "backbone_rate", "hosts": "nodes",
-}  # fmt: skip
-
-
-def _upgrade_config(about: Any) -> Any:
-    config = about.get("config") if isinstance(about, dict) else None
-    if isinstance(config, dict) and "classes" in config:
-        config["num_classes"] = config.pop("classes")
-    return about
-
-
-def _upgrade(value: Any) -> Any:
-    """The record of a checkpoint with the names that earlier releases gave its fields brought up to date."""
-    if isinstance(value, dict):
-        return {_RENAMED.get(name, name): _upgrade(part) for name, part in value.items()}
-    return [_upgrade(part) for part in value] if isinstance(value, list) else value
-
-
-def _read_torch(path: Path) -> tuple[dict[str, Tensor], _About]:
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    while isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        content = content["model"]
-    if not isinstance(content, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
-    ):
-        raise CheckpointError(f"{path} holds no state dict: expected tensors by name, bare or under the key 'model'")
-    return dict(content), _About()
-
-
-def _choose(path: Path, wanted: ModelConfig | None, stored: ModelConfig | None) -> ModelConfig:
-    if stored is None and wanted is None:
-        raise CheckpointError(f"{path} does not say which configuration it is of: name one, e.g. --config {_RT_NAME}")
-    if stored is not None and wanted is not None and stored.name != wanted.name:
-        raise CheckpointError(
-            f"{path} is a checkpoint of {stored.name}, not of {wanted.name}: use --config {stored.name}"
+def _labels(path: Path, about: Record, classes: ClassNames | None, count: int) -> Labels | None:
+    """The labels that the caller gives, else those of the file; None without either."""
+    if classes is None:
+        return Labels(about.labels.names, about.labels.category_ids) if about.labels is not None else None
+    labels = read_classes(classes)
+    if len(labels.names) != count:
+        raise AnnotationError(
+            f"{len(labels.names)} classes are named ({', '.join(labels.names[:4])} ...), {path} has {count}: name each "
+            "class that the network was trained on, in its order"
         )
-    return stored or wanted  # type: ignore[return-value]
+    return labels
 
 
-def _build(path: Path, state: dict[str, Tensor], config: ModelConfig) -> BlendMask:
+def _choose(path: Path, state: StateDict, config: str | Path | ModelConfig | None, about: Record) -> ModelConfig:
+    stored = about.config
+    if config is None:
+        return stored or _recognized(path, state)
+    wanted = find_config(config)
+    if stored is not None and stored.name != wanted.name:
+        raise CheckpointError(
+            f"{path} is a checkpoint of {stored.name}, not of {wanted.name}: use --config {stored.name} or leave it out"
+        )
+    by_name = isinstance(config, str) and not is_yaml(config)
+    return stored or (with_class_count(wanted, state) if by_name else wanted)
+
+
+def _recognized(path: Path, state: StateDict) -> ModelConfig:
+    """The only registered configuration that the file fills."""
+    exact = exact_configs(state)
+    if len(exact) == 1:
+        _LOG.warning("%s does not name its configuration: taken for %s, which its tensors fill", path, exact[0].name)
+        return exact[0]
+    if exact:
+        names = ", ".join(config.name for config in exact)
+        raise CheckpointError(
+            f"{path} does not name its configuration and fits {names}: name one, --config {exact[0].name}"
+        )
+    near = nearest_config(state)
+    hint = f"it looks most like {near}, but does not fit it" if near else "it looks like none that is known here"
+    raise CheckpointError(
+        f"{path} does not name its configuration, and {hint}: give --config with the YAML file that it was trained with"
+    )
+
+
+def _build(path: Path, state: StateDict, config: ModelConfig, asked: str | Path | ModelConfig | None) -> BlendMask:
     model = _new_network(path, config)
     own = model.state_dict()
-    problems = _differences(own, state)
+    problems = differences(shapes_of(own), shapes_of(state))
     if problems:
-        raise CheckpointError(f"{path} does not fit {config.name}: {problems}. {_resembles(state, config)}")
+        raise CheckpointError(f"{path} does not fit {config.name}: {problems}. {_advice(state, config, asked)}")
     model.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items() if key in own}, strict=False)
     return model.eval()
 
@@ -229,43 +218,16 @@ def _new_network(path: Path, config: ModelConfig) -> BlendMask:
     return model
 
 
-def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
-    missing = [key for key in own if key not in state and not _dispensable(key)]
-    unexpected = [key for key in state if key not in own and not _dispensable(key)]
-    shapes = [
-        f"{k} is {tuple(state[k].shape)}, expected {tuple(own[k].shape)}"
-        for k in own
-        if k in state and state[k].shape != own[k].shape
-    ]
-    groups = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-    return "; ".join(f"{len(keys)} {what} ({_some(keys)})" for what, keys in groups if keys)
-
-
-def _dispensable(key: str) -> bool:
-    """Whether predictions do not depend on a tensor."""
-    return key.startswith(_TRAINING_ONLY) or key.endswith("num_batches_tracked")
-
-
-def _some(keys: list[str], most: int = 3) -> str:
-    return ", ".join(keys[:most]) + (", ..." if len(keys) > most else "")
-
-
-def _resembles(state: Mapping[str, Tensor], config: ModelConfig) -> str:
-    """Which registered configuration shares most keys and shapes with the state dict, and what to try next."""
-    shapes = {(key, tuple(value.shape)) for key, value in state.items()}
-    with torch.device("meta"):
-        shared = {
-            name: len(shapes & {(k, tuple(v.shape)) for k, v in BlendMask(known).state_dict().items()})
-            for name, known in CONFIGS.items()
-        }
-    best = max(shared, key=lambda name: shared[name])
-    if shared[best] < len(shapes) // 2:
-        return "It looks like no configuration known here: give the YAML file that it was trained with"
-    if best != config.name:
-        return f"It looks like {best}: try --config {best}"
-    return f"It looks like a {best}{_classes(state)} all the same: give the YAML file that it was trained with"
-
-
-def _classes(state: Mapping[str, Tensor]) -> str:
-    scores = state.get(_CLASS_SCORES)
-    return f" with {len(scores)} classes" if scores is not None and scores.ndim else ""
+def _advice(state: StateDict, config: ModelConfig, asked: str | Path | ModelConfig | None) -> str:
+    """What to try where a state dict does not fit a configuration."""
+    count, near = class_count(state), nearest_config(state)
+    given = str(asked) if is_yaml(asked) else None
+    if given is not None and count not in (None, config.num_classes):
+        return f"Set FCOS.NUM_CLASSES to {count} in {given}"
+    if near is not None and near != config.name:
+        return f"It looks like {near}: try --config {near}"
+    if given is not None:
+        return f"Correct {given}: it describes another network than the one in the file"
+    if near is None:
+        return "It looks like no configuration known here: give --config with the YAML file that it was trained with"
+    return f"It looks like a {near} with {count} classes all the same: give --config with its YAML file"

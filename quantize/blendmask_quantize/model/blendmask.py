@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from blendmask_edge.instances import Instances
-from blendmask_quantize.checkpoints.labels import Labels, default_labels
+from blendmask_edge.instances import Instances, Labels
 from blendmask_quantize.model.blender import attention_channels
 from blendmask_quantize.model.bottom_module import make_bottom_module
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.fcos import FCOSHead
+from blendmask_quantize.model.labels import default_labels
 from blendmask_quantize.model.layers import normal_
 from blendmask_quantize.model.nms import suppression
 from blendmask_quantize.model.pyramid import Backbone, Features

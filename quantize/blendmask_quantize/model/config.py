@@ -17,7 +17,7 @@ class BackboneConfig:
     """The backbone below the pyramid.
 
     Attributes:
-        kind: "resnet", "dla34" or "lite0".
+        kind: "resnet", "dla34", "lite0", or a name given to `register_backbone`.
         depth: ResNet depth, 50 or 101.
         norm: normalization of every convolution.
         frozen_stages: how many stages, the stem counted first, are not trained.
@@ -236,15 +236,18 @@ _OURS = (
     ),
 )  # fmt: skip
 
+YAML_SUFFIXES = (".yaml", ".yml")
+"""What tells a file from the name of a configuration."""
+
 CONFIGS: dict[str, ModelConfig] = {config.name: config for config in (*_RELEASED, *_OURS)}
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
-    """The error for a `name` that is no `kind`, e.g. "recipe": it suggests the nearest of the known names."""
+def unknown_name(kind: str, name: str, known: Iterable[str], advice: str = "") -> ConfigError:
+    """The error for a `name` that no `kind` has, e.g. "recipe": it suggests the nearest of the known names."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.3)
     hint = f"did you mean {near[0]}? " if near else ""
-    return ConfigError(f"no {kind} is called {name!r}: {hint}known are {', '.join(names)}")
+    return ConfigError(f"no {kind} is called {name!r}: {hint}known are {', '.join(names)}{advice}")
 
 
 def get_config(name: str) -> ModelConfig:
@@ -256,3 +259,33 @@ def get_config(name: str) -> ModelConfig:
     if name in CONFIGS:
         return CONFIGS[name]
     raise unknown_name("configuration", name, CONFIGS)
+
+
+def list_configs() -> tuple[str, ...]:
+    """The names of the registered configurations, the released ones first."""
+    return tuple(CONFIGS)
+
+
+def register_config(config: ModelConfig) -> ModelConfig:
+    """Make a configuration known under its name, to `get_config`, `--config` and the recognition of checkpoints.
+
+    Args:
+        config: its name must not be taken by another configuration, nor end as a YAML file does.
+
+    Returns:
+        The same configuration.
+
+    Raises:
+        ConfigError: the value is no configuration, or its name is empty, a file's, or taken.
+
+    Example:
+        >>> register_config(replace(get_config("LITE0_RT"), name="MINE", num_classes=3))
+    """
+    if not isinstance(config, ModelConfig):
+        raise ConfigError(f"{config!r} is no configuration: give a ModelConfig")
+    if not config.name or config.name.endswith(YAML_SUFFIXES):
+        raise ConfigError(f"a configuration cannot be called {config.name!r}: give a name without the end of a file's")
+    if CONFIGS.get(config.name, config) != config:
+        raise ConfigError(f"another configuration is called {config.name} already: give another name")
+    CONFIGS[config.name] = config
+    return config

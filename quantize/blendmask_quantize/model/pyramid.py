@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from blendmask_edge.errors import ConfigError
-from blendmask_quantize.model.backbones.dla import DLA34
-from blendmask_quantize.model.backbones.lite0 import Lite0
-from blendmask_quantize.model.backbones.resnet import ResNet
-from blendmask_quantize.model.config import BackboneConfig, ModelConfig
+from blendmask_quantize.model.backbones.registry import make_backbone
+from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.layers import ConvNorm, conv_norm, xavier
-
-AnyBackbone = ResNet | DLA34 | Lite0
-BACKBONES: dict[str, type[ResNet] | type[DLA34] | type[Lite0]] = {"resnet": ResNet, "dla34": DLA34, "lite0": Lite0}
 
 
 class Features(NamedTuple):
@@ -51,7 +45,7 @@ class ExtraLevels(nn.Module):
 
 
 class Backbone(nn.Module):
-    """AnyBackbone, lateral 1x1 and output 3x3 convolutions, top-down sum; keys `bottom_up`, `fpn_*`, `top_block`."""
+    """The backbone, lateral 1x1 and output 3x3 convolutions, top-down sum; keys `bottom_up`, `fpn_*`, `top_block`."""
 
     fpn_lateral3: ConvNorm
     fpn_lateral4: ConvNorm
@@ -62,9 +56,10 @@ class Backbone(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.bottom_up = _make_backbone(config.backbone)
+        self.bottom_up: Any = make_backbone(config.backbone)  # a BackboneModule
+        widths = self.bottom_up.widths
         width = config.pyramid_width
-        for level, channels in zip((3, 4, 5), self.bottom_up.widths[1:], strict=True):
+        for level, channels in zip((3, 4, 5), widths[1:], strict=True):
             setattr(self, f"fpn_lateral{level}", xavier(conv_norm(channels, width, 1)))
             setattr(self, f"fpn_output{level}", xavier(conv_norm(width, width, 3)))
         self.top_block = ExtraLevels(width, config.extra_levels) if config.extra_levels else None
@@ -78,9 +73,3 @@ class Backbone(nn.Module):
         p5 = self.fpn_output5(m5)
         extra = self.top_block(p5) if self.top_block is not None else ()
         return Features((self.fpn_output3(m3), self.fpn_output4(m4), p5, *extra), c2)
-
-
-def _make_backbone(config: BackboneConfig) -> AnyBackbone:
-    if config.kind not in BACKBONES:
-        raise ConfigError(f"unknown backbone {config.kind!r}: use {' or '.join(BACKBONES)}")
-    return BACKBONES[config.kind](config)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from blendmask_edge.errors import AnnotationError, CheckpointError, OutputError
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from blendmask_quantize.checkpoints.labels import default_labels
 from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.labels import default_labels
 from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.pruning.budget import TOLERANCE
 from blendmask_quantize.pruning.channel_pruning import Loss, prune_network

@@ -20,8 +20,8 @@ from torch.utils.data import Dataset
 from blendmask_edge.errors import AnnotationError
 from blendmask_edge.evaluation.annotations import check_size, read_coco
 from blendmask_edge.imaging import fit_size, read_image
-from blendmask_quantize.checkpoints.labels import Labels
 from blendmask_quantize.model.config import ModelConfig
+from blendmask_quantize.model.labels import Labels
 from blendmask_quantize.training.augment import Augmentation, random_view
 from blendmask_quantize.training.copy_paste import Scene, paste
 from blendmask_quantize.training.sampling import EVEN, SamplingOptions, repeat_factors, repeated

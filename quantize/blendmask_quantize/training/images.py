@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from blendmask_edge.imaging import fit_size, read_image
-from blendmask_quantize.checkpoints.labels import Labels
 from blendmask_quantize.model.config import ModelConfig
+from blendmask_quantize.model.labels import Labels
 from blendmask_quantize.model.predictor import pad_value
 from blendmask_quantize.training.augment import Augmentation, random_view
 from blendmask_quantize.training.data import Sample

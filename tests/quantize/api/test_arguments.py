@@ -51,12 +51,12 @@ def test_they_are_refused_without_torch(tmp_path: Path) -> None:
 
 
 def test_a_registered_configuration_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blendmask_quantize.api.registry.CONFIGS", known := dict(_known()))
+    monkeypatch.setattr("blendmask_quantize.model.config.CONFIGS", known := dict(_known()))
     monkeypatch.setattr("blendmask_quantize.model.config.CONFIGS", known)
     config = register_config(ModelConfig("OWN", num_classes=3))
     assert "OWN" in list_configs()
     assert get_config("OWN") is config
-    with pytest.raises(ConfigError, match="registered already"):
+    with pytest.raises(ConfigError, match="already"):
         register_config(ModelConfig("OWN", num_classes=4))
 
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from blendmask_edge.errors import ConfigError, ImageError
 from blendmask_edge.imaging import preprocess, resize, resized_size
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
-from blendmask_quantize.checkpoints.labels import default_labels
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import CONFIGS
 from blendmask_quantize.model.detect import detect
+from blendmask_quantize.model.labels import default_labels
 from blendmask_quantize.model.predictor import TorchPredictor, pad_value
 from tests.quantize.tiny import LABELS, TINY, tiny_model
 

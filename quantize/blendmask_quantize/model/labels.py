@@ -1,10 +1,8 @@
-"""Names and category ids of the classes, beside the weights."""
+"""Names and category ids for networks whose checkpoint has none."""
 
 from __future__ import annotations
 
 from blendmask_edge.instances import Labels
-
-__all__ = ["Labels", "default_labels"]
 
 _COCO = (
     "1 person,2 bicycle,3 car,4 motorcycle,5 airplane,6 bus,7 train,8 truck,9 boat,10 traffic light,11 fire hydrant,"

@@ -1,0 +1,83 @@
+"""The record that a checkpoint carries beside its weights: configuration, labels, and how it was trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from blendmask_quantize.model.config import ModelConfig
+
+METADATA_KEY = "blendmask"
+"""Where the record lies in the metadata of a safetensors file."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """How the weights of a checkpoint were trained.
+
+    Attributes:
+        iterations: optimizer steps.
+        augmented_images: shown in all of them.
+        images: they were taken from.
+        hours: of training, stops left out.
+        options: the whole schedule, in JSON's types.
+        reinitialized: classes whose predictor rows did not come from the checkpoint that the run started from.
+    """
+
+    iterations: int
+    augmented_images: int
+    images: int
+    hours: float
+    options: dict[str, Any] = field(default_factory=dict)
+    reinitialized: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LabelRecord:
+    """Names and category ids of the classes."""
+
+    names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a file of `save_checkpoint` says of itself; empty for a file of another program."""
+
+    config: ModelConfig | None = None
+    labels: LabelRecord | None = None
+    training: tuple[TrainingRun, ...] = ()
+
+
+def read_record(metadata: str) -> Record:
+    """The record of a checkpoint, of this release or an earlier one.
+
+    Args:
+        metadata: JSON, as `save_checkpoint` stores it.
+
+    Raises:
+        msgspec.MsgspecError: it is not a record.
+    """
+    return msgspec.convert(_upgrade(_upgrade_config(msgspec.json.decode(metadata))), Record)
+
+
+_RENAMED = {
+    "trunk": "backbone", "pictures": "images", "emphasis": "class_weights", "balance": "sampling",
+    "trunk_rate": "backbone_rate", "hosts": "nodes", "views": "augmented_images",
+}  # fmt: skip
+"""Fields that earlier releases wrote under another name."""
+
+
+def _upgrade_config(about: Any) -> Any:
+    config = about.get("config") if isinstance(about, dict) else None
+    if isinstance(config, dict) and "classes" in config:
+        config["num_classes"] = config.pop("classes")
+    return about
+
+
+def _upgrade(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_RENAMED.get(name, name): _upgrade(part) for name, part in value.items()}
+    return [_upgrade(part) for part in value] if isinstance(value, list) else value

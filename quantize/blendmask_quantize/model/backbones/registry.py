@@ -1,0 +1,77 @@
+"""Backbones by the name that `BackboneConfig.kind` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from blendmask_edge.errors import ConfigError
+from blendmask_quantize.model.backbones.dla import DLA34
+from blendmask_quantize.model.backbones.lite0 import Lite0
+from blendmask_quantize.model.backbones.resnet import ResNet
+from blendmask_quantize.model.config import BackboneConfig, unknown_name
+
+
+@runtime_checkable
+class BackboneModule(Protocol):
+    """A module that maps a normalized image (N, 3, H, W) to features of strides 4, 8, 16 and 32.
+
+    Attributes:
+        widths: channels of these features.
+    """
+
+    widths: Sequence[int]
+
+    def stages(self) -> list[nn.Module]:
+        """The parts in order, the stem first, for freezing."""
+        ...
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features of strides 4, 8, 16 and 32."""
+        ...
+
+
+Builder = Callable[[BackboneConfig], nn.Module]
+BACKBONES: dict[str, Builder] = {"resnet": ResNet, "dla34": DLA34, "lite0": Lite0}
+
+
+def register_backbone(name: str, builder: Builder) -> None:
+    """Make a backbone known under a name, which `BackboneConfig.kind` can then give.
+
+    A checkpoint stores the name only: register the backbone before one with it is loaded.
+
+    Args:
+        name: not yet taken.
+        builder: from the configuration to a `BackboneModule` that is an `nn.Module`.
+
+    Raises:
+        ConfigError: the name is empty or taken by another builder, or the builder cannot be called.
+
+    Example:
+        >>> register_backbone("mobile", lambda config: MobileBackbone(config.norm))
+        >>> register_config(replace(get_config("LITE0_RT"), name="MINE", backbone=BackboneConfig(kind="mobile")))
+    """
+    if not name or not callable(builder):
+        raise ConfigError(f"the backbone {name!r} is built by {builder!r}: give a name and a function that builds it")
+    if BACKBONES.get(name, builder) is not builder:
+        raise ConfigError(f"a backbone is called {name!r} already: give another name")
+    BACKBONES[name] = builder
+
+
+def make_backbone(config: BackboneConfig) -> Any:
+    """The backbone that a configuration names.
+
+    Raises:
+        ConfigError: no backbone has that name, or its builder makes something else.
+    """
+    if config.kind not in BACKBONES:
+        raise unknown_name("backbone", config.kind, BACKBONES, "; make one known with register_backbone")
+    backbone = BACKBONES[config.kind](config)
+    if not isinstance(backbone, nn.Module) or not isinstance(backbone, BackboneModule) or len(backbone.widths) != 4:
+        raise ConfigError(
+            f"the builder of the backbone {config.kind!r} gives a {type(backbone).__name__}: expected a module with "
+            "the channels of four stages in `widths`, and the method `stages`"
+        )
+    return backbone
