@@ -259,8 +259,8 @@ def _masks(model: BlendMask, predictions: Predictions, kept: Candidates) -> Arra
 def _final(reference: Reference, detected: Arrays) -> Arrays:
     """Instances of the original image, made from the detections."""
     (height, width), resized = reference.about["original_hw"], reference.about["resized_hw"]
-    scores, classes = detected["det.score"], detected["det.class"].astype(np.int32)
-    parts = [detected["det.box"], scores, classes, detected["det.mask_logits"]]
+    boxes, scores, logits = (detected[f"det.{name}"].astype(np.float32) for name in ("box", "score", "mask_logits"))
+    parts = [boxes, scores, detected["det.class"].astype(np.int32), logits]
     outputs = Outputs(*(part[None] for part in parts))
     labels = default_labels(12)
     scale = (width / resized[1], height / resized[0])
