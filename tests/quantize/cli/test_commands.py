@@ -194,7 +194,7 @@ def a_bundle(folder: Path) -> Path:
     [
         (missing, ["no checkpoint at", "give the path"]),
         (unreadable, ["cannot be read as a checkpoint"]),
-        (unnamed, ["does not say which configuration", "--config"]),
+        (unnamed, ["does not name its configuration", "--config"]),
         (a_bundle, ["cannot be read as a checkpoint"]),
     ],
 )

@@ -108,7 +108,7 @@ class TestNormalization:
 
 class TestUnfitConfigurations:
     @pytest.mark.parametrize("config, message", [
-        (replace(TINY, backbone=BackboneConfig(kind="vgg")), "unknown backbone 'vgg'"),
+        (replace(TINY, backbone=BackboneConfig(kind="vgg")), "no backbone is called 'vgg'"),
         (replace(TINY, backbone=BackboneConfig(depth=18)), "depth 18"),
         (replace(TINY, backbone=BackboneConfig(deform_stages=(3,), deform_interval=0)), "deform_interval is 0"),
         (replace(TINY, backbone=BackboneConfig(kind="dla34", level_widths=(4, 4, 8, 8, 8))), "found 5 level widths"),

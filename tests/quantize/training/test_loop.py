@@ -131,7 +131,7 @@ class TestARun:
     def test_the_model_says_how_it_was_trained(self, run, tmp_path):
         run(options=replace(OPTIONS, workers=0))
         (record,) = load_checkpoint(tmp_path / "run/model.safetensors").training
-        assert (record.iterations, record.views, record.images) == (8, 16, 4)
+        assert (record.iterations, record.augmented_images, record.images) == (8, 16, 4)
         assert 0 <= record.hours < 0.1
         assert record.options["learning_rate"] == 3e-3
         assert record.options["augmentation"]["crop"] == list(SIZE)

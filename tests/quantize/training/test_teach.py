@@ -119,7 +119,7 @@ def test_the_model_is_a_whole_network_and_says_who_taught_it(run: Callable[..., 
     loaded = load_checkpoint(tmp_path / "run/model.safetensors")
     assert (loaded.config, loaded.labels) == (STUDENT, LABELS)
     (record,) = loaded.training
-    assert (record.iterations, record.views, record.images) == (6, 12, 4)
+    assert (record.iterations, record.augmented_images, record.images) == (6, 12, 4)
     assert record.options["teacher"] == "teacher.safetensors"
     assert record.options["teach"]["masks"] == 3.0
 

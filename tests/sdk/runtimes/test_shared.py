@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -173,7 +172,7 @@ def test_a_handler_may_close_the_predictor(bundle_path: Path) -> None:
     predictor = MaskPredictor(bundle_path, "onnxruntime", threads=1)
     before = signal.signal(signal.SIGUSR1, lambda *_: predictor.close())
     try:
-        os.kill(os.getpid(), signal.SIGUSR1)
+        signal.raise_signal(signal.SIGUSR1)
         with pytest.raises(ClosedError):
             predictor(np.zeros((32, 48, 3), np.uint8))
     finally:
