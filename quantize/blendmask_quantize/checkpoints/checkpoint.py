@@ -49,24 +49,17 @@ class Checkpoint:
         labels: names and category ids of its classes.
         path: where it came from.
         training: the runs that trained it, oldest first; empty where the file does not say.
-        labeled: whether the file or the caller named the classes; if not, `labels` are COCO's or numbered.
     """
 
     model: BlendMask
     labels: Labels
     path: Path
     training: tuple[TrainingRun, ...] = ()
-    labeled: bool = True
 
     @property
     def config(self) -> ModelConfig:
         """The configuration the network was built from."""
         return self.model.config
-
-    def named(self, labels: Labels) -> Checkpoint:
-        """The checkpoint with the classes of `labels`, where it does not name its own and has as many; else itself."""
-        fits = not self.labeled and len(labels.names) == self.config.num_classes
-        return replace(self, labels=labels, labeled=True) if fits else self
 
 
 def load_checkpoint(
@@ -99,21 +92,7 @@ def load_checkpoint(
     chosen = _choose(path, state, config, about)
     labels = _labels(path, about, classes, chosen.num_classes)
     model = _build(path, state, chosen, config)
-    return Checkpoint(model, labels or default_labels(chosen.num_classes), path, about.training, labels is not None)
-
-
-def load_weights(path: Path, config: str | Path | ModelConfig | None = None) -> Checkpoint:
-    """As `load_checkpoint`, but with as many classes as the file has, whatever the configuration says.
-
-    For a network that will be given other classes.
-    """
-    state, about = read_state(path)
-    if config is not None and about.config is None:
-        config = with_class_count(find_config(config), state)
-    chosen = _choose(path, state, config, about)
-    labels = _labels(path, about, None, chosen.num_classes)
-    model = _build(path, state, chosen, config)
-    return Checkpoint(model, labels or default_labels(chosen.num_classes), path, about.training, labels is not None)
+    return Checkpoint(model, labels or default_labels(chosen.num_classes), path, about.training)
 
 
 def save_checkpoint(

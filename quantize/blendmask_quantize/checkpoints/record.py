@@ -23,7 +23,6 @@ class TrainingRun:
         images: they were taken from.
         hours: of training, stops left out.
         options: the whole schedule, in JSON's types.
-        reinitialized: classes whose predictor rows did not come from the checkpoint that the run started from.
     """
 
     iterations: int
@@ -31,7 +30,6 @@ class TrainingRun:
     images: int
     hours: float
     options: dict[str, Any] = field(default_factory=dict)
-    reinitialized: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

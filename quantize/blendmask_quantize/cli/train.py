@@ -76,23 +76,14 @@ def _run(
     images: list[Path], annotations: list[Path], output: Path, config: str, weights: Path | None,
     options: TrainOptions, *, resume: bool,
 ) -> None:  # fmt: skip
-    from dataclasses import replace
-
-    from blendmask_quantize.checkpoints.adelaidet_yaml import find_config
     from blendmask_quantize.cli import tables
-    from blendmask_quantize.training.data import CocoImages, ViewStream, read_coco
-    from blendmask_quantize.training.loop import train as run
+    from blendmask_quantize.training import api
     from blendmask_quantize.training.processes import first_process
-    from blendmask_quantize.training.start import starting_model
 
-    wanted = replace(find_config(config), num_classes=len(read_coco(annotations[0]).cats))
-    model, earlier = starting_model(wanted, weights, options.seed)
-    pairs = zip(images, annotations, strict=True)
-    sources = [CocoImages(*pair, model.config, options.augmentation, options.sampling) for pair in pairs]
-    stream = ViewStream(sources, options.views, options.seed, options.sampling)
     with tables.progress() as stage:
-        on_step = stage("training", options.iterations)
-        path = run(model, stream, output, options, resume=resume, on_step=lambda *_: on_step(), earlier=earlier)
+        path = api.train(
+            images, annotations, output, config=config, weights=weights, options=options, resume=resume, progress=stage
+        )
     if first_process():
         typer.echo(f"The model lies in {path}; the losses and their curves in {output}")
         typer.echo(f"Next: blendmask evaluate {path} --images DIR --annotations JSON")

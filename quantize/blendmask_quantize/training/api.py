@@ -10,8 +10,8 @@ from blendmask_edge.errors import AnnotationError
 from blendmask_quantize.checkpoints.adelaidet_yaml import find_config
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.runs.progress import Progress, silent
+from blendmask_quantize.training import loop
 from blendmask_quantize.training.data import CocoImages, ViewStream, read_coco
-from blendmask_quantize.training.loop import train as run
 from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.start import starting_model
 
@@ -52,7 +52,9 @@ def train(
     sources = [CocoImages(*pair, model.config, chosen.augmentation, chosen.sampling) for pair in pairs]
     stream = ViewStream(sources, chosen.views, chosen.seed, chosen.sampling)
     on_step = (progress or silent)("training", chosen.iterations)
-    return run(model, stream, Path(output), chosen, resume=resume, on_step=lambda *_: on_step(), earlier=earlier)
+    return loop.train(
+        model, stream, Path(output), chosen, resume=resume, on_step=lambda *_: on_step(), earlier=earlier,
+    )  # fmt: skip
 
 
 def _paths(paths: Paths) -> list[Path]:
