@@ -260,7 +260,7 @@ def _final(reference: Reference, detected: Arrays) -> Arrays:
     """Instances of the original image, made from the detections."""
     (height, width), resized = reference.about["original_hw"], reference.about["resized_hw"]
     boxes, scores, logits = (detected[f"det.{name}"].astype(np.float32) for name in ("box", "score", "mask_logits"))
-    parts = [boxes, scores, detected["det.class"].astype(np.int32), logits]
+    parts: list[NDArray[Any]] = [boxes, scores, detected["det.class"].astype(np.int32), logits]
     outputs = Outputs(*(part[None] for part in parts))
     labels = default_labels(12)
     scale = (width / resized[1], height / resized[0])
