@@ -1,4 +1,4 @@
-"""Does the SDK with one runtime and nothing else bring no torch, and predict? Arguments: a bundle, a image."""
+"""Does the SDK with one runtime and nothing else bring no torch, and predict? Arguments: a bundle, an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the suites of the stages run on: a bundle, and a image with instances.
+"""What the suites of the stages run on: a bundle, and an image with instances.
 
 `BLENDMASK_BENCH_BUNDLE` names the bundle, else it is the one that `make demo` leaves; without any, the stages that need
 one are skipped. `BLENDMASK_BENCH_THREADS` bounds the threads of the network.

@@ -66,7 +66,7 @@ def _cost(row: Mapping[str, Any]) -> list[str]:
     if "macs" not in row:
         return []
     said = (
-        f"{row['macs'] / 1e9:.2f} billion multiply-accumulates a image, {row['parameters'] / 1e6:.2f} million weights"
+        f"{row['macs'] / 1e9:.2f} billion multiply-accumulates an image, {row['parameters'] / 1e6:.2f} million weights"
     )
     if "training_hours" in row:
         said += f"; trained for {row['iterations']} steps on {row['training_views']} views of {row['training_images']} "

@@ -56,7 +56,7 @@ class AsWritten:
         self.manifest, self.session = manifest, unoptimised_session(graph)
 
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
-        """Instances in a image (H, W, 3) uint8 RGB."""
+        """Instances in an image (H, W, 3) uint8 RGB."""
         spec = self.manifest.input
         prepared = preprocess(image, (spec.height, spec.width), spec.pad_value)
         return Instances.from_outputs(

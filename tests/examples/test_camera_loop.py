@@ -70,7 +70,7 @@ def test_video_becomes_a_video_with_overlays(bundle: Path, video: Path, tmp_path
 def test_folder_of_images_of_any_size_becomes_a_video(bundle: Path, tmp_path: Path) -> None:
     for number, size in enumerate([(64, 48), (50, 90), (64, 48)]):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((*size[::-1], 3), 200, np.uint8))
-    (tmp_path / "notes.txt").write_text("not a image")
+    (tmp_path / "notes.txt").write_text("not an image")
     result = loop(bundle, tmp_path, "--output", tmp_path / "out.avi")
     assert result.returncode == 0, result.stderr
     assert [frame.shape for frame in frames_of(tmp_path / "out.avi")] == [(48, 64, 3)] * 3

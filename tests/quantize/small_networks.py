@@ -105,5 +105,5 @@ def image(seed: int, size: tuple[int, int] = (64, 96)) -> NDArray[np.uint8]:
 
 
 def network_input(model: BlendMask, pixels: NDArray[np.uint8]) -> Tensor:
-    """Normalized input (1, 3, H, W) from a image (1, H, W, 3)."""
+    """Normalized input (1, 3, H, W) from an image (1, H, W, 3)."""
     return model.normalize(torch.from_numpy(pixels).permute(0, 3, 1, 2))

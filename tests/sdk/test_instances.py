@@ -134,7 +134,7 @@ def test_rles_are_those_of_the_dense_masks_and_need_none(three: Instances) -> No
 
 @st.composite
 def placed_crops(draw: st.DrawFn) -> Tuple[np.ndarray, Tuple[int, int], Tuple[int, int]]:
-    """Draw a mask, its place and the size of a image that holds it, edges and whole columns included."""
+    """Draw a mask, its place and the size of an image that holds it, edges and whole columns included."""
     height, width = draw(st.integers(1, 12)), draw(st.integers(1, 12))
     y, x = draw(st.integers(0, height)), draw(st.integers(0, width))
     rows, columns = draw(st.integers(0, height - y)), draw(st.integers(0, width - x))

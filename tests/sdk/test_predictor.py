@@ -1,4 +1,4 @@
-"""A image of any kind and size goes in, instances in its own pixels come out."""
+"""An image of any kind and size goes in, instances in its own pixels come out."""
 
 from __future__ import annotations
 

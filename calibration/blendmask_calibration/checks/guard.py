@@ -78,7 +78,7 @@ def check_channel_order(
 ) -> list[Finding]:
     """Judge the channel order by the float model, which is surest of images like those it was trained on.
 
-    How sure it is of a image is the sum of the cubes of its scores, so that sure instances count and guesses do not.
+    How sure it is of an image is the sum of the cubes of its scores, so that sure instances count and guesses do not.
 
     Args:
         given: scores of the instances found on each pixels.

@@ -34,12 +34,12 @@ class Limits:
             trained network refused 0.03 % of those in the right order at most, and 70 % to 93 % of the swapped.
         undetected: largest share of images on which the float model finds nothing.
         duplicate_distance: bits in which the fingerprints of near-duplicates differ at most.
-        enlargement: a image is small when it must be enlarged more than this to fill the network's input.
-        darkest, brightest: mean brightness of a image that is not almost black or white.
-        flattest: standard deviation of a image that is not of one color.
-        narrowest: gray levels from the darkest to the brightest value of a image whose value range is right.
-        gray: mean chroma below which a image has no color.
-        drawn: share of pixels that equal their neighbor above which a image is a mask or a drawing.
+        enlargement: an image is small when it must be enlarged more than this to fill the network's input.
+        darkest, brightest: mean brightness of an image that is not almost black or white.
+        flattest: standard deviation of an image that is not of one color.
+        narrowest: gray levels from the darkest to the brightest value of an image whose value range is right.
+        gray: mean chroma below which an image has no color.
+        drawn: share of pixels that equal their neighbor above which an image is a mask or a drawing.
     """
 
     images: Limit = Limit(warn=32, refuse=16)

@@ -1,4 +1,4 @@
-"""What a image's pixels say about how it was read: brightness, contrast, color, value range."""
+"""What an image's pixels say about how it was read: brightness, contrast, color, value range."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ImageStatistics:
         deviation: standard deviation over all pixels and channels.
         chroma: mean over pixels of the largest less the smallest channel; 0 for a gray image.
         lowest, highest: the smallest and the largest value of any pixel and channel.
-        flatness: share of pixels, 0 to 1, that equal their right-hand neighbor; 0 for a image one pixel wide.
+        flatness: share of pixels, 0 to 1, that equal their right-hand neighbor; 0 for an image one pixel wide.
     """
 
     red: float
@@ -38,7 +38,7 @@ class ImageStatistics:
 
 
 def image_statistics(rgb: npt.NDArray[np.uint8]) -> ImageStatistics:
-    """Measure a image, uint8 (H, W, 3), any size from 1x1. Raises CalibrationError for anything else."""
+    """Measure an image, uint8 (H, W, 3), any size from 1x1. Raises CalibrationError for anything else."""
     require_rgb(rgb)
     red, green, blue = (float(mean) for mean in rgb.mean(axis=(0, 1)))
     chroma = float((rgb.max(axis=2) - rgb.min(axis=2)).mean())

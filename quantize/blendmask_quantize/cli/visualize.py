@@ -1,4 +1,4 @@
-"""`blendmask visualize`: a checkpoint and a image to the figure of how its masks come about."""
+"""`blendmask visualize`: a checkpoint and an image to the figure of how its masks come about."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 def visualize(
     checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help=".safetensors or .pth", show_default=False)],
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A image.", show_default=False)],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image.", show_default=False)],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="OUT.png", help="The figure, a PNG.", show_default=False)
     ],

@@ -79,7 +79,7 @@ def _dequantize_channels(integers: Any, scale: Any) -> Any:
 
 
 def _mean(x: Any, dim: list[int], keepdim: bool = False) -> Any:
-    """The mean of a image. As ReduceMean, whose form changed with opset 18, it could not be written in 17."""
+    """The mean of an image. As ReduceMean, whose form changed with opset 18, it could not be written in 17."""
     assert keepdim
     assert sorted(axis % 4 for axis in dim) == [2, 3]
     return _op.GlobalAveragePool(x)

@@ -89,7 +89,7 @@ class BlendMask(nn.Module):
         self, image: NDArray[np.uint8], size: tuple[int, int] | None = None, *, labels: Labels | None = None,
         clip_before_pooling: bool | None = None,
     ) -> Instances:  # fmt: skip
-        """Instances in a image (H, W, 3) uint8 RGB; see `blendmask_quantize.model.predictor.predict`.
+        """Instances in an image (H, W, 3) uint8 RGB; see `blendmask_quantize.model.predictor.predict`.
 
         Args:
             image: the image.

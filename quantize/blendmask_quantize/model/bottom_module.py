@@ -100,7 +100,7 @@ class DeepLabDecoder(BottomModule):
 class AtrousPyramidPooling(nn.Module):
     """Atrous spatial pyramid pooling: a 1x1 convolution, 3x3 ones of several rates, and the mean of the image.
 
-    DeepLabV3 (Chen et al., 2017), section 3.3. The mean has no normalization, for it is one location a image.
+    DeepLabV3 (Chen et al., 2017), section 3.3. The mean has no normalization, for it is one location an image.
     """
 
     def __init__(self, config: ModelConfig) -> None:

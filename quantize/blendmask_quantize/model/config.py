@@ -92,7 +92,7 @@ class BasesConfig:
 
 @dataclass(frozen=True)
 class InputConfig:
-    """How a image becomes the network's input (detectron2 `config/defaults.py`).
+    """How an image becomes the network's input (detectron2 `config/defaults.py`).
 
     Attributes:
         channels: order of the channels that the weights expect, "bgr" or "rgb".

@@ -88,7 +88,7 @@ def select(found: Candidates, config: InferenceConfig) -> Candidates:
 
 
 def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """The part of each box (P, 4) inside a image of height and width `size`."""
+    """The part of each box (P, 4) inside an image of height and width `size`."""
     height, width = size
     return torch.stack([boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)], dim=2).flatten(1)
 

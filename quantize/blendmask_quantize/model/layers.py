@@ -80,7 +80,7 @@ def make_norm(kind: str, channels: int, eps: float = 1e-5) -> nn.Module | None:
 class SameConv2d(nn.Conv2d):
     """Strided convolution with TensorFlow's SAME padding: the odd pixel goes right and bottom.
 
-    Input sides must be multiples of the stride, which holds for a image padded to the coarsest stride.
+    Input sides must be multiples of the stride, which holds for an image padded to the coarsest stride.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, **options: Any) -> None:

@@ -35,7 +35,7 @@ class TorchPredictor:
         self.checkpoint, self.size, self.clip_before_pooling = checkpoint, size, clip_before_pooling
 
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
-        """Instances in a image (H, W, 3) uint8 RGB; see `predict`."""
+        """Instances in an image (H, W, 3) uint8 RGB; see `predict`."""
         model, labels = self.checkpoint.model, self.checkpoint.labels
         return predict(model, image, labels, size=self.size, clip_before_pooling=self.clip_before_pooling)
 
@@ -44,7 +44,7 @@ def predict(
     model: BlendMask, image: NDArray[np.uint8], labels: Labels, *, size: Size | None = None,
     clip_before_pooling: bool | None = None,
 ) -> Instances:  # fmt: skip
-    """Instances in a image.
+    """Instances in an image.
 
     Boxes are scaled and clipped, and masks pasted into the clipped boxes, as in detectron2
     `modeling/postprocessing.py`. The reference makes a mask for the whole box, so that of an object that leaves the
@@ -71,7 +71,7 @@ def predict(
 
 
 def network_input(model: BlendMask, image: NDArray[np.uint8], size: Size | None = None) -> tuple[Tensor, Size]:
-    """A image as the network takes it: resized, normalized, then padded with 0 to multiples of the input divisor.
+    """An image as the network takes it: resized, normalized, then padded with 0 to multiples of the input divisor.
 
     Args:
         model: the network.

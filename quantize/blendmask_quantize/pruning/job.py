@@ -33,7 +33,7 @@ class PruneReport:
 
     Attributes:
         path: of the pruned checkpoint.
-        macs, weights: before and after; multiply-accumulates of a image of the test size.
+        macs, weights: before and after; multiply-accumulates of an image of the test size.
         asked: share of the multiply-accumulates that was asked for.
         iterations: steps of fine-tuning.
         images: how many it was fine-tuned on.
@@ -54,7 +54,7 @@ class PruneReport:
     def __str__(self) -> str:
         """How much is left, in a sentence."""
         (macs_before, macs), (weights_before, weights) = self.macs, self.weights
-        work = f"{macs / 1e9:.2f} of {macs_before / 1e9:.2f} billion multiply-accumulates a image ({self.ratio:.3f})"
+        work = f"{macs / 1e9:.2f} of {macs_before / 1e9:.2f} billion multiply-accumulates an image ({self.ratio:.3f})"
         return f"needs {work} and has {weights / 1e6:.2f} of {weights_before / 1e6:.2f} million weights"
 
     def record(self) -> dict[str, Any]:

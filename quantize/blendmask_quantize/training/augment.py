@@ -1,4 +1,4 @@
-"""Random views of a image and its masks: scale, rotation, crop, flip, color, blur, noise."""
+"""Random views of an image and its masks: scale, rotation, crop, flip, color, blur, noise."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class View:
-    """A image (h, w, 3) uint8 RGB, its masks (n, h, w) bool."""
+    """An image (h, w, 3) uint8 RGB, its masks (n, h, w) bool."""
 
     pixels: Pixels
     masks: Masks
@@ -76,7 +76,7 @@ class View:
 
 def random_view(pixels: Pixels, masks: Masks, size: tuple[int, int], options: Augmentation, rng: np.random.Generator,
                 fill: tuple[int, int, int]) -> View:  # fmt: skip
-    """A random view of a image (H, W, 3) uint8 RGB and its masks (n, H, W) bool.
+    """A random view of an image (H, W, 3) uint8 RGB and its masks (n, H, W) bool.
 
     Args:
         size: height and width that scale 1 means for this image.

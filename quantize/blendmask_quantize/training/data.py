@@ -56,7 +56,7 @@ class Batch:
 
     Attributes:
         pixels: (N, 3, H, W) uint8 RGB.
-        boxes, classes, mask_targets: one tensor a image, as in `Sample`.
+        boxes, classes, mask_targets: one tensor an image, as in `Sample`.
         semantic: (N, H, W) int64.
     """
 
@@ -95,7 +95,7 @@ class Images(Protocol):
 
     Attributes:
         labels: what the classes mean.
-        presence: (images, classes) bool, whether a image holds the class.
+        presence: (images, classes) bool, whether an image holds the class.
     """
 
     labels: Labels
@@ -125,7 +125,7 @@ class CocoImages:
         sampling: which classes are pasted more often than others.
 
     Raises:
-        AnnotationError: unreadable annotations, another number of classes, no object, or a image that is not in the
+        AnnotationError: unreadable annotations, another number of classes, no object, or an image that is not in the
             folder.
         ConfigError: the sampling names an unknown class.
     """
@@ -151,7 +151,7 @@ class CocoImages:
 
     @property
     def presence(self) -> NDArray[np.bool_]:
-        """(images, classes) bool, whether a image holds an object of the class."""
+        """(images, classes) bool, whether an image holds an object of the class."""
         found = np.zeros((len(self.entries), len(self.labels.names)), bool)
         for row, entry in zip(found, self.entries, strict=True):
             row[entry.classes[~entry.crowds]] = True
@@ -261,11 +261,11 @@ def _mask(coco: COCO, annotation: dict[str, Any]) -> dict[str, Any] | None:
 
 def _checked(segmentation: Any, rle: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
     if tuple(rle["size"]) != size:
-        raise ValueError(f"a mask of {rle['size']} in a image of {size}")
+        raise ValueError(f"a mask of {rle['size']} in an image of {size}")
     if isinstance(segmentation, dict) and isinstance(segmentation["counts"], list):
         pixels = sum(segmentation["counts"])
         if pixels != size[0] * size[1]:
-            raise ValueError(f"runs of {pixels} pixels in a image of {size}")
+            raise ValueError(f"runs of {pixels} pixels in an image of {size}")
     return rle
 
 

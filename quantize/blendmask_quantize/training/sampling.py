@@ -62,7 +62,7 @@ def repeat_factors(presence: NDArray[np.bool_], names: Sequence[str], sampling: 
     """How many times each image is shown a pass, (n,), at least 1: the largest factor among its classes.
 
     Args:
-        presence: (n, classes), whether a image holds the class.
+        presence: (n, classes), whether an image holds the class.
         names: of the classes.
         sampling: which classes are shown more often.
 

@@ -1,4 +1,4 @@
-"""What happens between a image and its masks: bases, attention and their blend, kept side by side."""
+"""What happens between an image and its masks: bases, attention and their blend, kept side by side."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BASES_STRIDE = 4
 
 @dataclass(frozen=True, eq=False)
 class Stages:
-    """A image with N instances on their way through the network (paper section 3).
+    """An image with N instances on their way through the network (paper section 3).
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
@@ -43,7 +43,7 @@ class Stages:
 
 @torch.no_grad()
 def run_stages(checkpoint: Checkpoint, image: NDArray[np.uint8]) -> Stages:
-    """Run the float network on a image and keep what it goes through.
+    """Run the float network on an image and keep what it goes through.
 
     Args:
         checkpoint: from `load_checkpoint`.

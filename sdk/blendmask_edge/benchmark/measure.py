@@ -35,7 +35,7 @@ class TimedPredictor(Protocol):
         ...
 
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
-        """Find the instances in a image (H, W, 3) uint8 RGB."""
+        """Find the instances in an image (H, W, 3) uint8 RGB."""
         ...
 
 
@@ -77,8 +77,8 @@ def measure(
         cpu_times: tells what the processors have done so far.
 
     Raises:
-        AnnotationError: a image has another size than annotated.
-        ImageError: a image cannot be read.
+        AnnotationError: an image has another size than annotated.
+        ImageError: an image cannot be read.
     """
     for image_id in images.ids[:WARM_UP]:
         _time_frame(predictor, images, image_id, reference, clock)

@@ -56,7 +56,7 @@ def collect_results(
     """Return COCO results of the images `ids`.
 
     Args:
-        predict: a image (H, W, 3) uint8 RGB to its instances; a `MaskPredictor` or a `TorchPredictor`.
+        predict: an image (H, W, 3) uint8 RGB to its instances; a `MaskPredictor` or a `TorchPredictor`.
         images: folder of the images.
         coco: their annotations.
         ids: which images.

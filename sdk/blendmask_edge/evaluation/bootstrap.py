@@ -141,7 +141,7 @@ class _Cell:
 
     @classmethod
     def of(cls, evaluated: Sequence[Any], overlaps: int) -> _Cell:
-        """Take `COCOeval.evalImgs` of one class and size, None for a image that shows and finds nothing."""
+        """Take `COCOeval.evalImgs` of one class and size, None for an image that shows and finds nothing."""
         annotated = np.array([0 if one is None else np.count_nonzero(one["gtIgnore"] == 0) for one in evaluated])
         held = [(place, one) for place, one in enumerate(evaluated) if one is not None]
         empty = np.zeros((overlaps, 0), np.bool_)

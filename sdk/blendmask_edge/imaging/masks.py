@@ -25,7 +25,7 @@ def sigmoid(logits: Floats) -> Floats:
 
 
 def clip_boxes(boxes: Floats, size: Size) -> Floats:
-    """Clip (N, 4) boxes x0 y0 x1 y1 to a image of `size`."""
+    """Clip (N, 4) boxes x0 y0 x1 y1 to an image of `size`."""
     height, width = size
     return np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
 

@@ -23,7 +23,7 @@ from tests.quantize.tiny import TINY
 SIZE = (64, 96)
 ROWS = 20
 GRAYS = {"none": 0, "one": 30, "some": 60, "all": 110}
-"""Brightness of a image that gives so many detections; each of the four happens, see the first test."""
+"""Brightness of an image that gives so many detections; each of the four happens, see the first test."""
 
 
 class Planted(nn.Module):

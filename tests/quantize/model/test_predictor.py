@@ -38,7 +38,7 @@ def predict(model: BlendMask) -> TorchPredictor:
 
 
 def input_of(predict: TorchPredictor, image: np.ndarray) -> Tensor:
-    """What the network is given for a image."""
+    """What the network is given for an image."""
     seen: list[Tensor] = []
     backbone = predict.checkpoint.model.backbone
     handle = backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -115,7 +115,7 @@ class TestClipping:
         assert not same[~inside].all()
 
     def test_padding_is_outside_the_image(self, model):
-        """A image of 50 x 70 in an input of 64 x 96: what lies below row 50 is cut off too."""
+        """An image of 50 x 70 in an input of 64 x 96: what lies below row 50 is cut off too."""
         x = model.normalize(torch.from_numpy(noise(64, 96)).permute(2, 0, 1)[None])
         boxes = detect(model, x, (50, 70), clip_before_pooling=True).candidates.boxes
         assert boxes.amax(dim=0).tolist() == [70, 50, 70, 50]
@@ -147,7 +147,7 @@ class TestInstances:
         assert large.masks.shape == (len(small), 64 * factor, 96 * factor)
 
     def test_each_side_has_its_own_scale(self, predict):
-        """1000 x 10 pixels become 96 x 1, which is what a image of that size stays."""
+        """1000 x 10 pixels become 96 x 1, which is what an image of that size stays."""
         thin, tiny = (predict(np.full((*size, 3), 90, np.uint8)) for size in ((1000, 10), (96, 1)))
         assert len(thin) == len(tiny) > 0
         scale = np.array([10, 1000 / 96] * 2)

@@ -84,7 +84,7 @@ def test_each_image_is_reported(traced: fx.GraphModule, inputs: list[Tensor]) ->
 
 def test_an_unknown_estimator_is_refused_before_any_image_is_read(traced: fx.GraphModule) -> None:
     def never() -> Tensor:
-        raise AssertionError("a image was read")
+        raise AssertionError("an image was read")
 
     with pytest.raises(CalibrationError, match="median"):
         observe_ranges(traced, (never() for _ in range(1)), "median")

@@ -34,7 +34,7 @@ def blobs(count: int, seed: int, size: tuple[int, int] = (80, 120)) -> NDArray[n
 
 
 def lit(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """A image that is white where the mask is."""
+    """An image that is white where the mask is."""
     return np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255
 
 

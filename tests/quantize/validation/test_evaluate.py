@@ -26,7 +26,7 @@ IMAGES = [
 
 
 class Oracle:
-    """Says what was annotated, in the order of the calls; `change` alters the things of a image."""
+    """Says what was annotated, in the order of the calls; `change` alters the things of an image."""
 
     def __init__(self, images: list[list[Thing]], change=lambda things: things) -> None:
         self.answers = iter([change(things) for things in images])

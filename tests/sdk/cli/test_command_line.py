@@ -52,7 +52,7 @@ def images(tmp_path: Path) -> Path:
     folder.mkdir()
     cv2.imwrite(str(folder / "red.png"), np.full((40, 60, 3), (0, 0, 255), np.uint8))
     cv2.imwrite(str(folder / "white.jpg"), np.full((32, 48, 3), 255, np.uint8))
-    (folder / "notes.txt").write_text("not a image")
+    (folder / "notes.txt").write_text("not an image")
     return folder
 
 

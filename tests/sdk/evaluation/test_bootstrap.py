@@ -169,7 +169,7 @@ def test_ratio_to_nothing_is_no_number() -> None:
 
 
 def test_interval_of_a_share_covers_the_truth_as_often_as_it_says() -> None:
-    """One object a image, found or not by chance: AP is the share found, whose 95 % interval is known to fit."""
+    """One object an image, found or not by chance: AP is the share found, whose 95 % interval is known to fit."""
     rng, covered = np.random.default_rng(1), 0
     ground_truths = [{"image_id": i, "category_id": 3, "iscrowd": 0, **rectangle(4, 8, 40, 40)} for i in range(60)]
     coco, ids = document(60, ground_truths), list(range(60))

@@ -25,7 +25,7 @@ from blendmask_quantize.model.detect import candidates, select
 
 _SMALLEST = 1e-6
 DETECTIONS = 20
-"""Instances of a image whose masks are compared, the teacher's surest."""
+"""Instances of an image whose masks are compared, the teacher's surest."""
 
 
 @dataclass(frozen=True)
