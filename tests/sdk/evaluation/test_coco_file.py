@@ -279,7 +279,8 @@ def test_what_is_no_text_file_is_refused(tmp_path: Path) -> None:
 VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 9), st.sampled_from([2**31, 2**63, -(2**63), 10**30]),
     st.floats(), st.text(max_size=4), st.lists(st.integers(-2, 50), max_size=8),
-    st.lists(st.lists(st.floats(-100, 100), max_size=8), max_size=2), st.just({}), st.just({"size": [30, 40]}),
+    st.lists(st.lists(st.floats(-100, 100), max_size=8), max_size=2), st.builds(dict),
+    st.builds(lambda: {"size": [HEIGHT, WIDTH]}),  # a new one each time: later places may lie inside it
     st.text(st.characters(min_codepoint=40, max_codepoint=115), max_size=12),
 )  # fmt: skip
 
