@@ -49,7 +49,7 @@ from blendmask_quantize.model.predictor import TorchPredictor
 from blendmask_quantize.training.data import CocoImages, ViewStream
 from blendmask_quantize.training.loop import MODEL_FILE, train
 from blendmask_quantize.training.options import TrainOptions
-from blendmask_quantize.training.start import starting_model
+from blendmask_quantize.training.start import new_network
 
 _SHIPPED = get_config("LITE0_RT")
 BASE = replace(_SHIPPED, input=replace(_SHIPPED.input, test_short=384, test_long=512))
@@ -134,7 +134,7 @@ def _train(name: str, options: argparse.Namespace) -> None:
     schedule = TrainOptions(iterations=options.iterations, batch=options.batch, workers=options.workers)
     config = VARIANTS[name].config
     source = CocoImages(options.data / "train", options.data / "train.json", config, schedule.augmentation)
-    model, _ = starting_model(config, None, schedule.seed)
+    model = new_network(config, schedule.seed)
     step = stage(f"training {name}", schedule.iterations)
     stream = ViewStream([source], schedule.views, schedule.seed)
     train(model, stream, output, schedule, resume=True, on_step=lambda *_: step())

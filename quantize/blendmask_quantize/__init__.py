@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from blendmask_quantize.api.prune import prune
     from blendmask_quantize.api.quantize import quantize
     from blendmask_quantize.api.registry import list_configs, register_backbone, register_config
+    from blendmask_quantize.api.train import train
     from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
     from blendmask_quantize.pipeline.options import QuantizeOptions
-    from blendmask_quantize.training.api import train
 
 _LAZY = {
     "CalibrationDataset": "blendmask_calibration.dataset",
@@ -37,7 +37,7 @@ _LAZY = {
     "quantize": "blendmask_quantize.api.quantize",
     "register_backbone": "blendmask_quantize.api.registry",
     "register_config": "blendmask_quantize.api.registry",
-    "train": "blendmask_quantize.training.api",
+    "train": "blendmask_quantize.api.train",
 }
 
 __all__ = [

@@ -51,12 +51,12 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         output.mkdir(parents=True, exist_ok=True)
         save_checkpoint(output / "model.safetensors", model, stream.labels, training=(run,))
 
-    def start(config: Any, *_: Any) -> tuple[BlendMask, tuple[()]]:
+    def start(config: Any, *_: Any) -> BlendMask:
         torch.manual_seed(0)
-        return BlendMask(config), ()
+        return BlendMask(config)
 
     monkeypatch.setattr(ablations, "train", train)
-    monkeypatch.setattr(ablations, "starting_model", start)
+    monkeypatch.setattr(ablations, "new_network", start)
     return found
 
 

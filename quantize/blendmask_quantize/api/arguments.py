@@ -46,10 +46,15 @@ def open_checkpoint(checkpoint: AnyCheckpoint, config: AnyConfig) -> Checkpoint:
     from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
 
     if not isinstance(checkpoint, Checkpoint):
-        return load_checkpoint(Path(checkpoint), Path(config) if isinstance(config, os.PathLike) else config)
+        return load_checkpoint(Path(checkpoint), as_config(config))
     if config is not None:
         raise ConfigError("the checkpoint is loaded already: give the configuration to load_checkpoint")
     return checkpoint
+
+
+def as_config(config: AnyConfig) -> str | Path | ModelConfig | None:
+    """A configuration, its name, or the path of its YAML file."""
+    return Path(config) if isinstance(config, os.PathLike) else config
 
 
 def as_dataset(source: Source) -> CalibrationDataset:

@@ -23,6 +23,8 @@ class TrainingRun:
         images: they were taken from.
         hours: of training, stops left out.
         options: the whole schedule, in JSON's types.
+        weights: file name of the checkpoint that the run started from; empty without one.
+        initialized: classes whose rows of the predictor started from random weights, although there was a checkpoint.
     """
 
     iterations: int
@@ -30,6 +32,8 @@ class TrainingRun:
     images: int
     hours: float
     options: dict[str, Any] = field(default_factory=dict)
+    weights: str = ""
+    initialized: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

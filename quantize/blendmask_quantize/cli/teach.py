@@ -57,14 +57,14 @@ def _run(
     from blendmask_quantize.cli import tables
     from blendmask_quantize.training.data import ViewStream
     from blendmask_quantize.training.processes import first_process
-    from blendmask_quantize.training.start import starting_model
+    from blendmask_quantize.training.start import new_network
     from blendmask_quantize.training.teach import TeachOptions, check_teacher, unlabeled
     from blendmask_quantize.training.teach import teach as run
 
     teacher = load_checkpoint(path)
     wanted = replace(find_config(config), num_classes=teacher.config.num_classes)
     check_teacher(wanted, teacher)
-    student, _ = starting_model(wanted, None, options.seed)
+    student = new_network(wanted, options.seed)
     stream = ViewStream(unlabeled(folders, teacher, wanted, options.augmentation), options.views, options.seed)
     with tables.progress() as stage:
         on_step = stage("teaching", options.iterations)

@@ -18,9 +18,11 @@ def train(
     images: Annotated[list[Path], typer.Option(help="Folder of the images; repeat for more.", show_default=False)],
     annotations: Annotated[list[Path], typer.Option(help="COCO instances JSON, one a folder.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.", show_default=False)],
-    config: Annotated[str, typer.Option(help="Configuration.")] = "LITE0_RT",
+    config: Annotated[
+        str | None, typer.Option(help="Configuration, or AdelaiDet YAML; that of --weights if left out, else LITE0_RT.")
+    ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Checkpoint to start from; ImageNet backbone if left out.")
+        Path | None, typer.Option(help="Checkpoint to start from, of any classes; ImageNet backbone if left out.")
     ] = None,
     iterations: Annotated[int, typer.Option(min=1)] = 4000,
     batch: Annotated[int, typer.Option(min=1)] = 8,
@@ -73,15 +75,15 @@ def train(
 
 
 def _run(
-    images: list[Path], annotations: list[Path], output: Path, config: str, weights: Path | None,
+    images: list[Path], annotations: list[Path], output: Path, config: str | None, weights: Path | None,
     options: TrainOptions, *, resume: bool,
 ) -> None:  # fmt: skip
+    from blendmask_quantize.api.train import train as run
     from blendmask_quantize.cli import tables
-    from blendmask_quantize.training import api
     from blendmask_quantize.training.processes import first_process
 
     with tables.progress() as stage:
-        path = api.train(
+        path = run(
             images, annotations, output, config=config, weights=weights, options=options, resume=resume, progress=stage
         )
     if first_process():

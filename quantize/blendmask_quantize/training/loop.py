@@ -43,6 +43,7 @@ from blendmask_quantize.training.processes import (
 )
 from blendmask_quantize.training.resume import RESUME_FILE, RunState
 from blendmask_quantize.training.schedule import Group, make_optimizer, parameter_groups, set_rate
+from blendmask_quantize.training.start import NEW, Origin
 from blendmask_quantize.training.targets import ObjectTargets, assign
 
 MODEL_FILE = "model.safetensors"
@@ -67,7 +68,7 @@ class DivergedError(BlendMaskError):
 
 def train(
     model: BlendMask, stream: ViewStream, output: Path, options: TrainOptions, *, resume: bool = False,
-    on_step: OnStep | None = None, earlier: Sequence[TrainingRun] = (),
+    on_step: OnStep | None = None, origin: Origin = NEW,
 ) -> Path:  # fmt: skip
     """Train `model` and write the averaged weights, with a record of how, and a plot of the losses.
 
@@ -78,7 +79,7 @@ def train(
             need to see the same one.
         resume: go on from the folder's checkpoint where there is one.
         on_step: called in the first process after every step with its number and losses.
-        earlier: the runs that `model` comes from.
+        origin: where `model` comes from.
 
     Returns:
         path of the final model, which the first process writes.
@@ -98,16 +99,21 @@ def train(
     with quick_depthwise(model):
         average = optimize(model, groups, losses_of, stream, output, options, resume=resume, on_step=on_step)
     if first_process():
-        run = training_record(options, stream, logged_seconds(output / LOG_FILE))
-        save_checkpoint(output / MODEL_FILE, average, stream.labels, training=(*earlier, run))
+        run = training_record(options, stream, logged_seconds(output / LOG_FILE), origin)
+        save_checkpoint(output / MODEL_FILE, average, stream.labels, training=(*origin.earlier, run))
         draw_curves(output / LOG_FILE, output / PLOT_FILE)
     return output / MODEL_FILE
 
 
-def training_record(options: TrainOptions, stream: ViewStream, seconds: float) -> TrainingRun:
+def training_record(
+    options: TrainOptions, stream: ViewStream, seconds: float, origin: Origin = NEW
+) -> TrainingRun:  # fmt: skip
     """What a checkpoint remembers of a run over `stream` that took `seconds`."""
     chosen = {k: v for k, v in msgspec.to_builtins(options).items() if k not in _WITHOUT_EFFECT}
-    return TrainingRun(options.iterations, options.views, len(stream.places), round(seconds / 3600, 2), chosen)
+    return TrainingRun(
+        options.iterations, options.views, len(stream.places), round(seconds / 3600, 2), chosen, origin.weights,
+        origin.initialized,
+    )  # fmt: skip
 
 
 def optimize(

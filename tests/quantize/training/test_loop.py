@@ -10,7 +10,7 @@ import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, Sequence
+from typing import Callable
 
 import numpy as np
 import pytest
@@ -19,14 +19,14 @@ from torch import Tensor
 
 from blendmask_edge.errors import CheckpointError
 from blendmask_edge.imaging import read_image
-from blendmask_quantize.checkpoints.checkpoint import TrainingRun, load_checkpoint
+from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.training.augment import Augmentation
 from blendmask_quantize.training.data import CocoImages, ViewStream
 from blendmask_quantize.training.loop import DivergedError, train
 from blendmask_quantize.training.losses import LossOptions
 from blendmask_quantize.training.options import TrainOptions
-from blendmask_quantize.training.start import starting_model
+from blendmask_quantize.training.start import NEW, Origin, starting_network
 from tests.quantize.images import PLAIN, SIZE, some_images, write_images
 from tests.quantize.tiny import LABELS, TINY
 
@@ -70,7 +70,7 @@ def run(images: Path, tmp_path: Path) -> Callable[..., tuple[Losses, BlendMask]]
     def run(
         folder: str = "run", options: TrainOptions = OPTIONS, *, model: BlendMask | None = None, resume: bool = False,
         after: Callable[[int, BlendMask], None] | None = None, losses: Losses | None = None,
-        earlier: Sequence[TrainingRun] = (),
+        origin: Origin = NEW,
     ) -> tuple[Losses, BlendMask]:  # fmt: skip
         model, losses = model or new_model(), {} if losses is None else losses
         source = CocoImages(images, images / "annotations.json", TINY, options.augmentation)
@@ -81,9 +81,7 @@ def run(images: Path, tmp_path: Path) -> Callable[..., tuple[Losses, BlendMask]]
             if after is not None:
                 after(step, model)
 
-        assert train(
-            model, stream, tmp_path / folder, options, resume=resume, on_step=on_step, earlier=earlier
-        ).is_file()
+        assert train(model, stream, tmp_path / folder, options, resume=resume, on_step=on_step, origin=origin).is_file()
         return losses, model
 
     return run
@@ -138,9 +136,10 @@ class TestARun:
 
     def test_a_run_from_a_checkpoint_says_both(self, run, tmp_path):
         run("a")
-        model, earlier = starting_model(TINY, tmp_path / "a/model.safetensors", 0)
-        run("b", model=model, earlier=earlier)
-        assert len(load_checkpoint(tmp_path / "b/model.safetensors").training) == 2
+        model, origin = starting_network(None, tmp_path / "a/model.safetensors", LABELS, 0)
+        run("b", model=model, origin=origin)
+        first, second = load_checkpoint(tmp_path / "b/model.safetensors").training
+        assert (first.weights, second.weights, second.initialized) == ("", "model.safetensors", ())
 
     def test_the_curves_are_drawn(self, run, tmp_path):
         pytest.importorskip("matplotlib")

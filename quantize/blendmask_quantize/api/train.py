@@ -1,0 +1,74 @@
+"""`train`: from labeled images to a checkpoint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blendmask_quantize.api.arguments import (
+    AnyCheckpoint,
+    AnyConfig,
+    as_config,
+    as_paths,
+    check_checkpoint,
+    check_pairs,
+)
+from blendmask_quantize.pipeline.options import PathLike
+from blendmask_quantize.runs.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from blendmask_quantize.training.options import TrainOptions
+
+
+def train(
+    images: PathLike | Iterable[PathLike], annotations: PathLike | Iterable[PathLike], output: PathLike, *,
+    config: AnyConfig = None, weights: AnyCheckpoint | None = None, options: TrainOptions | None = None,
+    resume: bool = False, progress: Progress | None = None,
+) -> Path:  # fmt: skip
+    """Train a network on COCO instances.
+
+    The classes are those of the annotations, in the order of their category ids. Weights of a checkpoint that was
+    trained on other classes are taken as well: rows of the predictor are kept for classes of the same name, the others
+    are initialized, which is logged.
+
+    Args:
+        images: folder of images, or several.
+        annotations: COCO instances JSON, one a folder.
+        output: folder of the run.
+        config: a configuration, its name, or one of the reference's YAML files; None takes that of the weights, else
+            "LITE0_RT".
+        weights: checkpoint to start from, or its path; None takes an ImageNet backbone.
+        options: the schedule; None takes the defaults.
+        resume: go on where a run in this folder was interrupted.
+        progress: as for `quantize`.
+
+    Returns:
+        The path of the checkpoint.
+
+    Raises:
+        AnnotationError: the annotations cannot be read, or do not fit the images.
+        CheckpointError: the weights cannot be read, or the folder holds another run.
+        ConfigError: an option is out of range.
+    """
+    folders, files = as_paths(images), as_paths(annotations)
+    check_pairs(folders, files)
+    if weights is not None:
+        check_checkpoint(weights)
+    from blendmask_quantize.training import loop
+    from blendmask_quantize.training.data import CocoImages, ViewStream, coco_labels, read_coco
+    from blendmask_quantize.training.options import TrainOptions
+    from blendmask_quantize.training.start import starting_network
+
+    chosen = options or TrainOptions()
+    labels = coco_labels(read_coco(files[0]))
+    given = Path(weights) if isinstance(weights, (str, os.PathLike)) else weights
+    model, origin = starting_network(as_config(config), given, labels, chosen.seed)
+    pairs = zip(folders, files, strict=True)
+    sources = [CocoImages(*pair, model.config, chosen.augmentation, chosen.sampling) for pair in pairs]
+    stream = ViewStream(sources, chosen.views, chosen.seed, chosen.sampling)
+    on_step = (progress or silent)("training", chosen.iterations)
+    return loop.train(
+        model, stream, Path(output), chosen, resume=resume, on_step=lambda *_: on_step(), origin=origin
+    )  # fmt: skip
