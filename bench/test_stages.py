@@ -50,9 +50,8 @@ def test_finish(benchmark: Any, manifest: Manifest, session: Session, image: Ima
     found = benchmark(
         Instances.from_outputs,
         outputs,
-        scale=(prepared.scale_x, prepared.scale_y),
-        image_size=image.shape[:2],
-        labels=Labels(manifest.classes, manifest.category_ids),
+        prepared.transform,
+        Labels(manifest.classes, manifest.category_ids),
     )
     assert len(found) > 0
 

@@ -101,7 +101,7 @@ def main() -> None:
 def _measure(options: argparse.Namespace) -> None:
     networks = {name: _load(name, options) for name in options.only}
     times = time_side_by_side(
-        {name: TorchPredictor(network) for name, network in networks.items()},
+        {name: TorchPredictor(network.model, network.labels) for name, network in networks.items()},
         frames(options.data, "val", options.timed), rounds=options.rounds,
     )  # fmt: skip
     rows = []
@@ -164,7 +164,7 @@ def _accuracy(name: str, network: Checkpoint, split: str, options: argparse.Name
     if not path.is_file():
         count = options.limit or len(list((options.data / split).glob("*.jpg")))
         step = stage(f"measuring {name} on {split}", count)
-        found = accuracy(TorchPredictor(network), options.data, split, options.limit, step)
+        found = accuracy(TorchPredictor(network.model, network.labels), options.data, split, options.limit, step)
         write_bytes(path, json.dumps(found).encode())
     result: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
     return result

@@ -59,13 +59,9 @@ class AsWritten:
         """Instances in an image (H, W, 3) uint8 RGB."""
         spec = self.manifest.input
         prepared = preprocess(image, (spec.height, spec.width), spec.pad_value)
-        return Instances.from_outputs(
-            Outputs(*self.session.run(list(OUTPUT_NAMES), {INPUT_NAME: prepared.image})),
-            scale=(prepared.scale_x, prepared.scale_y),
-            image_size=(image.shape[0], image.shape[1]),
-            labels=Labels(self.manifest.classes, self.manifest.category_ids),
-            score_threshold=self.manifest.score_threshold,
-        )
+        outputs = Outputs(*self.session.run(list(OUTPUT_NAMES), {INPUT_NAME: prepared.image}))
+        labels = Labels(self.manifest.classes, self.manifest.category_ids)
+        return Instances.from_outputs(outputs, prepared.transform, labels, self.manifest.score_threshold)
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ def main() -> None:
 
 def measure(checkpoint: Checkpoint, masks: str, data: Path, split: str, limit: int | None) -> dict[str, Any]:
     """The row of one kind of mask on one split."""
-    predict = TorchPredictor(checkpoint, clip_before_pooling=MASKS[masks])
+    predict = TorchPredictor(checkpoint.model, checkpoint.labels, clip_before_pooling=MASKS[masks])
     return {"name": f"{masks}/{split}", **accuracy(predict, data, split, limit)}
 
 

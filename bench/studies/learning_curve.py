@@ -47,7 +47,13 @@ def measure(file: Path, checkpoint: Checkpoint, options: argparse.Namespace) -> 
     checkpoint.model.load_state_dict({name: average[name] for name in known})
     steps = int(state["iteration"])
     on_image = stage(f"step {steps}", options.limit or len(list(options.images.glob("*.jpg"))))
-    found = evaluate(TorchPredictor(checkpoint), options.images, options.annotations, options.limit, on_image)
+    found = evaluate(
+        TorchPredictor(checkpoint.model, checkpoint.labels),
+        options.images,
+        options.annotations,
+        options.limit,
+        on_image,
+    )
     metrics = {name: round(value, 4) for name, value in found.items() if name in METRICS or "mask_ap/" in name}
     return {"name": f"step/{steps}", "iterations": steps, **metrics}
 

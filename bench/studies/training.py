@@ -27,7 +27,7 @@ def main() -> None:
     """Measure and write bench/results/training.json."""
     options = _parse_arguments()
     checkpoint = load_checkpoint(options.checkpoint)
-    predict, shared = TorchPredictor(checkpoint), facts(checkpoint)
+    predict, shared = TorchPredictor(checkpoint.model, checkpoint.labels), facts(checkpoint)
     rows = [measure(predict, options.data, split, options.limit) | shared for split in SPLITS]
     print(f"Written: {write_study('training', rows, options.output)}")
 

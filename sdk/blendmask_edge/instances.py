@@ -10,12 +10,13 @@ import numpy as np
 
 from blendmask_edge.bundle.tensors import EMPTY_CLASS
 from blendmask_edge.errors import BundleError, DependencyError, ImageError, InstancesError
-from blendmask_edge.imaging import check_image, clip_boxes, paste, sigmoid
+from blendmask_edge.imaging import check_image, paste, sigmoid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blendmask_edge.bundle.tensors import Outputs
+    from blendmask_edge.imaging import ImageTransform
 
     Crop = Tuple[NDArray[np.bool_], Tuple[int, int]]
 
@@ -94,13 +95,7 @@ class Instances:
 
     @classmethod
     def from_outputs(
-        cls,
-        outputs: Outputs,
-        *,
-        scale: Tuple[float, float],
-        image_size: Tuple[int, int],
-        labels: Labels,
-        score_threshold: float = 0.0,
+        cls, outputs: Outputs, transform: ImageTransform, labels: Labels, score_threshold: float = 0.0
     ) -> Instances:
         """Make instances of one image from what the graph returned.
 
@@ -109,8 +104,7 @@ class Instances:
 
         Args:
             outputs: of a batch of one.
-            scale: (x, y) pixels of the image per pixel of the network input.
-            image_size: (height, width) of the image.
+            transform: from the image to the network input.
             labels: of the contiguous classes.
             score_threshold: least final score, 0..1; a graph has its own, below which this has no effect.
 
@@ -118,7 +112,7 @@ class Instances:
             BundleError: a class id has no label, so that graph and manifest do not belong together.
         """
         scores, class_ids = outputs.scores[0], outputs.class_ids[0]
-        boxes = clip_boxes(outputs.boxes[0] * np.array([*scale, *scale], np.float32), image_size)
+        boxes = transform.restore_boxes(outputs.boxes[0])
         keep = (class_ids != EMPTY_CLASS) & (scores >= score_threshold)
         keep &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         order = np.flatnonzero(keep)
@@ -129,7 +123,7 @@ class Instances:
                 f"The graph gave class id {chosen.max()}, the manifest names {len(labels.names)} classes. "
                 "Build the bundle again."
             )
-        return cls(boxes[order], scores[order], chosen, image_size, labels, outputs.mask_logits[0, order])
+        return cls(boxes[order], scores[order], chosen, transform.image_size, labels, outputs.mask_logits[0, order])
 
     def __len__(self) -> int:
         """Return the number of instances."""

@@ -125,13 +125,7 @@ class MaskPredictor:
         before_inference = time.perf_counter()
         outputs = self._session.run(preprocessed.image, is_typical)
         after_inference = time.perf_counter()
-        instances = Instances.from_outputs(
-            outputs,
-            scale=(preprocessed.scale_x, preprocessed.scale_y),
-            image_size=(image.shape[0], image.shape[1]),
-            labels=self._labels,
-            score_threshold=self._threshold,
-        )
+        instances = Instances.from_outputs(outputs, preprocessed.transform, self._labels, self._threshold)
         end = time.perf_counter()
         self._last.timings = Timings(
             before_inference - start, after_inference - before_inference, end - after_inference

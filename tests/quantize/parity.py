@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from blendmask_edge.bundle.tensors import Outputs
-from blendmask_edge.imaging import sigmoid
+from blendmask_edge.imaging import ImageTransform, sigmoid
 from blendmask_edge.instances import Instances
 from blendmask_quantize.checkpoints.adelaidet_configs import config_from_authors
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
@@ -263,8 +263,8 @@ def _final(reference: Reference, detected: Arrays) -> Arrays:
     parts: list[NDArray[Any]] = [boxes, scores, detected["det.class"].astype(np.int32), logits]
     outputs = Outputs(*(part[None] for part in parts))
     labels = default_labels(12)
-    scale = (width / resized[1], height / resized[0])
-    instances = Instances.from_outputs(outputs, scale=scale, image_size=(height, width), labels=labels)
+    transform = ImageTransform((height, width), (resized[0], resized[1]))
+    instances = Instances.from_outputs(outputs, transform, labels)
     keep = np.flatnonzero(np.isin(scores, instances.scores))
     rows = np.argsort(np.argsort(-scores[keep], kind="stable"))
     ordered = instances[rows]

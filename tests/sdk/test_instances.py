@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 
 from blendmask_edge import BundleError, DependencyError, ImageError, Instances, InstancesError, Labels
 from blendmask_edge.bundle import Outputs
+from blendmask_edge.imaging import ImageTransform
 from blendmask_edge.instances import encode_crop
 
 LABELS = Labels(["mug", "bowl", "plate"], [47, 51, 90])
@@ -34,9 +35,9 @@ def outputs(boxes: Any, scores: Any, class_ids: Any, seed: int = 0) -> Outputs:
     )
 
 
-def instances_of(raw: Outputs, **changes: Any) -> Instances:
-    """Return instances of a 60 x 80 image at scale 1."""
-    return Instances.from_outputs(raw, **{"scale": (1.0, 1.0), "image_size": SIZE, "labels": LABELS, **changes})
+def instances_of(raw: Outputs, resized: Tuple[int, int] = SIZE, score_threshold: float = 0.0) -> Instances:
+    """Return instances of a 60 x 80 image that was resized to `resized`."""
+    return Instances.from_outputs(raw, ImageTransform(SIZE, resized), LABELS, score_threshold)
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def test_score_that_is_no_number_is_dropped() -> None:
 
 
 def test_boxes_are_scaled_then_clipped() -> None:
-    instances = instances_of(outputs([[-5, 4, 30, 90]], [0.9], [0]), scale=(2.0, 0.5))
+    instances = instances_of(outputs([[-5, 4, 30, 90]], [0.9], [0]), resized=(120, 40))
     np.testing.assert_array_equal(instances.boxes, [[0, 2, 60, 45]])
 
 
@@ -191,7 +192,8 @@ def test_drawing_marks_the_masks_and_leaves_the_image_alone(three: Instances) ->
 @pytest.mark.parametrize("size", [(1, 1), (2, 90), (90, 2), (700, 1100)])
 def test_drawing_works_at_any_size(size: Tuple[int, int]) -> None:
     box = [0, 0, size[1], size[0]]
-    found = instances_of(outputs([box, box], [0.9, 0.8], [0, 1]), image_size=size)
+    raw = outputs([box, box], [0.9, 0.8], [0, 1])
+    found = Instances.from_outputs(raw, ImageTransform(size, size), LABELS)
     assert found.draw(np.zeros((*size, 3), np.uint8)).shape == (*size, 3)
 
 

@@ -72,4 +72,4 @@ def _opened(
     checkpoint = open_checkpoint(model, config)
     from blendmask_quantize.model.predictor import TorchPredictor
 
-    yield TorchPredictor(checkpoint), checkpoint.labels
+    yield TorchPredictor(checkpoint.model, checkpoint.labels), checkpoint.labels

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from blendmask_edge.instances import Instances, Labels
 from blendmask_quantize.model.blender import attention_channels
 from blendmask_quantize.model.bottom_module import make_bottom_module
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.fcos import FCOSHead
-from blendmask_quantize.model.labels import default_labels
 from blendmask_quantize.model.layers import normal_
 from blendmask_quantize.model.nms import suppression
 from blendmask_quantize.model.pyramid import Backbone, Features
@@ -84,28 +80,6 @@ class BlendMask(nn.Module):
         levels = self.proposal_generator.fcos_head(features.levels)
         logits, regression, centerness, towers = zip(*levels, strict=True)
         return Predictions(logits, regression, centerness, towers, self.basis_module(features), None)
-
-    def predict(
-        self, image: NDArray[np.uint8], size: tuple[int, int] | None = None, *, labels: Labels | None = None,
-        clip_before_pooling: bool | None = None,
-    ) -> Instances:  # fmt: skip
-        """Instances in an image (H, W, 3) uint8 RGB; see `blendmask_quantize.model.predictor.predict`.
-
-        Args:
-            image: the image.
-            size: height and width of the network input to fit it into; None resizes as the reference does.
-            labels: what the classes mean; COCO's or numbered ones if left out.
-            clip_before_pooling: whether masks are made for the visible part of the boxes; as the configuration says if
-                left out.
-
-        Raises:
-            ImageError: the array is no image.
-            ConfigError: a side of `size` is below 1.
-        """
-        from blendmask_quantize.model.predictor import predict  # which needs this class
-
-        labels = default_labels(self.config.num_classes) if labels is None else labels
-        return predict(self, image, labels, size=size, clip_before_pooling=clip_before_pooling)
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Network input from RGB pixels (N, 3, H, W), 0..255, any dtype: channel order, mean and std of the config."""

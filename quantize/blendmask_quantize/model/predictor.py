@@ -9,9 +9,8 @@ from torch import Tensor
 
 from blendmask_edge.bundle.tensors import Outputs
 from blendmask_edge.errors import ConfigError
-from blendmask_edge.imaging import check_image, fit_size, resize, resized_size
+from blendmask_edge.imaging import ImageTransform, check_image, fit_size, resize, resized_size
 from blendmask_edge.instances import Instances, Labels
-from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import InputConfig
 from blendmask_quantize.model.detect import Detections, detect
@@ -20,31 +19,7 @@ Size = tuple[int, int]
 
 
 class TorchPredictor:
-    """Predict with a checkpoint in torch.
-
-    Args:
-        checkpoint: from `load_checkpoint`.
-        size: height and width of the network input, into which images are fitted as a bundle does; None resizes each
-            by the configuration's test sizes, as the reference does.
-        clip_before_pooling: as for `predict`.
-    """
-
-    def __init__(
-        self, checkpoint: Checkpoint, size: Size | None = None, clip_before_pooling: bool | None = None
-    ) -> None:
-        self.checkpoint, self.size, self.clip_before_pooling = checkpoint, size, clip_before_pooling
-
-    def __call__(self, image: NDArray[np.uint8]) -> Instances:
-        """Instances in an image (H, W, 3) uint8 RGB; see `predict`."""
-        model, labels = self.checkpoint.model, self.checkpoint.labels
-        return predict(model, image, labels, size=self.size, clip_before_pooling=self.clip_before_pooling)
-
-
-def predict(
-    model: BlendMask, image: NDArray[np.uint8], labels: Labels, *, size: Size | None = None,
-    clip_before_pooling: bool | None = None,
-) -> Instances:  # fmt: skip
-    """Instances in an image.
+    """Predict with the network in torch.
 
     Boxes are scaled and clipped, and masks pasted into the clipped boxes, as in detectron2
     `modeling/postprocessing.py`. The reference makes a mask for the whole box, so that of an object that leaves the
@@ -52,37 +27,48 @@ def predict(
 
     Args:
         model: the network, in evaluation mode.
-        image: (H, W, 3) uint8 RGB.
-        labels: what its classes mean.
-        size: height and width of the network input, into which the image is fitted as a bundle does. None resizes by
-            the configuration's test sizes, as the reference does.
-        clip_before_pooling: whether masks are made for the visible part of the boxes; as the configuration says if
-            left out.
-
-    Raises:
-        ImageError: the array is no image.
-        ConfigError: a side of `size` is below 1.
+        labels: names and category ids of its classes.
+        size: height and width of the network input, into which images are fitted as a bundle does; None resizes each
+            by the configuration's test sizes, as the reference does.
+        clip_before_pooling: whether masks are made for the visible part of the boxes; None does as the configuration
+            says.
     """
-    x, resized = network_input(model, image, size)
-    found = detect(model, x, resized, clip_before_pooling)
-    height, width = image.shape[:2]
-    scale = (width / resized[1], height / resized[0])
-    return Instances.from_outputs(to_outputs(found), scale=scale, image_size=(height, width), labels=labels)
+
+    def __init__(
+        self, model: BlendMask, labels: Labels, size: Size | None = None, clip_before_pooling: bool | None = None
+    ) -> None:
+        self.model, self.labels, self.size, self.clip_before_pooling = model, labels, size, clip_before_pooling
+
+    def __call__(self, image: NDArray[np.uint8]) -> Instances:
+        """Predict the instances in an image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Raises:
+            ImageError: the array is not an image.
+            ConfigError: a side of `size` is below 1.
+        """
+        x, transform = network_input(self.model, image, self.size)
+        detections = detect(self.model, x, transform.resized, self.clip_before_pooling)
+        return Instances.from_outputs(to_outputs(detections), transform, self.labels)
 
 
-def network_input(model: BlendMask, image: NDArray[np.uint8], size: Size | None = None) -> tuple[Tensor, Size]:
-    """An image as the network takes it: resized, normalized, then padded with 0 to multiples of the input divisor.
+def network_input(
+    model: BlendMask, image: NDArray[np.uint8], size: Size | None = None
+) -> tuple[Tensor, ImageTransform]:
+    """Resize, normalize, and pad an image with 0 to multiples of the input divisor.
 
     Args:
         model: the network.
         image: (H, W, 3) uint8 RGB.
-        size: as for `predict`.
+        size: as for `TorchPredictor`.
 
     Returns:
-        The input (1, 3, H', W'), and height and width of the image in its top left.
+        The input (1, 3, H', W'), and the transform of the image to its top left corner.
 
     Raises:
-        ImageError: the array is no image.
+        ImageError: the array is not an image.
         ConfigError: a side of `size` is below 1.
     """
     config, pixels = model.config.input, check_image(image)
@@ -95,17 +81,18 @@ def network_input(model: BlendMask, image: NDArray[np.uint8], size: Size | None 
         resized, padded = fit_size((height, width), size), size
     x = model.normalize(torch.from_numpy(resize(pixels, resized)).permute(2, 0, 1)[None])
     bottom, right = (-(-side // config.divisor) * config.divisor for side in padded)
-    return torch.nn.functional.pad(x, (0, right - resized[1], 0, bottom - resized[0])), resized
+    x = torch.nn.functional.pad(x, (0, right - resized[1], 0, bottom - resized[0]))
+    return x, ImageTransform((height, width), resized)
 
 
 def pad_value(config: InputConfig) -> tuple[int, int, int]:
-    """The pixel mean as RGB gray levels: padding with it is the reference's zero padding after normalization."""
+    """Return the pixel mean as RGB gray levels: padding with it is the reference's zero padding after normalization."""
     mean = config.mean if config.channels == "rgb" else config.mean[::-1]
     return round(mean[0]), round(mean[1]), round(mean[2])
 
 
-def to_outputs(found: Detections) -> Outputs:
-    """Detections in the form that every runtime returns, a batch of one."""
-    kept = found.candidates
-    arrays = (kept.boxes, kept.scores, kept.class_id.to(torch.int32), found.mask_logits)
+def to_outputs(detections: Detections) -> Outputs:
+    """Return detections in the form that every runtime returns, a batch of one."""
+    rows = detections.candidates
+    arrays = (rows.boxes, rows.scores, rows.class_id.to(torch.int32), detections.mask_logits)
     return Outputs(*(array[None].numpy() for array in arrays))

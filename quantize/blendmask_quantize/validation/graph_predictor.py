@@ -35,10 +35,5 @@ class GraphPredictor:
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
         """Instances in an image (H, W, 3) uint8 RGB."""
         prepared = preprocess(image, self.graph.size, self.pad_value)
-        outputs = self.graph(torch.from_numpy(prepared.image))
-        return Instances.from_outputs(
-            Outputs(*(output.numpy() for output in outputs)),
-            scale=(prepared.scale_x, prepared.scale_y),
-            image_size=(image.shape[0], image.shape[1]),
-            labels=self.labels,
-        )
+        outputs = Outputs(*(output.numpy() for output in self.graph(torch.from_numpy(prepared.image))))
+        return Instances.from_outputs(outputs, prepared.transform, self.labels)

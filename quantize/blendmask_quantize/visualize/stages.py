@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from blendmask_edge.imaging import clip_boxes
+from blendmask_edge.imaging import ImageTransform
 from blendmask_edge.instances import Instances
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.blender import weights
@@ -53,10 +53,11 @@ def run_stages(checkpoint: Checkpoint, image: NDArray[np.uint8]) -> Stages:
         ImageError: the array is no image.
     """
     model, config = checkpoint.model, checkpoint.config
-    x, size = network_input(model, image)
+    x, transform = network_input(model, image)
+    size = transform.resized
     predictions = model(x)
     kept = find(model, predictions, size if config.inference.clip_before_pooling else None)
-    kept = kept[_visible(kept, size, (image.shape[0], image.shape[1]))]
+    kept = kept[_visible(kept, transform)]
     pooled = pooled_bases(model, predictions, kept)
     vectors = attention(model, predictions, kept).to(pooled.dtype)
     shares = weights(vectors, config.attention_size, *pooled.shape[1:3]).expand_as(pooled)
@@ -66,19 +67,11 @@ def run_stages(checkpoint: Checkpoint, image: NDArray[np.uint8]) -> Stages:
         image,
         predictions.bases[0, :, :height, :width].numpy(),
         shares.numpy(),
-        Instances.from_outputs(
-            to_outputs(found), scale=_scale(size, image.shape), image_size=(image.shape[0], image.shape[1]),
-            labels=checkpoint.labels,
-        ),
-    )  # fmt: skip
+        Instances.from_outputs(to_outputs(found), transform, checkpoint.labels),
+    )
 
 
-def _visible(kept: Candidates, size: tuple[int, int], image_size: tuple[int, int]) -> torch.Tensor:
+def _visible(kept: Candidates, transform: ImageTransform) -> torch.Tensor:
     """Which boxes show a part of the image; instances are made of no others."""
-    scale = np.array([*_scale(size, image_size)] * 2, np.float32)
-    boxes = clip_boxes(kept.boxes.numpy() * scale, image_size)
+    boxes = transform.restore_boxes(kept.boxes.numpy())
     return torch.from_numpy((boxes[:, 2:] > boxes[:, :2]).all(axis=1))
-
-
-def _scale(size: tuple[int, int], image_size: tuple[int, ...]) -> tuple[float, float]:
-    return image_size[1] / size[1], image_size[0] / size[0]

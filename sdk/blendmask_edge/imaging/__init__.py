@@ -8,12 +8,20 @@ from __future__ import annotations
 from blendmask_edge.imaging.headers import MAX_PIXELS, MAX_SIDE
 from blendmask_edge.imaging.io import MAX_FILE_BYTES, check_image, encode_jpeg, image_size, read_image
 from blendmask_edge.imaging.masks import clip_boxes, paste, sigmoid
-from blendmask_edge.imaging.resize import PreprocessedImage, fit_size, preprocess, resize, resized_size
+from blendmask_edge.imaging.resize import (
+    ImageTransform,
+    PreprocessedImage,
+    fit_size,
+    preprocess,
+    resize,
+    resized_size,
+)
 
 __all__ = [
     "MAX_FILE_BYTES",
     "MAX_PIXELS",
     "MAX_SIDE",
+    "ImageTransform",
     "PreprocessedImage",
     "check_image",
     "clip_boxes",

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from blendmask_edge.imaging.io import check_image
+from blendmask_edge.imaging.masks import clip_boxes
 from blendmask_edge.imaging.resample import resample_columns, resample_rows
 
 if TYPE_CHECKING:
@@ -20,18 +21,36 @@ Size = Tuple[int, int]
 
 
 @dataclass(frozen=True)
+class ImageTransform:
+    """The transform of an image into the network input, where it lies resized in the top left corner.
+
+    image_size: (height, width) of the image.
+    resized: (height, width) of the image in the network input.
+    """
+
+    image_size: Size
+    resized: Size
+
+    @property
+    def scale(self) -> Tuple[float, float]:
+        """Pixels of the image per pixel of the network input, (x, y)."""
+        return self.image_size[1] / self.resized[1], self.image_size[0] / self.resized[0]
+
+    def restore_boxes(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return boxes (N, 4) of the network input, x0 y0 x1 y1, in pixels of the image, clipped to it."""
+        return clip_boxes(boxes * np.array([*self.scale, *self.scale], np.float32), self.image_size)
+
+
+@dataclass(frozen=True)
 class PreprocessedImage:
     """An image ready for the network.
 
-    image: uint8 [1, H, W, 3], RGB; the image in its top left `size`, the rest the pad value.
-    size: (height, width) of the resized image inside `image`.
-    scale_x, scale_y: pixels of the image per pixel of the network input.
+    image: uint8 [1, H, W, 3], RGB; the image in its top left corner, the rest the pad value.
+    transform: from the image to the network input.
     """
 
     image: Image
-    size: Size
-    scale_x: float
-    scale_y: float
+    transform: ImageTransform
 
 
 def resized_size(height: int, width: int, short: int, long: int) -> Size:
@@ -88,10 +107,11 @@ def preprocess(image: Image, bounds: Size, pad_value: Sequence[int], channels: s
         ImageError: as `check_image`.
     """
     checked = check_image(image, channels)
-    height, width = fit_size(checked.shape[:2], bounds)
-    resized = resize(checked, (height, width))
+    transform = ImageTransform(checked.shape[:2], fit_size(checked.shape[:2], bounds))
+    height, width = transform.resized
+    resized = resize(checked, transform.resized)
     canvas = np.empty((1, bounds[0], bounds[1], 3), np.uint8)
     canvas[0, :height, :width] = resized if channels == "rgb" else cv2.cvtColor(resized, cv2.COLOR_BGR2RGB)
     canvas[0, height:] = pad_value
     canvas[0, :height, width:] = pad_value
-    return PreprocessedImage(canvas, (height, width), checked.shape[1] / width, checked.shape[0] / height)
+    return PreprocessedImage(canvas, transform)

@@ -16,6 +16,7 @@ from blendmask_edge.instances import Instances
 from blendmask_quantize.model.blender import blend, pool_bases
 from blendmask_quantize.model.config import InferenceConfig
 from blendmask_quantize.model.detect import Candidates, detect, locations, select
+from blendmask_quantize.model.labels import default_labels
 from blendmask_quantize.model.predictor import TorchPredictor
 from tests.quantize.parity import CASES, Agreement, Reference, agreements, run
 
@@ -65,7 +66,7 @@ class TestTheWholeWay:
     def test_a_predictor_given_the_resized_image(self, parity, case):
         reference = Reference(parity / case)
         resized = np.load(reference.folder / "image.npz")["bgr_resized"][..., ::-1]
-        instances = TorchPredictor(reference.checkpoint())(np.ascontiguousarray(resized))
+        instances = TorchPredictor(reference.model(torch.float32), default_labels(12))(np.ascontiguousarray(resized))
         height, width = resized.shape[:2]
         boxes = np.clip(reference.stored["det.box"], 0, [width, height, width, height])
         assert len(instances) == len(boxes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +13,9 @@ from torch import Tensor
 
 from blendmask_edge.errors import ConfigError, ImageError
 from blendmask_edge.imaging import preprocess, resize, resized_size
-from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import CONFIGS
 from blendmask_quantize.model.detect import detect
-from blendmask_quantize.model.labels import default_labels
 from blendmask_quantize.model.predictor import TorchPredictor, pad_value
 from tests.quantize.tiny import LABELS, TINY, tiny_model
 
@@ -34,13 +31,13 @@ def model() -> BlendMask:
 
 @pytest.fixture(scope="module")
 def predict(model: BlendMask) -> TorchPredictor:
-    return TorchPredictor(Checkpoint(model, LABELS, Path("tiny.safetensors")))
+    return TorchPredictor(model, LABELS)
 
 
 def input_of(predict: TorchPredictor, image: np.ndarray) -> Tensor:
     """What the network is given for an image."""
     seen: list[Tensor] = []
-    backbone = predict.checkpoint.model.backbone
+    backbone = predict.model.backbone
     handle = backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
         predict(image)
@@ -64,7 +61,7 @@ class TestInput:
 
     def test_channels_follow_the_configuration(self):
         model = tiny_model(replace(TINY, input=replace(TINY.input, channels="bgr")))
-        predict = TorchPredictor(Checkpoint(model, LABELS, Path("tiny.safetensors")))
+        predict = TorchPredictor(model, LABELS)
         image = np.broadcast_to(np.array([127, 127, 255], np.uint8), (64, 96, 3)).copy()
         assert input_of(predict, image)[0, :, 5, 5].tolist() == [2, 0, 0]
 
@@ -72,18 +69,18 @@ class TestInput:
     @given(height=st.integers(1, 400), width=st.integers(1, 400))
     def test_with_a_size_it_is_fitted_as_a_bundle_does(self, model, height, width):
         image = noise(height, width)
-        fitted = TorchPredictor(Checkpoint(model, LABELS, Path("tiny.safetensors")), size=(64, 96))
+        fitted = TorchPredictor(model, LABELS, size=(64, 96))
         prepared = preprocess(image, (64, 96), pad_value(TINY.input))
         expected = model.normalize(torch.from_numpy(prepared.image).permute(0, 3, 1, 2))
         torch.testing.assert_close(input_of(fitted, image), expected, rtol=0, atol=0)
 
     def test_a_size_beside_the_divisor_is_padded_to_it(self, model):
-        fitted = TorchPredictor(Checkpoint(model, LABELS, Path("tiny.safetensors")), size=(50, 70))
+        fitted = TorchPredictor(model, LABELS, size=(50, 70))
         assert input_of(fitted, noise(100, 140)).shape == (1, 3, 64, 96)
 
     def test_a_size_without_pixels_is_refused(self, model):
         with pytest.raises(ConfigError, match="input size is 0x96: give height and width"):
-            model.predict(noise(64, 96), (0, 96))
+            TorchPredictor(model, LABELS, (0, 96))(noise(64, 96))
 
 
 class TestClipping:
@@ -92,19 +89,19 @@ class TestClipping:
     def test_the_configuration_chooses_and_the_caller_overrules(self, model):
         clipped = replace(TINY, inference=replace(TINY.inference, clip_before_pooling=True))
         other, image = tiny_model(clipped), noise(64, 96)
-        whole, part = model.predict(image), other.predict(image)
+        whole, part = TorchPredictor(model, LABELS)(image), TorchPredictor(other, LABELS)(image)
         assert len(whole) == len(part) > 10
         assert not np.array_equal(whole.mask_logits, part.mask_logits)
         for found, wanted in (
-            (model.predict(image, clip_before_pooling=True), part),
-            (other.predict(image, clip_before_pooling=False), whole),
+            (TorchPredictor(model, LABELS, clip_before_pooling=True)(image), part),
+            (TorchPredictor(other, LABELS, clip_before_pooling=False)(image), whole),
         ):
             np.testing.assert_array_equal(found.mask_logits, wanted.mask_logits)
             np.testing.assert_array_equal(found.boxes, wanted.boxes)
 
     def test_only_boxes_over_the_border_change(self, model):
         image = noise(64, 96)
-        whole, part = (model.predict(image, clip_before_pooling=clip) for clip in (False, True))
+        whole, part = (TorchPredictor(model, LABELS, clip_before_pooling=clip)(image) for clip in (False, True))
         np.testing.assert_array_equal(whole.boxes, part.boxes)
         boxes = detect(model, model.normalize(torch.from_numpy(image).permute(2, 0, 1)[None])).candidates.boxes
         boxes = boxes[(boxes[:, 2] > 0) & (boxes[:, 3] > 0) & (boxes[:, 0] < 96) & (boxes[:, 1] < 64)]
@@ -164,16 +161,10 @@ class TestInstances:
         assert (instances.scores > np.sqrt(TINY.inference.score_threshold)).all()
         assert instances.masks.shape == (len(instances), height, width)
 
-    def test_names_come_from_the_checkpoint(self, predict):
+    def test_names_and_category_ids_are_those_of_the_labels(self, predict):
         instances = predict(noise(64, 96))
         assert set(instances.class_names) <= set(LABELS.names)
         assert {result["category_id"] for result in instances.to_coco(7)} <= set(LABELS.category_ids)
-
-    def test_the_network_itself_predicts_with_numbered_classes_unless_it_is_given_names(self, predict, model):
-        image = noise(64, 96)
-        np.testing.assert_array_equal(model.predict(image).mask_logits, predict(image).mask_logits)
-        assert model.predict(image).labels == default_labels(3)
-        assert model.predict(image, labels=LABELS).labels == LABELS
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (6000, 8000)])
     def test_images_of_every_size(self, predict, size):

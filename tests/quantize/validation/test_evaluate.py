@@ -12,7 +12,6 @@ from blendmask_edge.errors import AnnotationError
 from blendmask_edge.evaluation.average_precision import evaluate
 from blendmask_edge.imaging import read_image
 from blendmask_edge.instances import Instances
-from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.predictor import TorchPredictor
 from tests.quantize.images import SIZE, Thing, describe, some_images, write_annotations, write_images
 from tests.quantize.tiny import LABELS, tiny_model
@@ -87,7 +86,7 @@ class TestScores:
 class TestACheckpoint:
     def test_it_scores_one_on_its_own_findings(self, tmp_path):
         """From file to average precision and back: the annotations are what the network finds, mask by mask."""
-        predict = TorchPredictor(Checkpoint(tiny_model(), LABELS, tmp_path / "tiny.safetensors"))
+        predict = TorchPredictor(tiny_model(), LABELS)
         write_images(tmp_path, some_images(2))
         content = describe([[], []])
         for image in content["images"]:
@@ -100,7 +99,7 @@ class TestACheckpoint:
         assert metrics["mask_ap75"] > 0.9
 
     def test_random_weights_find_little(self, annotations):
-        predict = TorchPredictor(Checkpoint(tiny_model(), LABELS, Path("tiny.safetensors")))
+        predict = TorchPredictor(tiny_model(), LABELS)
         assert evaluate(predict, annotations.parent, annotations)["mask_ap"] < 0.2
 
 

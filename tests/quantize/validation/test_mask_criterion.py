@@ -55,7 +55,7 @@ def ground_truth(
 def test_the_graph_finds_what_the_checkpoint_finds(checkpoint: Checkpoint, calibrated: Calibrated) -> None:
     image = paint(some_images(1)[0])
     found = predictor_of(checkpoint)(calibrated.traced)(image)
-    expected = TorchPredictor(checkpoint)(image)
+    expected = TorchPredictor(checkpoint.model, checkpoint.labels)(image)
     assert len(found) > 0
     count = min(len(found), len(expected), 5)
     np.testing.assert_allclose(found.boxes[:count], expected.boxes[:count], atol=1e-2)

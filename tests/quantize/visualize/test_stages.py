@@ -30,7 +30,7 @@ def stages(checkpoint: Checkpoint) -> Stages:
 
 
 def test_the_instances_are_those_that_are_predicted(checkpoint, stages):
-    expected = TorchPredictor(checkpoint)(IMAGE)
+    expected = TorchPredictor(checkpoint.model, checkpoint.labels)(IMAGE)
     assert len(stages.instances) == len(expected) > 10
     for part in ("boxes", "scores", "class_ids"):
         np.testing.assert_array_equal(getattr(stages.instances, part), getattr(expected, part))

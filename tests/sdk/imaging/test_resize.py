@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from blendmask_edge.imaging import fit_size, preprocess, read_image, resize, resized_size
+from blendmask_edge.imaging import ImageTransform, fit_size, preprocess, read_image, resize, resized_size
 
 ROOT = Path(__file__).parents[3]
 PARITY = ROOT / "../shared/parity"
@@ -77,8 +77,8 @@ def test_photographs_reach_the_network_as_pillow_would_bring_them(bounds: Tuple[
     for path in images:
         image = read_image(path)
         prepared = preprocess(image, bounds, (127, 127, 127))
-        height, width = prepared.size
-        np.testing.assert_array_equal(prepared.image[0, :height, :width], by_pillow(image, prepared.size))
+        height, width = prepared.transform.resized
+        np.testing.assert_array_equal(prepared.image[0, :height, :width], by_pillow(image, prepared.transform.resized))
 
 
 def test_resize_takes_views_of_any_stride() -> None:
@@ -141,10 +141,10 @@ def test_fitted_image_fills_one_side_and_keeps_its_aspect(size: Tuple[int, int],
 def test_prepared_image_lies_top_left_and_the_rest_is_padding() -> None:
     prepared = preprocess(NOISE[:30, :60], (64, 96), (1, 2, 3))
     assert prepared.image.shape == (1, 64, 96, 3)
-    assert prepared.size == (48, 96)
+    assert prepared.transform == ImageTransform((30, 60), (48, 96))
     np.testing.assert_array_equal(prepared.image[0, :48], resize(NOISE[:30, :60], (48, 96)))
     assert (prepared.image[0, 48:] == (1, 2, 3)).all()
-    assert (prepared.scale_x, prepared.scale_y) == (60 / 96, 30 / 48)
+    assert prepared.transform.scale == (60 / 96, 30 / 48)
 
 
 def test_padding_at_the_right() -> None:
