@@ -70,7 +70,7 @@ def make_manifest(
         nms=Nms(
             candidates=about.bounds.candidates,
             rounds=about.bounds.rounds,
-            iou_threshold=inference.nms_threshold,
+            iou_threshold=inference.nms_threshold if inference.nms_threshold > 0 else 1.0,  # nothing is suppressed
             per_level_top=inference.candidates_per_level,
         ),
         score_threshold=inference.score_threshold**0.5,

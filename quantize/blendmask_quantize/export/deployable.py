@@ -241,14 +241,19 @@ class DeployableGraph(nn.Module):
 
     def suppress(self, found: Chosen) -> Chosen:
         """Survivors of class-wise suppression: a fixed point that equals the greedy order once it stops changing."""
+        score, row = torch.topk(self._surviving(found), self.bounds.detections)
+        return Chosen(score, *(part.index_select(0, row) for part in found[1:]))
+
+    def _surviving(self, found: Chosen) -> Tensor:
+        """Scores (C,), 0 where suppressed; a threshold of 0 or less suppresses nothing, as in the reference."""
+        if self.config.inference.nms_threshold <= 0:
+            return found.score
         # A power of two changes no comparison, and keeps areas within half precision.
         scale = 2.0 ** -math.ceil(math.log2(max(self.size)))
         overlaps = _overlap(found.box * scale, self.config.inference.nms_threshold)
         same = found.class_id[:, None] == found.class_id[None, :]
         hides = torch.triu((overlaps & same).to(found.score.dtype), diagonal=1)
-        keep = suppression_rounds(hides, self.bounds.rounds)
-        score, row = torch.topk(found.score * keep[0], self.bounds.detections)
-        return Chosen(score, *(part.index_select(0, row) for part in found[1:]))
+        return found.score * suppression_rounds(hides, self.bounds.rounds)[0]
 
     def attention(self, towers: Sequence[Tensor], location: Tensor) -> Tensor:
         """Attention vectors (K, bases * M * M) at the selected locations: gathered 3x3 patches, one product."""

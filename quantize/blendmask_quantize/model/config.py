@@ -121,7 +121,8 @@ class InferenceConfig:
         score_threshold: on class probability times centerness, exclusive.
         candidates_per_level: kept before suppression.
         nms: how boxes suppress each other: "batched", "fast" or "cluster"; see `model/nms.py`.
-        nms_threshold: intersection over union above which a box of the same class is suppressed.
+        nms_threshold: intersection over union above which a box of the same class is suppressed; 0 or less suppresses
+            none.
         detections: kept after suppression.
         clip_before_pooling: whether a mask is that of the box's part inside the image. False is the reference: the
             mask of the whole box, squeezed into that part.
@@ -133,6 +134,17 @@ class InferenceConfig:
     nms_threshold: float = 0.6
     detections: int = 100
     clip_before_pooling: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse thresholds that no score and no overlap has.
+
+        Raises:
+            ConfigError: one is out of range.
+        """
+        if not 0 <= self.score_threshold <= 1:
+            raise ConfigError(f"score_threshold (INFERENCE_TH_TEST) is {self.score_threshold}, expected 0 to 1")
+        if not self.nms_threshold <= 1:
+            raise ConfigError(f"nms_threshold (NMS_TH) is {self.nms_threshold}, expected 1 at most")
 
 
 @dataclass(frozen=True)

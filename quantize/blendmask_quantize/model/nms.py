@@ -30,7 +30,7 @@ def suppress(boxes: Tensor, scores: Tensor, classes: Tensor, threshold: float, k
     Args:
         boxes: (P, 4), x0 y0 x1 y1.
         scores, classes: (P,).
-        threshold: intersection over union above which the lower score is dropped; <= 0 keeps every box, unsorted.
+        threshold: intersection over union above which the lower score is dropped; 0 or less keeps every box.
         kind: "batched", "fast" or "cluster".
 
     Raises:
@@ -38,7 +38,7 @@ def suppress(boxes: Tensor, scores: Tensor, classes: Tensor, threshold: float, k
     """
     method = suppression(kind)
     if threshold <= 0 or len(boxes) == 0:
-        return torch.arange(len(boxes), device=boxes.device)
+        return scores.argsort(descending=True, stable=True)
     return method(boxes, scores, classes, threshold)
 
 

@@ -204,6 +204,23 @@ def test_limits_of_the_configuration_are_the_references(
     assert_same(found, expected, rows)
 
 
+@pytest.mark.parametrize("threshold", [-1.0, 0.0, 1.0])
+@pytest.mark.parametrize("detections", [7, 0])
+def test_thresholds_that_suppress_nothing_are_the_references(threshold: float, detections: int) -> None:
+    model = copy.copy(MODELS["TINY"])
+    inference = replace(model.config.inference, nms_threshold=threshold, detections=detections)
+    model.config = replace(model.config, inference=inference)
+    predictions = random_predictions(model.config, 3, -4.0)
+    expected = reference(model, predictions, all_candidates(model, predictions))
+    assert_same(graph_of(model).postprocess(predictions), expected, detections or 100)
+
+
+@pytest.mark.parametrize("change", [{"score_threshold": -0.1}, {"score_threshold": 1.5}, {"nms_threshold": 1.1}])
+def test_thresholds_that_nothing_has_are_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="expected"):
+        replace(TINY.inference, **change)
+
+
 def chain(length: int, threshold: float = 0.6) -> Chosen:
     """Boxes of one class by descending score, each of which hides the next and no other."""
     width = 40.0

@@ -96,6 +96,11 @@ def test_a_hidden_box_hides_others_in_fast_nms_only():
     assert run(chain, [0.9, 0.8, 0.7], [0] * 3, 0.5, "fast") == [0]
 
 
+@pytest.mark.parametrize("threshold", [0.0, -1.0])
+def test_a_threshold_of_nothing_keeps_every_box_best_first(kind: str, threshold: float):
+    assert run([(0.0, 0.0, 10.0, 10.0)] * 3, [0.2, 0.9, 0.5], [0] * 3, threshold, kind) == [1, 2, 0]
+
+
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ConfigError, match="'soft': use batched, fast, cluster"):
         run([], [], [], 0.6, "soft")
@@ -121,10 +126,6 @@ def test_an_overlap_equal_to_the_threshold_is_kept(kind):
 
 def test_identical_boxes_without_area_do_not_hide_each_other(kind):
     assert run([(5.0, 5.0, 5.0, 9.0)] * 2, [0.9, 0.8], [0, 0], 0.6, kind) == [0, 1]
-
-
-def test_without_a_threshold_every_box_stays_in_its_place(kind):
-    assert run([(0.0, 0.0, 4.0, 4.0)] * 3, [0.1, 0.9, 0.5], [0, 0, 0], 0, kind) == [0, 1, 2]
 
 
 def test_no_boxes(kind):

@@ -72,6 +72,26 @@ class TestTheWholeWay:
         assert len(instances) == len(boxes)
         assert distances(instances, boxes, reference.stored["det.class"]).max() <= 5e-3
 
+    def test_a_predictor_given_the_image_as_it_is_in_the_file(self, parity, case):
+        """Resized by our code, to boxes and masks in the image; no pixel of any mask differs."""
+        reference = Reference(parity / case)
+        image = np.load(reference.folder / "image.npz")["rgb_original"]
+        instances = TorchPredictor(reference.model(torch.float32), default_labels(12))(image)
+        boxes, classes = reference.stored["final.box"], reference.stored["final.class"]
+        partners = nearest(instances, boxes, classes)
+        assert sorted(partners) == list(range(len(instances)))
+        np.testing.assert_allclose(instances.boxes[partners], boxes, rtol=0, atol=5e-3)
+        np.testing.assert_allclose(instances.scores[partners], reference.stored["final.score"], rtol=0, atol=3e-5)
+        certain = ~reference.masks("final.mask_uncertain")
+        assert not ((instances.masks[partners] != reference.masks("final.mask")) & certain).any()
+
+
+def nearest(instances: Instances, boxes: np.ndarray, classes: np.ndarray) -> list[int]:
+    """The found instance of its class whose box is nearest to each box."""
+    apart = np.abs(boxes[:, None] - instances.boxes[None]).max(axis=2)
+    apart[classes[:, None] != instances.class_ids[None]] = np.inf
+    return apart.argmin(axis=1).tolist()
+
 
 def distances(instances: Instances, boxes: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """How far each box is from the nearest found one of its class, the largest of its four sides, pixels."""
