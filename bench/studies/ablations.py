@@ -46,10 +46,11 @@ from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoin
 from blendmask_quantize.model.config import ModelConfig, get_config
 from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.model.predictor import TorchPredictor
-from blendmask_quantize.training.data import CocoImages, ViewStream
+from blendmask_quantize.training.coco_images import CocoImages
 from blendmask_quantize.training.loop import MODEL_FILE, train
 from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.start import new_network
+from blendmask_quantize.training.stream import AugmentedStream
 
 _SHIPPED = get_config("LITE0_RT")
 BASE = replace(_SHIPPED, input=replace(_SHIPPED.input, test_short=384, test_long=512))
@@ -133,10 +134,10 @@ def _train(name: str, options: argparse.Namespace) -> None:
         return
     schedule = TrainOptions(iterations=options.iterations, batch=options.batch, workers=options.workers)
     config = VARIANTS[name].config
-    source = CocoImages(options.data / "train", options.data / "train.json", config, schedule.augmentation)
+    source = CocoImages.open(options.data / "train", options.data / "train.json", config, schedule.augmentation)
     model = new_network(config, schedule.seed)
     step = stage(f"training {name}", schedule.iterations)
-    stream = ViewStream([source], schedule.views, schedule.seed)
+    stream = AugmentedStream([source], schedule.augmented_images, schedule.seed)
     train(model, stream, output, schedule, resume=True, on_step=lambda *_: step())
 
 

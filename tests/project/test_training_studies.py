@@ -47,7 +47,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(output.name)
         if output.name == "k2" and "fail" in found:
             raise KeyboardInterrupt
-        run = TrainingRun(options.iterations, len(stream), len(stream.places), 0.25)
+        run = TrainingRun(options.iterations, len(stream), stream.num_images, 0.25)
         output.mkdir(parents=True, exist_ok=True)
         save_checkpoint(output / "model.safetensors", model, stream.labels, training=(run,))
 

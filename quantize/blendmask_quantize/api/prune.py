@@ -55,7 +55,7 @@ def prune(
 
     from blendmask_quantize.pruning.job import prune as run
     from blendmask_quantize.pruning.options import PruneOptions, fine_tuning
-    from blendmask_quantize.training.data import CocoImages
+    from blendmask_quantize.training.coco_images import CocoImages
 
     chosen = options or PruneOptions()
     if macs is not None:
@@ -64,5 +64,5 @@ def prune(
         chosen = replace(chosen, training=fine_tuning(training))
     loaded = open_checkpoint(checkpoint, config)
     pairs = zip(folders, files, strict=True)
-    sources = [CocoImages(*pair, loaded.config, chosen.training.augmentation) for pair in pairs]
+    sources = [CocoImages.open(*pair, loaded.config, chosen.training.augmentation) for pair in pairs]
     return run(loaded, sources, Path(output), chosen, progress or silent, resume=resume)

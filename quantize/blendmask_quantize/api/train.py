@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +19,8 @@ from blendmask_quantize.api.arguments import (
 from blendmask_quantize.pipeline.options import PathLike
 from blendmask_quantize.runs.progress import Progress, silent
 
+_LOG = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from blendmask_quantize.training.options import TrainOptions
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 def train(
     images: PathLike | Iterable[PathLike], annotations: PathLike | Iterable[PathLike], output: PathLike, *,
     config: AnyConfig = None, weights: AnyCheckpoint | None = None, options: TrainOptions | None = None,
-    resume: bool = False, progress: Progress | None = None,
+    keep_empty: bool = False, resume: bool = False, progress: Progress | None = None,
 ) -> Path:  # fmt: skip
     """Train a network on COCO instances.
 
@@ -41,6 +44,7 @@ def train(
             "LITE0_RT".
         weights: checkpoint to start from, or its path; None takes an ImageNet backbone.
         options: the schedule; None takes the defaults.
+        keep_empty: train on images without annotations as well, as negatives; else they are left out, which is logged.
         resume: go on where a run in this folder was interrupted.
         progress: as for `quantize`.
 
@@ -57,17 +61,21 @@ def train(
     if weights is not None:
         check_checkpoint(weights)
     from blendmask_quantize.training import loop
-    from blendmask_quantize.training.data import CocoImages, ViewStream, coco_labels, read_coco
+    from blendmask_quantize.training.coco_images import CocoImages
+    from blendmask_quantize.training.labeled_images import read_labeled_images
     from blendmask_quantize.training.options import TrainOptions
     from blendmask_quantize.training.start import starting_network
+    from blendmask_quantize.training.stream import AugmentedStream
 
     chosen = options or TrainOptions()
-    labels = coco_labels(read_coco(files[0]))
-    given = Path(weights) if isinstance(weights, (str, os.PathLike)) else weights
-    model, origin = starting_network(as_config(config), given, labels, chosen.seed)
     pairs = zip(folders, files, strict=True)
-    sources = [CocoImages(*pair, model.config, chosen.augmentation, chosen.sampling) for pair in pairs]
-    stream = ViewStream(sources, chosen.views, chosen.seed, chosen.sampling)
+    labeled = [read_labeled_images(*pair, keep_empty=keep_empty) for pair in pairs]
+    for note in [note for images in labeled for note in images.notes()]:
+        _LOG.warning("%s", note)
+    given = Path(weights) if isinstance(weights, (str, os.PathLike)) else weights
+    model, origin = starting_network(as_config(config), given, labeled[0].labels, chosen.seed)
+    sources = [CocoImages(images, model.config, chosen.augmentation, chosen.sampling) for images in labeled]
+    stream = AugmentedStream(sources, chosen.augmented_images, chosen.seed, chosen.sampling)
     on_step = (progress or silent)("training", chosen.iterations)
     return loop.train(
         model, stream, Path(output), chosen, resume=resume, on_step=lambda *_: on_step(), origin=origin

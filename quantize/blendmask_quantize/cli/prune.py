@@ -21,7 +21,7 @@ def prune(
     batch: Annotated[int, typer.Option(min=1)] = 8,
     learning_rate: Annotated[float, typer.Option(min=0)] = 5e-4,
     precision: Annotated[str, typer.Option(help="bf16-mixed or 32-true.")] = "bf16-mixed",
-    workers: Annotated[int, typer.Option(help="Processes that prepare views.", min=0)] = 2,
+    workers: Annotated[int, typer.Option(help="Processes that load and augment images.", min=0)] = 2,
     seed: Annotated[int, typer.Option()] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a run with this output stopped.")] = False,
     as_json: JsonOption = False,

@@ -22,7 +22,7 @@ def teach(
     batch: Annotated[int, typer.Option(min=1)] = 8,
     learning_rate: Annotated[float, typer.Option(min=0)] = 1e-3,
     frozen_stages: Annotated[int, typer.Option(help="Stages of the backbone that stay as they are.", min=0)] = 0,
-    view: Annotated[str, typer.Option(help="Height x width of a training view, multiples of 32.")] = "320x416",
+    crop: Annotated[str, typer.Option(help="Height x width of an augmented image, multiples of 32.")] = "320x416",
     scale: Annotated[str, typer.Option(help="Range of the enlargement; 1 is the test size.")] = "0.75,1.5",
     weight_decay: Annotated[float, typer.Option(min=0)] = 0.02,
     warmup: Annotated[int, typer.Option(help="Steps.", min=0)] = 200,
@@ -30,7 +30,7 @@ def teach(
     ema: Annotated[float, typer.Option(help="Decay of the averaged weights; 0 keeps the last ones.")] = 0.998,
     precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.")] = "auto",
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints to resume from.", min=1)] = 200,
-    workers: Annotated[int, typer.Option(help="Processes that prepare views.", min=0)] = 2,
+    workers: Annotated[int, typer.Option(help="Processes that load and augment images.", min=0)] = 2,
     seed: Annotated[int, typer.Option()] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the folder's run stopped.")] = False,
 ) -> None:
@@ -42,7 +42,7 @@ def teach(
         iterations=iterations, batch=batch, learning_rate=learning_rate, backbone_rate=1.0, frozen_stages=frozen_stages,
         weight_decay=weight_decay, warmup=warmup, clip=clip, ema=ema, precision=precision, workers=workers,
         save_every=save_every, seed=seed,
-        augmentation=Augmentation(parse_pair(view, "x", int), parse_pair(scale, ",", float), paste=0.0),
+        augmentation=Augmentation(parse_pair(crop, "x", int), parse_pair(scale, ",", float), paste=0.0),
     )  # fmt: skip
     _run(teacher, images, output, config, options, resume=resume)
 
@@ -55,9 +55,9 @@ def _run(
     from blendmask_quantize.checkpoints.adelaidet_yaml import find_config
     from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
     from blendmask_quantize.cli import tables
-    from blendmask_quantize.training.data import ViewStream
     from blendmask_quantize.training.processes import first_process
     from blendmask_quantize.training.start import new_network
+    from blendmask_quantize.training.stream import AugmentedStream
     from blendmask_quantize.training.teach import TeachOptions, check_teacher, unlabeled
     from blendmask_quantize.training.teach import teach as run
 
@@ -65,7 +65,9 @@ def _run(
     wanted = replace(find_config(config), num_classes=teacher.config.num_classes)
     check_teacher(wanted, teacher)
     student = new_network(wanted, options.seed)
-    stream = ViewStream(unlabeled(folders, teacher, wanted, options.augmentation), options.views, options.seed)
+    stream = AugmentedStream(
+        unlabeled(folders, teacher, wanted, options.augmentation), options.augmented_images, options.seed
+    )
     with tables.progress() as stage:
         on_step = stage("teaching", options.iterations)
         model = run(

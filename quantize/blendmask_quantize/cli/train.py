@@ -32,7 +32,7 @@ def train(
         int | None, typer.Option(help="Stages of the backbone that stay as they are.", min=0)
     ] = None,
     frozen_norms: Annotated[bool, typer.Option("--frozen-norms", help="Keep the backbone's normalizations.")] = False,
-    view: Annotated[str, typer.Option(help="Height x width of a training view, multiples of 32.")] = "320x416",
+    crop: Annotated[str, typer.Option(help="Height x width of an augmented image, multiples of 32.")] = "320x416",
     scale: Annotated[str, typer.Option(help="Range of the enlargement; 1 is the test size.")] = "0.75,1.5",
     paste: Annotated[float, typer.Option(help="Probability of pasting instances of another image.")] = 0.3,
     dice: Annotated[float, typer.Option(help="Weight of an overlap loss of the masks.", min=0)] = 0.0,
@@ -51,8 +51,11 @@ def train(
     nodes: Annotated[int, typer.Option(help="Machines.", min=1)] = 1,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write for TensorBoard as well.")] = False,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints to resume from.", min=1)] = 200,
-    workers: Annotated[int, typer.Option(help="Processes that prepare views.", min=0)] = 2,
+    workers: Annotated[int, typer.Option(help="Processes that load and augment images.", min=0)] = 2,
     seed: Annotated[int, typer.Option()] = 0,
+    keep_empty: Annotated[
+        bool, typer.Option("--keep-empty", help="Train on images without annotations as well, as negatives.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the folder's run stopped.")] = False,
 ) -> None:
     """Train a network on COCO instances."""
@@ -68,15 +71,15 @@ def train(
         schedule=schedule, warmup=warmup, clip=clip, ema=ema, precision=precision, devices=devices, nodes=nodes,
         tensorboard=tensorboard, save_every=save_every, workers=workers, seed=seed,
         sampling=_sampling(repeat_threshold, class_weight or []),
-        augmentation=Augmentation(parse_pair(view, "x", int), parse_pair(scale, ",", float), paste=paste),
+        augmentation=Augmentation(parse_pair(crop, "x", int), parse_pair(scale, ",", float), paste=paste),
         losses=LossOptions(mask_positives=64, dice_weight=dice),
     )  # fmt: skip
-    _run(images, annotations, output, config, weights, options, resume=resume)
+    _run(images, annotations, output, config, weights, options, keep_empty=keep_empty, resume=resume)
 
 
 def _run(
     images: list[Path], annotations: list[Path], output: Path, config: str | None, weights: Path | None,
-    options: TrainOptions, *, resume: bool,
+    options: TrainOptions, *, keep_empty: bool, resume: bool,
 ) -> None:  # fmt: skip
     from blendmask_quantize.api.train import train as run
     from blendmask_quantize.cli import tables
@@ -84,8 +87,9 @@ def _run(
 
     with tables.progress() as stage:
         path = run(
-            images, annotations, output, config=config, weights=weights, options=options, resume=resume, progress=stage
-        )
+            images, annotations, output, config=config, weights=weights, options=options, keep_empty=keep_empty,
+            resume=resume, progress=stage,
+        )  # fmt: skip
     if first_process():
         typer.echo(f"The model lies in {path}; the losses and their curves in {output}")
         typer.echo(f"Next: blendmask evaluate {path} --images DIR --annotations JSON")

@@ -22,9 +22,11 @@ from blendmask_quantize.pruning.channel_pruning import Loss, prune_network
 from blendmask_quantize.pruning.options import PruneOptions
 from blendmask_quantize.runs.progress import OnStep, Progress, silent
 from blendmask_quantize.runs.run_folder import START_FILE, RunFolder
-from blendmask_quantize.training.data import CocoImages, ViewStream, collate
+from blendmask_quantize.training.coco_images import CocoImages
 from blendmask_quantize.training.loop import step_losses, train
 from blendmask_quantize.training.options import TrainOptions
+from blendmask_quantize.training.samples import collate
+from blendmask_quantize.training.stream import AugmentedStream
 
 
 @dataclass(frozen=True)
@@ -135,15 +137,15 @@ def _fine_tune(
         return
     if not (folder / START_FILE).exists():
         save_checkpoint(folder / START_FILE, pruned, sources[0].labels)
-    stream = ViewStream(sources, options.iterations * options.batch, options.seed)
+    stream = AugmentedStream(sources, options.iterations * options.batch, options.seed)
     on_step = progress("fine-tuning", options.iterations)
     train(pruned, stream, folder, options, resume=resume, on_step=lambda *_: on_step()).replace(output)
 
 
 def _losses(sources: Sequence[CocoImages], options: PruneOptions, on_step: OnStep) -> Iterator[Loss]:
-    """The training loss on one batch of views after the other."""
+    """The training loss on one batch of augmented images after the other."""
     size = options.training.batch
-    stream = ViewStream(sources, options.batches * size, options.training.seed)
+    stream = AugmentedStream(sources, options.batches * size, options.training.seed)
     for index in range(options.batches):
         batch = collate([stream[item] for item in range(index * size, (index + 1) * size)])
 
@@ -186,7 +188,7 @@ def _started(path: Path, checkpoint: Checkpoint, ratio: float) -> BlendMask:
 
 
 def _names(images: CocoImages) -> list[str]:
-    return [entry.file_name for entry in images.entries]
+    return list(images.file_names)
 
 
 def _weights(model: BlendMask) -> int:

@@ -24,9 +24,9 @@ class PruneOptions:
 
     Attributes:
         ratio: share of the multiply-accumulates to keep.
-        training: how the thinner network is fine-tuned; no iterations leave it as it is. How views vary is up to the
+        training: how the thinner network is fine-tuned; no iterations leave it as it is. How images vary is up to the
             images.
-        batches: of labeled views that the importance of channels is measured on.
+        batches: of labeled images that the importance of channels is measured on.
     """
 
     ratio: float = RATIO

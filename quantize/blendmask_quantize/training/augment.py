@@ -1,4 +1,4 @@
-"""Random views of an image and its masks: scale, rotation, crop, flip, color, blur, noise."""
+"""Random variations of an image and its masks: scale, rotation, crop, flip, color, blur, noise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Augmentation:
     """How strongly training images vary; the defaults serve a camera on a moving robot.
 
     Attributes:
-        crop: height and width of a training view, pixels, multiples of 32.
+        crop: height and width of an augmented image, pixels, multiples of 32.
         scale: range of the enlargement, 1 being the size the network sees at test time.
         rotation: largest turn either way, degrees.
         flip: probability of mirroring left and right.
@@ -49,14 +49,14 @@ class Augmentation:
     paste_most: int = 4
 
     def __post_init__(self) -> None:
-        """Refuse what no view can be made of.
+        """Refuse values that no image can be augmented with.
 
         Raises:
-            ConfigError: a view's side is no positive multiple of 32, the scale is no range of positive numbers, a
-                probability is outside 0 to 1, or nothing may be pasted.
+            ConfigError: a side of the crop is not a positive multiple of 32, the scale is not a range of positive
+                numbers, a probability is outside 0 to 1, or nothing may be pasted.
         """
         if any(side < 1 or side % 32 for side in self.crop):
-            raise ConfigError(f"a training view of {self.crop[0]}x{self.crop[1]}: give sides that are multiples of 32")
+            raise ConfigError(f"a crop of {self.crop[0]}x{self.crop[1]}: give sides that are multiples of 32")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ConfigError(f"a scale from {self.scale[0]} to {self.scale[1]}: give two positive numbers in order")
         for name in ("flip", "blur", "motion", "noise", "paste"):
@@ -67,16 +67,16 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class View:
+class AugmentedImage:
     """An image (h, w, 3) uint8 RGB, its masks (n, h, w) bool."""
 
     pixels: Pixels
     masks: Masks
 
 
-def random_view(pixels: Pixels, masks: Masks, size: tuple[int, int], options: Augmentation, rng: np.random.Generator,
-                fill: tuple[int, int, int]) -> View:  # fmt: skip
-    """A random view of an image (H, W, 3) uint8 RGB and its masks (n, H, W) bool.
+def augment(pixels: Pixels, masks: Masks, size: tuple[int, int], options: Augmentation, rng: np.random.Generator,
+                fill: tuple[int, int, int]) -> AugmentedImage:  # fmt: skip
+    """Vary an image (H, W, 3) uint8 RGB and its masks (n, H, W) bool at random.
 
     Args:
         size: height and width that scale 1 means for this image.
@@ -90,7 +90,7 @@ def random_view(pixels: Pixels, masks: Masks, size: tuple[int, int], options: Au
         matrix = np.array([[-1.0, 0.0, options.crop[1] - 1.0], [0.0, 1.0, 0.0]]) @ np.vstack([matrix, [0, 0, 1]])
     warped = cv2.warpAffine(pixels, matrix, options.crop[::-1], flags=cv2.INTER_LINEAR, borderValue=fill)
     recoloured = _recoloured(np.asarray(warped, np.uint8), options, rng)
-    return View(_noisy(recoloured, options, rng), _warp_masks(masks, matrix, options.crop))
+    return AugmentedImage(_noisy(recoloured, options, rng), _warp_masks(masks, matrix, options.crop))
 
 
 def _window(
@@ -103,7 +103,7 @@ def _window(
 
 
 def _turned(matrix: NDArray[np.float64], crop: tuple[int, int], degrees: float) -> NDArray[np.float64]:
-    """The map followed by a turn about the middle of the view."""
+    """Return the map followed by a turn about the middle of the crop."""
     turn = cv2.getRotationMatrix2D(((crop[1] - 1) / 2, (crop[0] - 1) / 2), degrees, 1.0)
     return np.asarray(turn @ np.vstack([matrix, [0, 0, 1]]), np.float64)
 

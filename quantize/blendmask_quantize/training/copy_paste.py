@@ -1,4 +1,4 @@
-"""Copy-paste: instances of one view laid on another (Ghiasi et al., CVPR 2021, section 3)."""
+"""Copy-paste: instances of one image laid on another (Ghiasi et al., CVPR 2021, section 3)."""
 
 from __future__ import annotations
 
@@ -8,45 +8,45 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from blendmask_quantize.training.augment import View
+from blendmask_quantize.training.augment import AugmentedImage
 
 LEAST_VISIBLE = 0.15
-"""Share of an object that pasted ones must leave free, or it is not asked for any more."""
+"""Share of an instance that pasted ones must leave visible; below it, the instance is ignored."""
 
 _FEATHER = 0.7  # standard deviation in pixels of the soft rim, about that of a camera
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A view and what its masks are.
+    """An augmented image and the meaning of its masks.
 
     Attributes:
-        view: pixels and n masks.
+        image: pixels and n masks.
         classes: (n,) int64, contiguous.
-        ignored: (n,) bool, crowds and what is nearly hidden: not asked for.
+        ignored: (n,) bool, crowds and instances that are nearly hidden: no targets.
     """
 
-    view: View
+    image: AugmentedImage
     classes: NDArray[np.int64]
     ignored: NDArray[np.bool_]
 
 
 def paste(scene: Scene, donor: Scene, chosen: NDArray[np.int64]) -> Scene:
-    """Lay some instances of a donor on a scene, where they are in the donor's view.
+    """Lay some instances of a donor on a scene, at the place they have in the donor.
 
     Masks beneath lose the covered pixels; instances of which less than `LEAST_VISIBLE` is left are ignored.
 
     Args:
         scene: what lies beneath.
-        donor: a view of the same size.
+        donor: an image of the same size.
         chosen: rows of the donor's instances; they follow the scene's own in the result.
     """
-    pasted = donor.view.masks[chosen]
+    pasted = donor.image.masks[chosen]
     cover = np.asarray(pasted.any(axis=0))
-    beneath = scene.view.masks & ~cover
-    hidden = beneath.sum(axis=(1, 2)) < LEAST_VISIBLE * scene.view.masks.sum(axis=(1, 2))
+    beneath = scene.image.masks & ~cover
+    hidden = beneath.sum(axis=(1, 2)) < LEAST_VISIBLE * scene.image.masks.sum(axis=(1, 2))
     return Scene(
-        View(_blend(scene.view.pixels, donor.view.pixels, cover), np.concatenate([beneath, pasted])),
+        AugmentedImage(_blend(scene.image.pixels, donor.image.pixels, cover), np.concatenate([beneath, pasted])),
         np.concatenate([scene.classes, donor.classes[chosen]]),
         np.concatenate([scene.ignored | hidden, donor.ignored[chosen]]),
     )

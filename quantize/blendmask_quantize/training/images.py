@@ -6,29 +6,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from blendmask_edge.imaging import fit_size, read_image
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.labels import Labels
 from blendmask_quantize.model.predictor import pad_value
-from blendmask_quantize.training.augment import Augmentation, random_view
-from blendmask_quantize.training.data import Sample
+from blendmask_quantize.training.augment import Augmentation, augment
+from blendmask_quantize.training.copy_paste import Scene
+from blendmask_quantize.training.samples import Sample, make_sample
 
 
 class PlainImages:
-    """Random views of images, with no object in any.
+    """Augmented images without instances.
 
     Args:
         paths: the image files.
         labels: of the network that will be trained.
         config: of that network.
-        options: how views vary.
+        augmentation: how images vary.
     """
 
-    def __init__(self, paths: Sequence[Path], labels: Labels, config: ModelConfig, options: Augmentation) -> None:
-        self.paths, self.labels, self.config, self.options = list(paths), labels, config, options
+    def __init__(self, paths: Sequence[Path], labels: Labels, config: ModelConfig, augmentation: Augmentation) -> None:
+        self.paths, self.labels, self.config, self.augmentation = list(paths), labels, config, augmentation
 
     @property
     def presence(self) -> NDArray[np.bool_]:
@@ -42,20 +42,14 @@ class PlainImages:
         """File name of image `index`."""
         return self.paths[index].name
 
-    def view(self, index: int, rng: np.random.Generator) -> Sample:
-        """A random view of image `index`.
+    def sample(self, index: int, rng: np.random.Generator) -> Sample:
+        """Augment image `index`.
 
         Raises:
-            ImageError: the file is no image.
+            ImageError: the file is not an image.
         """
         pixels, inputs = read_image(self.paths[index]), self.config.input
         size = fit_size(pixels.shape[:2], (inputs.test_short, inputs.test_long))
-        none = np.zeros((0, *pixels.shape[:2]), np.bool_)
-        view = random_view(pixels, none, size, self.options, rng, pad_value(inputs)).pixels
-        return Sample(
-            torch.from_numpy(np.ascontiguousarray(view.transpose(2, 0, 1))),
-            torch.zeros((0, 4)),
-            torch.zeros(0, dtype=torch.int64),
-            torch.zeros((0, self.config.resolution, self.config.resolution), dtype=torch.bool),
-            torch.zeros(view.shape[:2], dtype=torch.int64),
-        )
+        no_masks = np.zeros((0, *pixels.shape[:2]), np.bool_)
+        image = augment(pixels, no_masks, size, self.augmentation, rng, pad_value(inputs))
+        return make_sample(Scene(image, np.zeros(0, np.int64), np.zeros(0, bool)), self.config.resolution)

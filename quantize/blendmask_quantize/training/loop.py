@@ -21,7 +21,6 @@ from blendmask_edge.errors import BlendMaskError
 from blendmask_quantize.checkpoints.checkpoint import TrainingRun, save_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.config import ModelConfig
-from blendmask_quantize.training.data import Batch, ViewStream, collate
 from blendmask_quantize.training.depthwise import quick_depthwise
 from blendmask_quantize.training.log import (
     LOG_FILE,
@@ -42,8 +41,10 @@ from blendmask_quantize.training.processes import (
     synchronized,
 )
 from blendmask_quantize.training.resume import RESUME_FILE, RunState
+from blendmask_quantize.training.samples import Batch, collate
 from blendmask_quantize.training.schedule import Group, make_optimizer, parameter_groups, set_rate
 from blendmask_quantize.training.start import NEW, Origin
+from blendmask_quantize.training.stream import AugmentedStream
 from blendmask_quantize.training.targets import ObjectTargets, assign
 
 MODEL_FILE = "model.safetensors"
@@ -67,14 +68,14 @@ class DivergedError(BlendMaskError):
 
 
 def train(
-    model: BlendMask, stream: ViewStream, output: Path, options: TrainOptions, *, resume: bool = False,
+    model: BlendMask, stream: AugmentedStream, output: Path, options: TrainOptions, *, resume: bool = False,
     on_step: OnStep | None = None, origin: Origin = NEW,
 ) -> Path:  # fmt: skip
     """Train `model` and write the averaged weights, with a record of how, and a plot of the losses.
 
     Args:
         model: trained in place; its frozen stages stay as they are.
-        stream: the options' views of the whole run.
+        stream: the augmented images of the whole run.
         output: folder for the log, the checkpoint to resume from and the final model; made if missing. Several nodes
             need to see the same one.
         resume: go on from the folder's checkpoint where there is one.
@@ -106,27 +107,27 @@ def train(
 
 
 def training_record(
-    options: TrainOptions, stream: ViewStream, seconds: float, origin: Origin = NEW
+    options: TrainOptions, stream: AugmentedStream, seconds: float, origin: Origin = NEW
 ) -> TrainingRun:  # fmt: skip
     """What a checkpoint remembers of a run over `stream` that took `seconds`."""
     chosen = {k: v for k, v in msgspec.to_builtins(options).items() if k not in _WITHOUT_EFFECT}
     return TrainingRun(
-        options.iterations, options.views, len(stream.places), round(seconds / 3600, 2), chosen, origin.weights,
-        origin.initialized,
+        options.iterations, options.augmented_images, stream.num_images, round(seconds / 3600, 2), chosen,
+        origin.weights, origin.initialized,
     )  # fmt: skip
 
 
 def optimize(
-    model: nn.Module, groups: Sequence[Group], losses_of: LossesOf, stream: ViewStream, output: Path,
+    model: nn.Module, groups: Sequence[Group], losses_of: LossesOf, stream: AugmentedStream, output: Path,
     options: TrainOptions, *, identity: str = "", resume: bool = False, on_step: OnStep | None = None,
 ) -> Any:  # fmt: skip
-    """Minimize losses over a stream of views; log every step, and write what to resume from.
+    """Minimize losses over a stream of augmented images; log every step, and write what to resume from.
 
     Args:
         model: trained in place, in the mode it is in.
         groups: what the optimizer trains: `params`, `weight_decay`, and `factor` of the learning rate.
         losses_of: losses by name from the wrapped model, a batch and the number of the step; their sum is minimized.
-        stream: the options' views of the whole run.
+        stream: the augmented images of the whole run.
         output: folder for the log and the checkpoint to resume from; made if missing.
         options: the schedule.
         identity: what a checkpoint must have been written with to be resumed from.
@@ -201,7 +202,9 @@ def _check_finite(what: str, value: Tensor | float | None) -> None:
         raise _NotFinite(f"the {what} is {float(value)}")
 
 
-def _diverged(error: _NotFinite, step: int, output: Path, stream: ViewStream, options: TrainOptions) -> DivergedError:
+def _diverged(
+    error: _NotFinite, step: int, output: Path, stream: AugmentedStream, options: TrainOptions
+) -> DivergedError:
     first, count = step * options.batch * options.processes, options.batch * options.processes
     names = ", ".join(sorted({stream.name(item) for item in range(first, first + count)}))
     return DivergedError(
@@ -232,7 +235,7 @@ def supervised_losses(
     Args:
         predictions: of the whole batch.
         model: gives configuration and top layer.
-        batch: views with their instances.
+        batch: augmented images with their instances.
         options: weights of the losses, and the seed of what they draw.
         step: its number, which with the seed fixes the draw.
     """
@@ -269,8 +272,8 @@ def freeze(model: BlendMask, stages: int | None = None, *, norms: bool = False) 
                 module.requires_grad_(False).eval()
 
 
-def _batches(stream: ViewStream, options: TrainOptions, start: int, rank: int) -> Iterator[tuple[int, Batch]]:
-    """The steps from `start` on with this process's share of their views."""
+def _batches(stream: AugmentedStream, options: TrainOptions, start: int, rank: int) -> Iterator[tuple[int, Batch]]:
+    """The steps from `start` on with this process's share of their images."""
     firsts = [(step * options.processes + rank) * options.batch for step in range(start, options.iterations)]
     rest = Subset(stream, [first + item for first in firsts for item in range(options.batch)])
     loader = DataLoader(

@@ -20,7 +20,7 @@ class TrainOptions:
 
     Attributes:
         iterations: optimizer steps.
-        batch: views a step and process.
+        batch: augmented images a step and process.
         optimizer: "adamw" or "sgd".
         momentum: of SGD.
         learning_rate: peak rate of everything but the backbone.
@@ -38,10 +38,10 @@ class TrainOptions:
         devices: processes on each node, one a device.
         nodes: machines.
         tensorboard: write the losses for TensorBoard as well.
-        workers: processes that prepare views.
+        workers: processes that load and augment images.
         save_every: steps between checkpoints to resume from.
-        seed: fixes views, initial weights and sampling.
-        augmentation, losses, sampling: how views vary; what is weighted how; which classes are shown more often.
+        seed: fixes augmentation, initial weights and sampling.
+        augmentation, losses, sampling: how images vary, how losses are weighted, which classes are shown more often.
     """
 
     iterations: int = 4000
@@ -88,8 +88,8 @@ class TrainOptions:
         return self.devices * self.nodes
 
     @property
-    def views(self) -> int:
-        """Views in the whole run, of all processes."""
+    def augmented_images(self) -> int:
+        """Augmented images in the whole run, of all processes."""
         return self.iterations * self.batch * self.processes
 
 

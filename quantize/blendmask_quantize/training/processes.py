@@ -19,7 +19,7 @@ class _AveragedStrategy(DDPStrategy):
     """Processes as Fabric starts and finds them; the loop averages the gradients itself.
 
     The wrapper of `DistributedDataParallel` sees the forward pass only, but the top layer is evaluated in the losses,
-    and in a process whose views hold no object not at all.
+    and in a process whose images show no instance not at all.
     """
 
     def setup_module(self, module: nn.Module) -> nn.Module:  # type: ignore[override]
@@ -92,7 +92,7 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
 
 class SyncNorm(nn.BatchNorm2d):
-    """Batch normalization with the statistics of all processes' views, on any device; each process counts the same.
+    """Batch normalization with the statistics of all processes' images, on any device; each process counts the same.
 
     As detectron2 `layers/batch_norm.py` (`NaiveSyncBatchNorm`).
     """

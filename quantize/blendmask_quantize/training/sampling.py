@@ -22,7 +22,7 @@ class SamplingOptions:
     Attributes:
         threshold: share of the images below which a class is rare: a class in a share f of them is shown
             sqrt(threshold / f) times as often. 0 shows every image once a pass.
-        class_weights: factors of single classes, by name, on top of that; also of the odds that an object is pasted.
+        class_weights: factors of single classes, by name, on top of that; also of the odds that an instance is pasted.
     """
 
     threshold: float = 0.0
@@ -40,7 +40,7 @@ class SamplingOptions:
             if factor < 1:
                 raise ConfigError(f"{name} is to be shown {factor} times as often: give a factor of at least 1")
 
-    def emphases(self, names: Sequence[str]) -> NDArray[np.float64]:
+    def class_factors(self, names: Sequence[str]) -> NDArray[np.float64]:
         """Factor of each class.
 
         Raises:
@@ -62,7 +62,7 @@ def repeat_factors(presence: NDArray[np.bool_], names: Sequence[str], sampling: 
     """How many times each image is shown a pass, (n,), at least 1: the largest factor among its classes.
 
     Args:
-        presence: (n, classes), whether an image holds the class.
+        presence: (n, classes), whether an image shows the class.
         names: of the classes.
         sampling: which classes are shown more often.
 
@@ -71,8 +71,11 @@ def repeat_factors(presence: NDArray[np.bool_], names: Sequence[str], sampling: 
     """
     share = presence.mean(axis=0)
     rarity = np.sqrt(sampling.threshold / np.where(share > 0, share, 1.0))
-    of_class = np.maximum(1.0, rarity) * sampling.emphases(names)
-    return np.where(presence, of_class, 1.0).max(axis=1, initial=1.0)
+    of_class = np.maximum(1.0, rarity) * sampling.class_factors(names)
+    factors = np.ones(len(presence))
+    for factor, column in zip(of_class, presence.T, strict=True):
+        np.maximum(factors, factor, out=factors, where=column)
+    return factors
 
 
 def repeated(factors: NDArray[np.float64], offset: float) -> NDArray[np.int64]:

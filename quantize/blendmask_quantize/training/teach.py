@@ -31,14 +31,15 @@ from blendmask_quantize.quantization.qat.distillation import (
     relative_distance,
 )
 from blendmask_quantize.training.augment import Augmentation
-from blendmask_quantize.training.data import Batch, ViewStream
 from blendmask_quantize.training.depthwise import quick_depthwise
 from blendmask_quantize.training.images import PlainImages
 from blendmask_quantize.training.log import LOG_FILE, PLOT_FILE, draw_curves, logged_seconds
 from blendmask_quantize.training.loop import MODEL_FILE, LossesOf, OnStep, freeze, optimize, training_record
 from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.processes import first_process
+from blendmask_quantize.training.samples import Batch
 from blendmask_quantize.training.schedule import parameter_groups
+from blendmask_quantize.training.stream import AugmentedStream
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class TeachOptions:
     """How a network is taught.
 
     Attributes:
-        training: schedule and views; their weights of losses against labels have no effect.
+        training: schedule and augmentation; their weights of losses against labels have no effect.
         weights: factors of the losses.
     """
 
@@ -96,7 +97,7 @@ class Pupil(nn.Module):
 
 
 def teach(
-    student: BlendMask, teacher: Checkpoint, stream: ViewStream, output: Path, options: TeachOptions, *,
+    student: BlendMask, teacher: Checkpoint, stream: AugmentedStream, output: Path, options: TeachOptions, *,
     resume: bool = False, on_step: OnStep | None = None,
 ) -> Path:  # fmt: skip
     """Train `student` to say what the teacher says, and write its averaged weights, with a record of how.
@@ -104,7 +105,7 @@ def teach(
     Args:
         student: trained in place.
         teacher: a trained network with the same classes and pyramid levels.
-        stream: the options' views of the whole run, of any images.
+        stream: the augmented images of the whole run, with or without instances.
         output: folder for the log, the checkpoint to resume from and the final model; made if missing.
         options: schedule and weights.
         resume: go on from the folder's checkpoint where there is one.
@@ -162,13 +163,13 @@ def check_teacher(student: ModelConfig, teacher: Checkpoint) -> None:
 def unlabeled(
     folders: Sequence[Path], teacher: Checkpoint, config: ModelConfig, options: Augmentation
 ) -> list[PlainImages]:  # fmt: skip
-    """Random views of all images in folders.
+    """Return all images in folders, without labels.
 
     Args:
         folders: of images.
-        teacher: whose classes the views have.
+        teacher: gives the classes.
         config: of the student.
-        options: how views vary.
+        options: how images vary.
 
     Raises:
         CalibrationError: a folder is missing, or holds no image.

@@ -12,6 +12,7 @@ OPTIONS = {
     "--emphasis": "--class-weight",
     "--trunk-rate": "--backbone-rate",
     "--hosts": "--nodes",
+    "--view": "--crop",
 }
 VALUES: Dict[str, Dict[str, str]] = {
     "--allow": {

@@ -31,7 +31,7 @@ from blendmask_quantize.pruning.job import prune
 from blendmask_quantize.pruning.options import PruneOptions, fine_tuning
 from blendmask_quantize.quantization.qat.data import labeled_data
 from blendmask_quantize.quantization.qat.options import schedule
-from blendmask_quantize.training.data import CocoImages
+from blendmask_quantize.training.coco_images import CocoImages
 from blendmask_quantize.training.losses import LossOptions
 from blendmask_quantize.training.options import TrainOptions
 from tests.quantize.images import PLAIN, SIZE, describe, some_images, write_annotations, write_images
@@ -219,7 +219,7 @@ class TestResuming:
         monkeypatch.setattr(edge_recipe, "prune", watched)
         with pytest.raises(Interrupted):
             quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
-        names = {entry.file_name for source in seen for entry in source.entries}
+        names = {name for source in seen for name in source.file_names}
         ground_truth = labeled_data(folder, folder / "annotations.json", checkpoint, options.qat).ground_truth
         assert names | {ground_truth.coco.imgs[i]["file_name"] for i in ground_truth.ids} == {
             f"{i}.png" for i in range(IMAGES)
@@ -299,14 +299,14 @@ class TestUnfinishedRuns:
 
     @pytest.mark.parametrize("resume", [False, True])
     def test_another_command(self, begun, checkpoint, options, folder, resume) -> None:
-        sources = [CocoImages(folder, folder / "annotations.json", SMALL, PLAIN)]
+        sources = [CocoImages.open(folder, folder / "annotations.json", SMALL, PLAIN)]
         with pytest.raises(CheckpointError, match="of `blendmask quantize --recipe edge`, not of `blendmask prune`"):
             prune(checkpoint, sources, begun / "m.safetensors", options.pruning, quiet, resume=resume)
 
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_run_of_the_prune_command_is_left_alone(checkpoint, options, folder, tmp_path, resume) -> None:
-    sources = [CocoImages(folder, folder / "annotations.json", SMALL, PLAIN)]
+    sources = [CocoImages.open(folder, folder / "annotations.json", SMALL, PLAIN)]
     with pytest.raises(Interrupted):
         prune(checkpoint, sources, tmp_path / "m.safetensors", options.pruning, interrupting("fine-tuning"))
     before = contents(tmp_path)

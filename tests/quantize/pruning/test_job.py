@@ -21,7 +21,7 @@ from blendmask_quantize.pruning.budget import TOLERANCE
 from blendmask_quantize.pruning.job import prune
 from blendmask_quantize.pruning.options import PruneOptions, fine_tuning
 from blendmask_quantize.training.augment import Augmentation
-from blendmask_quantize.training.data import CocoImages
+from blendmask_quantize.training.coco_images import CocoImages
 from blendmask_quantize.training.losses import LossOptions
 from blendmask_quantize.training.options import TrainOptions
 from tests.quantize.images import SIZE, some_images, write_images
@@ -60,7 +60,7 @@ def interrupting(stage: str, after: int) -> Callable[[str, int], Callable[[], No
 
 
 def source_in(folder: Path) -> CocoImages:
-    return CocoImages(folder, folder / "annotations.json", SMALL, TRAINING.augmentation)
+    return CocoImages.open(folder, folder / "annotations.json", SMALL, TRAINING.augmentation)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Random views: image and masks move together, boxes are tight, the seed decides everything."""
+"""Augmentation: image and masks move together, boxes are tight, the seed decides everything."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from blendmask_quantize.training.augment import Augmentation, View, random_view
-from blendmask_quantize.training.data import SMALLEST_OBJECT, CocoImages, mask_boxes
+from blendmask_quantize.training.augment import Augmentation, AugmentedImage, augment
+from blendmask_quantize.training.coco_images import CocoImages
+from blendmask_quantize.training.samples import SMALLEST_INSTANCE, mask_boxes
 from tests.quantize.images import PLAIN, SIZE, some_images, write_images
 from tests.quantize.tiny import TINY
 
@@ -38,8 +39,8 @@ def lit(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255
 
 
-def view(pixels: NDArray[np.uint8], masks: NDArray[np.bool_], options: Augmentation, seed: int) -> View:
-    return random_view(pixels, masks, (80, 120), options, rng(seed), (0, 0, 0))
+def moved(pixels: NDArray[np.uint8], masks: NDArray[np.bool_], options: Augmentation, seed: int) -> AugmentedImage:
+    return augment(pixels, masks, (80, 120), options, rng(seed), (0, 0, 0))
 
 
 class TestMotion:
@@ -47,7 +48,7 @@ class TestMotion:
     @given(seed=SEEDS, shape=st.integers(0, 20), rotation=st.sampled_from([0.0, 30.0]))
     def test_masks_follow_the_image(self, seed, shape, rotation):
         mask = blobs(1, shape)
-        seen = view(lit(mask[0]), mask, replace(MOVING, rotation=rotation), seed)
+        seen = moved(lit(mask[0]), mask, replace(MOVING, rotation=rotation), seed)
         assert seen.pixels.shape == (64, 96, 3)
         # Half a pixel at the rim may fall either way.
         rim = (seen.pixels[..., 0] > 64) & (seen.pixels[..., 0] < 192)
@@ -58,17 +59,17 @@ class TestMotion:
     def test_each_mask_moves_as_if_alone(self, seed, count):
         masks = blobs(count, 1) if count else np.zeros((0, 80, 120), bool)
         pixels = np.zeros((80, 120, 3), np.uint8)
-        together = view(pixels, masks, MOVING, seed).masks
+        together = moved(pixels, masks, MOVING, seed).masks
         assert together.shape == (count, 64, 96)
         for index in range(count):
-            assert np.array_equal(together[index], view(pixels, masks[index : index + 1], MOVING, seed).masks[0])
+            assert np.array_equal(together[index], moved(pixels, masks[index : index + 1], MOVING, seed).masks[0])
 
     @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS)
     def test_a_flip_mirrors_image_and_masks(self, seed):
         masks = blobs(3, 2)
         pixels = rng(1).integers(0, 256, (80, 120, 3), dtype=np.uint8)
-        plain, mirrored = (view(pixels, masks, replace(MOVING, flip=flip), seed) for flip in (0.0, 1.0))
+        plain, mirrored = (moved(pixels, masks, replace(MOVING, flip=flip), seed) for flip in (0.0, 1.0))
         difference = np.abs(mirrored.pixels[:, ::-1].astype(int) - plain.pixels)
         # Positions are rounded to 1/32 pixel, so that mirrored ones may differ by one such step.
         assert difference.max() <= 2 * 255 / 32
@@ -78,9 +79,9 @@ class TestMotion:
     @given(seed=SEEDS)
     def test_two_flips_are_none(self, seed):
         pixels, masks = rng(seed).integers(0, 256, (*SIZE, 3), dtype=np.uint8), blobs(3, 2, SIZE)
-        once = random_view(pixels, masks, SIZE, replace(PLAIN, flip=1.0), rng(seed), GRAY)
+        once = augment(pixels, masks, SIZE, replace(PLAIN, flip=1.0), rng(seed), GRAY)
         assert np.array_equal(once.pixels, pixels[:, ::-1])
-        twice = random_view(once.pixels, once.masks, SIZE, replace(PLAIN, flip=1.0), rng(seed), GRAY)
+        twice = augment(once.pixels, once.masks, SIZE, replace(PLAIN, flip=1.0), rng(seed), GRAY)
         assert np.array_equal(twice.pixels, pixels)
         assert np.array_equal(twice.masks, masks)
 
@@ -90,7 +91,7 @@ class TestMotion:
         bar = np.zeros((1, 80, 120), bool)
         bar[0, 36:44, 20:100] = True
         options = replace(PLAIN, crop=(96, 128), rotation=20.0)
-        seen = random_view(lit(bar[0]), bar, (80, 120), options, rng(seed), GRAY).masks[0]
+        seen = augment(lit(bar[0]), bar, (80, 120), options, rng(seed), GRAY).masks[0]
         y, x = np.nonzero(seen)
         angle = np.degrees(np.arctan2(*np.linalg.svd(np.cov(x, y))[0][::-1, 0]))
         assert abs((angle + 90) % 180 - 90) <= 20.5
@@ -100,18 +101,18 @@ class TestMotion:
     def test_scale_one_is_the_test_size(self, scale):
         mask = np.ones((1, 40, 60), bool)
         options = replace(MOVING, crop=(320, 320), scale=(scale, scale), flip=0)
-        seen = random_view(lit(mask[0]), mask, (80, 120), options, rng(), (0, 0, 0)).masks
+        seen = augment(lit(mask[0]), mask, (80, 120), options, rng(), (0, 0, 0)).masks
         x0, y0, x1, y1 = mask_boxes(seen)[0]
         assert x1 - x0 == pytest.approx(120 * scale, abs=1)
         assert y1 - y0 == pytest.approx(80 * scale, abs=1)
 
     @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS)
-    def test_a_small_image_stays_whole_and_a_large_one_fills_the_view(self, seed):
+    def test_a_small_image_stays_whole_and_a_large_one_fills_the_crop(self, seed):
         mask = np.ones((1, 80, 120), bool)
-        small = view(lit(mask[0]), mask, replace(MOVING, scale=(0.25, 0.75), crop=(64, 96)), seed)
+        small = moved(lit(mask[0]), mask, replace(MOVING, scale=(0.25, 0.75), crop=(64, 96)), seed)
         assert not small.masks[0].all()
-        large = view(lit(mask[0]), mask, replace(MOVING, scale=(1.0, 2.0), crop=(64, 96)), seed)
+        large = moved(lit(mask[0]), mask, replace(MOVING, scale=(1.0, 2.0), crop=(64, 96)), seed)
         assert large.masks[0].all()
 
 
@@ -123,7 +124,7 @@ class TestColor:
     def test_without_strength_nothing_changes(self, seed):
         pixels = rng(3).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
         masks = np.zeros((0, *SIZE), bool)
-        assert np.array_equal(random_view(pixels, masks, SIZE, PLAIN, rng(seed), GRAY).pixels, pixels)
+        assert np.array_equal(augment(pixels, masks, SIZE, PLAIN, rng(seed), GRAY).pixels, pixels)
 
     @pytest.mark.parametrize("field, value", [
         ("brightness", 0.3), ("contrast", 0.3), ("saturation", 0.9), ("white_balance", 0.3), ("blur", 1.0),
@@ -132,7 +133,7 @@ class TestColor:
     def test_each_option_changes_the_image_but_not_the_masks(self, field, value):
         pixels = rng(3).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
         masks = blobs(2, 0, SIZE)
-        seen = random_view(pixels, masks, SIZE, replace(PLAIN, **{field: value}), rng(5), GRAY)
+        seen = augment(pixels, masks, SIZE, replace(PLAIN, **{field: value}), rng(5), GRAY)
         assert not np.array_equal(seen.pixels, pixels)
         assert np.array_equal(seen.masks, masks)
 
@@ -141,36 +142,36 @@ class TestColor:
     def test_motion_blur_keeps_brightness(self, seed):
         pixels = np.full((*SIZE, 3), 90, np.uint8)
         pixels[24:40, 40:56] = 200
-        seen = random_view(pixels, np.zeros((0, *SIZE), bool), SIZE, replace(PLAIN, motion=1.0), rng(seed), GRAY)
+        seen = augment(pixels, np.zeros((0, *SIZE), bool), SIZE, replace(PLAIN, motion=1.0), rng(seed), GRAY)
         assert seen.pixels.mean() == pytest.approx(pixels.mean(), abs=0.6)
         assert not np.array_equal(seen.pixels, pixels)
 
     def test_saturation_leaves_gray_alone(self):
         pixels = np.repeat(rng(3).integers(0, 256, (*SIZE, 1), dtype=np.uint8), 3, axis=2)
-        seen = random_view(pixels, np.zeros((0, *SIZE), bool), SIZE, replace(PLAIN, saturation=0.9), rng(5), GRAY)
+        seen = augment(pixels, np.zeros((0, *SIZE), bool), SIZE, replace(PLAIN, saturation=0.9), rng(5), GRAY)
         assert np.abs(seen.pixels.astype(int) - pixels).max() <= 1
 
 
-class TestViewsOfImages:
+class TestSamplesOfImages:
     @pytest.fixture(scope="class")
     @staticmethod
     def images(tmp_path_factory) -> CocoImages:
         folder = tmp_path_factory.mktemp("images")
         options = Augmentation(crop=(64, 96), scale=(0.5, 2.0), rotation=0, paste=0)
-        return CocoImages(folder, write_images(folder, some_images(6)), TINY, options)
+        return CocoImages.open(folder, write_images(folder, some_images(6)), TINY, options)
 
     @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS, index=st.integers(0, 5))
     def test_the_seed_decides_everything(self, images, seed, index):
-        one, other = (images.view(index, rng(seed)) for _ in range(2))
+        one, other = (images.sample(index, rng(seed)) for _ in range(2))
         for name in ("pixels", "boxes", "classes", "mask_targets", "semantic"):
             assert (getattr(one, name) == getattr(other, name)).all(), name
 
     @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS, index=st.integers(0, 5))
-    def test_boxes_lie_in_the_view_and_their_masks_fill_them(self, images, seed, index):
+    def test_boxes_lie_in_the_crop_and_their_masks_fill_them(self, images, seed, index):
         """The instances are rectangles, so what is visible of one fills its tight box but for its sampled corners."""
-        sample = images.view(index, rng(seed))
+        sample = images.sample(index, rng(seed))
         for (x0, y0, x1, y1), mask in zip(sample.boxes.tolist(), sample.mask_targets, strict=True):
             assert 0 <= x0 < x1 <= 96
             assert 0 <= y0 < y1 <= 64
@@ -181,12 +182,12 @@ class TestViewsOfImages:
     @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS)
     def test_after_every_augmentation_a_box_is_the_extent_of_its_mask(self, alone, seed):
-        sample = alone.view(0, rng(seed))
+        sample = alone.sample(0, rng(seed))
         shown = (sample.semantic > 0).numpy()
         if len(sample.boxes):
             assert np.array_equal(sample.boxes.numpy(), mask_boxes(shown[None]))
         else:
-            assert shown.sum() < SMALLEST_OBJECT
+            assert shown.sum() < SMALLEST_INSTANCE
 
     @pytest.fixture(scope="class")
     @staticmethod
@@ -194,10 +195,10 @@ class TestViewsOfImages:
         """One object in one image."""
         folder = tmp_path_factory.mktemp("alone")
         options = Augmentation(crop=(64, 96), scale=(0.3, 3.0), rotation=45, blur=1, motion=1, noise=1, paste=0)
-        return CocoImages(folder, write_images(folder, [some_images(1)[0][:1]]), TINY, options)
+        return CocoImages.open(folder, write_images(folder, [some_images(1)[0][:1]]), TINY, options)
 
     def test_seeds_differ(self, images):
-        assert (images.view(0, rng(1)).pixels != images.view(0, rng(2)).pixels).any()
+        assert (images.sample(0, rng(1)).pixels != images.sample(0, rng(2)).pixels).any()
 
 
 class TestMaskBoxes:

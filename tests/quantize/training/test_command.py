@@ -13,8 +13,8 @@ from blendmask_quantize.checkpoints.checkpoint import save_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import get_config
 from blendmask_quantize.training import loop, start
-from blendmask_quantize.training.data import ViewStream
 from blendmask_quantize.training.options import TrainOptions
+from blendmask_quantize.training.stream import AugmentedStream
 from tests.quantize.images import some_images, write_images
 from tests.quantize.tiny import LABELS
 
@@ -34,7 +34,7 @@ def received(monkeypatch) -> list[TrainOptions]:
     def train(_, stream, output, options, **others):
         assert not others["resume"]
         found.append(options)
-        assert len(stream) == options.views
+        assert len(stream) == options.augmented_images
         return output / loop.MODEL_FILE
 
     monkeypatch.setattr(loop, "train", train)
@@ -53,7 +53,7 @@ def test_its_defaults_are_those_of_the_library(arguments, received):
 def test_options_reach_the_run(arguments, received):
     typed = "--optimizer sgd --schedule steps --warmup 1000 --clip 0 --ema 0 --frozen-stages 0 --frozen-norms "
     typed += "--batch 4 "
-    typed += "--view 384x512 --scale 0.5,2 --paste 0.6 --dice 0.5 --repeat-threshold 0.1 --class-weight fork=2 "
+    typed += "--crop 384x512 --scale 0.5,2 --paste 0.6 --dice 0.5 --repeat-threshold 0.1 --class-weight fork=2 "
     typed += "--class-weight plate=1.5 "
     typed += "--precision 32-true --devices 2 --nodes 3 --tensorboard --iterations 7"
     assert CliRunner().invoke(app, [*arguments, *typed.split()]).exit_code == 0
@@ -65,14 +65,14 @@ def test_options_reach_the_run(arguments, received):
     assert (options.augmentation.paste, options.losses.dice_weight) == (0.6, 0.5)
     assert options.sampling.class_weights == (("fork", 2.0), ("plate", 1.5))
     assert options.sampling.threshold == 0.1
-    assert (options.processes, options.views) == (6, 7 * 4 * 6)
+    assert (options.processes, options.augmented_images) == (6, 7 * 4 * 6)
 
 
 def test_views_are_of_the_size_that_the_given_checkpoint_is_tested_at(arguments, monkeypatch, tmp_path):
     config = get_config("LITE0_RT")
     config = replace(config, num_classes=len(LABELS.names), input=replace(config.input, test_short=96, test_long=160))
     save_checkpoint(tmp_path / "given.safetensors", BlendMask(config), LABELS)
-    streams: list[ViewStream] = []
+    streams: list[AugmentedStream] = []
 
     def train(_, stream, output, *_options, **_others):
         streams.append(stream)
@@ -81,12 +81,22 @@ def test_views_are_of_the_size_that_the_given_checkpoint_is_tested_at(arguments,
     monkeypatch.setattr(loop, "train", train)
     result = CliRunner().invoke(app, [*arguments, "--weights", str(tmp_path / "given.safetensors")])
     assert result.exit_code == 0, result.output
-    source, _ = streams[0].places[0]
+    source = streams[0].sources[0]
     assert (source.config.input.test_short, source.config.input.test_long) == (96, 160)
 
 
+@pytest.mark.usefixtures("received")
+def test_how_many_images_show_no_instance_is_said(arguments, tmp_path, caplog):
+    write_images(tmp_path / "p", [*some_images(), []])
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert "1 of 5 images" in caplog.text
+    assert "1 are left out" in caplog.text
+    assert CliRunner().invoke(app, [*arguments, "--keep-empty"]).exit_code == 0
+    assert "1 are kept as negatives" in caplog.text
+
+
 @pytest.mark.parametrize("typed, code, message", [
-    ("--view 384", 2, "give two numbers, as in 3x4"), ("--view 300x400", 1, "multiples of 32"),
+    ("--crop 384", 2, "give two numbers, as in 3x4"), ("--crop 300x400", 1, "multiples of 32"),
     ("--scale 2,1", 1, "in order"), ("--class-weight fork", 2, "as in spoon=3"),
     ("--class-weight frok=2", 1, "did you mean fork"),
     ("--optimizer adam", 1, "did you mean adamw"), ("--paste 2", 1, "give a probability"),

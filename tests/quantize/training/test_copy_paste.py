@@ -11,9 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from blendmask_edge.errors import ConfigError
-from blendmask_quantize.training.augment import Augmentation, View
+from blendmask_quantize.training.augment import Augmentation, AugmentedImage
+from blendmask_quantize.training.coco_images import CocoImages
 from blendmask_quantize.training.copy_paste import LEAST_VISIBLE, Scene, paste
-from blendmask_quantize.training.data import CocoImages, mask_boxes
+from blendmask_quantize.training.samples import mask_boxes
 from blendmask_quantize.training.sampling import EVEN, SamplingOptions
 from tests.quantize.images import PLAIN, SIZE, Thing, some_images, write_images
 from tests.quantize.tiny import TINY
@@ -30,7 +31,7 @@ def scene(seed: int, count: int) -> Scene:
         height, width = rng.integers(2, 40, 2)
         mask[y : y + height, x : x + width] = True
     pixels = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-    return Scene(View(pixels, masks), rng.integers(0, 3, count), np.arange(count) % 3 == 2)
+    return Scene(AugmentedImage(pixels, masks), rng.integers(0, 3, count), np.arange(count) % 3 == 2)
 
 
 def rows(data: st.DataObject, count: int) -> np.ndarray:
@@ -44,10 +45,10 @@ class TestPasting:
         scenery, donor = scene(seed, below), scene(seed + 1, above)
         chosen = rows(data, above)
         result = paste(scenery, donor, chosen)
-        assert np.array_equal(result.view.masks[below:], donor.view.masks[chosen])
-        cover = donor.view.masks[chosen].any(axis=0)
-        assert not (result.view.masks[:below] & cover).any()
-        assert np.array_equal(result.view.masks[:below] | (scenery.view.masks & cover), scenery.view.masks)
+        assert np.array_equal(result.image.masks[below:], donor.image.masks[chosen])
+        cover = donor.image.masks[chosen].any(axis=0)
+        assert not (result.image.masks[:below] & cover).any()
+        assert np.array_equal(result.image.masks[:below] | (scenery.image.masks & cover), scenery.image.masks)
 
     @settings(max_examples=80, deadline=None)
     @given(data=st.data(), seed=SEEDS, below=st.integers(0, 6), above=st.integers(1, 6))
@@ -58,7 +59,7 @@ class TestPasting:
         assert result.classes.tolist() == [*scenery.classes, *donor.classes[chosen]]
         assert result.ignored[below:].tolist() == donor.ignored[chosen].tolist()
         for row in range(below):
-            left = result.view.masks[row].sum() / scenery.view.masks[row].sum()
+            left = result.image.masks[row].sum() / scenery.image.masks[row].sum()
             assert result.ignored[row] == (scenery.ignored[row] or left < LEAST_VISIBLE)
 
     @settings(max_examples=40, deadline=None)
@@ -66,22 +67,22 @@ class TestPasting:
     @example(seed=353940).via("an object narrower than its two rims, at the edge")
     def test_pixels_come_from_the_donor_within_and_from_the_scene_away_from_it(self, seed):
         scenery, donor = scene(seed, 1), scene(seed + 1, 1)
-        seen = paste(scenery, donor, np.array([0])).view.pixels.astype(int)
-        x0, y0, x1, y1 = mask_boxes(donor.view.masks)[0].astype(int)
+        seen = paste(scenery, donor, np.array([0])).image.pixels.astype(int)
+        x0, y0, x1, y1 = mask_boxes(donor.image.masks)[0].astype(int)
         inside = (slice(y0 + 4, max(y1 - 4, 0)), slice(x0 + 4, max(x1 - 4, 0)))
-        assert np.abs(seen[inside] - donor.view.pixels[inside]).max(initial=0) <= 1
+        assert np.abs(seen[inside] - donor.image.pixels[inside]).max(initial=0) <= 1
         away = np.ones(SIZE, bool)
         away[max(y0 - 4, 0) : y1 + 4, max(x0 - 4, 0) : x1 + 4] = False
-        assert np.abs(seen[away] - scenery.view.pixels[away]).max() <= 1
+        assert np.abs(seen[away] - scenery.image.pixels[away]).max() <= 1
 
     def test_nothing_chosen_changes_nothing(self):
         scenery = scene(0, 3)
         result = paste(scenery, scene(1, 3), np.array([], int))
-        assert np.array_equal(result.view.pixels, scenery.view.pixels)
-        assert np.array_equal(result.view.masks, scenery.view.masks)
+        assert np.array_equal(result.image.pixels, scenery.image.pixels)
+        assert np.array_equal(result.image.masks, scenery.image.masks)
 
 
-class TestViewsWithPastedInstances:
+class TestSamplesWithPastedInstances:
     @pytest.fixture
     def images(self, tmp_path: Path) -> Path:
         """Two empty corners: a cup, a plate and a crowd of forks in the first image, a cup in the second."""
@@ -94,28 +95,28 @@ class TestViewsWithPastedInstances:
 
     @staticmethod
     def source(folder: Path, sampling: SamplingOptions = EVEN, **options: float) -> CocoImages:
-        return CocoImages(folder, folder / "annotations.json", TINY, replace(PLAIN, **options), sampling)
+        return CocoImages.open(folder, folder / "annotations.json", TINY, replace(PLAIN, **options), sampling)
 
     def test_never_means_never_and_always_always(self, images):
         for seed in range(8):
-            assert len(self.source(images).view(1, np.random.default_rng(seed)).boxes) == 1
-            assert len(self.source(images, paste=1.0).view(1, np.random.default_rng(seed)).boxes) >= 1
-        many = [len(self.source(images, paste=1.0).view(1, np.random.default_rng(s)).boxes) for s in range(8)]
+            assert len(self.source(images).sample(1, np.random.default_rng(seed)).boxes) == 1
+            assert len(self.source(images, paste=1.0).sample(1, np.random.default_rng(seed)).boxes) >= 1
+        many = [len(self.source(images, paste=1.0).sample(1, np.random.default_rng(s)).boxes) for s in range(8)]
         assert max(many) == 3
 
     def test_crowds_are_not_pasted(self, images):
         source = self.source(images, paste=1.0)
-        found = {c for seed in range(30) for c in source.view(1, np.random.default_rng(seed)).classes.tolist()}
+        found = {c for seed in range(30) for c in source.sample(1, np.random.default_rng(seed)).classes.tolist()}
         assert found == {0, 1}
 
     def test_the_most_is_kept(self, images):
         source = self.source(images, paste=1.0, paste_most=1)
-        assert max(len(source.view(1, np.random.default_rng(seed)).boxes) for seed in range(20)) == 2
+        assert max(len(source.sample(1, np.random.default_rng(seed)).boxes) for seed in range(20)) == 2
 
     def test_an_emphasized_class_is_pasted_more_often(self, images):
         def plates(sampling: SamplingOptions) -> int:
             source = self.source(images, sampling, paste=1.0, paste_most=1)
-            return sum(1 in source.view(1, np.random.default_rng(seed)).classes for seed in range(200))
+            return sum(1 in source.sample(1, np.random.default_rng(seed)).classes for seed in range(200))
 
         assert 70 < plates(EVEN) < 130
         assert plates(SamplingOptions(class_weights=(("plate", 9.0),))) > 160
@@ -124,7 +125,7 @@ class TestViewsWithPastedInstances:
     @given(seed=SEEDS, index=st.integers(0, 5))
     def test_every_box_is_the_extent_of_a_visible_object(self, seed, index, many):
         """Where the semantic map shows a class, an object of that class has its box around it."""
-        sample = many.view(index, np.random.default_rng(seed))
+        sample = many.sample(index, np.random.default_rng(seed))
         for (x0, y0, x1, y1), class_id in zip(sample.boxes.int().tolist(), sample.classes.tolist(), strict=True):
             inside = (sample.semantic == class_id + 1)[y0:y1, x0:x1]
             for side in (inside[0], inside[-1], inside[:, 0], inside[:, -1]):
@@ -133,11 +134,11 @@ class TestViewsWithPastedInstances:
     @pytest.fixture(scope="class")
     @staticmethod
     def many(tmp_path_factory) -> CocoImages:
-        """Images whose instances do not overlap, and views in which only pasted ones cover anything."""
+        """Images whose instances do not overlap, and samples in which only pasted ones cover anything."""
         folder = tmp_path_factory.mktemp("many")
         write_images(folder, [things[:1] for things in some_images(6)])
         options = Augmentation(crop=SIZE, scale=(0.5, 2.0), rotation=20, paste=1.0)
-        return CocoImages(folder, folder / "annotations.json", TINY, options)
+        return CocoImages.open(folder, folder / "annotations.json", TINY, options)
 
 
 class TestOptions:

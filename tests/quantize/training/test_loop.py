@@ -22,11 +22,12 @@ from blendmask_edge.imaging import read_image
 from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.training.augment import Augmentation
-from blendmask_quantize.training.data import CocoImages, ViewStream
+from blendmask_quantize.training.coco_images import CocoImages
 from blendmask_quantize.training.loop import DivergedError, train
 from blendmask_quantize.training.losses import LossOptions
 from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.start import NEW, Origin, starting_network
+from blendmask_quantize.training.stream import AugmentedStream
 from tests.quantize.images import PLAIN, SIZE, some_images, write_images
 from tests.quantize.tiny import LABELS, TINY
 
@@ -73,8 +74,8 @@ def run(images: Path, tmp_path: Path) -> Callable[..., tuple[Losses, BlendMask]]
         origin: Origin = NEW,
     ) -> tuple[Losses, BlendMask]:  # fmt: skip
         model, losses = model or new_model(), {} if losses is None else losses
-        source = CocoImages(images, images / "annotations.json", TINY, options.augmentation)
-        stream = ViewStream([source], options.iterations * options.batch, options.seed)
+        source = CocoImages.open(images, images / "annotations.json", TINY, options.augmentation)
+        stream = AugmentedStream([source], options.iterations * options.batch, options.seed)
 
         def on_step(step: int, numbers: dict[str, float]) -> None:
             losses[step] = numbers
@@ -246,12 +247,12 @@ class TestResuming:
             import os, signal, sys
             from dataclasses import replace
             from pathlib import Path
-            from tests.quantize.training.test_loop import OPTIONS, TINY, CocoImages, ViewStream, new_model, train
+            from tests.quantize.training.test_loop import OPTIONS, TINY, CocoImages, AugmentedStream, new_model, train
 
             folder, output, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
             options = replace(OPTIONS, workers=workers)
-            source = CocoImages(folder, folder / "annotations.json", TINY, options.augmentation)
-            stream = ViewStream([source], options.iterations * options.batch, options.seed)
+            source = CocoImages.open(folder, folder / "annotations.json", TINY, options.augmentation)
+            stream = AugmentedStream([source], options.iterations * options.batch, options.seed)
 
             def on_step(step, _):
                 if step == 4:
@@ -296,8 +297,8 @@ class TestStopping:
         assert not (tmp_path / "run/model.safetensors").exists()
 
     def test_it_names_the_images_of_the_step(self, run, images):
-        source = CocoImages(images, images / "annotations.json", TINY, OPTIONS.augmentation)
-        stream = ViewStream([source], 16, OPTIONS.seed)
+        source = CocoImages.open(images, images / "annotations.json", TINY, OPTIONS.augmentation)
+        stream = AugmentedStream([source], 16, OPTIONS.seed)
         names = ", ".join(sorted({stream.name(10), stream.name(11)}))
         with pytest.raises(DivergedError, match=f"at iteration 5: .*the images of the step were {names}$"):
             run(after=lambda step, model: self.spoil(model) if step == 4 else None)

@@ -9,10 +9,11 @@ import torch
 
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import ModelConfig
-from blendmask_quantize.training.data import CocoImages, ViewStream
+from blendmask_quantize.training.coco_images import CocoImages
 from blendmask_quantize.training.loop import train
 from blendmask_quantize.training.losses import LossOptions
 from blendmask_quantize.training.options import TrainOptions
+from blendmask_quantize.training.stream import AugmentedStream
 from tests.quantize.images import PLAIN, some_images, write_images
 from tests.quantize.small_networks import ASSEMBLER, DEEPLAB, WEIGHTED_SUM
 
@@ -28,8 +29,8 @@ def test_it_learns(config: ModelConfig, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = BlendMask(config)
     before = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
-    source = CocoImages(tmp_path, tmp_path / "annotations.json", config, OPTIONS.augmentation)
-    stream = ViewStream([source], OPTIONS.iterations * OPTIONS.batch, OPTIONS.seed)
+    source = CocoImages.open(tmp_path, tmp_path / "annotations.json", config, OPTIONS.augmentation)
+    stream = AugmentedStream([source], OPTIONS.iterations * OPTIONS.batch, OPTIONS.seed)
     masks: list[float] = []
     train(model, stream, tmp_path / "run", OPTIONS, on_step=lambda _, losses: masks.append(losses["loss_mask"]))
     assert sum(masks[-3:]) < sum(masks[:3])

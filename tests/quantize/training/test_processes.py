@@ -16,7 +16,7 @@ from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import BackboneConfig
 from blendmask_quantize.training.augment import Augmentation
-from blendmask_quantize.training.data import CocoImages, ViewStream
+from blendmask_quantize.training.coco_images import CocoImages
 from blendmask_quantize.training.loop import DivergedError, train
 from blendmask_quantize.training.losses import LossOptions
 from blendmask_quantize.training.options import TrainOptions
@@ -27,6 +27,7 @@ from blendmask_quantize.training.processes import (
     resolve_precision,
     synchronized,
 )
+from blendmask_quantize.training.stream import AugmentedStream
 from tests.quantize.images import SIZE, some_images, write_images
 from tests.quantize.tiny import TINY
 
@@ -57,10 +58,10 @@ def free_port() -> int:
 def run(images: Path, output: Path, options: TrainOptions, *, resume: bool = False, spoilt: bool = False) -> None:
     torch.manual_seed(0)
     model = BlendMask(SHALLOW)
-    source = CocoImages(images, images / "annotations.json", SHALLOW, options.augmentation)
+    source = CocoImages.open(images, images / "annotations.json", SHALLOW, options.augmentation)
     if spoilt:
         nn.init.constant_(model.top_layer.bias, torch.nan)
-    train(model, ViewStream([source], options.views, options.seed), output, options, resume=resume)
+    train(model, AugmentedStream([source], options.augmented_images, options.seed), output, options, resume=resume)
 
 
 def run_one_of_two(rank: int, port: int, images: Path, output: Path, options: TrainOptions) -> None:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blendmask_edge.errors import ConfigError
-from blendmask_quantize.training.data import ViewStream
 from blendmask_quantize.training.sampling import SamplingOptions, repeat_factors, repeated
+from blendmask_quantize.training.stream import AugmentedStream
 from tests.quantize.tiny import LABELS
 
 NAMES = LABELS.names
@@ -21,7 +21,7 @@ PRESENCE = np.array([[True, False, False]] * 12 + [[True, True, False]] * 3 + [[
 
 @dataclass
 class Numbers:
-    """Images whose view is their number."""
+    """Images whose sample is their number."""
 
     presence: np.ndarray
     labels = LABELS
@@ -29,13 +29,13 @@ class Numbers:
     def __len__(self) -> int:
         return len(self.presence)
 
-    def view(self, index: int, _: np.random.Generator) -> int:
+    def sample(self, index: int, _: np.random.Generator) -> int:
         return index
 
 
 def shown(sampling: SamplingOptions, passes: int, seed: int = 0) -> tuple[list[int], int]:
     """The images of some passes, and how long a pass is."""
-    stream = ViewStream([Numbers(PRESENCE)], 10**6, seed, sampling)
+    stream = AugmentedStream([Numbers(PRESENCE)], 10**6, seed, sampling)
     length = round(float(stream.factors.sum()))
     return [stream[item] for item in range(passes * length)], length
 

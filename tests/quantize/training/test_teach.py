@@ -14,8 +14,8 @@ from blendmask_edge.errors import CalibrationError, CheckpointError, ConfigError
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import HeadConfig, ModelConfig
-from blendmask_quantize.training.data import ViewStream
 from blendmask_quantize.training.options import TrainOptions
+from blendmask_quantize.training.stream import AugmentedStream
 from blendmask_quantize.training.teach import TeachOptions, TeachWeights, teach, unlabeled
 from tests.quantize.images import PLAIN, some_images, write_images
 from tests.quantize.tiny import LABELS, TINY, tiny_model
@@ -75,7 +75,7 @@ def run(teacher: Checkpoint, folder: Path, tmp_path: Path) -> Callable[..., Loss
                 raise Interrupted
 
         options = TeachOptions(training, weights)
-        stream = ViewStream(sources, training.views, training.seed)
+        stream = AugmentedStream(sources, training.augmented_images, training.seed)
         assert teach(student, teacher, stream, tmp_path / name, options, resume=resume, on_step=on_step).is_file()
         return losses
 
@@ -106,7 +106,7 @@ def test_a_student_that_says_the_same_has_nothing_to_learn_but_the_adapters(
     same = Checkpoint(model, LABELS, Path("teacher.safetensors"))
     found: Losses = []
     training = replace(TRAINING, iterations=1)
-    stream = ViewStream(unlabeled([folder], same, frozen, PLAIN), training.views, 0)
+    stream = AugmentedStream(unlabeled([folder], same, frozen, PLAIN), training.augmented_images, 0)
     teach(
         tiny_model(frozen), same, stream, tmp_path / "run", TeachOptions(training), on_step=lambda _, n: found.append(n)
     )

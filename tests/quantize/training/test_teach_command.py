@@ -45,13 +45,13 @@ def received(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 def test_options_reach_the_run(arguments: list[str], received: list[tuple[Any, ...]]) -> None:
     typed = "--config RT_R_50_4x_syncbn_shtw --iterations 7 --batch 4 --learning-rate 5e-4 --frozen-stages 1 "
-    typed += "--view 64x96 --scale 0.5,2 --warmup 3 --ema 0.9 --precision 32-true --save-every 5 --workers 0 --seed 3"
+    typed += "--crop 64x96 --scale 0.5,2 --warmup 3 --ema 0.9 --precision 32-true --save-every 5 --workers 0 --seed 3"
     result = CliRunner().invoke(app, [*arguments, *typed.split()])
     assert result.exit_code == 0, result.output
     ((student, stream, options),) = received
     assert (student.config.name, student.config.num_classes) == ("RT_R_50_4x_syncbn_shtw", 3)
     training = options.training
-    assert (training.iterations, training.batch, training.views) == (7, 4, len(stream))
+    assert (training.iterations, training.batch, training.augmented_images) == (7, 4, len(stream))
     assert (training.learning_rate, training.backbone_rate, training.frozen_stages) == (5e-4, 1.0, 1)
     assert (training.augmentation.crop, training.augmentation.scale) == ((64, 96), (0.5, 2.0))
     assert (training.warmup, training.ema, training.precision) == (3, 0.9, "32-true")
@@ -64,7 +64,7 @@ def test_options_reach_the_run(arguments: list[str], received: list[tuple[Any, .
     [
         ("--config RT_R_50_4x_syncbn_shtw", "cannot teach RT_R_50_4x_syncbn_shtw"),  # masks of another resolution
         ("--config RT_R_50", "did you mean"),
-        ("--config RT_R_50_4x_syncbn_shtw --view 300x400", "multiples of 32"),
+        ("--config RT_R_50_4x_syncbn_shtw --crop 300x400", "multiples of 32"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: list[str], tmp_path: Path, typed: str, message: str) -> None:

@@ -19,6 +19,7 @@ from blendmask_edge.cli.old_spellings import respell
         (["--flavour=cpu"], ["--variant=cpu"]),
         (["--licence", "MIT"], ["--license", "MIT"]),
         (["--trunk-rate", "1", "--hosts", "2"], ["--backbone-rate", "1", "--nodes", "2"]),
+        (["--view", "64x96"], ["--crop", "64x96"]),
         (["--allow", "lost-objects"], ["--allow", "missed-instances"]),
         (["--allow=colourless-images"], ["--allow=colorless-images"]),
         (["--steps", "descent,bias"], ["--steps", "coordinate_descent,bias_correction"]),

@@ -19,7 +19,7 @@ from blendmask_quantize.pruning.options import PruneOptions, fine_tuning
 from blendmask_quantize.quantization.qat.data import QatData, check_apart, labeled_data
 from blendmask_quantize.quantization.qat.options import QatOptions
 from blendmask_quantize.runs.run_folder import PRUNED_FILE, RunFolder, Setting
-from blendmask_quantize.training.data import CocoImages
+from blendmask_quantize.training.coco_images import CocoImages
 
 
 def run(job: Job) -> Quantized:

@@ -14,8 +14,9 @@ from blendmask_edge.evaluation.average_precision import Predictor
 from blendmask_edge.imaging import read_image
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.quantization.qat.options import QatOptions
-from blendmask_quantize.training.data import CocoImages, Images
+from blendmask_quantize.training.coco_images import CocoImages
 from blendmask_quantize.training.images import PlainImages
+from blendmask_quantize.training.stream import Images
 from blendmask_quantize.validation.ground_truth import GroundTruth, detections_as_ground_truth
 
 FEWEST = 8
@@ -49,14 +50,13 @@ def labeled_data(folder: Path, annotations: Path, checkpoint: Checkpoint, option
         AnnotationError: they cannot be read, do not fit the images or the network's classes, or are too few.
     """
     config, schedule = checkpoint.config, options.training
-    images = CocoImages(folder, annotations, config, schedule.augmentation)
+    images = CocoImages.open(folder, annotations, config, schedule.augmentation)
     if images.labels != checkpoint.labels:
         raise AnnotationError(
             f"{annotations} names {_some(images.labels.names)}, the checkpoint knows "
             f"{_some(checkpoint.labels.names)}: give annotations of the checkpoint's classes, in their order"
         )
-    names = [entry.file_name for entry in images.entries]
-    selected, held_out = _split([Path(name) for name in names], options, AnnotationError)
+    selected, held_out = _split([Path(name) for name in images.file_names], options, AnnotationError)
     coco = read_coco(annotations)
     wanted = {path.as_posix() for path in held_out}
     ids = tuple(sorted(i for i, entry in coco.imgs.items() if entry["file_name"] in wanted))

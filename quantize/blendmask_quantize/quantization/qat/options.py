@@ -24,7 +24,7 @@ class QatOptions:
     """Training with quantization.
 
     Attributes:
-        training: schedule, views and the weights of the losses against labels. Rounding needs float32.
+        training: schedule, augmentation and the weights of the losses against labels. Rounding needs float32.
         variants: whose grids are trained against; several take turns, a step each.
         frozen_stages: how many stages of the backbone keep their weights, the stem counted first; None takes as many as
             the configuration freezes in ordinary training.

@@ -21,9 +21,10 @@ from blendmask_quantize.quantization.qat.fake_quantizers import FakeQuantNetwork
 from blendmask_quantize.quantization.qat.options import QatOptions
 from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.runs.run_folder import network_digest
-from blendmask_quantize.training.data import Batch, ViewStream
 from blendmask_quantize.training.loop import LossesOf, OnStep, optimize, supervised_losses
+from blendmask_quantize.training.samples import Batch
 from blendmask_quantize.training.schedule import Group
+from blendmask_quantize.training.stream import AugmentedStream
 
 Criterion = Callable[[Calibrated], Mapping[str, float]]
 """From weights and ranges to the mask AP of each variant on held-out images."""
@@ -90,7 +91,7 @@ def run_qat(
     stages = checkpoint.config.backbone.frozen_stages if options.frozen_stages is None else options.frozen_stages
     float_network = trace_network(checkpoint.model)
     network = FakeQuantNetwork(start, options.variants, stage_names(checkpoint.model, stages))
-    stream = ViewStream([qat_data.training], schedule.iterations * schedule.batch, schedule.seed)
+    stream = AugmentedStream([qat_data.training], schedule.iterations * schedule.batch, schedule.seed)
     losses_of = _losses(checkpoint.model, float_network, qat_data.labeled, options)
     average = optimize(
         network, _groups(network, options), losses_of, stream, work, schedule,

@@ -76,7 +76,7 @@ def test_the_division_does_not_change(folder: Path, checkpoint: Checkpoint) -> N
 
 def test_plain_views_show_the_image_and_no_object(folder: Path, checkpoint: Checkpoint) -> None:
     training = unlabeled_data(folder, checkpoint, one_cup, OPTIONS).training
-    sample = training.view(0, np.random.default_rng(0))
+    sample = training.sample(0, np.random.default_rng(0))
     assert sample.pixels.shape == (3, *SIZE)
     assert sample.pixels.dtype == torch.uint8
     assert len(sample.boxes) == len(sample.classes) == len(sample.mask_targets) == 0

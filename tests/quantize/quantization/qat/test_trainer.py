@@ -22,12 +22,13 @@ from blendmask_quantize.quantization.qat.distillation import DistillWeights, Tea
 from blendmask_quantize.quantization.qat.options import QatOptions
 from blendmask_quantize.quantization.qat.trainer import QatResult, run_qat
 from blendmask_quantize.quantization.trace import trace_network
-from blendmask_quantize.training.data import CocoImages, Images
+from blendmask_quantize.training.coco_images import CocoImages
 from blendmask_quantize.training.images import PlainImages
 from blendmask_quantize.training.log import LOG_FILE
 from blendmask_quantize.training.loop import DivergedError
 from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.resume import RESUME_FILE
+from blendmask_quantize.training.stream import Images
 from blendmask_quantize.validation.ground_truth import GroundTruth
 from tests.quantize.images import PLAIN, some_images, write_images
 from tests.quantize.tiny import LABELS, TINY, tiny_model
@@ -77,7 +78,7 @@ def qat_data(folder: Path, *, labeled: bool = False) -> QatData:
     paths = [folder / f"{i}.png" for i in range(4)]
     training: Images = PlainImages(paths, LABELS, TINY, PLAIN)
     if labeled:
-        training = CocoImages(folder, folder / "annotations.json", TINY, PLAIN)
+        training = CocoImages.open(folder, folder / "annotations.json", TINY, PLAIN)
     return QatData(training, labeled, GroundTruth("labels", COCO(), folder, (1, 2)), tuple(p.name for p in paths))
 
 

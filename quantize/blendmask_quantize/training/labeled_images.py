@@ -1,0 +1,226 @@
+"""Labeled images of a folder: what training needs of COCO annotations, read and checked once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as rle_codec
+
+from blendmask_edge.errors import AnnotationError
+from blendmask_edge.evaluation.annotations import check_sizes
+from blendmask_edge.evaluation.coco_file import Document, read_document
+from blendmask_edge.instances import Labels
+from blendmask_quantize.checkpoints.class_names import coco_labels
+from blendmask_quantize.training.packed import PackedRecords
+
+_CHUNK = 2**24
+_NAMED = 6
+
+
+class LabeledImage(msgspec.Struct, frozen=True, array_like=True):
+    """One image and its instances.
+
+    Attributes:
+        file_name: within the folder.
+        height, width: of the image, pixels.
+        classes: contiguous class of each instance.
+        crowds: whether it is a crowd.
+        segmentations: its mask as COCO polygons or run lengths.
+    """
+
+    file_name: str
+    height: int
+    width: int
+    classes: list[int]
+    crowds: list[bool]
+    segmentations: list[Any]
+
+    def instance_classes(self) -> list[int]:
+        """Classes of the instances that are no crowds."""
+        return [class_id for class_id, crowd in zip(self.classes, self.crowds, strict=True) if not crowd]
+
+    def masks(self) -> NDArray[np.bool_]:
+        """Decode the masks, (n, height, width)."""
+        if not self.segmentations:
+            return np.zeros((0, self.height, self.width), bool)
+        rles = [_run_lengths(segmentation, self.height, self.width) for segmentation in self.segmentations]
+        return np.asarray(rle_codec.decode(rles).transpose(2, 0, 1).astype(bool))
+
+
+@dataclass(frozen=True)
+class LabeledImages:
+    """The images of a folder that are trained on.
+
+    Attributes:
+        folder: where they lie.
+        annotations: the file that labels them.
+        labels: its classes.
+        records: an entry for each image.
+        file_names: their names within the folder.
+        presence: (images, classes) bool, whether an image shows an instance of a class.
+        without: how many images of the file show no instance; kept or left out.
+        digests: SHA-256 of the annotations, and of names and sizes of the image files.
+    """
+
+    folder: Path
+    annotations: Path
+    labels: Labels
+    records: PackedRecords[LabeledImage]
+    file_names: tuple[str, ...]
+    presence: NDArray[np.bool_]
+    without: int
+    digests: tuple[str, str]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def only(self, rows: Sequence[int]) -> LabeledImages:
+        """Those of the images in some rows."""
+        records = PackedRecords((self.records[row] for row in rows), LabeledImage)
+        names = tuple(self.file_names[row] for row in rows)
+        return replace(self, records=records, file_names=names, presence=self.presence[list(rows)])
+
+    def notes(self) -> list[str]:
+        """What a user should know of them, a sentence each."""
+        return [note for note in (self._note_on_empty(), self._note_on_classes()) if note]
+
+    def _note_on_empty(self) -> str:
+        if not self.without:
+            return ""
+        kept = int((~self.presence.any(axis=1)).sum())
+        left_out = self.without - kept
+        done = [f"{kept} are kept as negatives"] * (kept > 0) + [f"{left_out} are left out"] * (left_out > 0)
+        total = len(self) + left_out
+        return f"{self.without} of {total} images in {self.annotations} show no instance: {', '.join(done)}"
+
+    def _note_on_classes(self) -> str:
+        shown = np.asarray(self.presence.any(axis=0))
+        missing = [name for name, seen in zip(self.labels.names, shown, strict=True) if not seen]
+        if not missing:
+            return ""
+        named = ", ".join(missing[:_NAMED]) + ", ..." * (len(missing) > _NAMED)
+        return f"{len(missing)} of {len(shown)} classes have no instance in {self.annotations} to learn from: {named}"
+
+
+def read_labeled_images(folder: Path, annotations: Path, *, keep_empty: bool = False) -> LabeledImages:
+    """Read annotations, and see that they fit the images of a folder.
+
+    Instances whose box has no area are left out, and so are images that show no instance or crowds only.
+
+    Args:
+        folder: of the images.
+        annotations: COCO instances JSON; polygons and RLE.
+        keep_empty: keep images without annotations, as negatives.
+
+    Raises:
+        AnnotationError: the annotations cannot be read or hold no instance, or an image is missing or of another size
+            than annotated.
+        ImageError: a file is not an image.
+    """
+    document = read_document(annotations)
+    labels = coco_labels(document["categories"])
+    entries = document["images"]
+    names: list[str] = []
+    instances: list[tuple[int, int]] = []
+
+    def noted(record: LabeledImage) -> LabeledImage:
+        instances.extend((len(names), class_id) for class_id in record.instance_classes())
+        names.append(record.file_name)
+        return record
+
+    records = PackedRecords(map(noted, _records(document, labels, keep_empty)), LabeledImage)
+    if not instances:
+        raise AnnotationError(
+            f"{annotations} describes no image with an instance (crowds do not count): give annotations to train on"
+        )
+    listing = _check_files(folder, names)
+    used = set(names)
+    check_sizes(folder, [entry for entry in entries if entry["file_name"] in used])
+    presence = np.zeros((len(names), len(labels.names)), bool)
+    presence[tuple(np.array(instances).T)] = True
+    without = len(entries) - int(presence.any(axis=1).sum())
+    digests = (file_digest(annotations), listing)
+    return LabeledImages(folder, annotations, labels, records, tuple(names), presence, without, digests)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def listing_digest(files: Iterable[tuple[str, int]]) -> str:
+    """SHA-256 of names and sizes of files, whatever their order."""
+    digest = hashlib.sha256()
+    for name, size in sorted(files):
+        digest.update(os.fsencode(name) + f"/{size}\n".encode())
+    return digest.hexdigest()
+
+
+def _records(document: Document, labels: Labels, keep_empty: bool) -> Iterator[LabeledImage]:
+    """The images that are trained on, in the order of the file; annotations are let go once they are taken."""
+    contiguous = {category: index for index, category in enumerate(labels.category_ids)}
+    of_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for annotation in document.pop("annotations"):
+        of_image[annotation["image_id"]].append(annotation)
+    for image in document["images"]:
+        annotations = of_image.pop(image["id"], [])
+        height, width = image["height"], image["width"]
+        found = [annotation for annotation in annotations if _has_area(annotation, height, width)]
+        record = LabeledImage(
+            image["file_name"], height, width, [contiguous[a["category_id"]] for a in found],
+            [bool(a["iscrowd"]) for a in found], [a["segmentation"] for a in found],
+        )  # fmt: skip
+        if record.instance_classes() or (keep_empty and not annotations):
+            yield record
+
+
+def _has_area(annotation: dict[str, Any], height: int, width: int) -> bool:
+    """Whether the box of an annotation, where there is none that of its mask, has an area."""
+    box = annotation["bbox"]
+    if box is None:
+        box = rle_codec.toBbox(_run_lengths(annotation["segmentation"], height, width))
+    return bool(box[2] > 0 and box[3] > 0)
+
+
+def _run_lengths(segmentation: Any, height: int, width: int) -> Any:
+    """A mask as compressed run lengths."""
+    if isinstance(segmentation, list):
+        return rle_codec.merge(rle_codec.frPyObjects(segmentation, height, width))
+    if isinstance(segmentation["counts"], list):
+        return rle_codec.frPyObjects(segmentation, height, width)
+    return segmentation
+
+
+def _check_files(folder: Path, names: Sequence[str]) -> str:
+    """See that the images are there, and return the digest of their names and sizes."""
+    sizes = [(name, _file_size(folder / name)) for name in names]
+    missing = [name for name, size in sizes if size is None]
+    if missing:
+        raise AnnotationError(
+            f"{len(missing)} of {len(names)} annotated images are not in {folder}, e.g. {missing[0]}: "
+            "give the folder that the annotations belong to"
+        )
+    return listing_digest((name, size) for name, size in sizes if size is not None)
+
+
+def _file_size(path: Path) -> int | None:
+    """Bytes of a file; None where there is none of this name, or the system cannot take the name."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None
