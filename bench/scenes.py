@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.study import study_parser
-from blendmask_edge import read_image
-from blendmask_edge.evaluation.average_precision import OnImage, Predictor, evaluate
+from blendmask_edge import Labels, read_image
+from blendmask_edge.evaluation.annotations import AnnotatedImages
+from blendmask_edge.evaluation.average_precision import evaluate
+from blendmask_edge.evaluation.predictions import OnImage, Predictor, ignore
 
 SCENES = Path(__file__).parents[1] / "examples" / "homescenes"
 CHECKPOINT = SCENES / "lite0_rt.safetensors"
@@ -31,7 +33,7 @@ def scenes_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def accuracy(
-    predict: Predictor, data: Path, split: str, limit: int | None = None, on_image: OnImage | None = None
+    predict: Predictor, data: Path, split: str, limit: int | None = None, on_image: OnImage = ignore
 ) -> dict[str, float]:
     """COCO metrics of a predictor on a split, 0 to 1, to four digits.
 
@@ -42,8 +44,13 @@ def accuracy(
         limit: only the first images.
         on_image: called after each image.
     """
-    found = evaluate(predict, data / split, data / f"{split}.json", limit, on_image)
-    return {metric: round(found[metric], 4) for metric in METRICS if metric in found}
+    metrics = evaluate(predict, split_images(data, split, limit), on_image)
+    return {name: round(metrics[name], 4) for name in METRICS if name in metrics}
+
+
+def split_images(data: Path, split: str, limit: int | None = None, labels: Labels | None = None) -> AnnotatedImages:
+    """The annotated images of a split, or the first of them; see `AnnotatedImages.open`."""
+    return AnnotatedImages.open(data / split, data / f"{split}.json", labels, limit)
 
 
 def frames(data: Path, split: str, most: int) -> list[NDArray[np.uint8]]:

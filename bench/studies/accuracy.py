@@ -11,7 +11,7 @@ is shown to the float, the `cpu` and the `tensorrt` graph in ONNX Runtime.
 float and INT8 are given the same draws (`blendmask_edge.evaluation.bootstrap`); `resamples` draws by `seed`.
 
 `ptq/cpu/photos` and `ptq/tensorrt/photos` ask whether INT8 still finds what float does on photographs that are unlike
-all that it was trained on: what float finds with a score of 0.3 or more is the truth there, `instances` of them.
+all that it was trained on: what float finds with a score of 0.3 or more is the ground truth there, `instances` of them.
 
 Targets stand beside what was reached; `passed` is 1 where the values, not the low ends, reach all of them.
 """
@@ -21,25 +21,25 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from bench.command import quantize_with_float
 from bench.progress import stage
-from bench.scenes import CALIBRATION, CHECKPOINT, SPLITS, scenes_parser
+from bench.scenes import CALIBRATION, CHECKPOINT, SPLITS, scenes_parser, split_images
 from bench.study import run_study, write_study
 from blendmask_edge import Bundle, MaskPredictor, read_image
 from blendmask_edge.bundle import Manifest
-from blendmask_edge.evaluation.annotations import AnnotatedImages, as_coco
 from blendmask_edge.evaluation.average_precision import score
 from blendmask_edge.evaluation.bootstrap import RESAMPLES, Matches, draw_images, interval, ratio
+from blendmask_edge.evaluation.predictions import Results, coco_results, predict_images
+from blendmask_edge.evaluation.pseudo_labels import pseudo_labels
 from blendmask_edge.instances import Labels
 
 FLOAT = "float"
@@ -48,9 +48,8 @@ SIZES = ("_small", "_medium", "_large")
 TARGETS = {"retention": 0.99, "retention_class_worst": 0.97, "retention_size_worst": 0.98}
 """The least of each on the scenes."""
 PHOTOS_AP50 = 0.90
-TRUTH_SCORE = 0.3
+PHOTOS_THRESHOLD = 0.3
 
-Results = list[dict[str, Any]]
 Row = dict[str, Any]
 
 
@@ -77,9 +76,9 @@ def scene_rows(
 ) -> list[Row]:
     """The rows of one split."""
     labels = Labels(manifest.classes, manifest.category_ids)
-    images = AnnotatedImages.open(options.data / split, options.data / f"{split}.json", labels)
-    ids = list(images.ids)[: options.limit]
-    results = _predicted(predictors, ((image_id, images.read(image_id)) for image_id in ids), split, len(ids))
+    images = split_images(options.data, split, options.limit, labels)
+    ids = images.ids
+    results = _predicted(predictors, images.read, ids, split)
     draws = draw_images(len(ids), options.resamples, options.seed)
     shared = {"images": len(ids), "resamples": options.resamples, "seed": options.seed}
     points, spreads = {}, {}
@@ -101,11 +100,15 @@ def photo_rows(predictors: Mapping[str, MaskPredictor], manifest: Manifest, opti
     files = sorted(options.photos.glob("*.jpg"))[: options.limit]
     if not files:
         sys.exit(f"error: {options.photos} holds no .jpg file: give a folder of photographs")
-    images = {number: read_image(path) for number, path in enumerate(files)}
-    results = _predicted(predictors, images.items(), "photos", len(images))
-    ground_truth = detections_as_ground_truth(
-        results.pop(FLOAT), {number: image.shape[:2] for number, image in images.items()}, manifest
-    )
+    images = [read_image(path) for path in files]
+    ids = range(len(images))
+    results = _predicted(predictors, images.__getitem__, ids, "photos")
+    entries = [
+        {"id": image_id, "file_name": path.name, "height": image.shape[0], "width": image.shape[1]}
+        for image_id, path, image in zip(ids, files, images, strict=True)
+    ]
+    labels = Labels(manifest.classes, manifest.category_ids)
+    ground_truth = pseudo_labels(results.pop(FLOAT), entries, labels, PHOTOS_THRESHOLD)
     draws = draw_images(len(images), options.resamples, options.seed)
     shared = {
         "instances": len(ground_truth.anns),
@@ -116,36 +119,15 @@ def photo_rows(predictors: Mapping[str, MaskPredictor], manifest: Manifest, opti
     rows = []
     for variant, found in results.items():
         row: Row = {"name": f"{manifest.recipe.name}/{variant}/photos"}
-        reached = score(ground_truth, found, list(images))
+        reached = score(ground_truth, found, ids)
         if "mask_ap50" in reached:
-            spread = _spread(f"photos, {variant}", ground_truth, found, list(images), draws)
+            spread = _spread(f"photos, {variant}", ground_truth, found, ids, draws)
             row |= _with_ends("mask_ap50", reached["mask_ap50"], spread["mask_ap50"])
             row |= {"target_mask_ap50": PHOTOS_AP50, "passed": int(reached["mask_ap50"] >= PHOTOS_AP50)}
         else:
-            row |= {"error": f"float finds nothing with a score of {TRUTH_SCORE} or more"}
+            row |= {"error": f"float finds nothing with a score of {PHOTOS_THRESHOLD} or more"}
         rows.append(row | shared)
     return rows
-
-
-def detections_as_ground_truth(results: Results, sizes: Mapping[int, Sequence[int]], manifest: Manifest) -> COCO:
-    """Annotations that say what was found with a score of `TRUTH_SCORE` or more.
-
-    Args:
-        results: COCO results.
-        sizes: height and width of each image by its id.
-        manifest: whose classes they are.
-    """
-    found = [result for result in results if result["score"] >= TRUTH_SCORE]
-    areas = [int(coco_mask.area(result["segmentation"])) for result in found]
-    annotations = [
-        {**result, "id": number, "area": area, "iscrowd": 0}
-        for number, (result, area) in enumerate(zip(found, areas, strict=True), start=1)
-        if area
-    ]
-    images = [{"id": i, "file_name": str(i), "height": height, "width": width} for i, (height, width) in sizes.items()]
-    names = zip(manifest.category_ids, manifest.classes, strict=True)
-    categories = [{"id": number, "name": name} for number, name in names]
-    return as_coco({"images": images, "annotations": annotations, "categories": categories})
 
 
 def accuracy_columns(points: Mapping[str, float], spread: Mapping[str, NDArray[np.float64]]) -> Row:
@@ -186,16 +168,14 @@ def _with_ends(metric: str, value: float, spread: NDArray[np.float64]) -> Row:
 
 
 def _predicted(
-    predictors: Mapping[str, MaskPredictor], images: Iterable[tuple[int, NDArray[np.uint8]]], name: str, total: int
+    predictors: Mapping[str, MaskPredictor], read: Callable[[int], NDArray[np.uint8]], ids: Sequence[int], name: str
 ) -> dict[str, Results]:
-    """COCO results by variant; each image is read once and shown to all."""
-    results: dict[str, Results] = {variant: [] for variant in predictors}
-    on_image = stage(name, total)
-    for image_id, image in images:
-        for variant, predictor in predictors.items():
-            results[variant] += predictor(image).to_coco(image_id)
-        on_image()
-    return results
+    """COCO results by variant, of the images that `read` reads by id."""
+    on_image = stage(name, len(ids) * len(predictors))
+    return {
+        variant: coco_results(predict_images(predictor, map(read, ids), on_image), ids)
+        for variant, predictor in predictors.items()
+    }
 
 
 def _spread(

@@ -35,7 +35,7 @@ from bench.study import run_study, study_parser, write_study
 from blendmask_edge import Bundle, MaskPredictor, read_image
 from blendmask_edge.bundle import Manifest
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
-from blendmask_edge.evaluation.average_precision import Predictor
+from blendmask_edge.evaluation.predictions import Predictor
 from blendmask_edge.imaging import preprocess
 from blendmask_edge.instances import Instances, Labels
 from blendmask_quantize.export.parity import unoptimised_session

@@ -19,6 +19,7 @@ import torch
 from bench.progress import stage
 from bench.scenes import CHECKPOINT, METRICS
 from bench.study import run_study, study_parser, write_study
+from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.average_precision import evaluate
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from blendmask_quantize.model.predictor import TorchPredictor
@@ -46,14 +47,9 @@ def measure(file: Path, checkpoint: Checkpoint, options: argparse.Namespace) -> 
     known = checkpoint.model.state_dict()
     checkpoint.model.load_state_dict({name: average[name] for name in known})
     steps = int(state["iteration"])
-    on_image = stage(f"step {steps}", options.limit or len(list(options.images.glob("*.jpg"))))
-    found = evaluate(
-        TorchPredictor(checkpoint.model, checkpoint.labels),
-        options.images,
-        options.annotations,
-        options.limit,
-        on_image,
-    )
+    images = AnnotatedImages.open(options.images, options.annotations, limit=options.limit)
+    on_image = stage(f"step {steps}", len(images.ids))
+    found = evaluate(TorchPredictor(checkpoint.model, checkpoint.labels), images, on_image)
     metrics = {name: round(value, 4) for name, value in found.items() if name in METRICS or "mask_ap/" in name}
     return {"name": f"step/{steps}", "iterations": steps, **metrics}
 

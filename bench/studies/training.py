@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bench.scenes import CHECKPOINT, SPLITS, scenes_parser
+from bench.scenes import CHECKPOINT, SPLITS, scenes_parser, split_images
 from bench.study import write_study
 from blendmask_edge.evaluation.average_precision import evaluate
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
@@ -51,7 +51,7 @@ def facts(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def measure(predict: TorchPredictor, data: Path, split: str, limit: int | None) -> dict[str, Any]:
     """The row of one split."""
-    metrics = evaluate(predict, data / split, data / f"{split}.json", limit)
+    metrics = evaluate(predict, split_images(data, split, limit))
     return {"name": f"shipped/{split}", **{name: round(value, 4) for name, value in metrics.items()}}
 
 

@@ -127,14 +127,3 @@ def test_each_target_is_held(lost: dict[str, float], passed: int) -> None:
 
 def test_nothing_found_by_float_is_no_share() -> None:
     assert accuracy.retention_columns({"mask_ap": 0.4}, {"mask_ap": 0.0}, {}, {}) == {"error": "float finds nothing"}
-
-
-def test_only_what_float_is_sure_of_is_taken_for_truth() -> None:
-    mask = np.zeros((8, 8), np.uint8)
-    mask[2:6, 2:6] = 1
-    encoded = accuracy.coco_mask.encode(np.asfortranarray(mask))
-    found = {"image_id": 0, "category_id": 20, "bbox": [2, 2, 4, 4], "segmentation": encoded}
-    results = [{**found, "score": score} for score in (0.9, 0.3, 0.29)]
-    ground_truth = accuracy.detections_as_ground_truth(results, {0: (8, 8), 1: (8, 8)}, describe({"cpu": b"x"}))
-    assert [entry["area"] for entry in ground_truth.anns.values()] == [16, 16]
-    assert sorted(ground_truth.imgs) == [0, 1]

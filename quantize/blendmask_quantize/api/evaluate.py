@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blendmask_edge.errors import ConfigError
-from blendmask_edge.evaluation.annotations import check_match, image_ids, read_coco
-from blendmask_edge.evaluation.average_precision import Predictor, collect_results, score
+from blendmask_edge.evaluation import average_precision
+from blendmask_edge.evaluation.annotations import AnnotatedImages
+from blendmask_edge.evaluation.predictions import Predictor
 from blendmask_quantize.api.arguments import AnyCheckpoint, AnyConfig, check_checkpoint, open_checkpoint
 from blendmask_quantize.pipeline.options import PathLike
 from blendmask_quantize.runs.progress import Progress, silent
@@ -43,12 +44,10 @@ def evaluate(
         CheckpointError, BundleError: the model cannot be read.
         ConfigError: an option does not apply to the model.
     """
-    coco = read_coco(annotations)
-    ids = image_ids(coco, images, limit)
+    annotated = AnnotatedImages.open(images, annotations, limit=limit)
     with _opened(model, config, variant, runtime) as (predict, labels):
-        check_match(coco, images, ids, labels)
-        on_image = (progress or silent)("evaluating", len(ids))
-        return score(coco, collect_results(predict, images, coco, ids, on_image), ids)
+        annotated.check_labels(labels)
+        return average_precision.evaluate(predict, annotated, (progress or silent)("evaluating", len(annotated.ids)))
 
 
 @contextmanager

@@ -79,8 +79,7 @@ class Job:
     @property
     def evaluation_paths(self) -> list[Path]:
         """The images that accuracy is measured on."""
-        sources = [evaluation.images for evaluation in self.evaluation]
-        return [images.folder / entry["file_name"] for images in sources for entry in images.coco.imgs.values()]
+        return [path for evaluation in self.evaluation for path in evaluation.images.paths]
 
     def of(self, checkpoint: Checkpoint) -> Job:
         """The same job for another checkpoint."""

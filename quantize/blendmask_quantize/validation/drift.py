@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from blendmask_edge.evaluation.predictions import predict_images
 from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.ptq import Calibrated
 from blendmask_quantize.quantization.refine.steps import Drift
 from blendmask_quantize.validation.fidelity import compare_instances
 from blendmask_quantize.validation.graph_predictor import PredictorOf
-from blendmask_quantize.validation.predict import predict_all
 
 
 class DriftCriterion:
@@ -28,13 +28,13 @@ class DriftCriterion:
 
     def __init__(self, predictor_of: PredictorOf, reference: nn.Module, images: Sequence[NDArray[np.uint8]]) -> None:
         self.predictor_of, self.frames = predictor_of, [image[0] for image in images]
-        self.expected = predict_all(predictor_of(reference), self.frames)
+        self.expected = list(predict_images(predictor_of(reference), self.frames))
 
     def __call__(self, calibrated: Calibrated) -> Drift | None:
         """The mean over the variants; None where there is no instance to compare."""
         compared = []
         for variant in VARIANTS:
-            instances = predict_all(self.predictor_of(calibrated.render(variant)), self.frames)
+            instances = predict_images(self.predictor_of(calibrated.render(variant)), self.frames)
             compared.append(compare_instances(zip(self.expected, instances, strict=True)))
         if not all(one.matched for one in compared):
             return None

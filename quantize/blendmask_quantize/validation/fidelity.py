@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle_codec
 
-from blendmask_edge.evaluation.average_precision import Predictor
+from blendmask_edge.evaluation.predictions import Predictor
 from blendmask_edge.instances import Instances
 
 SURE = 0.3

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from blendmask_edge.bundle.tensors import Outputs
-from blendmask_edge.evaluation.average_precision import Predictor
+from blendmask_edge.evaluation.predictions import Predictor
 from blendmask_edge.imaging import preprocess
 from blendmask_edge.instances import Instances, Labels
 from blendmask_quantize.export.deployable import DeployableGraph

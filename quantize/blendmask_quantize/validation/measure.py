@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from blendmask_edge import MaskPredictor
 from blendmask_edge.bundle.manifest import Measurement
 from blendmask_edge.evaluation.annotations import AnnotatedImages
-from blendmask_edge.evaluation.average_precision import collect_results, score
+from blendmask_edge.evaluation.average_precision import evaluate
+from blendmask_edge.evaluation.predictions import predict_images
 from blendmask_edge.instances import Instances, Labels
 from blendmask_quantize.runs.progress import OnStep, Progress
 from blendmask_quantize.validation.fidelity import Fidelity, compare_instances
 from blendmask_quantize.validation.latency import interleaved_latency
-from blendmask_quantize.validation.predict import predict_all
 
 RUNTIME = "onnxruntime"
 """What measures a bundle, so that its numbers do not depend on what else is installed."""
@@ -64,7 +64,7 @@ def compare_variants(
 
 def _instances(path: Path, variant: str, frames: Sequence[NDArray[np.uint8]], on_frame: OnStep) -> list[Instances]:
     with MaskPredictor(path, RUNTIME, variant=variant) as predictor:
-        return predict_all(predictor, frames, on_frame)
+        return list(predict_images(predictor, frames, on_frame))
 
 
 def measure_latency(path: Path, variants: Sequence[str], frames: Sequence[NDArray[np.uint8]]) -> dict[str, list[float]]:
@@ -95,8 +95,7 @@ def measure_accuracy(
     accuracy = {}
     with _predictors(path, variants) as predictors:
         for variant, predictor in predictors.items():
-            results = collect_results(predictor, images.folder, images.coco, images.ids, on_image)
-            metrics = score(images.coco, results, images.ids)
+            metrics = evaluate(predictor, images, on_image)
             accuracy[variant] = Measurement(data=evaluation.name, images=len(images.ids), metrics=metrics)
     return accuracy
 

@@ -117,23 +117,46 @@ def is_file(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class AnnotatedImages:
-    """Images of a folder with their annotations; `ids` says which of them, in ascending order."""
+    """Images of a folder with their annotations.
+
+    coco: the annotations.
+    folder: of the images.
+    ids: which of them, in ascending order.
+    """
 
     coco: COCO
     folder: Path
     ids: Sequence[int]
 
     @classmethod
-    def open(cls, images: PathLike, annotations: PathLike, labels: Labels) -> AnnotatedImages:
-        """Read annotations and see that results of a model with these labels can be scored against them.
+    def open(
+        cls, images: PathLike, annotations: PathLike, labels: Optional[Labels] = None, limit: Optional[int] = None
+    ) -> AnnotatedImages:
+        """Read annotations, and see that results of a model can be scored against them.
+
+        Args:
+            images: folder of the images.
+            annotations: their instances JSON.
+            labels: of the model; None leaves the check to a later `check_labels`.
+            limit: the first images only.
 
         Raises:
             AnnotationError: as `read_coco`, `image_ids` and `check_match`.
         """
         coco = read_coco(annotations)
-        ids = image_ids(coco, images)
-        check_match(coco, images, ids, labels)
-        return cls(coco, Path(images), ids)
+        found = cls(coco, Path(images), image_ids(coco, images, limit))
+        if labels is not None:
+            found.check_labels(labels)
+        return found
+
+    @property
+    def paths(self) -> List[Path]:
+        """Path of each image."""
+        return [self.folder / self.coco.imgs[image_id]["file_name"] for image_id in self.ids]
+
+    def check_labels(self, labels: Labels) -> None:
+        """See that results of a model with these labels can be scored; as `check_match`."""
+        check_match(self.coco, self.folder, self.ids, labels)
 
     def read(self, image_id: int) -> NDArray[np.uint8]:
         """Return an image, (H, W, 3) uint8 RGB.

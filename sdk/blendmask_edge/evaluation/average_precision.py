@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import io
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Sequence
 
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
-from blendmask_edge.evaluation.annotations import as_coco, image_ids, read_coco
-from blendmask_edge.imaging import read_image
-from blendmask_edge.instances import Instances
+from blendmask_edge.evaluation.annotations import as_coco
+from blendmask_edge.evaluation.predictions import OnImage, Predictor, ignore, predict_annotated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pycocotools.coco import COCO
 
-    from blendmask_edge.storage.atomic import PathLike
-
-Predictor = Callable[["NDArray[np.uint8]"], Instances]
-OnImage = Callable[[], None]
+    from blendmask_edge.evaluation.annotations import AnnotatedImages
 
 IOU_TYPES = {"mask": "segm", "box": "bbox"}
 """What COCO calls our tasks."""
@@ -33,42 +28,18 @@ _PLACES = {
 """Overlaps and size that a suffix stands for, in `COCOeval`'s array of precisions."""
 
 
-def evaluate(
-    predict: Predictor,
-    images: PathLike,
-    annotations: PathLike,
-    limit: Optional[int] = None,
-    on_image: Optional[OnImage] = None,
-) -> Dict[str, float]:
-    """Return box and mask AP of a predictor on annotated images; see `collect_results` and `score`.
-
-    Raises:
-        AnnotationError: unreadable annotations, or images missing from the folder.
-    """
-    coco = read_coco(annotations)
-    ids = image_ids(coco, images, limit)
-    return score(coco, collect_results(predict, images, coco, ids, on_image), ids)
-
-
-def collect_results(
-    predict: Predictor, images: PathLike, coco: COCO, ids: Sequence[int], on_image: Optional[OnImage] = None
-) -> List[Dict[str, Any]]:
-    """Return COCO results of the images `ids`.
+def evaluate(predict: Predictor, images: AnnotatedImages, on_image: OnImage = ignore) -> Dict[str, float]:
+    """Return box and mask AP of a predictor on annotated images, by name as `score`.
 
     Args:
-        predict: an image (H, W, 3) uint8 RGB to its instances; a `MaskPredictor` or a `TorchPredictor`.
-        images: folder of the images.
-        coco: their annotations.
-        ids: which images.
+        predict: image to instances.
+        images: annotated.
         on_image: called after each image.
+
+    Raises:
+        AnnotationError, ImageError: as `AnnotatedImages.read`.
     """
-    results: List[Dict[str, Any]] = []
-    for image_id in ids:
-        image = read_image(Path(images) / coco.imgs[image_id]["file_name"])
-        results += predict(image).to_coco(image_id)
-        if on_image is not None:
-            on_image()
-    return results
+    return score(images.coco, predict_annotated(predict, images, on_image), images.ids)
 
 
 def score(coco: COCO, results: List[Dict[str, Any]], ids: Sequence[int]) -> Dict[str, float]:

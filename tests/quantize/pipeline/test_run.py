@@ -25,6 +25,7 @@ from blendmask_edge import MaskPredictor, read_image
 from blendmask_edge.bundle.manifest import Manifest
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.errors import AnnotationError, BlendMaskError, CalibrationError, ConfigError, OutputError
+from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.average_precision import evaluate
 from blendmask_edge.imaging import preprocess
 from blendmask_quantize import QuantizeOptions
@@ -146,7 +147,7 @@ def test_each_variant_carries_its_own_accuracy(manifest: Manifest, made: Made, s
     for variant, (measured,) in manifest.metrics.items():
         assert (measured.data, measured.images) == (f"{scenes.name} (annotations.json)", 3)
         with MaskPredictor(made.path, "onnxruntime", variant=variant) as predictor:
-            expected = evaluate(predictor, scenes, scenes / "annotations.json")
+            expected = evaluate(predictor, AnnotatedImages.open(scenes, scenes / "annotations.json"))
         assert measured.metrics == pytest.approx(expected)
         assert made.report.variants[variant].metrics == measured.metrics
 

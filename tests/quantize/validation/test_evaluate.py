@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from blendmask_edge.errors import AnnotationError
-from blendmask_edge.evaluation.average_precision import evaluate
+from blendmask_edge.evaluation import average_precision
+from blendmask_edge.evaluation.annotations import AnnotatedImages
+from blendmask_edge.evaluation.predictions import Predictor
 from blendmask_edge.imaging import read_image
 from blendmask_edge.instances import Instances
 from blendmask_quantize.model.predictor import TorchPredictor
@@ -36,6 +38,10 @@ class Oracle:
         classes = np.array([LABELS.category_ids.index(thing.category) for thing in things], np.int64)
         scores = np.linspace(0.9, 0.5, len(things), dtype=np.float32)
         return Instances(boxes, scores, classes, image.shape[:2], LABELS, np.full((len(things), 56, 56), 9, np.float32))
+
+
+def evaluate(predict: Predictor, folder: Path, annotations: Path, limit: int | None = None) -> dict[str, float]:
+    return average_precision.evaluate(predict, AnnotatedImages.open(folder, annotations, limit=limit))
 
 
 @pytest.fixture
@@ -78,7 +84,8 @@ class TestScores:
 
     def test_a_limit_leaves_the_other_images_out(self, annotations):
         calls: list[int] = []
-        metrics = evaluate(Oracle(IMAGES), annotations.parent, annotations, limit=2, on_image=lambda: calls.append(1))
+        images = AnnotatedImages.open(annotations.parent, annotations, limit=2)
+        metrics = average_precision.evaluate(Oracle(IMAGES), images, lambda: calls.append(1))
         assert len(calls) == 2
         assert metrics["mask_ap"] == pytest.approx(1)
 

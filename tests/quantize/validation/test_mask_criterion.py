@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.export.deployable import Bounds, DeployableGraph
 from blendmask_quantize.model.predictor import TorchPredictor, pad_value
 from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
+from blendmask_quantize.quantization.qat.data import pseudo_labeled
 from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.validation.graph_predictor import GraphPredictor, PredictorOf
-from blendmask_quantize.validation.ground_truth import GroundTruth, detections_as_ground_truth
 from blendmask_quantize.validation.mask_criterion import MaskCriterion
 from tests.quantize.images import SIZE, paint, some_images, write_images
 from tests.quantize.tiny import LABELS, tiny_model
@@ -43,13 +44,13 @@ def calibrated(checkpoint: Checkpoint) -> Calibrated:
 
 
 @pytest.fixture(scope="module")
-def ground_truth(
+def held_out(
     checkpoint: Checkpoint, calibrated: Calibrated, tmp_path_factory: pytest.TempPathFactory
-) -> GroundTruth:
+) -> AnnotatedImages:
     folder = tmp_path_factory.mktemp("held")
     write_images(folder, some_images(4))
     predict = predictor_of(checkpoint)(calibrated.traced)
-    return detections_as_ground_truth(predict, [folder / f"{i}.png" for i in range(4)], LABELS)
+    return pseudo_labeled(predict, [folder / f"{i}.png" for i in range(4)], LABELS)
 
 
 def test_the_graph_finds_what_the_checkpoint_finds(checkpoint: Checkpoint, calibrated: Calibrated) -> None:
@@ -63,14 +64,14 @@ def test_the_graph_finds_what_the_checkpoint_finds(checkpoint: Checkpoint, calib
 
 
 def test_it_scores_every_variant_and_finds_the_worse_network(
-    checkpoint: Checkpoint, calibrated: Calibrated, ground_truth: GroundTruth
+    checkpoint: Checkpoint, calibrated: Calibrated, held_out: AnnotatedImages
 ) -> None:
     calls: list[None] = []
-    criterion = MaskCriterion(predictor_of(checkpoint), ground_truth, lambda: calls.append(None))
+    criterion = MaskCriterion(predictor_of(checkpoint), held_out, lambda: calls.append(None))
     good = criterion(calibrated)
     narrow = {name: replace(r, low=r.low / 8, high=r.high / 8) for name, r in calibrated.ranges.items()}
     bad = criterion(replace(calibrated, ranges=narrow))
     assert set(good) == set(VARIANTS)
-    assert len(calls) == 2 * len(VARIANTS) * len(ground_truth.ids)
+    assert len(calls) == 2 * len(VARIANTS) * len(held_out.ids)
     for variant in VARIANTS:
         assert 0 <= bad[variant] < good[variant] <= 1

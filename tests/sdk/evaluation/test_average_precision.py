@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from blendmask_edge.evaluation.annotations import read_coco
-from blendmask_edge.evaluation.average_precision import collect_results, evaluate, score
+from blendmask_edge.evaluation.annotations import AnnotatedImages, read_coco
+from blendmask_edge.evaluation.average_precision import evaluate, score
+from blendmask_edge.evaluation.predictions import predict_annotated
 from blendmask_edge.instances import Instances
 
 EVERY = list(range(1, 13))
@@ -18,7 +19,8 @@ EVERY = list(range(1, 13))
 
 def measured(scenes: Any, change: Any) -> Dict[str, float]:
     """Average precision when each answer is changed."""
-    return evaluate(lambda image: change(scenes.instances[int(image[0, 0, 0])]), scenes.folder, scenes.annotations)
+    images = AnnotatedImages.open(scenes.folder, scenes.annotations)
+    return evaluate(lambda image: change(scenes.instances[int(image[0, 0, 0])]), images)
 
 
 def test_the_annotations_themselves_score_one(scenes: Any) -> None:
@@ -49,7 +51,9 @@ def test_sizes_that_are_not_shown_are_left_out(scenes: Any) -> None:
     for annotation in document["annotations"]:
         annotation["area"] = 2000.0
     coco = read_coco(scenes.rewritten(document))
-    results = collect_results(lambda image: scenes.instances[int(image[0, 0, 0])], scenes.folder, coco, EVERY)
+    results = predict_annotated(
+        lambda image: scenes.instances[int(image[0, 0, 0])], AnnotatedImages(coco, scenes.folder, EVERY)
+    )
     metrics = score(coco, results, EVERY)
     assert "mask_ap_medium" in metrics
     assert "mask_ap_small" not in metrics
@@ -87,7 +91,9 @@ def encoded(mask: np.ndarray) -> Dict[str, Any]:
 
 def test_results_are_left_as_they_were(scenes: Any) -> None:
     coco = read_coco(scenes.annotations)
-    results = collect_results(lambda image: scenes.instances[int(image[0, 0, 0])], scenes.folder, coco, EVERY)
+    results = predict_annotated(
+        lambda image: scenes.instances[int(image[0, 0, 0])], AnnotatedImages(coco, scenes.folder, EVERY)
+    )
     before = [sorted(result) for result in results]
     score(coco, results, EVERY)
     assert [sorted(result) for result in results] == before
@@ -99,5 +105,5 @@ def test_progress_is_told_for_each_image(scenes: Any) -> None:
     def answer(image: np.ndarray) -> Instances:
         return scenes.instances[int(image[0, 0, 0])]
 
-    evaluate(answer, scenes.folder, scenes.annotations, limit=5, on_image=lambda: told.append(1))
+    evaluate(answer, AnnotatedImages.open(scenes.folder, scenes.annotations, limit=5), lambda: told.append(1))
     assert len(told) == 5

@@ -87,13 +87,11 @@ def train(job: Job, start: Quantized, data: QatData[Any], options: QatOptions, r
         run_folder: for the state of training.
     """
     on_step = job.progress("training with quantization", options.training.iterations)
-    truth = data.ground_truth
-    on_image = job.progress("judging on held-out images", 2 * len(VARIANTS) * len(truth.ids))
-    criterion = MaskCriterion(job.predictor, truth, on_image)
+    on_image = job.progress("evaluating on held-out images", 2 * len(VARIANTS) * len(data.held_out.ids))
+    criterion = MaskCriterion(job.predictor, data.held_out, on_image)
     result = run_qat(
         job.checkpoint, start.calibrated, data, criterion, options, run_folder.path, resume=job.options.resume,
         on_step=lambda *_: on_step(),
     )  # fmt: skip
-    paths = [truth.folder / truth.coco.imgs[i]["file_name"] for i in truth.ids]
-    images = hold_out(start.images, paths, image_folder(job), job.size, job.pad_value)
+    images = hold_out(start.images, data.held_out.paths, image_folder(job), job.size, job.pad_value)
     return start.trained("qat", result, images, result.calibrated)

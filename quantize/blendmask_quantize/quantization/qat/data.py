@@ -9,19 +9,21 @@ from typing import Any, Generic, TypeVar
 
 from blendmask_calibration.sampling import list_images, sample
 from blendmask_edge.errors import AnnotationError, CalibrationError, ImageError
-from blendmask_edge.evaluation.annotations import check_match, read_coco
-from blendmask_edge.evaluation.average_precision import Predictor
+from blendmask_edge.evaluation.annotations import AnnotatedImages, read_coco
+from blendmask_edge.evaluation.predictions import Predictor, coco_results
+from blendmask_edge.evaluation.pseudo_labels import pseudo_labels
 from blendmask_edge.imaging import read_image
+from blendmask_edge.instances import Labels
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.quantization.qat.options import QatOptions
 from blendmask_quantize.training.coco_images import CocoImages
 from blendmask_quantize.training.images import PlainImages
 from blendmask_quantize.training.stream import Images
-from blendmask_quantize.validation.ground_truth import GroundTruth, detections_as_ground_truth
 
 FEWEST = 8
 """Images below which there is nothing to train on and to hold out."""
-
+SURE = 0.5
+"""Score from which a detection of the float network counts as ground truth."""
 
 Source = TypeVar("Source", bound=Images)
 
@@ -33,14 +35,19 @@ class QatData(Generic[Source]):
     Attributes:
         training: source of augmented images.
         labeled: whether they carry their instances.
-        ground_truth: of the held-out images.
+        held_out: the held-out images with their instances: labels, or what the float network is sure of.
         names: of the training images, sorted.
     """
 
     training: Source
     labeled: bool
-    ground_truth: GroundTruth
+    held_out: AnnotatedImages
     names: tuple[str, ...]
+
+    @property
+    def ground_truth(self) -> str:
+        """Source of the held-out instances."""
+        return "labels" if self.labeled else "the float network"
 
 
 def labeled_data(folder: Path, annotations: Path, checkpoint: Checkpoint, options: QatOptions) -> QatData[CocoImages]:
@@ -59,10 +66,11 @@ def labeled_data(folder: Path, annotations: Path, checkpoint: Checkpoint, option
     selected, held_out = _split([Path(name) for name in images.file_names], options, AnnotationError)
     coco = read_coco(annotations)
     wanted = {path.as_posix() for path in held_out}
-    ids = tuple(sorted(i for i, entry in coco.imgs.items() if entry["file_name"] in wanted))
-    check_match(coco, folder, ids, checkpoint.labels)
+    ids = sorted(i for i, entry in coco.imgs.items() if entry["file_name"] in wanted)
+    annotated = AnnotatedImages(coco, folder, ids)
+    annotated.check_labels(checkpoint.labels)
     chosen = tuple(sorted(path.as_posix() for path in selected))
-    return QatData(images.only(frozenset(chosen)), True, GroundTruth("labels", coco, folder, ids), chosen)
+    return QatData(images.only(frozenset(chosen)), True, annotated, chosen)
 
 
 def unlabeled_data(
@@ -76,9 +84,29 @@ def unlabeled_data(
     selected, held_out = _split([path for path in list_images(folder) if _readable(path)], options, CalibrationError)
     training = PlainImages(sorted(selected), checkpoint.labels, checkpoint.config, options.training.augmentation)
     names = tuple(path.relative_to(folder).as_posix() for path in training.paths)
-    return QatData(
-        training, False, detections_as_ground_truth(float_network, sorted(held_out), checkpoint.labels), names
-    )
+    return QatData(training, False, pseudo_labeled(float_network, sorted(held_out), checkpoint.labels), names)
+
+
+def pseudo_labeled(float_network: Predictor, paths: Sequence[Path], labels: Labels) -> AnnotatedImages:
+    """Images with the instances that the float network is sure of.
+
+    Raises:
+        CalibrationError: it is sure of none.
+        ImageError: a file is not an image.
+    """
+    detections = [float_network(read_image(path)) for path in paths]
+    ids = range(1, len(paths) + 1)
+    entries = [
+        {"id": number, "file_name": str(path), "height": found.image_size[0], "width": found.image_size[1]}
+        for number, path, found in zip(ids, paths, detections, strict=True)
+    ]
+    coco = pseudo_labels(coco_results(detections, ids), entries, labels, SURE)
+    if not coco.anns:
+        raise CalibrationError(
+            f"the float network is sure of no instance in {len(paths)} held-out images, so nothing can be compared "
+            "with it: calibrate on images of what it was trained for, or give --annotations"
+        )
+    return AnnotatedImages(coco, Path(), ids)
 
 
 def check_apart(qat_data: QatData[Any], folder: Path, evaluated: Iterable[Path]) -> None:
@@ -92,9 +120,7 @@ def check_apart(qat_data: QatData[Any], folder: Path, evaluated: Iterable[Path])
     Raises:
         AnnotationError: an image is in both.
     """
-    ground_truth = qat_data.ground_truth
-    paths = [folder / name for name in qat_data.names]
-    paths += [ground_truth.folder / ground_truth.coco.imgs[i]["file_name"] for i in ground_truth.ids]
+    paths = [*(folder / name for name in qat_data.names), *qat_data.held_out.paths]
     shared = {path.resolve() for path in paths} & {path.resolve() for path in evaluated}
     if shared:
         raise AnnotationError(

@@ -38,7 +38,7 @@ class QatResult:
         calibrated: the weights and ranges that are kept.
         kept: "qat", or "ptq" where training did not help.
         scores: mask AP of both on the held-out images, by variant.
-        ground_truth: kind of that of the held-out images.
+        ground_truth: source of the instances of the held-out images.
         trained_on, held_out: numbers of images.
     """
 
@@ -103,8 +103,8 @@ def run_qat(
 def _better(candidates: Mapping[str, Calibrated], qat_data: QatData[Any], criterion: Criterion) -> QatResult:
     scores = {name: dict(criterion(candidate)) for name, candidate in candidates.items()}
     kept = "qat" if fmean(scores["qat"].values()) >= fmean(scores["ptq"].values()) else "ptq"
-    ground_truth = qat_data.ground_truth
-    return QatResult(candidates[kept], kept, scores, ground_truth.kind, len(qat_data.names), len(ground_truth.ids))
+    held_out = len(qat_data.held_out.ids)
+    return QatResult(candidates[kept], kept, scores, qat_data.ground_truth, len(qat_data.names), held_out)
 
 
 def _losses(model: BlendMask, float_network: fx.GraphModule, labeled: bool, options: QatOptions) -> LossesOf:

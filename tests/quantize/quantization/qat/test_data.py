@@ -42,26 +42,26 @@ def one_cup(image: np.ndarray) -> Instances:
 
 def test_no_annotated_image_both_trains_and_judges(folder: Path, checkpoint: Checkpoint) -> None:
     qat_data = labeled_data(folder, folder / "annotations.json", checkpoint, OPTIONS)
-    held = {qat_data.ground_truth.coco.imgs[i]["file_name"] for i in qat_data.ground_truth.ids}
+    held = {path.name for path in qat_data.held_out.paths}
     assert len(held) == 3
     assert held | set(qat_data.names) == {f"{i}.png" for i in range(COUNT)}
     assert held.isdisjoint(qat_data.names)
     assert len(qat_data.training) == COUNT - 3
-    assert qat_data.ground_truth.kind == "labels"
+    assert qat_data.ground_truth == "labels"
 
 
 def test_no_plain_image_both_trains_and_judges(folder: Path, checkpoint: Checkpoint) -> None:
     qat_data = unlabeled_data(folder, checkpoint, one_cup, OPTIONS)
-    held = {Path(entry["file_name"]).name for entry in qat_data.ground_truth.coco.imgs.values()}
+    held = {path.name for path in qat_data.held_out.paths}
     assert len(held) == 3
     assert held | set(qat_data.names) == {f"{i}.png" for i in range(COUNT)}
     assert held.isdisjoint(qat_data.names)
-    assert qat_data.ground_truth.kind == "the float network"
+    assert qat_data.ground_truth == "the float network"
 
 
 def test_the_float_networks_sure_instances_are_the_truth(folder: Path, checkpoint: Checkpoint) -> None:
-    ground_truth = unlabeled_data(folder, checkpoint, one_cup, OPTIONS).ground_truth
-    annotations = ground_truth.coco.loadAnns(ground_truth.coco.getAnnIds())
+    held_out = unlabeled_data(folder, checkpoint, one_cup, OPTIONS).held_out
+    annotations = list(held_out.coco.anns.values())
     assert [a["bbox"] for a in annotations] == [[8, 8, 32, 32]] * 3
     assert {a["category_id"] for a in annotations} == {LABELS.category_ids[0]}
     assert annotations[0]["area"] == pytest.approx(32 * 32, rel=0.1)
@@ -69,7 +69,7 @@ def test_the_float_networks_sure_instances_are_the_truth(folder: Path, checkpoin
 
 def test_the_division_does_not_change(folder: Path, checkpoint: Checkpoint) -> None:
     first, second = (
-        labeled_data(folder, folder / "annotations.json", checkpoint, OPTIONS).ground_truth.ids for _ in range(2)
+        labeled_data(folder, folder / "annotations.json", checkpoint, OPTIONS).held_out.ids for _ in range(2)
     )
     assert first == second
 
@@ -87,7 +87,7 @@ def test_unreadable_images_are_left_out(folder: Path, checkpoint: Checkpoint) ->
     (folder / "broken.png").write_bytes(b"no image")
     qat_data = unlabeled_data(folder, checkpoint, one_cup, OPTIONS)
     assert "broken.png" not in qat_data.names
-    assert len(qat_data.names) + len(qat_data.ground_truth.ids) == COUNT
+    assert len(qat_data.names) + len(qat_data.held_out.ids) == COUNT
 
 
 def test_too_few_images_are_refused(tmp_path: Path, checkpoint: Checkpoint) -> None:

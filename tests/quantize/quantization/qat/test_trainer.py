@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 from torch import Tensor
 
 from blendmask_edge.errors import CheckpointError
+from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.imaging import read_image
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.quantization.placement import VARIANTS
@@ -29,7 +30,6 @@ from blendmask_quantize.training.loop import DivergedError
 from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.resume import RESUME_FILE
 from blendmask_quantize.training.stream import Images
-from blendmask_quantize.validation.ground_truth import GroundTruth
 from tests.quantize.images import PLAIN, some_images, write_images
 from tests.quantize.tiny import LABELS, TINY, tiny_model
 
@@ -79,7 +79,7 @@ def qat_data(folder: Path, *, labeled: bool = False) -> QatData:
     training: Images = PlainImages(paths, LABELS, TINY, PLAIN)
     if labeled:
         training = CocoImages.open(folder, folder / "annotations.json", TINY, PLAIN)
-    return QatData(training, labeled, GroundTruth("labels", COCO(), folder, (1, 2)), tuple(p.name for p in paths))
+    return QatData(training, labeled, AnnotatedImages(COCO(), folder, (1, 2)), tuple(p.name for p in paths))
 
 
 def distance(checkpoint: Checkpoint, start: Calibrated, qat_result: QatResult, x: Tensor) -> float:

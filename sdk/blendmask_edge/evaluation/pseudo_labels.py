@@ -1,0 +1,35 @@
+"""Detections of one network as the ground truth of another, where nobody has labeled the images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List
+
+from pycocotools import mask as rle_codec
+
+from blendmask_edge.evaluation.annotations import as_coco
+
+if TYPE_CHECKING:
+    from pycocotools.coco import COCO
+
+    from blendmask_edge.evaluation.predictions import Results
+    from blendmask_edge.instances import Labels
+
+
+def pseudo_labels(results: Results, images: Iterable[Dict[str, Any]], labels: Labels, score_threshold: float) -> COCO:
+    """Return the annotations that confident detections stand for; those with an empty mask are left out.
+
+    Args:
+        results: COCO results.
+        images: COCO entries of the images: id, file_name, height, width.
+        labels: of the network that detected.
+        score_threshold: least score, 0..1.
+    """
+    confident = [result for result in results if result["score"] >= score_threshold]
+    areas = [float(rle_codec.area(result["segmentation"])) for result in confident]
+    annotations: List[Dict[str, Any]] = [
+        {**result, "area": area, "iscrowd": 0} for result, area in zip(confident, areas) if area
+    ]
+    for number, annotation in enumerate(annotations, start=1):
+        annotation["id"] = number
+    categories = [{"id": number, "name": name} for number, name in zip(labels.category_ids, labels.names)]
+    return as_coco({"images": list(images), "annotations": annotations, "categories": categories})
