@@ -39,7 +39,7 @@ demo: $(VENV)/.demo
 	  --calibration $(SCENES)/calibration \
 	  --eval-images $(SCENES)/evaluation --eval-annotations $(SCENES)/evaluation.json \
 	  --output $(DEMO)/lite0_rt.bmz
-	$(VENV)/bin/blendmask predict $(DEMO)/lite0_rt.bmz $(SCENES)/evaluation/*00.jpg --score 0.5 --output $(DEMO)/overlays
+	$(VENV)/bin/blendmask predict $(DEMO)/lite0_rt.bmz $(SCENES)/evaluation/*00.jpg --output $(DEMO)/overlays
 
 # One thread in each process: PyTorch's own threads would fight for the cores that the processes share.
 test: $(VENV)/.dev

@@ -61,7 +61,9 @@ def main() -> None:
         bundle = options.bundle or quantize_with_float(options.checkpoint, options.calibration, made)
         manifest = _checked(bundle)
         predictors = {
-            variant: stack.enter_context(MaskPredictor(bundle, "onnxruntime", options.threads, variant=variant))
+            variant: stack.enter_context(
+                MaskPredictor(bundle, "onnxruntime", options.threads, score_threshold=0, variant=variant)
+            )
             for variant in VARIANTS
         }
         rows = [row for split in SPLITS for row in scene_rows(predictors, manifest, split, options)]

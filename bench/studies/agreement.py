@@ -84,7 +84,7 @@ def variant_rows(bundle: Path, variant: str, images: list[NDArray[np.uint8]]) ->
     written = AsWritten(opened.manifest, graph)
     with ExitStack() as stack:
         others: dict[str, Predictor] = {
-            runtime: stack.enter_context(MaskPredictor(bundle, runtime, threads=1, variant=variant))
+            runtime: stack.enter_context(MaskPredictor(bundle, runtime, threads=1, score_threshold=0, variant=variant))
             for runtime in RUNTIMES
         }
         others[ROUNDING] = AsWritten(opened.manifest, with_noise(graph))

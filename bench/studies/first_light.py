@@ -50,7 +50,7 @@ def measure(bundle: Path, data: Path, split: str, limit: int | None) -> list[dic
     images = frames(data, split, min(limit or _TIMED_IMAGES, _TIMED_IMAGES))
     with ExitStack() as stack:
         predictors = {
-            name: stack.enter_context(MaskPredictor(bundle, "onnxruntime", THREADS, variant=variant))
+            name: stack.enter_context(MaskPredictor(bundle, "onnxruntime", THREADS, score_threshold=0, variant=variant))
             for name, variant in VARIANTS.items()
         }
         times = time_quietly(predictors, images)

@@ -107,7 +107,7 @@ def _measured(experiment: Experiment, options: argparse.Namespace) -> list[Row]:
 
 def _accuracy(bundle: Path, variant: str, name: str, options: argparse.Namespace) -> dict[str, float]:
     images = options.limit or len(list((options.data / SPLIT).glob("*.jpg")))
-    with MaskPredictor(bundle, "onnxruntime", options.threads, variant=variant) as predictor:
+    with MaskPredictor(bundle, "onnxruntime", options.threads, score_threshold=0, variant=variant) as predictor:
         return accuracy(predictor, options.data, SPLIT, options.limit, stage(name, images))
 
 

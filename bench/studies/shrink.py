@@ -204,7 +204,7 @@ def _accuracy(
 def _measured(bundle: Path, variant: str, name: str, split: str, options: argparse.Namespace) -> dict[str, float]:
     images = len(read_coco(options.data / f"{split}.json").imgs)
     on_image = stage(name, min(options.limit or images, images))
-    with MaskPredictor(bundle, "onnxruntime", options.threads, variant=variant) as predictor:
+    with MaskPredictor(bundle, "onnxruntime", options.threads, score_threshold=0, variant=variant) as predictor:
         return accuracy(predictor, options.data, split, options.limit, on_image)
 
 
@@ -232,7 +232,9 @@ def _latency_rows(
     print(f"latency: {len(graphs)} graphs in {len(RUNTIMES)} runtimes, {len(images)} images", flush=True)
     with ExitStack() as stack:
         predictors = {
-            f"{name}/{runtime}": stack.enter_context(MaskPredictor(path, runtime, options.threads, variant=variant))
+            f"{name}/{runtime}": stack.enter_context(
+                MaskPredictor(path, runtime, options.threads, score_threshold=0, variant=variant)
+            )
             for name, (path, variant) in graphs.items()
             for runtime in RUNTIMES
         }

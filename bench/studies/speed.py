@@ -123,7 +123,13 @@ def _measured(name: str, network: TimedNetwork, image: NDArray[np.uint8], option
     with ExitStack() as stack:
         predictors = {
             graph: stack.enter_context(
-                MaskPredictor(network.bundle, graph.partition("/")[0], options.threads, variant=graph.partition("/")[2])
+                MaskPredictor(
+                    network.bundle,
+                    graph.partition("/")[0],
+                    options.threads,
+                    score_threshold=0,
+                    variant=graph.partition("/")[2],
+                )
             )
             for graph in names
         }
@@ -174,7 +180,7 @@ def _stages(
 
 
 def _given(network: TimedNetwork, image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-    with MaskPredictor(network.bundle, "onnxruntime", 1, variant=INT8) as predictor:
+    with MaskPredictor(network.bundle, "onnxruntime", 1, 0, variant=INT8) as predictor:
         return {"image": preprocess(image, network.size, predictor.manifest.input.pad_value).image}
 
 

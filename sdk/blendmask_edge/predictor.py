@@ -70,7 +70,8 @@ class MaskPredictor:
                 first frame that shows instances, keeps the quickest and remembers it for 30 days in the cache folder
                 (`$BLENDMASK_CACHE`, else `~/.cache/blendmask-edge`). `warm_up` with an image times them there and then.
             threads: threads within an operator, 1 to 256; None leaves the choice to the runtime.
-            score_threshold: least final score, 0 to 1; None takes the manifest's, below which the graph gives nothing.
+            score_threshold: least final score, 0 to 1. None takes the bundle's `display_threshold`, which suits people
+                who look at the result; 0 takes all that the graph gives, as average precision needs.
             variant: graph to run; None takes the runtime's preferred one that the bundle holds.
 
         Raises:
@@ -84,7 +85,7 @@ class MaskPredictor:
         bundle = Bundle.open(path)
         self.manifest: Manifest = bundle.manifest
         self._session = open_session(bundle, runtime, variant, options)
-        self._threshold = self.manifest.score_threshold if score_threshold is None else float(score_threshold)
+        self._threshold = self.manifest.display_threshold if score_threshold is None else float(score_threshold)
         self._labels = Labels(self.manifest.classes, self.manifest.category_ids)
         self._last = threading.local()
 

@@ -180,7 +180,7 @@ def expected(path: Path, variants: list[str]) -> dict[str, NDArray[Any]]:
     """Return the image, and boxes, scores, class ids and masks that each variant finds in ONNX Runtime."""
     arrays: dict[str, NDArray[Any]] = {"image": image()}
     for variant in variants:
-        with MaskPredictor(path, "onnxruntime", threads=1, variant=variant) as predictor:
+        with MaskPredictor(path, "onnxruntime", threads=1, score_threshold=0, variant=variant) as predictor:
             found = predictor(arrays["image"])
         for name in ("boxes", "scores", "class_ids", "masks"):
             arrays[f"{variant}/{name}"] = getattr(found, name)

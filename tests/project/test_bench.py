@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import platform
 import sys
@@ -30,6 +31,21 @@ def test_the_machine_record_names_hardware_and_versions_but_no_machine() -> None
     assert record["cores"] >= 1
     assert record["packages"]["onnxruntime"]
     assert platform.node() not in json.dumps(record)
+
+
+MEASURING = ("bench", "quantize/blendmask_quantize", "sdk/blendmask_edge/benchmark")
+
+
+@pytest.mark.parametrize("folder", MEASURING)
+def test_whatever_measures_accuracy_takes_all_that_a_graph_gives(folder: str) -> None:
+    """A predictor hides instances below the display threshold unless it is told not to, and average precision needs
+    all of them."""
+    root = Path(__file__).parents[2]
+    for path in sorted((root / folder).rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("MaskPredictor"):
+                named = [keyword.value for keyword in call.keywords if keyword.arg == "score_threshold"]
+                assert [ast.unparse(value) for value in named or call.args[3:4]] in (["0"], ["0.0"]), path
 
 
 def test_a_study_writes_rows_machine_and_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,7 @@ def describe(graphs: Dict[str, bytes], **changes: Any) -> Manifest:
         graphs=entries,
         nms=Nms(candidates=64, rounds=8, iou_threshold=0.6, per_level_top=32),
         score_threshold=0.2,
+        display_threshold=0.2,
         detections=4,
         mask_size=CELLS,
         metrics={"cpu": [Measurement(data="val", images=5, metrics={"mask_ap": 0.25})]},

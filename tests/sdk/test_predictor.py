@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Dict
 
 import cv2
 import numpy as np
@@ -55,6 +56,26 @@ def test_padding_counts_as_the_pad_value(
         instances = predictor(np.ascontiguousarray(RED[:, :48]))
     assert instances.class_names == ["red", "green"]
     np.testing.assert_allclose(instances.scores, [0.5, 0.5])
+
+
+def test_instances_are_shown_from_the_display_threshold_of_the_bundle(
+    tmp_path: Path, tiny_graph: bytes, make_manifest: Callable[..., Manifest]
+) -> None:
+    graphs = {"cpu": tiny_graph}
+    dim = np.full((32, 48, 3), (250, 120, 60), np.uint8)
+    for threshold, count in ((0.2, 3), (0.4, 2), (1.0, 0)):
+        manifest = make_manifest(graphs, display_threshold=threshold)
+        with MaskPredictor(write_bundle(tmp_path / "a.bmz", manifest, graphs)) as predictor:
+            assert len(predictor(dim)) == count
+
+
+def test_bundles_without_a_display_threshold_show_from_one_half(
+    rewrite: Callable[..., Path], manifest_json: Dict[str, Any]
+) -> None:
+    del manifest_json["display_threshold"]
+    dim = np.full((32, 48, 3), (250, 120, 60), np.uint8)
+    with MaskPredictor(rewrite({"manifest.json": json.dumps(manifest_json)})) as predictor:
+        assert predictor(dim).class_names == ["red"]
 
 
 def test_threshold_of_the_caller_replaces_that_of_the_manifest(bundle_path: Path) -> None:

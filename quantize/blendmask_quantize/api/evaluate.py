@@ -62,7 +62,7 @@ def _opened(
 
         if config is not None:
             raise ConfigError("--config is for checkpoints: a bundle carries its own")
-        with MaskPredictor(Path(str(model)), runtime, variant=variant) as bundle:
+        with MaskPredictor(Path(str(model)), runtime, score_threshold=0.0, variant=variant) as bundle:
             yield bundle, Labels(bundle.manifest.classes, bundle.manifest.category_ids)
         return
     if variant is not None:

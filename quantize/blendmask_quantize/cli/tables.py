@@ -60,6 +60,7 @@ def show_report(report: Report, *, as_json: bool) -> None:
     _show_fidelity(report)
     for name, training in report.training.items():
         print(f"the pruned network {training}" if name == "pruning" else training)
+    print(_display_threshold(report))
     included = ", ".join(name for name in report.variants if name != FLOAT)
     print(f"{report.bundle} holds {included}; INT8 is {report.speedup:.2f} x as fast as float here")
     print(f"Next: blendmask predict {report.bundle} IMAGE...")
@@ -87,6 +88,19 @@ def show_metrics(name: str, metrics: dict[str, float], images: int, *, as_json: 
         label = suffix.lstrip("_/") or "50:95"
         table.add_row(Text(label), *(_percent(metrics.get(f"{task}_ap{suffix}")) for task in ("mask", "box")))
     Console().print(table)
+
+
+def _display_threshold(report: Report) -> str:
+    display = report.display
+    if display is None:
+        return (
+            "predictors show instances from the default score 0.5, which was not measured: give --eval-images and "
+            "--eval-annotations to choose it"
+        )
+    return (
+        f"predictors show instances from score {display.score:g}, the best on the evaluation images (F1 "
+        f"{display.f1:.3f}, precision {display.precision:.3f}, recall {display.recall:.3f})"
+    )
 
 
 def _report_table(report: Report) -> Table:
@@ -137,6 +151,9 @@ def _report_dict(report: Report) -> dict[str, Any]:
             for outcome in report.refined
         },
         **{name: report.training[name].record() if name in report.training else None for name in ("pruning", "qat")},
+        "display_threshold": None
+        if report.display is None
+        else {"score": report.display.score, **report.display.metrics()},
         "unmeasured": report.unmeasured or None,
         "variants": {
             name: {

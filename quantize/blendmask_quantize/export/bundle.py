@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -13,7 +13,16 @@ import msgspec
 
 from blendmask_calibration.estimators import Range
 from blendmask_calibration.record import CalibrationRecord
-from blendmask_edge.bundle.manifest import Calibration, Fidelity, GraphEntry, InputSpec, Manifest, Measurement, Nms
+from blendmask_edge.bundle.manifest import (
+    DEFAULT_DISPLAY_THRESHOLD,
+    Calibration,
+    Fidelity,
+    GraphEntry,
+    InputSpec,
+    Manifest,
+    Measurement,
+    Nms,
+)
 from blendmask_edge.bundle.manifest import Recipe as RecipeEntry
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.export.deployable import Bounds
@@ -47,11 +56,26 @@ class Description:
     license: str
 
 
-def make_manifest(
-    about: Description, graphs: Mapping[str, bytes], metrics: Mapping[str, list[Measurement]],
-    fidelity: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Manifest:  # fmt: skip
-    """The manifest for `graphs`, by variant, with what was measured of each, alone and against the float graph."""
+@dataclass(frozen=True)
+class Measured:
+    """What a bundle says of how good its graphs are.
+
+    Attributes:
+        accuracy: by variant.
+        fidelity: by INT8 variant, distance from the float graph.
+        display_threshold: score from which instances are shown.
+        display_measurement: what that reaches; None where it is the default.
+    """
+
+    accuracy: Mapping[str, Measurement] = field(default_factory=dict)
+    fidelity: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    display_threshold: float = DEFAULT_DISPLAY_THRESHOLD
+    display_measurement: Measurement | None = None
+
+
+def make_manifest(about: Description, graphs: Mapping[str, bytes], measured: Measured | None = None) -> Manifest:
+    """The manifest for `graphs`, by variant, with what was measured of each of them."""
+    measured = measured or Measured()
     config, labels = about.checkpoint.config, about.checkpoint.labels
     inference = config.inference
     return Manifest(
@@ -74,10 +98,12 @@ def make_manifest(
             per_level_top=inference.candidates_per_level,
         ),
         score_threshold=inference.score_threshold**0.5,
+        display_threshold=measured.display_threshold,
+        display_measurement=measured.display_measurement,
         detections=about.bounds.detections,
         mask_size=config.resolution,
-        metrics=dict(metrics),
-        fidelity=msgspec.convert(fidelity or {}, dict[str, Fidelity]),
+        metrics={name: [found] for name, found in measured.accuracy.items() if name in graphs},
+        fidelity=msgspec.convert(measured.fidelity, dict[str, Fidelity]),
         versions={name: importlib.metadata.version(name) for name in _VERSIONED},
         license=about.license,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from blendmask_edge.evaluation.display_threshold import DisplayThreshold
 from blendmask_quantize.export.parity import Parity
 from blendmask_quantize.pipeline.calibration_set import CalibrationSet
 from blendmask_quantize.pipeline.quantized import TrainingReport
@@ -43,6 +44,7 @@ class Report:
         calibration: the images that were used.
         refined: result of each refinement step.
         training: results of pruning and training, by name: "pruning", "qat".
+        display: the threshold for showing instances, by default those of the bundle; None where it was not measured.
         unmeasured: why accuracy could not be measured after all; empty where it was, or was not asked for.
     """
 
@@ -52,4 +54,5 @@ class Report:
     calibration: CalibrationSet
     refined: tuple[Outcome, ...] = ()
     training: Mapping[str, TrainingReport] = field(default_factory=dict)
+    display: DisplayThreshold | None = None
     unmeasured: str = ""

@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from blendmask_edge.bundle.manifest import Measurement
 from blendmask_edge.bundle.manifest import Recipe as RecipeEntry
 from blendmask_edge.bundle.writer import write_bundle
-from blendmask_quantize.export.bundle import Description, make_manifest
+from blendmask_quantize.export.bundle import Description, Measured, make_manifest
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.export.parity import Parity, check_parity
 from blendmask_quantize.pipeline.calibration_set import checked
@@ -25,7 +24,7 @@ from blendmask_quantize.validation.clipping import clipped_shares, most_clipped
 from blendmask_quantize.validation.fidelity import Fidelity
 from blendmask_quantize.validation.fidelity_limits import check_fidelity
 from blendmask_quantize.validation.latency import median_ratio
-from blendmask_quantize.validation.measure import compare_variants, measure_accuracy, measure_latency
+from blendmask_quantize.validation.measure import Accuracy, compare_variants, measure_accuracy, measure_latency
 
 FLOAT, CPU = "float", "cpu"
 
@@ -36,18 +35,6 @@ class _Exported:
 
     graphs: Mapping[str, bytes]
     parities: Mapping[str, Parity]
-
-
-@dataclass(frozen=True)
-class _Accuracy:
-    """Accuracy by variant, and why there is none where measuring failed."""
-
-    by_variant: Mapping[str, Measurement]
-    failure: str = ""
-
-    def metrics(self, variant: str) -> dict[str, float]:
-        """By name; empty where it was not measured."""
-        return dict(self.by_variant[variant].metrics) if variant in self.by_variant else {}
 
 
 def run(job: Job) -> Report:
@@ -100,7 +87,7 @@ def _describe(quantized: Quantized) -> Description:
 def _scratch_bundle(quantized: Quantized, exported: _Exported) -> Iterator[Path]:
     """A bundle of all graphs, so that they are measured as the SDK runs them; removed afterwards."""
     with tempfile.TemporaryDirectory() as scratch:
-        manifest = make_manifest(_describe(quantized), exported.graphs, {})
+        manifest = make_manifest(_describe(quantized), exported.graphs)
         yield write_bundle(Path(scratch) / "all.bmz", manifest, exported.graphs)
 
 
@@ -115,27 +102,29 @@ def _compare(quantized: Quantized, path: Path) -> tuple[Quantized, dict[str, Fid
     return replace(quantized, images=found), fidelity
 
 
-def _measure(job: Job, path: Path, variants: list[str]) -> _Accuracy:
+def _measure(job: Job, path: Path, variants: list[str]) -> Accuracy:
     """Accuracy of every graph. Whatever goes wrong here must not cost the finished bundle."""
     try:
-        by_variant = {}
-        for evaluation in job.evaluation:
-            by_variant.update(measure_accuracy(path, variants, evaluation, job.progress))
-        return _Accuracy(by_variant)
+        if not job.evaluation:
+            return Accuracy()
+        return measure_accuracy(path, variants, CPU, job.evaluation[0], job.progress)
     except Exception as error:
-        return _Accuracy({}, str(error) or type(error).__name__)
+        return Accuracy(failure=str(error) or type(error).__name__)
 
 
-def _write(quantized: Quantized, exported: _Exported, accuracy: _Accuracy, fidelity: Mapping[str, Fidelity]) -> None:
+def _write(quantized: Quantized, exported: _Exported, accuracy: Accuracy, fidelity: Mapping[str, Fidelity]) -> None:
     job = quantized.job
     graphs = {name: data for name, data in exported.graphs.items() if name != FLOAT or job.options.keep_float}
-    metrics = {name: [found] for name, found in accuracy.by_variant.items() if name in graphs}
-    records = {name: found.record() for name, found in fidelity.items()}
-    write_bundle(job.output, make_manifest(_describe(quantized), graphs, metrics, records), graphs)
+    measured = Measured(accuracy.measurements, {name: found.record() for name, found in fidelity.items()})
+    if accuracy.display is not None:
+        measured = replace(
+            measured, display_threshold=accuracy.display.score, display_measurement=accuracy.display_measurement
+        )
+    write_bundle(job.output, make_manifest(_describe(quantized), graphs, measured), graphs)
 
 
 def _report(
-    quantized: Quantized, exported: _Exported, accuracy: _Accuracy, latency: Mapping[str, list[float]],
+    quantized: Quantized, exported: _Exported, accuracy: Accuracy, latency: Mapping[str, list[float]],
     fidelity: Mapping[str, Fidelity],
 ) -> Report:  # fmt: skip
     variants = {
@@ -151,5 +140,5 @@ def _report(
     speedup = median_ratio(latency, FLOAT, CPU)
     return Report(
         quantized.job.output, variants, speedup, quantized.images, quantized.refined, quantized.training,
-        accuracy.failure,
+        accuracy.display, accuracy.failure,
     )  # fmt: skip

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from blendmask_edge import MaskPredictor
 from blendmask_edge.bundle.manifest import Measurement
 from blendmask_edge.evaluation.annotations import AnnotatedImages
-from blendmask_edge.evaluation.average_precision import evaluate
-from blendmask_edge.evaluation.predictions import predict_images
+from blendmask_edge.evaluation.average_precision import score
+from blendmask_edge.evaluation.display_threshold import DisplayThreshold, choose_display_threshold
+from blendmask_edge.evaluation.predictions import predict_annotated, predict_images
 from blendmask_edge.instances import Instances, Labels
 from blendmask_quantize.runs.progress import OnStep, Progress
 from blendmask_quantize.validation.fidelity import Fidelity, compare_instances
@@ -31,6 +32,27 @@ class Evaluation:
 
     name: str
     images: AnnotatedImages
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What the graphs of a bundle reach.
+
+    Attributes:
+        measurements: by variant; empty where nothing was measured.
+        display: the threshold for showing instances, chosen on the same images; None where none could be.
+        display_measurement: what it reaches, for the manifest.
+        failure: why nothing was measured after all; empty where all was well.
+    """
+
+    measurements: Mapping[str, Measurement] = field(default_factory=dict)
+    display: DisplayThreshold | None = None
+    display_measurement: Measurement | None = None
+    failure: str = ""
+
+    def metrics(self, variant: str) -> dict[str, float]:
+        """Accuracy of a variant by name; empty where it was not measured."""
+        return dict(self.measurements[variant].metrics) if variant in self.measurements else {}
 
 
 def open_evaluation(images: str | os.PathLike[str], annotations: str | os.PathLike[str], labels: Labels) -> Evaluation:
@@ -63,7 +85,7 @@ def compare_variants(
 
 
 def _instances(path: Path, variant: str, frames: Sequence[NDArray[np.uint8]], on_frame: OnStep) -> list[Instances]:
-    with MaskPredictor(path, RUNTIME, variant=variant) as predictor:
+    with MaskPredictor(path, RUNTIME, score_threshold=0.0, variant=variant) as predictor:
         return list(predict_images(predictor, frames, on_frame))
 
 
@@ -80,27 +102,39 @@ def measure_latency(path: Path, variants: Sequence[str], frames: Sequence[NDArra
 
 
 def measure_accuracy(
-    path: Path, variants: Sequence[str], evaluation: Evaluation, progress: Progress
-) -> dict[str, Measurement]:
-    """Accuracy of graphs of a bundle in ONNX Runtime.
+    path: Path, variants: Sequence[str], displayed: str, evaluation: Evaluation, progress: Progress
+) -> Accuracy:
+    """Accuracy of graphs of a bundle in ONNX Runtime, and the threshold for showing instances.
 
     Args:
         path: the bundle.
         variants: the graphs that are measured.
+        displayed: the graph that the threshold is chosen for.
         evaluation: annotated images.
         progress: announces the images of all graphs.
     """
     images = evaluation.images
     on_image = progress("evaluating", len(images.ids) * len(variants))
-    accuracy = {}
     with _predictors(path, variants) as predictors:
-        for variant, predictor in predictors.items():
-            metrics = evaluate(predictor, images, on_image)
-            accuracy[variant] = Measurement(data=evaluation.name, images=len(images.ids), metrics=metrics)
-    return accuracy
+        results = {
+            variant: predict_annotated(predictor, images, on_image) for variant, predictor in predictors.items()
+        }
+
+    def measured(metrics: dict[str, float]) -> Measurement:
+        return Measurement(data=evaluation.name, images=len(images.ids), metrics=metrics)
+
+    display = choose_display_threshold(images.coco, results[displayed], images.ids)
+    return Accuracy(
+        {variant: measured(score(images.coco, found, images.ids)) for variant, found in results.items()},
+        display,
+        measured(display.metrics()) if display is not None else None,
+    )
 
 
 @contextmanager
 def _predictors(path: Path, variants: Sequence[str]) -> Iterator[dict[str, MaskPredictor]]:
     with ExitStack() as stack:
-        yield {variant: stack.enter_context(MaskPredictor(path, RUNTIME, variant=variant)) for variant in variants}
+        yield {
+            variant: stack.enter_context(MaskPredictor(path, RUNTIME, score_threshold=0.0, variant=variant))
+            for variant in variants
+        }

@@ -94,7 +94,7 @@ def run(request: Request, track: Track = iter) -> Outcome:
     """
     former = _former(request)
     request = _as_before(request, former)
-    with MaskPredictor(request.bundle, request.runtime, request.threads, variant=request.variant) as predictor:
+    with MaskPredictor(request.bundle, request.runtime, request.threads, 0.0, request.variant) as predictor:
         labels = Labels(predictor.manifest.classes, predictor.manifest.category_ids)
         images = AnnotatedImages.open(request.images, request.annotations, labels)
         predictor.warm_up(image=images.read(images.ids[0]))  # "auto" is decided before its choice is recorded

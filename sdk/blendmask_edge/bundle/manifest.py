@@ -18,6 +18,7 @@ SCHEMA_VERSION = 2
 OLDEST_SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 MAX_SIDE = 16384
+DEFAULT_DISPLAY_THRESHOLD = 0.5
 MAX_VALUES = 2**17
 """Values of a manifest, as many as there are commas and brackets: each takes some hundred bytes once it is read."""
 _SEPARATORS = (b",", b"[", b"{")
@@ -154,6 +155,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     `classes` names the contiguous class ids, `category_ids` gives the COCO id of each. `score_threshold` is on the
     final score sqrt(class probability x centerness); `detections` is K and `mask_size` R of the graph's outputs.
+    The graphs give instances from `score_threshold` on; those from `display_threshold` on are shown unless others are
+    asked for. `display_measurement` is its F1, precision and recall, None where the default was not measured.
     `graphs`, `metrics` and `fidelity` are keyed by variant ("cpu", "tensorrt", "float"). `created` is ISO 8601, UTC.
     """
 
@@ -169,6 +172,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     ranges_sha256: Optional[str] = None
     nms: Nms
     score_threshold: float
+    display_threshold: float = DEFAULT_DISPLAY_THRESHOLD
+    display_measurement: Optional[Measurement] = None
     detections: int
     mask_size: int
     metrics: Dict[str, List[Measurement]] = {}
@@ -188,6 +193,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         _require(len(set(files)) == len(files), "two graphs share one file")
         _require(self.detections > 0 and self.mask_size > 0, "detections or mask_size is not positive")
         _require(0 <= self.score_threshold <= 1, "score_threshold not in 0..1")
+        _require(0 <= self.display_threshold <= 1, "display_threshold not in 0..1")
 
 
 class _Header(msgspec.Struct):

@@ -20,6 +20,7 @@ def summarize(bundle: Bundle) -> List[Tuple[str, str]]:
         ("model", manifest.model),
         ("input", f"{manifest.input.height} x {manifest.input.width} (height x width), RGB"),
         ("classes", _classes(manifest)),
+        ("display threshold", _display_threshold(manifest)),
         ("recipe", f"{manifest.recipe.name} {manifest.recipe.version}"),
         ("calibration", _calibration(manifest)),
     ]
@@ -42,6 +43,14 @@ def _classes(manifest: Manifest) -> str:
     shown = ", ".join(manifest.classes[:_SHOWN_CLASSES])
     more = len(manifest.classes) - _SHOWN_CLASSES
     return f"{len(manifest.classes)}: {shown}" + (f" and {more} more" if more > 0 else "")
+
+
+def _display_threshold(manifest: Manifest) -> str:
+    measured = manifest.display_measurement
+    if measured is None:
+        return f"score {manifest.display_threshold:g}, not measured"
+    values = ", ".join(f"{name} {value:.3f}" for name, value in measured.metrics.items())
+    return f"score {manifest.display_threshold:g}: {values} on {measured.images} images of {measured.data}"
 
 
 def _calibration(manifest: Manifest) -> str:

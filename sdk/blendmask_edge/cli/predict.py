@@ -14,7 +14,9 @@ def predict(
     bundle: BundleArgument,
     images: Annotated[List[Path], typer.Argument(metavar="IMAGE...", help="Images, folders of them, or videos.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("out"),
-    score: Annotated[Optional[float], typer.Option(help="Least score, 0 to 1; the bundle's if left out.")] = None,
+    score: Annotated[
+        Optional[float], typer.Option(help="Least score, 0 to 1; the bundle's display threshold if left out.")
+    ] = None,
     runtime: Annotated[str, typer.Option(help="Runtime; auto takes the quickest, measured once.")] = "auto",
     threads: ThreadsOption = None,
     variant: Annotated[Optional[str], typer.Option(help="Graph of the bundle: cpu, float.")] = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import re
 import resource
 import shutil
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from blendmask_calibration.estimators import Range
 from blendmask_edge import MaskPredictor, read_image
-from blendmask_edge.bundle.manifest import Manifest
+from blendmask_edge.bundle.manifest import Manifest, Measurement
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.errors import AnnotationError, BlendMaskError, CalibrationError, ConfigError, OutputError
 from blendmask_edge.evaluation.annotations import AnnotatedImages
@@ -146,10 +147,33 @@ def test_each_variant_carries_its_own_accuracy(manifest: Manifest, made: Made, s
     assert set(manifest.metrics) == {"float", "cpu", "tensorrt"}
     for variant, (measured,) in manifest.metrics.items():
         assert (measured.data, measured.images) == (f"{scenes.name} (annotations.json)", 3)
-        with MaskPredictor(made.path, "onnxruntime", variant=variant) as predictor:
+        with MaskPredictor(made.path, "onnxruntime", score_threshold=0, variant=variant) as predictor:
             expected = evaluate(predictor, AnnotatedImages.open(scenes, scenes / "annotations.json"))
         assert measured.metrics == pytest.approx(expected)
         assert made.report.variants[variant].metrics == measured.metrics
+
+
+@pytest.mark.usefixtures("replayed")
+def test_the_threshold_for_display_is_chosen_on_the_evaluation_images(
+    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, made: Made, scenes: Path, tmp_path: Path
+) -> None:
+    """The bundle's own surest instances as annotations: it is right from their least score on."""
+    least, labeled = 0.6, tmp_path / "surest.json"
+    document = json.loads((scenes / "annotations.json").read_text())
+    with MaskPredictor(made.path, "onnxruntime", score_threshold=0, variant="cpu") as predictor:
+        found = {image["id"]: predictor(read_image(scenes / image["file_name"])) for image in document["images"]}
+    surest = [result for i, instances in found.items() for result in instances[instances.scores >= least].to_coco(i)]
+    document["annotations"] = [{"id": 1, "iscrowd": 0, **result} for result in surest]
+    labeled.write_text(json.dumps(document))
+    report = quantize(checkpoint, tmp_path / "m.bmz", replace(options, evaluation=(scenes, labeled)), quiet)
+    assert report.display is not None
+    manifest = Bundle.open(tmp_path / "m.bmz").manifest
+    assert manifest.display_threshold == report.display.score == pytest.approx(least, abs=0.05)
+    assert manifest.display_measurement == Measurement(
+        data=f"{scenes.name} (surest.json)", images=3, metrics=report.display.metrics()
+    )
+    assert report.display.f1 > 0.9
+    assert manifest.metrics["cpu"][0].metrics["mask_ap50"] > 0.9
 
 
 def test_the_manifest_says_how_far_each_quantized_graph_is_from_float(manifest: Manifest, made: Made) -> None:
@@ -171,8 +195,8 @@ def test_fidelity_is_what_the_bundle_shows_on_the_held_out_images(
     held = [read_image(photographs / image.name) for image in manifest.calibration.held_out]
     frames = [preprocess(image, SIZE, manifest.input.pad_value).image[0] for image in held]
     with (
-        MaskPredictor(made.path, "onnxruntime", variant="float") as reference,
-        MaskPredictor(made.path, "onnxruntime", variant="cpu") as candidate,
+        MaskPredictor(made.path, "onnxruntime", score_threshold=0, variant="float") as reference,
+        MaskPredictor(made.path, "onnxruntime", score_threshold=0, variant="cpu") as candidate,
     ):
         assert compare(reference, candidate, frames) == made.report.variants["cpu"].fidelity
 
@@ -205,7 +229,7 @@ def test_every_stage_is_announced_and_finished(made: Made) -> None:
 
 @pytest.mark.parametrize("variant", ["cpu", "tensorrt", "float"])
 def test_the_bundle_predicts(made: Made, scenes: Path, variant: str) -> None:
-    with MaskPredictor(made.path, "onnxruntime", variant=variant) as predictor:
+    with MaskPredictor(made.path, "onnxruntime", score_threshold=0, variant=variant) as predictor:
         found = predictor(read_image(scenes / "0.png"))
     assert 0 < len(found) <= 20
     assert found.masks.shape == (len(found), 64, 96)
@@ -218,7 +242,7 @@ def test_the_float_variant_finds_what_the_torch_graph_finds(made: Made, checkpoi
     graph = DeployableGraph(checkpoint.model, checkpoint.model, SIZE, Bounds(detections=20)).eval()
     with torch.no_grad():
         expected = graph(torch.from_numpy(image[None]))
-    with MaskPredictor(made.path, "onnxruntime", variant="float") as predictor:
+    with MaskPredictor(made.path, "onnxruntime", score_threshold=0, variant="float") as predictor:
         found = predictor(image)
     np.testing.assert_allclose(found.scores, expected.scores[0, : len(found)], atol=1e-4)
 
@@ -234,6 +258,7 @@ def test_the_float_graph_is_left_out_unless_asked_for(
     manifest = Bundle.open(tmp_path / "m.bmz").manifest
     assert set(manifest.graphs) == {"cpu", "tensorrt"}
     assert manifest.metrics == {}
+    assert (manifest.display_threshold, manifest.display_measurement, report.display) == (0.5, None, None)
     assert list(report.variants) == ["float", "cpu", "tensorrt"]
 
 

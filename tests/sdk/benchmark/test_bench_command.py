@@ -53,6 +53,15 @@ def scene(tmp_path: Path, bundle_path: Path) -> Dict[str, Path]:
     return {"bundle": bundle_path, "images": folder, "annotations": path}
 
 
+def test_the_display_threshold_leaves_average_precision_alone(
+    scene: Dict[str, Path], rewrite: Any, manifest_json: Dict[str, Any]
+) -> None:
+    expected = json.loads(bench(scene, "--json").stdout)["record"]["metrics"]
+    strict = rewrite({"manifest.json": json.dumps({**manifest_json, "display_threshold": 1.0})})
+    found = json.loads(bench({**scene, "bundle": strict}, "--json").stdout)["record"]["metrics"]
+    assert found["mask_ap"] == expected["mask_ap"] > 0.5
+
+
 def bench(scene: Dict[str, Path], *words: object) -> Any:
     """Run the command on a scene, with few frames."""
     fixed = ["bench", scene["bundle"], "--images", scene["images"], "--annotations", scene["annotations"]]

@@ -173,6 +173,7 @@ def test_other_schema_version_is_refused_with_advice(
         ("graphs.cpu.size", -1),
         ("graphs.cpu.size", 12),
         ("score_threshold", 1.5),
+        ("display_threshold", -0.1),
         ("detections", 0),
         ("nms", None),
         ("nms.rounds", 0),

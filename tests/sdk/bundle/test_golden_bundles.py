@@ -89,7 +89,7 @@ def test_prediction_is_what_it_was(path: Path, variant: str) -> None:
     with np.load(GOLDEN / f"{path.stem.replace('_later', '')}.npz", allow_pickle=False) as arrays:
         expected = {name: arrays[f"{variant}/{name}"] for name in ("boxes", "scores", "class_ids", "masks")}
         image = arrays["picture" if "picture" in arrays else "image"]
-    with MaskPredictor(path, "onnxruntime", threads=1, variant=variant) as predictor:
+    with MaskPredictor(path, "onnxruntime", threads=1, score_threshold=0, variant=variant) as predictor:
         found = predictor(image)
     assert len(found) == 3
     np.testing.assert_array_equal(found.class_ids, expected["class_ids"])

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import cv2
 import numpy as np
@@ -102,6 +102,17 @@ def test_overlap_across_classes_is_left_out_when_asked(
     words = ["predict", path, images / "white.jpg", "-o", tmp_path / "o", "--json", "--runtime", "onnxruntime"]
     assert len(json.loads(call(*words).stdout)["annotations"]) == 3
     assert len(json.loads(call(*words, "--agnostic-nms").stdout)["annotations"]) == 1
+
+
+def test_instances_are_shown_from_the_display_threshold(
+    bundle_path: Path, images: Path, tmp_path: Path, rewrite: Any, manifest_json: Dict[str, Any]
+) -> None:
+    strict = rewrite({"manifest.json": json.dumps({**manifest_json, "display_threshold": 0.97})})
+    cv2.imwrite(str(images / "bright.png"), np.full((32, 48, 3), (250, 245, 255), np.uint8))
+    words = [images / "bright.png", "-o", tmp_path / "o", "--json", "--runtime", "onnxruntime"]
+    assert len(json.loads(call("predict", bundle_path, *words).stdout)["annotations"]) == 3
+    assert len(json.loads(call("predict", strict, *words).stdout)["annotations"]) == 2
+    assert "display threshold  score 0.97, not measured" in call("info", strict).output
 
 
 def test_images_of_one_name_get_overlays_of_their_own(bundle_path: Path, images: Path, tmp_path: Path) -> None:
