@@ -39,7 +39,7 @@ class DisplayThreshold:
 def choose_display_threshold(
     coco: COCO, results: List[Dict[str, Any]], ids: Sequence[int]
 ) -> Optional[DisplayThreshold]:
-    """Return the threshold with the highest F1 of all classes together; None where no instance is found at all.
+    """Return the threshold with the highest F1 of all classes together; None where no instance is found.
 
     Instances match as for AP: same class, mask IoU of 0.5 or more, each annotation once, crowds left out. Of
     thresholds with the same F1, the middle one is taken: it is the farthest from a change.
@@ -58,12 +58,12 @@ def choose_display_threshold(
     thresholds = _CANDIDATES[least <= _CANDIDATES]
     hits, alarms = _count_from(true, thresholds), _count_from(false, thresholds)
     f1 = 2 * hits / (hits + alarms + annotated)
-    best = np.flatnonzero(f1 == f1.max(initial=0))
-    if not len(best):
+    if not f1.any():
         return None
+    best = np.flatnonzero(f1 == f1.max())
     place = int(best[len(best) // 2])
     found = hits[place]
-    precision = float(found / max(found + alarms[place], 1))
+    precision = float(found / (found + alarms[place]))
     return DisplayThreshold(float(thresholds[place]), float(f1[place]), precision, float(found / annotated))
 
 
