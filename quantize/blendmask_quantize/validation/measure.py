@@ -116,9 +116,7 @@ def measure_accuracy(
     images = evaluation.images
     on_image = progress("evaluating", len(images.ids) * len(variants))
     with _predictors(path, variants) as predictors:
-        results = {
-            variant: predict_annotated(predictor, images, on_image) for variant, predictor in predictors.items()
-        }
+        results = {variant: predict_annotated(predictor, images, on_image) for variant, predictor in predictors.items()}
 
     def measured(metrics: dict[str, float]) -> Measurement:
         return Measurement(data=evaluation.name, images=len(images.ids), metrics=metrics)

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from blendmask_edge.evaluation.annotations import read_coco
-from blendmask_edge.evaluation.average_precision import collect_results
+from blendmask_edge.evaluation.annotations import AnnotatedImages, read_coco
 from blendmask_edge.evaluation.display_threshold import choose_display_threshold
+from blendmask_edge.evaluation.predictions import predict_annotated
 
 EVERY = list(range(1, 13))
 
 
 def results_of(scenes: Any, alarms: float = 0.0) -> List[Dict[str, Any]]:
     """Return what is annotated, with scores from 0.5 on; and as much in places where nothing is, with `alarms`."""
-    coco = read_coco(scenes.annotations)
-    results = collect_results(lambda image: scenes.instances[int(image[0, 0, 0])], scenes.folder, coco, EVERY)
+    images = AnnotatedImages.open(scenes.folder, scenes.annotations)
+    results = predict_annotated(lambda image: scenes.instances[int(image[0, 0, 0])], images)
     if alarms:
         # A column of one pixel overlaps no instance by half.
         column = coco_mask.frPyObjects({"size": [96, 128], "counts": [0, 96, 96 * 127]}, 96, 128)
