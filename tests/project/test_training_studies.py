@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.studies import ablations, learning_curve, training
+from bench.studies import ablations, coco_start, learning_curve, training
 from blendmask_quantize.checkpoints.checkpoint import TrainingRun, save_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import get_config
@@ -153,3 +153,11 @@ def test_a_folder_without_copies_is_one_message(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["learning_curve.py", *map(str, words)])
     with pytest.raises(SystemExit, match=r"holds no \.pt file"):
         learning_curve.main()
+
+
+def test_the_study_of_starting_times_every_part_of_a_synthetic_data_set(tmp_path: Path) -> None:
+    coco_start.generate(tmp_path, 40, 300)
+    rows = {row["name"]: row for row in coco_start.measure(tmp_path)}
+    assert rows.keys() == {"read", "first-sample", "sample"}
+    assert all(row["seconds"] > 0 and row["other_work"] in (0, 1) for row in rows.values())
+    assert 0 < rows["read"]["idle_megabytes"] <= rows["read"]["megabytes"]

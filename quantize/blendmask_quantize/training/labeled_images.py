@@ -18,7 +18,7 @@ from pycocotools import mask as rle_codec
 
 from blendmask_edge.errors import AnnotationError
 from blendmask_edge.evaluation.annotations import check_sizes
-from blendmask_edge.evaluation.coco_file import Document, read_document
+from blendmask_edge.evaluation.coco_file import Document, collection_paused, read_document
 from blendmask_edge.instances import Labels
 from blendmask_quantize.checkpoints.class_names import coco_labels
 from blendmask_quantize.training.packed import PackedRecords
@@ -127,6 +127,11 @@ def read_labeled_images(folder: Path, annotations: Path, *, keep_empty: bool = F
             than annotated.
         ImageError: a file is not an image.
     """
+    with collection_paused():
+        return _read(folder, annotations, keep_empty)
+
+
+def _read(folder: Path, annotations: Path, keep_empty: bool) -> LabeledImages:
     document = read_document(annotations)
     labels = coco_labels(document["categories"])
     entries = document["images"]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NoReturn, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Sequence, Tuple
 
 from pycocotools import mask as rle_codec
 from pycocotools.coco import COCO
 
 from blendmask_edge.errors import AnnotationError
-from blendmask_edge.evaluation.coco_file import read_document
+from blendmask_edge.evaluation.coco_file import collection_paused, read_document
 from blendmask_edge.imaging import read_image
 from blendmask_edge.imaging.io import image_size
 
@@ -42,24 +41,12 @@ def read_coco(path: PathLike) -> COCO:
         AnnotationError: the file cannot be read, or a field is missing, of a wrong type or out of range; the message
             names file, entry and field.
     """
-    with _no_collection():
+    with collection_paused():
         coco = as_coco(read_document(path))
     for annotation in coco.dataset["annotations"]:
         if annotation["bbox"] is None or annotation["area"] is None:
             _measure(coco, annotation)
     return coco
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """Hold the garbage collector, which would go through millions of new lists over and over."""
-    active = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if active:
-            gc.enable()
 
 
 def as_coco(document: Dict[str, Any]) -> COCO:

@@ -12,7 +12,7 @@ from blendmask_edge.cli.app import app
 from blendmask_quantize.checkpoints.checkpoint import save_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import get_config
-from blendmask_quantize.training import loop, start
+from blendmask_quantize.training import labeled_images, loop, start
 from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.stream import AugmentedStream
 from tests.quantize.images import some_images, write_images
@@ -83,6 +83,15 @@ def test_views_are_of_the_size_that_the_given_checkpoint_is_tested_at(arguments,
     assert result.exit_code == 0, result.output
     source = streams[0].sources[0]
     assert (source.config.input.test_short, source.config.input.test_long) == (96, 160)
+
+
+@pytest.mark.usefixtures("received")
+def test_annotations_are_read_once(arguments, monkeypatch):
+    read = []
+    whole = labeled_images.read_document
+    monkeypatch.setattr(labeled_images, "read_document", lambda path: read.append(path) or whole(path))
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert len(read) == 1
 
 
 @pytest.mark.usefixtures("received")

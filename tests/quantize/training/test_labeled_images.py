@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+from pycocotools.mask import decode
 
 from blendmask_edge.errors import AnnotationError
+from blendmask_quantize.training import labeled_images
 from blendmask_quantize.training.labeled_images import LabeledImages, read_labeled_images
 from tests.quantize.images import SIZE, Thing, describe, write_annotations, write_images
 from tests.quantize.tiny import LABELS
@@ -56,6 +60,21 @@ class TestWhichImages:
         assert chosen.file_names == ("2.png", "0.png")
         assert chosen.records[0] == images.records[2]
         assert chosen.presence.tolist() == images.presence[[2, 0]].tolist()
+
+
+class TestStarting:
+    def test_no_mask_is_decoded_before_its_image_is_shown(self, tmp_path, monkeypatch):
+        write_images(tmp_path, [[replace(thing, form="rle") for thing in THINGS]] * 3)
+        decoded = []
+        monkeypatch.setattr(labeled_images.rle_codec, "decode", lambda rles: decoded.append(rles) or decode(rles))
+        images = read_labeled_images(tmp_path, tmp_path / "annotations.json")
+        assert not decoded
+        np.testing.assert_array_equal(images.records[1].masks(), [thing.mask for thing in THINGS])
+        assert len(decoded) == 1
+
+    def test_the_memory_of_a_mask_is_that_of_its_annotation(self, tmp_path):
+        images = load(tmp_path, [THINGS] * 50)
+        assert images.records.size_bytes < 2 * (tmp_path / "annotations.json").stat().st_size
 
 
 class TestDigests:
