@@ -1,6 +1,15 @@
-"""Which images calibrate a network, whether they are fit for it, and which ranges follow from them.
+"""Select calibration images, check them, and estimate quantization ranges.
 
-Needs numpy and nothing else; knows neither the network nor the runtime.
+    import numpy as np
+    from blendmask_calibration import RangeCollector, estimator_named
+
+    collector = RangeCollector()
+    for seed in range(8):
+        activations = np.random.default_rng(seed).normal(size=(64, 48, 48))
+        collector.observe("conv1", activations)
+    print(collector.ranges(estimator_named("mse")))
+
+The names in `__all__` are public. The package depends on numpy only and knows neither the network nor the runtime.
 """
 
 from blendmask_calibration.checks.findings import Finding, refusals

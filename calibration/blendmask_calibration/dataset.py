@@ -1,4 +1,4 @@
-"""A calibration set: the images of a folder, or whatever an iterable gives."""
+"""Calibration images from a folder, an iterable or a data loader."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from blendmask_calibration.sampling import list_images, other_files, sample, shu
 
 Pixels = npt.NDArray[np.uint8]
 Reader = Callable[[Path], Pixels]
-"""Decodes a file to uint8 (H, W, 3) RGB. The product's own, so that calibration sees what the network will see."""
+"""Decodes a file to (H, W, 3) uint8 RGB; pass the one that feeds the network, so that calibration sees its input."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of a dataset, possibly not read yet.
+    """One image of a dataset, decoded on demand.
 
     Attributes:
-        name: path below the folder, or position in the source, e.g. "12" or "3/0" for the first image of a batch.
-        path: of the file; None where the source gives arrays.
-        load: returns the pixels, given a decoder of files.
+        name: path relative to the folder, or position in the iterable: "12", or "3/0" for the first image of batch 3.
+        path: path of the file; None if the source yields arrays.
+        load: function that takes a decoder of files and returns the pixels.
     """
 
     name: str
@@ -36,50 +36,54 @@ class Sample:
     load: Callable[[Reader], Pixels]
 
     def describe(self, rgb: Pixels) -> CalibrationImage:
-        """Return the record of the image whose pixels are `rgb`: the hash is of the file, or of the array's bytes."""
+        """Return the record of this image, whose pixels are `rgb`. The hash is of the file, or of the array's bytes."""
         if self.path is None:
             return describe_pixels(self.name, rgb)
         return describe(self.path, rgb, self.path.parents[len(Path(self.name).parts) - 1])
 
 
 def file_sample(path: Path, root: Path) -> Sample:
-    """The sample of a file below the folder `root`."""
+    """Return the sample of a file in the folder `root` or its subfolders."""
     return Sample(path.relative_to(root).as_posix(), path, partial(_read, path))
 
 
 @dataclass(frozen=True)
-class Draw:
-    """The samples that a seed takes of a dataset. Read `first` to its end before `rest`.
+class Selection:
+    """Samples selected from a dataset. Exhaust `samples` before you read `spare`.
 
     Attributes:
-        first: samples to calibrate on.
-        rest: samples beyond those.
-        total: number of images in the dataset; None where that cannot be told before they are read.
+        samples: samples to calibrate on.
+        spare: further samples, none of which is in `samples`.
+        total: number of images in the dataset; None if it is unknown until they are read.
     """
 
-    first: Iterable[Sample]
-    rest: Iterable[Sample]
+    samples: Iterable[Sample]
+    spare: Iterable[Sample]
     total: int | None
 
 
 class CalibrationDataset:
-    """Images to calibrate on.
+    """Collect images for calibration.
 
     Args:
-        source: a folder, searched with its subfolders; or an iterable of images, or of anything that `transform` makes
-            images of, such as a torch `DataLoader`. An image is a uint8 array (H, W, 3) in RGB, of any size, as the
-            camera gives it; a batch (N, H, W, 3) counts as N images.
-        transform: from an item of the iterable to an image or a batch.
+        source: a folder, which is searched recursively, or an iterable, such as a list of images or a torch
+            `DataLoader`. Each item is an image, (H, W, 3) uint8 RGB of any size, or a batch of N images,
+            (N, H, W, 3), unless `transform` converts it to one.
+        transform: function that converts an item of the iterable to an image or a batch; not allowed with a folder.
 
     Attributes:
-        folder: that the images lie in; None where they come from an iterable.
+        folder: the folder of the images; None if they come from an iterable.
 
     Raises:
-        CalibrationError: the source is neither a folder nor an iterable, or has a transform that cannot apply.
+        CalibrationError: the source is neither a folder nor an iterable, or a transform was given for a folder.
 
     Example:
-        >>> CalibrationDataset("photos")  # doctest: +SKIP
-        >>> CalibrationDataset(loader, lambda batch: batch["image"])  # doctest: +SKIP
+        >>> import numpy as np
+        >>> from blendmask_calibration import CalibrationDataset
+        >>> loader = [{"image": np.zeros((2, 48, 64, 3), np.uint8)}]  # or a torch DataLoader
+        >>> dataset = CalibrationDataset(loader, transform=lambda batch: batch["image"])
+        >>> [sample.name for sample in dataset.select(count=2, seed=0, spare=0).samples]
+        ['0/0', '0/1']
     """
 
     def __init__(self, source: str | os.PathLike[str] | Iterable[Any], transform: Callable[[Any], Any] | None = None):
@@ -101,24 +105,29 @@ class CalibrationDataset:
         self._source: Any = source
         self._transform = transform if transform is not None else _unchanged
 
-    def draw(self, count: int, seed: int, spare: int) -> Draw:
-        """Take `count` images at most, and up to `spare` others.
+    def select(self, count: int, seed: int, spare: int) -> Selection:
+        """Select up to `count` images for calibration and up to `spare` others.
 
-        Of a folder, or a sequence with a length, the seed chooses; an iterable is read in its own order, and no
-        further than needed.
+        A folder, or a sequence with a length, is sampled at random. Other iterables are read in their own order and
+        no further than needed.
+
+        Args:
+            count: largest number of samples, 1 or more.
+            seed: seed of the random order.
+            spare: largest number of further samples.
 
         Raises:
-            CalibrationError: `count` is below 1, or the folder has gone.
+            CalibrationError: `count` is below 1, or the folder no longer exists.
         """
         if count < 1:
-            raise CalibrationError(f"A sample of {count} images was asked for. Ask for at least 1.")
+            raise CalibrationError(f"count is {count}. Expected the number of images to sample, 1 or more.")
         if self.folder is None:
             samples = self._arrays(seed)
-            return Draw(islice(samples, count), islice(samples, spare), None)
+            return Selection(islice(samples, count), islice(samples, spare), None)
         files = list_images(self.folder)
         ordered = [file_sample(path, self.folder) for path in sample(files, max(len(files), 1), seed)]
-        # The last of them, from which training with quantizers holds out its images too.
-        return Draw(ordered[:count], ordered[count:][-spare:], len(ordered))
+        # From the end, as QAT holds out its images: the two overlap as much as they can.
+        return Selection(ordered[:count], ordered[count:][-spare:], len(ordered))
 
     def other_files(self) -> dict[str, int]:
         """Return the number of files in the folder that are not images, by suffix; empty for an iterable."""
@@ -157,7 +166,7 @@ def _unchanged(item: Any) -> Any:
 
 
 def _as_array(value: Any, name: str) -> Any:
-    """The value as an array; a tensor on the CPU becomes one without a copy."""
+    """Return the value as an array; a tensor on the CPU is not copied."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:

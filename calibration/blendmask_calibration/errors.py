@@ -1,7 +1,7 @@
-"""The one exception of this package."""
+"""The exception of this package."""
 
 from __future__ import annotations
 
 
 class CalibrationError(ValueError):
-    """Input that cannot be used for calibration; the message says what was found, what was expected and what to do."""
+    """Input cannot be used for calibration. The message states the actual and the expected input, and the next step."""

@@ -1,8 +1,8 @@
-"""Which ranges: estimators that turn a histogram into the range a tensor is quantized over.
+"""Estimate the quantization range of a tensor from its histogram.
 
-Every range is [0, high] or [-high, high], because TensorRT takes nothing but zero point 0. An estimator is told how
-many steps lie between 0 and `high`: 255 for uint8 after ReLU, 127 for symmetric int8. How a range becomes a scale and a
-zero point is the business of the variant that is rendered from it, not of this package.
+A range is [0, high] or [-high, high], because TensorRT accepts only zero point 0. Estimators take the number of
+quantization steps between 0 and `high`: 255 for uint8 after ReLU, 127 for symmetric int8. Scale and zero point are
+computed by the code that inserts the quantizers, not here.
 """
 
 from __future__ import annotations
@@ -17,54 +17,70 @@ import numpy.typing as npt
 from blendmask_calibration.errors import CalibrationError
 from blendmask_calibration.histogram import BINS, Histogram
 
-# A range no smaller than this keeps its scale, high / 255, above zero even where a runtime stores it in half precision.
+# The least `high`: with it, the scale high / 255 is above zero even if a runtime stores it in half precision.
 FLOOR = 2.0**-14
-# Tried fractions of the largest magnitude, widest first so that ties keep it: 32 an octave, eight octaves.
+# Fractions of the largest magnitude to try: 32 per octave, eight octaves. Widest first, so that ties choose the widest.
 _FRACTIONS = 2.0 ** (-np.arange(257) / 32)
 
 
 @dataclass(frozen=True)
 class Range:
-    """The interval a tensor is quantized over, in its own units: `low` is 0 or `-high`, and `high` is above 0."""
+    """The range over which a tensor is quantized.
+
+    Attributes:
+        low: 0 or `-high`, in units of the tensor.
+        high: above 0, in units of the tensor.
+    """
 
     low: float
     high: float
 
 
 class Estimator(Protocol):
-    """Chooses a range from a histogram, given the number of quantization steps between 0 and the range's high end."""
+    """A callable that estimates a range from a histogram."""
 
     def __call__(self, histogram: Histogram, levels: int) -> Range:
-        """Return the range. Raises CalibrationError for an empty histogram."""
+        """Estimate the range.
+
+        Args:
+            histogram: values of the tensor.
+            levels: number of quantization steps between 0 and the high end of the range.
+
+        Raises:
+            CalibrationError: the histogram is empty.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Max:
-    """Clips nothing: the exact largest magnitude. Right where outliers carry the meaning; hostage to them elsewhere."""
+    """Use the largest magnitude, so that nothing is clipped. Outliers determine the range."""
 
     def __call__(self, histogram: Histogram, levels: int) -> Range:  # noqa: ARG002
-        """Return the range that holds every counted value; `levels` plays no part."""
+        """Return the range that contains every value; `levels` is ignored."""
         return range_up_to(histogram, histogram.magnitude)
 
 
 @dataclass(frozen=True)
 class Percentile:
-    """Clips a fixed share: the narrowest range of whole bins that holds `percentage` per cent of the values.
+    """Clip a fixed share: use the narrowest range that contains `percentage` percent of the values.
+
+    Args:
+        percentage: above 0, at most 100.
 
     Raises:
-        CalibrationError: `percentage` is not above 0 and at most 100.
+        CalibrationError: `percentage` is out of range.
     """
 
     percentage: float = 99.99
 
     def __post_init__(self) -> None:
-        """Refuse a percentage that is none."""
+        """Validate the percentage."""
         if not 0 < self.percentage <= 100:
-            raise CalibrationError(f"Percentile {self.percentage} was asked for. Choose above 0 and at most 100.")
+            raise CalibrationError(f"percentage is {self.percentage}. Expected a number above 0 and at most 100.")
 
     def __call__(self, histogram: Histogram, levels: int) -> Range:  # noqa: ARG002
-        """Return the range; exact zeros count as values, and `levels` plays no part."""
+        """Return the range in whole bins; zeros count as values, and `levels` is ignored."""
         inside = math.ceil(self.percentage / 100 * histogram.total)
         last = int(np.searchsorted(np.cumsum(histogram.counts), inside))
         return range_up_to(histogram, (last + 1) * histogram.width)
@@ -72,10 +88,10 @@ class Percentile:
 
 @dataclass(frozen=True)
 class MeanSquaredError:
-    """Balances clipping against rounding: the range with the least expected squared error over the tried ones."""
+    """Minimize the expected squared error of clipping and rounding."""
 
     def __call__(self, histogram: Histogram, levels: int) -> Range:
-        """Return the best of 257 ranges, the largest magnitude times 1 down to 1/256 in steps of 2 per cent."""
+        """Return the best of 257 ranges: the largest magnitude times 1 down to 1/256, in steps of 2 percent."""
         if histogram.magnitude <= FLOOR:
             return range_up_to(histogram, FLOOR)
         highs = histogram.magnitude * _FRACTIONS
@@ -84,13 +100,13 @@ class MeanSquaredError:
 
 @dataclass(frozen=True)
 class Entropy:
-    """Keeps the distribution's shape: least Kullback-Leibler divergence after quantization (Migacz, GTC 2017).
+    """Minimize the Kullback-Leibler divergence between the values before and after quantization (Migacz, GTC 2017).
 
-    Exact zeros are left out, because they are represented exactly at every range and would drown the rest after ReLU.
+    Zeros are ignored: every range represents them exactly, and after ReLU they would dominate the histogram.
     """
 
     def __call__(self, histogram: Histogram, levels: int) -> Range:
-        """Return the best range of whole bins among some 32 an octave, none with fewer bins than `levels`."""
+        """Return the best range of whole bins, of about 32 per octave with at least `levels` bins each."""
         if histogram.magnitude <= FLOOR:
             return range_up_to(histogram, FLOOR)
         counts = _nonzero_counts(histogram)
@@ -110,23 +126,25 @@ ESTIMATORS: dict[str, Estimator] = {
 
 
 AUTO = "auto"
-"""Stands for all of them: whoever knows the network takes, for each tensor, the one with the least measured error."""
+"""Name that selects, per tensor, the estimator with the least measured error."""
 
 
 def estimator_named(name: str) -> Estimator:
-    """Return the registered estimator. Raises CalibrationError, which lists the known names, for an unknown one."""
+    """Return an estimator of `ESTIMATORS` by name.
+
+    Raises:
+        CalibrationError: the name is unknown; the message lists the known ones.
+    """
     if name not in ESTIMATORS:
-        raise CalibrationError(
-            f"No estimator is called {name!r}. Choose one of: {', '.join(sorted([AUTO, *ESTIMATORS]))}."
-        )
+        raise CalibrationError(f"Unknown estimator {name!r}. Expected one of {', '.join(sorted([AUTO, *ESTIMATORS]))}.")
     return ESTIMATORS[name]
 
 
 def competing(name: str) -> dict[str, Estimator]:
-    """Return the estimators that compete for a tensor: all of them for "auto", else the named one alone.
+    """Return the estimators to compare: all of them for "auto", else only the named one.
 
     Raises:
-        CalibrationError: no estimator has that name.
+        CalibrationError: the name is unknown.
     """
     if name == AUTO:
         return dict(ESTIMATORS)
@@ -134,62 +152,85 @@ def competing(name: str) -> dict[str, Estimator]:
 
 
 def range_up_to(histogram: Histogram, high: float) -> Range:
-    """Return the range for a chosen `high`: at most the largest magnitude, at least `FLOOR`, signed as the tensor is.
+    """Return the range up to `high`, limited to the largest magnitude and to at least `FLOOR`.
+
+    The range is signed if the tensor has negative values.
+
+    Args:
+        histogram: values of the tensor.
+        high: requested high end, in units of the tensor.
 
     Raises:
-        CalibrationError: nothing was counted.
+        CalibrationError: the histogram is empty.
     """
     if histogram.total == 0:
         raise CalibrationError(
-            "A tensor was never observed, so it has no range. Run the model on the calibration images first, or take "
-            "the tensor out of the placement."
+            "A tensor has no values to estimate a range from. Run the model on the calibration images first, or leave "
+            "the tensor float."
         )
     high = max(min(high, histogram.magnitude), FLOOR)
     return Range(-high if histogram.signed else 0.0, high)
 
 
 def squared_errors(histogram: Histogram, highs: npt.ArrayLike, levels: int) -> npt.NDArray[np.float64]:
-    """Return the expected squared error of quantizing the tensor over each of `highs`.
+    """Return the expected squared quantization error for several ranges.
 
-    Values are taken as spread evenly within their bins, exact zeros as exact. The root of the result is within two bin
+    Values are assumed to be uniform within each bin, and zeros exact. The square root of the result is within two bin
     widths of the true root mean squared error.
 
     Args:
-        histogram: the tensor; not empty.
-        highs: (N,) upper ends of the ranges, above 0, in units of the tensor.
-        levels: steps between 0 and a high end.
+        histogram: values of the tensor; not empty.
+        highs: (N,) high ends of the ranges, above 0, in units of the tensor.
+        levels: number of quantization steps between 0 and a high end.
 
     Returns:
-        float64, (N,), squared units of the tensor.
+        (N,) float64, in squared units of the tensor.
     """
     steps = np.atleast_1d(np.asarray(highs, np.float64))[:, None] / (histogram.width * levels)
     edges = np.arange(BINS + 1)
-    # The integral of the squared error from 0 to an edge: a twelfth of step ** 3 for each whole cell, and the rest.
-    cells = np.minimum(np.rint(edges / steps), levels)
-    integral = cells * steps**3 / 12 + (edges - cells * steps) ** 3 / 3
+    # Integral of the squared error from 0 to each edge: step ** 3 / 12 per whole step, and the remainder.
+    whole = np.minimum(np.rint(edges / steps), levels)
+    integral = whole * steps**3 / 12 + (edges - whole * steps) ** 3 / 3
     errors = np.diff(integral, axis=1) @ _nonzero_counts(histogram)
     return np.asarray(errors * histogram.width**2 / histogram.total)
 
 
 class RangeCollector:
-    """Histograms of many tensors, filled image by image."""
+    """Collect histograms of tensors over many images, and estimate their ranges."""
 
     def __init__(self) -> None:
-        """Start with no tensor."""
+        """Start without tensors."""
         self._histograms: dict[str, Histogram] = {}
 
     @property
     def histograms(self) -> Mapping[str, Histogram]:
-        """The histogram of each tensor seen so far, in the order of first sight."""
+        """Histograms by tensor name, in the order in which the tensors were first observed."""
         return self._histograms
 
     def observe(self, name: str, values: npt.ArrayLike) -> None:
-        """Count the values of tensor `name` on one more image. Raises CalibrationError for NaN or infinity."""
+        """Add the values of a tensor on one image.
+
+        Args:
+            name: name of the tensor.
+            values: array of any shape and real dtype.
+
+        Raises:
+            CalibrationError: a value is NaN or infinite.
+        """
         known = self._histograms.get(name, Histogram.empty())
         self._histograms[name] = known + Histogram.of(values, name)
 
     def ranges(self, estimator: Estimator, *, unsigned_levels: int = 255, signed_levels: int = 127) -> dict[str, Range]:
-        """Return the range of each tensor; a tensor without a value below zero is unsigned."""
+        """Estimate the range of each tensor.
+
+        Args:
+            estimator: range estimator, e.g. `estimator_named("mse")`.
+            unsigned_levels: quantization steps between 0 and `high` of tensors without negative values.
+            signed_levels: the same for tensors with negative values.
+
+        Returns:
+            Ranges by tensor name.
+        """
         return {
             name: estimator(histogram, signed_levels if histogram.signed else unsigned_levels)
             for name, histogram in self._histograms.items()
@@ -203,15 +244,15 @@ def _nonzero_counts(histogram: Histogram) -> npt.NDArray[np.int64]:
 
 
 def _divergence(counts: npt.NDArray[np.int64], bins: int, levels: int) -> float:
-    """Divergence of the first `bins` bins, with the rest clipped into the last, from their average over `levels`."""
+    """Return the divergence of the first `bins` bins, the rest clipped into the last, from means over `levels`."""
     inside = counts[:bins]
     clipped = inside.astype(np.float64)
     clipped[-1] += counts[bins:].sum()
-    cell = np.arange(bins) * levels // bins
-    filled = np.bincount(cell, inside > 0, levels)
-    averaged = (np.bincount(cell, inside, levels) / np.maximum(filled, 1))[cell]
+    level = np.arange(bins) * levels // bins
+    filled = np.bincount(level, inside > 0, levels)
+    averaged = (np.bincount(level, inside, levels) / np.maximum(filled, 1))[level]
     seen = clipped > 0
-    # Only the last bin can be empty inside and filled by clipping; half a value stands for "not seen".
+    # Only the last bin can be empty inside and filled by clipping; count it as half a value.
     quantized = np.where(inside > 0, averaged, 0.5)[seen]
     reference = clipped[seen] / clipped.sum()
     return float(np.sum(reference * np.log(reference / (quantized / quantized.sum()))))

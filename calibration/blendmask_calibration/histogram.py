@@ -1,10 +1,10 @@
-"""A histogram of magnitudes that grows with its data and adds up exactly.
+"""A histogram of magnitudes whose range grows with the data and whose sums are exact.
 
-Bin widths are powers of two, and a wider bin is the sum of two narrower ones that begins at an even index. So a value
-falls into the same final bin whatever came before it: the histogram of a stream does not depend on its order or on how
-it was cut, merging is exact, associative and commutative, and data scaled by a power of two give the same counts.
+Bin widths are powers of two, and a wider bin is the sum of two narrower ones that starts at an even index. Therefore a
+value is counted in the same final bin whatever was counted before: the result does not depend on the order or the
+batches of the data, addition is exact, associative and commutative, and scaling by a power of two leaves the counts.
 
-Magnitudes suffice, because every range here is either [0, high] or [-high, high].
+Magnitudes suffice, because ranges are [0, high] or [-high, high].
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from blendmask_calibration.errors import CalibrationError
 
 BINS = 4096
 _BIN_BITS = BINS.bit_length() - 1
-# Keeps 2 ** -exponent inside float32; magnitudes this small are silence to every estimator.
+# Keeps 2 ** -exponent within float32. All estimators treat such small magnitudes as zero.
 _LEAST_EXPONENT = -100
 
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """What is remembered of one tensor.
+    """A histogram of the magnitudes of one tensor.
 
     Attributes:
-        counts: int64, (BINS,); bin `i` counts values with `i * width <= abs(value) < (i + 1) * width`.
-        exponent: the bin width is 2 ** exponent; the largest magnitude lies in the upper half of the bins unless it is
+        counts: (BINS,) int64; bin `i` counts values with `i * width <= abs(value) < (i + 1) * width`.
+        exponent: the bin width is 2 ** exponent. The largest magnitude is in the upper half of the bins unless it is
             below 2 ** -88.
-        minimum, maximum: exact signed extremes (inf and -inf when nothing was counted).
-        zeros: number of values that are exactly zero, counted in bin 0 as well.
+        minimum, maximum: exact signed extremes; inf and -inf for an empty histogram.
+        zeros: number of values that equal zero; bin 0 counts them as well.
     """
 
     counts: npt.NDArray[np.int64]
@@ -43,15 +43,19 @@ class Histogram:
 
     @classmethod
     def empty(cls) -> Histogram:
-        """Return the histogram of no values, the neutral element of `+`."""
+        """Return the empty histogram, the neutral element of `+`."""
         return cls(np.zeros(BINS, np.int64), _LEAST_EXPONENT, math.inf, -math.inf, 0)
 
     @classmethod
     def of(cls, values: npt.ArrayLike, name: str = "tensor") -> Histogram:
-        """Count `values`, an array of any shape and real dtype.
+        """Return the histogram of an array.
+
+        Args:
+            values: array of any shape and real dtype.
+            name: name of the tensor, for error messages.
 
         Raises:
-            CalibrationError: a value is NaN or infinite; the message carries `name`.
+            CalibrationError: a value is NaN or infinite.
         """
         array = np.asarray(values)
         if array.size == 0:
@@ -65,7 +69,7 @@ class Histogram:
         return cls(counts, exponent, minimum, maximum, int(array.size - np.count_nonzero(array)))
 
     def __add__(self, other: Histogram) -> Histogram:
-        """Return the histogram of both sets of values, as if they had been counted together."""
+        """Return the histogram of the values of both."""
         exponent = max(self.exponent, other.exponent)
         return Histogram(
             _coarser(self.counts, exponent - self.exponent) + _coarser(other.counts, exponent - other.exponent),
@@ -87,22 +91,22 @@ class Histogram:
 
     @property
     def magnitude(self) -> float:
-        """Exact largest `abs(value)`; 0 when nothing was counted."""
+        """Exact largest `abs(value)`; 0 for an empty histogram."""
         return max(-self.minimum, self.maximum, 0.0)
 
     @property
     def signed(self) -> bool:
-        """Whether a value below zero was counted."""
+        """Whether any value is negative."""
         return self.minimum < 0
 
     def share_beyond(self, high: float) -> float:
-        """Return the share of values, 0 to 1, with magnitude above `high`; the bin of `high` counts as inside."""
+        """Return the share of values, 0 to 1, whose magnitude exceeds `high`, to the precision of a bin."""
         first = min(math.floor(high / self.width) + 1, BINS)
         return float(self.counts[first:].sum() / max(self.total, 1))
 
 
 def _exponent_for(magnitude: float) -> int:
-    """Return the exponent of the finest bins that hold `magnitude`."""
+    """Return the exponent of the finest bins that cover `magnitude`."""
     if magnitude == 0:
         return _LEAST_EXPONENT
     return max(math.frexp(magnitude)[1] - _BIN_BITS, _LEAST_EXPONENT)
@@ -114,12 +118,12 @@ def _require_finite(array: npt.NDArray[np.generic], minimum: float, maximum: flo
     bad = int(array.size - np.isfinite(array).sum())
     raise CalibrationError(
         f"{name}: {bad} of {array.size} values are NaN or infinite. Expected finite activations: check that the float "
-        "model runs on this image, and that its checkpoint is whole."
+        "model runs on this image and that its checkpoint is complete."
     )
 
 
 def _coarser(counts: npt.NDArray[np.int64], doublings: int) -> npt.NDArray[np.int64]:
-    """Merge neighboring bins `doublings` times over, keeping the number of bins."""
+    """Merge neighboring bins `doublings` times; the number of bins stays."""
     merged = np.zeros_like(counts)
     group = 1 << min(doublings, _BIN_BITS)
     merged[: BINS // group] = counts.reshape(-1, group).sum(axis=1)

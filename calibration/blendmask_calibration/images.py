@@ -1,4 +1,4 @@
-"""One calibration image: its record, hashes and near-duplicates. Nothing here decodes a file."""
+"""Hashes and records of calibration images, and the search for near-duplicates. Decodes no files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ import numpy.typing as npt
 
 from blendmask_calibration.errors import CalibrationError
 
-_GRID = 8
+_BLOCKS = 8
 
 
 @dataclass(frozen=True)
 class CalibrationImage:
-    """One image as the bundle's manifest remembers it: enough to recognize it again, without its pixels.
+    """The record of one image, from which it can be recognized.
 
-    `height` and `width` are in pixels, as decoded; `sha256` is of the file's bytes, `fingerprint` of its pixels.
+    Attributes:
+        name: path relative to the calibration folder, or position in the iterable.
+        sha256: SHA-256 of the file's bytes, or of the array's, hexadecimal.
+        height, width: size of the decoded image in pixels.
+        fingerprint: perceptual hash of the pixels; see `fingerprint`.
     """
 
     name: str
@@ -30,76 +34,95 @@ class CalibrationImage:
 
 
 def sha256_file(path: Path | str) -> str:
-    """Return the SHA-256 of the file's bytes in hexadecimal, read in pieces of 1 MiB. Raises OSError."""
+    """Return the SHA-256 of a file's bytes, hexadecimal.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     digest = hashlib.sha256()
     with Path(path).open("rb") as stream:
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
     return digest.hexdigest()
 
 
 def sha256_pixels(rgb: npt.NDArray[np.uint8]) -> str:
-    """Return the SHA-256 of the array's bytes in C order, in hexadecimal."""
+    """Return the SHA-256 of an array's bytes in C order, hexadecimal."""
     return hashlib.sha256(np.ascontiguousarray(rgb).tobytes()).hexdigest()
 
 
 def describe_pixels(name: str, rgb: npt.NDArray[np.uint8]) -> CalibrationImage:
-    """Return the record of an image that is not a file; its hash is that of the array's bytes.
+    """Return the record of an image without a file.
 
     Args:
-        name: of the image, e.g. its position in the source.
-        rgb: uint8, (H, W, 3).
+        name: name of the image, e.g. its position in the iterable.
+        rgb: (H, W, 3) uint8 RGB.
 
     Raises:
-        CalibrationError: the array is not such an image.
+        CalibrationError: the array has another dtype or shape.
     """
-    mark = fingerprint(rgb)
-    return CalibrationImage(name, sha256_pixels(rgb), int(rgb.shape[0]), int(rgb.shape[1]), mark)
+    perceptual = fingerprint(rgb)
+    return CalibrationImage(name, sha256_pixels(rgb), int(rgb.shape[0]), int(rgb.shape[1]), perceptual)
 
 
 def describe(path: Path, rgb: npt.NDArray[np.uint8], root: Path | None = None) -> CalibrationImage:
-    """Return the record of the image at `path` whose decoded pixels are `rgb` (uint8, (H, W, 3)).
+    """Return the record of an image file.
 
-    Its name is relative to `root`, or the bare file name without one. Raises CalibrationError and OSError.
+    Args:
+        path: path of the file.
+        rgb: its decoded pixels, (H, W, 3) uint8 RGB.
+        root: folder that the recorded name is relative to; None records the file name only.
+
+    Raises:
+        CalibrationError: the array has another dtype or shape.
+        OSError: the file cannot be read.
     """
     name = path.relative_to(root).as_posix() if root else path.name
-    mark = fingerprint(rgb)
-    return CalibrationImage(name, sha256_file(path), int(rgb.shape[0]), int(rgb.shape[1]), mark)
+    perceptual = fingerprint(rgb)
+    return CalibrationImage(name, sha256_file(path), int(rgb.shape[0]), int(rgb.shape[1]), perceptual)
 
 
 def fingerprint(rgb: npt.NDArray[np.uint8]) -> str:
-    """Return a perceptual hash of an image: 128 bits as 32 hexadecimal digits.
+    """Return a perceptual hash: 128 bits as 32 hexadecimal digits.
 
-    Each bit says whether one cell of a coarse grid is brighter than its right-hand or lower neighbor (a difference
-    hash in both directions). Resizing, recompression, exposure and a shift of about one per cent flip few bits. An
-    image without any structure gives zero.
+    A difference hash in both directions: each bit states whether a block of the image is brighter than its right or
+    lower neighbor. Resizing, recompression, exposure and shifts of about one percent flip few bits. An image of one
+    color gives zero.
 
     Args:
-        rgb: uint8, (H, W, 3), any size from 1x1.
+        rgb: (H, W, 3) uint8 RGB, any size from 1x1.
 
     Raises:
-        CalibrationError: the array is not such an image.
+        CalibrationError: the array has another dtype or shape.
     """
     require_rgb(rgb)
     brightness = rgb.sum(axis=2, dtype=np.int64)
-    across = _block_means(brightness, _GRID, _GRID + 1)
-    down = _block_means(brightness, _GRID + 1, _GRID)
+    across = _block_means(brightness, _BLOCKS, _BLOCKS + 1)
+    down = _block_means(brightness, _BLOCKS + 1, _BLOCKS)
     bits = np.concatenate([(across[:, 1:] > across[:, :-1]).ravel(), (down[1:] > down[:-1]).ravel()])
     return np.packbits(bits).tobytes().hex()
 
 
 def near_duplicates(fingerprints: Sequence[str], distance: int) -> list[tuple[int, ...]]:
-    """Group images whose fingerprints differ in at most `distance` bits, directly or through others of the group.
+    """Group images whose fingerprints differ in at most `distance` bits.
 
-    Returns the groups of two or more as ascending indices into `fingerprints`, ordered by their first. Frames of one
-    slow pan form one group although its ends differ. Takes time quadratic in the number of images (5000: seconds).
+    Groups are connected components: the frames of a slow pan form one group, although its ends differ. The time is
+    quadratic in the number of images; 5000 images take seconds.
+
+    Args:
+        fingerprints: results of `fingerprint`.
+        distance: largest number of different bits, 0 to 128.
+
+    Returns:
+        Groups of two or more images, each as ascending indices into `fingerprints`, sorted by their first index.
     """
     if len(fingerprints) < 2:
         return []
-    signs = 2.0 * np.unpackbits(np.array([list(bytes.fromhex(mark)) for mark in fingerprints], np.uint8), axis=1) - 1
+    packed = np.array([list(bytes.fromhex(digits)) for digits in fingerprints], np.uint8)
+    signs = 2.0 * np.unpackbits(packed, axis=1) - 1
     group = np.arange(len(signs))
     for index, row in enumerate(signs):
-        # Rows of +1 and -1: their product is the number of bits less twice the number that differ.
+        # The product of rows of +1 and -1 is the number of bits minus twice the number of differing bits.
         close = signs[index:] @ row >= row.size - 2 * distance
         joined = group[index:][close]
         group[np.isin(group, joined)] = joined.min()
@@ -108,7 +131,7 @@ def near_duplicates(fingerprints: Sequence[str], distance: int) -> list[tuple[in
 
 
 def require_rgb(rgb: npt.NDArray[np.uint8], name: str = "A calibration image") -> None:
-    """Raise CalibrationError unless `rgb` is uint8 with shape (H, W, 3) and at least one pixel."""
+    """Raise CalibrationError unless `rgb` is a uint8 array of shape (H, W, 3) with at least one pixel."""
     if rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3 and rgb.size:
         return
     raise CalibrationError(
@@ -118,7 +141,7 @@ def require_rgb(rgb: npt.NDArray[np.uint8], name: str = "A calibration image") -
 
 
 def _conversion(rgb: npt.NDArray[np.uint8]) -> str:
-    """What turns the array into an image."""
+    """Return advice on how to convert the array to an image."""
     if rgb.dtype != np.uint8:
         return "give the pixels before they are normalized or scaled, 0 to 255"
     if rgb.ndim == 3 and rgb.shape[0] == 3:
@@ -127,7 +150,7 @@ def _conversion(rgb: npt.NDArray[np.uint8]) -> str:
 
 
 def _block_means(plane: npt.NDArray[np.int64], rows: int, columns: int) -> npt.NDArray[np.float64]:
-    """Average a plane over a grid of near-equal blocks; a plane smaller than the grid repeats its pixels."""
+    """Return the means of `rows` x `columns` blocks of nearly equal size; smaller planes repeat their pixels."""
     top = np.arange(rows) * plane.shape[0] // rows
     left = np.arange(columns) * plane.shape[1] // columns
     sums = np.add.reduceat(np.add.reduceat(plane, top, axis=0), left, axis=1)

@@ -1,4 +1,4 @@
-"""What a bundle remembers of its calibration, so that it can be judged and repeated."""
+"""The calibration record of a bundle's manifest."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from blendmask_calibration.images import CalibrationImage
 
 @dataclass(frozen=True)
 class CalibrationRecord:
-    """The calibration part of a manifest.
+    """How a network was calibrated.
 
     Attributes:
-        images: the images that gave the ranges, in the order they were sampled.
-        found: number of image files in the folder they were sampled from.
+        images: the images that determined the ranges, in the order in which they were sampled.
+        found: number of images that they were sampled from.
         seed: seed of the sample.
         estimator: name of the range estimator, as in `ESTIMATORS`.
         overrides: codes of the refusals that the user overrode.
         warnings: codes of the warnings that were shown.
-        held_out: images that gave no ranges, on which quantized networks were compared with the float one; empty
-            where that had to be done on `images`.
-        clipped: share of values, 0 to 1, beyond the ranges of the tensors for which it is largest, by name.
+        held_out: images on which INT8 was compared with float, none of which determined ranges; empty if `images` had
+            to serve for both.
+        clipped: share of clipped values, 0 to 1, of the tensors that are clipped most, by name.
     """
 
     images: tuple[CalibrationImage, ...]
@@ -34,7 +34,7 @@ class CalibrationRecord:
     clipped: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain dicts, lists, strings and numbers that JSON keeps unchanged, with `count` beside the fields."""
+        """Return the record as JSON types, with the number of images as `count`."""
         fields = asdict(self)
         lists = {name: list(value) for name, value in fields.items() if isinstance(value, tuple)}
         return {"count": len(self.images), **fields, **lists}

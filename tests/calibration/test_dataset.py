@@ -83,7 +83,7 @@ def test_the_sample_of_a_seed_never_changes() -> None:
 
 
 def test_a_sample_of_nothing_is_refused() -> None:
-    with pytest.raises(CalibrationError, match="at least 1"):
+    with pytest.raises(CalibrationError, match="1 or more"):
         sample([Path("a.jpg")], 0, 0)
 
 

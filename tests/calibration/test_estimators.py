@@ -81,7 +81,7 @@ def test_a_constant_tensor_keeps_its_value(estimator, constant: float) -> None:
 
 @every_estimator
 def test_a_tensor_never_observed_is_refused(estimator) -> None:
-    with pytest.raises(CalibrationError, match="never observed"):
+    with pytest.raises(CalibrationError, match="no values"):
         estimator(Histogram.empty(), 255)
 
 
@@ -161,7 +161,7 @@ def test_an_unknown_estimator_is_refused_with_the_known_names() -> None:
 def test_all_estimators_compete_where_none_is_named() -> None:
     assert competing(AUTO) == ESTIMATORS
     assert competing("mse") == {"mse": ESTIMATORS["mse"]}
-    with pytest.raises(CalibrationError, match="Choose one of: auto, entropy"):
+    with pytest.raises(CalibrationError, match="Expected one of auto, entropy"):
         competing("minmax")
 
 

@@ -1,4 +1,4 @@
-"""What is found against a calibration set, or against what became of it: measured, named, and what overrides it."""
+"""Findings of the checks: measured value, limit, and the option that overrides it."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ CODES = (
     "missed-instances",
     "spurious-instances",
 )
-"""What can be overridden. The last four are of the quantized network; who measures it makes the findings."""
+"""Findings that can be overridden. The last four concern the quantized network and come from its evaluation."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One reason against a calibration set.
+    """A reason to refuse a calibration set, or to warn about it.
 
     Attributes:
         severity: "refuse" or "warn".
         code: one of `CODES`, or "no-images".
-        message: what was found, what was expected, what to do.
-        measured, limit: the value found and the one it is past, in the unit that the message names.
-        override: the option that lets the set pass; None where nothing can.
+        message: measured and expected value, and what to do.
+        measured, limit: the measured value and the limit that it exceeds, in the unit of the message.
+        override: command-line option that overrides a refusal; None if it cannot be overridden.
     """
 
     severity: Severity
@@ -51,34 +51,41 @@ class Finding:
     override: str | None
 
     def __str__(self) -> str:
-        """The message, and for a refusal the option that overrides it."""
+        """Return the message and, for a refusal, the option that overrides it."""
         if self.severity == "warn" or self.override is None:
             return self.message
-        return f"{self.message} To go on all the same: {self.override}."
+        return f"{self.message} To continue anyway, add {self.override}."
 
 
 def refusals(findings: Sequence[Finding], allow: Collection[str] = ()) -> list[Finding]:
-    """Return the refusals that the codes in `allow` do not override.
+    """Return the refusals that are not overridden.
+
+    Args:
+        findings: results of the checks.
+        allow: codes of refusals to override.
 
     Raises:
-        CalibrationError: `allow` holds a code that does not exist.
+        CalibrationError: a code in `allow` is unknown.
     """
     unknown = sorted(set(allow) - set(CODES))
     if unknown:
-        raise CalibrationError(f"{OPTION} {unknown[0]} names no check. Choose among: {', '.join(CODES)}.")
+        raise CalibrationError(f"{OPTION} {unknown[0]}: unknown check. Expected one of {', '.join(CODES)}.")
     return [f for f in findings if f.severity == "refuse" and (f.override is None or f.code not in allow)]
 
 
 def check_share(code: str, names: Sequence[str], total: int, limit: Limit, fault: str, advice: str) -> list[Finding]:
-    """Hold the share of the images that have a fault against its limit: no finding, a warning or a refusal.
+    """Compare the share of images with a fault with its limit.
 
     Args:
-        code: of the check.
-        names: of the images with the fault.
-        total: number of images looked at.
-        limit: of the share, 0 to 1.
-        fault: what is wrong, to follow "3 of 40 images".
+        code: code of the check.
+        names: names of the images with the fault.
+        total: number of images that were checked.
+        limit: limit of the share, 0 to 1.
+        fault: description of the fault, to follow "3 of 40 images".
         advice: what to do.
+
+    Returns:
+        An empty list, or one warning or refusal.
     """
     share = len(names) / max(total, 1)
     if share <= limit.warn:

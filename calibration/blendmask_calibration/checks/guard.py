@@ -1,7 +1,7 @@
-"""What makes a calibration set unfit, in words.
+"""Checks of calibration images.
 
-Every check is a pure function of what the caller measured and returns findings. The caller shows them all and stops on
-those that `refusals` leaves standing. Nothing is raised for a bad set, so that a user sees every reason at once.
+Each check is a pure function of measured values and returns findings instead of raising, so that a user sees all
+problems at once. The caller shows the findings and stops if `refusals` leaves any.
 """
 
 from __future__ import annotations
@@ -27,19 +27,18 @@ def check_images(
     limits: Limits | None = None,
     passed_over: Mapping[str, int] | None = None,
 ) -> list[Finding]:
-    """Judge a calibration set before the model sees it.
+    """Check the files and pixels of a calibration set.
 
     Args:
-        images: the images that could be read.
-        statistics: one for each of `images`, in the same order.
-        unreadable: path and reason of each file that could not.
-        input_size: height and width of the network's input, in pixels.
-        limits: thresholds; the defaults of `Limits` without them.
-        passed_over: numbers of the other files beside the images, by suffix, from `other_files`; they explain why
-            images are few.
+        images: records of the images that could be read.
+        statistics: statistics of the same images, in the same order.
+        unreadable: path and reason of each file that could not be read.
+        input_size: height and width of the network input in pixels.
+        limits: thresholds; None takes the defaults.
+        passed_over: number of other files by suffix, from `other_files`, to explain why there are few images.
 
     Returns:
-        The findings, refusals first. Empty for a set without fault.
+        Findings, refusals first; empty if all checks pass.
     """
     limits = limits or Limits()
     findings = _check_unreadable(len(images), unreadable, limits)
@@ -55,11 +54,14 @@ def check_images(
 
 
 def check_detections(detections_per_image: Sequence[int], limits: Limits | None = None) -> list[Finding]:
-    """Judge what the float model finds: a set on which it finds almost nothing does not exercise its masks.
+    """Check that the float network detects instances: images without detections do not calibrate its masks.
 
     Args:
-        detections_per_image: number of instances found on each pixels, at the score threshold of the product.
-        limits: thresholds; the defaults of `Limits` without them.
+        detections_per_image: number of instances that the float network detects in each image.
+        limits: thresholds; None takes the defaults.
+
+    Returns:
+        Findings; empty if the check passes.
     """
     limit = (limits or Limits()).undetected
     names = [f"image {index}" for index, count in enumerate(detections_per_image) if count == 0]
@@ -68,25 +70,28 @@ def check_detections(detections_per_image: Sequence[int], limits: Limits | None 
         names,
         len(detections_per_image),
         limit,
-        "show the float model no object",
-        "Take images of what the robot will see, and check the checkpoint, its classes and the score threshold.",
+        "have no detections of the float model",
+        "Use images of the scenes that the robot will see, and check the checkpoint and its classes.",
     )
 
 
 def check_channel_order(
     given: Sequence[Sequence[float]], swapped: Sequence[Sequence[float]], limits: Limits | None = None
 ) -> list[Finding]:
-    """Judge the channel order by the float model, which is surest of images like those it was trained on.
+    """Check the channel order: the float model scores higher on images in the order that it was trained with.
 
-    How sure it is of an image is the sum of the cubes of its scores, so that sure instances count and guesses do not.
+    Images are compared by the sum of the cubes of their scores, so that confident detections count most.
 
     Args:
-        given: scores of the instances found on each pixels.
-        swapped: the same images, with red and blue swapped.
-        limits: thresholds; the defaults of `Limits` without them.
+        given: scores of the detections in each image.
+        swapped: scores of the detections in the same images with red and blue swapped.
+        limits: thresholds; None takes the defaults.
+
+    Returns:
+        Findings; empty if the check passes.
     """
     limits = limits or Limits()
-    before, after = (np.array([sum(score**3 for score in scores) for scores in found]) for found in (given, swapped))
+    before, after = (np.array([sum(score**3 for score in scores) for scores in order]) for order in (given, swapped))
     gains = after - before
     if len(gains) < 2 or not gains.sum() > 0:
         return []
@@ -101,9 +106,9 @@ def check_channel_order(
 def _swapped(count: int, errors: float, gain: float, limits: Limits, *, refused: bool) -> Finding:
     past = limits.swap_errors.refuse if refused else limits.swap_errors.warn
     message = (
-        f"With red and blue swapped, the float model is surer of what it finds on {count} images: by {gain:.1%}, "
-        f"which is {errors:.1f} standard errors, at most {past:g} expected. Check that frames are saved as RGB, not "
-        "BGR, and that the checkpoint's configuration names its own channel order."
+        f"With red and blue swapped, the float model scores {count} images higher: by {gain:.1%}, "
+        f"which is {errors:.1f} standard errors, at most {past:g} expected. Check that images are saved as RGB, not "
+        "BGR, and that the configuration has the checkpoint's channel order."
     )
     return Finding("refuse" if refused else "warn", "channel-order", message, errors, past, f"{OPTION} channel-order")
 
@@ -123,17 +128,17 @@ def _check_count(count: int, limits: Limits, beside: str) -> list[Finding]:
 
 def _no_images(unreadable: Sequence[tuple[Path, str]], beside: str) -> Finding:
     failed = f" ({len(unreadable)} files could not be read)" if unreadable else ""
-    message = f"No calibration image was found{failed}. Give a folder with images of what the robot will see.{beside}"
+    message = f"No calibration images found{failed}. Give a folder with images of what the robot will see.{beside}"
     return Finding("refuse", "no-images", message, 0, 1, None)
 
 
 def _beside(passed_over: Mapping[str, int]) -> str:
-    """What else lies in the folder, most frequent first."""
+    """Describe the other files of the folder, most frequent suffix first."""
     if not passed_over:
         return ""
     kinds = sorted(passed_over, key=lambda suffix: (-passed_over[suffix], suffix))
     shown = ", ".join(f"{passed_over[kind]} {kind or 'without suffix'}" for kind in kinds[:4])
-    return f" Files that are not read as images lie there too: {shown}{', ...' if len(kinds) > 4 else ''}."
+    return f" The folder also holds files that are not images: {shown}{', ...' if len(kinds) > 4 else ''}."
 
 
 def _check_unreadable(readable: int, unreadable: Sequence[tuple[Path, str]], limits: Limits) -> list[Finding]:
@@ -155,7 +160,7 @@ def _check_duplicates(images: Sequence[CalibrationImage], limits: Limits) -> lis
         spare,
         len(images),
         limits.duplicates,
-        "nearly repeat another one",
+        "are near-duplicates of another image",
         "Take fewer frames of each recording and more recordings.",
     )
 
@@ -168,8 +173,8 @@ def _check_sizes(images: Sequence[CalibrationImage], input_size: tuple[int, int]
         small,
         len(images),
         limits.small,
-        f"must be enlarged more than {limits.enlargement:g} times to fill the network's input of {height}x{width}",
-        "Use images at the size of the camera.",
+        f"must be enlarged more than {limits.enlargement:g} times to fill the network input of {height}x{width}",
+        "Use images in the camera's resolution.",
     )
 
 
@@ -187,7 +192,7 @@ def _check_pixels(
 def _check_mixture(
     images: Sequence[CalibrationImage], statistics: Sequence[ImageStatistics], limits: Limits
 ) -> list[Finding]:
-    """Images that come from different sources."""
+    """Detect images from different sources."""
     gray = [i.name for i, pixels in zip(images, statistics, strict=True) if pixels.chroma < limits.gray]
     sizes = Counter(_size(image) for image in images)
     usual = max(sizes, key=lambda size: (sizes[size], size))
@@ -198,7 +203,7 @@ def _check_mixture(
         len(images),
         limits.other_sizes,
         f"have another size than most ({usual[1]}x{usual[0]}; there are {len(sizes)} sizes)",
-        "A robot's camera gives one: if they come from elsewhere, calibrate on images from the camera.",
+        "A robot's camera has one resolution: calibrate on images from that camera.",
     )
     if len(gray) < (1 - limits.gray_among_color.warn) * len(images):
         findings += check_share(
@@ -206,14 +211,14 @@ def _check_mixture(
             gray,
             len(images),
             limits.gray_among_color,
-            "have no color while the others do",
-            "They look like depth images, masks or another camera: give a folder with the images of one camera.",
+            "have no color, unlike the others",
+            "They may be depth images, masks or images of another camera: give a folder with images of one camera.",
         )
     return findings
 
 
 def _size(image: CalibrationImage) -> tuple[int, int]:
-    """Shorter and longer side, whichever way the camera is held."""
+    """Return the shorter and the longer side, so that the camera's orientation does not matter."""
     return min(image.height, image.width), max(image.height, image.width)
 
 
@@ -241,22 +246,22 @@ _PIXEL_CHECKS = (
         "value-range",
         lambda pixels, _: pixels.highest == 1,
         lambda limits: limits.unscaled,
-        "hold no value but 0 and 1",
-        "They look like floats of 0 to 1 stored as whole numbers: multiply by 255 before storing.",
+        "contain only the values 0 and 1",
+        "They may be floats of 0 to 1 saved as integers: multiply by 255 before saving.",
     ),
     _PixelCheck(
         "value-range",
         _narrow,
         lambda limits: limits.narrow,
         "use a small part of the 256 gray levels",
-        "They look as if they were scaled wrongly, e.g. 12 bits stored in 16: stretch them to 0 to 255 before storing.",
+        "They may have a wrong scale, e.g. 12 bits stored in 16: scale them to 0 to 255 before saving.",
     ),
     _PixelCheck(
         "not-photographs",
-        lambda pixels, limits: pixels.flatness > limits.drawn and not _blank(pixels, limits),
+        lambda pixels, limits: pixels.flatness > limits.flatness and not _blank(pixels, limits),
         lambda limits: limits.flat,
         "consist of areas of one color",
-        "They look like label masks, drawings or screenshots: leave in the folder what the camera gave.",
+        "They may be label masks, drawings or screenshots: keep only camera images in the folder.",
     ),
     _PixelCheck(
         "blank-images",
@@ -270,13 +275,13 @@ _PIXEL_CHECKS = (
         lambda pixels, _: pixels.blue > pixels.red,
         lambda limits: limits.bluish,
         "are more blue than red on average",
-        "That is rare unless red and blue are swapped: check that frames are given as RGB, not BGR.",
+        "That is rare unless red and blue are swapped: check that the images are RGB, not BGR.",
     ),
     _PixelCheck(
         "colorless-images",
         lambda pixels, limits: pixels.chroma < limits.gray,
-        lambda limits: limits.colourless,
+        lambda limits: limits.colorless,
         "have no color",
-        "If the robot's camera sees color, calibrate with color images.",
+        "If the robot has a color camera, calibrate on color images.",
     ),
 )

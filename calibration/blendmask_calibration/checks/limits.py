@@ -1,4 +1,4 @@
-"""Every threshold of the guard."""
+"""Thresholds of the checks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limit:
-    """A measured value past `warn` is worth a warning, past `refuse` a refusal; on the limit itself it is neither."""
+    """Thresholds of one measured value.
+
+    Attributes:
+        warn: a value beyond this gives a warning.
+        refuse: a value beyond this gives a refusal.
+    """
 
     warn: float
     refuse: float
@@ -16,30 +21,29 @@ class Limit:
 
 @dataclass(frozen=True)
 class Limits:
-    """Every threshold of the guard. Shares are 0 to 1 of the images; gray levels are 0 to 255.
+    """Thresholds of all checks. Shares are 0 to 1 of the images; gray levels are 0 to 255.
 
-    The fingerprint distance and the share of bluish images were set on rendered and on photographed scenes: distinct
-    scenes differ in 29 bits or more, a one per cent shift or strong recompression in 9 or fewer; of 16 images in the
-    right channel order at most 56 % are more blue than red on average (99 of 100 draws). Of 206 such images none
-    has more than 57 % of pixels like their neighbor, where label masks have 79 % or more; none spans
-    fewer than 171 gray levels.
+    `duplicate_distance` and `bluish` were chosen on rendered and photographed scenes. Fingerprints of different scenes
+    differ in 29 bits or more; a shift of one percent or strong recompression changes 9 or fewer. In 99 of 100 samples
+    of 16 images in the correct channel order, at most 56 % are more blue than red. Among 206 such images, at most 57 %
+    of the pixels equal their neighbor (79 % or more in label masks), and all span at least 171 gray levels.
 
     Attributes:
         images: least number of readable images.
-        unreadable, duplicates, small, blank, unscaled, narrow, bluish, colourless, flat: largest share of such ones.
-        gray_among_color: largest share of colourless images where the others have color.
-        other_sizes: largest share of images of another size than most.
-        swap_errors, swap_gain: where the float model is surer with red and blue swapped: mean gain over its standard
-            error, and over its mean without; both must be past the limit. On draws of 16 to 24 images of two kinds a
-            trained network refused 0.03 % of those in the right order at most, and 70 % to 93 % of the swapped.
-        undetected: largest share of images on which the float model finds nothing.
-        duplicate_distance: bits in which the fingerprints of near-duplicates differ at most.
-        enlargement: an image is small when it must be enlarged more than this to fill the network's input.
-        darkest, brightest: mean brightness of an image that is not almost black or white.
-        flattest: standard deviation of an image that is not of one color.
-        narrowest: gray levels from the darkest to the brightest value of an image whose value range is right.
-        gray: mean chroma below which an image has no color.
-        drawn: share of pixels that equal their neighbor above which an image is a mask or a drawing.
+        unreadable, duplicates, small, blank, unscaled, narrow, bluish, colorless, flat: largest share of such images.
+        gray_among_color: largest share of images without color if the others have color.
+        other_sizes: largest share of images whose size is not the most common one.
+        swap_errors, swap_gain: by how much the float model scores images higher with red and blue swapped: mean gain
+            in standard errors, and relative to the mean score. A refusal needs both. On samples of 16 to 24 images of
+            two kinds, a trained network refused at most 0.03 % of the correct and 70 % to 93 % of the swapped ones.
+        undetected: largest share of images without detections of the float model.
+        duplicate_distance: fingerprints that differ in at most this many bits are near-duplicates.
+        enlargement: images that must be enlarged by more than this factor to fill the network input are small.
+        darkest, brightest: images whose mean brightness is outside are almost black or white.
+        flattest: images with a lower standard deviation are of one color.
+        narrowest: images that span fewer gray levels have a wrong scale.
+        gray: images with a lower mean chroma have no color.
+        flatness: images with a larger share of pixels that equal their neighbor are label masks or drawings.
     """
 
     images: Limit = Limit(warn=32, refuse=16)
@@ -57,9 +61,9 @@ class Limits:
     narrow: Limit = Limit(warn=0.1, refuse=0.5)
     bluish: Limit = Limit(warn=0.6, refuse=0.9)
     gray: float = 1.0
-    colourless: Limit = Limit(warn=0.5, refuse=math.inf)
+    colorless: Limit = Limit(warn=0.5, refuse=math.inf)
     gray_among_color: Limit = Limit(warn=0.05, refuse=0.4)
-    drawn: float = 0.75
+    flatness: float = 0.75
     flat: Limit = Limit(warn=0.0, refuse=0.1)
     other_sizes: Limit = Limit(warn=0.5, refuse=math.inf)
     swap_errors: Limit = Limit(warn=1.0, refuse=1.5)

@@ -1,4 +1,4 @@
-"""What an image's pixels say about how it was read: brightness, contrast, color, value range."""
+"""Pixel statistics of an image: brightness, contrast, color, value range."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from blendmask_calibration.images import require_rgb
 
 @dataclass(frozen=True)
 class ImageStatistics:
-    """Plain statistics of one uint8 image, in gray levels 0 to 255.
+    """Statistics of one uint8 image, in gray levels 0 to 255.
 
     Attributes:
-        red, green, blue: mean of each channel, in the order the network would be given.
+        red, green, blue: mean of each channel.
         deviation: standard deviation over all pixels and channels.
-        chroma: mean over pixels of the largest less the smallest channel; 0 for a gray image.
-        lowest, highest: the smallest and the largest value of any pixel and channel.
-        flatness: share of pixels, 0 to 1, that equal their right-hand neighbor; 0 for an image one pixel wide.
+        chroma: mean difference between the largest and the smallest channel of a pixel; 0 for a gray image.
+        lowest, highest: smallest and largest value.
+        flatness: share of pixels, 0 to 1, that equal their right neighbor; 0 for an image that is one pixel wide.
     """
 
     red: float
@@ -33,12 +33,19 @@ class ImageStatistics:
 
     @property
     def brightness(self) -> float:
-        """Mean over all channels."""
+        """Mean of the three channels."""
         return (self.red + self.green + self.blue) / 3
 
 
 def image_statistics(rgb: npt.NDArray[np.uint8]) -> ImageStatistics:
-    """Measure an image, uint8 (H, W, 3), any size from 1x1. Raises CalibrationError for anything else."""
+    """Compute the statistics of an image.
+
+    Args:
+        rgb: (H, W, 3) uint8 RGB, any size from 1x1.
+
+    Raises:
+        CalibrationError: the array has another dtype or shape.
+    """
     require_rgb(rgb)
     red, green, blue = (float(mean) for mean in rgb.mean(axis=(0, 1)))
     chroma = float((rgb.max(axis=2) - rgb.min(axis=2)).mean())

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from blendmask_calibration.checks.findings import Finding, refusals
 from blendmask_calibration.checks.guard import check_detections, check_images
 from blendmask_calibration.checks.statistics import ImageStatistics, image_statistics
-from blendmask_calibration.dataset import CalibrationDataset, Draw, Sample, file_sample
+from blendmask_calibration.dataset import CalibrationDataset, Sample, Selection, file_sample
 from blendmask_calibration.errors import CalibrationError as EstimationError
 from blendmask_calibration.estimators import competing
 from blendmask_calibration.images import CalibrationImage
@@ -117,7 +117,7 @@ def check_calibration_options(options: QuantizeOptions) -> None:
         competing(options.estimator)
         refusals([], options.allow)
         if options.count < 1:
-            raise EstimationError(f"A sample of {options.count} images was asked for. Ask for at least 1.")
+            raise EstimationError(f"count is {options.count}. Expected the number of images to sample, 1 or more.")
 
 
 def load_calibration_set(
@@ -142,30 +142,30 @@ def load_calibration_set(
     """
     check_calibration_options(options)
     with for_users():
-        draw = dataset.draw(options.count, options.seed, HELD_OUT_MOST)
-        reader = _Reader(size, pad_value, progress("reading", _expected(draw, options.count)))
-        first = reader.read(draw.first)
+        selection = dataset.select(options.count, options.seed, HELD_OUT_MOST)
+        reader = _Reader(size, pad_value, progress("reading", _expected(selection, options.count)))
+        sampled = reader.read(selection.samples)
         unreadable = list(reader.unreadable)
-        spare = list(draw.rest)
+        spare = list(selection.spare)
         others = reader.read(spare) if len(spare) >= min(_HELD_OUT_LEAST, HELD_OUT_MOST) else []
-        images, statistics = [found.entry for found in first], [found.statistics for found in first]
+        images, statistics = [one.entry for one in sampled], [one.statistics for one in sampled]
         findings = check_images(images, statistics, unreadable, size, passed_over=dataset.other_files())
-    selected, held_out = (first, others) if others else _hold_out(first)
+    selected, held_out = (sampled, others) if others else _hold_out(sampled)
     record = CalibrationRecord(
-        tuple(found.entry for found in selected), reader.count if draw.total is None else draw.total, options.seed,
-        options.estimator, held_out=tuple(found.entry for found in held_out),
+        tuple(one.entry for one in selected), reader.count if selection.total is None else selection.total,
+        options.seed, options.estimator, held_out=tuple(one.entry for one in held_out),
     )  # fmt: skip
-    images_of = ([found.image for found in part] for part in (selected, held_out))
-    found = CalibrationSet(next(images_of), record, [], next(images_of), reader.frames)
-    return checked(found, findings, options.allow)
+    images_of = ([one.image for one in part] for part in (selected, held_out))
+    calibration = CalibrationSet(next(images_of), record, [], next(images_of), reader.frames)
+    return checked(calibration, findings, options.allow)
 
 
-def _expected(draw: Draw, count: int) -> int:
-    """How many images are read, as far as that is known before."""
-    if draw.total is None:
+def _expected(selection: Selection, count: int) -> int:
+    """Return the number of images to read, as far as it is known."""
+    if selection.total is None:
         return count
-    spare = min(max(draw.total - count, 0), HELD_OUT_MOST)
-    return min(draw.total, count) + (spare if spare >= min(_HELD_OUT_LEAST, HELD_OUT_MOST) else 0)
+    spare = min(max(selection.total - count, 0), HELD_OUT_MOST)
+    return min(selection.total, count) + (spare if spare >= min(_HELD_OUT_LEAST, HELD_OUT_MOST) else 0)
 
 
 def with_detection_counts(

@@ -128,7 +128,7 @@ def test_a_refusal_of_the_guard_names_its_override_which_works(words: list[objec
         (2, ("--detections", "101"), ["less than or equal to 100"]),
         (2, ("--count", "0"), ["greater than or equal to 1"]),
         (2, ("--seed", str(2**63)), ["less than or equal to 9223372036854775807"]),
-        (1, ("--allow", "few-pictures"), ["few-pictures names no check", "few-images"]),
+        (1, ("--allow", "few-pictures"), ["few-pictures: unknown check", "few-images"]),
         (1, ("--config", "LITE0"), ["LITE0_RT"]),
         (1, ("--config", "LITE0_RT"), ["is a checkpoint of TINY, not of LITE0_RT"]),
         (1, ("--annotations", "a.json"), ["--annotations is of no use to recipe ptq"]),
@@ -237,7 +237,7 @@ def test_images_that_are_none_are_one_message(words: list[object], tmp_path: Pat
     (tmp_path / "notes/readme.txt").write_text("no image")
     for index in range(20):
         (tmp_path / f"notes/{index}.jpg").write_text("no image")
-    refused(call(*words, "--calibration", tmp_path / "empty"), 1, "No calibration image was found")
+    refused(call(*words, "--calibration", tmp_path / "empty"), 1, "No calibration images found")
     refused(call(*words, "--calibration", tmp_path / "notes"), 1, "17 files could not be read")
     refused(call(*words, "--calibration", tmp_path / "nowhere"), 1, "is not a folder")
     assert not (tmp_path / "m.bmz").exists()
