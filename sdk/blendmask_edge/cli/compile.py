@@ -18,8 +18,8 @@ def compile(
 ) -> None:
     """Compile a bundle for the device that this runs on, by TensorRT or Torch-TensorRT, into the cache."""
     from blendmask_edge.bundle.reader import Bundle
-    from blendmask_edge.compilation.arguments import CompileOptions
     from blendmask_edge.compilation.compiler import compile_bundle
+    from blendmask_edge.compilation.options import CompileOptions
     from blendmask_edge.devices.result import as_precision
 
     options = CompileOptions(as_precision(precision), workspace, runtime.replace("-", "_"))

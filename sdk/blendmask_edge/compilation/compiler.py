@@ -7,40 +7,20 @@ tested without a device; no device has run the whole.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Union
 
 from blendmask_edge.bundle.reader import Bundle
-from blendmask_edge.compilation.arguments import CompileOptions, build_arguments
-from blendmask_edge.compilation.toolchain import Toolchain, TorchToolchain, find_tools
+from blendmask_edge.compilation.options import CompileOptions
+from blendmask_edge.compilation.toolchain import TorchToolchain, find_tools
 from blendmask_edge.devices.check import check_bundle
-from blendmask_edge.devices.onnx_facts import read_onnx
 from blendmask_edge.devices.result import CheckOptions, CheckResult, as_precision
-from blendmask_edge.devices.table import Architecture, Table, Target, load_table
-from blendmask_edge.devices.versions import Version
+from blendmask_edge.devices.table import Table, Target, load_table
 from blendmask_edge.errors import ConfigError
 from blendmask_edge.hardware.cuda import Gpu
-from blendmask_edge.runtimes.engines import (
-    EngineKey,
-    engine_cache,
-    find_engine,
-    program_cache,
-    program_key,
-    program_name,
-)
-from blendmask_edge.runtimes.tensorrt.builder import build_engine
+from blendmask_edge.runtimes.engines import Engine, program_cache, program_key, program_name
+from blendmask_edge.runtimes.tensorrt.engine import Toolchain, compile_graph
 from blendmask_edge.storage.atomic import PathLike
-from blendmask_edge.storage.cache import Cache
-
-
-@dataclass(frozen=True)
-class Engine:
-    """A compiled engine or program: its path, its key, and whether it had been built before."""
-
-    path: Path
-    key: EngineKey
-    reused: bool
 
 
 def compile(
@@ -116,32 +96,7 @@ def compile_bundle(
     graph = bundle.graph(str(result.asked.variant))
     if isinstance(tools, TorchToolchain):
         return compile_torch(graph, tools, options)
-    return compile_graph(graph, tools, cache, options)
-
-
-def compile_graph(
-    graph: bytes, toolchain: Toolchain, cache: Optional[Path] = None, options: Optional[CompileOptions] = None
-) -> Engine:
-    """Compile an ONNX file for the GPU here, or find it in the cache. No check is made: `compile_bundle` makes it.
-
-    Raises:
-        ConfigError: the table knows nothing of the GPU.
-        InferenceError, BundleError, OutputError: as `compile_bundle`.
-    """
-    table, engines = load_table(), Cache(cache) if cache is not None else engine_cache()
-    engines.check()
-    options = options if options is not None else CompileOptions()
-    architecture = _architecture(toolchain.gpu, table)
-    version = Version.parse(toolchain.version)
-    arguments = build_arguments(version, options, architecture, read_onnx(graph).holds_half, table)
-    digest = hashlib.sha256(graph).hexdigest()
-    gpu = toolchain.gpu
-    key = EngineKey(digest, gpu.sm, toolchain.version, gpu.driver, arguments.as_dict(), arguments.workspace_bytes)
-    built = find_engine(engines, key)
-    if built is not None:
-        return Engine(engines.path(built), key, reused=True)
-    path = engines.write(key.file_name, build_engine(toolchain.trt, graph, arguments))
-    return Engine(path, key, reused=False)
+    return compile_graph(graph, tools, cache, options.engine)
 
 
 def compile_torch(graph: bytes, toolchain: TorchToolchain, options: CompileOptions) -> Engine:
@@ -157,7 +112,7 @@ def compile_torch(graph: bytes, toolchain: TorchToolchain, options: CompileOptio
     digest, gpu = hashlib.sha256(graph).hexdigest(), toolchain.gpu
     programs = program_cache()
     programs.check()
-    program = toolchain.compiler.compile_program(graph, options.precision, options.workspace_bytes)
+    program = toolchain.compiler.compile_program(graph, options.precision, options.engine.workspace_bytes)
     return Engine(programs.write(program_name(digest, gpu), program), program_key(digest, gpu), reused=False)
 
 
@@ -182,11 +137,3 @@ def _require_gpu_of(target: Target, gpu: Gpu, table: Table) -> None:
         f"The GPU here is {gpu.name}, SM {gpu.sm}; {target.title} has SM {wanted}. An engine fits only the kind of GPU "
         f"that built it: run this on the target" + (f", or name this one: {', '.join(here)}." if here else ".")
     )
-
-
-def _architecture(gpu: Gpu, table: Table) -> Architecture:
-    for row in table.architecture:
-        if row.sm == gpu.sm:
-            return row
-    known = ", ".join(row.sm for row in table.architecture)
-    raise ConfigError(f"The table knows nothing of {gpu.name}, SM {gpu.sm}; it knows SM {known}.")

@@ -9,23 +9,11 @@ from typing import Any, List, Optional, Tuple, Union
 from blendmask_edge.devices.table import Target
 from blendmask_edge.errors import RuntimeUnavailableError
 from blendmask_edge.hardware.cuda import Gpu, find_gpu
+from blendmask_edge.runtimes.tensorrt.engine import Toolchain
 
 _TORCH_PACKAGES = "torch-tensorrt nvidia-modelopt huggingface_hub requests onnx"
 # The workstation's package, which the SDK knows by name only.
 _COMPILER = "blendmask_quantize.export.torch_tensorrt.program"
-
-
-@dataclass(frozen=True)
-class Toolchain:
-    """What builds engines here: the `tensorrt` module and the GPU."""
-
-    trt: Any
-    gpu: Gpu
-
-    @property
-    def version(self) -> str:
-        """The full version of TensorRT."""
-        return str(self.trt.__version__)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from blendmask_edge.devices.check import check, check_bundle
 from blendmask_edge.devices.result import CheckOptions, CheckResult, Reason, Route
-from blendmask_edge.devices.table import Cell, Table, Target, load_table
+from blendmask_edge.devices.table import Table, Target, load_table
+from blendmask_edge.hardware.facts import Fact
 
 __all__ = [
-    "Cell",
     "CheckOptions",
     "CheckResult",
+    "Fact",
     "Reason",
     "Route",
     "Table",

@@ -10,7 +10,8 @@ import msgspec
 
 from blendmask_edge.devices.result import CheckResult, Route
 from blendmask_edge.devices.rules import GPU_RUNTIMES
-from blendmask_edge.devices.table import Cell, Table, Target
+from blendmask_edge.devices.table import Table, Target
+from blendmask_edge.hardware.facts import Fact
 
 _WIDTH = 100
 _SIGNS = {"refusal": "no", "caution": "note", "ground": "yes"}
@@ -32,13 +33,13 @@ def list_targets(table: Table) -> List[str]:
 
 
 def describe_target(table: Table, target: Target) -> List[str]:
-    """Return every cell that is known of a target, its architecture and its JetPack lines, with source and mark."""
-    lines = [f"{target.title} ({target.name}), as of {table.stated}", *_cells(target)]
+    """Return every fact about a target, its architecture and its JetPack lines, with source and mark."""
+    lines = [f"{target.title} ({target.name}), as of {table.stated}", *_facts(target)]
     architecture = table.architecture_of(target)
     if architecture is not None:
-        lines += _cells(architecture)
+        lines += _facts(architecture)
     for row in table.jetpacks_of(target):
-        lines += [f"JetPack {row.title or row.name}", *_cells(row)]
+        lines += [f"JetPack {row.title or row.name}", *_facts(row)]
     return lines
 
 
@@ -93,18 +94,18 @@ def _graph(route: Route) -> str:
     return f" from the {route.variant} graph" if route.variant is not None else ""
 
 
-def _cells(row: msgspec.Struct) -> Iterator[str]:
-    for label, cell in _known(row):
-        value = {True: "yes", False: "no"}.get(cell.value, cell.value) if isinstance(cell.value, bool) else cell.value
-        yield from _wrapped(f"  {label:<16}", f"{value} [{cell.mark}: {cell.source}]")
+def _facts(row: msgspec.Struct) -> Iterator[str]:
+    for label, fact in _known(row):
+        value = ("no", "yes")[fact.value] if isinstance(fact.value, bool) else fact.value
+        yield from _wrapped(f"  {label:<16}", f"{value} [{fact.mark}: {fact.source}]")
 
 
-def _known(row: msgspec.Struct) -> Iterator[Tuple[str, Cell[Any]]]:
+def _known(row: msgspec.Struct) -> Iterator[Tuple[str, Fact[Any]]]:
     for name in row.__struct_fields__:
         value = getattr(row, name)
-        for cell in value if isinstance(value, list) else [value]:
-            if isinstance(cell, Cell):
-                yield name.replace("_", " "), cell
+        for fact in value if isinstance(value, list) else [value]:
+            if isinstance(fact, Fact):
+                yield name.replace("_", " "), fact
 
 
 def _columns(*cells: str) -> str:

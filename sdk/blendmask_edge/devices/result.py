@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Optional, Tuple, cast, get_args
 
-from blendmask_edge.devices.table import Mark, Precision
-from blendmask_edge.devices.versions import Version
 from blendmask_edge.errors import ConfigError
+from blendmask_edge.hardware.architectures import Precision
+from blendmask_edge.hardware.facts import Mark
+from blendmask_edge.runtimes.tensorrt.versions import Version
 
 RUNTIME_TITLES = {
     "tensorrt": "TensorRT",

@@ -9,21 +9,20 @@ from dataclasses import dataclass
 from typing import Callable, Iterator, Optional, Protocol, Tuple, Union
 
 from blendmask_edge.bundle.manifest import Manifest
-from blendmask_edge.devices.onnx_facts import OnnxFacts
+from blendmask_edge.bundle.onnx_facts import OnnxFacts
 from blendmask_edge.devices.result import RUNTIME_TITLES, Reason
 from blendmask_edge.devices.table import (
-    Architecture,
-    Cell,
     JetPack,
-    Mark,
     Operator,
     Parser,
-    Precision,
     Table,
     Target,
     TorchTensorRT,
 )
-from blendmask_edge.devices.versions import Version
+from blendmask_edge.hardware.architectures import Architecture, Precision
+from blendmask_edge.hardware.facts import Fact, Mark
+from blendmask_edge.runtimes.tensorrt.arguments import WEAK_TYPING_LAST
+from blendmask_edge.runtimes.tensorrt.versions import Version
 
 GPU_RUNTIMES = ("tensorrt", "torch_tensorrt")
 
@@ -111,23 +110,23 @@ def variant_is_held(case: Case) -> Iterator[Reason]:
 def int8_path(case: Case) -> Iterator[Reason]:
     """INT8 needs dp4a or tensor cores."""
     if case.architecture is not None and case.precision == "int8":
-        cell = case.architecture.int8
-        if cell.value == "none":
-            yield _refusal(f"SM {case.architecture.sm} has no INT8 path, so INT8 engines do not help", cell)
+        fact = case.architecture.int8
+        if fact.value == "none":
+            yield _refusal(f"SM {case.architecture.sm} has no INT8 path, so INT8 engines do not help", fact)
         else:
-            yield _ground(f"SM {case.architecture.sm} runs INT8 on {cell.value}", cell)
+            yield _ground(f"SM {case.architecture.sm} runs INT8 on {fact.value}", fact)
 
 
 def fp16_is_fast(case: Case) -> Iterator[Reason]:
     """FP16 must be faster than FP32 to be worth asking for."""
     if case.architecture is not None and case.precision == "fp16":
-        cell, rate = case.architecture.fp16, case.architecture.fp16_rate
-        if cell.value == "slow":
-            yield _refusal(f"SM {case.architecture.sm} has no fast FP16", cell)
+        fact, rate = case.architecture.fp16, case.architecture.fp16_rate
+        if fact.value == "slow":
+            yield _refusal(f"SM {case.architecture.sm} has no fast FP16", fact)
             if rate is not None:
                 yield _refusal(f"its FP16 rate is {rate.value}", rate)
         else:
-            yield _ground(f"SM {case.architecture.sm} runs FP16: {cell.value}", cell)
+            yield _ground(f"SM {case.architecture.sm} runs FP16: {fact.value}", fact)
 
 
 def tensorrt_knows_the_gpu(case: Case) -> Iterator[Reason]:
@@ -155,8 +154,8 @@ def jetpack_carries_tensorrt(case: Case) -> Iterator[Reason]:
         older = [row for row in rows if case.tensorrt.at_least(Version.parse(row.tensorrt.value))]
         lines = ", ".join(f"{_span(row)} in {row.title or row.name}" for row in rows)
         nearest = (older or rows[:1])[-1]
-        cell = nearest.tensorrt_last or nearest.tensorrt
-        yield _refusal(f"no JetPack for it carries TensorRT {case.tensorrt}: {lines}", cell)
+        fact = nearest.tensorrt_last or nearest.tensorrt
+        yield _refusal(f"no JetPack for it carries TensorRT {case.tensorrt}: {lines}", fact)
     else:
         row = case.jetpack
         is_shipped = row.tensorrt_last is None or case.tensorrt.same_release(Version.parse(row.tensorrt.value))
@@ -207,9 +206,9 @@ def uint8_input_is_cast(case: Case) -> Iterator[Reason]:
     rows = [row for row in case.table.operators if row.operator == "Input(uint8)"]
     if any(_holds(row, case.tensorrt) for row in rows):
         return  # no uint8 input at all: `operators_are_built` says so
-    cell = case.table.limits.uint8
+    fact = case.table.limits.uint8
     for operator in sorted(case.facts.uint8_readers - {"Cast"}):
-        yield _refusal(f"{cell.value}; here {operator} reads it", cell, needs="a Cast before all else on its input")
+        yield _refusal(f"{fact.value}; here {operator} reads it", fact, needs="a Cast before all else on its input")
 
 
 def plugins_are_absent(case: Case) -> Iterator[Reason]:
@@ -235,9 +234,9 @@ def quantization_is_symmetric(case: Case) -> Iterator[Reason]:
         return
     other = sorted(case.facts.zero_points - {"int8"})
     if other:
-        cell = case.table.limits.zero_point
-        text = f"{cell.value}; the graph has zero points that are {', '.join(other)}"
-        yield _refusal(text, cell, needs="symmetric int8 pairs")
+        fact = case.table.limits.zero_point
+        text = f"{fact.value}; the graph has zero points that are {', '.join(other)}"
+        yield _refusal(text, fact, needs="symmetric int8 pairs")
     if case.facts.int32_dequantized:
         yield _refusal(case.table.limits.int32_bias.value, case.table.limits.int32_bias, needs="float biases")
 
@@ -247,7 +246,7 @@ def remainder_is_half(case: Case) -> Iterator[Reason]:
     if case.runtime != "tensorrt" or case.tensorrt is None or case.facts is None or case.precision == "fp32":
         return
     limits = case.table.limits
-    takes_flags = case.tensorrt.up_to(Version.parse(limits.weak_typing_last.value))
+    takes_flags = case.tensorrt.up_to(Version.parse(WEAK_TYPING_LAST.value))
     if (
         takes_flags
         and case.precision == "int8"
@@ -258,7 +257,7 @@ def remainder_is_half(case: Case) -> Iterator[Reason]:
     if not takes_flags and case.precision == "int8":
         yield _ground(limits.implicit_int8.value, limits.implicit_int8)
     if not takes_flags and not case.facts.holds_half:
-        yield _float_graph_refused(case, limits.weak_typing_last)
+        yield _float_graph_refused(case, WEAK_TYPING_LAST)
 
 
 def torch_tensorrt_is_pinned(case: Case) -> Iterator[Reason]:
@@ -305,8 +304,8 @@ def accuracy_was_measured(case: Case) -> Iterator[Reason]:
 def advice_is_given(case: Case) -> Iterator[Reason]:
     """What users of the target have met."""
     if case.precision == "int8":
-        for cell in case.target.advice:
-            yield _caution(cell.value, cell)
+        for fact in case.target.advice:
+            yield _caution(fact.value, fact)
 
 
 def device_has_reported(case: Case) -> Iterator[Reason]:
@@ -347,11 +346,11 @@ def apply_rules(case: Case) -> Tuple[Reason, ...]:
     return tuple(sorted(found, key=lambda reason: order.index(reason.kind)))
 
 
-def _float_graph_refused(case: Case, cell: Cell[str]) -> Reason:
+def _float_graph_refused(case: Case, fact: Fact[str]) -> Reason:
     text = f"TensorRT {case.tensorrt} takes precisions from the graph alone"
     if case.precision == "fp16":
-        return _refusal(f"{text}, and this one is float32", cell, needs="a graph with half weights")
-    return _caution(f"{text}: layers that are not quantized run in FP32; up to TensorRT 10 a flag adds FP16", cell)
+        return _refusal(f"{text}, and this one is float32", fact, needs="a graph with half weights")
+    return _caution(f"{text}: layers that are not quantized run in FP32; up to TensorRT 10 a flag adds FP16", fact)
 
 
 def _opset_cap(case: Case, version: Version) -> Optional[Tuple[int, Sourced, bool]]:

@@ -1,7 +1,7 @@
 """The table of devices: what each can do, and which versions reach it. The data lies in `devices.json` beside this.
 
 Every fact carries where it comes from and how far it is known: "verified" by an experiment, "documented" in public
-text, "unverified" for general knowledge. Unknown facts are left out, so most cells may be None.
+text, "unverified" for general knowledge. Unknown facts are left out, so most fields may be None.
 """
 
 from __future__ import annotations
@@ -10,41 +10,15 @@ import difflib
 import functools
 import re
 from pathlib import Path
-from typing import Dict, Generic, List, Literal, Optional, Tuple, TypeVar
+from typing import Dict, List, Literal, Optional, Tuple
 
 import msgspec
 
 from blendmask_edge.errors import ConfigError
+from blendmask_edge.hardware.architectures import Architecture, Precision, load_architectures
+from blendmask_edge.hardware.facts import Fact, Mark
 
-Mark = Literal["verified", "documented", "unverified"]
-Precision = Literal["int8", "fp16", "fp32"]
-T = TypeVar("T")
 _DATA = Path(__file__).with_name("devices.json")
-
-
-class Cell(msgspec.Struct, Generic[T], frozen=True, forbid_unknown_fields=True):
-    """One fact: its value, where it comes from, and how far it is known."""
-
-    value: T
-    source: str
-    mark: Mark
-
-
-class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Capabilities of the GPUs of one compute capability (`sm`, "8.7").
-
-    fp16: "slow", "native" or "tensor cores"; fp16_rate: against FP32; int8: "none", "dp4a" or "tensor cores";
-    sparsity: 2:4 structured weights.
-    """
-
-    sm: str
-    fp16: Cell[Literal["slow", "native", "tensor cores"]]
-    fp16_rate: Optional[Cell[str]] = None
-    int8: Cell[Literal["none", "dp4a", "tensor cores"]]
-    bf16: Cell[bool]
-    fp8: Cell[bool]
-    fp4: Optional[Cell[bool]] = None
-    sparsity: Cell[bool]
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,19 +37,19 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     kind: Literal["gpu", "jetson", "cpu"]
     aliases: List[str]
     precisions: List[Precision]
-    sm: Optional[Cell[str]] = None
-    int8: Optional[Cell[str]] = None
-    dla: Optional[Cell[bool]] = None
-    dla_cores: Optional[Cell[int]] = None
-    tensorrt: Optional[Cell[str]] = None
-    tensorrt_first: Optional[Cell[str]] = None
-    tensorrt_last: Optional[Cell[str]] = None
-    tensorrt_seen: Optional[Cell[str]] = None
-    torch_tensorrt: Optional[Cell[str]] = None
-    torch: Optional[Cell[str]] = None
-    cuda_last: Optional[Cell[str]] = None
-    install: Cell[str]
-    advice: List[Cell[str]]
+    sm: Optional[Fact[str]] = None
+    int8: Optional[Fact[str]] = None
+    dla: Optional[Fact[bool]] = None
+    dla_cores: Optional[Fact[int]] = None
+    tensorrt: Optional[Fact[str]] = None
+    tensorrt_first: Optional[Fact[str]] = None
+    tensorrt_last: Optional[Fact[str]] = None
+    tensorrt_seen: Optional[Fact[str]] = None
+    torch_tensorrt: Optional[Fact[str]] = None
+    torch: Optional[Fact[str]] = None
+    cuda_last: Optional[Fact[str]] = None
+    install: Fact[str]
+    advice: List[Fact[str]]
 
 
 class JetPack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,15 +61,15 @@ class JetPack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     name: str
     title: Optional[str] = None
     targets: List[str]
-    l4t: Optional[Cell[str]] = None
-    cuda: Optional[Cell[str]] = None
-    cudnn: Optional[Cell[str]] = None
-    tensorrt: Cell[str]
-    tensorrt_last: Optional[Cell[str]] = None
-    python: Optional[Cell[str]] = None
-    opset: Optional[Cell[int]] = None
-    torch: Optional[Cell[str]] = None
-    torch_tensorrt: Optional[Cell[str]] = None
+    l4t: Optional[Fact[str]] = None
+    cuda: Optional[Fact[str]] = None
+    cudnn: Optional[Fact[str]] = None
+    tensorrt: Fact[str]
+    tensorrt_last: Optional[Fact[str]] = None
+    python: Optional[Fact[str]] = None
+    opset: Optional[Fact[int]] = None
+    torch: Optional[Fact[str]] = None
+    torch_tensorrt: Optional[Fact[str]] = None
 
 
 class Parser(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,7 +95,7 @@ class TorchTensorRT(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     cuda: str
     python: str
     quantizes: bool
-    typed: Optional[Cell[str]] = None
+    typed: Optional[Fact[str]] = None
     note: Optional[str] = None
     source: str
     mark: Mark
@@ -144,39 +118,34 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Facts that hold on every device.
 
-    top_k: largest K of TopK.   explicit_batch_last: last TensorRT that must be told so.   strong_typing_first: first
-    that can take precisions from the graph alone.   weak_typing_last: last whose builder takes precision flags.
-    jetpack_first_11: first TensorRT 11 for JetPack.   python: least version that this package runs on.
-    The others are sentences.
+    top_k: largest K of TopK.   jetpack_first_11: first TensorRT 11 for JetPack.   python: least version that this
+    package runs on.   The others are sentences.
     """
 
-    top_k: Cell[int]
-    uint8: Cell[str]
-    zero_point: Cell[str]
-    int32_bias: Cell[str]
-    plugins: Cell[str]
-    explicit_batch_last: Cell[str]
-    strong_typing_first: Cell[str]
-    weak_typing_last: Cell[str]
-    fp16_beside_int8: Cell[str]
-    implicit_int8: Cell[str]
-    jetpack_first_11: Cell[str]
-    portability: Cell[str]
-    device_report: Cell[str]
-    python: Cell[str]
+    top_k: Fact[int]
+    uint8: Fact[str]
+    zero_point: Fact[str]
+    int32_bias: Fact[str]
+    plugins: Fact[str]
+    fp16_beside_int8: Fact[str]
+    implicit_int8: Fact[str]
+    jetpack_first_11: Fact[str]
+    portability: Fact[str]
+    device_report: Fact[str]
+    python: Fact[str]
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that is known of the devices, as of the month `stated`."""
 
     stated: str
-    architecture: List[Architecture]
     targets: List[Target]
     jetpacks: List[JetPack]
     parsers: List[Parser]
     torch_tensorrt: List[TorchTensorRT]
     operators: List[Operator]
     limits: Limits
+    architecture: List[Architecture] = msgspec.field(default_factory=load_architectures)
 
     def find(self, name: str) -> Target:
         """Return the target of this name or alias; capitals, spaces and underscores do not matter.

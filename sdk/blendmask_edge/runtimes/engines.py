@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import re
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Dict, Optional
 
 from blendmask_edge.errors import OutputError
@@ -45,6 +46,15 @@ class EngineKey:
         """The stem, and the workspace where one was given."""
         workspace = "" if self.workspace_bytes is None else f"-workspace{self.workspace_bytes}"
         return f"{self.stem}{workspace}.engine"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A compiled engine or program: its path, its key, and whether it had been built before."""
+
+    path: Path
+    key: EngineKey
+    reused: bool
 
 
 def engine_cache() -> Cache:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import stat
 import sys
 from pathlib import Path
@@ -14,14 +12,14 @@ import pytest
 from blendmask_edge import ConfigError, InferenceError, OutputError, RuntimeUnavailableError
 from blendmask_edge.compilation import compiler
 from blendmask_edge.compilation import toolchain as toolchain_module
-from blendmask_edge.compilation.arguments import CompileOptions
-from blendmask_edge.compilation.compiler import Engine, compile_bundle, compile_graph
-from blendmask_edge.compilation.toolchain import Toolchain, TorchToolchain
+from blendmask_edge.compilation.compiler import compile_bundle
+from blendmask_edge.compilation.options import CompileOptions
+from blendmask_edge.compilation.toolchain import TorchToolchain
 from blendmask_edge.hardware.cuda import Gpu
-from blendmask_edge.runtimes.engines import EngineKey, program_name
+from blendmask_edge.runtimes.engines import Engine, EngineKey, program_name
+from blendmask_edge.runtimes.tensorrt.engine import Toolchain
 from blendmask_edge.storage.cache import Cache
 from tests.sdk.devices.fake_tensorrt import BUILD_ERROR, flags_of, make_tensorrt
-from tests.sdk.devices.graphs import make_graph
 
 MakeBundle = Callable[..., Any]
 ORIN = Gpu("Orin NX", "8.7", "12.6/540.3.0")
@@ -80,40 +78,6 @@ def test_a_second_time_takes_the_file(make_bundle: MakeBundle, tmp_path: Path) -
     assert broken.trt.calls == []
 
 
-def test_all_that_an_engine_depends_on_changes_its_file(tmp_path: Path) -> None:
-    graph, other = make_graph(), make_graph(["Relu"])
-    engines: List[Engine] = [
-        compile_graph(graph, tools(), tmp_path),
-        compile_graph(other, tools(), tmp_path),
-        compile_graph(graph, tools("10.3.1"), tmp_path),
-        compile_graph(graph, tools(gpu=dataclasses.replace(ORIN, sm="8.6")), tmp_path),
-        compile_graph(graph, tools(gpu=dataclasses.replace(ORIN, driver="12.6/540.4.0")), tmp_path),
-        compile_graph(graph, tools(), tmp_path, CompileOptions("fp16")),
-        compile_graph(graph, tools(), tmp_path, CompileOptions(workspace_mib=64)),
-    ]
-    assert len({engine.path for engine in engines}) == len(engines)
-    assert not any(engine.reused for engine in engines)
-
-
-def test_an_engine_built_with_a_workspace_is_found_by_who_asks_for_none(tmp_path: Path) -> None:
-    graph = make_graph()
-    built = compile_graph(graph, tools(), tmp_path, CompileOptions(workspace_mib=64))
-    found = compile_graph(graph, tools(parses=False), tmp_path)
-    assert (found.path, found.reused) == (built.path, True)
-    other = compile_graph(graph, tools(), tmp_path, CompileOptions(workspace_mib=128))
-    assert not other.reused
-    os.utime(built.path, ns=(0, 0))
-    assert compile_graph(graph, tools(parses=False), tmp_path).path == other.path
-    assert compile_graph(graph, tools(parses=False), tmp_path, CompileOptions(workspace_mib=64)).path == built.path
-
-
-def test_the_name_of_a_gpu_does_not_matter(tmp_path: Path) -> None:
-    first = compile_graph(make_graph(), tools(), tmp_path)
-    assert compile_graph(make_graph(), tools(gpu=dataclasses.replace(ORIN, name="Orin")), tmp_path).reused
-    assert "sm87" in first.path.name
-    assert "trt10.3.0" in first.path.name
-
-
 def test_the_key_of_an_engine_is_stable() -> None:
     key = EngineKey("ab" * 32, "8.7", "10.3.0", "12.6/540", {"builder_flags": ("INT8",), "network_flags": ()})
     again = EngineKey("ab" * 32, "8.7", "10.3.0", "12.6/540", {"network_flags": (), "builder_flags": ("INT8",)})
@@ -163,11 +127,6 @@ def test_the_tensorrt_that_is_installed_is_checked_too(make_bundle: MakeBundle, 
 def test_the_gpu_of_another_target_is_refused(make_bundle: MakeBundle, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"Orin NX, SM 8\.7; Jetson Thor has SM 11\.0.*jetson-orin-nx"):
         compile_bundle(make_bundle(), "jetson-thor", tmp_path, toolchain=tools())
-
-
-def test_a_gpu_that_the_table_does_not_know_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"knows nothing of Tesla V100, SM 7\.0"):
-        compile_graph(make_graph(), tools(gpu=Gpu("Tesla V100", "7.0", "12.2/535")), tmp_path)
 
 
 def test_a_cpu_needs_no_engine(make_bundle: MakeBundle, tmp_path: Path) -> None:

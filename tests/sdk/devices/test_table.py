@@ -1,4 +1,4 @@
-"""The table is whole: every cell says where it comes from, and what its rows name exists."""
+"""The table is whole: every fact says where it comes from, and what its rows name exists."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import blendmask_edge.devices.table as table_module
+import blendmask_edge.hardware.architectures as architectures
 from blendmask_edge import ConfigError
 from blendmask_edge.devices import load_table
-from blendmask_edge.devices.versions import Version
+from blendmask_edge.runtimes.tensorrt.versions import Version
 
 TABLE = load_table()
-RAW = json.loads(Path(table_module.__file__).with_name("devices.json").read_text("utf-8"))
+RAW = [
+    json.loads(Path(module.__file__).with_name(name).read_text("utf-8"))
+    for module, name in ((table_module, "devices.json"), (architectures, "architectures.json"))
+]
 MARKS = {"verified", "documented", "unverified"}
 WANTED = [
     *("gtx-1080-ti", "jetson-nano", "jetson-tx2", "jetson-xavier", "jetson-agx-orin", "jetson-orin-nx"),
@@ -25,7 +29,7 @@ WANTED = [
 
 
 def sourced(node: Any) -> Iterator[Any]:
-    """Yield every object of the file that states a fact: a cell, or a row with one source for all its columns."""
+    """Yield every object of the file that states a fact by itself, or a row with one source for all its columns."""
     if isinstance(node, dict):
         if "value" in node or "source" in node or "mark" in node:
             yield node
@@ -36,19 +40,19 @@ def sourced(node: Any) -> Iterator[Any]:
             yield from sourced(child)
 
 
-def test_every_cell_has_a_source_and_a_mark() -> None:
-    cells = list(sourced(RAW))
-    assert len(cells) > 200
-    for cell in cells:
-        assert cell.get("source", "").strip(), cell
-        assert cell.get("mark") in MARKS, cell
-        assert cell.get("value", "row") not in ("", None), cell
+def test_every_fact_has_a_source_and_a_mark() -> None:
+    facts = list(sourced(RAW))
+    assert len(facts) > 200
+    for fact in facts:
+        assert fact.get("source", "").strip(), fact
+        assert fact.get("mark") in MARKS, fact
+        assert fact.get("value", "row") not in ("", None), fact
 
 
 def test_general_knowledge_is_never_called_more_than_unverified() -> None:
-    for cell in sourced(RAW):
-        if "general knowledge" in cell["source"] or "no source" in cell["source"]:
-            assert cell["mark"] == "unverified", cell
+    for fact in sourced(RAW):
+        if "general knowledge" in fact["source"] or "no source" in fact["source"]:
+            assert fact["mark"] == "unverified", fact
 
 
 def test_the_devices_that_users_have_are_there() -> None:

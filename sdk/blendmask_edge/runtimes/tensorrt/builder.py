@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from blendmask_edge.compilation.arguments import BuildArguments
 from blendmask_edge.errors import InferenceError
+from blendmask_edge.runtimes.tensorrt.arguments import BuildArguments
 from blendmask_edge.runtimes.tensorrt.log import start, tensorrt_log
 
 _SHOWN_ERRORS = 3

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any, Optional, Tuple
 
 import tensorrt as trt
 
+from blendmask_edge.bundle.onnx_facts import read_onnx
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
-from blendmask_edge.compilation.arguments import CompileOptions
-from blendmask_edge.compilation.compiler import compile_graph
-from blendmask_edge.compilation.toolchain import Toolchain
-from blendmask_edge.devices.onnx_facts import read_onnx
-from blendmask_edge.devices.table import Precision, load_table
 from blendmask_edge.errors import ClosedError, InferenceError, RuntimeUnavailableError
+from blendmask_edge.hardware.architectures import Precision, architecture_of
 from blendmask_edge.hardware.cuda import Buffer, Device, Gpu, find_gpu
 from blendmask_edge.runtimes.base import Signature, TensorType
 from blendmask_edge.runtimes.contract import signature_of
 from blendmask_edge.runtimes.engines import engine_cache
+from blendmask_edge.runtimes.tensorrt.arguments import EngineOptions
+from blendmask_edge.runtimes.tensorrt.engine import Toolchain, compile_graph
 from blendmask_edge.runtimes.tensorrt.log import start, tensorrt_log
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def engine_for(graph: bytes) -> Tuple[Path, bytes]:
     gpu = find_gpu()
     if gpu is None:
         raise RuntimeUnavailableError("The CUDA driver shows no GPU. Type: blendmask targets")
-    path = compile_graph(graph, Toolchain(trt, gpu), options=CompileOptions(_precision(graph, gpu))).path
+    path = compile_graph(graph, Toolchain(trt, gpu), options=EngineOptions(_precision(graph, gpu))).path
     engine = engine_cache().read(path.name)
     if engine is None:
         raise InferenceError(
@@ -155,8 +154,7 @@ def _precision(graph: bytes, gpu: Gpu) -> Precision:
     """Return what to build: INT8 of a quantized graph, of a float graph FP16 where the GPU is fast at it."""
     if "DequantizeLinear" in read_onnx(graph).operators:
         return "int8"
-    slow = [row.sm for row in load_table().architecture if row.fp16.value == "slow"]
-    return "fp32" if gpu.sm in slow else "fp16"
+    return "fp32" if architecture_of(gpu).fp16.value == "slow" else "fp16"
 
 
 def _deserialize(runtime: Any, path: Path, data: bytes) -> Any:

@@ -7,17 +7,16 @@ from typing import Any, Tuple
 import pytest
 
 from blendmask_edge import ConfigError
-from blendmask_edge.compilation.arguments import BuildArguments, CompileOptions, build_arguments
-from blendmask_edge.devices import load_table
-from blendmask_edge.devices.versions import Version
-
-TABLE = load_table()
+from blendmask_edge.compilation.options import CompileOptions
+from blendmask_edge.hardware.architectures import load_architectures
+from blendmask_edge.runtimes.tensorrt.arguments import BuildArguments, build_arguments
+from blendmask_edge.runtimes.tensorrt.versions import Version
 
 
 def arguments(version: str, precision: Any, sm: str = "8.7", half: bool = False, **options: Any) -> BuildArguments:
     """Return the arguments for a GPU of `sm`."""
-    architecture = next(row for row in TABLE.architecture if row.sm == sm)
-    return build_arguments(Version.parse(version), CompileOptions(precision, **options), architecture, half, TABLE)
+    architecture = next(row for row in load_architectures() if row.sm == sm)
+    return build_arguments(Version.parse(version), CompileOptions(precision, **options).engine, architecture, half)
 
 
 @pytest.mark.parametrize(

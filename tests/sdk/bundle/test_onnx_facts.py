@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blendmask_edge import BundleError
-from blendmask_edge.devices.onnx_facts import read_onnx
+from blendmask_edge.bundle.onnx_facts import read_onnx
 from tests.sdk.devices.graphs import make_graph
 
 

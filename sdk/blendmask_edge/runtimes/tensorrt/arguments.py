@@ -9,42 +9,35 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Dict, Optional, Tuple
 
-from blendmask_edge.devices.table import Architecture, Precision, Table
-from blendmask_edge.devices.versions import Version
-from blendmask_edge.errors import ConfigError
+from blendmask_edge.hardware.architectures import Architecture, Precision
+from blendmask_edge.hardware.facts import Fact
+from blendmask_edge.runtimes.tensorrt.versions import Version
 
-_MIB = 2**20
+EXPLICIT_BATCH_LAST = Fact(
+    "9",
+    "TensorRT Python API, Builder: from 10.0 on networks are always of explicit batch; the flag is gone in 11.4",
+    "documented",
+)
+"""The last version that must be told so."""
+STRONG_TYPING_FIRST = Fact("10", "bindings of 10.3.0 have the flag, those of 8.6.1 do not", "verified")
+"""The first version that can take precisions from the graph alone."""
+WEAK_TYPING_LAST = Fact(
+    "10", "TensorRT 11 migration guide: the FP16 and INT8 flags of the builder are removed", "documented"
+)
+"""The last version whose builder takes precision flags."""
 
 
 @dataclass(frozen=True)
-class CompileOptions:
+class EngineOptions:
     """Options of an engine.
 
-    precision: "int8" builds from the tensorrt graph, "fp16" and "fp32" from the float graph.
-    workspace_mib: memory that the builder may give to one layer; None leaves it to TensorRT, or reuses an engine
+    precision: "int8" for a graph with Q/DQ, "fp16" or "fp32" for a float graph.
+    workspace_bytes: memory that the builder may give to one layer; None leaves it to TensorRT, or reuses an engine
         built with any.
-    runtime: "tensorrt", or "torch_tensorrt" for its program.
     """
 
     precision: Precision = "int8"
-    workspace_mib: Optional[int] = None
-    runtime: str = "tensorrt"
-
-    def __post_init__(self) -> None:
-        """Refuse a workspace that is none, and a runtime that compiles nothing.
-
-        Raises:
-            ConfigError: workspace_mib is less than 1, or no GPU runtime is named.
-        """
-        if self.runtime not in ("tensorrt", "torch_tensorrt"):
-            raise ConfigError(f"Runtime {self.runtime!r} compiles nothing; expected tensorrt or torch_tensorrt.")
-        if self.workspace_mib is not None and self.workspace_mib < 1:
-            raise ConfigError(f"The workspace is {self.workspace_mib} MiB, expected 1 or more; leave it out to let be.")
-
-    @property
-    def workspace_bytes(self) -> Optional[int]:
-        """The workspace in bytes."""
-        return self.workspace_mib * _MIB if self.workspace_mib is not None else None
+    workspace_bytes: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -66,25 +59,23 @@ class BuildArguments:
 
 
 def build_arguments(
-    version: Version, options: CompileOptions, architecture: Architecture, holds_half: bool, table: Table
+    version: Version, options: EngineOptions, architecture: Architecture, holds_half: bool
 ) -> BuildArguments:
     """Return the build arguments for a version of TensorRT.
 
     Args:
         version: of TensorRT.
-        options: precision, workspace and runtime.
+        options: precision and workspace.
         architecture: of the GPU that the engine is for.
         holds_half: whether the graph itself has FP16 weights or scales.
-        table: the table of devices.
     """
-    limits = table.limits
     flags = _precision_flags(options.precision, architecture) if not holds_half else ()
-    takes_flags = version.up_to(Version.parse(limits.weak_typing_last.value))
+    takes_flags = version.up_to(Version.parse(WEAK_TYPING_LAST.value))
     network: Tuple[str, ...] = ()
-    if version.up_to(Version.parse(limits.explicit_batch_last.value)):
+    if version.up_to(Version.parse(EXPLICIT_BATCH_LAST.value)):
         network = ("EXPLICIT_BATCH",)
         flags = _precision_flags(options.precision, architecture)
-    elif takes_flags and not flags and version.at_least(Version.parse(limits.strong_typing_first.value)):
+    elif takes_flags and not flags and version.at_least(Version.parse(STRONG_TYPING_FIRST.value)):
         network = ("STRONGLY_TYPED",)
     return BuildArguments(network, flags if takes_flags else (), options.workspace_bytes)
 
