@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Union
 
 from blendmask_calibration.dataset import CalibrationDataset
 from blendmask_edge.errors import AnnotationError, CheckpointError, ConfigError, OutputError
+from blendmask_edge.instances import Labels
 from blendmask_edge.storage.atomic import output_error
+from blendmask_quantize.checkpoints.class_names import ClassNames, read_classes
 from blendmask_quantize.pipeline.calibration_set import check_calibration_options, for_users
 from blendmask_quantize.pipeline.options import PathLike, QuantizeOptions
 from blendmask_quantize.pipeline.recipes import Recipe
@@ -36,20 +38,44 @@ def check_checkpoint(checkpoint: AnyCheckpoint) -> None:
         raise CheckpointError(f"no checkpoint at {checkpoint}: give the path of a .safetensors or .pth file")
 
 
-def open_checkpoint(checkpoint: AnyCheckpoint, config: AnyConfig) -> Checkpoint:
+def open_checkpoint(
+    checkpoint: AnyCheckpoint, config: AnyConfig, classes: ClassNames | None = None,
+    annotations: Iterable[PathLike] = (),
+) -> Checkpoint:  # fmt: skip
     """The loaded checkpoint.
+
+    Args:
+        checkpoint: a checkpoint, or its path.
+        config: of a path.
+        classes: names of the classes of a path.
+        annotations: files that name the classes where nothing else does; the first one is taken.
 
     Raises:
         CheckpointError: it cannot be read, or does not fit the configuration.
-        ConfigError: a configuration is given for a checkpoint that is loaded already, or is unknown.
+        ConfigError: a configuration or classes are given for a checkpoint that is loaded already, or are unknown.
+        AnnotationError: the names are not as many as the classes.
     """
     from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
 
     if not isinstance(checkpoint, Checkpoint):
-        return load_checkpoint(Path(checkpoint), as_config(config))
-    if config is not None:
-        raise ConfigError("the checkpoint is loaded already: give the configuration to load_checkpoint")
-    return checkpoint
+        loaded = load_checkpoint(Path(checkpoint), as_config(config), classes)
+    elif config is not None or classes is not None:
+        given = "configuration" if config is not None else "classes"
+        raise ConfigError(f"the checkpoint is loaded already: give the {given} to load_checkpoint")
+    else:
+        loaded = checkpoint
+    for file in annotations:
+        loaded = loaded.named_by(file)
+    return loaded
+
+
+def check_classes(classes: ClassNames | None) -> Labels | None:
+    """The labels that something names; None for None.
+
+    Raises:
+        AnnotationError: as `read_classes`.
+    """
+    return None if classes is None else read_classes(classes)
 
 
 def as_config(config: AnyConfig) -> str | Path | ModelConfig | None:

@@ -11,7 +11,14 @@ from blendmask_edge.errors import ConfigError
 from blendmask_edge.evaluation import average_precision
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.predictions import Predictor
-from blendmask_quantize.api.arguments import AnyCheckpoint, AnyConfig, check_checkpoint, open_checkpoint
+from blendmask_quantize.api.arguments import (
+    AnyCheckpoint,
+    AnyConfig,
+    check_checkpoint,
+    check_classes,
+    open_checkpoint,
+)
+from blendmask_quantize.checkpoints.class_names import ClassNames
 from blendmask_quantize.pipeline.options import PathLike
 from blendmask_quantize.runs.progress import Progress, silent
 
@@ -21,8 +28,8 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: AnyCheckpoint, images: PathLike, annotations: PathLike, *, config: AnyConfig = None,
-    variant: str | None = None, runtime: str = "onnxruntime", limit: int | None = None,
-    progress: Progress | None = None,
+    classes: ClassNames | None = None, variant: str | None = None, runtime: str = "onnxruntime",
+    limit: int | None = None, progress: Progress | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Measure COCO box and mask AP.
 
@@ -31,6 +38,8 @@ def evaluate(
         images: folder of the images.
         annotations: their COCO instances JSON.
         config: of a checkpoint that does not name its own.
+        classes: of a checkpoint that does not name its own, as for `load_checkpoint`; None takes those of the
+            annotations.
         variant: graph of a bundle; None takes the runtime's own.
         runtime: of a bundle.
         limit: measure on the first images only.
@@ -45,14 +54,20 @@ def evaluate(
         ConfigError: an option does not apply to the model.
     """
     annotated = AnnotatedImages.open(images, annotations, limit=limit)
-    with _opened(model, config, variant, runtime) as (predict, labels):
+    labels = check_classes(classes)
+    with _opened(model, config, labels, annotations, variant, runtime) as (predict, labels):
         annotated.check_labels(labels)
         return average_precision.evaluate(predict, annotated, (progress or silent)("evaluating", len(annotated.ids)))
 
 
 @contextmanager
 def _opened(
-    model: AnyCheckpoint, config: AnyConfig, variant: str | None, runtime: str
+    model: AnyCheckpoint,
+    config: AnyConfig,
+    classes: Labels | None,
+    annotations: PathLike,
+    variant: str | None,
+    runtime: str,
 ) -> Iterator[tuple[Predictor, Labels]]:
     """The model as a predictor, and its labels; closed behind the block."""
     from blendmask_edge.instances import Labels
@@ -62,13 +77,15 @@ def _opened(
 
         if config is not None:
             raise ConfigError("--config is for checkpoints: a bundle carries its own")
+        if classes is not None:
+            raise ConfigError("--classes is for checkpoints: a bundle names its own")
         with MaskPredictor(Path(str(model)), runtime, score_threshold=0.0, variant=variant) as bundle:
             yield bundle, Labels(bundle.manifest.classes, bundle.manifest.category_ids)
         return
     if variant is not None:
         raise ConfigError("--variant is for bundles: a checkpoint has one network")
     check_checkpoint(model)
-    checkpoint = open_checkpoint(model, config)
+    checkpoint = open_checkpoint(model, config, classes, [annotations])
     from blendmask_quantize.model.predictor import TorchPredictor
 
     yield TorchPredictor(checkpoint.model, checkpoint.labels), checkpoint.labels

@@ -11,9 +11,11 @@ from blendmask_quantize.api.arguments import (
     AnyConfig,
     as_paths,
     check_checkpoint,
+    check_classes,
     check_pairs,
     open_checkpoint,
 )
+from blendmask_quantize.checkpoints.class_names import ClassNames
 from blendmask_quantize.pipeline.options import PathLike
 from blendmask_quantize.runs.progress import Progress, silent
 
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 def prune(
     checkpoint: AnyCheckpoint, images: PathLike | Iterable[PathLike], annotations: PathLike | Iterable[PathLike],
-    output: PathLike, macs: float | None = None, *, config: AnyConfig = None, training: TrainOptions | None = None,
+    output: PathLike, macs: float | None = None, *, config: AnyConfig = None,
+    classes: ClassNames | None = None, training: TrainOptions | None = None,
     options: PruneOptions | None = None, resume: bool = False, progress: Progress | None = None,
 ) -> PruneReport:  # fmt: skip
     """Prune a checkpoint to a share of its multiply-accumulates, and fine-tune it.
@@ -37,6 +40,8 @@ def prune(
         output: the `.safetensors` to write.
         macs: share of the multiply-accumulates to keep; None takes 0.7.
         config: name or YAML of the configuration, for a path to a checkpoint that does not name its own.
+        classes: of a checkpoint that does not name its own, as for `load_checkpoint`; None takes those of the
+            annotations.
         training: how the thinner network is fine-tuned; None takes the defaults.
         options: everything of both, in place of `macs` and `training`.
         resume: go on where a run with this output was interrupted.
@@ -51,6 +56,7 @@ def prune(
     check_checkpoint(checkpoint)
     folders, files = as_paths(images), as_paths(annotations)
     check_pairs(folders, files)
+    labels = check_classes(classes)
     from dataclasses import replace
 
     from blendmask_quantize.pruning.job import prune as run
@@ -62,7 +68,8 @@ def prune(
         chosen = replace(chosen, ratio=macs)
     if training is not None:
         chosen = replace(chosen, training=fine_tuning(training))
-    loaded = open_checkpoint(checkpoint, config)
+    loaded = open_checkpoint(checkpoint, config, labels, files[:1])
     pairs = zip(folders, files, strict=True)
-    sources = [CocoImages.open(*pair, loaded.config, chosen.training.augmentation) for pair in pairs]
+    augmentation = chosen.training.augmentation
+    sources = [CocoImages.open(*pair, loaded.config, augmentation, labels=loaded.labels) for pair in pairs]
     return run(loaded, sources, Path(output), chosen, progress or silent, resume=resume)

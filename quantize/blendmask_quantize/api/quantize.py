@@ -12,10 +12,12 @@ from blendmask_quantize.api.arguments import (
     as_dataset,
     changed,
     check_checkpoint,
+    check_classes,
     check_options,
     check_output,
     open_checkpoint,
 )
+from blendmask_quantize.checkpoints.class_names import ClassNames
 from blendmask_quantize.pipeline.options import PathLike, QuantizeOptions
 from blendmask_quantize.pipeline.recipes import get_recipe
 from blendmask_quantize.runs.progress import Progress, silent
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
 def quantize(
     checkpoint: AnyCheckpoint, calibration: Source, output: PathLike, recipe: str = "ptq", *, config: AnyConfig = None,
-    options: QuantizeOptions | None = None, progress: Progress | None = None, **changes: Any,
+    classes: ClassNames | None = None, options: QuantizeOptions | None = None,
+    progress: Progress | None = None, **changes: Any,
 ) -> Report:  # fmt: skip
     """Quantize a checkpoint to INT8 by a recipe, and write and measure the bundle.
 
@@ -36,6 +39,8 @@ def quantize(
         output: path of the bundle, e.g. "model.bmz".
         recipe: "ptq", "qat" or "edge".
         config: name or YAML of the configuration, for a path to a checkpoint that does not name its own.
+        classes: of a checkpoint that does not name its own, as for `load_checkpoint`; None takes those of the
+            annotations that are given to train or to measure on.
         options: everything else.
         progress: called with the name and the number of steps of each stage; returns a callable for each step.
         **changes: fields of `QuantizeOptions`, in place of those of `options`, e.g. `ignored=("backbone.stem",)`.
@@ -58,7 +63,9 @@ def quantize(
     check_options(chosen, wanted)
     dataset = as_dataset(calibration)
     check_output(path)
+    labels = check_classes(classes)
     from blendmask_quantize.pipeline.job import make_job
     from blendmask_quantize.pipeline.run import run
 
-    return run(make_job(open_checkpoint(checkpoint, config), dataset, path, chosen, wanted, progress or silent))
+    loaded = open_checkpoint(checkpoint, config, labels, wanted.annotation_files)
+    return run(make_job(loaded, dataset, path, chosen, wanted, progress or silent))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from blendmask_edge.errors import AnnotationError, CheckpointError, ConfigError
 from blendmask_edge.instances import Labels
 from blendmask_edge.storage.atomic import write_bytes
 from blendmask_quantize.checkpoints.adelaidet_yaml import find_config, is_yaml
-from blendmask_quantize.checkpoints.class_names import ClassNames, read_classes
+from blendmask_quantize.checkpoints.class_names import ClassNames, annotated_labels, read_classes
 from blendmask_quantize.checkpoints.files import StateDict, read_state
 from blendmask_quantize.checkpoints.recognition import (
     TRAINING_ONLY,
@@ -49,17 +50,34 @@ class Checkpoint:
         labels: names and category ids of its classes.
         path: where it came from.
         training: the runs that trained it, oldest first; empty where the file does not say.
+        named: whether the file or the caller named the classes; else `labels` are COCO's for 80, numbered otherwise.
     """
 
     model: BlendMask
     labels: Labels
     path: Path
     training: tuple[TrainingRun, ...] = ()
+    named: bool = True
 
     @property
     def config(self) -> ModelConfig:
         """The configuration the network was built from."""
         return self.model.config
+
+    def named_by(self, annotations: str | os.PathLike[str]) -> Checkpoint:
+        """The checkpoint with the names and category ids of annotations, where nobody has named its classes.
+
+        Args:
+            annotations: COCO instances JSON of images of its classes.
+
+        Raises:
+            AnnotationError: the file cannot be read, or does not have as many categories as the network classes.
+        """
+        if self.named:
+            return self
+        labels = annotated_labels(Path(annotations), self.config.num_classes)
+        _LOG.warning("%s does not name its classes: names and category ids are those of %s", self.path, annotations)
+        return replace(self, labels=labels, named=True)
 
 
 def load_checkpoint(
@@ -92,7 +110,9 @@ def load_checkpoint(
     chosen = _choose(path, state, config, about)
     labels = _labels(path, about, classes, chosen.num_classes)
     model = _build(path, state, chosen, config)
-    return Checkpoint(model, labels or default_labels(chosen.num_classes), path, about.training)
+    return Checkpoint(
+        model, labels or default_labels(chosen.num_classes), path, about.training, named=labels is not None
+    )
 
 
 def save_checkpoint(
@@ -136,8 +156,8 @@ def _labels(path: Path, about: Record, classes: ClassNames | None, count: int) -
     labels = read_classes(classes)
     if len(labels.names) != count:
         raise AnnotationError(
-            f"{len(labels.names)} classes are named ({', '.join(labels.names[:4])} ...), {path} has {count}: name each "
-            "class that the network was trained on, in its order"
+            f"{len(labels.names)} classes are named ({', '.join(labels.names[:4])} ...), and {path} has {count}: name "
+            "each class that the network was trained on, in its order"
         )
     return labels
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import reprlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from blendmask_edge.errors import AnnotationError
+from blendmask_edge.evaluation.coco_file import read_document
 from blendmask_edge.instances import Labels
+from blendmask_quantize.model.labels import default_labels
 
-ClassNames = Labels | Sequence[str] | str | Path
+ClassNames = Labels | Sequence[str] | str | os.PathLike[str]
 """What names the classes: labels, names in the order of the network's classes, or a file of them."""
 
 _SUFFIXES = (".json", ".txt", ".names")
+_BOM = b"\xef\xbb\xbf"
+_LONGEST_REASON = 200
+_MOST_CHARACTERS = 200
+_MOST_ID = 2**63 - 1
 
 
 def read_classes(source: ClassNames) -> Labels:
@@ -30,9 +40,13 @@ def read_classes(source: ClassNames) -> Labels:
     """
     if isinstance(source, Labels):
         return source
-    if isinstance(source, Path) or (isinstance(source, str) and _is_path(source)):
+    if isinstance(source, os.PathLike) or (isinstance(source, str) and _is_path(source)):
         return _checked(_from_file(Path(source)), str(source))
     names = source.split(",") if isinstance(source, str) else source
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise AnnotationError(
+            f"classes is {reprlib.repr(source)}, expected names, or the path of a file of them: give a list of texts"
+        )
     return _checked(_numbered(names), "the list of classes")
 
 
@@ -41,34 +55,90 @@ def _is_path(text: str) -> bool:
 
 
 def coco_labels(categories: Sequence[dict[str, Any]]) -> Labels:
-    """Contiguous classes of COCO categories: the rank of the category id."""
+    """Contiguous classes of COCO categories: the rank of the category id.
+
+    Raises:
+        AnnotationError: two categories have the same id.
+    """
     ordered = sorted(categories, key=lambda category: category["id"])
+    for one, other in itertools.pairwise(ordered):
+        if one["id"] == other["id"]:
+            raise AnnotationError(f"the category id {one['id']} is used twice: give each category an id of its own")
     return Labels(tuple(c["name"] for c in ordered), tuple(c["id"] for c in ordered))
 
 
+def annotated_labels(path: Path, count: int) -> Labels:
+    """The labels that annotations give to a network of `count` classes which has no names of its own.
+
+    These are all categories of the file, or those that have annotations, whichever are as many as the classes; and
+    COCO's own where the annotations show nothing else.
+
+    Args:
+        path: COCO instances JSON.
+        count: number of classes of the network.
+
+    Raises:
+        AnnotationError: the file cannot be read, or its categories are not as many.
+    """
+    categories, used = _categories(path)
+    named = coco_labels(categories)
+    shown = coco_labels([category for category in categories if category["id"] in used])
+    for labels in (named, shown):
+        if len(labels.names) == count:
+            return _checked(labels, str(path))
+    usual = default_labels(count)
+    if set(zip(shown.category_ids, shown.names, strict=True)) <= set(zip(usual.category_ids, usual.names, strict=True)):
+        return usual
+    raise AnnotationError(
+        f"{path} has {len(categories)} categories, {len(used)} of them with annotations, and the network has {count} "
+        "classes, whose names its checkpoint does not state: give --classes with the annotations that it was trained "
+        "on, or a text file with one name a line"
+    )
+
+
 class _Category(msgspec.Struct):
-    id: int
+    id: Annotated[int, msgspec.Meta(ge=-_MOST_ID, le=_MOST_ID)]
     name: str
+
+
+class _Instance(msgspec.Struct):
+    category_id: int
 
 
 class _Annotations(msgspec.Struct):
     categories: list[_Category]
 
 
+class _AnnotatedCategories(_Annotations):
+    annotations: list[_Instance]
+
+
+def _categories(path: Path) -> tuple[list[dict[str, Any]], set[int]]:
+    """The categories of annotations and the ids of those that are used, without reading the rest of the file."""
+    try:
+        found = msgspec.json.decode(path.read_bytes().removeprefix(_BOM), type=_AnnotatedCategories)
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
+        document = read_document(path)  # says what is wrong
+        return document["categories"], {annotation["category_id"] for annotation in document["annotations"]}
+    return _plain(found.categories), {annotation.category_id for annotation in found.annotations}
+
+
+def _plain(categories: Sequence[_Category]) -> list[dict[str, Any]]:
+    return [{"id": category.id, "name": category.name} for category in categories]
+
+
 def _from_file(path: Path) -> Labels:
     try:
-        content = path.read_bytes()
+        content = path.read_bytes().removeprefix(_BOM)
         if path.suffix.lower() != ".json":
             return _numbered(content.decode().splitlines())
         found = msgspec.json.decode(content, type=_Annotations | list[str])
-    except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise AnnotationError(
-            f"{path} cannot be read as names of classes ({error}): give names with commas between them, a text file "
-            "with one name a line, or COCO annotations (.json)"
+            f"{path} cannot be read as names of classes ({str(error)[:_LONGEST_REASON]}): give names with commas "
+            "between them, a text file with one name a line, or COCO annotations (.json)"
         ) from error
-    if isinstance(found, list):
-        return _numbered(found)
-    return coco_labels([{"id": category.id, "name": category.name} for category in found.categories])
+    return _numbered(found) if isinstance(found, list) else coco_labels(_plain(found.categories))
 
 
 def _numbered(names: Sequence[str]) -> Labels:
@@ -77,8 +147,14 @@ def _numbered(names: Sequence[str]) -> Labels:
 
 
 def _checked(labels: Labels, source: str) -> Labels:
-    twice = sorted({name for name in labels.names if list(labels.names).count(name) > 1})
+    twice = sorted(name for name, count in Counter(labels.names).items() if count > 1)
     if not labels.names or twice:
-        found = f"names {twice[0]!r} twice" if twice else "names no class"
+        found = f"names {reprlib.repr(twice[0])} twice" if twice else "names no class"
         raise AnnotationError(f"{source} {found}: give each class of the network one name")
+    long = next((name for name in labels.names if len(name) > _MOST_CHARACTERS), None)
+    if long is not None:
+        raise AnnotationError(
+            f"{source} holds the name {reprlib.repr(long)} of {len(long)} characters, expected at most "
+            f"{_MOST_CHARACTERS}: give one name a line, or names with commas between them"
+        )
     return labels

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from blendmask_quantize.cli.arguments import AnnotationsOption, ConfigOption, ImagesOption, JsonOption
+from blendmask_quantize.cli.arguments import AnnotationsOption, ClassesOption, ConfigOption, ImagesOption, JsonOption
 from blendmask_quantize.runs.progress import OnStep
 
 
@@ -16,6 +16,7 @@ def evaluate(
     images: ImagesOption,
     annotations: AnnotationsOption,
     config: ConfigOption = None,
+    classes: ClassesOption = None,
     variant: Annotated[str | None, typer.Option(help="Graph of a bundle: cpu, tensorrt, float.")] = None,
     runtime: Annotated[str, typer.Option(help="Runtime of a bundle.")] = "onnxruntime",
     limit: Annotated[int | None, typer.Option(help="Only the first images.", min=1)] = None,
@@ -27,6 +28,8 @@ def evaluate(
 
     if model.suffix == ".bmz" and config is not None:
         raise typer.BadParameter("--config is for checkpoints: a bundle carries its own")
+    if model.suffix == ".bmz" and classes is not None:
+        raise typer.BadParameter("--classes is for checkpoints: a bundle names its own")
     if model.suffix != ".bmz" and variant is not None:
         raise typer.BadParameter("--variant is for bundles: a checkpoint has one network")
     measured = [0]
@@ -37,6 +40,14 @@ def evaluate(
             return progress(name, total)
 
         metrics = run(
-            model, images, annotations, config=config, variant=variant, runtime=runtime, limit=limit, progress=counted
+            model,
+            images,
+            annotations,
+            config=config,
+            classes=classes,
+            variant=variant,
+            runtime=runtime,
+            limit=limit,
+            progress=counted,
         )
     tables.show_metrics(str(model), metrics, measured[0], as_json=as_json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from blendmask_quantize.cli.arguments import CheckpointArgument, ConfigOption, JsonOption
+from blendmask_quantize.cli.arguments import CheckpointArgument, ClassesOption, ConfigOption, JsonOption
 
 
 def prune(
@@ -17,6 +17,7 @@ def prune(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="P.safetensors", show_default=False)],
     macs: Annotated[float, typer.Option(help="Share of the multiply-accumulates to keep.")] = 0.7,
     config: ConfigOption = None,
+    classes: ClassesOption = None,
     iterations: Annotated[int, typer.Option(help="Of fine-tuning; 0 leaves it out.", min=0)] = 1000,
     batch: Annotated[int, typer.Option(min=1)] = 8,
     learning_rate: Annotated[float, typer.Option(min=0)] = 5e-4,
@@ -41,7 +42,7 @@ def prune(
     )
     with tables.progress() as progress:
         report = run(
-            checkpoint, images, annotations, output, macs, config=config, training=training, resume=resume,
-            progress=progress,
+            checkpoint, images, annotations, output, macs, config=config, classes=classes, training=training,
+            resume=resume, progress=progress,
         )  # fmt: skip
     tables.show_pruning(report, as_json=as_json)

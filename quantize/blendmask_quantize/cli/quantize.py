@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from blendmask_quantize.cli.arguments import CheckpointArgument, ConfigOption, JsonOption
+from blendmask_quantize.cli.arguments import CheckpointArgument, ClassesOption, ConfigOption, JsonOption
 
 
 def quantize(
@@ -16,6 +16,7 @@ def quantize(
     calibration: Annotated[Path, typer.Option(help="Folder of calibration images.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="M.bmz", help="The bundle.", show_default=False)],
     config: ConfigOption = None,
+    classes: ClassesOption = None,
     recipe: Annotated[str, typer.Option(help="How to quantize: ptq, qat, edge.")] = "ptq",
     annotations: Annotated[Path | None, typer.Option(help="COCO JSON of the images, to train on.")] = None,
     macs: Annotated[float | None, typer.Option(help="Edge: share of the work to keep; 0.7 if left out.")] = None,
@@ -59,7 +60,9 @@ def quantize(
         keep_float=keep_float, license=license,
     )  # fmt: skip
     with tables.progress() as progress:
-        report = run(checkpoint, calibration, output, recipe, config=config, options=options, progress=progress)
+        report = run(
+            checkpoint, calibration, output, recipe, config=config, classes=classes, options=options, progress=progress
+        )
     tables.show_report(report, as_json=as_json)
     if report.unmeasured:
         typer.echo(

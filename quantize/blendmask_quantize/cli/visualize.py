@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from blendmask_quantize.cli.arguments import ClassesOption, ConfigOption
+
 
 def visualize(
     checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help=".safetensors or .pth", show_default=False)],
@@ -14,9 +16,8 @@ def visualize(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="OUT.png", help="The figure, a PNG.", show_default=False)
     ],
-    config: Annotated[
-        str | None, typer.Option(help="Configuration; not needed where the checkpoint names its own.")
-    ] = None,
+    config: ConfigOption = None,
+    classes: ClassesOption = None,
     instances: Annotated[int, typer.Option(help="Most instances, the surest first.", min=0, max=100)] = 6,
     score: Annotated[float, typer.Option(help="Least score of an object.", min=0, max=1)] = 0.3,
 ) -> None:
@@ -26,7 +27,7 @@ def visualize(
     from blendmask_quantize.visualize.figure import draw_figure, write_figure
     from blendmask_quantize.visualize.stages import run_stages
 
-    loaded, pixels = load_checkpoint(checkpoint, config), read_image(image)
+    loaded, pixels = load_checkpoint(checkpoint, config, classes), read_image(image)
     found = run_stages(loaded, pixels)
     shown = found.best(instances, score)
     write_figure(output, draw_figure(shown, loaded.config, image.name))

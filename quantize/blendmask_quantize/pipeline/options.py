@@ -62,6 +62,12 @@ class QuantizeOptions:
     license: str = "unspecified"
 
     @property
+    def annotation_files(self) -> list[PathLike]:
+        """The annotations to train on and to measure on, as far as there are any."""
+        measured = None if self.evaluation is None else self.evaluation[1]
+        return [path for path in (self.annotations, measured) if path is not None]
+
+    @property
     def trains(self) -> bool:
         """Whether any option applies only to recipes that train."""
         own = (self.annotations, self.iterations, self.learning_rate, self.qat)

@@ -15,7 +15,6 @@ from torch import Tensor
 from blendmask_edge.errors import AnnotationError, CheckpointError, OutputError
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
-from blendmask_quantize.model.labels import default_labels
 from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.pruning.budget import TOLERANCE
 from blendmask_quantize.pruning.channel_pruning import Loss, prune_network
@@ -167,7 +166,7 @@ def _check_output(output: Path) -> None:
 def _check_labels(checkpoint: Checkpoint, images: CocoImages) -> None:
     """The categories must be the checkpoint's, unless it never named its own."""
     known = checkpoint.labels
-    if known not in (images.labels, default_labels(checkpoint.config.num_classes)):
+    if checkpoint.named and known != images.labels:
         raise AnnotationError(
             f"the annotations name the categories {', '.join(images.labels.names[:5])} ..., the checkpoint "
             f"{', '.join(known.names[:5])} ...: give annotations of the data it was trained on"

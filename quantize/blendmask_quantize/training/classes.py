@@ -11,7 +11,6 @@ from blendmask_edge.instances import Labels
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import ModelConfig
-from blendmask_quantize.model.labels import default_labels
 from blendmask_quantize.model.widths import layer_widths
 
 _NAMED = 6
@@ -53,7 +52,7 @@ def with_classes(checkpoint: Checkpoint, labels: Labels, seed: int) -> ClassTran
     if known == names:
         return ClassTransfer(checkpoint.model, names, ())
     kept = tuple(name for name in names if name in known)
-    if not kept and len(known) == len(names) and checkpoint.labels == default_labels(len(known)):
+    if not kept and len(known) == len(names) and not checkpoint.named:
         return ClassTransfer(checkpoint.model, names, (), unnamed=True)
     torch.manual_seed(seed)
     model = BlendMask(with_num_classes(checkpoint.config, len(names)))

@@ -53,7 +53,7 @@ class CocoImages:
     @classmethod
     def open(
         cls, images: str | Path, annotations: str | Path, config: ModelConfig, augmentation: Augmentation,
-        sampling: SamplingOptions = EVEN,
+        sampling: SamplingOptions = EVEN, labels: Labels | None = None,
     ) -> CocoImages:  # fmt: skip
         """Read the annotations of a folder; what is left out is logged.
 
@@ -61,19 +61,20 @@ class CocoImages:
             images: the folder.
             annotations: COCO instances JSON.
             config, augmentation, sampling: as for `CocoImages`.
+            labels: the network's classes; None takes the categories of the annotations.
 
         Raises:
             AnnotationError: as `read_labeled_images`, or the network has another number of classes.
             ConfigError: the sampling names an unknown class.
         """
-        labeled = read_labeled_images(Path(images), Path(annotations))
+        labeled = read_labeled_images(Path(images), Path(annotations), labels)
         for note in labeled.notes():
             _LOG.warning("%s", note)
         return cls(labeled, config, augmentation, sampling)
 
     @property
     def labels(self) -> Labels:
-        """Classes of the annotations."""
+        """The classes."""
         return self.labeled.labels
 
     @property

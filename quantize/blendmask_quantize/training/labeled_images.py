@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle_codec
 
 from blendmask_edge.errors import AnnotationError
-from blendmask_edge.evaluation.annotations import check_sizes
+from blendmask_edge.evaluation.annotations import check_categories, check_sizes
 from blendmask_edge.evaluation.coco_file import Document, collection_paused, read_document
 from blendmask_edge.instances import Labels
 from blendmask_quantize.checkpoints.class_names import coco_labels
@@ -112,7 +112,9 @@ class LabeledImages:
         return f"{len(missing)} of {len(shown)} classes have no instance in {self.annotations} to learn from: {named}"
 
 
-def read_labeled_images(folder: Path, annotations: Path, *, keep_empty: bool = False) -> LabeledImages:
+def read_labeled_images(
+    folder: Path, annotations: Path, labels: Labels | None = None, *, keep_empty: bool = False
+) -> LabeledImages:
     """Read annotations, and see that they fit the images of a folder.
 
     Instances whose box has no area are left out, and so are images that show no instance or crowds only.
@@ -120,20 +122,22 @@ def read_labeled_images(folder: Path, annotations: Path, *, keep_empty: bool = F
     Args:
         folder: of the images.
         annotations: COCO instances JSON; polygons and RLE.
+        labels: the classes of a network; None takes the categories of the file. Categories without annotations may
+            differ from them.
         keep_empty: keep images without annotations, as negatives.
 
     Raises:
-        AnnotationError: the annotations cannot be read or hold no instance, or an image is missing or of another size
-            than annotated.
+        AnnotationError: the annotations cannot be read, hold no instance, or use a category that is none of the
+            classes; or an image is missing or of another size than annotated.
         ImageError: a file is not an image.
     """
     with collection_paused():
-        return _read(folder, annotations, keep_empty)
+        return _read(folder, annotations, labels, keep_empty)
 
 
-def _read(folder: Path, annotations: Path, keep_empty: bool) -> LabeledImages:
+def _read(folder: Path, annotations: Path, wanted: Labels | None, keep_empty: bool) -> LabeledImages:
     document = read_document(annotations)
-    labels = coco_labels(document["categories"])
+    labels = _labels(document, annotations, wanted)
     entries = document["images"]
     names: list[str] = []
     instances: list[tuple[int, int]] = []
@@ -156,6 +160,19 @@ def _read(folder: Path, annotations: Path, keep_empty: bool) -> LabeledImages:
     without = len(entries) - int(presence.any(axis=1).sum())
     digests = (file_digest(annotations), listing)
     return LabeledImages(folder, annotations, labels, records, tuple(names), presence, without, digests)
+
+
+def _labels(document: Document, annotations: Path, wanted: Labels | None) -> Labels:
+    """The classes to train: those that are wanted, which must hold every category that is used, else all categories."""
+    if wanted is None:
+        return coco_labels(document["categories"])
+    used = {annotation["category_id"] for annotation in document["annotations"]}
+    names = {category["id"]: category["name"] for category in document["categories"]}
+    try:
+        check_categories({category: names[category] for category in used}, wanted)
+    except AnnotationError as error:
+        raise AnnotationError(f"{annotations}: {error}") from None
+    return wanted
 
 
 def file_digest(path: Path) -> str:

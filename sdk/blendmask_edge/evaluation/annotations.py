@@ -6,7 +6,7 @@ import contextlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 from pycocotools import mask as rle_codec
 from pycocotools.coco import COCO
@@ -171,11 +171,24 @@ def check_match(coco: COCO, images: PathLike, ids: Sequence[int], labels: Labels
         AnnotationError: a category that the images show and the predictor does not have or calls otherwise, or an
             image of another size than annotated.
     """
-    known = dict(zip(labels.category_ids, labels.names))
     shown = {annotation["category_id"] for image_id in ids for annotation in coco.imgToAnns.get(image_id, ())}
-    for category in sorted(shown):
-        _check_category(category, coco.cats[category]["name"], known)
+    check_categories({category: coco.cats[category]["name"] for category in shown}, labels)
     check_sizes(images, [coco.imgs[image_id] for image_id in ids])
+
+
+def check_categories(names: Mapping[int, str], labels: Labels) -> None:
+    """See that a predictor has the categories that annotations use, and calls them the same.
+
+    Args:
+        names: by category id.
+        labels: what the predictor's classes are called.
+
+    Raises:
+        AnnotationError: it has not.
+    """
+    known = dict(zip(labels.category_ids, labels.names))
+    for category in sorted(names):
+        _check_category(category, names[category], known)
 
 
 def check_sizes(images: PathLike, entries: Sequence[Dict[str, Any]]) -> None:

@@ -57,12 +57,7 @@ def labeled_data(folder: Path, annotations: Path, checkpoint: Checkpoint, option
         AnnotationError: they cannot be read, do not fit the images or the network's classes, or are too few.
     """
     config, schedule = checkpoint.config, options.training
-    images = CocoImages.open(folder, annotations, config, schedule.augmentation)
-    if images.labels != checkpoint.labels:
-        raise AnnotationError(
-            f"{annotations} names {_some(images.labels.names)}, the checkpoint knows "
-            f"{_some(checkpoint.labels.names)}: give annotations of the checkpoint's classes, in their order"
-        )
+    images = CocoImages.open(folder, annotations, config, schedule.augmentation, labels=checkpoint.labels)
     selected, held_out = _split([Path(name) for name in images.file_names], options, AnnotationError)
     coco = read_coco(annotations)
     wanted = {path.as_posix() for path in held_out}
@@ -148,7 +143,3 @@ def _readable(path: Path) -> bool:
     except ImageError:
         return False
     return True
-
-
-def _some(names: Sequence[str], most: int = 4) -> str:
-    return f"{len(names)} classes ({', '.join(names[:most])}{', ...' if len(names) > most else ''})"
