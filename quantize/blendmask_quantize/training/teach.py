@@ -2,7 +2,7 @@
 
 The student imitates the teacher everywhere in the image, and so needs no labels. Its features are compared through 1x1
 adapters that are thrown away at the end, which leaves it free to have other widths (Romero et al., "FitNets: Hints for
-Thin Deep Nets", ICLR 2015); its detections and blended masks are compared as in `quantization/qat/distillation.py`.
+Thin Deep Nets", ICLR 2015); its detections and blended masks are compared as in `training/distillation.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from blendmask_quantize.checkpoints.checkpoint import Checkpoint, save_checkpoin
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.pyramid import Features
-from blendmask_quantize.quantization.qat.distillation import (
+from blendmask_quantize.training.augment import Augmentation
+from blendmask_quantize.training.depthwise import quick_depthwise
+from blendmask_quantize.training.distillation import (
     Lesson,
     blended_masks,
     detection_distances,
@@ -30,8 +32,6 @@ from blendmask_quantize.quantization.qat.distillation import (
     mask_distance,
     relative_distance,
 )
-from blendmask_quantize.training.augment import Augmentation
-from blendmask_quantize.training.depthwise import quick_depthwise
 from blendmask_quantize.training.images import PlainImages
 from blendmask_quantize.training.log import LOG_FILE, PLOT_FILE, draw_curves, logged_seconds
 from blendmask_quantize.training.loop import MODEL_FILE, LossesOf, OnStep, freeze, optimize, training_record

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from blendmask_quantize.model.blender import assembler_weights, blend
 from blendmask_quantize.model.detect import detect
-from blendmask_quantize.quantization.qat.distillation import Teacher
 from blendmask_quantize.quantization.trace import trace_network
+from blendmask_quantize.training.distillation import Teacher
 from tests.quantize.small_networks import ASSEMBLER, DEEPLAB, WEIGHTED_SUM, image, network_input
 from tests.quantize.tiny import tiny_model
 

@@ -16,11 +16,11 @@ from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.quantization.ptq import Calibrated
 from blendmask_quantize.quantization.qat.data import QatData
-from blendmask_quantize.quantization.qat.distillation import Teacher
 from blendmask_quantize.quantization.qat.fake_quantizers import FakeQuantNetwork, stage_names
 from blendmask_quantize.quantization.qat.options import QatOptions
 from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.runs.run_folder import network_digest
+from blendmask_quantize.training.distillation import Teacher
 from blendmask_quantize.training.loop import LossesOf, OnStep, optimize, supervised_losses
 from blendmask_quantize.training.samples import Batch
 from blendmask_quantize.training.schedule import Group

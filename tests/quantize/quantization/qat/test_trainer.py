@@ -19,11 +19,11 @@ from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
 from blendmask_quantize.quantization.qat.data import QatData
-from blendmask_quantize.quantization.qat.distillation import DistillWeights, Teacher
 from blendmask_quantize.quantization.qat.options import QatOptions
 from blendmask_quantize.quantization.qat.trainer import QatResult, run_qat
 from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.training.coco_images import CocoImages
+from blendmask_quantize.training.distillation import DistillWeights, Teacher
 from blendmask_quantize.training.images import PlainImages
 from blendmask_quantize.training.log import LOG_FILE
 from blendmask_quantize.training.loop import DivergedError

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.detect import detect
-from blendmask_quantize.quantization.qat.distillation import DETECTIONS, DistillWeights, Lesson, Teacher, divergence
 from blendmask_quantize.quantization.trace import trace_network
+from blendmask_quantize.training.distillation import DETECTIONS, DistillWeights, Lesson, Teacher, divergence
 from tests.quantize.tiny import tiny_model
 
 NAMES = {"classes", "centerness", "boxes", "towers", "bases", "masks"}
