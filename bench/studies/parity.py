@@ -3,10 +3,10 @@
     python -m bench.studies.parity --reference PARITY
 
 PARITY holds the reference's recorded values: six networks of reduced width, an inference of each, and one training step
-of two of them. A row `CASE/STAGE/PRECISION` is the worst of the arrays recorded for that stage: `error_over_allowed` is
-its largest error over its tolerance, so that 1 is the limit. Exact stages (candidates, survivors, masks outside the
-pixels that the reference itself calls uncertain) count 0 where every element agrees. The comparison is the one of the
-tests, `tests/quantize/parity.py`.
+of two of them; `tests/recorded` holds one network and its inference. A row `CASE/STAGE/PRECISION` is the worst of the
+arrays recorded for that stage: `error_over_allowed` is its largest error over its tolerance, so that 1 is the limit.
+Exact stages (candidates, survivors, masks outside the pixels that the reference itself calls uncertain) count 0 where
+every element agrees. The comparison is the one of the tests, `tests/quantize/parity.py`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from bench.study import study_parser, write_study
 from tests.quantize import parity, training_parity
 from tests.quantize.parity import Agreement, Reference
 from tests.quantize.training_parity import TrainingReference
+from tests.reference_values import recorded_cases
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
@@ -42,9 +43,9 @@ def main() -> None:
 def measure(folder: Path, precision: str) -> Iterator[dict[str, Any]]:
     """The rows of every case in one precision."""
     dtype = PRECISIONS[precision]
-    for case in parity.CASES:
+    for case in recorded_cases(folder=folder):
         yield from rows_of(parity.agreements(Reference(folder / case), dtype), case, precision)
-    for case in training_parity.CASES:
+    for case in recorded_cases("training/forward.npz", folder):
         found = training_parity.training_agreements(TrainingReference(folder / case), dtype)
         yield from rows_of(found, f"{case}/training", precision)
 

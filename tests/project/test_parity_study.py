@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bench.studies.parity import rows_of
 from bench.study import read_rows
-from tests.quantize import parity, training_parity
+from tests.quantize import training_parity
 from tests.quantize.parity import Agreement
+from tests.reference_values import CASES
 
 
 def test_a_stage_is_its_worst_array() -> None:
@@ -30,7 +31,7 @@ def test_an_exact_array_that_differs_is_an_error_and_no_number() -> None:
 
 def test_the_published_file_holds_every_case_and_nothing_past_its_limit() -> None:
     rows = read_rows("parity")
-    for case in parity.CASES:
+    for case in CASES:
         assert f"{case}/final/float32" in rows
     for case in training_parity.CASES:
         assert f"{case}/training/gradients/float64" in rows

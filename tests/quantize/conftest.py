@@ -21,6 +21,7 @@ from blendmask_quantize.pipeline import run as pipeline
 from blendmask_quantize.pipeline.report import Report
 from tests.quantize.images import some_images, write_images
 from tests.quantize.tiny import LABELS, tiny_model
+from tests.reference_values import PARITY
 
 torch.set_num_threads(1)
 
@@ -36,9 +37,9 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def parity(shared: Path) -> Path:
+def parity() -> Path:
     """Folder of the reference's recorded numbers."""
-    return shared / "parity"
+    return PARITY
 
 
 @pytest.fixture(scope="session")

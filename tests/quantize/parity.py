@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from blendmask_edge import read_image
 from blendmask_edge.bundle.tensors import Outputs
-from blendmask_edge.imaging import ImageTransform, sigmoid
+from blendmask_edge.imaging import ImageTransform, resize, sigmoid
 from blendmask_edge.instances import Instances
 from blendmask_quantize.checkpoints.adelaidet_configs import config_from_authors
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
@@ -27,8 +28,6 @@ from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.detect import Candidates, attention, candidates, locations, select
 from blendmask_quantize.model.labels import default_labels
 from blendmask_quantize.model.nms import suppress
-
-CASES = ("rt_bnhead", "rt_shtw", "r50", "r50_550", "dcn", "dla34")
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -120,10 +119,18 @@ class Reference:
         """The network of `checkpoint` in `dtype`."""
         return self.checkpoint().model.to(dtype)
 
+    @cached_property
+    def images(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """The image, and what the reference resized it to: (H, W, 3) uint8 RGB."""
+        if (self.folder / "image.npz").exists():
+            arrays = np.load(self.folder / "image.npz")
+            return arrays["rgb_original"], np.ascontiguousarray(arrays["bgr_resized"][..., ::-1])
+        image = read_image(self.folder / "image.png")
+        return image, resize(image, tuple(self.about["resized_hw"]))
+
     def network_input(self, model: BlendMask) -> Tensor:
         """The resized image, normalized and zero padded at the right and bottom, (1, 3, H, W)."""
-        bgr = torch.from_numpy(np.load(self.folder / "image.npz")["bgr_resized"])
-        x = model.normalize(bgr.permute(2, 0, 1)[None].flip(1))
+        x = model.normalize(torch.from_numpy(self.images[1]).permute(2, 0, 1)[None])
         height, width = self.about["padded_hw"]
         return torch.nn.functional.pad(x, (0, width - x.shape[3], 0, height - x.shape[2]))
 

@@ -15,7 +15,8 @@ from blendmask_edge.errors import BlendMaskError, ConfigError, DependencyError
 from blendmask_quantize.checkpoints.adelaidet_yaml import find_config, read_authors_yaml
 from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
 from blendmask_quantize.model.config import get_config
-from tests.quantize.parity import CASES, Reference
+from tests.quantize.parity import Reference
+from tests.reference_values import CASES
 
 BASE = """
 MODEL:

@@ -24,7 +24,7 @@ from blendmask_quantize.model.detect import Candidates, Detections, attention, c
 from blendmask_quantize.model.nms import suppress
 from blendmask_quantize.model.predictor import network_input as file_to_input
 from blendmask_quantize.model.predictor import pad_value
-from tests.quantize.parity import CASES, Reference
+from tests.quantize.parity import Reference
 from tests.quantize.small_networks import (
     ASSEMBLER,
     CLIPPED,
@@ -37,6 +37,7 @@ from tests.quantize.small_networks import (
     small_network,
 )
 from tests.quantize.tiny import TINY
+from tests.reference_values import recorded_cases
 
 SEEDS = st.integers(0, 10**6)
 SCORE_ROUNDING = 1e-6
@@ -421,7 +422,7 @@ def test_an_image_that_is_all_padding_is_zero() -> None:
     assert not DeployableGraph(model, model, (64, 96), MANY).normalize(torch.from_numpy(canvas)).any()
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", recorded_cases())
 def test_it_equals_the_recorded_reference_of_every_released_network(parity: Path, case: str) -> None:
     """From uint8 pixels on, padded as the SDK pads; two of them have small limits or many candidates."""
     recorded = Reference(parity / case)
@@ -443,7 +444,7 @@ def test_it_equals_the_recorded_reference_of_every_released_network(parity: Path
 
 def padded(case: Reference, size: tuple[int, ...], value: tuple[int, int, int]) -> NDArray[np.uint8]:
     """The recorded resized image in an input of the recorded size, (1, H, W, 3) RGB."""
-    resized = np.load(case.folder / "image.npz")["bgr_resized"][..., ::-1]
+    resized = case.images[1]
     canvas = np.full((1, *size, 3), value, np.uint8)
     canvas[0, : resized.shape[0], : resized.shape[1]] = resized
     return canvas

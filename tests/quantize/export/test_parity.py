@@ -25,7 +25,6 @@ from blendmask_quantize.export.parity import (
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.quantization.trace import trace_network
 from tests.quantize.export.conftest import Export, Exported
-from tests.quantize.parity import CASES as RECORDED
 from tests.quantize.parity import Reference
 from tests.quantize.small_networks import (
     ASSEMBLER,
@@ -40,6 +39,7 @@ from tests.quantize.small_networks import (
     small_network,
 )
 from tests.quantize.tiny import TINY
+from tests.reference_values import recorded_cases
 
 FEW = replace(
     FROZEN, name="TINY_FEW", inference=replace(FROZEN.inference, candidates_per_level=28, detections=30),
@@ -79,11 +79,11 @@ def test_parity_holds(config: ModelConfig, variant: str, seed: int, export: Expo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in RECORDED if name != "dcn"])
+@pytest.mark.parametrize("name", [name for name in recorded_cases() if name != "dcn"])
 def test_every_released_network_is_exported_as_it_is_eager(parity: Path, name: str) -> None:
     """From the pixels of the file; deformable convolutions have no ONNX operator."""
     case = Reference(parity / name)
-    model, pixels = case.checkpoint().model, np.load(case.folder / "image.npz")["rgb_original"]
+    model, pixels = case.checkpoint().model, case.images[0]
     graph = DeployableGraph(model, trace_network(model), tuple(case.about["padded_hw"]), Bounds()).eval()
     found = check_parity(model, graph, export_onnx(graph), pixels)
     assert found.detections == min(model.config.inference.detections, found.detections) > 10

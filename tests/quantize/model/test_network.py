@@ -26,9 +26,10 @@ from blendmask_quantize.model.config import (
 )
 from blendmask_quantize.model.detect import detect
 from blendmask_quantize.training.backbone_weights import PACKAGE, find_backbone_weights, load_backbone
-from tests.quantize.parity import CASES, Reference
+from tests.quantize.parity import Reference
 from tests.quantize.small_networks import DEEPLAB, DEFORMABLE, DLA, FIVE_LEVELS, FROZEN, PLAIN, size_of
 from tests.quantize.tiny import TINY, tiny_model
+from tests.reference_values import CASES
 
 LITE0 = replace(TINY, name="TINY_LITE0", backbone=BackboneConfig(kind="lite0", norm="BN", frozen_stages=0))
 EXPORTED = [
@@ -200,7 +201,7 @@ class TestReferenceConfigurations:
 @pytest.fixture(scope="module")
 def converter(shared: Path) -> ModuleType:
     """The tool that holds the backbone's reference implementation."""
-    spec = importlib.util.spec_from_file_location("backbone_convert", shared / "tools/backbone_convert.py")
+    spec = importlib.util.spec_from_file_location("trunk_convert", shared / "tools/trunk_convert.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -19,6 +19,7 @@ from blendmask_quantize.training.losses import (
     training_losses,
 )
 from blendmask_quantize.training.targets import ObjectTargets, Targets, assign
+from tests.reference_values import recorded_cases
 
 CLASSES, BASES, ATTENTION, WIDTH, SIDE = 3, 2, 4, 6, 96
 STRIDES = (8, 16)
@@ -103,7 +104,7 @@ class TestAgainstTheReference:
         np.testing.assert_allclose(location_loss(one, other, ones), recorded["giou_loss_sum"], rtol=1e-12)
         np.testing.assert_allclose(location_loss(one, other, weight), recorded["giou_loss_weighted_sum"], rtol=1e-12)
 
-    @pytest.mark.parametrize("case", ["r50", "rt_bnhead"])
+    @pytest.mark.parametrize("case", recorded_cases("training/forward.npz"))
     @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-7)])
     def test_detector_losses_of_recorded_head_outputs(self, recording, case, dtype, tolerance):
         step = recording(case)
@@ -124,7 +125,7 @@ class TestAgainstTheReference:
         for name in ("loss_fcos_cls", "loss_fcos_loc", "loss_fcos_ctr"):
             assert found[name].item() == pytest.approx(wanted[name], rel=tolerance), name
 
-    @pytest.mark.parametrize("case", ["r50", "rt_bnhead"])
+    @pytest.mark.parametrize("case", recorded_cases("training/targets.npz"))
     def test_the_semantic_target_takes_the_top_left_pixel_of_each_location(self, recording, case):
         step = recording(case)
         locations = torch.from_numpy(step.arrays["sem_target_downsampled"]).long()

@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.training.targets import ObjectTargets, Targets, assign, centerness, mask_targets
+from tests.reference_values import recorded_cases
 
 SIDE, CLASSES = 192, 5
 STRIDES, BOUNDS = (8, 16, 32), (64, 128)
@@ -65,7 +66,7 @@ class TestAgainstTheReference:
         found = assign(boxes, classes, sizes, about["strides"], bounds, about["background_label"], about["radius"])
         self.assert_equal(found, {key.removeprefix(f"{levels}."): recorded[key] for key in recorded.files})
 
-    @pytest.mark.parametrize("case", ["r50", "rt_bnhead"])
+    @pytest.mark.parametrize("case", recorded_cases("training/targets.npz"))
     def test_training_batch(self, recording, case):
         recorded, found = recording(case).arrays, recording(case).assigned()
         self.assert_equal(found, recorded)
@@ -82,7 +83,8 @@ class TestAgainstTheReference:
         np.testing.assert_array_equal(rows, recorded["pos_inds"])
         np.testing.assert_array_equal(found.object_index[rows], recorded["pos_gt_inds"])
         np.testing.assert_array_equal(found.regression[rows], recorded["pos_reg_targets"])
-        np.testing.assert_array_equal(found.centerness[rows], recorded["pos_ctr_targets"])
+        # MKL's square root, which torch takes on Intel's processors, may differ in the last bit.
+        np.testing.assert_array_max_ulp(found.centerness[rows].numpy(), recorded["pos_ctr_targets"], maxulp=1)
 
     def test_centerness(self, parity):
         recorded = np.load(parity / "units/losses.npz")
@@ -102,6 +104,8 @@ class TestAgainstTheReference:
 
 @pytest.fixture(scope="module")
 def coco(parity) -> COCO:
+    if not (parity / "training_data").is_dir():
+        pytest.skip("the annotations of the recorded training step are not beside this checkout")
     return COCO(parity / "training_data/gt_coco.json")
 
 

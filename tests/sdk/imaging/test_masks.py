@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import List, Tuple
 
 import numpy as np
@@ -11,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blendmask_edge.imaging import clip_boxes, paste, sigmoid
+from tests.reference_values import PARITY
 
-PARITY = Path(__file__).parents[3] / "../shared/parity"
 IMAGE = (40, 52)
 EDGES = st.one_of(st.floats(-30, 80, width=32), st.integers(-30, 80).map(lambda value: value / 2))
 BOXES = st.tuples(EDGES, EDGES, EDGES, EDGES).map(lambda box: np.array(box, np.float32))
@@ -122,10 +121,7 @@ def unpack(arrays: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
 
 
 def test_masks_equal_the_reference_outside_its_uncertain_pixels() -> None:
-    path = PARITY / "units/postprocess.npz"
-    if not path.exists():
-        pytest.skip("the parity data is not beside the repository")
-    arrays = np.load(path)
+    arrays = np.load(PARITY / "units/postprocess.npz")
     (height, width), (network_height, network_width) = arrays["output_hw"], arrays["image_hw"]
     scale = np.array([width / network_width, height / network_height] * 2, np.float32)
     boxes = clip_boxes(arrays["boxes"] * scale, (height, width))

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from blendmask_edge.imaging import ImageTransform, fit_size, preprocess, read_image, resize, resized_size
+from tests.reference_values import PARITY, recorded_cases
 
 ROOT = Path(__file__).parents[3]
-PARITY = ROOT / "../shared/parity"
 IMAGES = ROOT / "examples/homescenes/evaluation"
 SIDES = st.integers(1, 120)
 NOISE_LONG = np.random.default_rng(1).integers(0, 256, (2400, 2, 3), dtype=np.uint8)
@@ -92,15 +92,11 @@ def test_flat_color_stays_flat(value: int, height: int, width: int, new_height: 
     assert (resize(np.full((height, width, 3), value, np.uint8), (new_height, new_width)) == value).all()
 
 
-@pytest.mark.parametrize("case", ["r50", "r50_550", "rt_shtw", "rt_bnhead", "dla34", "dcn"])
+@pytest.mark.parametrize("case", recorded_cases("image.npz"))
 def test_resize_equals_the_reference_images(case: str) -> None:
-    path = PARITY / case / "image.npz"
-    if not path.exists():
-        pytest.skip("the parity data is not beside the repository")
-    arrays = np.load(path)
+    arrays = np.load(PARITY / case / "image.npz")
     expected = arrays["bgr_resized"][..., ::-1]
-    difference = np.abs(resize(arrays["rgb_original"], expected.shape[:2]).astype(int) - expected)
-    assert difference.max() <= 1
+    np.testing.assert_array_equal(resize(arrays["rgb_original"], expected.shape[:2]), expected)
 
 
 @pytest.mark.parametrize(
