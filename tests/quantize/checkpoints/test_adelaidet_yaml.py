@@ -130,7 +130,12 @@ class TestReading:
         assert replace(found, backbone=reference.config.backbone) == reference.config
         if found.backbone.kind != "dla34":
             assert found == reference.config
-            assert load_checkpoint(parity / case / "weights.safetensors", path).config == found
+
+    def test_a_recorded_checkpoint_is_read_with_its_file(self, parity: Path, tmp_path: Path) -> None:
+        path = tmp_path / "effective.yaml"
+        path.write_bytes((parity / "rt_bnhead/config.json").read_bytes())
+        found = load_checkpoint(parity / "rt_bnhead/weights.safetensors", path)
+        assert found.config == read_authors_yaml(path)
 
     def test_a_changed_class_count_changes_the_detector_only(self, folder: Path) -> None:
         """A semantic head of the reference keeps its own class count, and predictions do not need it."""
