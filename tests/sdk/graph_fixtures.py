@@ -15,8 +15,13 @@ MakeBundle = Callable[..., Bundle]
 
 
 @pytest.fixture
-def make_bundle(tmp_path: Path, make_manifest: Callable[..., Manifest]) -> MakeBundle:
-    """Return a function that writes and opens a bundle; every variant has the graph of `make_graph(**properties)`."""
+def make_bundle(tmp_path: Path, make_manifest: Callable[..., Manifest], monkeypatch: pytest.MonkeyPatch) -> MakeBundle:
+    """Return a function that writes and opens a bundle; every variant has the graph of `make_graph(**properties)`.
+
+    Rules for devices look at operators and opsets that no bundle may hold yet, so the check of graphs is left out.
+    """
+    for module in ("reader", "writer"):
+        monkeypatch.setattr(f"blendmask_edge.bundle.{module}.check_graph", lambda _: None)
 
     def made(variants: str = "cpu tensorrt float", measured: bool = True, **properties: Any) -> Bundle:
         graph = make_graph(**properties)

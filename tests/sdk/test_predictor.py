@@ -204,8 +204,13 @@ def test_bundle_without_a_graph_for_the_runtime_is_refused(
         MaskPredictor(path)
 
 
-def test_graph_that_no_runtime_takes_is_refused(tmp_path: Path, make_manifest: Callable[..., Manifest]) -> None:
-    graphs = {"cpu": b"\x12\x05empty"}
+def test_graph_that_no_runtime_takes_is_refused(
+    tmp_path: Path, tiny_graph: bytes, make_manifest: Callable[..., Manifest]
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(tiny_graph)
+    model.graph.node[2].op_type = "And"  # of numbers that are not booleans
+    graphs = {"cpu": model.SerializeToString()}
     path = write_bundle(tmp_path / "a.bmz", make_manifest(graphs), graphs)
     with pytest.raises(InferenceError, match="refuses the graph"):
         MaskPredictor(path)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Tuple
 
-from blendmask_edge.bundle.external_data import refuse_external_data
+from blendmask_edge.bundle.graph_check import check_graph
 from blendmask_edge.bundle.limits import (
     MAX_DIRECTORY_BYTES,
     MAX_FILE_BYTES,
@@ -65,7 +65,7 @@ class Bundle:
         if len(data) != entry.size or hashlib.sha256(data).hexdigest() != entry.sha256:
             raise _refusal(self.path, f"{entry.file} does not have the hash that the manifest states")
         try:
-            refuse_external_data(data)
+            check_graph(data)
         except BundleError as error:
             raise _refusal(self.path, f"{entry.file} is refused: {error}") from error
         return data

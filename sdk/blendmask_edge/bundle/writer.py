@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO, Mapping
 
-from blendmask_edge.bundle.external_data import refuse_external_data
+from blendmask_edge.bundle.graph_check import check_graph
 from blendmask_edge.bundle.limits import MAX_FILE_BYTES, MAX_MANIFEST_BYTES, members_fault
 from blendmask_edge.bundle.manifest import MANIFEST_NAME, GraphEntry, Manifest, decode_manifest, encode_manifest
 from blendmask_edge.errors import BundleError
@@ -44,7 +44,7 @@ def _check_described(variant: str, entry: GraphEntry, data: bytes) -> None:
     if len(data) != entry.size or hashlib.sha256(data).hexdigest() != entry.sha256:
         raise BundleError(f"Graph {variant!r} is not the one the manifest describes; use GraphEntry.describe.")
     try:
-        refuse_external_data(data)
+        check_graph(data)
     except BundleError as error:
         raise BundleError(f"Graph {variant!r} cannot go into a bundle: {error}. Export it again.") from error
 

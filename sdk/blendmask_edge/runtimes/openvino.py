@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional
 
 import openvino as ov
+from openvino.frontend import FrontEndManager
 
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
 from blendmask_edge.errors import ClosedError, InferenceError, OutputError
@@ -43,9 +44,7 @@ def load(graph: bytes, options: SessionOptions) -> OpenVinoSession:
         compiled = _recalled(core, name, properties) or _compiled(core, graph, name, properties)
         return OpenVinoSession(compiled)
     except RuntimeError as error:
-        raise InferenceError(
-            f"OpenVINO {ov.__version__} refuses the graph: {_reason(error)}. Upgrade it, or build the bundle again."
-        ) from error
+        raise _refusal(error) from error
 
 
 class OpenVinoSession:
@@ -117,7 +116,7 @@ def _imported(core: Any, model: bytes, properties: Dict[str, Any]) -> Optional[A
 
 def _compiled(core: Any, graph: bytes, name: str, properties: Dict[str, Any]) -> Any:
     """Compile a graph and keep the result."""
-    model = core.read_model(io.BytesIO(graph))
+    model = _read(graph)
     check_names(_types(model.inputs), _types(model.outputs))
     compiled = core.compile_model(model, _DEVICE, properties)
     stream = io.BytesIO()
@@ -125,6 +124,15 @@ def _compiled(core: Any, graph: bytes, name: str, properties: Dict[str, Any]) ->
         compiled.export_model(stream)
         Cache.of_machine(_CACHE).keep(name, stream.getvalue())
     return compiled
+
+
+def _read(graph: bytes) -> Any:
+    """Read a graph as ONNX; `Core.read_model` would try every format that OpenVINO knows, its own among them."""
+    try:
+        front_end = FrontEndManager().load_by_framework("onnx")
+        return front_end.convert(front_end.load(io.BytesIO(graph)))
+    except Exception as error:  # the exceptions of front ends share no base narrower than this
+        raise _refusal(error) from error
 
 
 def _properties(options: SessionOptions) -> Dict[str, Any]:
@@ -145,7 +153,13 @@ def _type(port: Any) -> TensorType:
     return TensorType(_DTYPES.get(dtype, dtype), sizes)
 
 
-def _reason(error: RuntimeError) -> str:
+def _refusal(error: Exception) -> InferenceError:
+    return InferenceError(
+        f"OpenVINO {ov.__version__} refuses the graph: {_reason(error)}. Upgrade it, or build the bundle again."
+    )
+
+
+def _reason(error: Exception) -> str:
     """Join the lines that say something; the others name the places in OpenVINO that the error passed."""
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join(line for line in lines if line and not line.startswith("Exception from")) or str(error)

@@ -11,9 +11,10 @@ from typing import Any, Dict, List, Tuple, Union
 import msgspec
 import pytest
 
-from blendmask_edge.bundle import limits
-from blendmask_edge.bundle.external_data import MAX_FIELDS
+from blendmask_edge.bundle import graph_check, limits
 from blendmask_edge.bundle.manifest import MAX_SIDE, MAX_VALUES, SCHEMA_VERSION, Manifest
+from blendmask_edge.bundle.onnx_file import MAX_ENTRIES, MAX_FIELDS
+from blendmask_edge.bundle.shapes import RULES
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES
 
 PAGE = (Path(__file__).parents[3] / "docs/bundle.md").read_text(encoding="utf-8")
@@ -73,7 +74,8 @@ def rows_of(title: str) -> List[Tuple[str, str, str, str]]:
 
 
 def test_the_page_describes_every_struct_and_no_other() -> None:
-    assert set(re.findall(r"^### (\w+)$", PAGE, re.MULTILINE)) == set(STRUCTS)
+    manifest = PAGE.partition("\n## The manifest\n")[2]
+    assert set(re.findall(r"^### (\w+)$", manifest, re.MULTILINE)) == set(STRUCTS)
 
 
 @pytest.mark.parametrize("name", STRUCTS)
@@ -99,8 +101,20 @@ def test_limits_of_the_page_are_those_of_the_reader() -> None:
         limits.RATIO_APPLIES_FROM,
         limits.MAX_RATIO,
         MAX_FIELDS,
+        MAX_ENTRIES,
+        graph_check.MAX_DEPTH,
+        graph_check.MAX_RANK,
+        *graph_check.MAX_ELEMENTS,
+        *graph_check.MAX_WORK,
     ]
     assert f"1 to {MAX_SIDE}" in PAGE
+
+
+def test_operators_and_versions_of_the_page_are_those_of_the_check() -> None:
+    section = PAGE.partition("\n### Operators\n")[2].partition("\n## ")[0]
+    assert sorted(re.findall(r"`([A-Z]\w+)`", section)) == sorted(RULES)
+    (oldest, newest), (first, last) = graph_check.OPSETS, graph_check.IR_VERSIONS
+    assert f"opset is {oldest} to {newest}, its IR version {first} or {last}" in section
 
 
 def test_inputs_outputs_and_version_of_the_page_are_those_of_the_code() -> None:

@@ -9,7 +9,6 @@ import pytest
 from blendmask_edge import ConfigError
 from blendmask_edge.devices import CheckOptions, CheckResult, Reason, check, check_bundle, load_table
 from blendmask_edge.devices.report import describe_result, describe_target, list_targets
-from blendmask_edge.errors import BundleError
 
 TABLE = load_table()
 MakeBundle = Callable[..., Any]
@@ -130,11 +129,6 @@ def test_deformable_convolution_needs_tensorrt_10_1(make_bundle: MakeBundle) -> 
     assert "10.1" in reason.text
     assert reason.needs is not None
     assert "without deformable convolution" in reason.needs
-
-
-def test_plugins_do_not_get_into_a_bundle(make_bundle: MakeBundle) -> None:
-    with pytest.raises(BundleError, match="another domain"):
-        make_bundle(operators=["BatchedNMS_TRT"], domain="com.example")
 
 
 @pytest.mark.parametrize("k, fits", [(3840, True), (3841, False)])
