@@ -1,4 +1,4 @@
-"""Predict instance masks by BlendMask on edge devices.
+"""Predict instance masks with BlendMask on edge devices.
 
     from blendmask_edge import MaskPredictor, read_image
 
@@ -8,11 +8,11 @@
     for name, score, box in zip(instances.class_names, instances.scores, instances.boxes):
         print(f"{name} {score:.2f} at {box.round()}")
 
-Public and stable are the names of `__all__` here, their documented arguments and attributes, the `blendmask` command
-line and the .bmz format. They change with a note in CHANGELOG.md, and an old name goes on working for one release.
-Everything else, other modules of this package included, may change at any time.
+The public API consists of the names in `__all__` with their documented arguments and attributes, the `blendmask`
+command line and the .bmz format. Changes are announced in CHANGELOG.md, and an old name works for one more release. All
+other modules are internal.
 
-Importing this package loads neither a runtime nor OpenCV: its names are loaded on first use.
+Names are loaded on first use: importing this package loads neither a runtime nor OpenCV.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load a name of this package on first use."""
+    """Load a public name on first use."""
     import importlib
     import importlib.metadata
 
@@ -102,5 +102,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> List[str]:
-    """List the public names, loaded or not."""
+    """Return all public names."""
     return sorted({*globals(), *__all__})

@@ -1,43 +1,44 @@
-"""Every exception a user can meet.
+"""The exceptions of this package, one class per remedy.
 
-One class per thing a user can do about it. Each message says what was found, what was expected and what to do next;
-the command line prints it as it stands and exits with its `exit_code`.
+Each message states the actual and the expected input and the next step. The command line prints it and exits with
+`exit_code`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional
+from pathlib import Path
+from typing import Any, Dict, List, Optional
 
 
 class BlendMaskError(Exception):
-    """Base of all errors raised on purpose; catch it to handle them all."""
+    """Base class of all errors of this package."""
 
     exit_code = 1
-    """What the command line exits with."""
+    """Exit code of the command line."""
 
 
 class ImageError(BlendMaskError):
-    """An image cannot be read, or an array has the wrong type or shape. Give another image."""
+    """An image cannot be read, or an array has the wrong dtype or shape. Give another image."""
 
 
 class InstancesError(BlendMaskError):
-    """Arrays or labels of instances have another type, dtype or shape than they need. Correct them."""
+    """Arrays or labels of instances have the wrong type, dtype or shape. Correct them."""
 
 
 class BundleError(BlendMaskError):
-    """A file is not a valid bundle, or lacks what was asked for. Fetch or build it again."""
+    """A file is not a valid bundle, or lacks the requested graph. Fetch or build it again."""
 
 
 class CheckpointError(BlendMaskError):
-    """A checkpoint cannot be read or belongs to another configuration. Give the one that fits."""
+    """A checkpoint cannot be read or belongs to another configuration. Give the matching one."""
 
 
 class ConfigError(BlendMaskError):
-    """An option, recipe or configuration is unknown or contradicts itself. Correct it."""
+    """An option, recipe or configuration is unknown or contradictory. Correct it."""
 
 
 class CalibrationError(BlendMaskError):
-    """A calibration set does not suit quantization. Give other or more images."""
+    """Calibration images are unsuitable. Give other or more images."""
 
 
 class AnnotationError(BlendMaskError):
@@ -45,27 +46,27 @@ class AnnotationError(BlendMaskError):
 
 
 class BaselineError(BlendMaskError):
-    """A baseline cannot be read, or was made on another machine or other data. Make one for what is measured."""
+    """A baseline cannot be read, or belongs to another machine or other data. Record a matching one."""
 
 
 class RegressionError(BlendMaskError):
-    """A measurement is outside the limits of its baseline. Find the cause, or accept it as the new baseline."""
+    """A metric is outside the limits of its baseline. Find the cause, or accept it as the new baseline."""
 
     exit_code = 3
 
 
 class DisturbedError(BlendMaskError):
-    """Other work disturbed a measurement, so its times prove nothing. Measure again on a quiet machine."""
+    """Other processes disturbed a measurement, so that its times are inconclusive. Measure again on an idle machine."""
 
     exit_code = 4
 
 
 class OutputError(BlendMaskError):
-    """A result cannot be written. Choose another place, or make room."""
+    """A result cannot be written. Choose another location, or free disk space."""
 
 
 class DependencyError(BlendMaskError):
-    """A package that is needed is not installed. Install the extra that the message names."""
+    """A required package is not installed. Install the extra that the message names."""
 
 
 class RuntimeUnavailableError(DependencyError):
@@ -73,7 +74,7 @@ class RuntimeUnavailableError(DependencyError):
 
 
 class InferenceError(BlendMaskError):
-    """A runtime refused or failed to run a graph. Try another runtime or variant, and report it."""
+    """A runtime refused a graph or failed to run it. Try another runtime or variant, and report it."""
 
 
 class ClosedError(BlendMaskError):
@@ -81,29 +82,30 @@ class ClosedError(BlendMaskError):
 
 
 def install_command(extra: str) -> str:
-    """Return the pip command that adds an extra to this package, from where the package was installed.
+    """Return a pip command that installs an extra of this package and works for how the package was installed.
+
+    The package is not on an index. If its source folder, wheel or repository is known and still exists, the command
+    installs from there; else it installs the packages of the extra.
 
     Args:
         extra: an extra of `blendmask-edge`, e.g. "cpu".
     """
-    name = f"blendmask-edge[{extra}]"
     origin = _origin()
-    if origin is None:
-        return f'pip install "{name}"'
-    url = str(origin.get("url", ""))
+    url = str(origin.get("url", "")) if origin is not None else ""
+    if origin is None or (url.startswith("file:") and not _local_path(url).exists()):
+        return "pip install " + " ".join(f'"{requirement}"' for requirement in _requirements(extra))
     if "dir_info" in origin:
         editable = "-e " if origin["dir_info"].get("editable") else ""
         return f'pip install {editable}"{_local_path(url)}[{extra}]"'
     vcs = origin.get("vcs_info")
     source = f"{vcs['vcs']}+{url}@{vcs['commit_id']}" if vcs else url
-    return f'pip install "{name} @ {source}"'
+    return f'pip install "blendmask-edge[{extra}] @ {source}"'
 
 
 def _origin() -> Optional[Dict[str, Any]]:
-    """Return what pip recorded of a folder, archive or repository (PEP 610), None for a package from an index."""
+    """Return what pip recorded about a source folder, archive or repository (PEP 610), or None."""
     import importlib.metadata
     import json
-    from pathlib import Path
 
     try:
         recorded = importlib.metadata.distribution("blendmask-edge").read_text("direct_url.json")
@@ -112,8 +114,22 @@ def _origin() -> Optional[Dict[str, Any]]:
     return json.loads(recorded) if recorded else None
 
 
-def _local_path(url: str) -> str:
+def _requirements(extra: str) -> List[str]:
+    """Return the packages of an extra, those of the extras that it includes among them."""
+    import importlib.metadata
+    import re
+
+    requirements: List[str] = []
+    for line in importlib.metadata.requires("blendmask-edge") or ():
+        requirement, _, marker = line.partition(";")
+        if re.search(rf"extra == ['\"]{re.escape(extra)}['\"]", marker):
+            included = re.match(r"blendmask[-_]edge\[([\w-]+)\]", requirement)
+            requirements += _requirements(included[1]) if included else [requirement.strip().replace(" ", "")]
+    return requirements
+
+
+def _local_path(url: str) -> Path:
     from urllib.parse import urlparse
     from urllib.request import url2pathname
 
-    return url2pathname(urlparse(url).path)
+    return Path(url2pathname(urlparse(url).path))

@@ -1,4 +1,4 @@
-"""The result of a prediction: boxes, scores, classes, and masks that are pasted when they are asked for."""
+"""The result of a prediction: boxes, scores, classes, and masks that are pasted on first use."""
 
 from __future__ import annotations
 
@@ -25,48 +25,73 @@ Rle = Dict[str, Any]
 
 @dataclass(frozen=True)
 class Labels:
-    """Meaning of the contiguous class ids.
+    """Names and COCO category ids of the classes; class id 0 is the first.
 
     Args:
-        names: name of each class.
-        category_ids: COCO category id of each class, each once.
+        names: N names of the classes.
+        category_ids: N COCO category ids, each once.
 
     Raises:
         InstancesError: the two differ in length, or a category id is repeated.
+
+    Example:
+        >>> from blendmask_edge import Labels
+        >>> labels = Labels(names=["mug", "bowl"], category_ids=[47, 51])
+        >>> labels.names[1], labels.category_ids[1]
+        ('bowl', 51)
     """
 
     names: Sequence[str]
     category_ids: Sequence[int]
 
     def __post_init__(self) -> None:
-        """Refuse labels that contradict each other."""
+        """Validate the lists."""
         if len(self.names) != len(self.category_ids):
             raise InstancesError(
-                f"Labels have {len(self.names)} names and {len(self.category_ids)} category ids, expected as many."
+                f"Labels have {len(self.names)} names and {len(self.category_ids)} category ids; expected as many ids "
+                "as names."
             )
         if len(set(self.category_ids)) != len(self.category_ids):
-            raise InstancesError(f"Labels name a category id twice: {list(self.category_ids)}.")
+            raise InstancesError(
+                f"Labels have a category id twice: {list(self.category_ids)}. Give each class its own."
+            )
 
 
 @dataclass(frozen=True, eq=False)
 class Instances:
-    """N instances of one image, by descending score.
+    """N instances of one image, sorted by descending score.
 
-    Indexing with an integer, a slice, or an array of booleans or integers gives the chosen instances, with their
-    `track_ids` and `data`: `instances[instances.scores >= 0.5]`.
+    Index with an integer, a slice, or an array of booleans or integers to select instances. `track_ids` and `data` are
+    selected with them.
 
     Args:
         boxes: (N, 4) float32, x0 y0 x1 y1 in pixels of the image.
-        scores: (N,) float32, 0..1.
-        class_ids: (N,) int64, contiguous, each below the number of labels.
-        image_size: (height, width) of the image.
+        scores: (N,) float32, 0 to 1.
+        class_ids: (N,) int64, indices into `labels.names`.
+        image_size: height and width of the image in pixels.
         labels: names and category ids of the classes.
-        mask_logits: (N, R, R) float32, masks in their boxes before the sigmoid.
-        track_ids: (N,) int64, from a tracker; None where nothing was tracked.
+        mask_logits: (N, R, R) float32, masks inside the boxes, before the sigmoid.
+        track_ids: (N,) int64 ids from a tracker, or None.
         data: further arrays of length N, by name.
 
     Raises:
         InstancesError: an array has another type, dtype or shape, or a class id has no label.
+
+    Example:
+        >>> import numpy as np
+        >>> from blendmask_edge import Instances, Labels
+        >>> instances = Instances(
+        ...     boxes=np.array([[10, 10, 40, 30], [50, 20, 70, 50]], np.float32),
+        ...     scores=np.array([0.9, 0.4], np.float32),
+        ...     class_ids=np.array([0, 1]),
+        ...     image_size=(60, 80),
+        ...     labels=Labels(["mug", "bowl"], [47, 51]),
+        ...     mask_logits=np.full((2, 56, 56), 5, np.float32),
+        ... )
+        >>> confident = instances[instances.scores >= 0.5]
+        >>> mask, (x, y) = confident.crops()[0]
+        >>> confident.class_names, mask.shape, (x, y)
+        (['mug'], (20, 30), (10, 10))
     """
 
     boxes: NDArray[np.float32]
@@ -79,7 +104,7 @@ class Instances:
     data: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check every array once, so that the methods can trust them."""
+        """Validate the arrays."""
         _require_array("scores", self.scores, np.float32, (None,))
         count = len(self.scores)
         _require_array("boxes", self.boxes, np.float32, (count, 4))
@@ -97,19 +122,19 @@ class Instances:
     def from_outputs(
         cls, outputs: Outputs, transform: ImageTransform, labels: Labels, score_threshold: float = 0.0
     ) -> Instances:
-        """Make instances of one image from what the graph returned.
+        """Convert the outputs of the graph to instances in pixels of the image.
 
-        AdelaiDet adet/modeling/blendmask, detectron2 modeling/postprocessing.py: scale the boxes, clip them to the
-        image, drop those without width or height. Empty rows and scores below the threshold are dropped too.
+        Boxes are scaled and clipped to the image. Empty rows, boxes without width or height, and scores below the
+        threshold are dropped (AdelaiDet adet/modeling/blendmask, detectron2 modeling/postprocessing.py).
 
         Args:
-            outputs: of a batch of one.
-            transform: from the image to the network input.
-            labels: of the contiguous classes.
-            score_threshold: least final score, 0..1; a graph has its own, below which this has no effect.
+            outputs: arrays of a batch of one.
+            transform: transform from the image to the network input.
+            labels: names and category ids of the classes.
+            score_threshold: least score, 0 to 1; has no effect below the threshold of the graph.
 
         Raises:
-            BundleError: a class id has no label, so that graph and manifest do not belong together.
+            BundleError: a class id has no label; graph and manifest do not match.
         """
         scores, class_ids = outputs.scores[0], outputs.class_ids[0]
         boxes = transform.restore_boxes(outputs.boxes[0])
@@ -120,7 +145,7 @@ class Instances:
         chosen = class_ids[order].astype(np.int64)
         if len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(labels.names):
             raise BundleError(
-                f"The graph gave class id {chosen.max()}, the manifest names {len(labels.names)} classes. "
+                f"The graph returned class id {chosen.max()}, but the manifest names {len(labels.names)} classes. "
                 "Build the bundle again."
             )
         return cls(boxes[order], scores[order], chosen, transform.image_size, labels, outputs.mask_logits[0, order])
@@ -130,7 +155,7 @@ class Instances:
         return len(self.scores)
 
     def __getitem__(self, index: Any) -> Instances:
-        """Return the instances chosen by an integer, a slice, or an array of booleans or integers."""
+        """Select instances by an integer, a slice, or an array of booleans or integers."""
         rows = np.atleast_1d(np.arange(len(self))[index])
         return Instances(
             self.boxes[rows],
@@ -144,18 +169,24 @@ class Instances:
         )
 
     def with_tracks(self, track_ids: NDArray[np.int64]) -> Instances:
-        """Return the same instances with `track_ids`, (N,) int64.
+        """Return the instances with track ids.
+
+        Args:
+            track_ids: (N,) int64.
 
         Raises:
-            InstancesError: another dtype or length.
+            InstancesError: the array has another dtype or length.
         """
         return replace(self, track_ids=track_ids)
 
     def agnostic_nms(self, iou_threshold: float = 0.7) -> Instances:
-        """Return the instances without those that overlap a surer one, of whatever class; meant for display.
+        """Suppress instances whose box overlaps that of a higher-scoring one of any class; meant for display.
 
         Args:
-            iou_threshold: largest intersection over union of two boxes, 0..1.
+            iou_threshold: largest allowed IoU of two boxes, 0 to 1.
+
+        Returns:
+            The remaining instances.
         """
         selected: List[int] = []
         for row in range(len(self)):
@@ -165,29 +196,42 @@ class Instances:
 
     @property
     def class_names(self) -> List[str]:
-        """Name of the class of each instance."""
+        """List of N class names."""
         return [self.labels.names[class_id] for class_id in self.class_ids]
 
     @cached_property
     def masks(self) -> NDArray[np.bool_]:
-        """(N, H, W) bool, pasted on first use and kept; `crops` and `rles` need much less memory."""
+        """(N, H, W) bool, pasted and cached on first use. `crops` and `rles` need much less memory."""
         masks = np.zeros((len(self), *self.image_size), np.bool_)
         for mask, (crop, (x, y)) in zip(masks, self.crops()):
             mask[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
         return masks
 
     def crops(self) -> List[Crop]:
-        """Return (mask, (x0, y0)) of each instance: the bool mask inside its box, and the pixel where it starts."""
+        """Return each mask inside its box, without the dense array.
+
+        Returns:
+            N pairs (mask, (x0, y0)): (h, w) bool, and the pixel of its top left corner in the image.
+        """
         return [self._crop(row) for row in range(len(self))]
 
     def rles(self) -> List[Rle]:
-        """Return the masks as compressed COCO RLE, {"size": [H, W], "counts": str}, without the dense array."""
+        """Return the masks as compressed COCO RLE, without the dense array.
+
+        Returns:
+            N dictionaries {"size": [H, W], "counts": str}.
+        """
         return [encode_crop(self._crop(row), self.image_size) for row in range(len(self))]
 
     def to_coco(self, image_id: int) -> List[Dict[str, Any]]:
-        """Return COCO results: image_id, category_id, bbox (x, y, width, height), score, segmentation.
+        """Return the instances as COCO results.
 
-        Where there are `track_ids`, each result has a `track_id` as well.
+        Args:
+            image_id: COCO id of the image.
+
+        Returns:
+            N dictionaries with image_id, category_id, bbox (x, y, width, height), score and segmentation (RLE), and
+            track_id if there are `track_ids`.
         """
         results = [
             {
@@ -207,7 +251,7 @@ class Instances:
         return results
 
     def to_supervision(self) -> Any:
-        """Return `supervision.Detections` with masks and track ids, and the names under data["class_name"].
+        """Return the instances as `supervision.Detections`, with masks, track ids and data["class_name"].
 
         Raises:
             DependencyError: supervision is not installed.
@@ -228,20 +272,23 @@ class Instances:
         )
 
     def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a copy of the image with translucent masks, outlines, names and scores drawn in.
+        """Draw masks, outlines, class names and scores.
 
         Args:
-            image: (H, W, 3) uint8, the image that was predicted; RGB gives RGB.
+            image: the image of these instances, (H, W, 3) uint8, RGB or BGR.
+
+        Returns:
+            An annotated copy, in the same channel order.
 
         Raises:
-            ImageError: another type, shape or size.
+            ImageError: the image has another dtype, shape or size.
         """
         from blendmask_edge.imaging.drawing import Mark, draw_marks
 
         if check_image(image).shape[:2] != tuple(self.image_size):
             raise ImageError(
-                f"The image is {image.shape[:2]} (height, width), the instances are of one of "
-                f"{tuple(self.image_size)}; draw on the image that was predicted."
+                f"The image has size {image.shape[:2]} (height, width), but the instances belong to an image of size "
+                f"{tuple(self.image_size)}. Draw on the image that was predicted."
             )
         marks = [
             Mark(mask, corner, tuple(box), int(class_id), caption)
@@ -260,11 +307,11 @@ class Instances:
 
 
 def encode_crop(crop: Crop, image_size: Tuple[int, int]) -> Rle:
-    """Encode a mask that is false outside its crop as compressed COCO RLE of the whole image.
+    """Encode a cropped mask as compressed COCO RLE of the image.
 
     Args:
-        crop: (h, w) bool mask and the (x0, y0) pixel of its top left corner.
-        image_size: (height, width) of the image.
+        crop: (h, w) bool, and the pixel (x0, y0) of its top left corner.
+        image_size: height and width of the image in pixels.
     """
     from pycocotools import mask as coco_mask
 
@@ -275,7 +322,7 @@ def encode_crop(crop: Crop, image_size: Tuple[int, int]) -> Rle:
 
 
 def _run_lengths(crop: Crop, height: int, pixels: int) -> List[int]:
-    """Return lengths of runs in column order over the whole image, the first of background."""
+    """Return the run lengths of the image in column order, starting with background."""
     mask, (x0, y0) = crop
     columns = np.zeros((mask.shape[1], mask.shape[0] + 2), np.int8)
     columns[:, 1:-1] = mask.T
@@ -287,14 +334,14 @@ def _run_lengths(crop: Crop, height: int, pixels: int) -> List[int]:
     return counts if counts[-1] or len(counts) == 1 else counts[:-1]
 
 
-def _require_array(name: str, found: object, dtype: type, shape: Tuple[Optional[int], ...]) -> None:
+def _require_array(name: str, value: object, dtype: type, shape: Tuple[Optional[int], ...]) -> None:
     """Check dtype and shape of an array; None stands for any length."""
-    lengths_found = found.shape if isinstance(found, np.ndarray) and found.dtype == dtype else ()
-    if len(lengths_found) == len(shape) and all(w in (None, length) for w, length in zip(shape, lengths_found)):
+    actual = value.shape if isinstance(value, np.ndarray) and value.dtype == dtype else ()
+    if len(actual) == len(shape) and all(expected in (None, length) for expected, length in zip(shape, actual)):
         return
     lengths = ", ".join("any" if length is None else str(length) for length in shape)
     raise InstancesError(
-        f"{name} is {_describe(found)}, expected {np.dtype(dtype)} of shape ({lengths}{',' * (len(shape) == 1)})."
+        f"{name} is {_describe(value)}, expected {np.dtype(dtype)} of shape ({lengths}{',' * (len(shape) == 1)})."
     )
 
 
@@ -303,7 +350,7 @@ def _require_labels(class_ids: NDArray[np.int64], labels: object) -> None:
         raise InstancesError(f"labels is {_describe(labels)}, expected Labels(names, category_ids).")
     if len(class_ids) and not 0 <= class_ids.min() <= class_ids.max() < len(labels.names):
         raise InstancesError(
-            f"class_ids lie in {class_ids.min()}..{class_ids.max()}, expected 0..{len(labels.names) - 1}: "
+            f"class_ids are {class_ids.min()}..{class_ids.max()}, expected 0..{len(labels.names) - 1}: "
             f"there are {len(labels.names)} labels."
         )
 
@@ -311,7 +358,7 @@ def _require_labels(class_ids: NDArray[np.int64], labels: object) -> None:
 def _require_image_size(size: Any) -> None:
     is_size = isinstance(size, (tuple, list)) and len(size) == 2
     if not (is_size and all(isinstance(side, (int, np.integer)) and side > 0 for side in size)):
-        raise InstancesError(f"image_size is {size!r}, expected (height, width) of 1 or more.")
+        raise InstancesError(f"image_size is {size!r}, expected (height, width), each 1 or more.")
 
 
 def _describe(value: object) -> str:
@@ -321,7 +368,7 @@ def _describe(value: object) -> str:
 
 
 def _ious(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return intersection over union of one box and (N, 4) boxes."""
+    """Return the IoU of one box with (N, 4) boxes."""
     sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
     shared = np.prod(np.maximum(sides, 0), axis=1)
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) + np.prod(box[2:] - box[:2])

@@ -1,4 +1,4 @@
-"""Image in, instances out."""
+"""Predict the instances of an image."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ _MOST_WARM_UP_FRAMES = 10_000
 
 
 class Timings(NamedTuple):
-    """Seconds of the stages of one call. Masks are pasted later, on use, and not counted.
+    """Duration of the stages of one call, in seconds. Masks are pasted on first use and not included.
 
-    preprocess: resize and pad the image.
-    inference: run the graph; includes waiting for calls of other threads.
-    postprocess: scale, filter and sort the instances.
+    Attributes:
+        preprocess: time to resize and pad the image.
+        inference: time to run the graph, including the wait for calls of other threads.
+        postprocess: time to scale, filter and sort the instances.
     """
 
     preprocess: float
@@ -40,17 +41,19 @@ class Timings(NamedTuple):
 
 
 class MaskPredictor:
-    """Predict instance masks with the graph of a bundle.
+    """Predict instance masks with a bundle.
 
-    One predictor serves any number of threads: each call returns the instances of its own image. The network runs one
-    image at a time.
+    Threads can share a predictor: calls are serialized, and each returns the instances of its own image.
 
     Attributes:
-        manifest: the manifest of the bundle.
+        manifest: manifest of the bundle: classes, input size, measured accuracy.
 
     Example:
-        with MaskPredictor("kitchen.bmz") as predictor:
-            instances = predictor(image)
+        >>> from blendmask_edge import MaskPredictor, read_image
+        >>> with MaskPredictor("model.bmz", runtime="onnxruntime", threads=1) as predictor:
+        ...     instances = predictor(read_image("image.jpg"))
+        >>> instances.class_names, instances.boxes.shape, instances.masks.shape
+        (['red', 'green', 'blue'], (3, 4), (3, 48, 64))
     """
 
     def __init__(
@@ -64,20 +67,20 @@ class MaskPredictor:
         """Open a bundle and load its graph.
 
         Args:
-            path: the .bmz file.
-            runtime: "onnxruntime", "openvino", "tensorrt", "torch_tensorrt", or "auto" for the quickest that is
-                installed. Where several can run the bundle, "auto" loads each, times them for about a second on the
-                first frame that shows instances, keeps the quickest and remembers it for 30 days in the cache folder
-                (`$BLENDMASK_CACHE`, else `~/.cache/blendmask-edge`). `warm_up` with an image times them there and then.
-            threads: threads within an operator, 1 to 256; None leaves the choice to the runtime.
-            score_threshold: least final score, 0 to 1. None takes the bundle's `display_threshold`, which suits people
-                who look at the result; 0 takes all that the graph gives, as average precision needs.
-            variant: graph to run; None takes the runtime's preferred one that the bundle holds.
+            path: path of the .bmz file.
+            runtime: "onnxruntime", "openvino", "tensorrt", "torch_tensorrt", or "auto" for the fastest installed one.
+                If several can run the bundle, "auto" times them for about a second on the first frame with instances
+                and stores the result for 30 days in the cache folder (`$BLENDMASK_CACHE`, or
+                `~/.cache/blendmask-edge`). Call `warm_up` with an image to time them at once.
+            threads: threads within an operator, 1 to 256; None leaves the number to the runtime.
+            score_threshold: least score of an instance, 0 to 1. None takes the bundle's `display_threshold`, which is
+                chosen for display; 0 returns everything that the graph outputs, as average precision needs.
+            variant: name of the graph; None takes the one that the runtime prefers.
 
         Raises:
-            BundleError: the file is not a sound bundle, or has no such graph.
-            RuntimeUnavailableError: the runtime is not installed, or finds no device.
-            InferenceError: the runtime refuses the graph, or the graph is not as the manifest states.
+            BundleError: the file is not a valid bundle, or has no such graph.
+            RuntimeUnavailableError: the runtime is not installed or has no device.
+            InferenceError: the runtime refuses the graph, or the graph does not match the manifest.
             ConfigError: an argument has a wrong type, is out of range, or names an unknown runtime.
         """
         _check_arguments(path, runtime, score_threshold, variant)
@@ -91,7 +94,7 @@ class MaskPredictor:
 
     @property
     def runtime(self) -> str:
-        """Name of the runtime in use; with "auto" it may change at the first frame that shows instances."""
+        """Name of the runtime in use; with "auto" it can change at the first frame with instances."""
         return self._session.runtime
 
     @property
@@ -101,21 +104,24 @@ class MaskPredictor:
 
     @property
     def timings(self) -> Timings:
-        """Seconds of the last call that this thread made; zeros before its first."""
+        """Duration of the last call of this thread, by stage; zeros before the first call."""
         last: Timings = getattr(self._last, "timings", Timings(0.0, 0.0, 0.0))
         return last
 
     def __call__(self, image: NDArray[np.uint8], channels: str = "rgb") -> Instances:
-        """Predict the instances in one image.
+        """Predict the instances of one image.
 
         Args:
             image: (H, W, 3) uint8, of any size.
-            channels: "rgb", or "bgr" for OpenCV frames.
+            channels: order of the channels: "rgb", or "bgr" for OpenCV frames.
+
+        Returns:
+            Instances with scores of at least `score_threshold`, highest first, in pixels of `image`.
 
         Raises:
-            ImageError: the array is not such an image.
-            InferenceError: the runtime failed, or returned values that no instance has.
-            ClosedError: the predictor was closed.
+            ImageError: the array has another dtype or shape.
+            InferenceError: the runtime failed, or returned invalid values.
+            ClosedError: the predictor is closed.
         """
         return self._predict(image, channels)
 
@@ -134,16 +140,18 @@ class MaskPredictor:
         return instances
 
     def warm_up(self, frames: int = 1, image: Optional[NDArray[np.uint8]] = None) -> None:
-        """Run the network before the first frame counts, so that memory and threads are ready.
+        """Run the network to allocate memory and start threads before the first frame.
 
         Args:
-            frames: how often, 1 or more.
-            image: (H, W, 3) uint8, a typical frame, on which runtime="auto" makes its choice now instead of on a frame
-                of the camera; None takes a blank one, which decides nothing.
+            frames: number of runs, 1 to 10,000.
+            image: typical frame, (H, W, 3) uint8 RGB, with which runtime="auto" makes its choice now; None takes a
+                blank image and leaves the choice to the first frame with instances.
 
         Raises:
-            ConfigError: `frames` is not an integer, or out of range.
-            ImageError, InferenceError, ClosedError: as a call.
+            ConfigError: `frames` is not an integer or out of range.
+            ImageError: `image` has another dtype or shape.
+            InferenceError: the runtime failed.
+            ClosedError: the predictor is closed.
         """
         is_count = isinstance(frames, Integral) and not isinstance(frames, bool)
         if not is_count or not 1 <= frames <= _MOST_WARM_UP_FRAMES:
@@ -154,11 +162,11 @@ class MaskPredictor:
             self._predict(frame, "rgb", is_typical=image is not None)
 
     def close(self) -> None:
-        """Release the runtime, after the call that another thread is in; closing twice does no harm."""
+        """Release the runtime; waits for a running call of another thread, and can be repeated."""
         self._session.close()
 
     def __enter__(self) -> MaskPredictor:
-        """Return the predictor itself."""
+        """Return the predictor."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -171,7 +179,7 @@ def _check_arguments(path: object, runtime: object, score_threshold: object, var
     if not isinstance(location, str):
         raise ConfigError(f"path is {path!r}, expected str or pathlib.Path. Decode bytes by os.fsdecode.")
     if "\0" in location:
-        raise ConfigError(f"path is {location!r}, which holds a NUL character. Give the path of a .bmz file.")
+        raise ConfigError(f"path is {location!r}, which contains a NUL character. Give the path of a .bmz file.")
     if not isinstance(runtime, str):
         raise ConfigError(f'runtime is {runtime!r}, expected a name such as "onnxruntime"; leave it out for "auto".')
     if variant is not None and not isinstance(variant, str):

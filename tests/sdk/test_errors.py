@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Dict, Optional
 
@@ -15,13 +16,9 @@ from blendmask_edge.errors import install_command
 @pytest.mark.parametrize(
     "origin, expected",
     [
-        (None, 'pip install "blendmask-edge[cpu]"'),
-        ({"url": "file:///a%20b/src", "dir_info": {"editable": True}}, 'pip install -e "/a b/src[cpu]"'),
-        ({"url": "file:///src", "dir_info": {}}, 'pip install "/src[cpu]"'),
-        (
-            {"url": "file:///w/blendmask_edge-1-py3-none-any.whl", "archive_info": {}},
-            'pip install "blendmask-edge[cpu] @ file:///w/blendmask_edge-1-py3-none-any.whl"',
-        ),
+        ({"url": "file://{here}/a%20b", "dir_info": {"editable": True}}, 'pip install -e "{here}/a b[cpu]"'),
+        ({"url": "file://{here}/a%20b", "dir_info": {}}, 'pip install "{here}/a b[cpu]"'),
+        ({"url": "file://{here}/p.whl", "archive_info": {}}, 'pip install "blendmask-edge[cpu] @ file://{here}/p.whl"'),
         (
             {"url": "https://host/p.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}},
             'pip install "blendmask-edge[cpu] @ git+https://host/p.git@abc"',
@@ -29,11 +26,28 @@ from blendmask_edge.errors import install_command
     ],
 )
 def test_install_command_names_where_the_package_came_from(
-    origin: Optional[Dict[str, Any]], expected: str, monkeypatch: pytest.MonkeyPatch
+    origin: Dict[str, Any], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorded = None if origin is None else json.dumps(origin)
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "p.whl").touch()
+    record_origin(monkeypatch, json.dumps(origin).replace("{here}", str(tmp_path)))
+    assert install_command("cpu") == expected.replace("{here}", str(tmp_path))
+
+
+@pytest.mark.parametrize("origin", [None, '{"url": "file:///gone/p.whl", "archive_info": {}}'])
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_install_command_names_the_packages_of_an_extra_where_its_source_is_unknown(
+    origin: Optional[str], quote: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record_origin(monkeypatch, origin)
+    extras = {"blendmask-edge[cpu]": "all", "onnxruntime>=1.16": "cpu", "numpy (>=1.20)": "cpu", "openvino": "openvino"}
+    required = ["msgspec", *(f"{name} ; extra == {quote}{extra}{quote}" for name, extra in extras.items())]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _: required)
+    assert install_command("cpu") == install_command("all") == 'pip install "onnxruntime>=1.16" "numpy(>=1.20)"'
+
+
+def record_origin(monkeypatch: pytest.MonkeyPatch, recorded: Optional[str]) -> None:
     monkeypatch.setattr(importlib.metadata, "distribution", lambda _: SimpleNamespace(read_text=lambda _: recorded))
-    assert install_command("cpu") == expected
 
 
 def test_sources_on_the_path_are_installed_from_their_folder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The .bmz format: one zip with a manifest and the graphs it describes."""
+"""The .bmz format: a zip file with a manifest and the graphs that it describes."""
 
 from __future__ import annotations
 

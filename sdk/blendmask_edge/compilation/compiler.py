@@ -1,7 +1,7 @@
-"""Compile a bundle for a target into a cache of engines.
+"""Compile a bundle for a device and store the engine in the cache.
 
-TensorRT builds on the GPU that the engine is for, so this runs on the target itself. Everything but `find_gpu` is
-tested without a device; no device has run the whole.
+TensorRT builds an engine on the GPU that runs it, so this must run on the device. All of it but `find_gpu` is tested
+without a GPU; it has not run on a device yet.
 """
 
 from __future__ import annotations
@@ -31,26 +31,32 @@ def compile(
     workspace_mib: Optional[int] = None,
     runtime: str = "tensorrt",
 ) -> Engine:
-    """Compile a bundle for the device that this runs on, into the cache where `MaskPredictor` looks for it.
+    """Compile a bundle for this device and store the engine in the cache, where `MaskPredictor` finds it.
 
     Args:
-        bundle: an opened bundle, or its path.
-        target: the device: a name or alias of `blendmask targets`.
+        bundle: path of a bundle, or an opened one.
+        target: name or alias of this device, as listed by `blendmask targets`.
         precision: "int8", "fp16" or "fp32".
-        workspace_mib: memory that the builder may give to one layer, 1 or more; None leaves it to TensorRT.
+        workspace_mib: memory limit of one layer during the build, in MiB, 1 or more; None takes TensorRT's default.
         runtime: "tensorrt" or "torch_tensorrt".
 
     Returns:
-        Path and key of the engine, and whether it had been built before.
+        Path and key of the engine, and whether it was already in the cache.
 
     Raises:
-        ConfigError: the target or an option is unknown, the check refuses the bundle, or the GPU is another.
+        ConfigError: the target or an option is unknown, `check` refuses the bundle, or this device has another GPU.
         RuntimeUnavailableError: TensorRT or a GPU is missing; the message has the next step.
-        BundleError, InferenceError, OutputError: the bundle is not sound, TensorRT refuses its graph, or the cache
-            cannot be written.
+        BundleError: the bundle is not valid.
+        InferenceError: TensorRT refuses the graph.
+        OutputError: the cache cannot be written.
 
     Example:
-        engine = compile("kitchen.bmz", "jetson-orin-nano")
+        >>> from blendmask_edge import ConfigError, compile
+        >>> try:
+        ...     print(compile("model.bmz", "jetson-orin-nano").path)
+        ... except ConfigError as error:
+        ...     print(error)  # this bundle has no graph for TensorRT
+        model.bmz cannot be compiled for Jetson Orin Nano ...
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     options = CompileOptions(as_precision(precision), workspace_mib, runtime.replace("-", "_"))
@@ -64,17 +70,17 @@ def compile_bundle(
     options: Optional[CompileOptions] = None,
     toolchain: Union[Toolchain, TorchToolchain, None] = None,
 ) -> Engine:
-    """Check a bundle against a target, then compile the graph that the target takes, or find it in the cache.
+    """Check a bundle, then compile its graph or find the engine in the cache; see `compile`.
 
     Args:
         bundle: an opened bundle.
-        target: the device that this runs on: a `Target`, or its name or alias.
-        cache: folder for engines; None takes the one of this machine. Programs go where their runtime looks.
-        options: precision, workspace and runtime; INT8 by TensorRT if None.
-        toolchain: what compiles, and the GPU; None looks for those of this machine.
+        target: this device, or its name or alias.
+        cache: folder for engines; None takes the default. Programs are stored where their runtime looks for them.
+        options: precision, workspace and runtime; None takes INT8 and TensorRT.
+        toolchain: compiler and GPU; None looks for those of this machine.
 
     Raises:
-        ConfigError: the check says no, the target is a CPU, or the GPU here is not the target's.
+        ConfigError: the check refuses the bundle, the device is a CPU, or this machine has another GPU.
         RuntimeUnavailableError: TensorRT or a GPU is missing; the message has the next step.
         InferenceError: TensorRT refuses the graph.
         BundleError: the graph cannot be read.
@@ -82,27 +88,27 @@ def compile_bundle(
     """
     table = load_table()
     options = options if options is not None else CompileOptions()
-    found = table.find(target) if isinstance(target, str) else target
-    if found.kind == "cpu":
+    device = table.find(target) if isinstance(target, str) else target
+    if device.kind == "cpu":
         raise ConfigError(
-            f"{found.title} needs no engine; type: blendmask predict {bundle.path} IMAGE...  (it takes the cpu graph)."
+            f"{device.title} needs no engine. Type: blendmask predict {bundle.path} IMAGE...  (uses the cpu graph)."
         )
-    asked = CheckOptions(options.precision, runtime=options.runtime)
-    _require_yes(bundle, found, check_bundle(bundle, found, asked, table))
-    tools = toolchain if toolchain is not None else find_tools(found, bundle.path.name, options.runtime)
-    _require_gpu_of(found, tools.gpu, table)
-    result = check_bundle(bundle, found, CheckOptions(options.precision, tools.version, options.runtime), table)
-    _require_yes(bundle, found, result)
-    graph = bundle.graph(str(result.asked.variant))
+    before_tools = CheckOptions(options.precision, runtime=options.runtime)
+    _require_ok(bundle, device, check_bundle(bundle, device, before_tools, table))
+    tools = toolchain if toolchain is not None else find_tools(device, bundle.path.name, options.runtime)
+    _require_gpu_of(device, tools.gpu, table)
+    result = check_bundle(bundle, device, CheckOptions(options.precision, tools.version, options.runtime), table)
+    _require_ok(bundle, device, result)
+    graph = bundle.graph(str(result.requested.variant))
     if isinstance(tools, TorchToolchain):
         return compile_torch(graph, tools, options)
     return compile_graph(graph, tools, cache, options.engine)
 
 
 def compile_torch(graph: bytes, toolchain: TorchToolchain, options: CompileOptions) -> Engine:
-    """Make the Torch-TensorRT program of an ONNX file for the GPU here, and put it where the runtime looks for it.
+    """Compile an ONNX file to a Torch-TensorRT program for this GPU, and store it where the runtime looks for it.
 
-    It is always made anew: what else it depends on, such as torch itself, is not in its name.
+    Programs are never reused, because their names do not contain everything they depend on, such as torch.
 
     Raises:
         InferenceError: Torch-TensorRT refuses the graph.
@@ -116,14 +122,14 @@ def compile_torch(graph: bytes, toolchain: TorchToolchain, options: CompileOptio
     return Engine(programs.write(program_name(digest, gpu), program), program_key(digest, gpu), reused=False)
 
 
-def _require_yes(bundle: Bundle, target: Target, result: CheckResult) -> None:
+def _require_ok(bundle: Bundle, target: Target, result: CheckResult) -> None:
     if result.ok:
         return
     refusals = "; ".join(reason.text for reason in result.reasons if reason.kind == "refusal")
     route = result.route or result.meanwhile
-    way = f" Works instead: {route}." if route is not None and not route.needs else ""
+    instead = f" {route} works instead." if route is not None and not route.needs else ""
     raise ConfigError(
-        f"{bundle.path} cannot be compiled for {target.title} ({result.asked}): {refusals}.{way} "
+        f"{bundle.path} cannot be compiled for {target.title} ({result.requested}): {refusals}.{instead} "
         f"Type: blendmask check {bundle.path} --target {target.name}"
     )
 
@@ -134,6 +140,7 @@ def _require_gpu_of(target: Target, gpu: Gpu, table: Table) -> None:
         return
     here = [row.name for row in table.targets if row.sm is not None and row.sm.value == gpu.sm]
     raise ConfigError(
-        f"The GPU here is {gpu.name}, SM {gpu.sm}; {target.title} has SM {wanted}. An engine fits only the kind of GPU "
-        f"that built it: run this on the target" + (f", or name this one: {', '.join(here)}." if here else ".")
+        f"This machine has the GPU {gpu.name}, SM {gpu.sm}; {target.title} has SM {wanted}. An engine runs only on the "
+        f"kind of GPU that built it. Run this on the device"
+        + (f", or choose the target of this GPU: {', '.join(here)}." if here else ".")
     )

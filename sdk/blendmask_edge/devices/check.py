@@ -1,4 +1,4 @@
-"""The preflight check: can this bundle run on that target in this way, and if not, in which."""
+"""Check whether a bundle can run on a device with a runtime and precision; if not, find one that can."""
 
 from __future__ import annotations
 
@@ -31,26 +31,29 @@ def check(
     tensorrt: Optional[str] = None,
     runtime: Optional[str] = None,
 ) -> CheckResult:
-    """Say whether a bundle can run on a device, why, and which way works.
+    """Check whether a bundle can run on a device.
 
-    The answer comes from the table of devices and from reading the graphs; no device is needed.
+    Compares the graphs of the bundle with a table of devices. No device is needed.
 
     Args:
-        bundle: an opened bundle, or its path.
-        target: the device: a name or alias of `blendmask targets`.
+        bundle: path of a bundle, or an opened one.
+        target: name or alias of a device, as listed by `blendmask targets`.
         precision: "int8", "fp16" or "fp32".
-        tensorrt: a version such as "10.3"; None takes the target's.
-        runtime: "onnxruntime", "openvino", "tensorrt" or "torch_tensorrt"; None takes the target's.
+        tensorrt: TensorRT version such as "10.3"; None takes that of the device.
+        runtime: "onnxruntime", "openvino", "tensorrt" or "torch_tensorrt"; None takes that of the device.
 
     Returns:
-        `ok`, the reasons with their sources, and the way to take.
+        The answer, the reasons with their sources, and the route that works.
 
     Raises:
-        ConfigError: the target, precision, runtime or version is unknown; the nearest is named.
-        BundleError: the bundle is not sound.
+        ConfigError: the target, precision, runtime or version is unknown; the message suggests the nearest one.
+        BundleError: the bundle is not valid.
 
     Example:
-        check("kitchen.bmz", "jetson-orin-nano").ok
+        >>> from blendmask_edge import check
+        >>> result = check("model.bmz", "x86-vnni")
+        >>> result.ok, str(result.route)
+        (True, 'INT8 by ONNX Runtime')
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     return check_bundle(opened, target, as_options(precision, tensorrt, runtime))
@@ -62,32 +65,30 @@ def check_bundle(
     options: Optional[CheckOptions] = None,
     table: Optional[Table] = None,
 ) -> CheckResult:
-    """Say whether a bundle can run on a target in the way that is asked for, why, and which way to take.
-
-    Nothing is run or imported for it: the answer comes from the table and from reading the bundle's graphs.
+    """Check whether a bundle can run on a device; see `check`. Runs and imports nothing.
 
     Args:
         bundle: an opened bundle.
-        target: a `Target`, or its name or alias.
-        options: precision, and runtime and TensorRT version where they are not the target's own; INT8 if None.
-        table: the table of devices; the package's own if None.
+        target: a device, or its name or alias.
+        options: precision, runtime and TensorRT version; None takes INT8 and those of the device.
+        table: table of devices; None takes that of this package.
 
     Raises:
-        ConfigError: unknown target (the nearest is named), precision or runtime, or a TensorRT version that is none.
+        ConfigError: the target, precision, runtime or version is unknown; the message suggests the nearest one.
         BundleError: a graph of the bundle cannot be read.
     """
     table = table if table is not None else load_table()
     options = options if options is not None else CheckOptions()
-    found = table.find(target) if isinstance(target, str) else target
+    device = table.find(target) if isinstance(target, str) else target
     options = as_options(options.precision, options.tensorrt, options.runtime)
     reader = _Reader(bundle)
-    asked = _case(table, found, reader, options)
-    reasons = apply_rules(asked)
+    case = _case(table, device, reader, options)
+    reasons = apply_rules(case)
+    requested = _route(case, reasons)
     if not _refusals(reasons):
-        way = _route(asked, reasons)
-        return CheckResult(found.name, found.title, way, True, reasons, way)
-    route, meanwhile = _other_routes(table, found, reader, options)
-    return CheckResult(found.name, found.title, _route(asked, reasons), False, reasons, route, meanwhile)
+        return CheckResult(device.name, device.title, requested, True, reasons, requested)
+    route, meanwhile = _other_routes(table, device, reader, options)
+    return CheckResult(device.name, device.title, requested, False, reasons, route, meanwhile)
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,12 @@ class _Reader:
         return self.bundle.manifest
 
     def facts(self, variant: str) -> OnnxFacts:
-        """Return the facts of a variant, or of one that has the same operators where the bundle lacks it."""
+        """Return the facts of a variant, or of one with the same operators if the bundle lacks it."""
         graphs = self.manifest.graphs
-        held = next(name for name in (variant, "float", "tensorrt", *graphs) if name in graphs)
-        if held not in self.known:
-            self.known[held] = read_onnx(self.bundle.graph(held))
-        return self.known[held]
+        present = next(name for name in (variant, "float", "tensorrt", *graphs) if name in graphs)
+        if present not in self.known:
+            self.known[present] = read_onnx(self.bundle.graph(present))
+        return self.known[present]
 
 
 def _case(table: Table, target: Target, reader: _Reader, options: CheckOptions) -> Case:
@@ -128,10 +129,10 @@ def _case(table: Table, target: Target, reader: _Reader, options: CheckOptions) 
 
 
 def _versions(
-    table: Table, target: Target, runtime: str, asked: Optional[str]
+    table: Table, target: Target, runtime: str, requested: Optional[str]
 ) -> Tuple[Optional[TorchTensorRT], Optional[Version]]:
-    """Return the Torch-TensorRT release and the TensorRT version that a runtime takes on a target."""
-    wanted = Version.parse_exact(asked) if asked is not None else None
+    """Return the Torch-TensorRT release and the TensorRT version that a runtime uses on a device."""
+    wanted = Version.parse_exact(requested) if requested is not None else None
     if runtime not in GPU_RUNTIMES or target.tensorrt is None:
         return None, None
     if runtime == "tensorrt" or target.torch_tensorrt is None:
@@ -151,18 +152,18 @@ def _pin(row: TorchTensorRT, target: Target) -> Version:
 def _other_routes(
     table: Table, target: Target, reader: _Reader, options: CheckOptions
 ) -> Tuple[Optional[Route], Optional[Route]]:
-    """Return the best way of a target, and one that is open at once if the best is not."""
-    checked = [(case, apply_rules(case)) for case in _ways(table, target, reader, options)]
-    ways = [_route(case, reasons) for case, reasons in checked if all(r.needs for r in _refusals(reasons))]
-    ready = [way for way in ways if not way.needs]
-    own = [way for way in ready if target.kind == "cpu" or way.runtime in GPU_RUNTIMES]
-    if own or not ways:
+    """Return the best route of a device, and one that works without a new bundle if the best does not."""
+    checked = [(case, apply_rules(case)) for case in _cases(table, target, reader, options)]
+    routes = [_route(case, reasons) for case, reasons in checked if all(r.needs for r in _refusals(reasons))]
+    ready = [route for route in routes if not route.needs]
+    own = [route for route in ready if target.kind == "cpu" or route.runtime in GPU_RUNTIMES]
+    if own or not routes:
         return (own[0] if own else None), None
-    return ways[0], (ready[0] if ready else None)
+    return routes[0], (ready[0] if ready else None)
 
 
-def _ways(table: Table, target: Target, reader: _Reader, options: CheckOptions) -> Iterator[Case]:
-    """Give the way that was asked for at the target's own version, then the target's own ways, then its CPU."""
+def _cases(table: Table, target: Target, reader: _Reader, options: CheckOptions) -> Iterator[Case]:
+    """Yield the requested case with the device's versions, then the device's own cases, then its CPU."""
     yield _case(table, target, reader, CheckOptions(options.precision, runtime=options.runtime))
     for precision in target.precisions:
         yield _case(table, target, reader, CheckOptions(precision))

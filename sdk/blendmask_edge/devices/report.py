@@ -50,7 +50,7 @@ def target_document(table: Table, target: Target) -> Dict[str, Any]:
 
 def describe_result(result: CheckResult) -> List[str]:
     """Return the answer, its reasons with source and mark (of a no only those that refuse), and the way to take."""
-    lines = [f"{'Yes' if result.ok else 'No'}: {result.asked} on {result.title}."]
+    lines = [f"{'Yes' if result.ok else 'No'}: {result.requested} on {result.title}."]
     for reason in result.reasons:
         if result.ok or reason.kind == "refusal":
             lines += _wrapped(f"  {_SIGNS[reason.kind]:<5}", f"{reason.text} [{reason.mark}: {reason.source}]")

@@ -1,4 +1,4 @@
-"""The question put to a preflight check, and its answer."""
+"""Options and results of a check."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ RUNTIME_TITLES = {
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """Options of a check: a precision, and a runtime and TensorRT version where they are not the target's own.
+    """Options of a check.
 
-    precision: "int8", "fp16" or "fp32".
-    tensorrt: a version with at least two numbers, "10.3"; None takes the target's.
-    runtime: a key of `RUNTIME_TITLES`, as in `blendmask_edge.runtimes`; None takes TensorRT on a GPU and ONNX Runtime
-        on a CPU.
+    Attributes:
+        precision: "int8", "fp16" or "fp32".
+        tensorrt: version with at least two numbers, such as "10.3"; None takes that of the device.
+        runtime: key of `RUNTIME_TITLES`; None takes TensorRT on a GPU and ONNX Runtime on a CPU.
     """
 
     precision: Precision = "int8"
@@ -34,10 +34,10 @@ class CheckOptions:
 
 
 def as_precision(text: str) -> Precision:
-    """Read a precision.
+    """Return a precision by name.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: the name is unknown.
     """
     if text not in get_args(Precision):
         raise ConfigError(f"Unknown precision {text!r}; known: {', '.join(get_args(Precision))}.")
@@ -45,10 +45,10 @@ def as_precision(text: str) -> Precision:
 
 
 def as_options(precision: str, tensorrt: Optional[str], runtime: Optional[str]) -> CheckOptions:
-    """Read options as typed; see `CheckOptions`. A runtime may be written with "-".
+    """Return options from text; see `CheckOptions`. Names of runtimes may contain "-" for "_".
 
     Raises:
-        ConfigError: an unknown precision or runtime, or a TensorRT version that is none or too vague.
+        ConfigError: the precision or runtime is unknown, or the TensorRT version is invalid or incomplete.
     """
     name = runtime.replace("-", "_") if runtime is not None else None
     if name is not None and name not in RUNTIME_TITLES:
@@ -60,10 +60,14 @@ def as_options(precision: str, tensorrt: Optional[str], runtime: Optional[str]) 
 
 @dataclass(frozen=True)
 class Reason:
-    """One finding of a check.
+    """One reason of a check.
 
-    kind: "refusal" makes the answer no, "caution" should be known before the start, "ground" speaks for it.
-    needs: change to the bundle that removes the refusal, when it is built again; None where only another way helps.
+    Attributes:
+        kind: "refusal" (cannot run), "caution" (can run, with a known problem) or "ground" (supports the answer).
+        text: the reason.
+        source: where the fact comes from.
+        mark: evidence: "verified", "documented" or "unverified".
+        needs: what a new bundle must contain to remove the refusal; None if only another route helps.
     """
 
     kind: Literal["ground", "caution", "refusal"]
@@ -75,11 +79,15 @@ class Reason:
 
 @dataclass(frozen=True)
 class Route:
-    """One way to run a bundle on a target.
+    """A way to run a bundle on a device.
 
-    variant: the graph of the bundle that is taken, None where the runtime takes none.
-    tensorrt, torch_tensorrt: versions, None where the way has none.
-    needs: what the bundle lacks for this way; empty if it can be taken at once.
+    Attributes:
+        runtime: name of the runtime.
+        precision: "int8", "fp16" or "fp32".
+        variant: graph of the bundle; None if the runtime has none for this precision.
+        tensorrt: version of TensorRT, or None.
+        torch_tensorrt: version of Torch-TensorRT, or None.
+        needs: what the bundle lacks for this route; empty if it works at once.
     """
 
     runtime: str
@@ -90,7 +98,7 @@ class Route:
     needs: Tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return the way in words, without its needs."""
+        """Describe the route, without `needs`."""
         version = self.torch_tensorrt if self.runtime == "torch_tensorrt" else self.tensorrt
         words = f"{self.precision.upper()} by {RUNTIME_TITLES[self.runtime]}" + (f" {version}" if version else "")
         is_pair = self.runtime == "torch_tensorrt" and self.tensorrt is not None
@@ -99,18 +107,21 @@ class Route:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The answer of a check.
+    """Result of a check.
 
-    target, title: name of the target, for commands and for people.
-    asked: the way that was asked for.   ok: whether it is open.
-    reasons: all that was found, refusals first.
-    route: the way to take: `asked` if it is open, else the best way of the target; None if there is none.
-    meanwhile: a way that is open at once, where `route` first needs the bundle to be built again.
+    Attributes:
+        target: name of the device in commands.
+        title: name of the device in text.
+        requested: the route that was checked.
+        ok: whether it works.
+        reasons: reasons, refusals first.
+        route: `requested` if it works, else the best route of the device; None if there is none.
+        meanwhile: a route that works with this bundle, if `route` needs a new one.
     """
 
     target: str
     title: str
-    asked: Route
+    requested: Route
     ok: bool
     reasons: Tuple[Reason, ...]
     route: Optional[Route]

@@ -1,6 +1,6 @@
-"""The only pixel code: read, resize, paste and draw.
+"""Read, resize, paste and draw. No other code touches pixels.
 
-Sizes are (height, width). Images are uint8 (H, W, 3), RGB unless `channels="bgr"` says otherwise.
+Sizes are (height, width). Images are (H, W, 3) uint8, in RGB unless `channels="bgr"` is passed.
 """
 
 from __future__ import annotations

@@ -34,23 +34,28 @@ _FLIPS: Dict[int, Optional[int]] = {1: None, 2: 1, 3: -1, 4: 0, 5: None, 6: 1, 7
 def read_image(path: PathLike, orientation: str = "upright") -> Image:
     """Read an image file as RGB.
 
-    One rule holds for every reader of this product: an image is upright as people see it, so the orientation of its
-    EXIF data is applied, as detectron2 and `cv2.imread` do. Boxes, masks and annotations refer to the upright pixels;
-    for annotations that were drawn on the stored pixels, pass `orientation="stored"`.
+    The EXIF orientation is applied, as detectron2 and `cv2.imread` do, and boxes, masks and annotations refer to the
+    upright image. If annotations refer to the stored pixels, pass `orientation="stored"`.
 
-    Gray becomes three equal channels, palettes are looked up, alpha is dropped, 16 bits are scaled to 8 (v / 257,
-    rounded). Of several frames or pages the first is read.
+    Gray images get three equal channels, palettes are resolved, alpha is dropped, and 16-bit values are scaled to 8
+    bits (v / 257, rounded). Of several frames or pages, the first is read.
 
     Args:
-        path: a JPEG, PNG, BMP, WebP, TIFF or PNM file; the format is told by its first bytes.
-        orientation: "upright" applies the EXIF orientation, "stored" keeps the pixels as they are stored.
+        path: a JPEG, PNG, BMP, WebP, TIFF or PNM file; its first bytes determine the format.
+        orientation: "upright" applies the EXIF orientation; "stored" does not.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageError: no such file, a folder, empty, damaged, cut off, another format, a depth other than 8 or 16 bits,
-            or more than `MAX_PIXELS` pixels; sizes are checked before anything is decoded.
+        ImageError: the file is missing, empty, damaged or truncated, has an unsupported format or bit depth, or more
+            than `MAX_PIXELS` pixels, which is checked before decoding.
+
+    Example:
+        >>> from blendmask_edge import read_image
+        >>> image = read_image("image.jpg")
+        >>> image.shape, image.dtype
+        ((48, 64, 3), dtype('uint8'))
     """
     _check_orientation(orientation)
     name = _name_of(path)
@@ -63,16 +68,17 @@ def read_image(path: PathLike, orientation: str = "upright") -> Image:
 
 
 def image_size(path: PathLike, orientation: str = "upright") -> Size:
-    """Return the size of an image file from its header, without decoding it.
+    """Read the size of an image from the file's header.
 
     Args:
-        path, orientation: as `read_image` takes them.
+        path: path of an image file.
+        orientation: "upright" or "stored"; see `read_image`.
 
     Returns:
-        (height, width) of what `read_image` returns.
+        Height and width of the array that `read_image` returns.
 
     Raises:
-        ImageError: as `read_image`, as far as the header tells.
+        ImageError: the file or its header cannot be read.
     """
     _check_orientation(orientation)
     name = _name_of(path)
@@ -82,36 +88,41 @@ def image_size(path: PathLike, orientation: str = "upright") -> Size:
 
 
 def encode_jpeg(image: Image, quality: int = 92) -> bytes:
-    """Return a (H, W, 3) uint8 RGB image as the bytes of a JPEG file.
+    """Encode an image as JPEG.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        quality: 0 to 100.
 
     Raises:
-        ImageError: the image is too large for the format (65500 pixels a side).
+        ImageError: a side exceeds the format's limit of 65500 pixels.
     """
     try:
         done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     except cv2.error:
         done = False
     if not done:
-        raise ImageError(f"An image of shape {image.shape} cannot be written as JPEG; scale it down first.")
+        raise ImageError(f"An image of shape {image.shape} cannot be encoded as JPEG. Scale it down first.")
     return bytes(data)
 
 
 def check_image(image: object, channels: str = "rgb") -> Image:
-    """Return `image` as it is, when it is a (H, W, 3) uint8 array and `channels` is "rgb" or "bgr".
+    """Return `image` unchanged after checking it.
 
     Raises:
-        ImageError: it is not; the message says what was found and how to convert it.
+        ImageError: it is not a uint8 array of shape (H, W, 3), or `channels` is neither "rgb" nor "bgr"; the message
+            tells how to convert it.
     """
     if channels not in ("rgb", "bgr"):
         raise ImageError(f'channels is {channels!r}, expected "rgb" or "bgr".')
     if not isinstance(image, np.ndarray):
-        raise ImageError(f"The image is a {type(image).__name__}, expected a numpy array; read files by read_image.")
+        raise ImageError(f"The image is a {type(image).__name__}, expected a numpy array. Read files with read_image.")
     if image.dtype != np.uint8:
-        raise ImageError(f"The image is {image.dtype}, expected uint8 with values 0..255; scale and convert it first.")
+        raise ImageError(f"The image is {image.dtype}, expected uint8 with values 0..255. Scale and convert it first.")
     if image.ndim != 3 or image.shape[2] != 3:
         raise ImageError(
-            f"The image has shape {image.shape}, expected (height, width, 3); "
-            "convert gray by cv2.COLOR_GRAY2RGB, drop alpha by image[..., :3]."
+            f"The image has shape {image.shape}, expected (height, width, 3). "
+            "Convert gray images with cv2.COLOR_GRAY2RGB; drop alpha with image[..., :3]."
         )
     check_size((image.shape[0], image.shape[1]), "The image")
     return image
@@ -131,7 +142,7 @@ def _name_of(path: object) -> str:
 
 @contextlib.contextmanager
 def _opened(name: str) -> Iterator[BinaryIO]:
-    """Open an image file that is neither empty nor too long."""
+    """Open an image file that is neither empty nor too large."""
     path = Path(name)
     try:
         size = path.stat().st_size
@@ -153,9 +164,9 @@ def _unreadable(name: str, error: Exception) -> ImageError:
 
 
 def _decode(data: bytes, header: ImageHeader, name: str) -> NDArray[Any]:
-    """Decode the stored pixels, in OpenCV's order of channels, without turning them."""
+    """Decode the stored pixels in OpenCV's channel order, without applying the orientation."""
     if header.format == "JPEG" and data.find(_JPEG_END, header.pixels_at) < 0:
-        raise ImageError(f"{name} is cut off: the end of the JPEG is missing. Fetch it again.")
+        raise ImageError(f"{name} is truncated: the end of the JPEG is missing. Fetch it again.")
     pixels = np.frombuffer(_without_orientation(data, header), np.uint8)
     try:
         stored = cv2.imdecode(pixels, cv2.IMREAD_UNCHANGED)
@@ -164,12 +175,14 @@ def _decode(data: bytes, header: ImageHeader, name: str) -> NDArray[Any]:
     if stored is None:
         raise ImageError(f"{name} is damaged. {READABLE}")
     if stored.shape[:2] != header.size:
-        raise ImageError(f"{name} states {header.size} (height, width) and holds {stored.shape[:2]}: it is damaged.")
+        raise ImageError(
+            f"{name} is damaged: its header states {header.size} (height, width), but it contains {stored.shape[:2]}."
+        )
     return np.asarray(stored)
 
 
 def _without_orientation(data: bytes, header: ImageHeader) -> bytes:
-    """Return the file with orientation 1 in a TIFF, which OpenCV would apply to some depths and not to others."""
+    """Set the orientation of a TIFF to 1, because OpenCV applies it to some bit depths only."""
     where = header.orientation_bytes
     if where is None:
         return data
@@ -178,7 +191,7 @@ def _without_orientation(data: bytes, header: ImageHeader) -> bytes:
 
 
 def _turn(image: Image, orientation: int) -> Image:
-    """Return the image upright; `orientation` says where row 0 and column 0 of the stored pixels lie (EXIF 2.32)."""
+    """Return the image upright; `orientation` is the tag of EXIF 2.32."""
     if orientation >= 5:
         image = np.asarray(cv2.transpose(image), np.uint8)
     axis = _FLIPS[orientation]
@@ -190,12 +203,12 @@ def _as_8_bits(stored: NDArray[Any], name: str) -> Image:
         return stored
     if stored.dtype == np.uint16:
         return np.asarray(cv2.convertScaleAbs(stored, alpha=1 / 257), np.uint8)
-    raise ImageError(f"{name} holds {stored.dtype} values, expected 8 or 16 bits a channel; convert it first.")
+    raise ImageError(f"{name} has {stored.dtype} values, expected 8 or 16 bits per channel. Convert it first.")
 
 
 def _as_rgb(stored: Image, name: str) -> Image:
     channels = 1 if stored.ndim == 2 else stored.shape[2]
     code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}.get(channels)
     if code is None:
-        raise ImageError(f"{name} has {channels} channels, expected gray, RGB or RGBA; convert it first.")
+        raise ImageError(f"{name} has {channels} channels, expected gray, RGB or RGBA. Convert it first.")
     return np.asarray(cv2.cvtColor(stored, code), np.uint8)

@@ -1,6 +1,6 @@
-"""The table of runtimes. Adding one is one file beside this and one row here.
+"""The table of runtimes. To add one, write a module in this package and add a row here.
 
-Nothing is imported until a runtime is asked for.
+A runtime is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -34,16 +34,17 @@ def _with_driver(graph_sha256: str) -> bool:
 class RuntimeRow:
     """One runtime of the table.
 
-    name: for `MaskPredictor(runtime=...)`.
-    module: our module that implements the protocol.
-    package: the package whose presence says that it is installed.
-    variants: variants of graphs that it runs unasked, the preferred one first.
-    extra: the extra of `blendmask-edge` that installs it.
-    distributions: names under which the package is distributed; the first that is installed gives its version.
-    also: variants that it runs, slower or less exactly, when they are named.
-    ready: whether it could run the graph of this SHA-256 here, as far as can be seen without importing it.
-    remark: what else to know for installing it.
-    needs_gpu: whether it runs on an NVIDIA GPU only.
+    Attributes:
+        name: value of `MaskPredictor(runtime=...)`.
+        module: module that implements the protocol.
+        package: package that must be installed.
+        variants: variants that it runs by default, the preferred one first.
+        extra: extra of `blendmask-edge` that installs it.
+        distributions: distribution names of the package; the first installed one gives the version.
+        also: variants that it runs, slower or less exactly, if they are requested by name.
+        ready: tells from the SHA-256 of a graph, without importing the package, whether it can run here.
+        remark: addition to the install command.
+        needs_gpu: whether it needs an NVIDIA GPU.
     """
 
     name: str
@@ -59,12 +60,12 @@ class RuntimeRow:
 
     @property
     def installed(self) -> bool:
-        """Whether the package can be found, without importing it."""
+        """Whether the package is installed; does not import it."""
         return importlib.util.find_spec(self.package) is not None
 
     @property
     def version(self) -> str:
-        """Version of the installed package, without importing it; "unknown" where nothing tells."""
+        """Version of the installed package, or "unknown"; does not import it."""
         for name in self.distributions or (self.package,):
             try:
                 return importlib.metadata.version(name)
@@ -74,22 +75,22 @@ class RuntimeRow:
 
     @property
     def install_command(self) -> str:
-        """What to type to install it, and the remark."""
+        """Instruction to install it, with the remark."""
         return f"Type: {install_command(self.extra)}{self.remark}"
 
     def load(self) -> Runtime:
         """Import the module.
 
         Raises:
-            RuntimeUnavailableError: the package is missing or does not start; the message has the pip command.
+            RuntimeUnavailableError: the package is missing or cannot be imported; the message has the pip command.
         """
         if not self.installed:
             raise RuntimeUnavailableError(f"Runtime {self.name!r} is not installed. {self.install_command}")
         try:
             return cast(Runtime, importlib.import_module(self.module))
-        except Exception as error:  # what a broken installation raises on import is not limited to ImportError
+        except Exception as error:  # a broken installation can raise anything on import
             raise RuntimeUnavailableError(
-                f"{self.package} is installed but does not start: {error}. {self.install_command}"
+                f"{self.package} is installed but cannot be imported: {error}. {self.install_command}"
             ) from error
 
 
@@ -119,8 +120,8 @@ RUNTIMES = (
         extra="tensorrt",
         ready=_with_driver,
         needs_gpu=True,
-        remark="; a Jetson has it from JetPack (apt install python3-libnvinfer), which a virtual environment sees only "
-        "when made with --system-site-packages",
+        remark="; on a Jetson, it comes with JetPack (apt install python3-libnvinfer) and is visible in virtual "
+        "environments created with --system-site-packages",
     ),
     RuntimeRow(
         name="torch_tensorrt",
@@ -136,10 +137,10 @@ RUNTIMES = (
 
 
 def select(name: str) -> RuntimeRow:
-    """Return the row called `name`.
+    """Return a row by name.
 
     Raises:
-        ConfigError: no runtime has this name; the nearest is suggested.
+        ConfigError: no runtime has this name; the message suggests the nearest one.
     """
     for row in RUNTIMES:
         if row.name == name:
@@ -154,7 +155,7 @@ def installed_rows() -> Tuple[RuntimeRow, ...]:
     """Return the rows whose package is installed, in the order of the table.
 
     Raises:
-        RuntimeUnavailableError: none is.
+        RuntimeUnavailableError: no runtime is installed.
     """
     rows = tuple(row for row in RUNTIMES if row.installed)
     if not rows:
@@ -165,14 +166,15 @@ def installed_rows() -> Tuple[RuntimeRow, ...]:
 
 @dataclass(frozen=True)
 class AvailableRuntime:
-    """One runtime of this package, and whether it can run here.
+    """A supported runtime, and whether it can run on this machine.
 
-    name: for `MaskPredictor(runtime=...)`.
-    installed: whether its package is installed.
-    version: of the package; None where it is not installed.
-    variants: graphs of a bundle that it runs, the preferred one first.
-    reason: why it cannot run here, with the command that installs it; empty where nothing is seen to be in its way
-        without loading it.
+    Attributes:
+        name: value of `MaskPredictor(runtime=...)`.
+        installed: whether its package is installed.
+        version: version of the package; None if it is not installed.
+        variants: graphs of a bundle that it runs, the preferred one first.
+        reason: why it cannot run, with the command that installs it; empty if it can, as far as is known without
+            loading it.
     """
 
     name: str
@@ -183,13 +185,15 @@ class AvailableRuntime:
 
 
 def available_runtimes() -> List[AvailableRuntime]:
-    """Return every runtime that this package knows, in order of preference, without loading any.
+    """List the supported runtimes, without loading them.
 
     Returns:
-        One entry a runtime, also for those that are not installed.
+        One entry per runtime, installed or not, in order of preference.
 
     Example:
-        [runtime.name for runtime in available_runtimes() if not runtime.reason]
+        >>> from blendmask_edge import available_runtimes
+        >>> [runtime.name for runtime in available_runtimes() if not runtime.reason]
+        ['onnxruntime', ...]
     """
     return [
         AvailableRuntime(row.name, row.installed, row.version if row.installed else None, row.variants, _reason(row))
@@ -201,7 +205,7 @@ def _reason(row: RuntimeRow) -> str:
     if not row.installed:
         return f"It is not installed. {row.install_command}"
     if row.needs_gpu and find_gpu() is None:
-        return "The CUDA driver shows no GPU."
+        return "There is no GPU, or no CUDA driver."
     return ""
 
 

@@ -325,4 +325,4 @@ def test_evaluate_refuses_what_does_not_belong_together(made: Made, scenes: Path
     save_checkpoint(other, tiny_model(), type(LABELS)(("a", "b", "c"), (1, 3, 4)))
     refused(call("evaluate", other, *data(scenes)), 1, "categor")
     (tmp_path / "damaged.bmz").write_bytes(made.path.read_bytes()[:500])
-    refused(call("evaluate", tmp_path / "damaged.bmz", *data(scenes)), 1, "not a sound bundle")
+    refused(call("evaluate", tmp_path / "damaged.bmz", *data(scenes)), 1, "not a valid bundle")

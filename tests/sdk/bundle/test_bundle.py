@@ -108,7 +108,7 @@ def test_full_disk_leaves_the_older_file_and_nothing_else(
 def test_what_is_no_zip_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.bmz"
     path.write_bytes(content)
-    with pytest.raises(BundleError, match="no zip"):
+    with pytest.raises(BundleError, match="not a zip"):
         Bundle.open(path)
 
 

@@ -62,7 +62,7 @@ def test_member_that_dos_calls_a_folder_is_refused(rewrite: Callable[..., Path])
 def test_what_follows_the_end_is_refused(bundle_path: Path, tmp_path: Path, rest: bytes) -> None:
     path = tmp_path / "a.bmz"
     path.write_bytes(bundle_path.read_bytes() + rest)
-    with pytest.raises(BundleError, match="goes on after its end"):
+    with pytest.raises(BundleError, match="data after its end"):
         Bundle.open(path)
 
 
@@ -85,7 +85,7 @@ def test_comment_is_refused(rewrite: Callable[..., Path]) -> None:
     path = rewrite({})
     with zipfile.ZipFile(path, "a") as archive:
         archive.comment = b"hello"
-    with pytest.raises(BundleError, match="goes on after its end"):
+    with pytest.raises(BundleError, match="data after its end"):
         Bundle.open(path)
 
 

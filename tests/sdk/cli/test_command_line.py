@@ -325,7 +325,7 @@ def test_what_is_no_bundle_is_one_message(images: Path) -> None:
         result = call(*words, images / "red.png", *([images] if words == ["predict"] else []))
         assert result.exit_code == 1
         assert "error: " in result.output
-        assert "red.png is not a sound bundle" in result.output
+        assert "red.png is not a valid bundle" in result.output
         assert "Traceback" not in result.output
 
 

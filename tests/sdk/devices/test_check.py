@@ -193,7 +193,7 @@ def test_torch_tensorrt_takes_the_graph_and_its_operators_are_judged_but_for_the
 ) -> None:
     result = ask(make_bundle(opset=99), "jetson-orin-nx", runtime="torch_tensorrt")
     assert result.ok
-    assert result.asked.variant == "tensorrt"
+    assert result.requested.variant == "tensorrt"
     refused = ask(make_bundle(top_k=4000), "jetson-orin-nx", runtime="torch_tensorrt")
     assert "3840" in only(refused).text
     assert "holds: cpu" in only(ask(make_bundle("cpu"), "jetson-orin-nx", runtime="torch_tensorrt")).text

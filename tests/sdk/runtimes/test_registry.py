@@ -40,7 +40,7 @@ def test_runtime_that_does_not_start_is_named(error: str, tmp_path: Path, monkey
     (tmp_path / "halfway.py").write_text(f"raise {error}('libhalf.so: cannot open')")
     monkeypatch.syspath_prepend(str(tmp_path))
     row = RuntimeRow("broken", "halfway", "halfway", ("cpu",), "cpu")
-    with pytest.raises(RuntimeUnavailableError, match=r"halfway is installed but does not start: libhalf.so"):
+    with pytest.raises(RuntimeUnavailableError, match=r"halfway is installed but cannot be imported: libhalf.so"):
         row.load()
 
 
@@ -94,7 +94,7 @@ def test_available_runtimes_say_what_is_installed_and_why_not(monkeypatch: pytes
     monkeypatch.setattr("blendmask_edge.runtimes.registry.find_gpu", lambda: None)
     here, gpu, away = available_runtimes()
     assert (here.name, here.installed, here.version, here.reason) == ("here", True, pytest.__version__, "")
-    assert (gpu.installed, gpu.reason) == (True, "The CUDA driver shows no GPU.")
+    assert (gpu.installed, gpu.reason) == (True, "There is no GPU, or no CUDA driver.")
     assert (away.installed, away.version, away.variants) == (False, None, ("cpu", "float"))
     assert install_command("openvino") in away.reason
 

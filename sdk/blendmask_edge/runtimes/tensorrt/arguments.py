@@ -1,7 +1,7 @@
-"""Arguments for building an engine with each version of TensorRT. Pure functions: no TensorRT is needed to test them.
+"""Build arguments for each version of TensorRT. Pure functions that do not need TensorRT.
 
-TensorRT 8.5 and 8.6 take FP16 and INT8 as flags of the builder. TensorRT 10 takes the same flags, or none and then all
-precisions from the graph ("strongly typed"). TensorRT 11 takes precisions from the graph alone and has no such flags.
+TensorRT 8.5 and 8.6 take FP16 and INT8 as builder flags. TensorRT 10 takes these flags, or all precisions from the
+graph ("strongly typed"). TensorRT 11 has no such flags and takes all precisions from the graph.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ class EngineOptions:
 class BuildArguments:
     """Arguments of one build.
 
-    network_flags: names in `NetworkDefinitionCreationFlag`.
-    builder_flags: names in `BuilderFlag`.
-    workspace_bytes: limit of the workspace pool; None leaves it to TensorRT.
+    Attributes:
+        network_flags: names in `NetworkDefinitionCreationFlag`.
+        builder_flags: names in `BuilderFlag`.
+        workspace_bytes: limit of the workspace pool; None takes TensorRT's default.
     """
 
     network_flags: Tuple[str, ...]
@@ -54,7 +55,7 @@ class BuildArguments:
     workspace_bytes: Optional[int]
 
     def as_dict(self) -> Dict[str, object]:
-        """Return the arguments by name, as they enter the key of the engine cache; the workspace is apart there."""
+        """Return the arguments by name for the key of the engine cache, without the workspace, its own field there."""
         return {name: value for name, value in asdict(self).items() if name != "workspace_bytes"}
 
 
@@ -81,6 +82,6 @@ def build_arguments(
 
 
 def _precision_flags(precision: Precision, architecture: Architecture) -> Tuple[str, ...]:
-    """INT8 alone leaves layers that are not quantized in FP32, so FP16 goes with it where it is fast."""
+    """Return the flags; FP16 accompanies INT8 where it is fast, else layers that are not quantized run in FP32."""
     half = ("FP16",) if architecture.fp16.value != "slow" else ()
     return {"int8": ("INT8", *half), "fp16": ("FP16",), "fp32": ()}[precision]
