@@ -16,10 +16,11 @@ _MIB = 2**20
 class CompileOptions:
     """Options of an engine.
 
-    precision: "int8" builds from the tensorrt graph, "fp16" and "fp32" from the float graph.
-    workspace_mib: memory that the builder may give to one layer; None leaves it to TensorRT, or reuses an engine
-        built with any.
-    runtime: "tensorrt", or "torch_tensorrt" for its program.
+    Attributes:
+        precision: "int8" uses the tensorrt graph, "fp16" and "fp32" the float graph.
+        workspace_mib: memory limit of one layer during the build, in MiB; None takes TensorRT's default, or reuses an
+            engine that was built with any limit.
+        runtime: "tensorrt" or "torch_tensorrt".
     """
 
     precision: Precision = "int8"
@@ -27,17 +28,19 @@ class CompileOptions:
     runtime: str = "tensorrt"
 
     def __post_init__(self) -> None:
-        """Refuse a workspace that is none, and a runtime that compiles nothing.
+        """Validate the options.
 
         Raises:
-            ConfigError: workspace_mib is less than 1, or no GPU runtime is named.
+            ConfigError: workspace_mib is less than 1, or the runtime does not compile.
         """
         if self.runtime not in ("tensorrt", "torch_tensorrt"):
-            raise ConfigError(f"Runtime {self.runtime!r} compiles nothing; expected tensorrt or torch_tensorrt.")
+            raise ConfigError(f"Runtime {self.runtime!r} does not compile. Expected tensorrt or torch_tensorrt.")
         if self.workspace_mib is not None and self.workspace_mib < 1:
-            raise ConfigError(f"The workspace is {self.workspace_mib} MiB, expected 1 or more; leave it out to let be.")
+            raise ConfigError(
+                f"The workspace is {self.workspace_mib} MiB, expected 1 or more. Leave it out for TensorRT's default."
+            )
 
     @property
     def engine(self) -> EngineOptions:
-        """The same for the builder, the workspace in bytes."""
+        """Options of the builder, with the workspace in bytes."""
         return EngineOptions(self.precision, None if self.workspace_mib is None else self.workspace_mib * _MIB)

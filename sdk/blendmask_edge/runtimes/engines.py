@@ -19,11 +19,15 @@ _TORCH_DISTRIBUTION = "torch-tensorrt"
 
 @dataclass(frozen=True)
 class EngineKey:
-    """Everything that an engine depends on; two builds with one key may share a file.
+    """Everything that an engine depends on. Builds with the same key can share a file.
 
-    graph_sha256: of the ONNX file.   sm: compute capability.   tensorrt: full version.
-    driver: as in `Gpu`.   arguments: as in `BuildArguments.as_dict`, but for the workspace.
-    workspace_bytes: memory that the builder was given. It decides how good an engine can get, not whether it fits.
+    Attributes:
+        graph_sha256: SHA-256 of the ONNX file.
+        sm: compute capability of the GPU.
+        tensorrt: full version of TensorRT.
+        driver: driver version, as in `Gpu`.
+        arguments: result of `BuildArguments.as_dict`.
+        workspace_bytes: memory limit of the build. It affects the speed of an engine, not where it runs.
     """
 
     graph_sha256: str
@@ -50,7 +54,13 @@ class EngineKey:
 
 @dataclass(frozen=True)
 class Engine:
-    """A compiled engine or program: its path, its key, and whether it had been built before."""
+    """A compiled engine, or program of Torch-TensorRT.
+
+    Attributes:
+        path: path in the cache.
+        key: graph, GPU, versions and options that it depends on.
+        reused: whether it was already in the cache.
+    """
 
     path: Path
     key: EngineKey

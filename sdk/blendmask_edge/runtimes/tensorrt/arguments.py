@@ -31,9 +31,10 @@ WEAK_TYPING_LAST = Fact(
 class EngineOptions:
     """Options of an engine.
 
-    precision: "int8" for a graph with Q/DQ, "fp16" or "fp32" for a float graph.
-    workspace_bytes: memory that the builder may give to one layer; None leaves it to TensorRT, or reuses an engine
-        built with any.
+    Attributes:
+        precision: "int8" for a graph with Q/DQ, "fp16" or "fp32" for a float graph.
+        workspace_bytes: memory limit of one layer during the build; None takes TensorRT's default, or reuses an engine
+            that was built with any limit.
     """
 
     precision: Precision = "int8"
@@ -65,10 +66,10 @@ def build_arguments(
     """Return the build arguments for a version of TensorRT.
 
     Args:
-        version: of TensorRT.
+        version: version of TensorRT.
         options: precision and workspace.
-        architecture: of the GPU that the engine is for.
-        holds_half: whether the graph itself has FP16 weights or scales.
+        architecture: architecture of the GPU.
+        holds_half: whether the graph has FP16 weights or scales.
     """
     flags = _precision_flags(options.precision, architecture) if not holds_half else ()
     takes_flags = version.up_to(Version.parse(WEAK_TYPING_LAST.value))

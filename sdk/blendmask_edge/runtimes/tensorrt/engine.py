@@ -1,4 +1,4 @@
-"""From an ONNX graph to an engine for the GPU of this machine, by way of the cache."""
+"""Build the engine of an ONNX graph for the GPU of this machine, or find it in the cache."""
 
 from __future__ import annotations
 
@@ -21,26 +21,31 @@ _DEFAULT = EngineOptions()
 
 @dataclass(frozen=True)
 class Toolchain:
-    """What builds engines here: the `tensorrt` module and the GPU."""
+    """TensorRT and the GPU of this machine.
+
+    Attributes:
+        trt: the `tensorrt` module.
+        gpu: the GPU.
+    """
 
     trt: Any
     gpu: Gpu
 
     @property
     def version(self) -> str:
-        """The full version of TensorRT."""
+        """Full version of TensorRT."""
         return str(self.trt.__version__)
 
 
 def compile_graph(
     graph: bytes, toolchain: Toolchain, cache: Optional[Path] = None, options: EngineOptions = _DEFAULT
 ) -> Engine:
-    """Build the engine of an ONNX file for the GPU here, or find it in the cache.
+    """Build the engine of an ONNX file for this GPU, or find it in the cache.
 
     Args:
-        graph: the ONNX file; whether the GPU can take it is not checked here.
+        graph: bytes of the ONNX file; it is not checked against the GPU.
         toolchain: TensorRT and the GPU.
-        cache: folder for engines; None takes the one of this machine.
+        cache: folder for engines; None takes the default.
         options: precision and workspace.
 
     Raises:
