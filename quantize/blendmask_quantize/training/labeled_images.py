@@ -108,8 +108,8 @@ class LabeledImages:
         missing = [name for name, seen in zip(self.labels.names, shown, strict=True) if not seen]
         if not missing:
             return ""
-        named = ", ".join(missing[:_NAMED]) + ", ..." * (len(missing) > _NAMED)
-        return f"{len(missing)} of {len(shown)} classes have no instance in {self.annotations} to learn from: {named}"
+        of = f"{len(missing)} of {len(shown)} classes"
+        return f"{of} have no instance in {self.annotations} to learn from: {_some(missing)}"
 
 
 def read_labeled_images(
@@ -163,7 +163,7 @@ def _read(folder: Path, annotations: Path, wanted: Labels | None, keep_empty: bo
 
 
 def _labels(document: Document, annotations: Path, wanted: Labels | None) -> Labels:
-    """The classes to train: those that are wanted, which must hold every category that is used, else all categories."""
+    """The classes to train: all categories, or those that are wanted, if the categories in use are the same."""
     if wanted is None:
         return coco_labels(document["categories"])
     used = {annotation["category_id"] for annotation in document["annotations"]}
@@ -172,7 +172,19 @@ def _labels(document: Document, annotations: Path, wanted: Labels | None) -> Lab
         check_categories({category: names[category] for category in used}, wanted)
     except AnnotationError as error:
         raise AnnotationError(f"{annotations}: {error}") from None
+    classes = zip(wanted.category_ids, wanted.names, strict=True)
+    absent = [name for category, name in classes if names.get(category) != name]
+    if absent:
+        raise AnnotationError(
+            f"{annotations} has {len(names)} categories, and {len(absent)} of the network's {len(wanted.names)} "
+            f"classes are not among them ({_some(absent)}), so that training would unlearn these: give annotations of "
+            "every class that the network was trained on"
+        )
     return wanted
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + ", ..." * (len(names) > _NAMED)
 
 
 def file_digest(path: Path) -> str:

@@ -112,6 +112,9 @@ def test_categories_that_nothing_shows_do_not_matter(
         checkpoint, sources, *_ = begun
         assert checkpoint.labels == sources[0].labels == LABELS
     assert read_labeled_images(scenes, annotations, LABELS).labels == LABELS
+    more = Labels(("cup", "plate", "fork", "spoon"), (2, 5, 9, 11))
+    with pytest.raises(AnnotationError, match=r"4 categories, and 1 of the network's 4 classes are not .*\(spoon\)"):
+        read_labeled_images(scenes, annotations, more)
     with pytest.raises(AnnotationError, match=r"other\.json: category 9 is 'fork'"):
         read_labeled_images(scenes, annotations, Labels(("cup", "plate", "spoon"), (2, 5, 9)))
 
