@@ -47,4 +47,5 @@ def main() -> None:
     """Run the command line; exits with 0 done, 1 refused or failed, 2 wrong usage, 3 a limit was left, 4 disturbed."""
     # Headers are checked before OpenCV sees a file; this is its own limit, which a library must not set for its host.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**28))
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # what goes wrong is said once, by our errors
     app(prog_name="blendmask")

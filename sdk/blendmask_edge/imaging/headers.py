@@ -29,6 +29,7 @@ _JPEG_SCAN, _JPEG_END, _JPEG_EXIF = 0xDA, 0xD9, 0xE1
 _MOST_PARTS = 100_000
 _MOST_SKIPPED = 2**16
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PNM_WHITES = (255, 65535)
 _DEFLATE_RATIO = 1032
 _TIFF_RATIOS = {1: 1, 5: 4096, 8: _DEFLATE_RATIO, 32773: 64, 32946: _DEFLATE_RATIO}
 """Most bytes of pixels that one byte of a file can hold, by kind of compression."""
@@ -273,6 +274,8 @@ def _read_pnm(source: Source) -> ImageHeader:
     kind = source.number(1, 1) - ord("0")
     words, start = _pnm_words(source, 2 if kind in (1, 4) else 3)
     width, height = words[0], words[1]
+    if kind not in (1, 4) and words[2] not in _PNM_WHITES:
+        raise _Malformed(f"the PNM states {words[2]} for white, expected 255 or 65535: scale its values")
     channels = 3 if kind in (3, 6) else 1
     if kind == 4:
         body = -(-width // 8) * height

@@ -38,7 +38,8 @@ def read_image(path: PathLike, orientation: str = "upright") -> Image:
     upright image. If annotations refer to the stored pixels, pass `orientation="stored"`.
 
     Gray images get three equal channels, palettes are resolved, alpha is dropped, and 16-bit values are scaled to 8
-    bits (v / 257, rounded). Of several frames or pages, the first is read.
+    bits (v / 257, rounded). A transparent TIFF is refused, because its colors are multiplied by alpha. Of several
+    frames or pages, the first is read.
 
     Args:
         path: a JPEG, PNG, BMP, WebP, TIFF or PNM file; its first bytes determine the format.
@@ -174,11 +175,20 @@ def _decode(data: bytes, header: ImageHeader, name: str) -> NDArray[Any]:
         raise ImageError(f"Cannot decode {name}: {error.err}. {READABLE}") from error
     if stored is None:
         raise ImageError(f"{name} is damaged. {READABLE}")
+    if header.format == "TIFF" and _is_transparent(stored):
+        raise ImageError(f"{name} has transparent pixels, which a TIFF may not have here. Save it without alpha.")
     if stored.shape[:2] != header.size:
         raise ImageError(
             f"{name} is damaged: its header states {header.size} (height, width), but it contains {stored.shape[:2]}."
         )
     return np.asarray(stored)
+
+
+def _is_transparent(stored: NDArray[Any]) -> bool:
+    """Whether any pixel of a decoded image is not opaque; colors of a TIFF are multiplied with its alpha then."""
+    if stored.dtype.kind != "u" or stored.ndim != 3 or stored.shape[2] != 4:
+        return False
+    return bool(stored[..., 3].min(initial=np.iinfo(stored.dtype).max) < np.iinfo(stored.dtype).max)
 
 
 def _without_orientation(data: bytes, header: ImageHeader) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -431,6 +432,16 @@ def test_a_real_process_keeps_stdout_and_stderr_apart(bundle_path: Path, images:
     failed = blendmask("info", tmp_path / "no.bmz")
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr.startswith("error: Cannot read")
+    assert len(failed.stderr.strip().splitlines()) == 1
+
+
+def test_image_that_opencv_complains_of_is_one_message(bundle_path: Path, tmp_path: Path) -> None:
+    tags = [(256, 4), (257, 4), (258, 4), (259, 1), (262, 1), (273, 122), (277, 1), (278, 4), (279, 8)]
+    entries = b"".join(struct.pack("<HHLL", tag, 3, 1, value) for tag, value in tags)
+    gray_of_four_bits = b"II*\0" + struct.pack("<LH", 8, len(tags)) + entries + bytes(4 + 8)
+    (tmp_path / "a.tif").write_bytes(gray_of_four_bits)
+    failed = blendmask("predict", bundle_path, tmp_path / "a.tif", "-o", tmp_path / "out")
+    assert failed.returncode == 1
     assert len(failed.stderr.strip().splitlines()) == 1
 
 

@@ -43,6 +43,31 @@ def test_alpha_is_dropped(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), RGB)
 
 
+def test_opaque_alpha_of_a_tiff_is_dropped(tmp_path: Path) -> None:
+    Image.fromarray(np.dstack([RGB, np.full_like(GRAY, 255)]), "RGBA").save(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), RGB)
+
+
+def test_transparent_tiff_is_refused_since_its_colors_are_changed(tmp_path: Path) -> None:
+    Image.fromarray(np.dstack([RGB, GRAY]), "RGBA").save(tmp_path / "a.tif")
+    with pytest.raises(ImageError, match="Save it without alpha"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("header", [b"P5 2 1 100\n", b"P6 2 1 1\n", b"P5 2 1 1023\n", b"P2 2 1 15\n", b"P6 2 1 0\n"])
+def test_pnm_with_another_white_is_refused(tmp_path: Path, header: bytes) -> None:
+    (tmp_path / "a.ppm").write_bytes(header + b"1 2 " * 5)
+    with pytest.raises(ImageError, match="for white, expected 255 or 65535"):
+        read_image(tmp_path / "a.ppm")
+
+
+@pytest.mark.parametrize("white", [255, 65535])
+def test_pnm_of_8_and_16_bits_is_read(tmp_path: Path, white: int) -> None:
+    pixels = RGB.astype(">u2") * 257 if white == 65535 else RGB
+    (tmp_path / "a.ppm").write_bytes(b"P6 5 7 %d\n" % white + pixels.tobytes())
+    np.testing.assert_array_equal(read_image(tmp_path / "a.ppm"), RGB)
+
+
 def test_gray_with_alpha_keeps_its_gray(tmp_path: Path) -> None:
     Image.fromarray(np.dstack([GRAY, RGB[..., 1]]), "LA").save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.repeat(GRAY[..., None], 3, axis=2))
