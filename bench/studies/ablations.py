@@ -46,8 +46,9 @@ from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoin
 from blendmask_quantize.model.config import ModelConfig, get_config
 from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.model.predictor import TorchPredictor
+from blendmask_quantize.runs.run_folder import MODEL_FILE
 from blendmask_quantize.training.coco_images import CocoImages
-from blendmask_quantize.training.loop import MODEL_FILE, train
+from blendmask_quantize.training.loop import train
 from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.start import new_network
 from blendmask_quantize.training.stream import AugmentedStream

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,8 +17,7 @@ from blendmask_quantize.api.arguments import (
 )
 from blendmask_quantize.pipeline.options import PathLike
 from blendmask_quantize.runs.progress import Progress, silent
-
-_LOG = logging.getLogger(__name__)
+from blendmask_quantize.runs.run_folder import MODEL_FILE, RunFolder
 
 if TYPE_CHECKING:
     from blendmask_quantize.training.options import TrainOptions
@@ -60,23 +58,12 @@ def train(
     check_pairs(folders, files)
     if weights is not None:
         check_checkpoint(weights)
-    from blendmask_quantize.training import loop
-    from blendmask_quantize.training.coco_images import CocoImages
-    from blendmask_quantize.training.labeled_images import read_labeled_images
+    run_folder = RunFolder(Path(output), "blendmask train", result=MODEL_FILE)
+    run_folder.check_state(resume=resume)
+    from blendmask_quantize.training.job import make_job, run_job
     from blendmask_quantize.training.options import TrainOptions
-    from blendmask_quantize.training.start import starting_network
-    from blendmask_quantize.training.stream import AugmentedStream
 
-    chosen = options or TrainOptions()
-    pairs = zip(folders, files, strict=True)
-    labeled = [read_labeled_images(*pair, keep_empty=keep_empty) for pair in pairs]
-    for note in [note for images in labeled for note in images.notes()]:
-        _LOG.warning("%s", note)
     given = Path(weights) if isinstance(weights, (str, os.PathLike)) else weights
-    model, origin = starting_network(as_config(config), given, labeled[0].labels, chosen.seed)
-    sources = [CocoImages(images, model.config, chosen.augmentation, chosen.sampling) for images in labeled]
-    stream = AugmentedStream(sources, chosen.augmented_images, chosen.seed, chosen.sampling)
-    on_step = (progress or silent)("training", chosen.iterations)
-    return loop.train(
-        model, stream, Path(output), chosen, resume=resume, on_step=lambda *_: on_step(), origin=origin
-    )  # fmt: skip
+    pairs = zip(folders, files, strict=True)
+    job = make_job(pairs, options or TrainOptions(), as_config(config), given, keep_empty=keep_empty)
+    return run_job(job, run_folder, progress or silent, resume=resume)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
-from blendmask_quantize.runs.run_folder import Setting, network_digest
+from blendmask_quantize.runs.network_digest import network_digest
+from blendmask_quantize.runs.run_folder import Setting
 from blendmask_quantize.training.options import TrainOptions, with_short_warmup
 
 RATIO = 0.7

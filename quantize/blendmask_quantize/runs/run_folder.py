@@ -1,21 +1,22 @@
-"""The folder beside an output that holds the state of a long command: who owns it, and whether it may be resumed."""
+"""The folder that holds the state of a long command: who owns it, and whether it may be resumed."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-from torch import nn
 
 from blendmask_edge.errors import CheckpointError, OutputError
 from blendmask_edge.storage.atomic import output_error, write_bytes
 
 RECORD_FILE = "run.json"
 """Names the command that makes the run, and what it makes it from."""
+MODEL_FILE = "model.safetensors"
+"""The result of a training run."""
 RESUME_FILE = "last.pt"
 """The state of the training loop."""
 START_FILE = "start.safetensors"
@@ -25,6 +26,7 @@ PRUNED_FILE = "pruned.safetensors"
 LOG_FILES = ("log.csv", "curves.png")
 """The losses of the training loop, as numbers and as a plot."""
 _STATE = (RESUME_FILE, START_FILE, PRUNED_FILE)
+_DIGEST = re.compile("[0-9a-f]{64}")
 _NESTED = Path(PRUNED_FILE).with_suffix(".run").name
 
 Setting = int | float | str
@@ -33,6 +35,7 @@ Setting = int | float | str
 class _Record(msgspec.Struct, frozen=True):
     command: str
     settings: dict[str, Setting]
+    save_every: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,66 +43,115 @@ class RunFolder:
     """Where the state of a long command lies until its output is written.
 
     Attributes:
-        path: of the folder, see `beside`.
+        path: of the folder: beside the output, see `beside`, or the output itself.
         command: what makes the output, e.g. "blendmask prune".
-        settings: what the state depends on, by name; numbers, or digests of what has no short name.
+        settings: what the state depends on, by name; digests stand for what has no short form.
+        result: the file that a finished run leaves in the folder, which then stays; empty where the folder is removed.
+        save_every: steps between states of the training loop; 0 where there is none.
     """
 
     path: Path
     command: str
     settings: Mapping[str, Setting] = field(default_factory=dict)
+    result: str = ""
+    save_every: int = 0
 
     @classmethod
     def beside(cls, output: Path, command: str, settings: Mapping[str, Setting] | None = None) -> RunFolder:
-        """The folder of the run that makes `output`: its name with the suffix `.run`, in place of its own."""
+        """Return the folder of the run that makes `output`: its name with the suffix `.run`, in place of its own."""
         name = f"{output.name if output.suffix == '.run' else output.stem}.run"
         return cls(output.with_name(name), command, settings or {})
 
     def check(self, *, resume: bool) -> None:
-        """Refuse to overwrite an unfinished run unasked, and to resume another one than this.
+        """Refuse to overwrite a run unasked, and to resume another one than this.
 
         Raises:
-            CheckpointError: the folder holds an unfinished run of another command or of other settings, or one to
-                resume from without `resume`.
+            CheckpointError: the folder holds a finished run, an unfinished one of another command or of other settings,
+                or one to resume from without `resume`.
             OutputError: there is a file in its place.
+        """
+        self.check_state(resume=resume)
+        record = self._record()
+        if self._is_begun() and record is not None:
+            self._check_settings(record.settings)
+
+    def check_state(self, *, resume: bool) -> None:
+        """Check all but the settings, which take long to find out.
+
+        Raises:
+            CheckpointError, OutputError: as `check`.
         """
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(f"{self.path}, where the run would lie, is a file: name another --output")
-        if not self._is_begun():
-            return
-        record = self._record()
-        if record is None or record.command != self.command:
-            owner = "another command" if record is None else f"`{record.command}`"
+        if self.result and (self.path / self.result).exists():
             raise CheckpointError(
-                f"{self.path} holds an unfinished run of {owner}, not of `{self.command}`: finish that run first, "
-                "remove the folder, or name another --output"
+                f"{self.path} holds a finished run: name another --output; to train further, start a new run with "
+                f"--weights {self.path / self.result}"
             )
-        if not resume:
-            raise CheckpointError(
-                f"{self.path} holds an unfinished run: go on with --resume, or remove it to start again"
-            )
-        self._check_settings(record.settings)
+        if self._is_begun():
+            self._check_owner()
+            if not resume:
+                raise unfinished(self.path)
+        elif resume:
+            self._check_not_lost()
 
     @contextlib.contextmanager
-    def active(self) -> Iterator[None]:
-        """Mark the folder while a block runs. Remove it when the block succeeds, or fails before there is any state.
+    def active(self, owns: Callable[[], bool] = lambda: True) -> Iterator[None]:
+        """Mark the folder while a block runs; remove the state when the block succeeds, or fails before there is any.
+
+        Args:
+            owns: whether this process removes; asked at the end, of each of several that train together.
 
         Raises:
             OutputError: the folder cannot be made.
         """
         try:
-            self.path.mkdir(exist_ok=True)
+            self.path.mkdir(exist_ok=True, parents=bool(self.result))
         except OSError as error:
             raise output_error(self.path, error) from error
-        record = _Record(self.command, dict(self.settings))
+        _remove_parts(self.path)
+        record = _Record(self.command, dict(self.settings), self.save_every)
         write_bytes(self.path / RECORD_FILE, msgspec.json.format(msgspec.json.encode(record)))
         done = False
         try:
             yield
             done = True
         finally:
-            if done or not self._is_begun():
-                _clear(self.path)
+            if owns():
+                self._leave(done)
+
+    def _leave(self, done: bool) -> None:
+        if not self.result and (done or not self._is_begun()):
+            _clear(self.path)
+        elif done:
+            (self.path / RESUME_FILE).unlink(missing_ok=True)
+        elif not self._is_begun():
+            (self.path / RECORD_FILE).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+
+    def _check_owner(self) -> None:
+        record = self._record()
+        if record is None:
+            raise CheckpointError(
+                f"{self.path} holds an unfinished run, but no {RECORD_FILE} that says what it was started with: remove "
+                "the folder, or name another --output"
+            )
+        if record.command != self.command:
+            raise CheckpointError(
+                f"{self.path} holds an unfinished run of `{record.command}`, not of `{self.command}`: finish that run "
+                "first, remove the folder, or name another --output"
+            )
+
+    def _check_not_lost(self) -> None:
+        """See that no state was written before; a run that was stopped before its first one starts again."""
+        record = self._record()
+        steps = _logged_steps(self.path / LOG_FILES[0])
+        if record is not None and 0 < record.save_every <= steps:
+            raise CheckpointError(
+                f"{self.path / RESUME_FILE}, the state to go on from, is missing, although {LOG_FILES[0]} has {steps} "
+                "steps: put it back, or start again without --resume"
+            )
 
     def _is_begun(self) -> bool:
         return any((self.path / name).exists() for name in (*_STATE, _NESTED))
@@ -113,7 +165,7 @@ class RunFolder:
 
     def _check_settings(self, stored: Mapping[str, Setting]) -> None:
         changed = [
-            f"another {name}" if isinstance(wanted, str) else f"{name} {stored.get(name)} instead of {wanted}"
+            _difference(name, stored.get(name), wanted)
             for name, wanted in self.settings.items()
             if stored.get(name) != wanted
         ]
@@ -124,12 +176,31 @@ class RunFolder:
             )
 
 
-def network_digest(network: nn.Module) -> str:
-    """SHA-256 of the weights and statistics of a network on the CPU, and of their names."""
-    digest = hashlib.sha256()
-    for name, value in network.state_dict().items():
-        digest.update(name.encode() + value.numpy().tobytes())
-    return digest.hexdigest()
+def unfinished(folder: Path) -> CheckpointError:
+    """Return the refusal to overwrite the state in a folder."""
+    return CheckpointError(f"{folder} holds an unfinished run: go on with --resume, or remove it to start again")
+
+
+def _difference(name: str, found: Setting | None, wanted: Setting) -> str:
+    if isinstance(wanted, str) and _DIGEST.fullmatch(wanted):
+        return f"another {name}"
+    return f"{name} {'unknown' if found is None else found} instead of {wanted}"
+
+
+def _logged_steps(log: Path) -> int:
+    """Lines below the head of a log."""
+    try:
+        with log.open("rb") as file:
+            return max(0, sum(1 for _ in file) - 1)
+    except OSError:
+        return 0
+
+
+def _remove_parts(folder: Path) -> None:
+    """Remove what a killed process left of a state that it was writing."""
+    for name in _STATE:
+        for part in folder.glob(f".{name}.*.part"):
+            part.unlink(missing_ok=True)
 
 
 def _clear(folder: Path) -> None:

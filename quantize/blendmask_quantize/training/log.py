@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from blendmask_edge.errors import DependencyError
+from blendmask_quantize.training.clock import Clock
 
 LOG_FILE = "log.csv"
 PLOT_FILE = "curves.png"
@@ -21,24 +21,19 @@ class CsvLog:
     """CSV of the losses, a row a step, with the seconds trained so far; rows past the point of resuming are dropped.
 
     Args:
-        path: the file, begun anew where `start` is 0.
+        path: the file, begun anew where `start` is 0 or it is gone.
         start: the first step that will be written.
+        clock: tells the seconds.
     """
 
-    def __init__(self, path: Path, start: int) -> None:
-        kept = [row for row in _read(path) if int(row["iteration"]) < start] if start and path.exists() else []
-        self.path, self.empty = path, not kept
-        self.before, self.began = float(kept[-1]["seconds"]) if kept else 0.0, time.monotonic()
+    def __init__(self, path: Path, start: int, clock: Clock) -> None:
+        kept = [row for row in _read(path) if int(row["iteration"]) < start] if start else []
+        self.path, self.clock, self.empty = path, clock, not kept
         with path.open("w", newline="") as file:
             if kept:
                 writer = csv.DictWriter(file, list(kept[0]))
                 writer.writeheader()
                 writer.writerows(kept)
-
-    @property
-    def seconds(self) -> float:
-        """Trained so far, without what was lost when a run was cut off."""
-        return self.before + time.monotonic() - self.began
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
         """Append the row of a step."""
@@ -47,7 +42,7 @@ class CsvLog:
             if self.empty:
                 writer.writerow(["iteration", "seconds", *numbers])
                 self.empty = False
-            writer.writerow([step, f"{self.seconds:.1f}", *(f"{value:.5f}" for value in numbers.values())])
+            writer.writerow([step, f"{self.clock.seconds:.1f}", *(f"{value:.5f}" for value in numbers.values())])
 
 
 class TensorBoardLog:
@@ -78,13 +73,8 @@ class TensorBoardLog:
         self.writer.flush()
 
 
-def logged_seconds(path: Path) -> float:
-    """Time trained until the last row of a log."""
-    return float(_read(path)[-1]["seconds"])
-
-
 def draw_curves(log: Path, path: Path) -> Path | None:
-    """Draw the losses of a log as a PNG; None where matplotlib is not installed.
+    """Draw the losses of a log as a PNG; None where it is empty, or matplotlib is not installed.
 
     Args:
         log: file of a `CsvLog`.
@@ -95,6 +85,8 @@ def draw_curves(log: Path, path: Path) -> Path | None:
     except ImportError:
         return None
     rows = _read(log)
+    if not rows:
+        return None
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
     for name in [name for name in rows[0] if name not in ("iteration", "seconds")]:
@@ -107,10 +99,22 @@ def draw_curves(log: Path, path: Path) -> Path | None:
 
 
 def _read(path: Path) -> list[dict[str, str]]:
-    """The whole rows of a log: a run that was killed may leave half a row, or two headers of older versions."""
-    with path.open(newline="") as file:
-        rows = csv.DictReader(file)
-        return [row for row in rows if row["iteration"].isdigit() and None not in row and None not in row.values()]
+    """Return the whole rows of a log: a run that was killed may leave half a row, or none; nor need there be a log."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [row for row in csv.DictReader(file) if _is_whole(row)]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+
+
+def _is_whole(row: dict[Any, Any]) -> bool:
+    """Whether a row has a value for each column, and the first two are numbers."""
+    if None in row or None in row.values():
+        return False
+    try:
+        return int(row["iteration"]) >= 0 and float(row["seconds"]) >= 0
+    except (KeyError, ValueError):
+        return False
 
 
 def _averaged(rows: list[dict[str, str]], name: str) -> tuple[list[float], list[float]]:

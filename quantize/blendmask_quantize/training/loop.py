@@ -21,6 +21,8 @@ from blendmask_edge.errors import BlendMaskError
 from blendmask_quantize.checkpoints.checkpoint import TrainingRun, save_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.config import ModelConfig
+from blendmask_quantize.runs.run_folder import MODEL_FILE
+from blendmask_quantize.training.clock import Clock
 from blendmask_quantize.training.depthwise import quick_depthwise
 from blendmask_quantize.training.log import (
     LOG_FILE,
@@ -29,7 +31,6 @@ from blendmask_quantize.training.log import (
     CsvLog,
     TensorBoardLog,
     draw_curves,
-    logged_seconds,
 )
 from blendmask_quantize.training.losses import attention_of, training_losses
 from blendmask_quantize.training.options import TrainOptions
@@ -41,16 +42,12 @@ from blendmask_quantize.training.processes import (
     synchronized,
 )
 from blendmask_quantize.training.resume import RESUME_FILE, RunState
+from blendmask_quantize.training.run_settings import FREE
 from blendmask_quantize.training.samples import Batch, collate
 from blendmask_quantize.training.schedule import Group, make_optimizer, parameter_groups, set_rate
 from blendmask_quantize.training.start import NEW, Origin
 from blendmask_quantize.training.stream import AugmentedStream
 from blendmask_quantize.training.targets import ObjectTargets, assign
-
-MODEL_FILE = "model.safetensors"
-
-_WITHOUT_EFFECT = ("workers", "save_every", "tensorboard")
-"""Options that do not change the weights."""
 
 OnStep = Callable[[int, dict[str, float]], None]
 LossesOf = Callable[[nn.Module, Batch, int], dict[str, Tensor]]
@@ -61,6 +58,19 @@ class Headed(Protocol):
 
     config: ModelConfig
     top_layer: nn.Conv2d | None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The result of `optimize`.
+
+    Attributes:
+        average: the averaged weights, a copy of the model.
+        seconds: of training, stops left out.
+    """
+
+    average: Any
+    seconds: float
 
 
 class DivergedError(BlendMaskError):
@@ -98,10 +108,10 @@ def train(
     model.to(memory_format=torch.channels_last)
     groups = parameter_groups(model, options)
     with quick_depthwise(model):
-        average = optimize(model, groups, losses_of, stream, output, options, resume=resume, on_step=on_step)
+        trained = optimize(model, groups, losses_of, stream, output, options, resume=resume, on_step=on_step)
     if first_process():
-        run = training_record(options, stream, logged_seconds(output / LOG_FILE), origin)
-        save_checkpoint(output / MODEL_FILE, average, stream.labels, training=(*origin.earlier, run))
+        run = training_record(options, stream, trained.seconds, origin)
+        save_checkpoint(output / MODEL_FILE, trained.average, stream.labels, training=(*origin.earlier, run))
         draw_curves(output / LOG_FILE, output / PLOT_FILE)
     return output / MODEL_FILE
 
@@ -110,7 +120,7 @@ def training_record(
     options: TrainOptions, stream: AugmentedStream, seconds: float, origin: Origin = NEW
 ) -> TrainingRun:  # fmt: skip
     """What a checkpoint remembers of a run over `stream` that took `seconds`."""
-    chosen = {k: v for k, v in msgspec.to_builtins(options).items() if k not in _WITHOUT_EFFECT}
+    chosen = {k: v for k, v in msgspec.to_builtins(options).items() if k not in FREE}
     return TrainingRun(
         options.iterations, options.augmented_images, stream.num_images, round(seconds / 3600, 2), chosen,
         origin.weights, origin.initialized,
@@ -120,7 +130,7 @@ def training_record(
 def optimize(
     model: nn.Module, groups: Sequence[Group], losses_of: LossesOf, stream: AugmentedStream, output: Path,
     options: TrainOptions, *, identity: str = "", resume: bool = False, on_step: OnStep | None = None,
-) -> Any:  # fmt: skip
+) -> Trained:  # fmt: skip
     """Minimize losses over a stream of augmented images; log every step, and write what to resume from.
 
     Args:
@@ -135,7 +145,7 @@ def optimize(
         on_step: called in the first process after every step with its number and losses.
 
     Returns:
-        the averaged weights, a copy of `model`.
+        The averaged weights, and how long it took.
 
     Raises:
         DivergedError: loss or gradient is not finite; the last checkpoint stays.
@@ -146,8 +156,9 @@ def optimize(
     wrapped, optimizer = fabric.setup(model, make_optimizer(groups, options))
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema), use_buffers=True)
     run = RunState(output / RESUME_FILE, identity, model, average, optimizer, fabric.strategy.precision)
-    start = run.restore(resume)
-    logs = _open_logs(output, start, options)
+    restored = run.restore(resume)
+    start, clock = restored.iteration, Clock(restored.seconds)
+    logs = _open_logs(output, start, clock, options)
     stepper = _Stepper(fabric, wrapped, optimizer, losses_of, options)
     with synchronized(model):
         for step, batch in _batches(stream, options, start, fabric.global_rank):
@@ -161,8 +172,8 @@ def optimize(
             if on_step is not None and first_process():
                 on_step(step, numbers)
             if first_process() and ((step + 1) % options.save_every == 0 or step + 1 == options.iterations):
-                run.save(step + 1)
-    return average.module
+                run.save(step + 1, clock.seconds)
+    return Trained(average.module, clock.seconds)
 
 
 class _NotFinite(Exception):
@@ -213,11 +224,11 @@ def _diverged(
     )
 
 
-def _open_logs(output: Path, start: int, options: TrainOptions) -> list[CsvLog | TensorBoardLog]:
+def _open_logs(output: Path, start: int, clock: Clock, options: TrainOptions) -> list[CsvLog | TensorBoardLog]:
     if not first_process():
         return []
     board = [TensorBoardLog(output / TENSORBOARD_FOLDER, start)] if options.tensorboard else []
-    return [CsvLog(output / LOG_FILE, start), *board]
+    return [CsvLog(output / LOG_FILE, start, clock), *board]
 
 
 def step_losses(

@@ -1,10 +1,9 @@
-"""What a training run writes to go on from, and how it is read again."""
+"""The state of a training loop: what it goes on from after it was stopped."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -12,7 +11,22 @@ from torch import nn
 
 from blendmask_edge.errors import CheckpointError
 from blendmask_edge.storage.atomic import replacing
-from blendmask_quantize.runs.run_folder import RESUME_FILE
+from blendmask_quantize.runs.run_folder import RESUME_FILE, unfinished
+
+__all__ = ["RESUME_FILE", "Progress", "RunState"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        iteration: the next step.
+        seconds: trained so far.
+    """
+
+    iteration: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -34,49 +48,59 @@ class RunState:
     optimizer: Any
     precision: Any
 
-    def save(self, iteration: int) -> None:
-        """Write the file; it appears whole or not at all."""
+    def save(self, iteration: int, seconds: float) -> None:
+        """Write the file; it appears whole or not at all.
+
+        Args:
+            iteration: the next step.
+            seconds: trained so far.
+        """
         state = {
             "iteration": iteration,
+            "seconds": seconds,
             "identity": self.identity,
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "precision": self.precision.state_dict(),
+            **{name: part.state_dict() for name, part in self._parts().items()},
         }
         with replacing(self.path) as stream:
             torch.save(state, stream)
 
-    def restore(self, resume: bool) -> int:
-        """Fill everything from the file where there is one, and return the next step.
+    def restore(self, resume: bool) -> Progress:
+        """Fill everything from the file where there is one.
 
         Raises:
-            CheckpointError: the file belongs to another run or is damaged, or is there without `resume`.
+            CheckpointError: the file is damaged or belongs to another run, or is there without `resume`.
         """
-        check_unfinished(self.path.parent, resume)
         if not self.path.exists():
-            return 0
+            return Progress()
+        if not resume:
+            raise unfinished(self.path.parent)
+        state = self._read()
+        if state["identity"] != self.identity:
+            raise self._foreign("was started with other images, weights or options")
+        try:
+            for name, part in self._parts().items():
+                part.load_state_dict(state[name])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._foreign("has another network or optimizer") from error
+        return Progress(state["iteration"], state["seconds"])
+
+    def _parts(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("model", "average", "optimizer", "precision")}
+
+    def _read(self) -> dict[str, Any]:
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-            if state.get("identity", "") != self.identity:
-                raise self._foreign()
-            self.model.load_state_dict(state["model"])
-            self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.precision.load_state_dict(state.get("precision", {}))
-            return int(state["iteration"])
-        except (RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
-            raise self._foreign() from error
+            whole = {"identity": "", "precision": {}, "seconds": 0.0, **state}
+            return whole | {"iteration": int(whole["iteration"]), "seconds": float(whole["seconds"])}
+        except Exception as error:  # what a damaged pickle raises depends on its bytes
+            reason = f"{type(error).__name__} {error}".splitlines()[0][:100]
+            raise CheckpointError(
+                f"{self.path}, the state to go on from, cannot be read ({reason}): put back a copy of it, or remove "
+                f"{self.path.parent} to start again"
+            ) from error
 
-    def _foreign(self) -> CheckpointError:
-        return CheckpointError(f"{self.path} belongs to another run or is damaged: remove it, or name another --output")
-
-
-def check_unfinished(output: Path, resume: bool) -> None:
-    """See that no run in a folder is overwritten unasked.
-
-    Raises:
-        CheckpointError: the folder holds a checkpoint to resume from, and `resume` is not set.
-    """
-    if (output / RESUME_FILE).exists() and not resume:
-        raise CheckpointError(f"{output} holds an unfinished run: go on with --resume, or name another --output")
+    def _foreign(self, reason: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self.path} belongs to another run, which {reason}: resume it with what it was started with, name "
+            f"another --output, or remove {self.path.parent} to start again"
+        )

@@ -22,6 +22,7 @@ from blendmask_quantize.checkpoints.checkpoint import Checkpoint, save_checkpoin
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.pyramid import Features
+from blendmask_quantize.runs.run_folder import MODEL_FILE
 from blendmask_quantize.training.augment import Augmentation
 from blendmask_quantize.training.depthwise import quick_depthwise
 from blendmask_quantize.training.distillation import (
@@ -33,8 +34,8 @@ from blendmask_quantize.training.distillation import (
     relative_distance,
 )
 from blendmask_quantize.training.images import PlainImages
-from blendmask_quantize.training.log import LOG_FILE, PLOT_FILE, draw_curves, logged_seconds
-from blendmask_quantize.training.loop import MODEL_FILE, LossesOf, OnStep, freeze, optimize, training_record
+from blendmask_quantize.training.log import LOG_FILE, PLOT_FILE, draw_curves
+from blendmask_quantize.training.loop import LossesOf, OnStep, freeze, optimize, training_record
 from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.processes import first_process
 from blendmask_quantize.training.samples import Batch
@@ -125,14 +126,11 @@ def teach(
     groups = parameter_groups(pupil, options.training)
     losses_of = _losses(student, teacher.model, options.weights)
     with quick_depthwise(student):
-        average = optimize(
-            pupil, groups, losses_of, stream, output, options.training, identity="teach", resume=resume,
-            on_step=on_step,
-        )  # fmt: skip
+        trained = optimize(pupil, groups, losses_of, stream, output, options.training, resume=resume, on_step=on_step)
     if first_process():
-        run = training_record(options.training, stream, logged_seconds(output / LOG_FILE))
+        run = training_record(options.training, stream, trained.seconds)
         run.options.update(teacher=teacher.path.name, teach=msgspec.to_builtins(options.weights))
-        save_checkpoint(output / MODEL_FILE, average.student, teacher.labels, training=(run,))
+        save_checkpoint(output / MODEL_FILE, trained.average.student, teacher.labels, training=(run,))
         draw_curves(output / LOG_FILE, output / PLOT_FILE)
     return output / MODEL_FILE
 

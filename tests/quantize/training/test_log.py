@@ -8,7 +8,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from blendmask_edge.errors import DependencyError
-from blendmask_quantize.training.log import CsvLog, TensorBoardLog, draw_curves, logged_seconds
+from blendmask_quantize.training.clock import Clock
+from blendmask_quantize.training.log import CsvLog, TensorBoardLog, draw_curves
 
 
 class TestTensorBoard:
@@ -30,7 +31,7 @@ class TestTensorBoard:
 class TestCurves:
     def test_a_long_run_is_drawn(self, tmp_path):
         pytest.importorskip("matplotlib")
-        log = CsvLog(tmp_path / "log.csv", 0)
+        log = CsvLog(tmp_path / "log.csv", 0, Clock())
         for step in range(450):
             log.write(step, {"loss_mask": 1 / (step + 1), "total": 3 / (step + 1)})
         assert draw_curves(tmp_path / "log.csv", tmp_path / "curves.png") == tmp_path / "curves.png"
@@ -40,7 +41,8 @@ class TestCurves:
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
         assert draw_curves(tmp_path / "log.csv", tmp_path / "curves.png") is None
 
-
-def test_seconds_are_those_of_the_last_row(tmp_path):
-    (tmp_path / "log.csv").write_text("iteration,seconds,total\n0,1.5,3\n1,2.5,2\n")
-    assert logged_seconds(tmp_path / "log.csv") == 2.5
+    @pytest.mark.parametrize("content", [None, "", "iteration,seconds,total\n"])
+    def test_without_a_step_nothing_is_drawn(self, tmp_path, content):
+        if content is not None:
+            (tmp_path / "log.csv").write_text(content)
+        assert draw_curves(tmp_path / "log.csv", tmp_path / "curves.png") is None

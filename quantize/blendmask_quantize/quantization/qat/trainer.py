@@ -19,7 +19,7 @@ from blendmask_quantize.quantization.qat.data import QatData
 from blendmask_quantize.quantization.qat.fake_quantizers import FakeQuantNetwork, stage_names
 from blendmask_quantize.quantization.qat.options import QatOptions
 from blendmask_quantize.quantization.trace import trace_network
-from blendmask_quantize.runs.run_folder import network_digest
+from blendmask_quantize.runs.network_digest import network_digest
 from blendmask_quantize.training.distillation import Teacher
 from blendmask_quantize.training.loop import LossesOf, OnStep, optimize, supervised_losses
 from blendmask_quantize.training.samples import Batch
@@ -93,11 +93,11 @@ def run_qat(
     network = FakeQuantNetwork(start, options.variants, stage_names(checkpoint.model, stages))
     stream = AugmentedStream([qat_data.training], schedule.iterations * schedule.batch, schedule.seed)
     losses_of = _losses(checkpoint.model, float_network, qat_data.labeled, options)
-    average = optimize(
+    trained = optimize(
         network, _groups(network, options), losses_of, stream, work, schedule,
         identity=_identity(float_network, start, qat_data, options), resume=resume, on_step=on_step,
     )  # fmt: skip
-    return _better({"ptq": start, "qat": average.calibrated()}, qat_data, criterion)
+    return _better({"ptq": start, "qat": trained.average.calibrated()}, qat_data, criterion)
 
 
 def _better(candidates: Mapping[str, Calibrated], qat_data: QatData[Any], criterion: Criterion) -> QatResult:
