@@ -137,6 +137,7 @@ def _write(model: BlendMask, size: tuple[int, int], graphs: Mapping[str, onnx.Mo
             per_level_top=config.inference.candidates_per_level,
         ),
         score_threshold=0.0,
+        threshold_input=True,
         detections=bounds.detections,
         mask_size=config.resolution,
         license="Apache-2.0",

@@ -34,7 +34,7 @@ from bench.sessions import RUNTIMES
 from bench.study import run_study, study_parser, write_study
 from blendmask_edge import Bundle, MaskPredictor, read_image
 from blendmask_edge.bundle import Manifest
-from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
+from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs, constant_inputs
 from blendmask_edge.evaluation.predictions import Predictor
 from blendmask_edge.imaging import preprocess
 from blendmask_edge.instances import Instances, Labels
@@ -59,7 +59,7 @@ class AsWritten:
         """Instances in an image (H, W, 3) uint8 RGB."""
         spec = self.manifest.input
         prepared = preprocess(image, (spec.height, spec.width), spec.pad_value)
-        outputs = Outputs(*self.session.run(list(OUTPUT_NAMES), {INPUT_NAME: prepared.image}))
+        outputs = Outputs(*self.session.run(list(OUTPUT_NAMES), {INPUT_NAME: prepared.image, **constant_inputs()}))
         labels = Labels(self.manifest.classes, self.manifest.category_ids)
         return Instances.from_outputs(outputs, prepared.transform, labels, self.manifest.score_threshold)
 

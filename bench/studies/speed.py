@@ -48,6 +48,7 @@ from bench.study import run_study, study_parser, write_study
 from bench.timed_networks import DENSE, FLOAT, INT8, TimedNetwork, random_network, timed_network, trained_network
 from blendmask_edge import MaskPredictor, read_image
 from blendmask_edge.benchmark.side_by_side import REST_SECONDS, THREADS, speedup
+from blendmask_edge.bundle.tensors import INPUT_NAME, constant_inputs
 from blendmask_edge.imaging import preprocess, resize
 from blendmask_quantize.model.macs import padded_test_size
 
@@ -181,7 +182,8 @@ def _stages(
 
 def _given(network: TimedNetwork, image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
     with MaskPredictor(network.bundle, "onnxruntime", 1, 0, variant=INT8) as predictor:
-        return {"image": preprocess(image, network.size, predictor.manifest.input.pad_value).image}
+        prepared = preprocess(image, network.size, predictor.manifest.input.pad_value)
+    return {INPUT_NAME: prepared.image, **constant_inputs()}
 
 
 def _layers(runtime: str, network: TimedNetwork, image: NDArray[np.uint8], options: argparse.Namespace) -> Layers:

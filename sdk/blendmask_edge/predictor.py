@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
@@ -74,7 +75,8 @@ class MaskPredictor:
                 `~/.cache/blendmask-edge`). Call `warm_up` with an image to time them at once.
             threads: threads within an operator, 1 to 256; None leaves the number to the runtime.
             score_threshold: least score of an instance, 0 to 1. None takes the bundle's `display_threshold`, which is
-                chosen for display; 0 returns everything that the graph outputs, as average precision needs.
+                chosen for display; 0 returns everything that the graph outputs, as average precision needs. The
+                graph computes no masks of instances that score less.
             variant: name of the graph; None takes the one that the runtime prefers.
 
         Raises:
@@ -87,8 +89,8 @@ class MaskPredictor:
         options = SessionOptions(threads)
         bundle = Bundle.open(path)
         self.manifest: Manifest = bundle.manifest
-        self._session = open_session(bundle, runtime, variant, options)
         self._threshold = self.manifest.display_threshold if score_threshold is None else float(score_threshold)
+        self._session = open_session(bundle, runtime, variant, replace(options, score_threshold=self._threshold))
         self._labels = Labels(self.manifest.classes, self.manifest.category_ids)
         self._last = threading.local()
 

@@ -81,13 +81,19 @@ def network(variant: str) -> onnx.ModelProto:
         helper.make_node("GlobalAveragePool", ["features"], ["means"]),
         helper.make_node("Reshape", ["means", "row"], ["logits"]),
         helper.make_node("Sigmoid", ["logits"], ["probabilities"]),
-        helper.make_node("Mul", ["probabilities", "used"], ["scores"]),
+        helper.make_node("GreaterOrEqual", ["probabilities", "score_threshold"], ["is_wanted"]),
+        helper.make_node("Cast", ["is_wanted"], ["wanted"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["probabilities", "used"], ["used_probabilities"]),
+        helper.make_node("Mul", ["used_probabilities", "wanted"], ["scores"]),
         helper.make_node("Identity", ["box"], ["boxes"]),
         helper.make_node("Identity", ["class"], ["class_ids"]),
     ]
     values = [numpy_helper.from_array(array, name) for name, array in {**constants, **weights}.items()]
-    image_info = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, HEIGHT, WIDTH, 3])
-    graph = helper.make_graph(nodes, "golden", [image_info], outputs(), values)
+    inputs = [
+        helper.make_tensor_value_info("image", TensorProto.UINT8, [1, HEIGHT, WIDTH, 3]),
+        helper.make_tensor_value_info("score_threshold", TensorProto.FLOAT, [1]),
+    ]
+    graph = helper.make_graph(nodes, "golden", inputs, outputs(), values)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
@@ -158,6 +164,9 @@ def manifest(graphs: dict[str, bytes]) -> Manifest:
         ranges_sha256=hashlib.sha256(b"ranges").hexdigest(),
         nms=Nms(candidates=64, rounds=8, iou_threshold=0.6, per_level_top=32),
         score_threshold=0.2,
+        threshold_input=True,
+        display_threshold=0.4,
+        display_measurement=Measurement(data="some.json", images=7, metrics={"f1": 0.5, "recall": 0.4}),
         detections=ROWS,
         mask_size=CELLS,
         metrics={name: [found] for name in graphs},

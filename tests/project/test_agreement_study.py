@@ -18,7 +18,7 @@ from bench.sessions import RUNTIMES
 from bench.studies import agreement
 from bench.timed_networks import INT8, TimedNetwork, timed_network
 from blendmask_edge import read_image
-from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES
+from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, constant_inputs
 from blendmask_quantize.export.parity import unoptimised_session
 from blendmask_quantize.validation import fidelity as compare
 from tests.quantize.small_networks import image, small_network
@@ -71,7 +71,7 @@ def _run(model: onnx.ModelProto, name: str) -> list[Any]:
     opened.CopyFrom(model)
     opened.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     session = unoptimised_session(opened.SerializeToString())
-    return list(session.run([*OUTPUT_NAMES, name], {INPUT_NAME: image(3, SIZE)}))
+    return list(session.run([*OUTPUT_NAMES, name], {INPUT_NAME: image(3, SIZE), **constant_inputs()}))
 
 
 @pytest.mark.slow

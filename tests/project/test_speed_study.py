@@ -15,7 +15,7 @@ from bench.graph_stages import STAGES, cut
 from bench.limits import conv_macs
 from bench.studies import speed
 from bench.timed_networks import INSTANCES, INT8, TimedNetwork, timed_network
-from blendmask_edge.bundle.tensors import OUTPUT_NAMES
+from blendmask_edge.bundle.tensors import OUTPUT_NAMES, constant_inputs
 from blendmask_quantize.export.parity import unoptimised_session
 from tests.quantize.small_networks import image, small_network
 from tests.quantize.tiny import TINY
@@ -33,7 +33,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> TimedNetwork:
 def test_stages_one_after_another_give_what_the_graph_gives(network: TimedNetwork) -> None:
     parts = cut(network.graphs[INT8])
     assert tuple(part.name for part in parts) == STAGES
-    given = {"image": image(3, SIZE)}
+    given = {"image": image(3, SIZE), **constant_inputs()}
     expected = unoptimised_session(network.graphs[INT8].SerializeToString()).run(list(OUTPUT_NAMES), given)
     values: dict[str, Any] = dict(given)
     for part in parts:

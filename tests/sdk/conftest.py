@@ -5,7 +5,15 @@ from __future__ import annotations
 from tests.sdk.gpu_fixtures import driver, fresh_import, load_engine, make_tensorrt, no_driver, tensorrt_runtime
 from tests.sdk.graph_fixtures import make_bundle
 from tests.sdk.scenes import clock, scenes
-from tests.sdk.small_bundles import bundle_path, make_manifest, manifest_json, own_cache, rewrite, tiny_graph
+from tests.sdk.small_bundles import (
+    bundle_path,
+    make_manifest,
+    manifest_json,
+    own_cache,
+    rewrite,
+    threshold_graph,
+    tiny_graph,
+)
 
 __all__ = [
     "bundle_path",
@@ -22,5 +30,6 @@ __all__ = [
     "rewrite",
     "scenes",
     "tensorrt_runtime",
+    "threshold_graph",
     "tiny_graph",
 ]

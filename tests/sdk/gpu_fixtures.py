@@ -6,7 +6,7 @@ import ctypes
 import importlib
 import sys
 from types import SimpleNamespace
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Optional
 
 import pytest
 
@@ -90,9 +90,11 @@ def tensorrt_runtime(
 def load_engine(tensorrt_runtime: Any, tiny_graph: bytes) -> Callable[..., Any]:
     """Return a function that loads an engine; keywords change the stand-in for TensorRT."""
 
-    def loaded(engine: bytes = ENGINE, version: str = "10.3.0", **changes: Any) -> Any:
+    def loaded(
+        engine: bytes = ENGINE, version: str = "10.3.0", options: Optional[SessionOptions] = None, **changes: Any
+    ) -> Any:
         vars(tensorrt_runtime.trt).update(changes, __version__=version)
         engine_cache().write("a.engine", engine)
-        return tensorrt_runtime.load(tiny_graph, SessionOptions())
+        return tensorrt_runtime.load(tiny_graph, options or SessionOptions())
 
     return loaded

@@ -19,8 +19,11 @@ NAMES = ["red", "green", "blue"]
 BOXES = [[4.0, 4.0, 20.0, 20.0], [8.0, 2.0, 40.0, 30.0], [-8.0, 10.0, 12.0, 60.0], [1.0, 1.0, 9.0, 9.0]]
 
 
-def build_graph(height: int = HEIGHT, width: int = WIDTH) -> bytes:
-    """Four rows: the mean of red, of green and of blue over 255 as scores of classes 0, 1, 2, and an empty row."""
+def build_graph(height: int = HEIGHT, width: int = WIDTH, threshold_input: bool = False) -> bytes:
+    """Four rows: the mean of red, of green and of blue over 255 as scores of classes 0, 1, 2, and an empty row.
+
+    With a threshold as input, scores below it are 0.
+    """
     onnx = pytest.importorskip("onnx")
     helper, tensor = onnx.helper, onnx.TensorProto
 
@@ -31,11 +34,17 @@ def build_graph(height: int = HEIGHT, width: int = WIDTH) -> bytes:
         helper.make_node("Cast", ["image"], ["pixels"], to=tensor.FLOAT),
         helper.make_node("ReduceMean", ["pixels"], ["means"], axes=[1, 2], keepdims=0),
         helper.make_node("Div", ["means", "white"], ["shares"]),
-        helper.make_node("Concat", ["shares", "nothing"], ["scores"], axis=1),
+        helper.make_node("Concat", ["shares", "nothing"], ["all" if threshold_input else "scores"], axis=1),
         helper.make_node("Identity", ["box"], ["boxes"]),
         helper.make_node("Identity", ["class"], ["class_ids"]),
         helper.make_node("Identity", ["logits"], ["mask_logits"]),
     ]
+    if threshold_input:
+        nodes += [
+            helper.make_node("GreaterOrEqual", ["all", "score_threshold"], ["is_wanted"]),
+            helper.make_node("Cast", ["is_wanted"], ["wanted"], to=tensor.FLOAT),
+            helper.make_node("Mul", ["all", "wanted"], ["scores"]),
+        ]
     logits = np.random.default_rng(0).normal(1.0, 3.0, (1, 4, CELLS, CELLS)).astype(np.float32)
     weights = [
         constant("white", np.array(255, np.float32)),
@@ -50,8 +59,10 @@ def build_graph(height: int = HEIGHT, width: int = WIDTH) -> bytes:
         helper.make_tensor_value_info("class_ids", tensor.INT32, [1, 4]),
         helper.make_tensor_value_info("mask_logits", tensor.FLOAT, [1, 4, CELLS, CELLS]),
     ]
-    image = helper.make_tensor_value_info("image", tensor.UINT8, [1, height, width, 3])
-    graph = helper.make_graph(nodes, "tiny", [image], outputs, weights)
+    inputs = [helper.make_tensor_value_info("image", tensor.UINT8, [1, height, width, 3])]
+    if threshold_input:
+        inputs.append(helper.make_tensor_value_info("score_threshold", tensor.FLOAT, [1]))
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())
 
@@ -93,6 +104,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def tiny_graph() -> bytes:
     """Return the graph of `build_graph` at 32 x 48."""
     return build_graph()
+
+
+@pytest.fixture(scope="session")
+def threshold_graph() -> bytes:
+    """Return the graph of `build_graph` with a threshold as input."""
+    return build_graph(threshold_input=True)
 
 
 @pytest.fixture(scope="session")

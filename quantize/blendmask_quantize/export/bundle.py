@@ -98,6 +98,7 @@ def make_manifest(about: Description, graphs: Mapping[str, bytes], measured: Mea
             per_level_top=inference.candidates_per_level,
         ),
         score_threshold=inference.score_threshold**0.5,
+        threshold_input=True,
         display_threshold=measured.display_threshold,
         display_measurement=measured.display_measurement,
         detections=about.bounds.detections,

@@ -157,13 +157,18 @@ class DeployableGraph(nn.Module):
         self.register_buffer("top_bias", bias)
         self.register_buffer("padding", torch.zeros(1, top.in_channels, 1, 1))
 
-    def forward(self, image: Tensor) -> Outputs:
-        """Results for `image`, uint8 (1, H, W, 3) RGB, resized and padded."""
-        return self.postprocess(self.network(self.normalize(image)))
+    def forward(self, image: Tensor, score_threshold: Tensor | None = None) -> Outputs:
+        """Results for `image`, uint8 (1, H, W, 3) RGB, resized and padded.
 
-    def postprocess(self, predictions: Predictions) -> Outputs:
-        """Results from raw predictions."""
-        kept = self.suppress(self.select(predictions))
+        Args:
+            image: uint8 (1, H, W, 3).
+            score_threshold: float32 (1,), least score of a row, where it is above the configuration's.
+        """
+        return self.postprocess(self.network(self.normalize(image)), score_threshold)
+
+    def postprocess(self, predictions: Predictions, score_threshold: Tensor | None = None) -> Outputs:
+        """Results from raw predictions; see `forward`."""
+        kept = self.suppress(self.select(predictions, score_threshold))
         if self.config.inference.clip_before_pooling:
             kept = kept._replace(box=clip_boxes(kept.box, self.size))
         logits = (
@@ -206,10 +211,17 @@ class DeployableGraph(nn.Module):
         rows, columns = _up_to_last(differs.amax(dim=2)), _up_to_last(differs.amax(dim=1))
         return rows[:, None, :, None] * columns[:, None, None, :]
 
-    def select(self, predictions: Predictions) -> Chosen:
-        """Select the best pairs of location and class: the best of each level, then the best of all levels."""
+    def select(self, predictions: Predictions, score_threshold: Tensor | None = None) -> Chosen:
+        """Select the best pairs of location and class: the best of each level, then the best of all levels.
+
+        Pairs that score less than `score_threshold` (1,) are left empty. They hide none that score more, so suppression
+        decides about those as it does without a threshold.
+        """
         product, location, class_id = self._best_pairs(predictions)
-        score = torch.where(product > self.config.inference.score_threshold, product.sqrt(), 0.0)
+        score, accepted = product.sqrt(), product > self.config.inference.score_threshold
+        if score_threshold is not None:
+            accepted = accepted & (score >= score_threshold)
+        score = torch.where(accepted, score, 0.0)
         distances = _joined(predictions.regression).index_select(1, location).T * self.strides.index_select(0, location)
         return Chosen(score, class_id, location, decode(self.positions.index_select(0, location), distances, 1))
 

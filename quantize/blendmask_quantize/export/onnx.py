@@ -16,7 +16,7 @@ from onnx_ir.passes.common import CommonSubexpressionEliminationPass, LiftConsta
 from onnxscript import opset18, optimizer, rewriter
 from onnxscript.rewriter.rules.common import fuse_pad_into_conv_rule
 
-from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES
+from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, THRESHOLD_NAME
 from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.quantization import quantizer as _quantizer  # noqa: F401  registers the operators
 
@@ -44,12 +44,12 @@ def export_onnx(graph: DeployableGraph) -> onnx.ModelProto:
 
 
 def _translate(graph: DeployableGraph) -> Any:
-    example = torch.zeros((1, *graph.size, 3), dtype=torch.uint8)
+    example = (torch.zeros((1, *graph.size, 3), dtype=torch.uint8), torch.zeros(1))
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         return torch.onnx.export(
-            graph.eval(), (example,), dynamo=True, opset_version=_EXPORTER_OPSET, input_names=[INPUT_NAME],
+            graph.eval(), example, dynamo=True, opset_version=_EXPORTER_OPSET, input_names=[INPUT_NAME, THRESHOLD_NAME],
             output_names=list(OUTPUT_NAMES), custom_translation_table=_TRANSLATIONS, optimize=False, verbose=False,
         )  # fmt: skip
 

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
+from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs, constant_inputs
 from blendmask_edge.errors import BlendMaskError
 from blendmask_edge.imaging import preprocess
 from blendmask_quantize.export.deployable import Bounds, DeployableGraph
@@ -231,7 +231,7 @@ def _run_exported(exported: onnx.ModelProto, image: NDArray[np.uint8]) -> tuple[
     ]
     opened.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
     session = unoptimised_session(opened.SerializeToString())
-    results = session.run([*OUTPUT_NAMES, *names], {INPUT_NAME: image})
+    results = session.run([*OUTPUT_NAMES, *names], {INPUT_NAME: image, **constant_inputs()})
     return Outputs(*results[: len(OUTPUT_NAMES)]), results[len(OUTPUT_NAMES) :]
 
 

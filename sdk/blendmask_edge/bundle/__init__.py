@@ -17,7 +17,14 @@ from blendmask_edge.bundle.manifest import (
     encode_manifest,
 )
 from blendmask_edge.bundle.reader import Bundle
-from blendmask_edge.bundle.tensors import EMPTY_CLASS, INPUT_NAME, OUTPUT_NAMES, Outputs
+from blendmask_edge.bundle.tensors import (
+    EMPTY_CLASS,
+    INPUT_NAME,
+    OUTPUT_NAMES,
+    THRESHOLD_NAME,
+    Outputs,
+    constant_inputs,
+)
 from blendmask_edge.bundle.writer import write_bundle
 from blendmask_edge.storage.atomic import replacing, write_bytes
 
@@ -27,6 +34,7 @@ __all__ = [
     "MANIFEST_NAME",
     "OUTPUT_NAMES",
     "SCHEMA_VERSION",
+    "THRESHOLD_NAME",
     "Bundle",
     "Calibration",
     "CalibrationImage",
@@ -37,6 +45,7 @@ __all__ = [
     "Nms",
     "Outputs",
     "Recipe",
+    "constant_inputs",
     "decode_manifest",
     "encode_manifest",
     "replacing",

@@ -14,7 +14,7 @@ import msgspec
 
 from blendmask_edge.errors import BundleError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 OLDEST_SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 MAX_SIDE = 16384
@@ -23,6 +23,7 @@ MAX_VALUES = 2**17
 """Values of a manifest, as many as there are commas and brackets: each takes some hundred bytes once it is read."""
 _SEPARATORS = (b",", b"[", b"{")
 _LONGEST_REASON = 400
+_RENAMED_IN = 2
 _RENAMED = {"licence": "license"}
 _RENAMED_FIDELITY = {"pictures": "images", "lost": "missed", "invented": "spurious"}
 _MEMBER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*\Z")
@@ -154,7 +155,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """All that a bundle says of itself.
 
     `classes` names the contiguous class ids, `category_ids` gives the COCO id of each. `score_threshold` is on the
-    final score sqrt(class probability x centerness); `detections` is K and `mask_size` R of the graph's outputs.
+    final score sqrt(class probability x centerness), and `threshold_input` says whether the graphs take a higher one as
+    an input; `detections` is K and `mask_size` R of the graph's outputs.
     The graphs give instances from `score_threshold` on; those from `display_threshold` on are shown unless others are
     asked for. `display_measurement` is its F1, precision and recall, None where the default was not measured.
     `graphs`, `metrics` and `fidelity` are keyed by variant ("cpu", "tensorrt", "float"). `created` is ISO 8601, UTC.
@@ -172,6 +174,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     ranges_sha256: Optional[str] = None
     nms: Nms
     score_threshold: float
+    threshold_input: bool = False
     display_threshold: float = DEFAULT_DISPLAY_THRESHOLD
     display_measurement: Optional[Measurement] = None
     detections: int
@@ -235,7 +238,7 @@ def decode_manifest(data: bytes) -> Manifest:
 def _upgrade(document: Dict[str, Any]) -> Dict[str, Any]:
     """Return a manifest of schema 1 with the field names of schema 2."""
     upgraded = {_RENAMED.get(name, name): value for name, value in document.items()}
-    upgraded["schema_version"] = SCHEMA_VERSION
+    upgraded["schema_version"] = _RENAMED_IN
     compared = upgraded.get("fidelity")
     if isinstance(compared, dict):
         upgraded["fidelity"] = {variant: _rename_fidelity(entry) for variant, entry in compared.items()}

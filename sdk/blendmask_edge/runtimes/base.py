@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Mapping, NamedTuple, Optional, Protocol, Tuple
+from typing import TYPE_CHECKING, Any, Collection, Dict, Mapping, NamedTuple, Optional, Protocol, Tuple
 
+from blendmask_edge.bundle.tensors import constant_inputs
 from blendmask_edge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,9 +23,11 @@ class SessionOptions:
     """Options that every runtime takes.
 
     threads: threads used within one operator on the CPU, 1 to `MAX_THREADS`; None leaves the choice to the runtime.
+    score_threshold: least final score of a row, 0 to 1; a graph with this input spends no work on others.
     """
 
     threads: Optional[int] = None
+    score_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the range.
@@ -40,6 +43,14 @@ class SessionOptions:
                 f"threads is {self.threads!r}, expected an integer from 1 to {MAX_THREADS}; leave it out to let the "
                 "runtime choose."
             )
+
+    def constant_inputs(self, names: Collection[str]) -> Dict[str, NDArray[Any]]:
+        """Return the arrays that are the same for each image, by name.
+
+        Args:
+            names: inputs of the graph; those of older bundles have no threshold.
+        """
+        return {name: array for name, array in constant_inputs(self.score_threshold).items() if name in names}
 
 
 class TensorType(NamedTuple):

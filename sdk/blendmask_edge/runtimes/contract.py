@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Collection, Dict, List, Tuple
 
 import numpy as np
 
-from blendmask_edge.bundle.tensors import EMPTY_CLASS, INPUT_NAME, OUTPUT_NAMES, Outputs
+from blendmask_edge.bundle.tensors import EMPTY_CLASS, INPUT_NAME, OUTPUT_NAMES, THRESHOLD_NAME, Outputs
 from blendmask_edge.errors import InferenceError
 from blendmask_edge.runtimes.base import Session, Signature, TensorType
 
@@ -21,7 +21,7 @@ _ADVICE = "Try another runtime; if it says the same, build the bundle again."
 
 @dataclass(frozen=True)
 class Contract:
-    """Types of the five tensors, and the number of classes, as a manifest states them.
+    """Types of inputs and outputs, and the number of classes, as a manifest states them.
 
     Every graph has K rows; one that returns only the rows in use (the `cpu` variant may) leaves K dynamic.
     """
@@ -33,14 +33,16 @@ class Contract:
     def of(cls, manifest: Manifest) -> Contract:
         """Return the contract of the graphs of `manifest`."""
         rows, size = manifest.detections, manifest.mask_size
-        image = TensorType("uint8", (1, manifest.input.height, manifest.input.width, 3))
+        inputs = {INPUT_NAME: TensorType("uint8", (1, manifest.input.height, manifest.input.width, 3))}
+        if manifest.threshold_input:
+            inputs[THRESHOLD_NAME] = TensorType("float32", (1,))
         outputs = {
             "boxes": TensorType("float32", (1, rows, 4)),
             "scores": TensorType("float32", (1, rows)),
             "class_ids": TensorType("int32", (1, rows)),
             "mask_logits": TensorType("float32", (1, rows, size, size)),
         }
-        return cls(Signature({INPUT_NAME: image}, outputs), len(manifest.classes))
+        return cls(Signature(inputs, outputs), len(manifest.classes))
 
     @property
     def image_shape(self) -> Tuple[int, ...]:
@@ -58,8 +60,14 @@ class Contract:
             self.check_outputs(session.run(np.zeros(self.image_shape, np.uint8)))
             return
         check_names(found.inputs, found.outputs)
+        if set(found.inputs) != set(self.signature.inputs):
+            raise InferenceError(
+                f"The graph has inputs {sorted(found.inputs)}, the manifest states {sorted(self.signature.inputs)}. "
+                "Build the bundle again."
+            )
+        types = {**found.inputs, **found.outputs}
         for name, expected in {**self.signature.inputs, **self.signature.outputs}.items():
-            actual = found.inputs[name] if name == INPUT_NAME else found.outputs[name]
+            actual = types[name]
             if actual.dtype != expected.dtype or not _fits(actual, expected, name):
                 raise InferenceError(
                     f"The graph has {name} as {actual}, the manifest states {expected}. Build the bundle again."
@@ -109,10 +117,10 @@ def check_names(inputs: Collection[str], outputs: Collection[str]) -> None:
     Raises:
         InferenceError: with the names found and expected.
     """
-    if set(inputs) != {INPUT_NAME} or not set(OUTPUT_NAMES) <= set(outputs):
+    if set(inputs) - {THRESHOLD_NAME} != {INPUT_NAME} or not set(OUTPUT_NAMES) <= set(outputs):
         raise InferenceError(
-            f"The graph has inputs {sorted(inputs)} and outputs {sorted(outputs)}, expected {[INPUT_NAME]} and "
-            f"{list(OUTPUT_NAMES)}. Build the bundle again."
+            f"The graph has inputs {sorted(inputs)} and outputs {sorted(outputs)}, expected {INPUT_NAME}, and "
+            f"{THRESHOLD_NAME} in newer bundles, and {list(OUTPUT_NAMES)}. Build the bundle again."
         )
 
 
@@ -128,7 +136,7 @@ def signature_of(inputs: Dict[str, TensorType], outputs: Dict[str, TensorType]) 
 
 def _fits(actual: TensorType, expected: TensorType, name: str) -> bool:
     """Whether the shapes agree; the rows of an output may be dynamic."""
-    free: List[int] = [] if name == INPUT_NAME else [1]
+    free: List[int] = [1] if name in OUTPUT_NAMES else []
     return len(actual.shape) == len(expected.shape) and all(
         found == wanted or (found is None and axis in free)
         for axis, (found, wanted) in enumerate(zip(actual.shape, expected.shape))

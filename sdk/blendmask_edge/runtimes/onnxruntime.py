@@ -29,19 +29,20 @@ def load(graph: bytes, options: SessionOptions) -> OnnxRuntimeSession:
         raise InferenceError(
             f"ONNX Runtime {ort.__version__} refuses the graph: {error}. Upgrade it, or build the bundle again."
         ) from error
-    return OnnxRuntimeSession(session)
+    return OnnxRuntimeSession(session, options)
 
 
 class OnnxRuntimeSession:
     """A graph loaded in ONNX Runtime."""
 
-    def __init__(self, session: Any) -> None:
-        """Take an `onnxruntime.InferenceSession`.
+    def __init__(self, session: Any, options: SessionOptions) -> None:
+        """Take an `onnxruntime.InferenceSession`, and the options for its inputs.
 
         Raises:
             InferenceError: its inputs and outputs do not have the names of the contract.
         """
         self.signature = signature_of(_types(session.get_inputs()), _types(session.get_outputs()))
+        self._constant = options.constant_inputs(self.signature.inputs)
         self._session: Optional[Any] = session
 
     def run(self, image: NDArray[np.uint8]) -> Outputs:
@@ -49,7 +50,7 @@ class OnnxRuntimeSession:
         if self._session is None:
             raise ClosedError("The session is closed; load the graph again.")
         try:
-            return Outputs(*self._session.run(OUTPUT_NAMES, {INPUT_NAME: image}))
+            return Outputs(*self._session.run(OUTPUT_NAMES, {INPUT_NAME: image, **self._constant}))
         except Exception as error:  # its exceptions share no base narrower than this
             raise InferenceError(f"ONNX Runtime {ort.__version__} failed to run the graph: {error}") from error
 

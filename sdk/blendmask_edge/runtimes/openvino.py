@@ -42,7 +42,7 @@ def load(graph: bytes, options: SessionOptions) -> OpenVinoSession:
         core = _core()
         name = _file_name(graph, properties)
         compiled = _recalled(core, name, properties) or _compiled(core, graph, name, properties)
-        return OpenVinoSession(compiled)
+        return OpenVinoSession(compiled, options)
     except RuntimeError as error:
         raise _refusal(error) from error
 
@@ -50,13 +50,14 @@ def load(graph: bytes, options: SessionOptions) -> OpenVinoSession:
 class OpenVinoSession:
     """A graph loaded in OpenVINO."""
 
-    def __init__(self, compiled: Any) -> None:
-        """Take an `openvino.CompiledModel`.
+    def __init__(self, compiled: Any, options: SessionOptions) -> None:
+        """Take an `openvino.CompiledModel`, and the options for its inputs.
 
         Raises:
             InferenceError: its inputs and outputs do not have the names of the contract.
         """
         self.signature = signature_of(_types(compiled.inputs), _types(compiled.outputs))
+        self._constant = options.constant_inputs(self.signature.inputs)
         self._request: Optional[Any] = compiled.create_infer_request()
 
     def run(self, image: NDArray[np.uint8]) -> Outputs:
@@ -64,7 +65,7 @@ class OpenVinoSession:
         if self._request is None:
             raise ClosedError("The session is closed; load the graph again.")
         try:
-            results = self._request.infer({INPUT_NAME: image}, share_inputs=True)
+            results = self._request.infer({INPUT_NAME: image, **self._constant}, share_inputs=True)
             return Outputs(*(results[name] for name in OUTPUT_NAMES))
         except RuntimeError as error:
             raise InferenceError(f"OpenVINO {ov.__version__} failed to run the graph: {_reason(error)}") from error

@@ -10,11 +10,12 @@ import hashlib
 import importlib
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Sequence
 
 import numpy as np
 import torch_tensorrt
 
+from blendmask_edge.bundle.onnx_file import read_onnx_file
 from blendmask_edge.bundle.tensors import Outputs
 from blendmask_edge.errors import ClosedError, InferenceError, RuntimeUnavailableError
 from blendmask_edge.hardware.cuda import find_gpu
@@ -39,7 +40,6 @@ def load(graph: bytes, options: SessionOptions) -> TorchTensorRtSession:
         OutputError: there is no cache folder.
         InferenceError: the program cannot be read, as after a change of torch, TensorRT or GPU.
     """
-    del options
     torch, gpu = importlib.import_module("torch"), find_gpu()
     if gpu is None or not torch.cuda.is_available():
         raise RuntimeUnavailableError(
@@ -52,16 +52,18 @@ def load(graph: bytes, options: SessionOptions) -> TorchTensorRtSession:
         raise RuntimeUnavailableError(
             f"No valid Torch-TensorRT program of this graph was found at {cache.path(name)}. {_COMPILE}"
         )
-    return TorchTensorRtSession(_read(program), torch)
+    constant = options.constant_inputs([entry.name for entry in read_onnx_file(graph).inputs])
+    return TorchTensorRtSession(_read(program), torch, list(constant.values()))
 
 
 class TorchTensorRtSession:
     """A Torch-TensorRT program, ready to be called."""
 
-    def __init__(self, module: Any, torch: Any) -> None:
-        """Take a callable on CUDA tensors, and the torch that it belongs to."""
+    def __init__(self, module: Any, torch: Any, constant: Sequence[NDArray[Any]]) -> None:
+        """Take a callable on CUDA tensors, the torch that it belongs to, and the inputs after the image."""
         self._module: Optional[Any] = module
         self._torch = torch
+        self._constant = [torch.from_numpy(array).cuda() for array in constant]
         self.signature = None
 
     def run(self, image: NDArray[np.uint8]) -> Outputs:
@@ -70,7 +72,7 @@ class TorchTensorRtSession:
             raise ClosedError("The session is closed; load the graph again.")
         try:
             with self._torch.inference_mode():
-                results = self._module(self._torch.from_numpy(np.ascontiguousarray(image)).cuda())
+                results = self._module(self._torch.from_numpy(np.ascontiguousarray(image)).cuda(), *self._constant)
                 arrays = [result.cpu().numpy() for result in results]
             return Outputs(*arrays)
         except Exception as error:  # torch's own errors and TensorRT's share no base narrower than this

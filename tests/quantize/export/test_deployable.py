@@ -134,6 +134,32 @@ def test_of_more_detections_than_rows_the_best_are_kept(seed: int, rows: int) ->
     assert_same(found, expected, rows)
 
 
+@given(seed=SEEDS, share=st.floats(0, 1))
+def test_a_threshold_leaves_out_the_rows_below_it_and_changes_no_other(seed: int, share: float) -> None:
+    model = MODELS["TINY"]
+    predictions = random_predictions(model.config, seed, -1.0)
+    whole = graph_of(model).postprocess(predictions)
+    live = whole.scores[0][whole.scores[0] > 0]
+    least = live[int(share * (len(live) - 1))].reshape(1)
+    found = graph_of(model).postprocess(predictions, least)
+    count = int((whole.scores >= least).sum())
+    for ours, theirs in zip(found, whole, strict=True):
+        assert torch.equal(ours[0, :count], theirs[0, :count])
+    assert not found.scores[0, count:].any()
+    assert torch.all(found.class_ids[0, count:] == -1)
+
+
+@pytest.mark.parametrize("least", [0.0, 0.1])
+def test_a_threshold_below_the_configurations_has_no_effect(least: float) -> None:
+    model = MODELS["TINY"]
+    predictions = random_predictions(model.config, 0)
+    for ours, theirs in zip(
+        graph_of(model).postprocess(predictions, torch.tensor([least])), graph_of(model).postprocess(predictions),
+        strict=True,
+    ):  # fmt: skip
+        assert torch.equal(ours, theirs)
+
+
 def test_no_detections_leave_every_row_empty() -> None:
     model = MODELS["TINY"]
     found = graph_of(model).postprocess(random_predictions(model.config, 0, -30.0))

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from blendmask_edge.bundle.tensors import OUTPUT_NAMES
+from blendmask_edge.bundle.tensors import OUTPUT_NAMES, constant_inputs
 from blendmask_quantize.export.deployable import Bounds, DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.export.parity import unoptimised_session
@@ -99,7 +99,22 @@ def test_onnx_runtime_takes_each_count_after_each_other(exported: onnx.ModelProt
     data, whole = exported.SerializeToString(), graph(live_rows=False)
     for session in (unoptimised_session(data), ort.InferenceSession(data, providers=["CPUExecutionProvider"])):
         for value in (*GRAYS.values(), *reversed(GRAYS.values())):
-            assert_same(session.run(list(OUTPUT_NAMES), {"image": gray(value)}), expected(whole, value))
+            assert_same(
+                session.run(list(OUTPUT_NAMES), {"image": gray(value), **constant_inputs()}), expected(whole, value)
+            )
+
+
+def test_rows_below_the_threshold_are_not_computed(exported: onnx.ModelProto) -> None:
+    session, given = unoptimised_session(exported.SerializeToString()), {"image": gray(GRAYS["some"])}
+    whole = session.run(list(OUTPUT_NAMES), {**given, **constant_inputs()})
+    least = float(whole[1][0, 2])
+    found = session.run(list(OUTPUT_NAMES), {**given, **constant_inputs(least)})
+    count = int((whole[1] >= least).sum())
+    assert 0 < count < (whole[1] > 0).sum()
+    for one, other in zip(found, whole, strict=True):
+        np.testing.assert_allclose(one[0, :count], other[0, :count], rtol=1e-5, atol=1e-5)
+    assert not found[3][0, count:].any()
+    assert not found[1][0, count:].any()
 
 
 def test_openvino_takes_each_count_after_each_other(exported: onnx.ModelProto) -> None:
@@ -108,7 +123,7 @@ def test_openvino_takes_each_count_after_each_other(exported: onnx.ModelProto) -
     read = core.read_model(io.BytesIO(exported.SerializeToString()))
     request = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
     for value in (*GRAYS.values(), *reversed(GRAYS.values())):
-        results = request.infer({"image": gray(value)})
+        results = request.infer({"image": gray(value), **constant_inputs()})
         assert_same([results[name] for name in OUTPUT_NAMES], expected(whole, value))
 
 
@@ -120,5 +135,5 @@ def test_rows_without_a_detection_are_not_computed(exported: onnx.ModelProto) ->
     opened.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     session = unoptimised_session(opened.SerializeToString())
     for value in GRAYS.values():
-        scores, vectors = session.run(["scores", name], {"image": gray(value)})
+        scores, vectors = session.run(["scores", name], {"image": gray(value), **constant_inputs()})
         assert len(vectors) == max((scores > 0).sum(), 1)

@@ -15,7 +15,7 @@ from onnx import TensorProto, numpy_helper
 
 from blendmask_edge.bundle.graph_check import check_graph
 from blendmask_edge.bundle.shapes import EXPORTED
-from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES
+from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, THRESHOLD_NAME
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.quantization.nodes import kind
 from blendmask_quantize.quantization.placement import place
@@ -61,7 +61,8 @@ def signature(values: list[onnx.ValueInfoProto]) -> dict[str, tuple[int, list[in
 
 def test_names_types_and_shapes_are_the_contracts(model: onnx.ModelProto, case: tuple[ModelConfig, str]) -> None:
     config = case[0]
-    (image,) = signature(model.graph.input).items()
+    image, threshold = signature(model.graph.input).items()
+    assert threshold == (THRESHOLD_NAME, (TensorProto.FLOAT, [1]))
     assert image[0] == INPUT_NAME
     assert image[1][0] == TensorProto.UINT8
     assert image[1][1][0] == 1

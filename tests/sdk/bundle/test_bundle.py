@@ -16,7 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blendmask_edge import Bundle, BundleError, OutputError
-from blendmask_edge.bundle import GraphEntry, InputSpec, Manifest, decode_manifest, encode_manifest, write_bundle
+from blendmask_edge.bundle import (
+    SCHEMA_VERSION,
+    GraphEntry,
+    InputSpec,
+    Manifest,
+    decode_manifest,
+    encode_manifest,
+    write_bundle,
+)
 
 
 def read_all(path: Path) -> Any:
@@ -144,7 +152,7 @@ def test_bad_manifest_is_refused(rewrite: Callable[..., Path], content: bytes) -
         Bundle.open(rewrite({"manifest.json": content}))
 
 
-@pytest.mark.parametrize("version, advice", [(0, "Rebuild"), (3, "Upgrade"), (99, "Upgrade")])
+@pytest.mark.parametrize("version, advice", [(0, "Rebuild"), (SCHEMA_VERSION + 1, "Upgrade"), (99, "Upgrade")])
 def test_other_schema_version_is_refused_with_advice(
     rewrite: Callable[..., Path], manifest_json: Dict[str, Any], version: int, advice: str
 ) -> None:

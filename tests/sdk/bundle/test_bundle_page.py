@@ -15,10 +15,10 @@ from blendmask_edge.bundle import graph_check, limits
 from blendmask_edge.bundle.manifest import MAX_SIDE, MAX_VALUES, SCHEMA_VERSION, Manifest
 from blendmask_edge.bundle.onnx_file import MAX_ENTRIES, MAX_FIELDS
 from blendmask_edge.bundle.shapes import RULES
-from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES
+from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, THRESHOLD_NAME
 
 PAGE = (Path(__file__).parents[3] / "docs/bundle.md").read_text(encoding="utf-8")
-PLAIN = {str: "string", int: "integer", float: "number"}
+PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
 def structs_of(struct: Any, found: Dict[str, Any]) -> Dict[str, Any]:
@@ -119,5 +119,5 @@ def test_operators_and_versions_of_the_page_are_those_of_the_check() -> None:
 
 def test_inputs_outputs_and_version_of_the_page_are_those_of_the_code() -> None:
     table = PAGE.partition("| name | type and shape | meaning |")[2].partition("\n\n")[0]
-    assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == [INPUT_NAME, *OUTPUT_NAMES]
+    assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == [INPUT_NAME, THRESHOLD_NAME, *OUTPUT_NAMES]
     assert f"It describes schema version {SCHEMA_VERSION}." in PAGE

@@ -17,6 +17,8 @@ ENGINE = b"an engine of the tiny graph"
 TensorIOMode = enum.Enum("TensorIOMode", "NONE INPUT OUTPUT")
 DataType = enum.Enum("DataType", "FLOAT HALF INT8 INT32 BOOL UINT8 INT64")
 NUMPY = {"FLOAT": np.float32, "UINT8": np.uint8, "INT32": np.int32}
+THRESHOLD = {"score_threshold": ("FLOAT", (1,))}
+"""What engines of newer graphs take beside the image."""
 TENSORS = {
     "image": ("UINT8", (1, HEIGHT, WIDTH, 3)),
     "scores": ("FLOAT", (1, 4)),
@@ -47,7 +49,7 @@ class Engine:
         return list(self._tensors)[index]
 
     def get_tensor_mode(self, name: str) -> Any:
-        return TensorIOMode.INPUT if name.startswith("im") else TensorIOMode.OUTPUT
+        return TensorIOMode.INPUT if name.startswith("im") or name in THRESHOLD else TensorIOMode.OUTPUT
 
     def get_tensor_shape(self, name: str) -> Tuple[int, ...]:
         return self._tensors[name][1]
@@ -78,13 +80,14 @@ class Context:
 
     def _compute(self) -> None:
         means = self._array("image").mean((0, 1, 2)) / 255
-        self._array("scores")[...] = [[*means, 0]]
+        least = self._array("score_threshold") if "score_threshold" in self._module.tensors else 0
+        self._array("scores")[...] = [[*(means * (means >= least)), 0]]
         self._array("boxes")[...] = [BOXES]
         self._array("class_ids")[...] = [[0, 1, 2, -1]]
         self._array("mask_logits")[...] = 1
 
     def _array(self, name: str) -> Any:
-        kind, shape = TENSORS[name]
+        kind, shape = {**TENSORS, **THRESHOLD}[name]
         size = int(np.prod(shape)) * np.dtype(NUMPY[kind]).itemsize
         assert len(self._module.driver.device[self._addresses[name]]) == size
         memory = (ctypes.c_ubyte * size).from_address(self._addresses[name])

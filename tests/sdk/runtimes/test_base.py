@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import List
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,18 @@ def test_session_returns_the_outputs_of_the_contract(row: RuntimeRow, tiny_graph
     assert (outputs.class_ids.tolist(), outputs.class_ids.dtype) == ([[0, 1, 2, -1]], np.int32)
     assert (outputs.mask_logits.shape, outputs.mask_logits.dtype) == ((1, 4, 56, 56), np.float32)
     np.testing.assert_allclose(outputs.scores, [[1, 0, 0, 0]])
+
+
+@ROWS
+@pytest.mark.parametrize("least, expected", [(0.0, [1, 0.4, 0, 0]), (0.5, [1, 0, 0, 0]), (1.0, [1, 0, 0, 0])])
+def test_the_threshold_of_the_options_reaches_the_graph(
+    row: RuntimeRow, least: float, expected: List[float], threshold_graph: bytes
+) -> None:
+    session = row.load().load(threshold_graph, SessionOptions(threads=1, score_threshold=least))
+    orange = RED.copy()
+    orange[..., 1] = 102
+    for _ in range(2):
+        np.testing.assert_allclose(session.run(orange).scores, [expected], rtol=1e-5)
 
 
 @ROWS

@@ -134,6 +134,18 @@ def test_manifest_of_another_graph_is_refused_when_it_is_loaded(
 
 
 @pytest.mark.parametrize("runtime", RUNNABLE)
+@pytest.mark.parametrize("is_stated", [True, False])
+def test_threshold_input_that_the_manifest_states_otherwise_is_refused(
+    runtime: str, is_stated: bool, tmp_path: Path, tiny_graph: bytes, threshold_graph: bytes,
+    make_manifest: Callable[..., Manifest],
+) -> None:  # fmt: skip
+    graphs = {"cpu": tiny_graph if is_stated else threshold_graph}
+    path = write_bundle(tmp_path / "a.bmz", make_manifest(graphs, threshold_input=is_stated), graphs)
+    with pytest.raises(InferenceError, match=r"has inputs \['image'.*\], the manifest states \['image'"):
+        MaskPredictor(path, runtime)
+
+
+@pytest.mark.parametrize("runtime", RUNNABLE)
 def test_class_id_without_a_name_is_named(
     runtime: str, tmp_path: Path, tiny_graph: bytes, make_manifest: Callable[..., Manifest]
 ) -> None:

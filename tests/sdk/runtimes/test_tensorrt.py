@@ -19,7 +19,7 @@ from blendmask_edge.hardware.cuda import Gpu
 from blendmask_edge.runtimes.registry import SessionOptions, select
 from blendmask_edge.runtimes.tensorrt.log import tensorrt_log
 from tests.sdk.runtimes.fake_cuda import NO_DEVICE, OUT_OF_MEMORY, FakeDriver
-from tests.sdk.runtimes.fake_tensorrt import ENGINE, TENSORS, Context, Engine
+from tests.sdk.runtimes.fake_tensorrt import ENGINE, TENSORS, THRESHOLD, Context, Engine
 
 RED = np.zeros((1, 32, 48, 3), np.uint8)
 RED[..., 0] = 255
@@ -33,6 +33,16 @@ def test_engine_returns_the_outputs_of_the_contract(version: str, load_engine: C
     assert (outputs.boxes.shape, outputs.boxes.dtype) == ((1, 4, 4), np.float32)
     assert (outputs.class_ids.tolist(), outputs.class_ids.dtype) == ([[0, 1, 2, -1]], np.int32)
     assert (outputs.mask_logits.shape, outputs.mask_logits.dtype) == ((1, 4, 56, 56), np.float32)
+
+
+def test_the_threshold_is_uploaded_once_and_stays(load_engine: Callable[..., Any], driver: FakeDriver) -> None:
+    session = load_engine(options=SessionOptions(score_threshold=0.5), tensors={**TENSORS, **THRESHOLD})
+    orange = RED.copy()
+    orange[..., 1] = 102
+    for _ in range(2):
+        np.testing.assert_allclose(session.run(orange).scores, [[1, 0, 0, 0]])
+    session.close()
+    assert driver.is_clean()
 
 
 def test_outputs_outlive_the_next_run_and_the_session(load_engine: Callable[..., Any]) -> None:
@@ -214,4 +224,4 @@ def test_real_bindings_tell_why_they_refuse_an_engine(fresh_import: Callable[...
     trt = pytest.importorskip("tensorrt_rtx")
     runtime = fresh_import("blendmask_edge.runtimes.tensorrt.session", tensorrt=trt)
     with pytest.raises(InferenceError, match=r"a\.engine: .*Error Code"):
-        runtime.TensorRtSession(Path("a.engine"), b"no engine", device=None)
+        runtime.TensorRtSession(Path("a.engine"), b"no engine", None, SessionOptions())

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import types
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import numpy as np
 import pytest
@@ -20,8 +20,10 @@ from blendmask_edge.runtimes import engines
 from blendmask_edge.runtimes.contract import Contract
 from blendmask_edge.runtimes.engines import program_cache, program_name
 from blendmask_edge.runtimes.registry import SessionOptions, select
+from tests.sdk.small_bundles import build_graph
 
-GRAPH = b"the graph that the program was made for"
+GRAPH = build_graph()
+WITH_THRESHOLD = build_graph(threshold_input=True)
 IMAGE = np.zeros((1, 32, 48, 3), np.uint8)
 IMAGE[..., 0] = 255
 ORIN = Gpu("Orin", "8.7", "12.6/540.3.0")
@@ -44,10 +46,13 @@ class Tensor:
         return self.array
 
 
-def outputs_of(image: Tensor) -> Any:
+def outputs_of(image: Tensor, least: Optional[Tensor] = None) -> Any:
     """Return (boxes, scores, class_ids, mask_logits) on the GPU, the scores following from the image."""
     assert image.device == "cuda"
     means = image.array.mean((0, 1, 2)).astype(np.float32) / 255
+    if least is not None:
+        assert least.device == "cuda"
+        means *= means >= least.array
     arrays = (
         np.zeros((1, 3, 4), np.float32),
         means[None],
@@ -67,7 +72,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def load(fresh_import: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Return a function that loads the program of `GRAPH`, computed by `function`."""
 
-    def loaded(function: Any = outputs_of, has_gpu: bool = True, as_exported: bool = True) -> Any:
+    def loaded(function: Any = outputs_of, has_gpu: bool = True, as_exported: bool = True, graph: bytes = GRAPH) -> Any:
         def read(path: str) -> Any:
             if Path(path).read_bytes() != b"program":
                 raise RuntimeError("PytorchStreamReader failed reading zip archive")
@@ -82,7 +87,7 @@ def load(fresh_import: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> C
         torch_tensorrt = types.SimpleNamespace(__version__="2.14.0", load=read)
         module = fresh_import("blendmask_edge.runtimes.torch_tensorrt", torch=torch, torch_tensorrt=torch_tensorrt)
         monkeypatch.setattr(module, "find_gpu", lambda: ORIN)
-        return module.load(GRAPH, SessionOptions())
+        return module.load(graph, SessionOptions(score_threshold=0.5))
 
     return loaded
 
@@ -93,8 +98,16 @@ def program() -> Path:
     return write_program(b"program")
 
 
-def write_program(data: bytes) -> Path:
-    return program_cache().write(program_name(hashlib.sha256(GRAPH).hexdigest(), ORIN), data)
+def write_program(data: bytes, graph: bytes = GRAPH) -> Path:
+    return program_cache().write(program_name(hashlib.sha256(graph).hexdigest(), ORIN), data)
+
+
+def test_a_program_of_a_graph_with_a_threshold_gets_it(load: Callable[..., Any]) -> None:
+    write_program(b"program", WITH_THRESHOLD)
+    session = load(graph=WITH_THRESHOLD)
+    orange = IMAGE.copy()
+    orange[..., 1] = 102
+    np.testing.assert_allclose(session.run(orange).scores, [[1, 0, 0]])
 
 
 @pytest.mark.usefixtures("program")

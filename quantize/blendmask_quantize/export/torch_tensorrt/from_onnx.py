@@ -15,7 +15,6 @@ import torch
 from onnx import NodeProto, numpy_helper
 from torch import Tensor, nn
 
-from blendmask_edge.bundle.tensors import INPUT_NAME
 from blendmask_edge.errors import BundleError
 from blendmask_quantize.export.torch_tensorrt.onnx_operators import OPERATORS
 
@@ -30,7 +29,7 @@ def round_to_steps(x: Tensor, scale: Tensor) -> Tensor:
 
 
 class OnnxModule(nn.Module):
-    """The graph of a bundle in torch: uint8 (1, H, W, 3) in; boxes, scores, class ids, mask logits out.
+    """The graph of a bundle in torch: image, and threshold, in; boxes, scores, class ids, mask logits out.
 
     Args:
         graph: an ONNX file of the `tensorrt` or `float` variant.
@@ -38,7 +37,7 @@ class OnnxModule(nn.Module):
             weight, which it gets as real values; called in graph order.
 
     Attributes:
-        input_shape: (1, H, W, 3).
+        examples: zeros as each input takes them: uint8 (1, H, W, 3) and, in graphs that have it, float32 (1,).
 
     Raises:
         BundleError: the file is no ONNX, has an operator that the exporter never writes, or rounds to anything but int8
@@ -51,7 +50,8 @@ class OnnxModule(nn.Module):
             read = onnx.load_from_string(graph).graph
         except Exception as error:  # protobuf's own errors are no part of its interface
             raise BundleError(f"the graph is no ONNX file ({error}): build the bundle again") from error
-        self.input_shape = tuple(side.dim_value for side in read.input[0].type.tensor_type.shape.dim)
+        self._inputs = tuple(value.name for value in read.input)
+        self.examples = tuple(map(_zeros, read.input))
         reader = _Reader(read, quantize)
         self._calls = tuple(reader.calls())
         self._outputs = tuple(value.name for value in read.output)
@@ -59,14 +59,20 @@ class OnnxModule(nn.Module):
         for name, tensor in reader.tensors.items():
             self.register_buffer(self._buffer_names[name], tensor)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Outputs of the graph for `image`."""
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Outputs of the graph for its inputs, in the order of the file."""
         values = {name: self.get_buffer(buffer) for name, buffer in self._buffer_names.items()}
-        values[INPUT_NAME] = image
+        values.update(zip(self._inputs, inputs, strict=True))
         for call in self._calls:
             results = call.function(*[values[given] if isinstance(given, str) else given for given in call.inputs])
             values.update(zip(call.outputs, results if isinstance(results, tuple) else (results,), strict=True))
         return tuple(values[name] for name in self._outputs)
+
+
+def _zeros(value: onnx.ValueInfoProto) -> Tensor:
+    tensor = value.type.tensor_type
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    return torch.from_numpy(np.zeros([side.dim_value for side in tensor.shape.dim], dtype))
 
 
 @dataclass(frozen=True)

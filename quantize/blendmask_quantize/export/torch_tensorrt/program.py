@@ -37,9 +37,9 @@ def export_program(graph: bytes, device: str = "cpu") -> torch.export.ExportedPr
     """
     define_quantize_op()
     module = OnnxModule(graph, _quantize).eval().to(device)
-    image = torch.zeros(module.input_shape, dtype=torch.uint8, device=device)
+    examples = tuple(example.to(device) for example in module.examples)
     with torch.no_grad():
-        return torch.export.export(module, (image,), strict=False)
+        return torch.export.export(module, examples, strict=False)
 
 
 def compile_program(graph: bytes, precision: str, workspace_bytes: int | None, device: str = "cuda") -> bytes:
@@ -58,12 +58,12 @@ def compile_program(graph: bytes, precision: str, workspace_bytes: int | None, d
     program = export_program(graph, device)
     torch_tensorrt = importlib.import_module("torch_tensorrt")
     arguments = compile_arguments(torch_tensorrt.__version__, precision, workspace_bytes)
-    images = list(program.example_inputs[0])
+    inputs = list(program.example_inputs[0])
     try:
-        compiled = torch_tensorrt.dynamo.compile(program, arg_inputs=images, **arguments)
+        compiled = torch_tensorrt.dynamo.compile(program, arg_inputs=inputs, **arguments)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "program.ep"
-            torch_tensorrt.save(compiled, str(path), output_format="exported_program", arg_inputs=images)
+            torch_tensorrt.save(compiled, str(path), output_format="exported_program", arg_inputs=inputs)
             return path.read_bytes()
     except Exception as error:  # torch's own errors and TensorRT's share no base narrower than this
         raise InferenceError(

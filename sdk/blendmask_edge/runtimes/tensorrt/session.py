@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional, Tuple
 import tensorrt as trt
 
 from blendmask_edge.bundle.onnx_facts import read_onnx
-from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
+from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, THRESHOLD_NAME, Outputs
 from blendmask_edge.errors import ClosedError, InferenceError, RuntimeUnavailableError
 from blendmask_edge.hardware.architectures import Precision, architecture_of
 from blendmask_edge.hardware.cuda import Buffer, Device, Gpu, find_gpu
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _FIRST_VERSION = (8, 5)
 _DTYPES = {
     INPUT_NAME: "uint8",
+    THRESHOLD_NAME: "float32",
     "boxes": "float32",
     "scores": "float32",
     "class_ids": "int32",
@@ -54,7 +55,6 @@ def load(graph: bytes, options: SessionOptions) -> TensorRtSession:
         ConfigError: a GPU that the table of targets does not know.
         OutputError: the cache cannot be written.
     """
-    del options
     if tuple(int(part) for part in trt.__version__.split(".")[:2]) < _FIRST_VERSION:
         raise RuntimeUnavailableError(
             f"TensorRT {trt.__version__} has no named tensors; 8.5 or newer is needed (JetPack 5.1 or newer)."
@@ -62,7 +62,7 @@ def load(graph: bytes, options: SessionOptions) -> TensorRtSession:
     with contextlib.ExitStack() as guard:
         device = Device()
         guard.callback(device.close)
-        session = TensorRtSession(*engine_for(graph), device)
+        session = TensorRtSession(*engine_for(graph), device, options)
         guard.pop_all()
         return session
 
@@ -88,13 +88,14 @@ def engine_for(graph: bytes) -> Tuple[Path, bytes]:
 class TensorRtSession:
     """An engine with its execution context and buffers, on a device that it owns."""
 
-    def __init__(self, path: Path, engine: bytes, device: Device) -> None:
+    def __init__(self, path: Path, engine: bytes, device: Device, options: SessionOptions) -> None:
         """Deserialize an engine and allocate its buffers on `device`.
 
         Args:
             path: where the engine lies, for messages.
             engine: the serialized engine.
             device: which is closed with the session.
+            options: for the inputs that are the same for each image; they are uploaded once.
 
         Raises:
             RuntimeUnavailableError: TensorRT does not start.
@@ -107,7 +108,11 @@ class TensorRtSession:
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise InferenceError(f"TensorRT finds no room for the engine: {_reason()}. Free GPU memory.")
-        self._buffers = {name: _allocate(device, self._engine, name) for name in _DTYPES}
+        names = [*self.signature.inputs, *OUTPUT_NAMES]
+        self._buffers = {name: _allocate(device, self._engine, name) for name in names}
+        for name, array in options.constant_inputs(self.signature.inputs).items():
+            self._buffers[name].array[...] = array
+            device.upload(self._buffers[name])
         for name, buffer in self._buffers.items():
             if not self._context.set_tensor_address(name, buffer.address):
                 raise InferenceError(f"TensorRT {trt.__version__} takes no buffer for {name}: {_reason()}.")
@@ -178,6 +183,8 @@ def _signature(engine: Any) -> Signature:
         {name: types[name] for name in names if name not in inputs},
     )
     for name, expected in _DTYPES.items():
+        if name not in types:
+            continue  # the threshold, which engines of older graphs lack
         if types[name].dtype != expected or not all(types[name].shape):
             raise InferenceError(
                 f"The engine has {name} as {types[name]}, expected {expected} and a fixed shape. Build the bundle "

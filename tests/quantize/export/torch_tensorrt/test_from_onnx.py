@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import Tensor
 
-from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES
+from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, constant_inputs
 from blendmask_edge.errors import BundleError
 from blendmask_quantize.export.parity import unoptimised_session
 from blendmask_quantize.export.torch_tensorrt.from_onnx import OnnxModule, round_to_steps
@@ -58,7 +58,9 @@ def run_onnx(model: onnx.ModelProto, image: NDArray[np.uint8]) -> tuple[list[Any
     rounded = {node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
     names = [n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in rounded]
     opened.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
-    results = unoptimised_session(opened.SerializeToString()).run([*OUTPUT_NAMES, *names], {INPUT_NAME: image})
+    results = unoptimised_session(opened.SerializeToString()).run(
+        [*OUTPUT_NAMES, *names], {INPUT_NAME: image, **constant_inputs()}
+    )
     return results[: len(OUTPUT_NAMES)], results[len(OUTPUT_NAMES) :]
 
 
@@ -69,11 +71,11 @@ def test_the_module_computes_the_graph(config: ModelConfig, variant: str, export
     fed = Fed(rounded)
     module = OnnxModule(case.model.SerializeToString(), fed)
     with torch.no_grad():
-        outputs = module(torch.from_numpy(case.image))
+        outputs = module(torch.from_numpy(case.image), torch.zeros(1))
     convs = sum(node.op_type == "DequantizeLinear" for node in case.model.graph.node) - len(rounded)
     assert (fed.used, fed.weights) == (len(rounded), convs)
     assert fed.error < 1e-3
-    assert module.input_shape == case.image.shape
+    assert [tuple(example.shape) for example in module.examples] == [case.image.shape, (1,)]
     assert (expected[1] > 0).sum() > 10
     for ours, theirs in zip(outputs, expected, strict=True):
         assert ours.numpy().dtype == theirs.dtype
@@ -90,11 +92,11 @@ def test_rounding_is_that_of_the_standard() -> None:
 
 def test_the_module_can_be_exported_by_torch(export: Export) -> None:
     case = export(TINY, "tensorrt")
-    image = torch.from_numpy(case.image)
+    inputs = (torch.from_numpy(case.image), torch.full((1,), 0.3))
     module = OnnxModule(case.model.SerializeToString()).eval()
-    program = torch.export.export(module, (image,), strict=False)
+    program = torch.export.export(module, inputs, strict=False)
     with torch.no_grad():
-        for ours, theirs in zip(program.module()(image), module(image), strict=True):
+        for ours, theirs in zip(program.module()(*inputs), module(*inputs), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
