@@ -14,12 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from bench.conftest import IMAGE
-from blendmask_edge import Instances
+from blendmask_edge import Instances, Labels, read_image
 from blendmask_edge.benchmark.machine import usable_cores
 from blendmask_edge.benchmark.reference import Reference
 from blendmask_edge.bundle import Manifest
-from blendmask_edge.imaging import preprocess, read_image
-from blendmask_edge.instances import Labels
+from blendmask_edge.imaging import preprocess
 from blendmask_edge.runtimes.registry import Session
 
 Image = NDArray[np.uint8]

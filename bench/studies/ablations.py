@@ -37,12 +37,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.progress import stage
-from bench.scenes import SPLITS, accuracy, frames, scenes_parser
-from bench.study import write_study
+from bench.lib.progress import stage
+from bench.lib.scenes import SPLITS, accuracy, frames, scenes_parser
+from bench.lib.study import write_study
 from blendmask_edge.benchmark.side_by_side import time_side_by_side
 from blendmask_edge.storage.atomic import write_bytes
-from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from blendmask_quantize import load_checkpoint
+from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.config import ModelConfig, get_config
 from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.model.predictor import TorchPredictor

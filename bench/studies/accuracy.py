@@ -30,17 +30,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 
-from bench.command import quantize_with_float
-from bench.progress import stage
-from bench.scenes import CALIBRATION, CHECKPOINT, SPLITS, scenes_parser, split_images
-from bench.study import run_study, write_study
-from blendmask_edge import Bundle, MaskPredictor, read_image
+from bench.lib.command import quantize_with_float
+from bench.lib.progress import stage
+from bench.lib.scenes import CALIBRATION, CHECKPOINT, SPLITS, scenes_parser, split_images
+from bench.lib.study import run_study, write_study
+from blendmask_edge import Bundle, Labels, MaskPredictor, read_image
 from blendmask_edge.bundle import Manifest
 from blendmask_edge.evaluation.average_precision import score
 from blendmask_edge.evaluation.bootstrap import RESAMPLES, Matches, draw_images, interval, ratio
 from blendmask_edge.evaluation.predictions import Results, coco_results, predict_images
 from blendmask_edge.evaluation.pseudo_labels import pseudo_labels
-from blendmask_edge.instances import Labels
 
 FLOAT = "float"
 VARIANTS = (FLOAT, "cpu", "tensorrt")

@@ -27,17 +27,16 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from bench.command import quantize_with_float
-from bench.progress import stage
-from bench.scenes import CALIBRATION, CHECKPOINT, EVALUATION
-from bench.sessions import RUNTIMES
-from bench.study import run_study, study_parser, write_study
-from blendmask_edge import Bundle, MaskPredictor, read_image
+from bench.lib.command import quantize_with_float
+from bench.lib.progress import stage
+from bench.lib.scenes import CALIBRATION, CHECKPOINT, EVALUATION
+from bench.lib.sessions import RUNTIMES
+from bench.lib.study import run_study, study_parser, write_study
+from blendmask_edge import Bundle, Instances, Labels, MaskPredictor, read_image
 from blendmask_edge.bundle import Manifest
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs, constant_inputs
 from blendmask_edge.evaluation.predictions import Predictor
 from blendmask_edge.imaging import preprocess
-from blendmask_edge.instances import Instances, Labels
 from blendmask_quantize.export.parity import unoptimised_session
 from blendmask_quantize.validation.fidelity import Fidelity, compare_instances
 

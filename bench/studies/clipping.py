@@ -12,9 +12,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bench.scenes import CHECKPOINT, SPLITS, accuracy, scenes_parser
-from bench.study import write_study
-from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from bench.lib.scenes import CHECKPOINT, SPLITS, accuracy, scenes_parser
+from bench.lib.study import write_study
+from blendmask_quantize import load_checkpoint
+from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.predictor import TorchPredictor
 
 MASKS = {"whole": False, "visible": True}

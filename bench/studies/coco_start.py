@@ -35,7 +35,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bench.study import run_study, study_parser, write_study
+from bench.lib.study import run_study, study_parser, write_study
 from blendmask_edge.benchmark.disturbance import other_work, read_cpu_times
 
 IMAGES, INSTANCES, CATEGORIES = 118_287, 860_001, 80

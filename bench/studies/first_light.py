@@ -20,11 +20,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.command import blendmask
-from bench.float_baseline import with_comparable_float
-from bench.quiet import time_quietly
-from bench.scenes import CALIBRATION, CHECKPOINT, SPLITS, accuracy, frames, scenes_parser
-from bench.study import run_study, write_study
+from bench.lib.command import blendmask
+from bench.lib.float_baseline import with_comparable_float
+from bench.lib.quiet import time_quietly
+from bench.lib.scenes import CALIBRATION, CHECKPOINT, SPLITS, accuracy, frames, scenes_parser
+from bench.lib.study import run_study, write_study
 from blendmask_edge import MaskPredictor
 from blendmask_edge.benchmark.side_by_side import THREADS, latency_metrics
 

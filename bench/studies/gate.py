@@ -25,17 +25,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.study import study_parser, write_study
-from blendmask_edge import Instances, MaskPredictor
+from bench.lib.study import study_parser, write_study
+from blendmask_edge import DisturbedError, Instances, Labels, MaskPredictor
 from blendmask_edge.benchmark.baseline import Baseline, new_baseline
 from blendmask_edge.benchmark.gate import WITHIN, WORSE, compare
 from blendmask_edge.benchmark.machine import this_machine, usable_cores
 from blendmask_edge.benchmark.measure import Measured, TimedPredictor, measure
 from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
 from blendmask_edge.benchmark.reference import Reference
-from blendmask_edge.errors import DisturbedError
 from blendmask_edge.evaluation.annotations import AnnotatedImages
-from blendmask_edge.instances import Labels
 from blendmask_edge.predictor import Timings
 
 Metrics = dict[str, float]

@@ -16,12 +16,13 @@ from typing import Any
 
 import torch
 
-from bench.progress import stage
-from bench.scenes import CHECKPOINT, METRICS
-from bench.study import run_study, study_parser, write_study
+from bench.lib.progress import stage
+from bench.lib.scenes import CHECKPOINT, METRICS
+from bench.lib.study import run_study, study_parser, write_study
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.average_precision import evaluate
-from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from blendmask_quantize import load_checkpoint
+from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.predictor import TorchPredictor
 
 _AVERAGE = "module."

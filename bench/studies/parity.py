@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from bench.study import study_parser, write_study
+from bench.lib.study import study_parser, write_study
 from tests.quantize import parity, training_parity
 from tests.quantize.parity import Agreement, Reference
 from tests.quantize.training_parity import TrainingReference

@@ -29,9 +29,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.progress import stage
-from bench.scenes import CALIBRATION, CHECKPOINT, accuracy, scenes_parser
-from bench.study import run_study, write_study
+from bench.lib.progress import stage
+from bench.lib.scenes import CALIBRATION, CHECKPOINT, accuracy, scenes_parser
+from bench.lib.study import run_study, write_study
 from blendmask_edge import MaskPredictor
 from blendmask_edge.storage.atomic import write_bytes
 from blendmask_quantize import QuantizeOptions, quantize

@@ -37,18 +37,18 @@ from typing import Any
 
 import msgspec
 
-from bench.command import blendmask
-from bench.float_baseline import with_comparable_float
-from bench.progress import stage
-from bench.quiet import time_quietly
-from bench.scenes import CHECKPOINT, SPLITS, accuracy, frames, scenes_parser
-from bench.study import run_study, write_study
+from bench.lib.command import blendmask
+from bench.lib.float_baseline import with_comparable_float
+from bench.lib.progress import stage
+from bench.lib.quiet import time_quietly
+from bench.lib.scenes import CHECKPOINT, SPLITS, accuracy, frames, scenes_parser
+from bench.lib.study import run_study, write_study
 from blendmask_edge import Bundle, MaskPredictor
 from blendmask_edge.benchmark.side_by_side import THREADS, latency_metrics
 from blendmask_edge.evaluation.annotations import read_coco
 from blendmask_edge.runtimes.registry import select
 from blendmask_edge.storage.atomic import write_bytes
-from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
+from blendmask_quantize import load_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.macs import count_macs

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.quantized_graphs import rt_r_50_graph
-from bench.study import study_parser, write_study
-from bench.without_gpu import LAYERS, Network, RefusedError, convert, onnx_counts, parse, segments
-from blendmask_edge.bundle import Bundle
+from bench.lib.quantized_graphs import rt_r_50_graph
+from bench.lib.study import study_parser, write_study
+from bench.lib.without_gpu import LAYERS, Network, RefusedError, convert, onnx_counts, parse, segments
+from blendmask_edge import Bundle
 from blendmask_edge.devices import check_bundle, load_table
 
 SMS = {"7.5": "turing", "8.6": "rtx-30", "12.0": "rtx-50"}

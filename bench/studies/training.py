@@ -15,10 +15,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bench.scenes import CHECKPOINT, SPLITS, scenes_parser, split_images
-from bench.study import write_study
+from bench.lib.scenes import CHECKPOINT, SPLITS, scenes_parser, split_images
+from bench.lib.study import write_study
 from blendmask_edge.evaluation.average_precision import evaluate
-from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from blendmask_quantize import load_checkpoint
+from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.model.predictor import TorchPredictor
 

@@ -83,7 +83,7 @@ def test_bundle_is_made_with_its_float_graph_where_none_is_given(
         asked.extend(map(str, words))
         Path(asked[asked.index("--output") + 1]).write_bytes((folder / "m.bmz").read_bytes())
 
-    monkeypatch.setattr("bench.command.blendmask", quantize)
+    monkeypatch.setattr("bench.lib.command.blendmask", quantize)
     rows = study("--checkpoint", "c.safetensors", "--limit", 2)
     assert asked[:2] == ["quantize", "c.safetensors"]
     assert "--keep-float" in asked

@@ -12,11 +12,11 @@ import onnx
 import pytest
 from PIL import Image
 
-from bench.command import quantize_with_float
-from bench.scenes import CALIBRATION, CHECKPOINT, EVALUATION
-from bench.sessions import RUNTIMES
+from bench.lib.command import quantize_with_float
+from bench.lib.scenes import CALIBRATION, CHECKPOINT, EVALUATION
+from bench.lib.sessions import RUNTIMES
+from bench.lib.timed_networks import INT8, TimedNetwork, timed_network
 from bench.studies import agreement
-from bench.timed_networks import INT8, TimedNetwork, timed_network
 from blendmask_edge import read_image
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, constant_inputs
 from blendmask_quantize.export.parity import unoptimised_session

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.machine import machine_record
-from bench.published import DOCUMENTS, fill
-from bench.study import read_rows, write_study
-from bench.tables import TABLES
+from bench.lib.machine import machine_record
+from bench.lib.published import DOCUMENTS, fill
+from bench.lib.study import read_rows, write_study
+from bench.lib.tables import TABLES
 
 ROWS = {
     f"{graph}/{split}": {"name": f"{graph}/{split}", "mask_ap": ap, "latency_p50_ms": ms, "speedup_vs_float": ratio}
@@ -81,4 +81,4 @@ def test_a_table_of_the_results_has_as_many_cells_in_each_row(study: str) -> Non
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_documents_quote_the_results_as_they_are(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
-    assert fill(text) == text, "run: python -m bench.published"
+    assert fill(text) == text, "run: python -m bench.lib.published"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bench.lib.study import read_rows
 from bench.studies.parity import rows_of
-from bench.study import read_rows
 from tests.quantize import training_parity
 from tests.quantize.parity import Agreement
 from tests.reference_values import CASES

@@ -11,10 +11,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from bench.graph_stages import STAGES, cut
-from bench.limits import conv_macs
+from bench.lib.graph_stages import STAGES, cut
+from bench.lib.limits import conv_macs
+from bench.lib.timed_networks import INSTANCES, INT8, TimedNetwork, timed_network
 from bench.studies import speed
-from bench.timed_networks import INSTANCES, INT8, TimedNetwork, timed_network
 from blendmask_edge.bundle.tensors import OUTPUT_NAMES, constant_inputs
 from blendmask_quantize.export.parity import unoptimised_session
 from tests.quantize.small_networks import image, small_network

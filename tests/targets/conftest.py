@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from bench.quantized_graphs import rt_r_50_graph, shipped_graph
-from bench.without_gpu import onnx_counts
+from bench.lib.quantized_graphs import rt_r_50_graph, shipped_graph
+from bench.lib.without_gpu import onnx_counts
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.without_gpu import FIRST_WITH_INT8_CONVOLUTIONS, LAYERS, convert, rtx_version, segments
+from bench.lib.without_gpu import FIRST_WITH_INT8_CONVOLUTIONS, LAYERS, convert, rtx_version, segments
 from tests.targets.conftest import Case
 
 try:
@@ -27,7 +27,7 @@ SM = "8.6"
 _FILL = """
 import json, sys
 from pathlib import Path
-from bench.without_gpu import convert, rtx_version
+from bench.lib.without_gpu import convert, rtx_version
 layers = convert(Path(sys.argv[1]).read_bytes(), sys.argv[2], build=False).layers
 print(json.dumps([rtx_version(), layers]))
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from bench.without_gpu import FIRST_WITH_INT8_CONVOLUTIONS, LAYERS, RefusedError, parse, rtx_version
+from bench.lib.without_gpu import FIRST_WITH_INT8_CONVOLUTIONS, LAYERS, RefusedError, parse, rtx_version
 from tests.targets.conftest import Case
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: make targets-check")

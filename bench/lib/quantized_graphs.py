@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from blendmask_edge.imaging import preprocess, read_image
-from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
+from bench.lib.scenes import CALIBRATION, CHECKPOINT
+from blendmask_edge import read_image
+from blendmask_edge.imaging import preprocess
+from blendmask_quantize import load_checkpoint
 from blendmask_quantize.export.deployable import Bounds, DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.model.blendmask import BlendMask
@@ -21,7 +21,6 @@ from blendmask_quantize.model.predictor import pad_value
 from blendmask_quantize.quantization.ptq import observe_ranges, render
 from blendmask_quantize.quantization.trace import trace_network
 
-SCENES = Path(__file__).parents[1] / "examples" / "homescenes"
 RT_R_50 = "RT_R_50_4x_bn-head_syncbn_shtw"
 RT_R_50_SIZE = (256, 352)
 _IMAGES = 3
@@ -29,7 +28,7 @@ _IMAGES = 3
 
 def shipped_graph() -> bytes:
     """The `tensorrt` graph of the shipped checkpoint, at its own size."""
-    model = load_checkpoint(SCENES / "lite0_rt.safetensors").model
+    model = load_checkpoint(CHECKPOINT).model
     return tensorrt_graph(model, padded_test_size(model.config.input))
 
 
@@ -42,7 +41,7 @@ def rt_r_50_graph(size: tuple[int, int] = RT_R_50_SIZE) -> bytes:
 def tensorrt_graph(model: BlendMask, size: tuple[int, int]) -> bytes:
     """The `tensorrt` graph of a network, calibrated on a few shipped images."""
     traced = trace_network(model)
-    paths = sorted((SCENES / "calibration").glob("*.jpg"))[:_IMAGES]
+    paths = sorted(CALIBRATION.glob("*.jpg"))[:_IMAGES]
     inputs = [_network_input(model, read_image(path), size) for path in paths]
     network = render(traced, observe_ranges(traced, inputs, "max"), "tensorrt")
     return bytes(export_onnx(DeployableGraph(model, network, size, Bounds())).SerializeToString())

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from blendmask_edge import Instances
+from blendmask_edge import DisturbedError, Instances
 from blendmask_edge.benchmark.disturbance import ReadCpuTimes, other_work, read_cpu_times
 from blendmask_edge.benchmark.side_by_side import REST_SECONDS, time_side_by_side
-from blendmask_edge.errors import DisturbedError
 
 RUNS = 3
 Times = dict[str, list[float]]

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from bench.sessions import Arrays, RunGraph, open_graph
+from bench.lib.sessions import Arrays, RunGraph, open_graph
 
 PRODUCTS = ((1024, 1024, 1024), (4096, 1024, 1024), (4096, 2304, 256))
 """Rows, depth and columns: two large squares, and a 3x3 convolution of 256 channels."""

@@ -20,7 +20,7 @@ from unittest import mock
 import onnx
 import torch
 
-from bench.quantized_graphs import products_in_half
+from bench.lib.quantized_graphs import products_in_half
 from blendmask_edge.runtimes.tensorrt.log import tensorrt_log
 from blendmask_quantize.export.torch_tensorrt.program import compile_arguments, define_quantize_op, export_program
 

@@ -11,10 +11,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from bench.machine import machine_record
-from blendmask_edge.errors import BlendMaskError
+from bench.lib.machine import machine_record
+from blendmask_edge import BlendMaskError
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 def study_parser(description: str | None) -> argparse.ArgumentParser:

@@ -1,8 +1,8 @@
 """The tables that documents quote, rendered from bench/results.
 
-    python -m bench.published        # writes them into the documents below
+    python -m bench.lib.published        # writes them into the documents below
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`; `bench.tables.TABLES` says how NAME is rendered.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`; `bench.lib.tables.TABLES` says how NAME is rendered.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.study import read_rows
-from bench.tables import TABLES, Rows
+from bench.lib.study import read_rows
+from bench.lib.tables import TABLES, Rows
 
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 DOCUMENTS = (
     _ROOT / "README.md",
     _ROOT / "docs" / "benchmark.md",

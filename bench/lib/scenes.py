@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.study import study_parser
+from bench.lib.study import study_parser
 from blendmask_edge import Labels, read_image
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.average_precision import evaluate
 from blendmask_edge.evaluation.predictions import OnImage, Predictor, ignore
 
-SCENES = Path(__file__).parents[1] / "examples" / "homescenes"
+SCENES = Path(__file__).parents[2] / "examples" / "homescenes"
 CHECKPOINT = SCENES / "lite0_rt.safetensors"
 CALIBRATION = SCENES / "calibration"
 EVALUATION = SCENES / "evaluation"

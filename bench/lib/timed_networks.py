@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from blendmask_edge.bundle import InputSpec, Manifest, Recipe, write_bundle
 from blendmask_edge.bundle.manifest import GraphEntry, Nms
 from blendmask_edge.imaging import preprocess
-from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
+from blendmask_quantize import load_checkpoint
 from blendmask_quantize.export.deployable import Bounds, DeployableGraph
 from blendmask_quantize.export.onnx import OPSET, export_onnx
 from blendmask_quantize.model.blendmask import BlendMask

@@ -1,0 +1,1 @@
+"""Measurements: what is published, and the suites that time single stages."""
