@@ -19,8 +19,12 @@ OLDEST_SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 MAX_SIDE = 16384
 DEFAULT_DISPLAY_THRESHOLD = 0.5
-MAX_VALUES = 2**17
+MAX_VALUES = 2**15
 """Values of a manifest, as many as there are commas and brackets: each takes some hundred bytes once it is read."""
+MAX_TEXT = 2**14
+"""Characters of one text, a name of a field too."""
+MAX_DEPTH = 32
+"""Objects and arrays within one another."""
 _SEPARATORS = (b",", b"[", b"{")
 _LONGEST_REASON = 400
 _RENAMED_IN = 2
@@ -192,6 +196,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         _require(len(self.classes) == len(self.category_ids), "classes and category_ids differ in length")
         _require(len(set(self.category_ids)) == len(self.category_ids), "category_ids names one category twice")
         _require(len(self.graphs) > 0, "graphs is empty")
+        _require(all(map(is_member_name, self.graphs)), "a variant of graphs has a name that no file may have")
         files = [graph.file for graph in self.graphs.values()]
         _require(len(set(files)) == len(files), "two graphs share one file")
         _require(self.detections > 0 and self.mask_size > 0, "detections or mask_size is not positive")
@@ -227,7 +232,8 @@ def decode_manifest(data: bytes) -> Manifest:
                 f"{SCHEMA_VERSION}. " + ("Upgrade blendmask-edge." if version > SCHEMA_VERSION else "Rebuild it.")
             )
         document = msgspec.json.decode(data)
-        _check_integers(document)
+        fields = _check_document(document)
+        _require(fields == _count_fields(data), "an object names a field twice")
         return msgspec.convert(_upgrade(document) if version == 1 else document, Manifest)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BundleError(
@@ -260,17 +266,36 @@ def _utf8(value: Any) -> Any:
     return [_utf8(held) for held in value] if isinstance(value, (list, tuple)) else value
 
 
-def _check_integers(document: Any) -> None:
-    """Refuse integers of any length, which Python would take and neither print nor turn into a float."""
-    unread = [document]
-    while unread:
-        value = unread.pop()
-        if isinstance(value, dict):
-            unread.extend(value.values())
-        elif isinstance(value, list):
-            unread.extend(value)
-        elif isinstance(value, int):
-            _require(-(2**63) <= value < 2**63, "an integer has more than 64 bits")
+def _count_fields(data: bytes) -> int:
+    """Return how many fields a JSON text gives its objects: as many as it has colons outside of strings."""
+    unescaped = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return sum(part.count(b":") for part in unescaped.split(b'"')[::2])
+
+
+def _check_document(document: Any) -> int:
+    """Refuse what takes long to read or to print: deep nesting, long texts, and integers that fit no float.
+
+    Returns:
+        The number of fields of all objects.
+    """
+    level, depth, fields = [document], 0, 0
+    while level:
+        depth += 1
+        _require(depth <= MAX_DEPTH, f"it is nested more than {MAX_DEPTH} deep")
+        below: List[Any] = []
+        for value in level:
+            _check_value(value)
+            fields += len(value) if isinstance(value, dict) else 0
+            below.extend(value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
+        level = below
+    return fields
+
+
+def _check_value(value: Any) -> None:
+    if isinstance(value, int):
+        _require(-(2**63) <= value < 2**63, "an integer has more than 64 bits")
+    texts = value if isinstance(value, dict) else (value,) if isinstance(value, str) else ()
+    _require(all(len(text) <= MAX_TEXT for text in texts), f"a text has more than {MAX_TEXT} characters")
 
 
 def _require(condition: bool, found: str) -> None:

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import stat
-import struct
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Tuple
+from typing import BinaryIO, Iterable, Iterator
 
+from blendmask_edge.bundle.archive import Archive
 from blendmask_edge.bundle.graph_check import check_graph
-from blendmask_edge.bundle.limits import (
-    MAX_DIRECTORY_BYTES,
-    MAX_FILE_BYTES,
-    MAX_MANIFEST_BYTES,
-    MAX_MEMBERS,
-    members_fault,
-)
+from blendmask_edge.bundle.limits import MAX_MANIFEST_BYTES
 from blendmask_edge.bundle.manifest import MANIFEST_NAME, GraphEntry, Manifest, decode_manifest
 from blendmask_edge.errors import BundleError
 from blendmask_edge.storage.atomic import PathLike
 
-_END_RECORD = struct.Struct("<4s4H2LH")
-_ZIP64_LOCATOR_BYTES = 20
 _LONGEST_REASON = 400
-_ZIP_FAILURES = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError, OSError)
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+"""A FIFO is opened without waiting for a writer, and refused by what it is."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +51,19 @@ class Bundle:
             BundleError: the file is missing, is not a zip file, exceeds a limit, has invalid names or an invalid
                 manifest, or lacks a graph that the manifest names.
         """
-        location = Path(path)
-        with _Archive(location) as archive:
-            manifest = _located(location, archive.read(MANIFEST_NAME, MAX_MANIFEST_BYTES))
-            for entry in manifest.graphs.values():
-                if archive.info(entry.file).file_size != entry.size:
-                    raise _refusal(location, f"the size of {entry.file} differs from the manifest")
+        location = _location(path)
+        with _opened(location) as archive:
+            size = archive.member(MANIFEST_NAME).size
+            if size > MAX_MANIFEST_BYTES:
+                raise BundleError(f"{MANIFEST_NAME} unpacks to {size} bytes, at most {MAX_MANIFEST_BYTES} are allowed")
+            data = archive.read(MANIFEST_NAME)
+            sizes = {name: member.size for name, member in archive.members.items()}
+        manifest = _located(location, data)
+        for entry in manifest.graphs.values():
+            if entry.file not in sizes:
+                raise _refusal(location, f"it has no {entry.file}")
+            if sizes[entry.file] != entry.size:
+                raise _refusal(location, f"the size of {entry.file} differs from the manifest")
         return cls(location, manifest)
 
     def graph(self, variant: str) -> bytes:
@@ -76,18 +76,16 @@ class Bundle:
             The bytes of the ONNX file.
 
         Raises:
-            BundleError: the bundle has no such variant, the hash differs from the manifest, or the bytes are not an
-                ONNX file with all of its tensors.
+            BundleError: the bundle has no such variant, the hash differs from the manifest, or the bytes are not a
+                graph that a bundle may hold (docs/bundle.md, Operators).
         """
         entry = self.entry(variant)
-        with _Archive(self.path) as archive:
-            data = archive.read(entry.file, entry.size)
-        if len(data) != entry.size or hashlib.sha256(data).hexdigest() != entry.sha256:
-            raise _refusal(self.path, f"the hash of {entry.file} differs from the manifest")
-        try:
-            check_graph(data)
-        except BundleError as error:
-            raise _refusal(self.path, f"{entry.file} is refused: {error}") from error
+        with _opened(self.path) as archive:
+            data = _hashed(archive, entry)
+            try:
+                check_graph(data)
+            except BundleError as error:
+                raise BundleError(f"{entry.file} is refused: {error}") from error
         return data
 
     def entry(self, variant: str) -> GraphEntry:
@@ -105,45 +103,53 @@ class Bundle:
         return self.manifest.graphs[variant]
 
 
-class _Archive:
-    """A zip file whose directory was checked against the limits; converts errors of the zip library."""
+def _location(path: PathLike) -> Path:
+    try:
+        return Path(path)
+    except TypeError as error:
+        found = type(path).__name__
+        raise BundleError(f"The path is a {found}, expected str or Path. Give the path of a .bmz file.") from error
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        directory_offset, stated = _check_end_record(path)
-        try:
-            self._zip = zipfile.ZipFile(path)
-        except _ZIP_FAILURES as error:
-            raise _refusal(path, f"its zip directory cannot be read ({error})") from error
-        members = self._zip.infolist()
-        fault = members_fault(members, directory_offset)
-        if fault is None and len(members) != stated:
-            fault = f"its directory lists {len(members)} members, but its end record {stated}"
-        if fault is not None:
-            self._zip.close()
-            raise _refusal(path, fault)
 
-    def __enter__(self) -> _Archive:
-        return self
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Archive]:
+    """Open the zip; what is wrong with it, or with what is read of it inside, is said with its path."""
+    try:
+        with _file(path) as stream:
+            yield Archive(stream)
+    except (OSError, ValueError) as error:  # ValueError is of a path that holds a NUL
+        reason = getattr(error, "strerror", None) or error
+        raise BundleError(f"Cannot read {path}: {reason}. Give the path of a .bmz file.") from error
+    except BundleError as error:
+        raise _refusal(path, str(error)) from error
 
-    def __exit__(self, *_: object) -> None:
-        self._zip.close()
 
-    def info(self, name: str) -> zipfile.ZipInfo:
-        try:
-            return self._zip.getinfo(name)
-        except KeyError:
-            raise _refusal(self.path, f"it has no {name}") from None
+def _file(path: Path) -> BinaryIO:
+    descriptor = os.open(path, _OPEN_FLAGS)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("it is not a file")
+    return os.fdopen(descriptor, "rb")
 
-    def read(self, name: str, limit: int) -> bytes:
-        info = self.info(name)
-        if info.file_size > limit:
-            raise _refusal(self.path, f"{name} unpacks to {info.file_size} bytes, at most {limit} are allowed")
-        try:
-            with self._zip.open(info) as stream:
-                return stream.read(info.file_size + 1)
-        except _ZIP_FAILURES as error:
-            raise _refusal(self.path, f"{name} is damaged ({error})") from error
+
+def _hashed(archive: Archive, entry: GraphEntry) -> bytes:
+    """Return a graph whose size and hash are those that the manifest states."""
+    size = archive.member(entry.file).size
+    if size != entry.size:
+        raise BundleError(f"the size of {entry.file} differs from the manifest")
+    if size > archive.size:  # a graph whose hash is wrong takes no more memory than the file has bytes
+        _check_hash(entry, archive.chunks(entry.file))
+    data = archive.read(entry.file)
+    _check_hash(entry, [data])
+    return data
+
+
+def _check_hash(entry: GraphEntry, chunks: Iterable[bytes]) -> None:
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    if digest.hexdigest() != entry.sha256:
+        raise BundleError(f"the hash of {entry.file} differs from the manifest")
 
 
 def _located(path: Path, data: bytes) -> Manifest:
@@ -151,38 +157,6 @@ def _located(path: Path, data: bytes) -> Manifest:
         return decode_manifest(data)
     except BundleError as error:
         raise BundleError(f"{path}: {error}") from error
-
-
-def _check_end_record(path: Path) -> Tuple[int, int]:
-    """Check the number of members and the size of the directory before the zip library allocates memory for them.
-
-    Returns:
-        Offset of the directory, and the number of members that the end record states.
-    """
-    size, tail = _read_tail(path)
-    record = tail[-_END_RECORD.size :]
-    if len(record) < _END_RECORD.size or not record.startswith(b"PK\5\6"):
-        raise _refusal(path, "it is not a zip file, is truncated, or has data after its end")
-    _, disk, first_disk, here, members, directory, offset, comment = _END_RECORD.unpack(record)
-    is_zip64 = tail[: -_END_RECORD.size].startswith(b"PK\6\7")
-    if size > MAX_FILE_BYTES or members > MAX_MEMBERS or directory > MAX_DIRECTORY_BYTES or is_zip64:
-        raise _refusal(path, f"it exceeds the limits of {MAX_FILE_BYTES} bytes and {MAX_MEMBERS} members")
-    if disk or first_disk or here != members or comment or offset + directory + _END_RECORD.size != size:
-        raise _refusal(path, "its end record does not match the file, or there is data before or after the zip")
-    return offset, members
-
-
-def _read_tail(path: Path) -> Tuple[int, bytes]:
-    """Return the size and the last bytes of a file."""
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise BundleError(f"{path} is not a file. Give the path of a .bmz file.")
-        with path.open("rb") as stream:
-            stream.seek(max(0, status.st_size - _END_RECORD.size - _ZIP64_LOCATOR_BYTES))
-            return status.st_size, stream.read(_END_RECORD.size + _ZIP64_LOCATOR_BYTES)
-    except OSError as error:
-        raise BundleError(f"Cannot read {path}: {error.strerror}. Give the path of a .bmz file.") from error
 
 
 def _refusal(path: Path, reason: str) -> BundleError:

@@ -8,8 +8,9 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO, Mapping
 
+from blendmask_edge.bundle.archive import Archive
 from blendmask_edge.bundle.graph_check import check_graph
-from blendmask_edge.bundle.limits import MAX_FILE_BYTES, MAX_MANIFEST_BYTES, members_fault
+from blendmask_edge.bundle.limits import MAX_FILE_BYTES, MAX_MANIFEST_BYTES
 from blendmask_edge.bundle.manifest import MANIFEST_NAME, GraphEntry, Manifest, decode_manifest, encode_manifest
 from blendmask_edge.errors import BundleError
 from blendmask_edge.storage.atomic import PathLike, replacing
@@ -62,8 +63,8 @@ def _write_zip(stream: BinaryIO, members: Mapping[str, bytes]) -> None:
                 info.compress_type = zipfile.ZIP_DEFLATED
                 info.external_attr = (stat.S_IFREG | 0o644) << 16
                 archive.writestr(info, data)
-            fault = members_fault(archive.infolist(), stream.tell())
+        Archive(stream)
     except zipfile.LargeZipFile as error:
         raise BundleError(f"The bundle would have more than {MAX_FILE_BYTES} bytes. Leave a graph out.") from error
-    if fault is not None:
-        raise BundleError(f"A reader would refuse this bundle: {fault}.")
+    except BundleError as error:
+        raise BundleError(f"A reader would refuse this bundle: {error}.") from error

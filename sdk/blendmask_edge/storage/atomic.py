@@ -28,7 +28,7 @@ def replacing(path: PathLike) -> Iterator[BinaryIO]:
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         try:
-            with temporary.open("xb") as stream:
+            with temporary.open("x+b") as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())

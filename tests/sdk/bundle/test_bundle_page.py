@@ -11,8 +11,8 @@ from typing import Any, Dict, List, Tuple, Union
 import msgspec
 import pytest
 
-from blendmask_edge.bundle import graph_check, limits
-from blendmask_edge.bundle.manifest import MAX_SIDE, MAX_VALUES, SCHEMA_VERSION, Manifest
+from blendmask_edge.bundle import graph_check, limits, manifest
+from blendmask_edge.bundle.manifest import MAX_SIDE, SCHEMA_VERSION, Manifest
 from blendmask_edge.bundle.onnx_file import MAX_ENTRIES, MAX_FIELDS
 from blendmask_edge.bundle.shapes import RULES
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, THRESHOLD_NAME
@@ -74,8 +74,8 @@ def rows_of(title: str) -> List[Tuple[str, str, str, str]]:
 
 
 def test_the_page_describes_every_struct_and_no_other() -> None:
-    manifest = PAGE.partition("\n## The manifest\n")[2]
-    assert set(re.findall(r"^### (\w+)$", manifest, re.MULTILINE)) == set(STRUCTS)
+    section = PAGE.partition("\n## The manifest\n")[2]
+    assert set(re.findall(r"^### (\w+)$", section, re.MULTILINE)) == set(STRUCTS)
 
 
 @pytest.mark.parametrize("name", STRUCTS)
@@ -96,7 +96,9 @@ def test_limits_of_the_page_are_those_of_the_reader() -> None:
         limits.MAX_MEMBERS,
         limits.MAX_DIRECTORY_BYTES,
         limits.MAX_MANIFEST_BYTES,
-        MAX_VALUES,
+        manifest.MAX_VALUES,
+        manifest.MAX_DEPTH,
+        manifest.MAX_TEXT,
         limits.MAX_UNPACKED_BYTES,
         limits.RATIO_APPLIES_FROM,
         limits.MAX_RATIO,

@@ -168,10 +168,10 @@ def test_member_that_inflates_far_beyond_its_stated_size_is_not_inflated(rewrite
 
 
 def test_manifest_of_millions_of_values_is_refused_before_they_are_read(rewrite: Callable[..., Path]) -> None:
-    path = rewrite({"manifest.json": b'{"config": [' + b"[]," * 2_500_000 + b"0]}"}, zipfile.ZIP_DEFLATED)
+    path = rewrite({"manifest.json": b'{"config": [' + b"[]," * 600_000 + b"0]}"}, zipfile.ZIP_DEFLATED)
     tracemalloc.start()
     try:
-        with pytest.raises(BundleError, match="more than 131072 values") as caught:
+        with pytest.raises(BundleError, match="more than 32768 values") as caught:
             Bundle.open(path)
         assert tracemalloc.get_traced_memory()[1] < path.stat().st_size * 1.1 + (16 << 20)
     finally:
@@ -246,7 +246,7 @@ def test_writer_refuses_what_a_reader_would(
         (make_manifest(many), many, "more than 32 members"),
         (make_manifest(one, calibration=seed), one, "more than 64 bits"),
         (make_manifest(zeros), zeros, "times its packed size"),
-        (make_manifest(one, license="x" * 9_000_000), one, "at most 8388608 are read"),
+        (make_manifest(one, license="x" * 9_000_000), one, "at most 2097152 are read"),
     ]
     for manifest, graphs, reason in refused:
         with pytest.raises(BundleError, match=reason):
