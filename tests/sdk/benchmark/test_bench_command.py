@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -14,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from blendmask_edge import Bundle, MaskPredictor, read_image
+from blendmask_edge.benchmark import measure as measuring
 from blendmask_edge.benchmark.baseline import new_baseline
 from blendmask_edge.benchmark.machine import this_machine
 from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
@@ -32,6 +34,7 @@ BRIGHT = {"red": (40, 60, 250), "green": (50, 240, 60), "blue": (245, 60, 70), "
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no load of the test machine disturb a run; `test_disturbance` and `test_gate_command` test what does."""
     monkeypatch.setattr("blendmask_edge.benchmark.measure.disturbances", lambda *_: [])
+    monkeypatch.setattr("blendmask_edge.benchmark.run.measure", partial(measuring.measure, resamples=20))
 
 
 @pytest.fixture

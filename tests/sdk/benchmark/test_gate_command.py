@@ -35,9 +35,8 @@ class Robot:
     changes: Dict[str, Any]
     disturbed_runs: int = 0
 
-    def open(self, path: Path, runtime: str, threads: int, variant: Any) -> OpenedPredictor:
+    def open(self, *_: object, **__: object) -> OpenedPredictor:
         """Stand for `MaskPredictor`."""
-        del path, runtime, threads, variant
         return OpenedPredictor(self.scenes, self.clock, **self.changes)
 
     def reference(self, threads: int) -> Reference:
@@ -90,9 +89,8 @@ def robot(
     monkeypatch.setattr(OpenedPredictor, "manifest", make_manifest({"cpu": tiny_graph}))
     monkeypatch.setattr("blendmask_edge.benchmark.run.MaskPredictor", robot.open)
     monkeypatch.setattr("blendmask_edge.benchmark.run.Reference", robot.reference)
-    monkeypatch.setattr(
-        "blendmask_edge.benchmark.run.measure", partial(measuring.measure, clock=robot.clock, cpu_times=lambda: None)
-    )
+    measure = partial(measuring.measure, clock=robot.clock, cpu_times=lambda: None, resamples=20)
+    monkeypatch.setattr("blendmask_edge.benchmark.run.measure", measure)
     return robot
 
 
