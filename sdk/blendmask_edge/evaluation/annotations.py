@@ -12,7 +12,8 @@ from pycocotools import mask as rle_codec
 from pycocotools.coco import COCO
 
 from blendmask_edge.errors import AnnotationError
-from blendmask_edge.evaluation.coco_file import collection_paused, read_document
+from blendmask_edge.evaluation.coco_boxes import complete, needs_mask
+from blendmask_edge.evaluation.coco_file import collection_paused, read_document, shortened
 from blendmask_edge.imaging import read_image
 from blendmask_edge.imaging.io import image_size
 
@@ -29,7 +30,8 @@ _NAMED_CLASSES = 8
 def read_coco(path: PathLike) -> COCO:
     """Read COCO instance annotations, checked in every field: see `coco_file.read_document`.
 
-    Annotations are renumbered from 1; a missing `iscrowd` is 0, a missing `bbox` or `area` is that of the mask.
+    Annotations are renumbered from 1; a missing `iscrowd` is 0, a `bbox` or `area` that is missing or 0 is that of the
+    mask.
 
     Args:
         path: an instances JSON.
@@ -43,9 +45,12 @@ def read_coco(path: PathLike) -> COCO:
     """
     with collection_paused():
         coco = as_coco(read_document(path))
-    for annotation in coco.dataset["annotations"]:
-        if annotation["bbox"] is None or annotation["area"] is None:
-            _measure(coco, annotation)
+    for index, annotation in enumerate(coco.dataset["annotations"]):
+        fault = _complete(coco, annotation)
+        if fault is not None:
+            raise AnnotationError(
+                f"{path}: the annotation at index {index}: {fault}. Correct the file, or export COCO instances again."
+            )
     return coco
 
 
@@ -58,13 +63,14 @@ def as_coco(document: Dict[str, Any]) -> COCO:
     return coco
 
 
-def _measure(coco: COCO, annotation: Dict[str, Any]) -> None:
-    """Take the box and the area that an annotation lacks from its mask."""
+def _complete(coco: COCO, annotation: Dict[str, Any]) -> Optional[str]:
+    """Take what an annotation lacks from its mask; say what is wrong with a box of another form."""
+    image = coco.imgs[annotation["image_id"]]
+    size = image["width"], image["height"]
+    if not needs_mask(annotation, *size):
+        return None
     mask = coco.annToRLE(annotation)
-    if annotation["bbox"] is None:
-        annotation["bbox"] = rle_codec.toBbox(mask).tolist()
-    if annotation["area"] is None:
-        annotation["area"] = float(rle_codec.area(mask))
+    return complete(annotation, rle_codec.toBbox(mask).tolist(), float(rle_codec.area(mask)), *size)
 
 
 def image_ids(coco: COCO, images: PathLike, limit: Optional[int] = None) -> List[int]:
@@ -78,8 +84,8 @@ def image_ids(coco: COCO, images: PathLike, limit: Optional[int] = None) -> List
     missing = [name for name in names if not is_file(Path(images) / name)]
     if missing:
         raise AnnotationError(
-            f"{len(missing)} of {len(names)} annotated images are not in {images}, e.g. {missing[0]}: "
-            "give the folder that the annotations belong to"
+            f"{len(missing)} of {len(names)} annotated images are not in {images}, e.g. "
+            f"{shortened(missing[0])}: give the folder that the annotations belong to"
         )
     _check_instances(coco, ids)
     return ids
@@ -239,10 +245,11 @@ def _check_category(category: int, name: str, known: Dict[int, str]) -> None:
     if known.get(category) == name:
         return
     if category in known:
-        model = f"calls it {known[category]!r}"
+        model = f"calls it {shortened(known[category])}"
     else:
         shown = ", ".join(map(str, sorted(known)[:_NAMED_CLASSES])) + ", ..." * (len(known) > _NAMED_CLASSES)
         model = f"knows the categories {shown}"
     raise AnnotationError(
-        f"category {category} is {name!r} in the annotations, the model {model}: give annotations of its classes"
+        f"category {category} is {shortened(name)} in the annotations, the model {model}: "
+        "give annotations of its classes"
     )

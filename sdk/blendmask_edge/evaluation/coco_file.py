@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 2**33
 _MAX_ID = 2**63 - 1
 _KEYS = ("images", "annotations", "categories")
+_LONGEST_NAME = 256
+_LONGEST_PATH = 4096
+_LONGEST_SHOWN = 120
 _CHUNK = 20_000
 """Annotations whose masks are checked at once."""
 
@@ -138,7 +141,7 @@ def _parse(data: bytes) -> Dict[str, Any]:
     except _Fault:
         raise
     except ValueError as error:
-        raise _Fault(f"it is not JSON ({_short(str(error))})") from error
+        raise _Fault(f"it is not JSON ({str(error)[:_LONGEST_SHOWN]})") from error
     missing = [key for key in _KEYS if not isinstance(content, dict) or not isinstance(content.get(key), list)]
     if missing:
         raise _Fault(f"it lacks the list{'s' * (len(missing) > 1)} {', '.join(missing)}, expected COCO instances")
@@ -154,7 +157,9 @@ def _object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _Fault(f"the object with id {_short(found.get('id'))} holds the key {_short(twice)} twice, expected once")
+        raise _Fault(
+            f"the object with id {shortened(found.get('id'))} holds the key {shortened(twice)} twice, expected once"
+        )
     return found
 
 
@@ -171,7 +176,7 @@ def _entry(entry: Any, index: int, kind: Type[Entry]) -> Entry:
 
 def _refuse(kind: Type[Any], number: Any, index: int, problem: str) -> NoReturn:
     """Raise what names an entry by its id and its place in the list."""
-    raise _Fault(f"{_KINDS[kind]} {_short(number)} (index {index}): {problem}")
+    raise _Fault(f"{_KINDS[kind]} {shortened(number)} (index {index}): {problem}")
 
 
 def _field_fault(entry: Any, error: str) -> str:
@@ -182,55 +187,70 @@ def _field_fault(entry: Any, error: str) -> str:
     if field == "segmentation" and isinstance(segmentation, list) and not isinstance(segmentation[0], list):
         return "`segmentation` is one flat list, expected a list of polygons [[x1, y1, x2, y2, ...]] or RLE"
     if field and field in entry:
-        return f"`{field}`: {_plain(problem)}, found {_short(entry[field])}"
+        return f"`{field}`: {_plain(problem)}, found {shortened(entry[field])}"
     return _plain(problem)
 
 
 def _plain(problem: str) -> str:
     """Return words of msgspec in those of JSON."""
-    words = {"array": "list", "Object": "it", "required field": "field"}
+    words = {"array": "list", "Object missing required field": "it lacks the field"}
     for old, new in words.items():
         problem = problem.replace(old, new)
     return problem[:1].lower() + problem[1:]
 
 
-def _short(value: Any) -> str:
+def shortened(value: Any) -> str:
     """Return a value as it stands in a message, cut."""
-    return reprlib.repr(value) if not isinstance(value, str) or len(value) < 60 else repr(value[:57] + "...")
+    if not isinstance(value, str):
+        return reprlib.repr(value)
+    return repr(value if len(value) <= _LONGEST_SHOWN else value[:_LONGEST_SHOWN] + "...")
 
 
 def _check_images(images: List[Image]) -> None:
     seen: Set[int] = set()
+    names: Set[str] = set()
     for index, image in enumerate(images):
-        problem = _id_fault(image.id, seen) or _name_fault(image) or _size_fault(image)
+        problem = _id_fault(image.id, seen) or _path_fault(image, names) or _size_fault(image)
         if problem:
             _refuse(Image, image.id, index, problem)
         seen.add(image.id)
+        names.add(image.file_name)
 
 
 def _id_fault(number: int, seen: Set[int]) -> Optional[str]:
     if not -_MAX_ID <= number <= _MAX_ID:
-        return f"`id` is {_short(number)}, expected an integer of at most 64 bits"
+        return f"`id` is {shortened(number)}, expected an integer of at most 64 bits"
     return "`id` is used twice, expected one of its own" if number in seen else None
 
 
-def _name_fault(image: Image) -> Optional[str]:
-    """Say why an image's name may not be joined to a folder; shorten it."""
-    try:
-        image.file_name.encode("utf-8")
-    except UnicodeEncodeError:
-        return f"`file_name` {_short(image.file_name)} is not UTF-8: rename the file"
+def _path_fault(image: Image, names: Set[str]) -> Optional[str]:
+    """Say why an image's name may not be joined to a folder, or is not its own; bring it to its shortest form."""
+    shown = f"`file_name` is {shortened(image.file_name)}"
+    if not _is_utf8(image.file_name):
+        return f"{shown}, which is not UTF-8: rename the file"
     path = PurePosixPath(image.file_name)
     if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in image.file_name:
-        return f"`file_name` is {_short(image.file_name)}, expected a path inside the folder of the images"
+        return f"{shown}, expected a path inside the folder of the images"
+    if len(image.file_name) > _LONGEST_PATH:
+        return f"{shown}, expected at most {_LONGEST_PATH} characters"
     image.file_name = path.as_posix()
-    return None
+    return (
+        f"{shown}, which is used twice: give all annotations of an image one id" if path.as_posix() in names else None
+    )
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _size_fault(image: Image) -> Optional[str]:
     for field, value in (("height", image.height), ("width", image.width)):
         if not 1 <= value <= MAX_SIDE:
-            return f"`{field}` is {_short(value)}, expected 1 to {MAX_SIDE} pixels"
+            return f"`{field}` is {shortened(value)}, expected 1 to {MAX_SIDE} pixels"
     if image.height * image.width > MAX_PIXELS:
         return f"`height` x `width` is {image.height * image.width} pixels, expected at most {MAX_PIXELS}"
     return None
@@ -240,13 +260,20 @@ def _check_categories(categories: List[Category]) -> None:
     ids: Set[int] = set()
     names: Set[str] = set()
     for index, category in enumerate(categories):
-        problem = _id_fault(category.id, ids)
-        if not problem and category.name in names:
-            problem = f"`name` {_short(category.name)} is used twice, expected one of its own"
+        problem = _id_fault(category.id, ids) or _name_fault(category.name, names)
         if problem:
             _refuse(Category, category.id, index, problem)
         ids.add(category.id)
         names.add(category.name)
+
+
+def _name_fault(name: str, names: Set[str]) -> Optional[str]:
+    """Say why a category may not be called so; a bundle holds its name, and every table shows it."""
+    if name in names:
+        return f"`name` {shortened(name)} is used twice, expected one of its own"
+    if not name.strip() or len(name) > _LONGEST_NAME or not _is_utf8(name) or not name.isprintable():
+        return f"`name` is {shortened(name)}, expected 1 to {_LONGEST_NAME} printable characters"
+    return None
 
 
 def _annotations(content: Dict[str, Any], images: Dict[int, Image], categories: Set[int]) -> List[Dict[str, Any]]:
@@ -269,11 +296,11 @@ def _annotations(content: Dict[str, Any], images: Dict[int, Image], categories: 
 def _annotation_fault(annotation: Annotation, images: Dict[int, Image], categories: Set[int]) -> Optional[str]:
     image = images.get(annotation.image_id)
     if image is None:
-        return f"`image_id` is {_short(annotation.image_id)}, expected the id of an image in the file"
+        return f"`image_id` is {shortened(annotation.image_id)}, expected the id of an image in the file"
     if annotation.category_id not in categories:
-        return f"`category_id` is {_short(annotation.category_id)}, expected the id of a category in the file"
+        return f"`category_id` is {shortened(annotation.category_id)}, expected the id of a category in the file"
     if annotation.iscrowd not in (0, 1):
-        return f"`iscrowd` is {_short(annotation.iscrowd)}, expected 0 or 1"
+        return f"`iscrowd` is {shortened(annotation.iscrowd)}, expected 0 or 1"
     return _box_fault(annotation, image)
 
 
@@ -283,11 +310,11 @@ def _box_fault(annotation: Annotation, image: Image) -> Optional[str]:
         inside = -image.width <= x <= 2 * image.width and -image.height <= y <= 2 * image.height
         if not (inside and 0 <= width <= 3 * image.width and 0 <= height <= 3 * image.height):
             return (
-                f"`bbox` is {_short(list(annotation.bbox))}, expected [x, y, width, height] in pixels of an image of "
-                f"{image.width} x {image.height}"
+                f"`bbox` is {shortened(list(annotation.bbox))}, expected [x, y, width, height] in pixels of an image "
+                f"of {image.width} x {image.height}"
             )
     if annotation.area is not None and not 0 <= annotation.area <= 9 * image.width * image.height:
-        return f"`area` is {_short(annotation.area)}, expected pixels of an image of {image.width} x {image.height}"
+        return f"`area` is {shortened(annotation.area)}, expected pixels of an image of {image.width} x {image.height}"
     return None
 
 

@@ -139,6 +139,38 @@ def test_what_follows_from_the_other_fields_may_be_missing(tmp_path: Path) -> No
     assert annotation["bbox"] == [columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1]
 
 
+def test_boxes_and_areas_of_zero_are_those_of_the_mask(tmp_path: Path) -> None:
+    document, missing = sound(), sound()
+    for annotation, other in zip(document["annotations"], missing["annotations"]):
+        annotation["bbox"], annotation["area"] = [5.0, 5.0, 0.0, 0.0], 0
+        del other["bbox"], other["area"]
+    assert read_coco(written(tmp_path, document)).anns == read_coco(written(tmp_path, missing)).anns
+
+
+@pytest.mark.parametrize(
+    ("box", "form"),
+    [
+        ([15, 10, 35, 25], "corners"),
+        ([15 / WIDTH, 10 / HEIGHT, 20 / WIDTH, 15 / HEIGHT], "shares of the image"),
+        ([15 / WIDTH, 10 / HEIGHT, 35 / WIDTH, 25 / HEIGHT], "corners as shares of the image"),
+    ],
+)
+def test_box_of_another_form_is_refused(tmp_path: Path, box: List[float], form: str) -> None:
+    document = sound()
+    rectangle = [[15, 10, 35, 10, 35, 25, 15, 25]]
+    document["annotations"][1].update(segmentation=rectangle, bbox=[15, 10, 20, 15])
+    read_coco(written(tmp_path, document))
+    document["annotations"][1]["bbox"] = box
+    with pytest.raises(AnnotationError, match=rf"some\.json: .*index 1: `bbox` is .* which are {form}, expected"):
+        read_coco(written(tmp_path, document))
+
+
+def test_box_that_leaves_the_image_without_being_of_another_form_is_taken(tmp_path: Path) -> None:
+    document = sound()
+    document["annotations"][1]["bbox"] = [30.0, 20.0, 15.0, 20.0]
+    assert read_coco(written(tmp_path, document)).anns[2]["bbox"] == [30.0, 20.0, 15.0, 20.0]
+
+
 Spoil = Callable[[Document], Any]
 
 
@@ -226,6 +258,12 @@ def test_mask_that_cannot_be_decoded_is_refused(tmp_path: Path, form: str) -> No
         (put("categories", "id", 7), "`id` is used twice"),
         (put("categories", "id", 2**70), "`id`"),
         (put("categories", "name", "cup"), "`name` 'cup' is used twice"),
+        *(
+            (put("categories", "name", name), "1 to 256 printable")
+            for name in ("", " ", "a\nb", "a\0", "\ud800", "x" * 257)
+        ),
+        (put("images", "file_name", "./a.jpg"), r"`file_name` is './a.jpg', which is used twice"),
+        (put("images", "file_name", "x/" * 9000), "at most 4096 characters"),
         (lambda document: document.update(categories=[]), "no categories"),
         (lambda document: document.update(annotations=[]), "no annotations"),
         (lambda document: document.update(images=[]), "no images"),
