@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blendmask_calibration.dataset import CalibrationDataset
+    from blendmask_quantize.api.distill import distill
     from blendmask_quantize.api.evaluate import evaluate
     from blendmask_quantize.api.export_onnx import export_onnx
     from blendmask_quantize.api.prune import prune
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
     from blendmask_quantize.api.train import train
     from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
     from blendmask_quantize.pipeline.options import QuantizeOptions
+    from blendmask_quantize.training.options import TrainOptions
 
 _LAZY = {
     "CalibrationDataset": "blendmask_calibration.dataset",
     "QuantizeOptions": "blendmask_quantize.pipeline.options",
+    "TrainOptions": "blendmask_quantize.training.options",
+    "distill": "blendmask_quantize.api.distill",
     "evaluate": "blendmask_quantize.api.evaluate",
     "export_onnx": "blendmask_quantize.api.export_onnx",
     "list_configs": "blendmask_quantize.api.registry",
@@ -43,6 +47,8 @@ _LAZY = {
 __all__ = [
     "CalibrationDataset",
     "QuantizeOptions",
+    "TrainOptions",
+    "distill",
     "evaluate",
     "export_onnx",
     "list_configs",

@@ -8,10 +8,10 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 from blendmask_calibration.dataset import CalibrationDataset
-from blendmask_edge.errors import AnnotationError, CheckpointError, ConfigError, OutputError
+from blendmask_edge.errors import AnnotationError, CalibrationError, CheckpointError, ConfigError, OutputError
 from blendmask_edge.instances import Labels
 from blendmask_edge.storage.atomic import output_error
 from blendmask_quantize.checkpoints.class_names import ClassNames, read_classes
@@ -22,7 +22,9 @@ from blendmask_quantize.pipeline.recipes import Recipe
 if TYPE_CHECKING:
     from blendmask_quantize.checkpoints.checkpoint import Checkpoint
     from blendmask_quantize.model.config import ModelConfig
+    from blendmask_quantize.training.options import TrainOptions
 
+Options = TypeVar("Options", "QuantizeOptions", "TrainOptions")
 AnyCheckpoint = Union[PathLike, "Checkpoint"]
 AnyConfig = Union[PathLike, "ModelConfig", None]
 Source = Union[PathLike, CalibrationDataset, Iterable[Any]]
@@ -140,19 +142,63 @@ def check_output(output: Path) -> None:
         raise output_error(output, error) from error
 
 
-def changed(options: QuantizeOptions | None, changes: dict[str, Any]) -> QuantizeOptions:
+def check_folder_output(output: Path) -> None:
+    """See that a folder can be made or written to.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    there = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise OutputError(f"{there}, where the run would lie, is a file: name another --output")
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise output_error(output, error) from error
+
+
+def check_config(config: AnyConfig) -> None:
+    """See that a configuration is known, or that its YAML file can be read.
+
+    Raises:
+        ConfigError: it is not; the nearest name is suggested.
+    """
+    from blendmask_quantize.checkpoints.adelaidet_yaml import find_config
+
+    given = as_config(config)
+    if given is not None:
+        find_config(given)
+
+
+def check_folders(folders: list[Path]) -> None:
+    """See that folders of images are there.
+
+    Raises:
+        CalibrationError: one is not.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise CalibrationError(f"{folder} is not a folder: give a folder of images")
+
+
+def changed(options: Options, changes: dict[str, Any], command: str) -> Options:
     """The options with some fields replaced.
+
+    Args:
+        options: of any kind.
+        changes: new values by the name of a field.
+        command: what the options are of, for the message.
 
     Raises:
         ConfigError: there is no such field; the nearest one is named.
     """
-    known = [field.name for field in fields(QuantizeOptions)]
+    known = [field.name for field in fields(options)]
     for name in changes:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise ConfigError(f"quantize has no option {name!r}: {hint}known are {', '.join(known)}")
-    return replace(options or QuantizeOptions(), **changes)
+            raise ConfigError(f"{command} has no option {name!r}: {hint}known are {', '.join(known)}")
+    return replace(options, **changes)
 
 
 def check_options(recipe: Recipe, options: QuantizeOptions) -> None:

@@ -59,7 +59,7 @@ def quantize(
         >>> quantize("model.safetensors", "photos", "model.bmz", ignored=("backbone.stem",))  # doctest: +SKIP
     """
     check_checkpoint(checkpoint)
-    chosen, wanted, path = get_recipe(recipe), changed(options, changes), Path(output)
+    chosen, wanted, path = get_recipe(recipe), changed(options or QuantizeOptions(), changes, "quantize"), Path(output)
     check_options(chosen, wanted)
     dataset = as_dataset(calibration)
     check_output(path)

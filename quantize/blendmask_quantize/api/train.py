@@ -5,28 +5,31 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from blendmask_quantize.api.arguments import (
     AnyCheckpoint,
     AnyConfig,
     as_config,
     as_paths,
+    changed,
     check_checkpoint,
+    check_config,
+    check_folder_output,
     check_pairs,
+    open_checkpoint,
 )
 from blendmask_quantize.pipeline.options import PathLike
 from blendmask_quantize.runs.progress import Progress, silent
 from blendmask_quantize.runs.run_folder import MODEL_FILE, RunFolder
-
-if TYPE_CHECKING:
-    from blendmask_quantize.training.options import TrainOptions
+from blendmask_quantize.training.options import TrainOptions
 
 
 def train(
     images: PathLike | Iterable[PathLike], annotations: PathLike | Iterable[PathLike], output: PathLike, *,
-    config: AnyConfig = None, weights: AnyCheckpoint | None = None, options: TrainOptions | None = None,
-    keep_empty: bool = False, resume: bool = False, progress: Progress | None = None,
+    config: AnyConfig = None, weights: AnyCheckpoint | None = None, teacher: AnyCheckpoint | None = None,
+    options: TrainOptions | None = None, keep_empty: bool = False, resume: bool = False,
+    progress: Progress | None = None, **changes: Any,
 ) -> Path:  # fmt: skip
     """Train a network on COCO instances.
 
@@ -41,10 +44,13 @@ def train(
         config: a configuration, its name, or one of the reference's YAML files; None takes that of the weights, else
             "LITE0_RT".
         weights: checkpoint to start from, or its path; None takes an ImageNet backbone.
+        teacher: checkpoint of a trained network with the same classes, strides and mask resolution, or its path; the
+            network learns to agree with it as well as with the annotations.
         options: the schedule; None takes the defaults.
         keep_empty: train on images without annotations as well, as negatives; else they are left out, which is logged.
         resume: go on where a run in this folder was interrupted.
         progress: as for `quantize`.
+        **changes: fields of `TrainOptions`, in place of those of `options`, e.g. `iterations=8000`.
 
     Returns:
         The path of the checkpoint.
@@ -56,14 +62,19 @@ def train(
     """
     folders, files = as_paths(images), as_paths(annotations)
     check_pairs(folders, files)
-    if weights is not None:
-        check_checkpoint(weights)
+    for checkpoint in (weights, teacher):
+        if checkpoint is not None:
+            check_checkpoint(checkpoint)
+    check_config(config)
+    chosen = changed(options or TrainOptions(), changes, "train")
+    chosen.check_learns()
+    check_folder_output(Path(output))
     run_folder = RunFolder(Path(output), "blendmask train", result=MODEL_FILE)
     run_folder.check_state(resume=resume)
     from blendmask_quantize.training.job import make_job, run_job
-    from blendmask_quantize.training.options import TrainOptions
 
     given = Path(weights) if isinstance(weights, (str, os.PathLike)) else weights
     pairs = zip(folders, files, strict=True)
-    job = make_job(pairs, options or TrainOptions(), as_config(config), given, keep_empty=keep_empty)
+    by = None if teacher is None else open_checkpoint(teacher, None)
+    job = make_job(pairs, chosen, as_config(config), given, teacher=by, keep_empty=keep_empty)
     return run_job(job, run_folder, progress or silent, resume=resume)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -73,6 +74,15 @@ def show_pruning(report: PruneReport, *, as_json: bool) -> None:
         return
     print(f"{report.path} {report}")
     print(f"Next: blendmask evaluate {report.path} --images DIR --annotations JSON")
+
+
+def show_training(path: Path, next_command: str) -> None:
+    """Print where a training run left its results, in the first of several processes."""
+    from blendmask_quantize.training.processes import first_process
+
+    if first_process():
+        print(f"The model lies in {path}; the losses and their curves in {path.parent}")
+        print(f"Next: {next_command}")
 
 
 def show_metrics(name: str, metrics: dict[str, float], images: int, *, as_json: bool) -> None:

@@ -1,6 +1,6 @@
-"""The float network as teacher: what it says of a batch, and how far a student is from it.
+"""A network as teacher: its outputs for a batch, and the distances of a student from them.
 
-Every loss is 0 where the student says the same. Distances of probabilities are Kullback-Leibler divergences (Hinton et
+Every loss is 0 where the student agrees. Distances of probabilities are Kullback-Leibler divergences (Hinton et
 al., "Distilling the Knowledge in a Neural Network", 2015); what only instances matter for is compared at the locations
 where the teacher sees one, as detectors are distilled best (Wang et al., "Distilling Object Detectors with Fine-grained
 Feature Imitation", CVPR 2019).
@@ -68,8 +68,8 @@ class Instances:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What the teacher says of one batch.
+class TeacherOutputs:
+    """The outputs of the teacher for one batch.
 
     Attributes:
         predictions: raw outputs.
@@ -102,14 +102,14 @@ class Teacher(nn.Module):
         self.requires_grad_(False)
 
     @torch.no_grad()
-    def forward(self, x: Tensor) -> Lesson:
-        """The lesson for a normalized batch (N, 3, H, W)."""
-        return lesson_of(self.network(x), self.top_layer, self.config)
+    def forward(self, x: Tensor) -> TeacherOutputs:
+        """Return the outputs for a normalized batch (N, 3, H, W)."""
+        return teacher_outputs(self.network(x), self.top_layer, self.config)
 
-    def losses(self, student: Predictions, lesson: Lesson, weights: DistillWeights) -> dict[str, Tensor]:
-        """Scalar losses of the student's predictions for the batch of a lesson, by name, weighted."""
-        masks = self.mask_logits(student, lesson.instances)
-        found = distances(student, lesson, masks)
+    def losses(self, student: Predictions, outputs: TeacherOutputs, weights: DistillWeights) -> dict[str, Tensor]:
+        """Return the scalar losses of a student's predictions for the same batch, by name, weighted."""
+        masks = self.mask_logits(student, outputs.instances)
+        found = distances(student, outputs, masks)
         return {f"distill_{f.name}": getattr(weights, f.name) * found[f.name] for f in fields(weights)}
 
     def mask_logits(self, predictions: Predictions, instances: Instances) -> Tensor:
@@ -118,8 +118,8 @@ class Teacher(nn.Module):
 
 
 @torch.no_grad()
-def lesson_of(predictions: Predictions, top_layer: nn.Conv2d | None, config: ModelConfig) -> Lesson:
-    """What a network's predictions for a batch teach.
+def teacher_outputs(predictions: Predictions, top_layer: nn.Conv2d | None, config: ModelConfig) -> TeacherOutputs:
+    """Return what a student compares itself with, from the predictions of its teacher.
 
     Args:
         predictions: of the teacher.
@@ -131,7 +131,7 @@ def lesson_of(predictions: Predictions, top_layer: nn.Conv2d | None, config: Mod
     positives = torch.nonzero(quality > config.inference.score_threshold).flatten()
     instances = _instances(predictions, config)
     logits = blended_masks(predictions, instances, top_layer, config)
-    return Lesson(predictions, positives, quality[positives], instances, logits)
+    return TeacherOutputs(predictions, positives, quality[positives], instances, logits)
 
 
 def _instances(predictions: Predictions, config: ModelConfig) -> Instances:
@@ -164,27 +164,27 @@ def blended_masks(
     return blend(pooled, attention.float(), config.attention_size)
 
 
-def distances(student: Predictions, lesson: Lesson, mask_logits: Tensor) -> dict[str, Tensor]:
+def distances(student: Predictions, outputs: TeacherOutputs, mask_logits: Tensor) -> dict[str, Tensor]:
     """Scalar distances from the teacher, named as in `DistillWeights`; each is 0 where both agree.
 
     Args:
-        student: predictions for the lesson's batch.
-        lesson: from the teacher.
-        mask_logits: (D, R, R), the student's blended masks of the lesson's instances.
+        student: predictions for the same batch.
+        outputs: of the teacher.
+        mask_logits: (D, R, R), the student's blended masks of the teacher's instances.
     """
-    teacher, rows = lesson.predictions, lesson.positives
+    teacher, rows = outputs.predictions, outputs.positives
     tower = flatten(teacher.towers)[rows]
     return {
-        **detection_distances(student, lesson),
+        **detection_distances(student, outputs),
         "towers": _relative_square(flatten(student.towers)[rows] - tower, tower),
         "bases": relative_distance(student.bases, teacher.bases),
-        "masks": mask_distance(mask_logits, lesson),
+        "masks": mask_distance(mask_logits, outputs),
     }
 
 
-def detection_distances(student: Predictions, lesson: Lesson) -> dict[str, Tensor]:
+def detection_distances(student: Predictions, outputs: TeacherOutputs) -> dict[str, Tensor]:
     """Distances of classes, centerness and boxes, which networks of any two architectures have in common."""
-    teacher, rows, quality = lesson.predictions, lesson.positives, lesson.quality
+    teacher, rows, quality = outputs.predictions, outputs.positives, outputs.quality
     centerness, regression = (
         (flatten(getattr(student, name))[rows], flatten(getattr(teacher, name))[rows])
         for name in ("centerness", "regression")
@@ -196,9 +196,9 @@ def detection_distances(student: Predictions, lesson: Lesson) -> dict[str, Tenso
     }
 
 
-def mask_distance(mask_logits: Tensor, lesson: Lesson) -> Tensor:
-    """Divergence of a student's blended masks (D, R, R) from those of the lesson's instances."""
-    return _mean(divergence(mask_logits, lesson.mask_logits).mean(dim=(1, 2)), lesson.instances.scores)
+def mask_distance(mask_logits: Tensor, outputs: TeacherOutputs) -> Tensor:
+    """Divergence of a student's blended masks (D, R, R) from those of the teacher's instances."""
+    return _mean(divergence(mask_logits, outputs.mask_logits).mean(dim=(1, 2)), outputs.instances.scores)
 
 
 def relative_distance(student: Tensor, teacher: Tensor) -> Tensor:

@@ -1,24 +1,34 @@
-"""A training run on labeled images, ready to start."""
+"""A training run, on labeled images or beside a teacher, ready to start."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from blendmask_calibration.dataset import list_images
+from blendmask_edge.errors import CalibrationError, ConfigError
+from blendmask_edge.instances import Labels
+from blendmask_quantize.checkpoints.adelaidet_yaml import find_config
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.runs.progress import Progress
 from blendmask_quantize.runs.run_folder import RunFolder, Setting
 from blendmask_quantize.training import loop
 from blendmask_quantize.training.coco_images import CocoImages
-from blendmask_quantize.training.labeled_images import read_labeled_images
+from blendmask_quantize.training.distill import distill
+from blendmask_quantize.training.images import PlainImages
+from blendmask_quantize.training.labeled_images import listing_digest, read_labeled_images
 from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.processes import first_process
 from blendmask_quantize.training.run_settings import data_settings, network_settings, option_settings, weights_digest
-from blendmask_quantize.training.start import AnyConfig, Origin, starting_network
+from blendmask_quantize.training.start import NEW, AnyConfig, Origin, new_network, starting_network
 from blendmask_quantize.training.stream import AugmentedStream
+from blendmask_quantize.training.student import StudentWeights, check_teacher
+
+_NAMED = 5
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,6 +43,8 @@ class TrainingJob:
         stream: the augmented images of the whole run.
         options: the schedule.
         settings: what the run can only be resumed with.
+        teacher: a trained network to learn from as well.
+        labeled: whether the images show instances to learn from.
     """
 
     model: BlendMask
@@ -40,11 +52,13 @@ class TrainingJob:
     stream: AugmentedStream
     options: TrainOptions
     settings: Mapping[str, Setting]
+    teacher: Checkpoint | None = None
+    labeled: bool = True
 
 
 def make_job(
     data: Iterable[tuple[Path, Path]], options: TrainOptions, config: AnyConfig, weights: Path | Checkpoint | None, *,
-    keep_empty: bool = False,
+    teacher: Checkpoint | None = None, keep_empty: bool = False,
 ) -> TrainingJob:  # fmt: skip
     """Read the annotations and build the network; what a user should know is logged.
 
@@ -53,26 +67,86 @@ def make_job(
         options: the schedule.
         config: a configuration, its name, or a YAML file; None takes that of the weights, else the default.
         weights: a checkpoint, or its path.
+        teacher: a trained network of the same classes to learn from as well.
         keep_empty: train on images without annotations as well.
 
     Raises:
         AnnotationError: annotations cannot be read, do not fit the images, or name different classes.
         CheckpointError: the weights do not fit.
-        ConfigError: a configuration or class is unknown.
+        ConfigError: a configuration or class is unknown, or the network cannot learn from the teacher.
     """
+    options.check_learns()
     labeled = [read_labeled_images(folder, file, keep_empty=keep_empty) for folder, file in data]
     for note in [note for images in labeled for note in images.notes()]:
         _LOG.warning("%s", note)
     model, origin = starting_network(config, weights, labeled[0].labels, options.seed)
     sources = [CocoImages(images, model.config, options.augmentation, options.sampling) for images in labeled]
     stream = AugmentedStream(sources, options.augmented_images, options.seed, options.sampling)
-    settings = {
-        **data_settings([images.digests for images in labeled], stream.num_images),
+    if teacher is not None:
+        check_teacher(model.config, teacher)
+        _check_labels(teacher, stream.labels)
+    settings = _settings([images.digests for images in labeled], model, stream, options, teacher)
+    return TrainingJob(model, origin, stream, options, settings | {"checkpoint": weights_digest(weights)}, teacher)
+
+
+def make_distill_job(
+    folders: Sequence[Path], options: TrainOptions, config: str | Path | ModelConfig, teacher: Checkpoint
+) -> TrainingJob:
+    """List the images and build the student, which gets the classes of the teacher.
+
+    Args:
+        folders: of images without labels.
+        options: the schedule.
+        config: of the student: a configuration, its name, or a YAML file.
+        teacher: the trained network.
+
+    Raises:
+        CalibrationError: a folder is missing, or has no image.
+        ConfigError: the student cannot learn from the teacher, or the configuration is unknown.
+    """
+    wanted = replace(find_config(config), num_classes=teacher.config.num_classes)
+    check_teacher(wanted, teacher)
+    found = [_list_images(folder) for folder in folders]
+    model = new_network(wanted, options.seed)
+    sources = [PlainImages(paths, teacher.labels, wanted, options.augmentation) for paths in found]
+    stream = AugmentedStream(sources, options.augmented_images, options.seed)
+    listings = [
+        listing_digest((path.relative_to(folder).as_posix(), path.stat().st_size) for path in paths)
+        for folder, paths in zip(folders, found, strict=True)
+    ]
+    settings = _settings([("", listing) for listing in listings], model, stream, options, teacher)
+    return TrainingJob(model, NEW, stream, options, settings, teacher, labeled=False)
+
+
+def _settings(
+    digests: Sequence[tuple[str, str]], model: BlendMask, stream: AugmentedStream, options: TrainOptions,
+    teacher: Checkpoint | None,
+) -> dict[str, Setting]:  # fmt: skip
+    return {
+        **data_settings(digests, stream.num_images),
         **network_settings(model.config, stream.labels),
-        "checkpoint": weights_digest(weights),
+        "teacher": weights_digest(teacher),
         **option_settings(options),
     }
-    return TrainingJob(model, origin, stream, options, settings)
+
+
+def _check_labels(teacher: Checkpoint, labels: Labels) -> None:
+    if teacher.labels != labels:
+        raise ConfigError(
+            f"{teacher.path} knows the classes {_some(teacher.labels)}, the annotations {_some(labels)}: a teacher "
+            "needs the same, with the same category ids"
+        )
+
+
+def _some(labels: Labels) -> str:
+    return ", ".join(labels.names[:_NAMED]) + ", ..." * (len(labels.names) > _NAMED)
+
+
+def _list_images(folder: Path) -> list[Path]:
+    paths = list_images(folder)
+    if not paths:
+        raise CalibrationError(f"{folder} holds no image: give a folder of images to learn from")
+    return paths
 
 
 def run_job(job: TrainingJob, folder: RunFolder, progress: Progress, *, resume: bool) -> Path:
@@ -84,9 +158,16 @@ def run_job(job: TrainingJob, folder: RunFolder, progress: Progress, *, resume: 
     """
     folder = replace(folder, settings=job.settings, save_every=job.options.save_every)
     folder.check(resume=resume)
-    on_step = progress("training", job.options.iterations)
+    announce = progress("training" if job.labeled else "distilling", job.options.iterations)
+
+    def on_step(*_: object) -> None:
+        announce()
+
+    common = (job.stream, folder.path, job.options)
     with folder.active(first_process):
-        return loop.train(
-            job.model, job.stream, folder.path, job.options, resume=resume, on_step=lambda *_: on_step(),
-            origin=job.origin,
+        if job.teacher is None:
+            return loop.train(job.model, *common, origin=job.origin, resume=resume, on_step=on_step)
+        return distill(
+            job.model, job.teacher, *common, StudentWeights(), labeled=job.labeled, origin=job.origin, resume=resume,
+            on_step=on_step,
         )  # fmt: skip

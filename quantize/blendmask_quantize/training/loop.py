@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Subset
 
-from blendmask_edge.errors import BlendMaskError
+from blendmask_edge.errors import BlendMaskError, ConfigError
 from blendmask_quantize.checkpoints.checkpoint import TrainingRun, save_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.config import ModelConfig
@@ -33,7 +33,7 @@ from blendmask_quantize.training.log import (
     draw_curves,
 )
 from blendmask_quantize.training.losses import attention_of, training_losses
-from blendmask_quantize.training.options import TrainOptions
+from blendmask_quantize.training.options import TrainOptions, resolved
 from blendmask_quantize.training.processes import (
     average_gradients,
     first_process,
@@ -53,8 +53,8 @@ OnStep = Callable[[int, dict[str, float]], None]
 LossesOf = Callable[[nn.Module, Batch, int], dict[str, Tensor]]
 
 
-class Headed(Protocol):
-    """What knows how the network is built and holds its top layer."""
+class HasTopLayer(Protocol):
+    """A network's configuration and its top layer."""
 
     config: ModelConfig
     top_layer: nn.Conv2d | None
@@ -120,7 +120,7 @@ def training_record(
     options: TrainOptions, stream: AugmentedStream, seconds: float, origin: Origin = NEW
 ) -> TrainingRun:  # fmt: skip
     """What a checkpoint remembers of a run over `stream` that took `seconds`."""
-    chosen = {k: v for k, v in msgspec.to_builtins(options).items() if k not in FREE}
+    chosen = {k: v for k, v in msgspec.to_builtins(resolved(options)).items() if k not in FREE}
     return TrainingRun(
         options.iterations, options.augmented_images, stream.num_images, round(seconds / 3600, 2), chosen,
         origin.weights, origin.initialized,
@@ -148,13 +148,16 @@ def optimize(
         The averaged weights, and how long it took.
 
     Raises:
+        ConfigError: no weight is trained.
         DivergedError: loss or gradient is not finite; the last checkpoint stays.
         CheckpointError: the folder holds a checkpoint of another run, or one to resume from without `resume`.
     """
+    if not any(group["params"] and group["factor"] for group in groups):
+        raise ConfigError("no weight is trained: all are frozen, or have a learning rate of 0")
     output.mkdir(parents=True, exist_ok=True)
     fabric = open_fabric(options)
     wrapped, optimizer = fabric.setup(model, make_optimizer(groups, options))
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema), use_buffers=True)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(options.ema_decay), use_buffers=True)
     run = RunState(output / RESUME_FILE, identity, model, average, optimizer, fabric.strategy.precision)
     restored = run.restore(resume)
     start, clock = restored.iteration, Clock(restored.seconds)
@@ -239,7 +242,7 @@ def step_losses(
 
 
 def supervised_losses(
-    predictions: Predictions, model: Headed, batch: Batch, options: TrainOptions, step: int
+    predictions: Predictions, model: HasTopLayer, batch: Batch, options: TrainOptions, step: int
 ) -> dict[str, Tensor]:
     """Losses by name of predictions for a batch; the semantic loss only where they hold semantic logits.
 
@@ -273,9 +276,15 @@ def freeze(model: BlendMask, stages: int | None = None, *, norms: bool = False) 
         model: in training mode.
         stages: how many, the stem counted first; None takes the configuration's number.
         norms: keep statistics and weights of all the backbone's normalizations as well.
+
+    Raises:
+        ConfigError: the backbone has fewer stages.
     """
     backbone = model.backbone.bottom_up
-    for stage in backbone.stages()[: model.config.backbone.frozen_stages if stages is None else stages]:
+    known = backbone.stages()
+    if stages is not None and stages > len(known):
+        raise ConfigError(f"frozen_stages is {stages}: the backbone has {len(known)}, give at most as many")
+    for stage in known[: model.config.backbone.frozen_stages if stages is None else stages]:
         stage.requires_grad_(False).eval()
     if norms:
         for module in backbone.modules():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
@@ -21,6 +20,7 @@ from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.attention import attention_at
 from blendmask_quantize.model.blender import blend, pool_bases
 from blendmask_quantize.model.blendmask import Predictions
+from blendmask_quantize.training.loss_options import REFERENCE, LossOptions
 from blendmask_quantize.training.targets import ObjectTargets, Targets
 
 ReduceMean: TypeAlias = Callable[[Tensor], Tensor]
@@ -31,35 +31,6 @@ Attention: TypeAlias = Callable[[Tensor], Tensor]
 
 _SEMANTIC_STRIDE = 8  # input pixels per location of the semantic logits
 _SMALLEST_CENTERNESS_SUM = 1e-6
-
-
-@dataclass(frozen=True)
-class LossOptions:
-    """What is weighted and sampled how; the defaults are the reference's.
-
-    Attributes:
-        mask_positives: at most this many positives of a step enter the mask loss, drawn uniformly, their sum scaled
-            up so that its expectation stays the same; None takes all.
-        semantic_weight: factor of the auxiliary semantic loss.
-        dice_weight: factor of an overlap loss of the masks, which counts a thin object's pixels as much as a full
-            one's (Milletari et al., 3DV 2016); 0 leaves it out, as the reference does.
-        focal_alpha, focal_gamma: balance and focus of the classification loss.
-    """
-
-    mask_positives: int | None = None
-    semantic_weight: float = 0.3
-    dice_weight: float = 0.0
-    focal_alpha: float = 0.25
-    focal_gamma: float = 2.0
-
-    def __post_init__(self) -> None:
-        """Refuse an empty draw.
-
-        Raises:
-            ConfigError: ``mask_positives`` is below 1.
-        """
-        if self.mask_positives is not None and self.mask_positives < 1:
-            raise ConfigError(f"mask_positives is {self.mask_positives}: give at least 1, or None for every positive")
 
 
 def single_process(value: Tensor) -> Tensor:
@@ -78,7 +49,7 @@ def training_losses(
     instances: ObjectTargets,
     semantic: Tensor | None,
     attention: Attention,
-    options: LossOptions = LossOptions(),
+    options: LossOptions = REFERENCE,
     *,
     reduce_mean: ReduceMean = single_process,
     generator: torch.Generator | None = None,

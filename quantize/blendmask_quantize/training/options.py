@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
+from typing import Any
 
+from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.config import unknown_name
 from blendmask_quantize.training.augment import Augmentation
-from blendmask_quantize.training.losses import LossOptions
+from blendmask_quantize.training.loss_options import LossOptions
 from blendmask_quantize.training.sampling import SamplingOptions
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "steps")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+
+_WARMUP, _EMA = 200, 0.998
+_OPTIONAL = ("frozen_stages", "warmup", "ema")
+_LEAST = {
+    "iterations": 0, "batch": 1, "frozen_stages": 0, "warmup": 0, "devices": 1, "nodes": 1, "workers": 0,
+    "save_every": 1, "seed": 0,
+}  # fmt: skip
+_RANGES = {
+    "momentum": (0, 1), "learning_rate": (0, math.inf), "backbone_rate": (0, math.inf), "weight_decay": (0, math.inf),
+    "clip": (0, math.inf), "ema": (0, 1),
+}  # fmt: skip
+
+
+def _check_whole(name: str, value: Any, least: int) -> None:
+    if value is None and name in _OPTIONAL:
+        return
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{name} is {value!r}: give a whole number of at least {least}")
+
+
+def _check_number(name: str, value: Any, least: float, below: float) -> None:
+    if value is None and name in _OPTIONAL:
+        return
+    if not isinstance(value, Real) or not math.isfinite(value) or not least <= float(value) < below:
+        limit = "" if math.isinf(below) else f" and less than {below:g}"
+        raise ConfigError(f"{name} is {value!r}: give a number of at least {least:g}{limit}")
 
 
 @dataclass(frozen=True)
@@ -31,9 +61,10 @@ class TrainOptions:
         weight_decay: of weights; normalizations are not decayed, biases with SGD only.
         schedule: "cosine" to zero, or "steps", a tenth after each milestone.
         milestones: shares of the iterations.
-        warmup: steps of linear increase of the rate.
+        warmup: steps of linear increase of the rate; None takes a tenth of the iterations, 200 at most.
         clip: largest gradient norm; 0 does not clip.
-        ema: decay of the averaged weights, which are what is saved at the end; 0 saves the last ones.
+        ema: decay of the averaged weights, which are saved at the end; 0 saves the last ones. None takes 0.998, less in
+            runs of fewer than 4000 iterations, so that the average spans an eighth of them.
         precision: a name of Lightning Fabric's, or "auto": mixed where the device is quick in it, else "32-true".
         devices: processes on each node, one a device.
         nodes: machines.
@@ -55,9 +86,9 @@ class TrainOptions:
     weight_decay: float = 0.02
     schedule: str = "cosine"
     milestones: tuple[float, ...] = (0.78, 0.93)
-    warmup: int = 200
+    warmup: int | None = None
     clip: float = 10.0
-    ema: float = 0.998
+    ema: float | None = None
     precision: str = "auto"
     devices: int = 1
     nodes: int = 1
@@ -70,10 +101,10 @@ class TrainOptions:
     losses: LossOptions = field(default_factory=lambda: LossOptions(mask_positives=64))
 
     def __post_init__(self) -> None:
-        """Refuse unknown names.
+        """Refuse unknown names and numbers out of range.
 
         Raises:
-            ConfigError: no optimizer, schedule or precision of that name.
+            ConfigError: there is no optimizer, schedule or precision of that name, or a number is out of range.
         """
         for kind, name, known in (
             ("optimizer", self.optimizer, OPTIMIZERS), ("schedule", self.schedule, SCHEDULES),
@@ -81,6 +112,43 @@ class TrainOptions:
         ):  # fmt: skip
             if name not in known:
                 raise unknown_name(kind, name, known)
+        for name, least in _LEAST.items():
+            _check_whole(name, getattr(self, name), least)
+        for name, (least_value, below) in _RANGES.items():
+            _check_number(name, getattr(self, name), least_value, below)
+
+    def check_learns(self) -> None:
+        """Refuse a schedule after which the saved weights are those that the run began with, or nearly so.
+
+        Raises:
+            ConfigError: no iterations, no learning rate, or a warm-up or an average of weights as long as the run.
+        """
+        if self.iterations < 1:
+            raise ConfigError(f"iterations is {self.iterations}: give at least 1")
+        if not self.learning_rate:
+            raise ConfigError("learning_rate is 0, no weight would change: give a positive one, e.g. 1e-3")
+        if self.warmup_steps >= self.iterations:
+            raise ConfigError(
+                f"a warm-up of {self.warmup_steps} steps in a run of {self.iterations}: the learning rate would never "
+                "be reached; give more iterations, a shorter warm-up, or leave it out"
+            )
+        span = 1 / (1 - self.ema_decay)
+        if span > self.iterations:
+            raise ConfigError(
+                f"an ema of {self.ema_decay:g} averages the weights of about {span:.0f} steps, the run has "
+                f"{self.iterations}: the saved weights would be those of its beginning; give more iterations, a "
+                "smaller ema, or leave it out"
+            )
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps of linear increase of the rate."""
+        return min(_WARMUP, self.iterations // 10) if self.warmup is None else self.warmup
+
+    @property
+    def ema_decay(self) -> float:
+        """Decay of the averaged weights."""
+        return min(_EMA, max(0.0, 1 - 8 / max(self.iterations, 1))) if self.ema is None else self.ema
 
     @property
     def processes(self) -> int:
@@ -93,6 +161,18 @@ class TrainOptions:
         return self.iterations * self.batch * self.processes
 
 
+DISTILLATION = TrainOptions(
+    iterations=2000, backbone_rate=1.0, frozen_stages=0, augmentation=Augmentation(paste=0.0)
+)  # fmt: skip
+"""How a new network learns from a teacher: all of it at one rate, from images without instances to paste."""
+
+
 def with_short_warmup(options: TrainOptions) -> TrainOptions:
     """The options with a warm-up of a tenth of their iterations at most."""
-    return replace(options, warmup=min(options.warmup, max(options.iterations // 10, 1)))
+    warmup = _WARMUP if options.warmup is None else options.warmup
+    return replace(options, warmup=min(warmup, max(options.iterations // 10, 1)))
+
+
+def resolved(options: TrainOptions) -> TrainOptions:
+    """The options with numbers in place of what follows from others."""
+    return replace(options, warmup=options.warmup_steps, ema=options.ema_decay)

@@ -15,7 +15,7 @@ from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.runs.network_digest import network_digest
 from blendmask_quantize.runs.run_folder import Setting
 from blendmask_quantize.training.labeled_images import file_digest
-from blendmask_quantize.training.options import TrainOptions
+from blendmask_quantize.training.options import TrainOptions, resolved
 
 FREE = ("workers", "save_every", "tensorboard")
 """Options that do not change the weights."""
@@ -28,7 +28,7 @@ _MAY_CHANGE = (*FREE, "learning_rate")
 
 def option_settings(options: TrainOptions) -> dict[str, Setting]:
     """Return the options that change the weights, by name."""
-    return {name: value for name, value in _flat(msgspec.to_builtins(options)) if name not in _MAY_CHANGE}
+    return {name: value for name, value in _flat(msgspec.to_builtins(resolved(options))) if name not in _MAY_CHANGE}
 
 
 def data_settings(digests: Sequence[tuple[str, str]], images: int) -> dict[str, Setting]:

@@ -60,7 +60,8 @@ def rate_at(step: int, options: TrainOptions) -> float:
 
     A linear warm-up from a thousandth, times a cosine to zero or a tenth after each milestone.
     """
-    done = min(1.0, step / options.warmup) if options.warmup else 1.0
+    warmup = options.warmup_steps
+    done = min(1.0, step / warmup) if warmup else 1.0
     rise = _FIRST * (1 - done) + done
     if options.schedule == "steps":
         return options.learning_rate * rise * _DROP ** sum(step >= m * options.iterations for m in options.milestones)

@@ -81,7 +81,7 @@ def test_the_network_predicts_with_it(config, channels):
 def test_what_a_student_learns_from_is_blended_with_it_too(config):
     model = tiny_model(config)
     x = network_input(model, image(0))
-    lesson, found = Teacher(model, trace_network(model))(x), detect(model, x)
-    count = len(lesson.mask_logits)
+    outputs, found = Teacher(model, trace_network(model))(x), detect(model, x)
+    count = len(outputs.mask_logits)
     assert count > 5
-    torch.testing.assert_close(lesson.mask_logits, found.mask_logits[:count], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(outputs.mask_logits, found.mask_logits[:count], rtol=1e-3, atol=1e-3)

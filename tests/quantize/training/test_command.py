@@ -55,7 +55,7 @@ def test_options_reach_the_run(arguments, received):
     typed += "--batch 4 "
     typed += "--crop 384x512 --scale 0.5,2 --paste 0.6 --dice 0.5 --repeat-threshold 0.1 --class-weight fork=2 "
     typed += "--class-weight plate=1.5 "
-    typed += "--precision 32-true --devices 2 --nodes 3 --tensorboard --iterations 7"
+    typed += "--precision 32-true --devices 2 --nodes 3 --tensorboard --iterations 7000"
     assert CliRunner().invoke(app, [*arguments, *typed.split()]).exit_code == 0
     (options,) = received
     assert (options.optimizer, options.schedule) == ("sgd", "steps")
@@ -65,7 +65,7 @@ def test_options_reach_the_run(arguments, received):
     assert (options.augmentation.paste, options.losses.dice_weight) == (0.6, 0.5)
     assert options.sampling.class_weights == (("fork", 2.0), ("plate", 1.5))
     assert options.sampling.threshold == 0.1
-    assert (options.processes, options.augmented_images) == (6, 7 * 4 * 6)
+    assert (options.processes, options.augmented_images) == (6, 7000 * 4 * 6)
 
 
 def test_views_are_of_the_size_that_the_given_checkpoint_is_tested_at(arguments, monkeypatch, tmp_path):

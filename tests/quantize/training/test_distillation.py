@@ -11,7 +11,7 @@ from torch import Tensor
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.detect import detect
 from blendmask_quantize.quantization.trace import trace_network
-from blendmask_quantize.training.distillation import DETECTIONS, DistillWeights, Lesson, Teacher, divergence
+from blendmask_quantize.training.distillation import DETECTIONS, DistillWeights, Teacher, TeacherOutputs, divergence
 from tests.quantize.tiny import tiny_model
 
 NAMES = {"classes", "centerness", "boxes", "towers", "bases", "masks"}
@@ -33,7 +33,7 @@ def x() -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def lesson(teacher: Teacher, x: Tensor) -> Lesson:
+def outputs(teacher: Teacher, x: Tensor) -> TeacherOutputs:
     return teacher(x)
 
 
@@ -43,13 +43,13 @@ def scaled(predictions: Predictions, name: str, factor: float = 1.2) -> Predicti
     return predictions._replace(**{name: changed})
 
 
-def moved(teacher: Teacher, lesson: Lesson, student: Predictions) -> set[str]:
-    losses = teacher.losses(student, lesson, DistillWeights())
+def moved(teacher: Teacher, outputs: TeacherOutputs, student: Predictions) -> set[str]:
+    losses = teacher.losses(student, outputs, DistillWeights())
     return {name.removeprefix("distill_") for name, loss in losses.items() if loss.item() != 0}
 
 
-def test_a_student_that_says_the_same_has_no_loss(teacher: Teacher, lesson: Lesson) -> None:
-    losses = teacher.losses(lesson.predictions, lesson, DistillWeights())
+def test_a_student_that_says_the_same_has_no_loss(teacher: Teacher, outputs: TeacherOutputs) -> None:
+    losses = teacher.losses(outputs.predictions, outputs, DistillWeights())
     assert {name.removeprefix("distill_") for name in losses} == NAMES
     assert all(loss.item() == 0 for loss in losses.values())
 
@@ -65,27 +65,27 @@ def test_a_student_that_says_the_same_has_no_loss(teacher: Teacher, lesson: Less
     ],
 )
 def test_each_output_moves_the_losses_that_read_it(
-    teacher: Teacher, lesson: Lesson, output: str, names: set[str]
+    teacher: Teacher, outputs: TeacherOutputs, output: str, names: set[str]
 ) -> None:
-    assert moved(teacher, lesson, scaled(lesson.predictions, output)) == names
+    assert moved(teacher, outputs, scaled(outputs.predictions, output)) == names
 
 
-def test_the_weights_scale_the_losses(teacher: Teacher, lesson: Lesson) -> None:
-    student = scaled(lesson.predictions, "bases")
-    plain = teacher.losses(student, lesson, DistillWeights())
-    heavy = teacher.losses(student, lesson, DistillWeights(bases=3.0, masks=0.0))
+def test_the_weights_scale_the_losses(teacher: Teacher, outputs: TeacherOutputs) -> None:
+    student = scaled(outputs.predictions, "bases")
+    plain = teacher.losses(student, outputs, DistillWeights())
+    heavy = teacher.losses(student, outputs, DistillWeights(bases=3.0, masks=0.0))
     assert heavy["distill_bases"].item() == pytest.approx(3 * plain["distill_bases"].item())
     assert heavy["distill_masks"].item() == 0
 
 
-def test_the_masks_are_those_that_inference_blends(model: BlendMask, lesson: Lesson, x: Tensor) -> None:
+def test_the_masks_are_those_that_inference_blends(model: BlendMask, outputs: TeacherOutputs, x: Tensor) -> None:
     for image in range(2):
         found = detect(model, x[image : image + 1])
-        mine = lesson.instances.image == image
+        mine = outputs.instances.image == image
         assert 0 < mine.sum() <= DETECTIONS
         kept = found.candidates[torch.arange(int(mine.sum()))]
-        torch.testing.assert_close(lesson.instances.boxes[mine], kept.boxes, rtol=1e-4, atol=1e-3)
-        torch.testing.assert_close(lesson.mask_logits[mine], found.mask_logits[: mine.sum()], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(outputs.instances.boxes[mine], kept.boxes, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(outputs.mask_logits[mine], found.mask_logits[: mine.sum()], rtol=1e-3, atol=1e-3)
 
 
 def test_images_without_instances_teach_that_there_are_none(model: BlendMask, x: Tensor) -> None:
@@ -94,20 +94,20 @@ def test_images_without_instances_teach_that_there_are_none(model: BlendMask, x:
         blind.proposal_generator.fcos_head.cls_logits.weight.zero_()
         blind.proposal_generator.fcos_head.cls_logits.bias.fill_(-9)
     teacher = Teacher(blind, trace_network(blind))
-    lesson = teacher(x)
-    assert len(lesson.positives) == len(lesson.instances.scores) == 0
+    outputs = teacher(x)
+    assert len(outputs.positives) == len(outputs.instances.scores) == 0
     logits = tuple(level.clone().requires_grad_() for level in trace_network(model)(x).logits)
-    losses = teacher.losses(lesson.predictions._replace(logits=logits), lesson, DistillWeights())
+    losses = teacher.losses(outputs.predictions._replace(logits=logits), outputs, DistillWeights())
     sum(losses.values(), torch.zeros(())).backward()
     assert all(level.grad is not None and level.grad.isfinite().all() and level.grad.any() for level in logits)
 
 
-def test_it_has_no_gradient_of_its_own(teacher: Teacher, lesson: Lesson) -> None:
-    student = lesson.predictions._replace(
-        bases=(lesson.predictions.bases * 1.1).requires_grad_(),
-        towers=tuple((tower * 1.1).requires_grad_() for tower in lesson.predictions.towers),
+def test_it_has_no_gradient_of_its_own(teacher: Teacher, outputs: TeacherOutputs) -> None:
+    student = outputs.predictions._replace(
+        bases=(outputs.predictions.bases * 1.1).requires_grad_(),
+        towers=tuple((tower * 1.1).requires_grad_() for tower in outputs.predictions.towers),
     )
-    losses = teacher.losses(student, lesson, DistillWeights())
+    losses = teacher.losses(student, outputs, DistillWeights())
     sum(losses.values(), torch.zeros(())).backward()
     assert student.bases.grad is not None
     assert student.towers[0].grad is not None

@@ -86,9 +86,9 @@ def distance(checkpoint: Checkpoint, start: Calibrated, qat_result: QatResult, x
     """How far the rendered networks are from the float one."""
     teacher = Teacher(checkpoint.model, start.traced)
     with torch.no_grad():
-        lesson = teacher(x)
+        outputs = teacher(x)
         students = [qat_result.calibrated.render(variant)(x) for variant in VARIANTS]
-        return sum(float(sum(teacher.losses(s, lesson, DistillWeights()).values())) for s in students)
+        return sum(float(sum(teacher.losses(s, outputs, DistillWeights()).values())) for s in students)
 
 
 def never(step: int, _: Mapping[str, float]) -> None:

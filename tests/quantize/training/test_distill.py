@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 import torch
 from torch import Tensor
 
+from blendmask_calibration.sampling import list_images
 from blendmask_edge.errors import CalibrationError, CheckpointError, ConfigError
-from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from blendmask_edge.instances import Labels
+from blendmask_quantize import distill, train
+from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import HeadConfig, ModelConfig
+from blendmask_quantize.training import distill as training_distill
+from blendmask_quantize.training.images import PlainImages
 from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.stream import AugmentedStream
-from blendmask_quantize.training.teach import TeachOptions, TeachWeights, teach, unlabeled
+from blendmask_quantize.training.student import StudentWeights
 from tests.quantize.images import PLAIN, some_images, write_images
 from tests.quantize.tiny import LABELS, TINY, tiny_model
 
@@ -30,9 +35,9 @@ TRAINING = TrainOptions(
     iterations=6, batch=2, learning_rate=3e-3, backbone_rate=1.0, frozen_stages=0, warmup=2, ema=0.5,
     precision="32-true", workers=0, save_every=3, seed=5, augmentation=PLAIN,
 )  # fmt: skip
-NAMES = {"teach_features", "teach_classes", "teach_centerness", "teach_boxes", "teach_masks"}
+NAMES = {"distill_features", "distill_classes", "distill_centerness", "distill_boxes", "distill_masks"}
 
-EVEN = TeachWeights(features=1.0)
+EVEN = StudentWeights(features=1.0)
 
 Losses = list[dict[str, float]]
 
@@ -60,23 +65,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(teacher: Checkpoint, folder: Path, tmp_path: Path) -> Callable[..., Losses]:
-    """Teach into a folder; gives the losses of every step."""
+    """Distill into a folder; gives the losses of every step."""
 
     def run(
         name: str = "run", training: TrainOptions = TRAINING, *, student: BlendMask | None = None,
-        weights: TeachWeights = EVEN, resume: bool = False, last: int | None = None,
+        weights: StudentWeights = EVEN, resume: bool = False, last: int | None = None,
     ) -> Losses:  # fmt: skip
         student, losses = student or new_model(), []
-        sources = unlabeled([folder], teacher, student.config, training.augmentation)
+        sources = [PlainImages(list_images(folder), teacher.labels, student.config, training.augmentation)]
 
         def on_step(step: int, numbers: dict[str, float]) -> None:
             losses.append(numbers)
             if step == last:
                 raise Interrupted
 
-        options = TeachOptions(training, weights)
         stream = AugmentedStream(sources, training.augmented_images, training.seed)
-        assert teach(student, teacher, stream, tmp_path / name, options, resume=resume, on_step=on_step).is_file()
+        assert training_distill.distill(
+            student, teacher, stream, tmp_path / name, training, weights, resume=resume, on_step=on_step
+        ).is_file()
         return losses
 
     return run
@@ -106,22 +112,24 @@ def test_a_student_that_says_the_same_has_nothing_to_learn_but_the_adapters(
     same = Checkpoint(model, LABELS, Path("teacher.safetensors"))
     found: Losses = []
     training = replace(TRAINING, iterations=1)
-    stream = AugmentedStream(unlabeled([folder], same, frozen, PLAIN), training.augmented_images, 0)
-    teach(
-        tiny_model(frozen), same, stream, tmp_path / "run", TeachOptions(training), on_step=lambda _, n: found.append(n)
-    )
-    assert found[0].pop("teach_features") == pytest.approx(found[0].pop("total"))
+    source = PlainImages(list_images(folder), LABELS, frozen, PLAIN)
+    stream = AugmentedStream([source], training.augmented_images, 0)
+    training_distill.distill(
+        tiny_model(frozen), same, stream, tmp_path / "run", training, StudentWeights(),
+        on_step=lambda _, numbers: found.append(numbers),
+    )  # fmt: skip
+    assert found[0].pop("distill_features") == pytest.approx(found[0].pop("total"))
     assert all(abs(value) < 1e-5 for value in found[0].values())
 
 
 def test_the_model_is_a_whole_network_and_says_who_taught_it(run: Callable[..., Losses], tmp_path: Path) -> None:
-    run(weights=TeachWeights(masks=3.0))
+    run(weights=StudentWeights(masks=3.0))
     loaded = load_checkpoint(tmp_path / "run/model.safetensors")
     assert (loaded.config, loaded.labels) == (STUDENT, LABELS)
     (record,) = loaded.training
     assert (record.iterations, record.augmented_images, record.images) == (6, 12, 4)
     assert record.options["teacher"] == "teacher.safetensors"
-    assert record.options["teach"]["masks"] == 3.0
+    assert record.options["distill"]["masks"] == 3.0
 
 
 def test_the_teacher_stays_as_it_is(run: Callable[..., Losses], teacher: Checkpoint) -> None:
@@ -168,6 +176,85 @@ def test_a_teacher_that_does_not_fit_is_refused(run: Callable[..., Losses], conf
         run(student=new_model(config))
 
 
-def test_a_folder_without_images_is_refused(teacher: Checkpoint, tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match="holds no image"):
-        unlabeled([tmp_path], teacher, STUDENT, PLAIN)
+class TestPublicFunction:
+    @staticmethod
+    def run(folder: Path, tmp_path: Path, **changes: Any) -> Path:
+        save_checkpoint(tmp_path / "teacher.safetensors", tiny_model(), LABELS)
+        given = {"config": STUDENT, "options": TRAINING, **changes}
+        return distill(tmp_path / "teacher.safetensors", folder, tmp_path / "run", **given)
+
+    def test_it_writes_a_student_with_the_classes_of_the_teacher(self, folder: Path, tmp_path: Path) -> None:
+        loaded = load_checkpoint(self.run(folder, tmp_path, config=replace(STUDENT, num_classes=80)))
+        assert (loaded.config, loaded.labels) == (STUDENT, LABELS)
+
+    def test_a_run_of_other_images_or_another_teacher_is_not_resumed(self, folder: Path, tmp_path: Path) -> None:
+        def stage(_: str, __: int) -> Callable[[], None]:
+            done = iter(range(4))
+            return lambda: None if next(done, None) is not None else interrupt()
+
+        def interrupt() -> None:
+            raise Interrupted
+
+        with pytest.raises(Interrupted):
+            self.run(folder, tmp_path, progress=stage)
+        others = tmp_path / "others"
+        write_images(others, some_images(2))
+        with pytest.raises(CheckpointError, match="another image folder, images 4 instead of 2: resume"):
+            self.run(others, tmp_path, resume=True)
+        with pytest.raises(CheckpointError, match="seed 5 instead of 6: resume"):
+            self.run(folder, tmp_path, resume=True, seed=6)
+        assert self.run(folder, tmp_path, resume=True).is_file()
+        with pytest.raises(CheckpointError, match="finished run"):
+            self.run(folder, tmp_path, resume=True)
+
+    @pytest.mark.parametrize(
+        "change, message",
+        [
+            ({"config": "LITE0"}, "did you mean LITE0_RT"),
+            ({"learning_rate": 0.0}, "learning_rate is 0"),
+            ({"config": replace(STUDENT, resolution=56)}, "cannot teach STUDENT"),
+        ],
+    )
+    def test_what_makes_no_sense_is_refused(
+        self, folder: Path, tmp_path: Path, change: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(ConfigError, match=message):
+            self.run(folder, tmp_path, **change)
+        assert not (tmp_path / "run").exists()
+
+    def test_folders_without_images_are_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(CalibrationError, match="holds no image"):
+            self.run(tmp_path / "empty", tmp_path)
+        with pytest.raises(CalibrationError, match="is not a folder"):
+            self.run(tmp_path / "nowhere", tmp_path)
+
+
+class TestWithLabels:
+    """`train(teacher=...)`: both kinds of losses in one run."""
+
+    @staticmethod
+    def run(folder: Path, tmp_path: Path, **changes: Any) -> Path:
+        given = {"config": STUDENT, "options": TRAINING, **changes}
+        return train(folder, folder / "annotations.json", tmp_path / "run", **given)
+
+    def test_it_learns_from_the_annotations_and_the_teacher(
+        self, folder: Path, teacher: Checkpoint, tmp_path: Path
+    ) -> None:
+        path = self.run(folder, tmp_path, teacher=teacher, iterations=30, batch=4)
+        header, *rows = (line.split(",") for line in (tmp_path / "run/log.csv").read_text().splitlines())
+        assert NAMES | {"loss_mask", "loss_fcos_cls", "loss_basis_sem"} < set(header)
+        for name in ("distill_features", "loss_mask", "total"):
+            column = [float(row[header.index(name)]) for row in rows]
+            assert sum(column[-5:]) < sum(column[:5]), name
+        loaded = load_checkpoint(path)
+        assert (loaded.config, loaded.labels) == (STUDENT, LABELS)
+        assert (loaded.training[0].options["teacher"], loaded.training[0].options["labeled"]) == (
+            "teacher.safetensors",
+            True,
+        )
+
+    def test_a_teacher_of_other_classes_is_refused(self, folder: Path, tmp_path: Path) -> None:
+        other = Checkpoint(tiny_model(), Labels(("mug", "plate", "fork"), (2, 5, 9)), Path("other.safetensors"))
+        with pytest.raises(ConfigError, match="knows the classes mug, plate, fork, the annotations cup, plate, fork"):
+            self.run(folder, tmp_path, teacher=other)

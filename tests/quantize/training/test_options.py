@@ -1,0 +1,86 @@
+"""Options of a run: what is out of range, and what cannot learn, is refused with a number and a next step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from blendmask_edge.errors import ConfigError
+from blendmask_quantize.training.augment import Augmentation
+from blendmask_quantize.training.loss_options import LossOptions
+from blendmask_quantize.training.options import TrainOptions, resolved
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"batch": 0}, "batch is 0: give a whole number of at least 1"),
+        ({"batch": 2.5}, r"batch is 2\.5: give a whole number"),
+        ({"batch": True}, "batch is True: give a whole number"),
+        ({"workers": -1}, "workers is -1"),
+        ({"devices": 0}, "devices is 0"),
+        ({"save_every": 0}, "save_every is 0"),
+        ({"warmup": -1}, "warmup is -1"),
+        ({"frozen_stages": -1}, "frozen_stages is -1"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0: give a number of at least 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast'"),
+        ({"ema": 1.0}, "ema is 1.0: give a number of at least 0 and less than 1"),
+        ({"weight_decay": float("inf")}, "weight_decay is inf"),
+        ({"optimizer": "adam"}, "did you mean adamw"),
+        ({"precision": "bf16"}, "did you mean bf16-mixed"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_values_out_of_range_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainOptions(**change)
+
+
+def test_numbers_of_numpy_are_taken() -> None:
+    assert TrainOptions(iterations=np.int64(10), learning_rate=np.float32(0.5)).iterations == 10
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"iterations": 0}, "iterations is 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0, no weight would change"),
+        ({"iterations": 100, "warmup": 100}, "a warm-up of 100 steps in a run of 100: .* give more iterations"),
+        ({"iterations": 300, "ema": 0.998}, "averages the weights of about 500 steps, the run has 300"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_schedule_that_cannot_learn_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainOptions(**change).check_learns()
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 7, 8, 9, 100, 1999, 4000, 90000])
+def test_left_out_warm_up_and_average_suit_every_length(iterations: int) -> None:
+    options = TrainOptions(iterations=iterations)
+    options.check_learns()
+    assert options.warmup_steps <= 200
+    assert options.ema_decay <= 0.998
+
+
+def test_a_long_run_has_the_usual_ones() -> None:
+    found = resolved(TrainOptions())
+    assert (found.warmup, found.ema) == (200, 0.998)
+    assert resolved(replace(found, iterations=100)).warmup == 200
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Augmentation(crop=(300, 400)), "multiples of 32"),
+        (lambda: Augmentation(scale=(2, 1)), "in order"),
+        (lambda: LossOptions(mask_positives=0), "mask_positives is 0"),
+    ],
+)
+def test_parts_are_checked_as_well(make: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make()
