@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
+from blendmask_edge.cli.columns import align
+from blendmask_edge.cli.output import print_lines
 from blendmask_quantize.runs.progress import Progress as Announce
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def show_report(report: Report, *, as_json: bool) -> None:
         print(f"warning: {finding}")
     record = report.calibration.record
     print(f"{report.bundle.name}: {len(record.images)} calibration images, {record.estimator} ranges")
-    Console().print(_report_table(report))
+    print_lines(align(_report_rows(report)))
     for outcome in report.refined:
         print(outcome)
     _show_fidelity(report)
@@ -91,13 +91,11 @@ def show_metrics(name: str, metrics: dict[str, float], images: int, *, as_json: 
         print(json.dumps({"model": name, "images": images, **metrics}))
         return
     print(f"{name}, {images} images")
-    table = Table()
-    for heading in ("AP", "mask", "box"):
-        table.add_column(heading, justify="left" if heading == "AP" else "right")
+    rows = [["AP", "mask", "box"]]
     for suffix in [key.removeprefix("mask_ap") for key in metrics if key.startswith("mask_ap")]:
         label = suffix.lstrip("_/") or "50:95"
-        table.add_row(Text(label), *(_percent(metrics.get(f"{task}_ap{suffix}")) for task in ("mask", "box")))
-    Console().print(table)
+        rows.append([label, *(_percent(metrics.get(f"{task}_ap{suffix}")) for task in ("mask", "box"))])
+    print_lines(align(rows))
 
 
 def _display_threshold(report: Report) -> str:
@@ -113,18 +111,15 @@ def _display_threshold(report: Report) -> str:
     )
 
 
-def _report_table(report: Report) -> Table:
+def _report_rows(report: Report) -> list[list[str]]:
     variants = report.variants
     measured = {key: head for key, head in _METRICS.items() if any(key in entry.metrics for entry in variants.values())}
-    table = Table()
-    table.add_column("graph")
-    for heading in (*measured.values(), "p50 ms", "MB"):
-        table.add_column(heading, justify="right")
+    rows = [["graph", *measured.values(), "p50 ms", "MB"]]
     for variant, entry in variants.items():
         latency = f"{entry.latency_p50_ms:.1f}" if entry.latency_p50_ms is not None else "-"
         values = (_percent(entry.metrics.get(key)) for key in measured)
-        table.add_row(variant, *values, latency, f"{entry.size_bytes / 1e6:.1f}")
-    return table
+        rows.append([variant, *values, latency, f"{entry.size_bytes / 1e6:.1f}"])
+    return rows
 
 
 def _show_fidelity(report: Report) -> None:
@@ -133,14 +128,11 @@ def _show_fidelity(report: Report) -> None:
     compared = {name: entry.fidelity for name, entry in report.variants.items() if entry.fidelity is not None}
     where = "held-out calibration images" if record.held_out else "of the calibration images: none were held out"
     print(f"against the float graph, on {next(iter(compared.values())).images} {where}")
-    table = Table()
-    table.add_column("graph")
-    for heading in ("matched", "missed", "spurious", "drift", "box IoU", "mask IoU", "low 5 %"):
-        table.add_column(heading, justify="right")
+    rows = [["graph", "matched", "missed", "spurious", "drift", "box IoU", "mask IoU", "low 5 %"]]
     for name, found in compared.items():
         numbers = (f"{value:.3f}" for value in (found.score_drift, found.box_iou, found.mask_iou, found.mask_iou_low))
-        table.add_row(name, f"{found.matched}/{found.instances}", str(found.missed), str(found.spurious), *numbers)
-    Console().print(table)
+        rows.append([name, f"{found.matched}/{found.instances}", str(found.missed), str(found.spurious), *numbers])
+    print_lines(align(rows))
     if record.clipped:
         shown = ", ".join(f"{name} {share:.2%}" for name, share in list(record.clipped.items())[:3])
         print(f"values beyond the ranges, where most: {shown}")

@@ -26,9 +26,9 @@ def bench(
 
     Exits with 3 where a limit was left, with 4 where other work disturbed the times in every one of three runs.
     """
-    from blendmask_edge.benchmark import report
     from blendmask_edge.benchmark.gate import require_within
     from blendmask_edge.benchmark.run import Request, run
+    from blendmask_edge.cli import bench_report as report
 
     request = Request(
         bundle, images, annotations, runtime, threads, variant, frames, baseline, update_baseline, accuracy_only

@@ -19,7 +19,7 @@ def check(
 ) -> None:
     """Say whether a bundle can run on a device, why, and which way works; 0 is yes, 1 is no."""
     from blendmask_edge.bundle.reader import Bundle
-    from blendmask_edge.devices import report
+    from blendmask_edge.cli import device_report as report
     from blendmask_edge.devices.check import check_bundle
     from blendmask_edge.devices.result import as_options
 

@@ -8,7 +8,7 @@ def info(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     """Show what a bundle holds, how it was made and how good it is."""
     from blendmask_edge.bundle.manifest import encode_manifest
     from blendmask_edge.bundle.reader import Bundle
-    from blendmask_edge.bundle.summary import summarize
+    from blendmask_edge.cli.bundle_summary import summarize
 
     opened = Bundle.open(bundle)
     if as_json:

@@ -52,6 +52,11 @@ def printable(text: str) -> str:
     )
 
 
+def one_line(text: str) -> str:
+    """Return a text from a file, such as a name, with escapes for line breaks too, lest it pass for a line of ours."""
+    return printable(text).replace("\n", "\\n")
+
+
 def tracked(items: Sequence[Item], doing: str) -> Iterable[Item]:
     """Return `items`, with a progress bar on stderr while they are iterated if stderr is a terminal."""
     if not sys.stderr.isatty():

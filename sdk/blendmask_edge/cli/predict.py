@@ -7,7 +7,7 @@ import typer
 
 from blendmask_edge.cli.arguments import Annotated, BundleArgument, JsonOption, ThreadsOption
 from blendmask_edge.cli.command_group import FAILED
-from blendmask_edge.cli.output import print_json, say, tracked, warn
+from blendmask_edge.cli.output import one_line, print_json, say, tracked, warn
 
 
 def predict(
@@ -52,9 +52,7 @@ def predict(
 
 
 def _counts(document: Dict[str, Any]) -> str:
-    from blendmask_edge.bundle.summary import plain
-
-    names = {category["id"]: plain(category["name"]) for category in document["categories"]}
+    names = {category["id"]: one_line(category["name"]) for category in document["categories"]}
     counts: Dict[str, int] = {}
     for annotation in document["annotations"]:
         name = names[annotation["category_id"]]

@@ -13,7 +13,7 @@ def targets(
     as_json: JsonOption = False,
 ) -> None:
     """List the devices that bundles can be checked against, or all that is known of one, with sources."""
-    from blendmask_edge.devices import report
+    from blendmask_edge.cli import device_report as report
     from blendmask_edge.devices.table import load_table
 
     table = load_table()

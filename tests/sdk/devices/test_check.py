@@ -7,8 +7,8 @@ from typing import Any, Callable, List
 import pytest
 
 from blendmask_edge import ConfigError
+from blendmask_edge.cli.device_report import describe_result, describe_target, list_targets
 from blendmask_edge.devices import CheckOptions, CheckResult, Reason, check, check_bundle, load_table
-from blendmask_edge.devices.report import describe_result, describe_target, list_targets
 
 TABLE = load_table()
 MakeBundle = Callable[..., Any]

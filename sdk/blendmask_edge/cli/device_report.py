@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import msgspec
 
+from blendmask_edge.cli.columns import align
 from blendmask_edge.devices.result import CheckResult, Route
 from blendmask_edge.devices.rules import GPU_RUNTIMES
 from blendmask_edge.devices.table import Table, Target
@@ -18,18 +19,16 @@ _SIGNS = {"refusal": "no", "caution": "note", "ground": "yes"}
 
 
 def list_targets(table: Table) -> List[str]:
-    """Return one line a target: name, title, SM, INT8 and FP16 of its architecture, TensorRT to use."""
-    lines = [_columns("target", "SM", "INT8", "FP16", "TensorRT", "device")]
+    """Return one line a target: name, SM, INT8 and FP16 of its architecture, TensorRT to use, title."""
+    rows = [("target", "SM", "INT8", "FP16", "TensorRT", "device")]
     for target in table.targets:
         architecture = table.architecture_of(target)
+        sm, int8, fp16 = ("-",) * 3
+        if architecture is not None:
+            sm, int8, fp16 = architecture.sm, architecture.int8.value, architecture.fp16.value
         version = target.tensorrt.value if target.tensorrt is not None else "-"
-        cells = (
-            (architecture.sm, architecture.int8.value, architecture.fp16.value)
-            if architecture is not None
-            else ("-", "-", "-")
-        )
-        lines.append(_columns(target.name, *cells, version, target.title))
-    return lines
+        rows.append((target.name, sm, int8, fp16, version, target.title))
+    return align(rows, numbers=False)
 
 
 def describe_target(table: Table, target: Target) -> List[str]:
@@ -106,11 +105,6 @@ def _known(row: msgspec.Struct) -> Iterator[Tuple[str, Fact[Any]]]:
         for fact in value if isinstance(value, list) else [value]:
             if isinstance(fact, Fact):
                 yield name.replace("_", " "), fact
-
-
-def _columns(*cells: str) -> str:
-    widths = (18, 6, 14, 14, 10, 0)
-    return "".join(f"{cell:<{width}}" for cell, width in zip(cells, widths)).rstrip()
 
 
 def _wrapped(head: str, text: str) -> List[str]:

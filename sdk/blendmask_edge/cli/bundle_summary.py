@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, List, Tuple
 
+from blendmask_edge.cli.output import one_line
+
 if TYPE_CHECKING:
     from blendmask_edge.bundle.manifest import Fidelity, Manifest, Measurement
     from blendmask_edge.bundle.reader import Bundle
@@ -31,12 +33,7 @@ def summarize(bundle: Bundle) -> List[Tuple[str, str]]:
     rows.extend((f"fidelity {variant}", _fidelity(fidelity)) for variant, fidelity in manifest.fidelity.items())
     rows.append(("license", manifest.license))
     rows.append(("made", f"{manifest.created} by {manifest.generator}"))
-    return [(plain(label), plain(text)) for label, text in rows]
-
-
-def plain(text: str) -> str:
-    """Return a text of a manifest for a terminal: what would move the cursor or change colors becomes a mark."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    return [(one_line(label), one_line(text)) for label, text in rows]
 
 
 def _classes(manifest: Manifest) -> str:

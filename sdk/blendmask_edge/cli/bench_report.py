@@ -9,6 +9,7 @@ import msgspec
 from blendmask_edge.benchmark.gate import WITHIN, Change
 from blendmask_edge.benchmark.latency import PERCENTILES, STAGES, WHOLE
 from blendmask_edge.benchmark.run import Outcome, Request
+from blendmask_edge.cli.columns import align
 
 
 def report_lines(outcome: Outcome) -> List[str]:
@@ -20,11 +21,11 @@ def report_lines(outcome: Outcome) -> List[str]:
         f"{subject.model}, {subject.variant} graph {subject.graph_sha256[:12]}, {subject.runtime}, {threads}",
         f"{data.images} images of {data.annotations}, {outcome.record.frames} frames, {setting.machine.cpu}",
         "",
-        *_columns(
+        *align(
             [["AP", "50:95", "50", "75", "95 % interval"], *(_accuracy_row(metrics, task) for task in ("mask", "box"))]
         ),
         "",
-        *_columns([["ms", *(f"p{percent}" for percent in PERCENTILES), "x reference"], *_time_rows(metrics)]),
+        *align([["ms", *(f"p{percent}" for percent in PERCENTILES), "x reference"], *_time_rows(metrics)]),
         "",
         f"{metrics['fps']:.1f} frames/s, masks included, files not; {metrics['outside_share']:.1%} outside the network",
         *(f"note: {remark}" for remark in outcome.remarks),
@@ -35,7 +36,7 @@ def change_lines(changes: Sequence[Change]) -> List[str]:
     """Return the table of what moved against the baseline; nothing where nothing was compared."""
     if not changes:
         return []
-    return ["", *_columns([["metric", "baseline", "now", "change", "allowed", ""], *map(_change_row, changes)])]
+    return ["", *align([["metric", "baseline", "now", "change", "allowed", ""], *map(_change_row, changes)])]
 
 
 def closing_lines(request: Request) -> List[str]:
@@ -93,13 +94,3 @@ def _change_row(change: Change) -> List[str]:
 
 def _number(value: Optional[float], form: str) -> str:
     return "-" if value is None else format(value, form)
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> List[str]:
-    """Align rows: the first column at its left, the others at their right."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows)]
-    lines = []
-    for first, *others in rows:
-        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:]))]
-        lines.append("  ".join(cells).rstrip())
-    return lines
