@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from blendmask_edge import DisturbedError, Instances
 from blendmask_edge.benchmark.disturbance import ReadCpuTimes, other_work, read_cpu_times
-from blendmask_edge.benchmark.side_by_side import REST_SECONDS, time_side_by_side
+from blendmask_edge.benchmark.side_by_side import time_side_by_side
+from blendmask_edge.hardware.timing import REST_SECONDS
 
 RUNS = 3
 Times = dict[str, list[float]]

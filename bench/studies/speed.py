@@ -30,9 +30,10 @@ import argparse
 import re
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,9 @@ from bench.lib.sessions import CONVOLUTIONS, RUNTIMES, Arrays, Layers, RunGraph,
 from bench.lib.study import run_study, study_parser, write_study
 from bench.lib.timed_networks import DENSE, FLOAT, INT8, TimedNetwork, random_network, timed_network, trained_network
 from blendmask_edge import MaskPredictor, read_image
-from blendmask_edge.benchmark.side_by_side import REST_SECONDS, THREADS, speedup
+from blendmask_edge.benchmark.side_by_side import THREADS, speedup
 from blendmask_edge.bundle.tensors import INPUT_NAME, constant_inputs
+from blendmask_edge.hardware.timing import WARM_UP, read_in_turn
 from blendmask_edge.imaging import preprocess, resize
 from blendmask_quantize.model.macs import padded_test_size
 
@@ -82,6 +84,16 @@ class Times:
     stages: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     products: dict[str, dict[int, list[float]]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+
+    def keep(self, key: tuple[Any, ...], readings: list[Any]) -> None:
+        """Sort in the readings of ("calls", graph), ("stages", runtime, stage) or ("products", runtime, macs)."""
+        kind, *names = key
+        if kind == "calls":
+            self.calls[names[0]] = readings
+        elif kind == "stages":
+            self.stages[names[0], names[1]] = readings
+        else:
+            self.products.setdefault(names[0], {})[names[1]] = readings
 
 
 def main() -> None:
@@ -136,22 +148,33 @@ def _measured(name: str, network: TimedNetwork, image: NDArray[np.uint8], option
         }
         stages = _stages(network, image, options.threads)
         products = {runtime: gemm_probes(runtime, options.threads) for runtime in RUNTIMES}
-        for turn in range(-1, options.rounds):
-            found = Times() if turn < 0 else times
-            for graph, predictor in predictors.items():
-                found.calls.setdefault(graph, []).append(_frame(predictor, image, found.counts, graph))
-            for key, (run, given) in stages.items():
-                found.stages.setdefault(key, []).append(_rested(run, given))
-            for runtime, probes in products.items():
-                for macs, run, given in probes:
-                    kept = found.products.setdefault(runtime, {}).setdefault(macs, [])
-                    kept.append(_rested(run, given))
-            on_round()
+        read: dict[Any, Callable[[int], Any]] = {
+            **{
+                ("calls", graph): partial(_frame, each, image, times.counts, graph)
+                for graph, each in predictors.items()
+            },
+            **{("stages", *key): partial(_milliseconds, run, given) for key, (run, given) in stages.items()},
+            **{
+                ("products", runtime, macs): partial(_milliseconds, run, given)
+                for runtime, probes in products.items()
+                for macs, run, given in probes
+            },
+        }
+        for key, readings in read_in_turn(read, _announced(range(WARM_UP, options.rounds), on_round)).items():
+            times.keep(key, readings)
     return times
 
 
-def _frame(predictor: MaskPredictor, image: NDArray[np.uint8], counts: dict[str, int], graph: str) -> tuple[float, ...]:
-    time.sleep(REST_SECONDS)
+def _announced(turns: Iterable[int], on_turn: Callable[[], None]) -> Iterator[int]:
+    """The turns; `on_turn` is called after each."""
+    for turn in turns:
+        yield turn
+        on_turn()
+
+
+def _frame(
+    predictor: MaskPredictor, image: NDArray[np.uint8], counts: dict[str, int], graph: str, _: int
+) -> tuple[float, ...]:
     instances = predictor(image)
     start = time.perf_counter()
     instances.crops()
@@ -160,8 +183,7 @@ def _frame(predictor: MaskPredictor, image: NDArray[np.uint8], counts: dict[str,
     return tuple(1000 * seconds for seconds in (*predictor.timings, pasted))
 
 
-def _rested(run: RunGraph, given: Arrays) -> float:
-    time.sleep(REST_SECONDS)
+def _milliseconds(run: RunGraph, given: Arrays, _: int) -> float:
     return timed(run, given)
 
 

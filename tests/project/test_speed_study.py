@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from bench.lib.limits import conv_macs
 from bench.lib.timed_networks import INSTANCES, INT8, TimedNetwork, timed_network
 from bench.studies import speed
 from blendmask_edge.bundle.tensors import OUTPUT_NAMES, constant_inputs
+from blendmask_edge.hardware.timing import read_in_turn
 from blendmask_quantize.export.parity import unoptimised_session
 from tests.quantize.small_networks import image, small_network
 from tests.quantize.tiny import TINY
@@ -58,7 +60,7 @@ def test_every_graph_has_its_row_and_int8_its_stages(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(speed, "random_network", lambda _: small_network(TINY))
     monkeypatch.setattr(speed, "trained_network", lambda _: small_network(TINY))
-    monkeypatch.setattr(speed, "REST_SECONDS", 0)
+    monkeypatch.setattr(speed, "read_in_turn", partial(read_in_turn, rest=0))
     words = ["--size", f"{SIZE[0]}x{SIZE[1]}", "--rounds", "2", "--threads", "1", "--output", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["speed", *words])
     speed.main()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from blendmask_edge.benchmark.side_by_side import speedup
 from blendmask_edge.bundle.manifest import Recipe as RecipeEntry
 from blendmask_edge.bundle.writer import write_bundle
 from blendmask_quantize.export.bundle import Description, Measured, make_manifest
@@ -23,7 +24,6 @@ from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.validation.clipping import clipped_shares, most_clipped
 from blendmask_quantize.validation.fidelity import Fidelity
 from blendmask_quantize.validation.fidelity_limits import check_fidelity
-from blendmask_quantize.validation.latency import median_ratio
 from blendmask_quantize.validation.measure import Accuracy, compare_variants, measure_accuracy, measure_latency
 
 FLOAT, CPU = "float", "cpu"
@@ -137,8 +137,7 @@ def _report(
         )
         for name, data in exported.graphs.items()
     }
-    speedup = median_ratio(latency, FLOAT, CPU)
     return Report(
-        quantized.job.output, variants, speedup, quantized.images, quantized.refined, quantized.training,
-        accuracy.display, accuracy.failure,
+        quantized.job.output, variants, speedup(latency, FLOAT, CPU), quantized.images, quantized.refined,
+        quantized.training, accuracy.display, accuracy.failure,
     )  # fmt: skip

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendmask_edge import MaskPredictor
+from blendmask_edge.benchmark.side_by_side import time_side_by_side
 from blendmask_edge.bundle.manifest import Measurement
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.average_precision import score
@@ -20,7 +21,6 @@ from blendmask_edge.evaluation.predictions import predict_annotated, predict_ima
 from blendmask_edge.instances import Instances, Labels
 from blendmask_quantize.runs.progress import OnStep, Progress
 from blendmask_quantize.validation.fidelity import Fidelity, compare_instances
-from blendmask_quantize.validation.latency import interleaved_latency
 
 RUNTIME = "onnxruntime"
 """What measures a bundle, so that its numbers do not depend on what else is installed."""
@@ -98,7 +98,7 @@ def measure_latency(path: Path, variants: Sequence[str], frames: Sequence[NDArra
         frames: (H, W, 3) uint8 RGB.
     """
     with _predictors(path, variants) as predictors:
-        return interleaved_latency(predictors, frames)
+        return time_side_by_side(predictors, frames)
 
 
 def measure_accuracy(

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Sequence
 
 import numpy as np
 
+from blendmask_edge.hardware.timing import REST_SECONDS, WARM_UP, read_in_turn
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     Predict = Callable[[NDArray[np.uint8]], Instances]
 
 THREADS = 2
-REST_SECONDS = 0.03
 ROUNDS = 3
 
 
@@ -44,18 +45,17 @@ def time_side_by_side(
         clock: seconds.
         sleep: waits for seconds.
     """
-    times: Dict[str, List[float]] = {name: [] for name in predictors}
-    for turn in range(-1, rounds):
-        for position, image in enumerate(images):
-            names = list(predictors)
-            for name in names if (turn + position) % 2 else reversed(names):
-                sleep(rest)
-                start = clock()
-                predictors[name](image).crops()
-                milliseconds = 1000 * (clock() - start)
-                if turn >= 0:
-                    times[name].append(milliseconds)
-    return times
+
+    def timer(predict: Predict) -> Callable[[int], float]:
+        def milliseconds(position: int) -> float:
+            start = clock()
+            predict(images[position]).crops()
+            return 1000 * (clock() - start)
+
+        return milliseconds
+
+    timers = {name: timer(predict) for name, predict in predictors.items()}
+    return read_in_turn(timers, range(WARM_UP, rounds), len(images), rest, sleep)
 
 
 def speedup(times: Mapping[str, Sequence[float]], base: str, other: str) -> float:

@@ -6,6 +6,7 @@ import sys
 import time
 import types
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
@@ -23,8 +24,8 @@ from blendmask_edge import (
 from blendmask_edge.bundle import Manifest, Outputs, write_bundle
 from blendmask_edge.runtimes.base import Signature, TensorType
 from blendmask_edge.runtimes.registry import RUNTIMES, RuntimeRow
-from blendmask_edge.runtimes.shared import PATIENCE
-from blendmask_edge.runtimes.trial import LEAST_RUNS, MOST_RUNS, WARM_UP_RUNS, measure
+from blendmask_edge.runtimes.shared import PATIENCE, LoadedGraph
+from blendmask_edge.runtimes.trial import LEAST_TURNS, MOST_TURNS, compare
 
 SIGNATURE = Signature(
     {"image": TensorType("uint8", (1, 32, 48, 3))},
@@ -35,6 +36,7 @@ SIGNATURE = Signature(
         "mask_logits": TensorType("float32", (1, None, 56, 56)),
     },
 )
+WARM_UP_RUNS = 2
 FRAME = np.full((32, 48, 3), 255, np.uint8)
 DARK = np.zeros_like(FRAME)
 
@@ -70,9 +72,8 @@ class Stage:
         self.open: List[str] = []
         self._monkeypatch = monkeypatch
         self._rows: List[RuntimeRow] = []
-        monkeypatch.setattr(
-            "blendmask_edge.runtimes.trial.measure", lambda session, image: measure(session, image, self.clock)
-        )
+        self.compare = partial(compare, clock=self.clock, sleep=lambda _: None)
+        monkeypatch.setattr("blendmask_edge.runtimes.auto_select.compare", self.compare)
 
     def add(self, name: str, seconds: float, **changes: Any) -> None:
         """Put a runtime on the stage, one run of which takes `seconds`."""
@@ -196,11 +197,11 @@ def test_runtimes_of_this_machine_are_measured_once_and_agree(
     monkeypatch.setattr("blendmask_edge.runtimes.registry.RUNTIMES", tuple(rows))
     pixels, measured = np.full((32, 48, 3), (250, 60, 40), np.uint8), []
 
-    def counted(session: Any, image: np.ndarray) -> float:
-        measured.append(type(session).__name__)
-        return measure(session, image)
+    def counted(graphs: Any, *rest: Any) -> Dict[str, float]:
+        measured.extend(type(graph.session).__name__ for graph in graphs)
+        return compare(graphs, *rest)
 
-    monkeypatch.setattr("blendmask_edge.runtimes.trial.measure", counted)
+    monkeypatch.setattr("blendmask_edge.runtimes.auto_select.compare", counted)
     answers = []
     for asked in ("auto", "auto", "onnxruntime", "openvino"):
         with MaskPredictor(bundle_path, asked, threads=1) as predictor:
@@ -384,10 +385,12 @@ def test_broken_graph_is_not_blamed_on_a_runtime(stage: Stage, rewrite: Callable
     assert not stage.loads
 
 
-@pytest.mark.parametrize("seconds, runs", [(0.01, MOST_RUNS), (0.2, LEAST_RUNS), (10.0, LEAST_RUNS)])
+@pytest.mark.parametrize("seconds, runs", [(0.01, MOST_TURNS), (0.2, LEAST_TURNS), (10.0, LEAST_TURNS)])
 def test_trial_is_short_and_leaves_the_warm_up_out(seconds: float, runs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage(monkeypatch)
     stage.seconds["one"] = seconds
     session = Session(stage, "one")
-    assert measure(session, np.zeros((1, 32, 48, 3), np.uint8), stage.clock) == pytest.approx(seconds)
+    contract: Any = types.SimpleNamespace(check_outputs=lambda _: None)
+    found = stage.compare([LoadedGraph("one", "cpu", session)], contract, np.zeros((1, 32, 48, 3), np.uint8))
+    assert found == {"one": pytest.approx(seconds)}
     assert session.runs == WARM_UP_RUNS + runs
