@@ -24,13 +24,20 @@ if TYPE_CHECKING:
     from blendmask_quantize.api.quantize import quantize
     from blendmask_quantize.api.registry import list_configs, register_backbone, register_config
     from blendmask_quantize.api.train import train
+    from blendmask_quantize.api.visualize import visualize
     from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
     from blendmask_quantize.pipeline.options import QuantizeOptions
+    from blendmask_quantize.training.augment import Augmentation
+    from blendmask_quantize.training.loss_options import LossOptions
     from blendmask_quantize.training.options import TrainOptions
+    from blendmask_quantize.training.sampling import SamplingOptions
 
 _LAZY = {
+    "Augmentation": "blendmask_quantize.training.augment",
     "CalibrationDataset": "blendmask_calibration.dataset",
+    "LossOptions": "blendmask_quantize.training.loss_options",
     "QuantizeOptions": "blendmask_quantize.pipeline.options",
+    "SamplingOptions": "blendmask_quantize.training.sampling",
     "TrainOptions": "blendmask_quantize.training.options",
     "distill": "blendmask_quantize.api.distill",
     "evaluate": "blendmask_quantize.api.evaluate",
@@ -42,11 +49,15 @@ _LAZY = {
     "register_backbone": "blendmask_quantize.api.registry",
     "register_config": "blendmask_quantize.api.registry",
     "train": "blendmask_quantize.api.train",
+    "visualize": "blendmask_quantize.api.visualize",
 }
 
 __all__ = [
+    "Augmentation",
     "CalibrationDataset",
+    "LossOptions",
     "QuantizeOptions",
+    "SamplingOptions",
     "TrainOptions",
     "distill",
     "evaluate",
@@ -58,6 +69,7 @@ __all__ = [
     "register_backbone",
     "register_config",
     "train",
+    "visualize",
 ]
 
 

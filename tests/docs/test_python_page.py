@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +18,16 @@ from tests.sdk.small_bundles import build_graph, describe
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/python.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+def instances_of(folder: Path) -> dict[str, Any]:
+    """COCO instances: a square of one of two classes in each image."""
+    sizes = [(path.name, *cv2.imread(str(path)).shape[:2]) for path in sorted(folder.iterdir())]
+    images = [{"id": i, "file_name": name, "height": h, "width": w} for i, (name, h, w) in enumerate(sizes)]
+    square = [[10, 10, 210, 10, 210, 210, 10, 210]]
+    annotations = [{"image_id": i, "category_id": 1 + i % 2, "segmentation": square} for i in range(len(images))]
+    categories = [{"id": 1, "name": "cup"}, {"id": 2, "name": "mug"}]
+    return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def test_blocks_run_in_order_and_print(
@@ -31,6 +43,7 @@ def test_blocks_run_in_order_and_print(
     (tmp_path / "images").mkdir()
     for path in chosen:
         shutil.copy(path, tmp_path / "images")
+    (tmp_path / "train.json").write_text(json.dumps(instances_of(tmp_path / "images")))
     graphs = {"cpu": build_graph()}
     write_bundle(tmp_path / "model.bmz", describe(graphs), graphs)
     cv2.imwrite(str(tmp_path / "image.jpg"), np.full((48, 64, 3), 230, np.uint8))

@@ -18,7 +18,7 @@ from blendmask_quantize.model.blender import blend, pool_bases
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.training.loop import freeze
 from blendmask_quantize.training.losses import Attention, attention_of, location_loss, training_losses
-from blendmask_quantize.training.targets import ObjectTargets, Targets, assign
+from blendmask_quantize.training.targets import InstanceTargets, Targets, assign
 from tests.quantize.parity import Agreement, Arrays, Reference, Tolerance, compare, features
 
 CASES = ("r50", "rt_bnhead")
@@ -93,10 +93,10 @@ class TrainingReference(Reference):
         bounds = head["SIZES_OF_INTEREST"]
         return assign(self.boxes, self.classes, self.level_sizes, head["FPN_STRIDES"], bounds, head["NUM_CLASSES"])
 
-    def instances(self) -> ObjectTargets:
+    def instances(self) -> InstanceTargets:
         """The recorded instances with the recorded masks."""
         split = self.object_masks.split([len(boxes) for boxes in self.boxes])
-        return ObjectTargets.from_images(self.boxes, split)
+        return InstanceTargets.from_images(self.boxes, split)
 
     def semantic(self) -> Tensor:
         """(2, 288, 288), padded with background."""
@@ -165,7 +165,7 @@ def _relative(stage: str, found: Tensor, wanted: float, tolerance: Tolerance, dt
 
 @torch.no_grad()
 def _positives(
-    predictions: Predictions, targets: Targets, instances: ObjectTargets, attention: Attention, size: int
+    predictions: Predictions, targets: Targets, instances: InstanceTargets, attention: Attention, size: int
 ) -> Arrays:
     """Overlap, blended mask and its mean cross-entropy at every positive location."""
     rows = targets.positives
@@ -175,7 +175,7 @@ def _positives(
         location_loss(ours[None], wanted[None], ones)
         for ours, wanted in zip(regression, targets.regression[rows], strict=True)
     ]
-    index = targets.object_index[rows]
+    index = targets.instance_index[rows]
     pooled = pool_bases(predictions.bases, instances.boxes, instances.image, instances.masks.shape[-1])
     logits = blend(pooled[index], attention(rows), size)
     ground_truth = instances.masks[index].to(logits)

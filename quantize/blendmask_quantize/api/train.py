@@ -75,6 +75,6 @@ def train(
 
     given = Path(weights) if isinstance(weights, (str, os.PathLike)) else weights
     pairs = zip(folders, files, strict=True)
-    by = None if teacher is None else open_checkpoint(teacher, None)
+    by = None if teacher is None else open_checkpoint(teacher, None, annotations=files)
     job = make_job(pairs, chosen, as_config(config), given, teacher=by, keep_empty=keep_empty)
     return run_job(job, run_folder, progress or silent, resume=resume)

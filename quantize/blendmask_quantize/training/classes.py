@@ -58,7 +58,7 @@ def with_classes(checkpoint: Checkpoint, labels: Labels, seed: int) -> ClassTran
     model = BlendMask(with_num_classes(checkpoint.config, len(names)))
     rows = {names.index(name): known.index(name) for name in kept}
     _copy(checkpoint.model, model, rows)
-    initialized, dropped = (tuple(n for n in part if n not in kept) for part in (names, known))
+    initialized, dropped = (tuple(name for name in part if name not in kept) for part in (names, known))
     return ClassTransfer(model.eval(), kept, initialized, dropped)
 
 

@@ -47,7 +47,7 @@ from blendmask_quantize.training.samples import Batch, collate
 from blendmask_quantize.training.schedule import Group, make_optimizer, parameter_groups, set_rate
 from blendmask_quantize.training.start import NEW, Origin
 from blendmask_quantize.training.stream import AugmentedStream
-from blendmask_quantize.training.targets import ObjectTargets, assign
+from blendmask_quantize.training.targets import InstanceTargets, assign
 
 OnStep = Callable[[int, dict[str, float]], None]
 LossesOf = Callable[[nn.Module, Batch, int], dict[str, Tensor]]
@@ -259,7 +259,7 @@ def supervised_losses(
         batch.boxes, batch.classes, sizes, config.head.strides, config.head.size_bounds, config.num_classes,
         config.head.radius,
     )  # fmt: skip
-    instances = ObjectTargets.from_images(batch.boxes, batch.mask_targets)
+    instances = InstanceTargets.from_images(batch.boxes, batch.mask_targets)
     semantic = batch.semantic if predictions.semantic is not None else None
     attention = attention_of(model.top_layer, predictions.towers, targets)
     generator = torch.Generator().manual_seed(options.seed + step)

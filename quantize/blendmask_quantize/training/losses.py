@@ -21,7 +21,7 @@ from blendmask_quantize.model.attention import attention_at
 from blendmask_quantize.model.blender import blend, pool_bases
 from blendmask_quantize.model.blendmask import Predictions
 from blendmask_quantize.training.loss_options import REFERENCE, LossOptions
-from blendmask_quantize.training.targets import ObjectTargets, Targets
+from blendmask_quantize.training.targets import InstanceTargets, Targets
 
 ReduceMean: TypeAlias = Callable[[Tensor], Tensor]
 """The mean of a tensor over all processes; carries no gradient."""
@@ -46,7 +46,7 @@ def attention_of(top_layer: nn.Conv2d | None, towers: Sequence[Tensor], targets:
 def training_losses(
     predictions: Predictions,
     targets: Targets,
-    instances: ObjectTargets,
+    instances: InstanceTargets,
     semantic: Tensor | None,
     attention: Attention,
     options: LossOptions = REFERENCE,
@@ -59,7 +59,7 @@ def training_losses(
     Args:
         predictions: of the network in training mode.
         targets: of the same levels and images.
-        instances: every object of the batch, numbered as in ``targets.object_index``.
+        instances: every instance of the batch, numbered as in ``targets.instance_index``.
         semantic: (N, H, W) integer map at network input size, 0 for nothing, else class + 1. None leaves out
             ``loss_basis_sem``.
         attention: the step's top layer, see `attention_of`.
@@ -159,10 +159,10 @@ def dice_loss(logits: Tensor, ground_truth: Tensor, weight: Tensor) -> Tensor:
 
 
 def _masks_at(
-    bases: Tensor, targets: Targets, instances: ObjectTargets, attention: Attention, rows: Tensor
+    bases: Tensor, targets: Targets, instances: InstanceTargets, attention: Attention, rows: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Blended logits and true masks (P, R, R) of the rows, and their centerness (P,)."""
-    index = targets.object_index[rows]
+    index = targets.instance_index[rows]
     side = instances.masks.shape[-1]
     if len(rows) == 0:
         nothing = bases.sum() * 0

@@ -1,4 +1,4 @@
-"""What the network should have said: FCOS assignment of locations to instances, and mask targets per object.
+"""Targets of the losses: FCOS assignment of locations to instances, and mask targets per instance.
 
 Follows ``adet/modeling/fcos/fcos_outputs.py`` and ``detectron2/structures/masks.py``.
 """
@@ -20,7 +20,7 @@ from torchvision.ops import roi_align
 from blendmask_edge.errors import ConfigError
 
 Polygons: TypeAlias = Sequence[npt.NDArray[np.floating]]
-"""One object: flat arrays x0 y0 x1 y1 ... in network input pixels."""
+"""One instance: flat arrays x0 y0 x1 y1 ... in network input pixels."""
 
 Masks: TypeAlias = Tensor | Sequence[Polygons]
 """The instances of one image: a 0/1 tensor (M, H, W), or M polygon lists."""
@@ -40,8 +40,8 @@ class Targets:
         y, x: (T,) int64 location in its level.
         regression: (T, 4) float32 distances to the left, top, right and bottom side, in strides; 0 in the background.
         centerness: (T,) float32 in [0, 1]; 0 in the background.
-        object_index: (T,) int64, counting the instances of image 0, then of image 1 and so on; -1 in the background.
-        positives: (P,) int64 rows that belong to an object, ascending.
+        instance_index: (T,) int64, counting the instances of image 0, then of image 1 and so on; -1 in the background.
+        positives: (P,) int64 rows that belong to an instance, ascending.
     """
 
     labels: Tensor
@@ -51,18 +51,18 @@ class Targets:
     x: Tensor
     regression: Tensor
     centerness: Tensor
-    object_index: Tensor
+    instance_index: Tensor
     positives: Tensor
 
 
 @dataclass(frozen=True)
-class ObjectTargets:
+class InstanceTargets:
     """The O instances of a batch: those of image 0, then those of image 1 and so on.
 
     Attributes:
         boxes: (O, 4) float32 x0 y0 x1 y1, network input pixels.
         image: (O,) int64 position in the batch.
-        masks: (O, R, R) bool, each object's mask within its box.
+        masks: (O, R, R) bool, each instance's mask within its box.
     """
 
     boxes: Tensor
@@ -70,7 +70,7 @@ class ObjectTargets:
     masks: Tensor
 
     @classmethod
-    def from_images(cls, boxes: Sequence[Tensor], masks: Sequence[Tensor]) -> ObjectTargets:
+    def from_images(cls, boxes: Sequence[Tensor], masks: Sequence[Tensor]) -> InstanceTargets:
         """Join the boxes (M, 4) and mask targets (M, R, R) of at least one image into one numbering."""
         counts = torch.tensor([len(of_image) for of_image in boxes], device=boxes[0].device)
         image = torch.repeat_interleave(torch.arange(len(boxes), device=counts.device), counts)
@@ -101,7 +101,7 @@ def assign(
 ) -> Targets:
     """Give every location of every level its class, box distances and centerness.
 
-    A location belongs to an object when it lies strictly inside the box and strictly within ``radius`` strides of its
+    A location belongs to an instance when it lies strictly inside the box and strictly within ``radius`` strides of its
     center, and its longest distance to a side fits the level (both ends inclusive). Of several instances the smallest
     box wins, the first among equals.
 
@@ -123,22 +123,22 @@ def assign(
     firsts = np.cumsum([0, *map(len, boxes[:-1])]).tolist()
     numbered = [torch.where(index >= 0, index + first, -1) for (index, _), first in zip(found, firsts, strict=True)]
     locations = [height * width for height, width in level_sizes]
-    object_index = _by_level(torch.stack(numbered), locations)
+    instance_index = _by_level(torch.stack(numbered), locations)
     regression = _by_level(torch.stack([distances for _, distances in found]), locations)
     images = torch.arange(len(boxes), device=grid.x.device)[:, None].expand(-1, len(grid.x))
     level, y, x = (values.expand(len(boxes), -1) for values in (grid.level, grid.y, grid.x))
     # The background's index, -1, picks the last entry.
     label_of = torch.cat([*classes, classes[0].new_tensor([num_classes])])
     return Targets(
-        labels=label_of[object_index],
+        labels=label_of[instance_index],
         level=_by_level(level, locations),
         image=_by_level(images, locations),
         y=_by_level(y, locations),
         x=_by_level(x, locations),
         regression=regression,
         centerness=centerness(regression),
-        object_index=object_index,
-        positives=torch.nonzero(object_index >= 0).flatten(),
+        instance_index=instance_index,
+        positives=torch.nonzero(instance_index >= 0).flatten(),
     )
 
 
@@ -150,7 +150,7 @@ def centerness(regression: Tensor) -> Tensor:
 
 
 def mask_targets(masks: Masks, boxes: Tensor, resolution: int = 56) -> Tensor:
-    """Sample each object's mask on a square grid over its box.
+    """Sample each instance's mask on a square grid over its box.
 
     Args:
         masks: M polygon lists, or a 0/1 tensor (M, H, W); network input pixels.
@@ -193,7 +193,7 @@ def _grid(
 
 
 def _match(grid: _Grid, boxes: Tensor, radius: float) -> tuple[Tensor, Tensor]:
-    """Return the object of each location (L,), -1 for none, and its distances (L, 4) in strides, 0 for none."""
+    """Return the instance of each location (L,), -1 for none, and its distances (L, 4) in strides, 0 for none."""
     if len(boxes) == 0:
         return torch.full_like(grid.x, -1), boxes.new_zeros((len(grid.x), 4))
     sides = _distances(grid.center, boxes[None])

@@ -1,4 +1,4 @@
-"""One image of how masks come about: the bases, then a line for each object with its attention and its mask."""
+"""One image of how masks come about: the bases, then a line for each instance with its attention and its mask."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def write_figure(path: Path, figure: Image) -> None:
 def draw_figure(stages: Stages, config: ModelConfig, name: str) -> Image:
     """The figure, (H, W, 3) uint8 RGB.
 
-    The first row shows the image with its instances numbered, and each basis: red where it votes for an object, blue
-    where against, white where it is indifferent, all on one scale. Each further row is one object: its part of the
+    The first row shows the image with its instances numbered, and each basis: red where it adds to masks, blue
+    where it subtracts, white at zero, all on one scale. Each further row is one instance: its part of the
     image, the attention to each basis (white 0, full color 1), all of them in one map, mixed by weight, the
-    probability after blending with its border at 0.5, and the object cut out by the final mask.
+    probability after blending with its border at 0.5, and the instance cut out by the final mask.
 
     Args:
-        stages: what to show; every object of it gets a row.
+        stages: what to show; every instance of it gets a row.
         config: of the network, for the lines above.
         name: of the image.
     """
@@ -69,7 +69,7 @@ def draw_figure(stages: Stages, config: ModelConfig, name: str) -> Image:
     parts += [_bases_row(stages, width)]
     if len(stages.instances):
         parts += [_space(10), _column_heads(count)]
-    parts += [_object_row(stages, row) for row in range(len(stages.instances))]
+    parts += [_instance_row(stages, row) for row in range(len(stages.instances))]
     return _bordered(_below(parts, 10), *[_MARGIN] * 4)
 
 
@@ -96,18 +96,18 @@ def _bases_row(stages: Stages, width: int) -> Image:
 def _scale_bar(reach: float) -> Image:
     """The legend of the bases' colors."""
     ramp = _diverging(np.tile(np.linspace(-1, 1, TILE, dtype=np.float32), (14, 1)))
-    words = ("bases:", f"{-reach:.1f} background", ramp, f"object {reach:.1f}")
+    words = ("bases:", f"{-reach:.1f} background", ramp, f"instance {reach:.1f}")
     return _beside([_text(w, 0.5, _FAINT) if isinstance(w, str) else _lowered(w, 4) for w in words], 8)
 
 
 def _column_heads(count: int) -> Image:
-    heads = [_text("object", 0.5, _FAINT)]
+    heads = [_text("instance", 0.5, _FAINT)]
     heads += [_text(f"attention {index + 1}", 0.5, _FAINT, chip=basis_color(index)) for index in range(count)]
     heads += [_text(name, 0.5, _FAINT) for name in ("attention, all", "blended mask", "cut out")]
     return _beside([_widened(head, TILE) for head in heads], _GAP)
 
 
-def _object_row(stages: Stages, row: int) -> Image:
+def _instance_row(stages: Stages, row: int) -> Image:
     instance, color = stages.instances[row], class_color(row)
     x0, y0, x1, y1 = instance.boxes[0]
     shape = _shown_shape(float(x1 - x0), float(y1 - y0))
@@ -120,7 +120,7 @@ def _object_row(stages: Stages, row: int) -> Image:
 
 
 def _shown_shape(width: float, height: float) -> tuple[int, int]:
-    """Height and width of an object's tiles: its box's aspect, but never so long that nothing can be seen."""
+    """Height and width of an instance's tiles: its box's aspect, but never so long that nothing can be seen."""
     aspect = min(max(width / height, 1 / _LONGEST_ASPECT), _LONGEST_ASPECT)
     return round(TILE * min(1, 1 / aspect)), round(TILE * min(1, aspect))
 
@@ -131,7 +131,7 @@ def _pixels(instance: Instances) -> tuple[slice, slice]:
 
 
 def _numbered(stages: Stages) -> Image:
-    """The image with every object's mask in its color and its number."""
+    """The image with every instance's mask in its color and its number."""
     canvas, instances = stages.image.copy(), stages.instances
     size = max(min(canvas.shape[:2]) / 400, 0.5)
     for row in range(len(instances) - 1, -1, -1):
@@ -165,7 +165,7 @@ def _probability(instance: Instances, color: Color, shape: tuple[int, int]) -> I
 
 
 def _cut_out(crop: Image, instance: Instances, color: Color) -> Image:
-    """An object's part of the image, dimmed wherever the final mask is not."""
+    """An instance's part of the image, dimmed wherever the final mask is not."""
     shown = instance.masks[0][_pixels(instance)].astype(np.float32)
     mask = cv2.resize(shown, crop.shape[1::-1], interpolation=cv2.INTER_LINEAR) >= 0.5
     canvas = np.where(mask[..., None], crop, (crop * _DIMMED).astype(np.uint8))

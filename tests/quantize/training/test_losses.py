@@ -18,7 +18,7 @@ from blendmask_quantize.training.losses import (
     location_loss,
     training_losses,
 )
-from blendmask_quantize.training.targets import ObjectTargets, Targets, assign
+from blendmask_quantize.training.targets import InstanceTargets, Targets, assign
 from tests.reference_values import recorded_cases
 
 CLASSES, BASES, ATTENTION, WIDTH, SIDE = 3, 2, 4, 6, 96
@@ -37,7 +37,7 @@ class Step:
         labels = [LABELS[i][:0] if empty else LABELS[i] for i in images]
         self.targets: Targets = assign(boxes, labels, SIZES, STRIDES, (48,), CLASSES)
         masks = [torch.rand((2, 28, 28), generator=seeded(7 + i)) > 0.5 for i in images]
-        self.instances = ObjectTargets.from_images(boxes, [m[: len(b)] for m, b in zip(masks, boxes, strict=True)])
+        self.instances = InstanceTargets.from_images(boxes, [m[: len(b)] for m, b in zip(masks, boxes, strict=True)])
         semantic = torch.randint(0, CLASSES + 1, (2, SIDE, SIDE), generator=seeded(2))
         self.semantic = semantic[list(images)]
         self.top_layer = nn.Conv2d(WIDTH, BASES * ATTENTION**2, 3, padding=1)
@@ -168,7 +168,7 @@ class TestLosses:
         total = 0.0
         for row in step.targets.positives.tolist():
             level, image, y, x, index = (
-                int(getattr(step.targets, name)[row]) for name in ("level", "image", "y", "x", "object_index")
+                int(getattr(step.targets, name)[row]) for name in ("level", "image", "y", "x", "instance_index")
             )
             vector = dense[level][image, :, y, x].reshape(1, BASES, ATTENTION, ATTENTION)
             weights = F.interpolate(vector, size=(28, 28), mode="bilinear").softmax(dim=1)[0]

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from blendmask_edge.errors import ConfigError
-from blendmask_quantize.training.targets import ObjectTargets, Targets, assign, centerness, mask_targets
+from blendmask_quantize.training.targets import InstanceTargets, Targets, assign, centerness, mask_targets
 from tests.reference_values import recorded_cases
 
 SIDE, CLASSES = 192, 5
@@ -81,7 +81,7 @@ class TestAgainstTheReference:
         rows = found.positives
         np.testing.assert_array_equal(found.labels, recorded["labels"])
         np.testing.assert_array_equal(rows, recorded["pos_inds"])
-        np.testing.assert_array_equal(found.object_index[rows], recorded["pos_gt_inds"])
+        np.testing.assert_array_equal(found.instance_index[rows], recorded["pos_gt_inds"])
         np.testing.assert_array_equal(found.regression[rows], recorded["pos_reg_targets"])
         # MKL's square root, which torch takes on Intel's processors, may differ in the last bit.
         np.testing.assert_array_max_ulp(found.centerness[rows].numpy(), recorded["pos_ctr_targets"], maxulp=1)
@@ -166,7 +166,7 @@ class TestAssignment:
     def test_a_positive_lies_in_its_box_near_the_center_at_a_fitting_size(self, boxes):
         found = assigned(boxes)
         rows = found.positives
-        of = torch.cat(boxes)[found.object_index[rows]]
+        of = torch.cat(boxes)[found.instance_index[rows]]
         stride = torch.tensor(STRIDES)[found.level[rows], None]
         point = centers(found, rows)
         sides = torch.cat([point - of[:, :2], of[:, 2:] - point], dim=1)
@@ -184,7 +184,7 @@ class TestAssignment:
         background = torch.ones(len(found.labels), dtype=torch.bool)
         background[found.positives] = False
         assert (found.labels[background] == BACKGROUND).all()
-        assert (found.object_index[background] == -1).all()
+        assert (found.instance_index[background] == -1).all()
         assert not found.regression[background].any()
         assert not found.centerness[background].any()
         assert (found.labels[found.positives] < BACKGROUND).all()
@@ -201,7 +201,7 @@ class TestAssignment:
         assert torch.equal(shuffled.labels, found.labels)
         assert torch.equal(shuffled.regression, found.regression)
         rows = found.positives
-        assert torch.equal(order[shuffled.object_index[rows]], found.object_index[rows])
+        assert torch.equal(order[shuffled.instance_index[rows]], found.instance_index[rows])
 
     @given(st.lists(instances(), min_size=2, max_size=4))
     @settings(deadline=None, max_examples=40)
@@ -213,7 +213,7 @@ class TestAssignment:
             for name in ("labels", "level", "y", "x", "regression", "centerness"):
                 assert torch.equal(getattr(batch, name)[rows], getattr(alone, name)), name
             here = alone.positives
-            assert torch.equal(batch.object_index[rows][here], alone.object_index[here] + first)
+            assert torch.equal(batch.instance_index[rows][here], alone.instance_index[here] + first)
             first += len(of_image)
 
     @given(instances())
@@ -236,7 +236,7 @@ class TestAssignment:
         found = assigned([box(), box(10, 10, 60, 60), box()])
         assert set(found.image[found.positives].tolist()) == {1}
         assert (found.labels[found.image != 1] == BACKGROUND).all()
-        assert set(found.object_index[found.positives].tolist()) == {0}
+        assert set(found.instance_index[found.positives].tolist()) == {0}
 
     def test_a_batch_without_any_object_has_no_positives(self):
         found = assigned([box(), box()])
@@ -320,7 +320,7 @@ class TestMaskTargets:
 
     def test_instances_of_a_batch_keep_their_image(self):
         masks = [torch.zeros((count, 56, 56), dtype=torch.bool) for count in (2, 0, 1)]
-        joined = ObjectTargets.from_images([box(0, 0, 1, 1, 2, 2, 3, 3), box(), box(4, 4, 5, 5)], masks)
+        joined = InstanceTargets.from_images([box(0, 0, 1, 1, 2, 2, 3, 3), box(), box(4, 4, 5, 5)], masks)
         assert joined.image.tolist() == [0, 0, 2]
         assert joined.boxes[:, 0].tolist() == [0, 2, 4]
         assert joined.masks.shape == (3, 56, 56)

@@ -1,4 +1,4 @@
-"""The figure: a row for each object, a column for each basis, in colors that mean what the legend says."""
+"""The figure: a row for each instance, a column for each basis, in colors that mean what the legend says."""
 
 from __future__ import annotations
 

@@ -1,0 +1,94 @@
+"""`visualize`: a figure of how the masks of an image come about."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Union
+
+from blendmask_edge.errors import ConfigError, OutputError
+from blendmask_edge.imaging import check_image, read_image
+from blendmask_quantize.api.arguments import (
+    AnyCheckpoint,
+    AnyConfig,
+    check_checkpoint,
+    check_classes,
+    check_config,
+    check_output,
+    open_checkpoint,
+)
+from blendmask_quantize.checkpoints.class_names import ClassNames
+from blendmask_quantize.pipeline.options import PathLike
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+AnyImage = Union[PathLike, "NDArray[np.uint8]"]
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """A figure of bases, attention and masks.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB.
+        shown: instances in the figure.
+        found: instances that the network found.
+    """
+
+    pixels: NDArray[np.uint8]
+    shown: int
+    found: int
+
+
+def visualize(
+    checkpoint: AnyCheckpoint, image: AnyImage, output: PathLike | None = None, *, config: AnyConfig = None,
+    classes: ClassNames | None = None, instances: int = 6, score: float = 0.3,
+) -> Figure:  # fmt: skip
+    """Show how a network makes its masks: bases, and attention and blended mask of each instance, as one figure.
+
+    Args:
+        checkpoint: path of a checkpoint, or a loaded one.
+        image: path of an image, or its pixels (H, W, 3) uint8 RGB.
+        output: the PNG to write; None writes nothing.
+        config: of a checkpoint that does not name its own.
+        classes: of a checkpoint that does not name its own, as for `load_checkpoint`.
+        instances: how many are shown at most, the highest scores first.
+        score: least score of an instance, 0 to 1.
+
+    Returns:
+        The figure.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read.
+        ImageError: the image cannot be read.
+        ConfigError: a number is out of range, or the configuration unknown.
+        OutputError: the name does not end in .png, or the file cannot be written.
+    """
+    if instances < 0 or not 0 <= score <= 1:
+        raise ConfigError(f"instances is {instances}, score {score}: give at least 0, and a score from 0 to 1")
+    check_checkpoint(checkpoint)
+    check_config(config)
+    labels = check_classes(classes)
+    if output is not None:
+        _check_figure(Path(output))
+    pixels = read_image(image) if isinstance(image, (str, os.PathLike)) else check_image(image)
+    name = Path(image).name if isinstance(image, (str, os.PathLike)) else "image"
+    from blendmask_quantize.visualize.figure import draw_figure, write_figure
+    from blendmask_quantize.visualize.stages import run_stages
+
+    loaded = open_checkpoint(checkpoint, config, labels)
+    found = run_stages(loaded, pixels)
+    shown = found.best(instances, score)
+    figure = draw_figure(shown, loaded.config, name)
+    if output is not None:
+        write_figure(Path(output), figure)
+    return Figure(figure, len(shown.instances), len(found.instances))
+
+
+def _check_figure(output: Path) -> None:
+    if output.suffix.lower() != ".png":
+        raise OutputError(f"the figure {output} is to be a PNG: give a name that ends in .png")
+    check_output(output)
