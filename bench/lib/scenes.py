@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.lib.study import study_parser
 from blendmask_edge import Labels, read_image
+from blendmask_edge.benchmark.side_by_side import THREADS
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.average_precision import evaluate
 from blendmask_edge.evaluation.predictions import OnImage, Predictor, ignore
@@ -24,9 +26,24 @@ METRICS = ("mask_ap", "box_ap", "mask_ap50", "mask_ap_small", "mask_ap_medium", 
 """What a row says of accuracy, where the images show it."""
 
 
-def scenes_parser(description: str | None) -> argparse.ArgumentParser:
-    """A `study_parser` for studies on homescenes: its folder, and how many images of a split."""
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "checkpoint": {"type": Path, "default": CHECKPOINT},
+    "calibration": {"type": Path, "default": CALIBRATION, "help": "folder of calibration images"},
+    "work": {"type": Path, "required": True, "help": "folder for what is made, to go on from"},
+    "threads": {"type": int, "default": THREADS, "help": "of the network"},
+}
+
+
+def scenes_parser(description: str | None, *names: str) -> argparse.ArgumentParser:
+    """Return a `study_parser` for studies on homescenes: its folder, and how many images of a split.
+
+    Args:
+        description: shown by `--help` as it stands.
+        names: further options that several studies have: "checkpoint", "calibration", "work", "threads".
+    """
     parser = study_parser(description)
+    for name in names:
+        parser.add_argument(f"--{name}", **_OPTIONS[name])
     parser.add_argument("--data", type=Path, required=True, help="folder of homescenes")
     parser.add_argument("--limit", type=int, help="only the first images of each split, to try things out")
     return parser

@@ -32,7 +32,7 @@ from pycocotools.coco import COCO
 
 from bench.lib.command import quantize_with_float
 from bench.lib.progress import stage
-from bench.lib.scenes import CALIBRATION, CHECKPOINT, SPLITS, scenes_parser, split_images
+from bench.lib.scenes import SPLITS, scenes_parser, split_images
 from bench.lib.study import run_study, write_study
 from blendmask_edge import Bundle, Labels, MaskPredictor, read_image
 from blendmask_edge.bundle import Manifest
@@ -200,12 +200,9 @@ def _shown(row: Row) -> str:
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = scenes_parser(__doc__)
+    parser = scenes_parser(__doc__, "checkpoint", "calibration", "threads")
     parser.add_argument("--photos", type=Path, help="folder of photographs; left out, their rows are too")
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--calibration", type=Path, default=CALIBRATION)
     parser.add_argument("--bundle", type=Path, help="measure this one, made with --keep-float")
-    parser.add_argument("--threads", type=int, default=2, help="of the network")
     parser.add_argument("--resamples", type=int, default=RESAMPLES, help="draws of the bootstrap")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
     return parser.parse_args()

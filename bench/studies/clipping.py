@@ -8,11 +8,10 @@ HOMESCENES holds `val/`, `val.json`, `val_seen/` and `val_seen.json`. One checkp
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-from bench.lib.scenes import CHECKPOINT, SPLITS, accuracy, scenes_parser
+from bench.lib.scenes import SPLITS, accuracy, scenes_parser
 from bench.lib.study import write_study
 from blendmask_quantize import load_checkpoint
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
@@ -24,7 +23,7 @@ MASKS = {"whole": False, "visible": True}
 
 def main() -> None:
     """Measure and write bench/results/clipping.json."""
-    options = _parse_arguments()
+    options = scenes_parser(__doc__, "checkpoint").parse_args()
     checkpoint = load_checkpoint(options.checkpoint)
     rows = [measure(checkpoint, masks, options.data, split, options.limit) for split in SPLITS for masks in MASKS]
     print(f"Written: {write_study('clipping', rows, options.output)}")
@@ -34,12 +33,6 @@ def measure(checkpoint: Checkpoint, masks: str, data: Path, split: str, limit: i
     """The row of one kind of mask on one split."""
     predict = TorchPredictor(checkpoint.model, checkpoint.labels, clip_before_pooling=MASKS[masks])
     return {"name": f"{masks}/{split}", **accuracy(predict, data, split, limit)}
-
-
-def _parse_arguments() -> argparse.Namespace:
-    parser = scenes_parser(__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

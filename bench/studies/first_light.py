@@ -23,7 +23,7 @@ from typing import Any
 from bench.lib.command import blendmask
 from bench.lib.float_baseline import with_comparable_float
 from bench.lib.quiet import time_quietly
-from bench.lib.scenes import CALIBRATION, CHECKPOINT, SPLITS, accuracy, frames, scenes_parser
+from bench.lib.scenes import SPLITS, accuracy, frames, scenes_parser
 from bench.lib.study import run_study, write_study
 from blendmask_edge import MaskPredictor
 from blendmask_edge.benchmark.side_by_side import THREADS, latency_metrics
@@ -59,10 +59,7 @@ def measure(bundle: Path, data: Path, split: str, limit: int | None) -> list[dic
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = scenes_parser(__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--calibration", type=Path, default=CALIBRATION)
-    return parser.parse_args()
+    return scenes_parser(__doc__, "checkpoint", "calibration").parse_args()
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.lib.progress import stage
-from bench.lib.scenes import CALIBRATION, CHECKPOINT, accuracy, scenes_parser
+from bench.lib.scenes import accuracy, scenes_parser
 from bench.lib.study import run_study, write_study
 from blendmask_edge import MaskPredictor
 from blendmask_edge.storage.atomic import write_bytes
@@ -130,12 +130,8 @@ def _step_rows(experiment: Experiment, report: Report) -> list[Row]:
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = scenes_parser(__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="folder for what is made, to go on from")
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--calibration", type=Path, default=CALIBRATION, help="folder of calibration images")
+    parser = scenes_parser(__doc__, "work", "checkpoint", "calibration", "threads")
     parser.add_argument("--count", type=int, default=128, help="most calibration images")
-    parser.add_argument("--threads", type=int, default=2, help="of the network")
     return parser.parse_args()
 
 

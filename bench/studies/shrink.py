@@ -41,10 +41,10 @@ from bench.lib.command import blendmask
 from bench.lib.float_baseline import with_comparable_float
 from bench.lib.progress import stage
 from bench.lib.quiet import time_quietly
-from bench.lib.scenes import CHECKPOINT, SPLITS, accuracy, frames, scenes_parser
+from bench.lib.scenes import SPLITS, accuracy, frames, scenes_parser
 from bench.lib.study import run_study, write_study
 from blendmask_edge import Bundle, MaskPredictor
-from blendmask_edge.benchmark.side_by_side import THREADS, latency_metrics
+from blendmask_edge.benchmark.side_by_side import latency_metrics
 from blendmask_edge.evaluation.annotations import read_coco
 from blendmask_edge.runtimes.registry import select
 from blendmask_edge.storage.atomic import write_bytes
@@ -256,10 +256,7 @@ def _comparable(experiment: Experiment, bundle: Path, options: argparse.Namespac
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = scenes_parser(__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="folder for what is made, to go on from")
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--threads", type=int, default=THREADS, help="of the network")
+    parser = scenes_parser(__doc__, "work", "checkpoint", "threads")
     parser.add_argument("--prune-iterations", type=int, default=1000, help="of fine-tuning after pruning")
     parser.add_argument("--qat-iterations", type=int, default=400, help="of training with quantization")
     return parser.parse_args()

@@ -11,11 +11,10 @@ says nothing leaves them out.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-from bench.lib.scenes import CHECKPOINT, SPLITS, scenes_parser, split_images
+from bench.lib.scenes import SPLITS, scenes_parser, split_images
 from bench.lib.study import write_study
 from blendmask_edge.evaluation.average_precision import evaluate
 from blendmask_quantize import load_checkpoint
@@ -26,7 +25,7 @@ from blendmask_quantize.model.predictor import TorchPredictor
 
 def main() -> None:
     """Measure and write bench/results/training.json."""
-    options = _parse_arguments()
+    options = scenes_parser(__doc__, "checkpoint").parse_args()
     checkpoint = load_checkpoint(options.checkpoint)
     predict, shared = TorchPredictor(checkpoint.model, checkpoint.labels), facts(checkpoint)
     rows = [measure(predict, options.data, split, options.limit) | shared for split in SPLITS]
@@ -54,12 +53,6 @@ def measure(predict: TorchPredictor, data: Path, split: str, limit: int | None) 
     """The row of one split."""
     metrics = evaluate(predict, split_images(data, split, limit))
     return {"name": f"shipped/{split}", **{name: round(value, 4) for name, value in metrics.items()}}
-
-
-def _parse_arguments() -> argparse.Namespace:
-    parser = scenes_parser(__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    return parser.parse_args()
 
 
 if __name__ == "__main__":
