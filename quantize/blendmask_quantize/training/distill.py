@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.runs.run_folder import MODEL_FILE
+from blendmask_quantize.training.curves import PLOT_FILE, draw_curves
 from blendmask_quantize.training.depthwise import quick_depthwise
-from blendmask_quantize.training.log import LOG_FILE, PLOT_FILE, draw_curves
+from blendmask_quantize.training.log import LOG_FILE
 from blendmask_quantize.training.loop import LossesOf, OnStep, freeze, optimize, supervised_losses, training_record
 from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.processes import first_process

@@ -1,4 +1,4 @@
-"""What a run writes while it goes on: losses as CSV, for TensorBoard, and as a plot at the end."""
+"""The losses of a run while it goes on: as CSV, and for TensorBoard."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from blendmask_edge.errors import DependencyError
 from blendmask_quantize.training.clock import Clock
 
 LOG_FILE = "log.csv"
-PLOT_FILE = "curves.png"
 TENSORBOARD_FOLDER = "tensorboard"
-
-_POINTS = 200  # of a plotted curve, each the mean of its share of the steps
 
 
 class CsvLog:
@@ -27,7 +24,7 @@ class CsvLog:
     """
 
     def __init__(self, path: Path, start: int, clock: Clock) -> None:
-        kept = [row for row in _read(path) if int(row["iteration"]) < start] if start else []
+        kept = [row for row in read_log(path) if int(row["iteration"]) < start] if start else []
         self.path, self.clock, self.empty = path, clock, not kept
         with path.open("w", newline="") as file:
             if kept:
@@ -73,32 +70,7 @@ class TensorBoardLog:
         self.writer.flush()
 
 
-def draw_curves(log: Path, path: Path) -> Path | None:
-    """Draw the losses of a log as a PNG; None where it is empty, or matplotlib is not installed.
-
-    Args:
-        log: file of a `CsvLog`.
-        path: the image.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return None
-    rows = _read(log)
-    if not rows:
-        return None
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    axes = figure.subplots()
-    for name in [name for name in rows[0] if name not in ("iteration", "seconds")]:
-        axes.plot(*_averaged(rows, name), label=name, linewidth=2 if name == "total" else 1)
-    axes.set(xlabel="iteration", ylabel="loss", yscale="log")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=110)
-    return path
-
-
-def _read(path: Path) -> list[dict[str, str]]:
+def read_log(path: Path) -> list[dict[str, str]]:
     """Return the whole rows of a log: a run that was killed may leave half a row, or none; nor need there be a log."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -108,17 +80,15 @@ def _read(path: Path) -> list[dict[str, str]]:
 
 
 def _is_whole(row: dict[Any, Any]) -> bool:
-    """Whether a row has a value for each column, and the first two are numbers."""
-    if None in row or None in row.values():
+    """Whether a row has a number for each column."""
+    if None in row or None in row.values() or not {"iteration", "seconds"} <= row.keys():
         return False
     try:
-        return int(row["iteration"]) >= 0 and float(row["seconds"]) >= 0
-    except (KeyError, ValueError):
+        return int(row["iteration"]) >= 0 and all(map(_is_number, row.values()))
+    except ValueError:
         return False
 
 
-def _averaged(rows: list[dict[str, str]], name: str) -> tuple[list[float], list[float]]:
-    width = max(1, len(rows) // _POINTS)
-    parts = [rows[first : first + width] for first in range(0, len(rows) - width + 1, width)]
-    steps = [sum(float(row["iteration"]) for row in part) / len(part) for part in parts]
-    return steps, [sum(float(row[name]) for row in part) / len(part) for part in parts]
+def _is_number(text: str) -> bool:
+    float(text)
+    return True

@@ -23,14 +23,13 @@ from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.runs.run_folder import MODEL_FILE
 from blendmask_quantize.training.clock import Clock
+from blendmask_quantize.training.curves import PLOT_FILE, draw_curves
 from blendmask_quantize.training.depthwise import quick_depthwise
 from blendmask_quantize.training.log import (
     LOG_FILE,
-    PLOT_FILE,
     TENSORBOARD_FOLDER,
     CsvLog,
     TensorBoardLog,
-    draw_curves,
 )
 from blendmask_quantize.training.losses import attention_of, training_losses
 from blendmask_quantize.training.options import TrainOptions, resolved

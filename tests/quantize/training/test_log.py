@@ -8,8 +8,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from blendmask_edge.errors import DependencyError
-from blendmask_quantize.training.clock import Clock
-from blendmask_quantize.training.log import CsvLog, TensorBoardLog, draw_curves
+from blendmask_quantize.training.log import TensorBoardLog
 
 
 class TestTensorBoard:
@@ -26,23 +25,3 @@ class TestTensorBoard:
         monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
         TensorBoardLog(tmp_path, 5).write(7, {"loss_mask": 0.5, "total": 1.5})
         assert written == [(str(tmp_path), 5), ("train/loss_mask", 0.5, 7), ("train/total", 1.5, 7)]
-
-
-class TestCurves:
-    def test_a_long_run_is_drawn(self, tmp_path):
-        pytest.importorskip("matplotlib")
-        log = CsvLog(tmp_path / "log.csv", 0, Clock())
-        for step in range(450):
-            log.write(step, {"loss_mask": 1 / (step + 1), "total": 3 / (step + 1)})
-        assert draw_curves(tmp_path / "log.csv", tmp_path / "curves.png") == tmp_path / "curves.png"
-        assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-
-    def test_without_matplotlib_nothing_is_drawn(self, monkeypatch, tmp_path):
-        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-        assert draw_curves(tmp_path / "log.csv", tmp_path / "curves.png") is None
-
-    @pytest.mark.parametrize("content", [None, "", "iteration,seconds,total\n"])
-    def test_without_a_step_nothing_is_drawn(self, tmp_path, content):
-        if content is not None:
-            (tmp_path / "log.csv").write_text(content)
-        assert draw_curves(tmp_path / "log.csv", tmp_path / "curves.png") is None
