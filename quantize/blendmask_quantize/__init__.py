@@ -2,7 +2,7 @@
 
     from blendmask_quantize import quantize
 
-    report = quantize("model.safetensors", "photos", "model.bmz")
+    report = quantize("model.safetensors", "images", "model.bmz")
     for name, variant in report.variants.items():
         print(f"{name}: {variant.size_bytes / 1e6:.1f} MB")
     print(f"{report.bundle}: INT8 is {report.speedup:.2f} x as fast as float")
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from blendmask_quantize.api.registry import list_configs, register_backbone, register_config
     from blendmask_quantize.api.train import train
     from blendmask_quantize.api.visualize import visualize
-    from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
+    from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
     from blendmask_quantize.pipeline.options import QuantizeOptions
+    from blendmask_quantize.pipeline.report import Report
     from blendmask_quantize.training.augment import Augmentation
     from blendmask_quantize.training.loss_options import LossOptions
     from blendmask_quantize.training.options import TrainOptions
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
 _LAZY = {
     "Augmentation": "blendmask_quantize.training.augment",
     "CalibrationDataset": "blendmask_calibration.dataset",
+    "Checkpoint": "blendmask_quantize.checkpoints.checkpoint",
     "LossOptions": "blendmask_quantize.training.loss_options",
     "QuantizeOptions": "blendmask_quantize.pipeline.options",
+    "Report": "blendmask_quantize.pipeline.report",
     "SamplingOptions": "blendmask_quantize.training.sampling",
     "TrainOptions": "blendmask_quantize.training.options",
     "distill": "blendmask_quantize.api.distill",
@@ -55,8 +58,10 @@ _LAZY = {
 __all__ = [
     "Augmentation",
     "CalibrationDataset",
+    "Checkpoint",
     "LossOptions",
     "QuantizeOptions",
+    "Report",
     "SamplingOptions",
     "TrainOptions",
     "distill",
@@ -80,3 +85,8 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted({*globals(), *__all__})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 
 import blendmask_edge
 from blendmask_edge.imaging import encode_jpeg
+from tests.programs import run_docstring
 
 HEAVY = ("cv2", "onnxruntime", "openvino", "tensorrt", "torch", "pycocotools", "msgspec", "numpy")
 
@@ -40,8 +40,5 @@ def test_program_of_the_docstring_runs(
     (tmp_path / "model.bmz").write_bytes(bundle_path.read_bytes())
     (tmp_path / "scene.jpg").write_bytes(encode_jpeg(np.full((40, 60, 3), 255, np.uint8)))
     monkeypatch.chdir(tmp_path)
-    lines = (blendmask_edge.__doc__ or "").splitlines()
-    program = textwrap.dedent("\n".join(line for line in lines if line.startswith("    ") or not line)).strip()
-    assert 1 < len([line for line in program.splitlines() if line]) <= 10
-    exec(compile(program, "docstring", "exec"), {})
+    run_docstring(blendmask_edge)
     assert "red 1.00 at [" in capsys.readouterr().out

@@ -26,7 +26,6 @@ from blendmask_edge.bundle.tensors import (
     constant_inputs,
 )
 from blendmask_edge.bundle.writer import write_bundle
-from blendmask_edge.storage.atomic import replacing, write_bytes
 
 __all__ = [
     "EMPTY_CLASS",
@@ -48,7 +47,5 @@ __all__ = [
     "constant_inputs",
     "decode_manifest",
     "encode_manifest",
-    "replacing",
     "write_bundle",
-    "write_bytes",
 ]
