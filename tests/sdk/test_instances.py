@@ -10,14 +10,11 @@ from typing import Any, Tuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from blendmask_edge import BundleError, DependencyError, ImageError, Instances, InstancesError, Labels
 from blendmask_edge.bundle import Outputs
 from blendmask_edge.imaging import ImageTransform
-from blendmask_edge.instances import encode_crop
 
 LABELS = Labels(["mug", "bowl", "plate"], [47, 51, 90])
 SIZE = (60, 80)
@@ -131,26 +128,6 @@ def test_rles_are_those_of_the_dense_masks_and_need_none(three: Instances) -> No
     for rle, mask in zip(rles, three.masks):
         expected = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
         assert rle == {"size": list(SIZE), "counts": expected["counts"].decode()}
-
-
-@st.composite
-def placed_crops(draw: st.DrawFn) -> Tuple[np.ndarray, Tuple[int, int], Tuple[int, int]]:
-    """Draw a mask, its place and the size of an image that holds it, edges and whole columns included."""
-    height, width = draw(st.integers(1, 12)), draw(st.integers(1, 12))
-    y, x = draw(st.integers(0, height)), draw(st.integers(0, width))
-    rows, columns = draw(st.integers(0, height - y)), draw(st.integers(0, width - x))
-    share = draw(st.sampled_from([0.0, 0.3, 0.8, 1.0]))
-    crop = np.random.default_rng(draw(st.integers(0, 1000))).random((rows, columns)) < share
-    return crop, (x, y), (height, width)
-
-
-@settings(max_examples=400, deadline=None)
-@given(placed=placed_crops())
-def test_rle_of_a_crop_is_the_rle_of_the_dense_mask(placed: Tuple[Any, Any, Any]) -> None:
-    crop, (x, y), size = placed
-    dense = np.zeros(size, np.uint8, order="F")
-    dense[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
-    assert encode_crop((crop, (x, y)), size)["counts"] == coco_mask.encode(dense)["counts"].decode()
 
 
 def test_coco_results_carry_category_ids_and_survive_json(three: Instances) -> None:

@@ -9,8 +9,8 @@ from typing import Any, Dict, Iterator, List, Tuple
 import msgspec
 
 from blendmask_edge.cli.columns import align
+from blendmask_edge.devices.case import GPU_RUNTIMES
 from blendmask_edge.devices.result import CheckResult, Route
-from blendmask_edge.devices.rules import GPU_RUNTIMES
 from blendmask_edge.devices.table import Table, Target
 from blendmask_edge.hardware.facts import Fact
 

@@ -8,8 +8,9 @@ from typing import Dict, Iterator, Optional, Tuple, Union
 from blendmask_edge.bundle.manifest import Manifest
 from blendmask_edge.bundle.onnx_facts import OnnxFacts, read_onnx
 from blendmask_edge.bundle.reader import Bundle
+from blendmask_edge.devices.case import GPU_RUNTIMES, Case
 from blendmask_edge.devices.result import CheckOptions, CheckResult, Reason, Route, as_options
-from blendmask_edge.devices.rules import GPU_RUNTIMES, Case, apply_rules
+from blendmask_edge.devices.rules import apply_rules
 from blendmask_edge.devices.table import Table, Target, TorchTensorRT, load_table
 from blendmask_edge.runtimes.tensorrt.versions import Version
 from blendmask_edge.storage.atomic import PathLike

@@ -5,106 +5,43 @@ A rule reads its facts from the table; none holds a version or a device of its o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Callable, Iterator, Optional, Protocol, Tuple, Union
+from typing import Callable, Iterator, Optional, Tuple
 
-from blendmask_edge.bundle.manifest import Manifest
-from blendmask_edge.bundle.onnx_facts import OnnxFacts
+from blendmask_edge.devices.case import GPU_RUNTIMES, Case
+from blendmask_edge.devices.reasons import Read, Sourced, caution, ground, refusal
 from blendmask_edge.devices.result import RUNTIME_TITLES, Reason
 from blendmask_edge.devices.table import (
     JetPack,
     Operator,
     Parser,
-    Table,
-    Target,
-    TorchTensorRT,
 )
-from blendmask_edge.hardware.architectures import Architecture, Precision
-from blendmask_edge.hardware.facts import Fact, Mark
+from blendmask_edge.hardware.facts import Fact
 from blendmask_edge.runtimes.tensorrt.arguments import WEAK_TYPING_LAST
 from blendmask_edge.runtimes.tensorrt.versions import Version
-
-GPU_RUNTIMES = ("tensorrt", "torch_tensorrt")
-
-
-class Sourced(Protocol):
-    """Anything of the table that says where it comes from."""
-
-    @property
-    def source(self) -> str:
-        """Return where it comes from."""
-
-    @property
-    def mark(self) -> Mark:
-        """Return how far it is known."""
-
-
-@dataclass(frozen=True)
-class Read:
-    """The source of facts read in the bundle itself."""
-
-    source: str
-    mark: Mark = "verified"
-
-
-@dataclass(frozen=True)
-class Case:
-    """Input of the rules: a bundle, a target, and a way to run the one on the other.
-
-    variant: the graph that the way takes, held by the bundle or not.
-    facts: of that graph, or of one that stands in for it where the bundle lacks it; None where no graph is taken.
-    tensorrt: version; None on CPUs.   release: the Torch-TensorRT in use, if any.
-    """
-
-    table: Table
-    target: Target
-    manifest: Manifest
-    runtime: str
-    precision: Precision
-    variant: Optional[str]
-    facts: Optional[OnnxFacts]
-    tensorrt: Optional[Version]
-    release: Optional[TorchTensorRT]
-
-    @property
-    def architecture(self) -> Optional[Architecture]:
-        """Capabilities of the target's GPU, unless the work is done by a CPU."""
-        return self.table.architecture_of(self.target) if self.runtime in GPU_RUNTIMES else None
-
-    @property
-    def holds_variant(self) -> bool:
-        """Whether the bundle has the graph that the way takes."""
-        return self.variant in self.manifest.graphs
-
-    @property
-    def jetpack(self) -> Optional[JetPack]:
-        """The JetPack line that carries the TensorRT version."""
-        rows = self.table.jetpacks_of(self.target)
-        return next((row for row in rows if self.tensorrt is not None and _carries(row, self.tensorrt)), None)
 
 
 def runtime_fits(case: Case) -> Iterator[Reason]:
     """TensorRT needs an NVIDIA GPU; what runs on the CPU of a GPU target is not in the table."""
     if case.target.kind == "cpu" and case.runtime in GPU_RUNTIMES:
-        yield _refusal(f"{RUNTIME_TITLES[case.runtime]} needs an NVIDIA GPU", case.target.install)
+        yield refusal(f"{RUNTIME_TITLES[case.runtime]} needs an NVIDIA GPU", case.target.install)
     if case.target.kind != "cpu" and case.runtime not in GPU_RUNTIMES:
         text = f"{RUNTIME_TITLES[case.runtime]} runs on the CPU of this device, of which the table knows nothing"
-        yield _caution(text, Read("no source named", "unverified"))
+        yield caution(text, Read("no source named", "unverified"))
 
 
 def variant_is_held(case: Case) -> Iterator[Reason]:
     """The bundle must hold the graph that runtime and precision take."""
     if case.variant is None and case.runtime not in GPU_RUNTIMES:
         text = f"no graph of a bundle is {case.precision.upper()} on a CPU"
-        yield _refusal(text, Read("bundle format"))
+        yield refusal(text, Read("bundle format"))
     elif case.variant is None:
         text = "no graph of a bundle is FP16, which a program of Torch-TensorRT would have to be made from"
-        yield _refusal(text, Read("bundle format"))
+        yield refusal(text, Read("bundle format"))
     elif not case.holds_variant:
         held = ", ".join(sorted(case.manifest.graphs))
         option = "`blendmask quantize --keep-float`" if case.variant == "float" else "`blendmask quantize`"
         text = f"this takes the {case.variant} graph; the bundle holds: {held}"
-        yield _refusal(text, Read("manifest of the bundle"), needs=f"a {case.variant} graph ({option})")
+        yield refusal(text, Read("manifest of the bundle"), needs=f"a {case.variant} graph ({option})")
 
 
 def int8_path(case: Case) -> Iterator[Reason]:
@@ -112,9 +49,9 @@ def int8_path(case: Case) -> Iterator[Reason]:
     if case.architecture is not None and case.precision == "int8":
         fact = case.architecture.int8
         if fact.value == "none":
-            yield _refusal(f"SM {case.architecture.sm} has no INT8 path, so INT8 engines do not help", fact)
+            yield refusal(f"SM {case.architecture.sm} has no INT8 path, so INT8 engines do not help", fact)
         else:
-            yield _ground(f"SM {case.architecture.sm} runs INT8 on {fact.value}", fact)
+            yield ground(f"SM {case.architecture.sm} runs INT8 on {fact.value}", fact)
 
 
 def fp16_is_fast(case: Case) -> Iterator[Reason]:
@@ -122,11 +59,11 @@ def fp16_is_fast(case: Case) -> Iterator[Reason]:
     if case.architecture is not None and case.precision == "fp16":
         fact, rate = case.architecture.fp16, case.architecture.fp16_rate
         if fact.value == "slow":
-            yield _refusal(f"SM {case.architecture.sm} has no fast FP16", fact)
+            yield refusal(f"SM {case.architecture.sm} has no fast FP16", fact)
             if rate is not None:
-                yield _refusal(f"its FP16 rate is {rate.value}", rate)
+                yield refusal(f"its FP16 rate is {rate.value}", rate)
         else:
-            yield _ground(f"SM {case.architecture.sm} runs FP16: {fact.value}", fact)
+            yield ground(f"SM {case.architecture.sm} runs FP16: {fact.value}", fact)
 
 
 def tensorrt_knows_the_gpu(case: Case) -> Iterator[Reason]:
@@ -135,11 +72,11 @@ def tensorrt_knows_the_gpu(case: Case) -> Iterator[Reason]:
         return
     first, last, seen = case.target.tensorrt_first, case.target.tensorrt_last, case.target.tensorrt_seen
     if last is not None and not case.tensorrt.up_to(Version.parse(last.value)):
-        yield _refusal(f"TensorRT {case.tensorrt} does not build for it; the last that does is {last.value}", last)
+        yield refusal(f"TensorRT {case.tensorrt} does not build for it; the last that does is {last.value}", last)
     elif first is not None and not case.tensorrt.at_least(Version.parse(first.value)):
-        yield _refusal(f"TensorRT {case.tensorrt} does not know it yet; the first that does is {first.value}", first)
+        yield refusal(f"TensorRT {case.tensorrt} does not know it yet; the first that does is {first.value}", first)
     elif seen is not None and not case.tensorrt.up_to(Version.parse(seen.value)):
-        yield _caution(f"whether TensorRT {case.tensorrt} still builds for it was not looked at", seen)
+        yield caution(f"whether TensorRT {case.tensorrt} still builds for it was not looked at", seen)
 
 
 def jetpack_carries_tensorrt(case: Case) -> Iterator[Reason]:
@@ -149,18 +86,18 @@ def jetpack_carries_tensorrt(case: Case) -> Iterator[Reason]:
         return
     first = case.table.limits.jetpack_first_11
     if case.tensorrt.at_least(Version((11,))) and not case.tensorrt.at_least(Version.parse(first.value)):
-        yield _refusal(f"TensorRT {case.tensorrt} is not for JetPack; of 11 the first is {first.value}", first)
+        yield refusal(f"TensorRT {case.tensorrt} is not for JetPack; of 11 the first is {first.value}", first)
     elif case.jetpack is None:
         older = [row for row in rows if case.tensorrt.at_least(Version.parse(row.tensorrt.value))]
         lines = ", ".join(f"{_span(row)} in {row.title or row.name}" for row in rows)
         nearest = (older or rows[:1])[-1]
         fact = nearest.tensorrt_last or nearest.tensorrt
-        yield _refusal(f"no JetPack for it carries TensorRT {case.tensorrt}: {lines}", fact)
+        yield refusal(f"no JetPack for it carries TensorRT {case.tensorrt}: {lines}", fact)
     else:
         row = case.jetpack
         is_shipped = row.tensorrt_last is None or case.tensorrt.same_release(Version.parse(row.tensorrt.value))
         text = f"TensorRT {case.tensorrt} goes with JetPack {row.title or row.name}"
-        yield _ground(text, row.tensorrt if is_shipped else row.tensorrt_last or row.tensorrt)
+        yield ground(text, row.tensorrt if is_shipped else row.tensorrt_last or row.tensorrt)
 
 
 def jetpack_python_is_new_enough(case: Case) -> Iterator[Reason]:
@@ -168,7 +105,7 @@ def jetpack_python_is_new_enough(case: Case) -> Iterator[Reason]:
     python = case.jetpack.python if case.jetpack is not None else None
     least = case.table.limits.python.value
     if python is not None and not Version.parse(python.value).at_least(Version.parse(least)):
-        yield _caution(f"its TensorRT is bound to Python {python.value}; this package needs {least} or newer", python)
+        yield caution(f"its TensorRT is bound to Python {python.value}; this package needs {least} or newer", python)
 
 
 def opset_is_parsed(case: Case) -> Iterator[Reason]:
@@ -180,12 +117,12 @@ def opset_is_parsed(case: Case) -> Iterator[Reason]:
         return
     opset, source, is_exact = cap
     if case.facts.opset <= opset:
-        yield _ground(f"the parser reads opset {opset}, the graph has {case.facts.opset}", source)
+        yield ground(f"the parser reads opset {opset}, the graph has {case.facts.opset}", source)
     elif is_exact and source.mark != "unverified":
         text = f"the parser of TensorRT {case.tensorrt} reads opset {opset} at most, the graph has {case.facts.opset}"
-        yield _refusal(text, source, needs=f"opset {opset} or lower")
+        yield refusal(text, source, needs=f"opset {opset} or lower")
     else:
-        yield _caution(f"opset {opset} is known to be parsed, of {case.facts.opset} nothing is known", source)
+        yield caution(f"opset {opset} is known to be parsed, of {case.facts.opset} nothing is known", source)
 
 
 def operators_are_built(case: Case) -> Iterator[Reason]:
@@ -208,7 +145,7 @@ def uint8_input_is_cast(case: Case) -> Iterator[Reason]:
         return  # no uint8 input at all: `operators_are_built` says so
     fact = case.table.limits.uint8
     for operator in sorted(case.facts.uint8_readers - {"Cast"}):
-        yield _refusal(f"{fact.value}; here {operator} reads it", fact, needs="a Cast before all else on its input")
+        yield refusal(f"{fact.value}; here {operator} reads it", fact, needs="a Cast before all else on its input")
 
 
 def plugins_are_absent(case: Case) -> Iterator[Reason]:
@@ -216,7 +153,7 @@ def plugins_are_absent(case: Case) -> Iterator[Reason]:
     if case.runtime == "tensorrt" and case.facts is not None:
         for name in sorted(case.facts.custom):
             plugins = case.table.limits.plugins
-            yield _caution(f"{name} is not an ONNX operator and needs a plugin; {plugins.value}", plugins)
+            yield caution(f"{name} is not an ONNX operator and needs a plugin; {plugins.value}", plugins)
 
 
 def top_k_is_small(case: Case) -> Iterator[Reason]:
@@ -225,7 +162,7 @@ def top_k_is_small(case: Case) -> Iterator[Reason]:
     largest = case.facts.largest_top_k if case.facts is not None and case.tensorrt is not None else None
     if largest is not None and largest > limit.value:
         text = f"TopK takes K up to {limit.value}, the graph has {largest}"
-        yield _refusal(text, limit, needs=f"TopK with K up to {limit.value}")
+        yield refusal(text, limit, needs=f"TopK with K up to {limit.value}")
 
 
 def quantization_is_symmetric(case: Case) -> Iterator[Reason]:
@@ -236,9 +173,9 @@ def quantization_is_symmetric(case: Case) -> Iterator[Reason]:
     if other:
         fact = case.table.limits.zero_point
         text = f"{fact.value}; the graph has zero points that are {', '.join(other)}"
-        yield _refusal(text, fact, needs="symmetric int8 pairs")
+        yield refusal(text, fact, needs="symmetric int8 pairs")
     if case.facts.int32_dequantized:
-        yield _refusal(case.table.limits.int32_bias.value, case.table.limits.int32_bias, needs="float biases")
+        yield refusal(case.table.limits.int32_bias.value, case.table.limits.int32_bias, needs="float biases")
 
 
 def remainder_is_half(case: Case) -> Iterator[Reason]:
@@ -253,9 +190,9 @@ def remainder_is_half(case: Case) -> Iterator[Reason]:
         and case.architecture is not None
         and case.architecture.fp16.value != "slow"
     ):
-        yield _ground(limits.fp16_beside_int8.value, limits.fp16_beside_int8)
+        yield ground(limits.fp16_beside_int8.value, limits.fp16_beside_int8)
     if not takes_flags and case.precision == "int8":
-        yield _ground(limits.implicit_int8.value, limits.implicit_int8)
+        yield ground(limits.implicit_int8.value, limits.implicit_int8)
     if not takes_flags and not case.facts.holds_half:
         yield _float_graph_refused(case, WEAK_TYPING_LAST)
 
@@ -268,12 +205,12 @@ def torch_tensorrt_is_pinned(case: Case) -> Iterator[Reason]:
     if case.release is not None and case.tensorrt is not None:
         row = case.release
         text = f"Torch-TensorRT {row.version} goes with torch {row.torch}, TensorRT {case.tensorrt}, CUDA {row.cuda}"
-        yield _ground(f"{text}, Python {row.python} or newer", row)
+        yield ground(f"{text}, Python {row.python} or newer", row)
     elif named is not None:
         text = f"no Torch-TensorRT for it goes with TensorRT {case.tensorrt}; the release to use is {named.value}"
-        yield _refusal(text, named)
+        yield refusal(text, named)
     else:
-        yield _refusal("no Torch-TensorRT is known for it", Read("no source names a release", "unverified"))
+        yield refusal("no Torch-TensorRT is known for it", Read("no source names a release", "unverified"))
 
 
 def torch_tensorrt_quantizes(case: Case) -> Iterator[Reason]:
@@ -282,15 +219,15 @@ def torch_tensorrt_quantizes(case: Case) -> Iterator[Reason]:
         return
     if case.precision == "int8" and not case.release.quantizes:
         text = f"Torch-TensorRT {case.release.version} does not convert explicit INT8: {case.release.note}"
-        yield _refusal(text, case.release)
+        yield refusal(text, case.release)
     if case.precision == "fp16" and case.release.typed is not None:
-        yield _caution(case.release.typed.value, case.release.typed)
+        yield caution(case.release.typed.value, case.release.typed)
 
 
 def cpu_runs_int8(case: Case) -> Iterator[Reason]:
     """CPUs differ in what INT8 costs and whether it saturates."""
     if case.target.int8 is not None and case.precision == "int8":
-        kind = _ground if case.target.int8.mark == "verified" else _caution
+        kind = ground if case.target.int8.mark == "verified" else caution
         yield kind(case.target.int8.value, case.target.int8)
 
 
@@ -298,20 +235,20 @@ def accuracy_was_measured(case: Case) -> Iterator[Reason]:
     """A graph should carry its own measured accuracy."""
     if case.holds_variant and not case.manifest.metrics.get(str(case.variant)):
         text = f"the bundle carries no measured accuracy of its {case.variant} graph"
-        yield _caution(text, Read("manifest of the bundle"))
+        yield caution(text, Read("manifest of the bundle"))
 
 
 def advice_is_given(case: Case) -> Iterator[Reason]:
     """What users of the target have met."""
     if case.precision == "int8":
         for fact in case.target.advice:
-            yield _caution(fact.value, fact)
+            yield caution(fact.value, fact)
 
 
 def device_has_reported(case: Case) -> Iterator[Reason]:
     """Where no device has run an engine of this release, the check says so."""
     if case.runtime in GPU_RUNTIMES:
-        yield _caution(case.table.limits.device_report.value, case.table.limits.device_report)
+        yield caution(case.table.limits.device_report.value, case.table.limits.device_report)
 
 
 Rule = Callable[[Case], Iterator[Reason]]
@@ -349,8 +286,8 @@ def apply_rules(case: Case) -> Tuple[Reason, ...]:
 def _float_graph_refused(case: Case, fact: Fact[str]) -> Reason:
     text = f"TensorRT {case.tensorrt} takes precisions from the graph alone"
     if case.precision == "fp16":
-        return _refusal(f"{text}, and this one is float32", fact, needs="a graph with half weights")
-    return _caution(f"{text}: layers that are not quantized run in FP32; up to TensorRT 10 a flag adds FP16", fact)
+        return refusal(f"{text}, and this one is float32", fact, needs="a graph with half weights")
+    return caution(f"{text}: layers that are not quantized run in FP32; up to TensorRT 10 a flag adds FP16", fact)
 
 
 def _opset_cap(case: Case, version: Version) -> Optional[Tuple[int, Sourced, bool]]:
@@ -364,12 +301,6 @@ def _opset_cap(case: Case, version: Version) -> Optional[Tuple[int, Sourced, boo
     return row.opset, row, version.up_to(Version.parse(row.last))
 
 
-def _carries(row: JetPack, version: Version) -> bool:
-    shipped = Version.parse(row.tensorrt.value)
-    last = Version.parse(row.tensorrt_last.value) if row.tensorrt_last is not None else shipped
-    return version.same_release(shipped) or (version.at_least(shipped) and version.up_to(last))
-
-
 def _span(row: JetPack) -> str:
     return row.tensorrt.value + (f" to {row.tensorrt_last.value}" if row.tensorrt_last is not None else "")
 
@@ -377,18 +308,3 @@ def _span(row: JetPack) -> str:
 def _holds(row: Operator, version: Version) -> bool:
     since = row.since is None or version.at_least(Version.parse(row.since))
     return since and (row.before is None or not version.at_least(Version.parse(row.before)))
-
-
-Origin = Union[Sourced, Read]
-
-
-def _ground(text: str, origin: Origin) -> Reason:
-    return Reason("ground", text, origin.source, origin.mark)
-
-
-def _caution(text: str, origin: Origin) -> Reason:
-    return Reason("caution", text, origin.source, origin.mark)
-
-
-def _refusal(text: str, origin: Origin, needs: Optional[str] = None) -> Reason:
-    return Reason("refusal", text, origin.source, origin.mark, needs)
