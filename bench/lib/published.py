@@ -17,6 +17,7 @@ from bench.lib.tables import TABLES, Rows
 _ROOT = Path(__file__).parents[2]
 DOCUMENTS = (
     _ROOT / "README.md",
+    _ROOT / "SECURITY.md",
     _ROOT / "docs" / "benchmark.md",
     _ROOT / "docs" / "quantize.md",
     _ROOT / "docs" / "targets" / "README.md",

@@ -74,6 +74,27 @@ def _cost(row: Mapping[str, Any]) -> list[str]:
     return ["", f"{said}."]
 
 
+def hostile_table(rows: Rows) -> str:
+    """Memory and time that each hostile file takes, and what it took before there were bounds."""
+    lines = _head("file", "bytes", "peak memory", "before", "CPU time", "answer")
+    for name, row in rows.items():
+        if name.endswith("/benign"):
+            continue
+        before = f"{row['before_peak_bytes'] / 1e9:.1f} GB" if "before_peak_bytes" in row else ""
+        answer = "refused" if row["refused"] else "taken"
+        cells = [f"{row['file_bytes']:,}", _shown_bytes(row["peak_bytes"]), before, _shown_seconds(row["cpu_seconds"])]
+        lines.append(f"| {name.replace('/', ': ', 1)} | " + " | ".join([*cells, answer]) + " |")
+    return "\n".join(lines)
+
+
+def _shown_bytes(count: float) -> str:
+    return f"{count / 1e6:.1f} MB"
+
+
+def _shown_seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 0.01 else "under 0.01 s"
+
+
 def ablations_table(rows: Rows) -> str:
     """Accuracy and time of each variant of the network."""
     lines = _head("variant", "mask AP, unseen / seen instances", "box AP, the same", "latency p50")
@@ -261,6 +282,7 @@ TABLES: dict[str, Callable[[Rows], str]] = {
     "clipping": clipping_table,
     "first_light": first_light_table,
     "gate": gate_table,
+    "hostile": hostile_table,
     "learning_curve": learning_curve_table,
     "parity": parity_table,
     "refinements": refinements_table,

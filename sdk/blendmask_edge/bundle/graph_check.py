@@ -11,7 +11,7 @@ import math
 from typing import Dict, List
 
 from blendmask_edge.bundle.onnx_file import Node, OnnxFile, read_onnx_file
-from blendmask_edge.bundle.shapes import RULES, Bound, Call, constant, work
+from blendmask_edge.bundle.shapes import RULES, Bound, Call, check_tensor, constant, work
 from blendmask_edge.errors import BundleError
 
 OPSETS = (13, 17)
@@ -39,7 +39,8 @@ def check_graph(data: bytes) -> None:
     _check_versions(graph)
     known = _Known(graph)
     for tensor in graph.constants:
-        known.take(tensor.name, constant(tensor), 0)
+        check_tensor(tensor)
+        known.take(tensor.name, Bound(tensor.shape), 0)
     for entry in graph.inputs:
         known.add(entry.name, Bound(tuple(size or 0 for size in entry.shape or ())), 0)
     for number, node in enumerate(graph.nodes):
@@ -54,7 +55,7 @@ class _Known:
     def __init__(self, graph: OnnxFile) -> None:
         pixels = _pixels(graph)
         self._last_uses = _last_uses(graph)
-        self._constants = {tensor.name for tensor in graph.constants}
+        self._constants = {tensor.name: tensor for tensor in graph.constants}
         self._bounds: Dict[str, Bound] = {}
         self._depths: Dict[str, int] = {}
         self._most_elements, self._most_work = (base + each * pixels for base, each in (MAX_ELEMENTS, MAX_WORK))
@@ -63,7 +64,8 @@ class _Known:
     def bound(self, name: str) -> Bound:
         if name not in self._bounds:
             raise BundleError(f"nothing makes the tensor {name[:80]!r} before it is used")
-        return self._bounds[name]
+        tensor = self._constants.get(name)  # whose values are decoded at each use, since all at once take memory
+        return self._bounds[name] if tensor is None else constant(tensor)
 
     def take(self, name: str, bound: Bound, depth: int) -> None:
         """Note a tensor."""
@@ -102,7 +104,7 @@ class _Known:
     def _release(self, names: List[str], number: int) -> None:
         """Take the tensors that no later operator reads out of the count of elements; those of the file never were."""
         done = {name for name in names if name and self._last_uses.get(name, number) == number}
-        self._elements -= sum(self._bounds[name].count for name in done - self._constants)
+        self._elements -= sum(self._bounds[name].count for name in done - self._constants.keys())
 
 
 def _check_versions(graph: OnnxFile) -> None:

@@ -9,4 +9,4 @@ MAX_MANIFEST_BYTES = 2 * 1024 * 1024
 MAX_UNPACKED_BYTES = 2**32
 MAX_RATIO = 10
 """Unpacked over packed bytes. Weights hardly pack; what unpacks to more takes longer to hash than one waits."""
-RATIO_APPLIES_FROM = 16 * 1024 * 1024
+RATIO_APPLIES_FROM = 8 * 1024 * 1024

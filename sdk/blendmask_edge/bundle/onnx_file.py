@@ -17,6 +17,7 @@ MAX_FIELDS = 2**17
 """Fields of all messages together; graphs of the released models hold some ten thousand."""
 MAX_ENTRIES = 2**14
 """Entries of one list, such as the nodes."""
+MAX_NAME_BYTES = 2**12
 FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16 = 1, 2, 3, 6, 7, 9, 10
 ITEM_BYTES = {FLOAT: 4, UINT8: 1, INT8: 1, INT32: 4, INT64: 8, BOOL: 1, FLOAT16: 2}
 """Bytes of one element of the types that an exported graph has."""
@@ -291,6 +292,8 @@ def _text(message: Message, number: int) -> str:
 
 
 def _utf8(data: memoryview) -> str:
+    if len(data) > MAX_NAME_BYTES:
+        raise ValueError(f"a name has {len(data)} bytes, at most {MAX_NAME_BYTES} are allowed")
     return str(data, "utf-8")
 
 
@@ -313,11 +316,15 @@ def _byte_count(part: Field) -> int:
 
 
 _CONTINUED = bytes(range(0x80, 0x100))
+_PIECE = 2**16
 
 
 def _varint_count(part: Field) -> int:
     """Return how many numbers are packed into the bytes: as many as there are bytes that end one."""
-    return 1 if isinstance(part, int) else len(bytes(part).translate(None, _CONTINUED))
+    if isinstance(part, int):
+        return 1
+    pieces = (part[start : start + _PIECE] for start in range(0, len(part), _PIECE))
+    return sum(len(bytes(piece).translate(None, _CONTINUED)) for piece in pieces)
 
 
 def _half(bits: int) -> float:

@@ -16,7 +16,8 @@ from blendmask_edge.errors import BundleError
 
 Shape = Tuple[int, ...]
 Interval = Tuple[float, float]
-_MOST_VALUES = 64
+_MOST_VALUES = 16
+"""Elements of a list that is followed: two for each axis of the largest rank."""
 _LARGEST_EXACT = 2**31
 """Beyond it sums and products are not followed, as integers of a runtime may wrap around."""
 
@@ -101,14 +102,18 @@ class Call:
 Rule = Callable[[Call], Bound]
 
 
-def constant(tensor: Tensor) -> Bound:
-    """Return the bound of a tensor of the file; elements of a short one are exact.
+def check_tensor(tensor: Tensor) -> None:
+    """Check that a tensor of the file holds what it states.
 
     Raises:
         BundleError: it is of a type that exported graphs do not have, or does not hold what its shape states.
     """
     if tensor.dtype not in ITEM_BYTES or min(tensor.shape, default=0) < 0 or tensor.count != tensor.stored:
         raise BundleError(f"the tensor {tensor.name[:80]!r} does not hold the values that its type and shape state")
+
+
+def constant(tensor: Tensor) -> Bound:
+    """Return the bound of a tensor that `check_tensor` takes; elements of a short one are exact."""
     values: Tuple[Interval, ...] = ()
     if tensor.count <= _MOST_VALUES:
         numbers = tensor.values()
@@ -196,9 +201,11 @@ def _scalar(bound: Optional[Bound], default: float) -> float:
 
 
 def _constant(call: Call) -> Bound:
-    if set(call.attributes) != {"value"} or not isinstance(call.attributes["value"], Tensor):
+    tensor = call.attributes.get("value")
+    if len(call.attributes) != 1 or not isinstance(tensor, Tensor):
         raise ValueError("it has no tensor as its value")
-    return constant(call.attributes["value"])
+    check_tensor(tensor)
+    return constant(tensor)
 
 
 def _concat(call: Call) -> Bound:

@@ -13,7 +13,7 @@ import pytest
 
 from blendmask_edge.bundle import graph_check, limits, manifest
 from blendmask_edge.bundle.manifest import MAX_SIDE, SCHEMA_VERSION, Manifest
-from blendmask_edge.bundle.onnx_file import MAX_ENTRIES, MAX_FIELDS
+from blendmask_edge.bundle.onnx_file import MAX_ENTRIES, MAX_FIELDS, MAX_NAME_BYTES
 from blendmask_edge.bundle.shapes import RULES
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, THRESHOLD_NAME
 
@@ -105,6 +105,7 @@ def test_limits_of_the_page_are_those_of_the_reader() -> None:
         MAX_FIELDS,
         MAX_ENTRIES,
         graph_check.MAX_DEPTH,
+        MAX_NAME_BYTES,
         graph_check.MAX_RANK,
         *graph_check.MAX_ELEMENTS,
         *graph_check.MAX_WORK,

@@ -293,6 +293,13 @@ def test_names_that_are_missing_or_doubled_are_refused() -> None:
         check_graph(model_of(outputs=["boxes"]).SerializeToString())
 
 
+def test_names_are_bounded() -> None:
+    check(make_node("Relu", ["image"], ["x" * 4096]))
+    for node in (make_node("Relu", ["image"], ["x" * 4097]), make_node("R" * 4097, ["image"], ["x"])):
+        with pytest.raises(BundleError, match="a name has 4097 bytes, at most 4096"):
+            check(node)
+
+
 @pytest.mark.parametrize("shape", [None, [1, "height", 8, 3], [1, 0, 8, 3], [1, -8, 8, 3]])
 def test_input_without_a_fixed_shape_is_refused(shape: Any) -> None:
     model = model_of()
