@@ -15,7 +15,7 @@ from bench.studies import refinements
 from blendmask_edge.bundle import InputSpec, write_bundle
 from blendmask_quantize import QuantizeOptions
 from blendmask_quantize.export.parity import Parity
-from blendmask_quantize.pipeline.calibration_set import CalibrationSet
+from blendmask_quantize.pipeline.calibration_set import CalibrationReport
 from blendmask_quantize.pipeline.report import Report, VariantReport
 from blendmask_quantize.quantization.refine.steps import Drift, Outcome, chosen_steps
 from blendmask_quantize.validation.fidelity import Fidelity
@@ -46,7 +46,7 @@ class Quantizer:
             name: VariantReport(1, parity, {}, None, None if name == "float" else NEAR)
             for name in ("float", "cpu", "tensorrt")
         }
-        return Report(output, variants, 1.0, CalibrationSet([], None, [], []), refined=outcomes)  # type: ignore[arg-type]
+        return Report(output, variants, 1.0, CalibrationReport(None), refined=outcomes)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ import torch
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_quantize import QuantizeOptions, quantize
 from blendmask_quantize.checkpoints.checkpoint import save_checkpoint
-from blendmask_quantize.pipeline import calibration_set, stages
-from blendmask_quantize.pipeline import run as pipeline
+from blendmask_quantize.pipeline import calibration_set, comparison, stages
 from blendmask_quantize.pipeline.report import Report
 from tests.quantize.images import some_images, write_images
 from tests.quantize.tiny import LABELS, tiny_model
@@ -106,8 +105,8 @@ def replayed(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration_set, "FRAMES", 2)
     monkeypatch.setattr(calibration_set, "HELD_OUT_MOST", 2)
     graphs = [Bundle.open(made.path).graph(variant) for variant in ("float", "cpu", "tensorrt")]
-    monkeypatch.setattr(pipeline, "export_onnx", lambda _: onnx.load_from_string(graphs.pop(0)))
-    monkeypatch.setattr(pipeline, "check_parity", lambda *_: made.report.variants["cpu"].parity)
+    monkeypatch.setattr(comparison, "export_onnx", lambda _: onnx.load_from_string(graphs.pop(0)))
+    monkeypatch.setattr(comparison, "check_parity", lambda *_: made.report.variants["cpu"].parity)
 
 
 @pytest.fixture
@@ -117,5 +116,5 @@ def no_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("long work began")
 
-    for module, name in ((stages, "observe"), (pipeline, "export_onnx")):
+    for module, name in ((stages, "observe"), (comparison, "export_onnx")):
         monkeypatch.setattr(module, name, fail)

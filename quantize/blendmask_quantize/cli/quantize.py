@@ -65,11 +65,7 @@ def quantize(
         )
     tables.show_report(report, as_json=as_json)
     if report.unmeasured:
-        typer.echo(
-            f"error: accuracy could not be measured ({report.unmeasured}): {output} is complete but states no metrics; "
-            f"measure it with blendmask evaluate {output} --images DIR --annotations JSON",
-            err=True,
-        )
+        typer.echo(f"error: accuracy could not be measured ({report.unmeasured}): {report.how_to_measure}", err=True)
         raise typer.Exit(1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,7 +64,8 @@ def show_report(report: Report, *, as_json: bool) -> None:
         print(f"the pruned network {training}" if name == "pruning" else training)
     print(_display_threshold(report))
     included = ", ".join(name for name in report.variants if name != FLOAT)
-    print(f"{report.bundle} holds {included}; INT8 is {report.speedup:.2f} x as fast as float here")
+    timed = "" if math.isnan(report.speedup) else f"; INT8 is {report.speedup:.2f} x as fast as float here"
+    print(f"{report.bundle} holds {included}{timed}")
     print(f"Next: blendmask predict {report.bundle} IMAGE...")
 
 
@@ -145,7 +147,7 @@ def _percent(value: float | None) -> str:
 def _report_dict(report: Report) -> dict[str, Any]:
     return {
         "bundle": str(report.bundle),
-        "speedup_vs_float": report.speedup,
+        "speedup_vs_float": None if math.isnan(report.speedup) else report.speedup,
         "calibration": report.calibration.record.to_dict(),
         "warnings": [str(finding) for finding in report.calibration.warnings],
         "steps": {

@@ -73,9 +73,36 @@ class Measured:
     display_measurement: Measurement | None = None
 
 
-def make_manifest(about: Description, graphs: Mapping[str, bytes], measured: Measured | None = None) -> Manifest:
-    """The manifest for `graphs`, by variant, with what was measured of each of them."""
-    measured = measured or Measured()
+def with_graphs(manifest: Manifest, graphs: Mapping[str, bytes]) -> Manifest:
+    """The manifest for other graphs of the same network, by variant."""
+    return msgspec.structs.replace(manifest, graphs=_entries(graphs))
+
+
+def with_measured(
+    manifest: Manifest, measured: Measured, calibration: CalibrationRecord, license: str
+) -> Manifest:  # fmt: skip
+    """The manifest with what was measured of its graphs, and what is known last.
+
+    Args:
+        manifest: from `make_manifest` or `with_graphs`.
+        measured: also of graphs that the manifest does not have.
+        calibration: with the overrides of the user.
+        license: SPDX name of the model's license.
+    """
+    return msgspec.structs.replace(
+        manifest,
+        calibration=msgspec.convert(calibration.to_dict(), Calibration),
+        display_threshold=measured.display_threshold,
+        display_measurement=measured.display_measurement,
+        metrics={name: [found] for name, found in measured.accuracy.items() if name in manifest.graphs},
+        fidelity=msgspec.convert(measured.fidelity, dict[str, Fidelity]),
+        license=license,
+        created=_now(),
+    )
+
+
+def make_manifest(about: Description, graphs: Mapping[str, bytes]) -> Manifest:
+    """The manifest for `graphs`, by variant, without anything measured."""
     config, labels = about.checkpoint.config, about.checkpoint.labels
     inference = config.inference
     return Manifest(
@@ -86,10 +113,7 @@ def make_manifest(about: Description, graphs: Mapping[str, bytes], measured: Mea
         category_ids=list(labels.category_ids),
         recipe=about.recipe,
         calibration=msgspec.convert(about.calibration.to_dict(), Calibration),
-        graphs={
-            variant: GraphEntry.describe(variant, data, opset=OPSET, precision=_PRECISIONS.get(variant, "int8"))
-            for variant, data in graphs.items()
-        },
+        graphs=_entries(graphs),
         ranges_sha256=ranges_sha256(about.ranges),
         nms=Nms(
             candidates=about.bounds.candidates,
@@ -99,17 +123,24 @@ def make_manifest(about: Description, graphs: Mapping[str, bytes], measured: Mea
         ),
         score_threshold=inference.score_threshold**0.5,
         threshold_input=True,
-        display_threshold=measured.display_threshold,
-        display_measurement=measured.display_measurement,
         detections=about.bounds.detections,
         mask_size=config.resolution,
-        metrics={name: [found] for name, found in measured.accuracy.items() if name in graphs},
-        fidelity=msgspec.convert(measured.fidelity, dict[str, Fidelity]),
         versions={name: importlib.metadata.version(name) for name in _VERSIONED},
         license=about.license,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=_now(),
         generator=f"blendmask-edge {importlib.metadata.version('blendmask-edge')}",
     )
+
+
+def _entries(graphs: Mapping[str, bytes]) -> dict[str, GraphEntry]:
+    return {
+        variant: GraphEntry.describe(variant, data, opset=OPSET, precision=_PRECISIONS.get(variant, "int8"))
+        for variant, data in graphs.items()
+    }
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def ranges_sha256(ranges: Mapping[str, Range]) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blendmask_calibration.checks.findings import Finding, refusals
-from blendmask_calibration.checks.guard import check_detections, check_images
+from blendmask_calibration.checks.guard import check_images
 from blendmask_calibration.checks.statistics import ImageStatistics, image_statistics
 from blendmask_calibration.dataset import CalibrationDataset, Sample, Selection, file_sample
 from blendmask_calibration.errors import CalibrationError as EstimationError
@@ -32,22 +33,74 @@ _HELD_OUT_SHARE = 8
 
 
 @dataclass(frozen=True)
+class CalibrationReport:
+    """What is said of calibration images, and of what became of them.
+
+    Attributes:
+        record: for the manifest.
+        warnings: findings of the guard; the refusals among them were overridden.
+    """
+
+    record: CalibrationRecord
+    warnings: tuple[Finding, ...] = ()
+
+    def judged(self, findings: Sequence[Finding], allow: Collection[str]) -> CalibrationReport:
+        """The report with more findings.
+
+        Args:
+            findings: of the guard.
+            allow: codes of refusals that are overridden.
+
+        Raises:
+            CalibrationError: a refusal is not overridden; the message names all of them.
+        """
+        refused = refusals(findings, allow)
+        if refused:
+            raise CalibrationError("\n".join(str(finding) for finding in refused))
+        old = self.record
+        warned = [finding.code for finding in findings if finding.severity == "warn"]
+        overridden = [finding.code for finding in findings if finding.severity == "refuse"]
+        record = replace(old, overrides=_joined(old.overrides, overridden), warnings=_joined(old.warnings, warned))
+        return CalibrationReport(record, (*self.warnings, *findings))
+
+    def judged_anew(self, allow: Collection[str]) -> CalibrationReport:
+        """The report with the same findings, judged by other overrides.
+
+        Raises:
+            CalibrationError: as `judged`.
+        """
+        return CalibrationReport(replace(self.record, overrides=(), warnings=())).judged(self.warnings, allow)
+
+
+@dataclass(frozen=True)
 class CalibrationSet:
     """Images fit for calibration.
 
     Attributes:
         images: uint8 (1, H, W, 3) RGB each, preprocessed for the network; they give the ranges.
-        record: for the manifest.
-        warnings: findings of the guard.
+        report: on all of them.
         held_out: images like them that give no ranges, for comparing networks on.
         frames: a few of the images as the camera gave them, (H, W, 3) uint8 RGB.
     """
 
     images: list[NDArray[np.uint8]]
-    record: CalibrationRecord
-    warnings: list[Finding]
+    report: CalibrationReport
     held_out: list[NDArray[np.uint8]]
     frames: list[NDArray[np.uint8]] = field(default_factory=list)
+
+    @property
+    def record(self) -> CalibrationRecord:
+        """For the manifest."""
+        return self.report.record
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """Findings of the guard."""
+        return self.report.warnings
+
+    def judged(self, findings: Sequence[Finding], allow: Collection[str]) -> CalibrationSet:
+        """The set with more findings; see `CalibrationReport.judged`."""
+        return replace(self, report=self.report.judged(findings, allow))
 
     @property
     def compared(self) -> list[NDArray[np.uint8]]:
@@ -156,8 +209,8 @@ def load_calibration_set(
         options.seed, options.estimator, held_out=tuple(one.entry for one in held_out),
     )  # fmt: skip
     images_of = ([one.image for one in part] for part in (selected, held_out))
-    calibration = CalibrationSet(next(images_of), record, [], next(images_of), reader.frames)
-    return checked(calibration, findings, options.allow)
+    calibration = CalibrationSet(next(images_of), CalibrationReport(record), next(images_of), reader.frames)
+    return calibration.judged(findings, options.allow)
 
 
 def _expected(selection: Selection, count: int) -> int:
@@ -168,40 +221,12 @@ def _expected(selection: Selection, count: int) -> int:
     return min(selection.total, count) + (spare if spare >= min(_HELD_OUT_LEAST, HELD_OUT_MOST) else 0)
 
 
-def with_detection_counts(
-    calibration: CalibrationSet, detections_per_image: Sequence[int], allow: Collection[str]
-) -> CalibrationSet:
-    """The set with what the guard says of the instances that the float network finds on its images.
-
-    Args:
-        calibration: the set.
-        detections_per_image: number of instances on each of its images.
-        allow: codes of refusals that are overridden.
-
-    Raises:
-        CalibrationError: almost nothing is found, and that is not overridden.
-    """
-    return checked(calibration, check_detections(detections_per_image), allow)
-
-
-def checked(calibration: CalibrationSet, findings: Sequence[Finding], allow: Collection[str]) -> CalibrationSet:
-    """The set with findings about it, or about what became of it.
-
-    Args:
-        calibration: the set.
-        findings: of the guard.
-        allow: codes of refusals that are overridden.
-
-    Raises:
-        CalibrationError: a refusal is not overridden; the message names all of them.
-    """
-    refused = refusals(findings, allow)
-    if refused:
-        raise CalibrationError("\n".join(str(finding) for finding in refused))
-    old, warned = calibration.record, [finding.code for finding in findings if finding.severity == "warn"]
-    overridden = [finding.code for finding in findings if finding.severity == "refuse"]
-    record = replace(old, overrides=_joined(old.overrides, overridden), warnings=_joined(old.warnings, warned))
-    return replace(calibration, record=record, warnings=[*calibration.warnings, *findings])
+def read_frames(dataset: CalibrationDataset, options: QuantizeOptions) -> list[NDArray[np.uint8]]:
+    """The first calibration images as the camera gave them, (H, W, 3) uint8 RGB; those that cannot be read left out."""
+    with for_users():
+        reader = _Reader((1, 1), (0, 0, 0), silent("", 0))
+        reader.read(islice(dataset.select(options.count, options.seed, 0).samples, FRAMES))
+    return reader.frames
 
 
 def hold_out(
@@ -220,7 +245,8 @@ def hold_out(
     chosen = [file_sample(path, folder) for path in paths if path not in used][:HELD_OUT_MOST]
     held_out = _Reader(size, pad_value, silent("", 0)).read(chosen)
     record = replace(calibration.record, held_out=tuple(found.entry for found in held_out))
-    return replace(calibration, record=record, held_out=[found.image for found in held_out])
+    report = replace(calibration.report, record=record)
+    return replace(calibration, report=report, held_out=[found.image for found in held_out])
 
 
 def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:

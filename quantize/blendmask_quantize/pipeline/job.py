@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 import shutil
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,6 +15,7 @@ from pathlib import Path
 from torch import fx, nn
 
 from blendmask_calibration.dataset import CalibrationDataset
+from blendmask_calibration.sampling import list_images
 from blendmask_edge.bundle.manifest import MAX_SIDE
 from blendmask_edge.errors import ConfigError, OutputError
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
@@ -19,12 +23,14 @@ from blendmask_quantize.export.deployable import Bounds, DeployableGraph
 from blendmask_quantize.model.config import InputConfig
 from blendmask_quantize.model.macs import padded_test_size
 from blendmask_quantize.model.predictor import pad_value
+from blendmask_quantize.pipeline.kept import Kept
 from blendmask_quantize.pipeline.options import QuantizeOptions
 from blendmask_quantize.pipeline.recipes import Recipe
 from blendmask_quantize.quantization.ignored import describe_pattern
 from blendmask_quantize.quantization.refine.steps import Step, chosen_steps
 from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.runs.progress import Progress, silent
+from blendmask_quantize.runs.network_digest import network_digest
 from blendmask_quantize.runs.run_folder import RunFolder
 from blendmask_quantize.validation.graph_predictor import GraphPredictor
 from blendmask_quantize.validation.measure import Evaluation, open_evaluation
@@ -94,6 +100,16 @@ class Job:
         """A predictor that runs a network within the deployable graph."""
         return GraphPredictor(self.graph(network), self.checkpoint.labels, self.pad_value)
 
+    @cached_property
+    def kept(self) -> Kept:
+        """Results of stages that the guard refused."""
+        return Kept(RunFolder.beside(self.output, self.command).path, lambda: _identity(self))
+
+    def clear(self) -> None:
+        """Remove what earlier runs of this job left beside the output."""
+        RunFolder.beside(self.output, self.command).discard()
+        self.kept.clear()
+
     def keep(self, run_folder: RunFolder) -> None:
         """Keep the state of an interrupted run in a folder until the bundle is written."""
         self.resources.enter_context(run_folder.active())
@@ -120,6 +136,32 @@ def make_job(
     network = trace_network(checkpoint.model, options.ignored)
     bounds = Bounds(detections=options.detections).within(checkpoint.config, size)
     return Job(checkpoint, network, dataset, output, recipe, options, size, bounds, steps, evaluation, progress)
+
+
+def _identity(job: Job) -> str:
+    """A digest of what the results of a job's stages depend on; empty where that cannot be told from files."""
+    try:
+        return "" if job.dataset.folder is None else _digest(job, job.dataset.folder)
+    except OSError:
+        return ""
+
+
+def _digest(job: Job, folder: Path) -> str:
+    options = replace(job.options, allow=(), evaluation=None, annotations=None, ignored=(), license="", resume=False)
+    measured_on = sorted(map(str, job.evaluation_paths)) if job.recipe.trains else []
+    annotations = [] if job.options.annotations is None else [Path(job.options.annotations)]
+    labels = job.checkpoint.labels
+    parts = [
+        importlib.metadata.version("blendmask-edge"), network_digest(job.checkpoint.model), job.checkpoint.config,
+        labels.names, labels.category_ids, job.recipe, options, job.size, job.ignored,
+        _listing([*list_images(folder), *annotations]), measured_on,
+    ]  # fmt: skip
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _listing(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of files."""
+    return [(str(path), found.st_size, found.st_mtime_ns) for path, found in ((path, path.stat()) for path in paths)]
 
 
 def _check_room(folder: Path, checkpoint: Checkpoint, advice: str) -> None:

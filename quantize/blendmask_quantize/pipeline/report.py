@@ -8,8 +8,8 @@ from pathlib import Path
 
 from blendmask_edge.evaluation.display_threshold import DisplayThreshold
 from blendmask_quantize.export.parity import Parity
-from blendmask_quantize.pipeline.calibration_set import CalibrationSet
-from blendmask_quantize.pipeline.quantized import TrainingReport
+from blendmask_quantize.pipeline.calibration_set import CalibrationReport
+from blendmask_quantize.pipeline.candidate import Trained
 from blendmask_quantize.quantization.refine.steps import Outcome
 from blendmask_quantize.validation.fidelity import Fidelity
 
@@ -40,8 +40,8 @@ class Report:
     Attributes:
         bundle: path of the file.
         variants: by name, `float` included for comparison.
-        speedup: float over `cpu` latency, median of interleaved frames.
-        calibration: the images that were used.
+        speedup: median latency of `float` over that of `cpu`, on the same frames; NaN if they could not be timed.
+        calibration: the images that were used, and findings of the guard.
         refined: result of each refinement step.
         training: results of pruning and training, by name: "pruning", "qat".
         display: the threshold for showing instances, by default those of the bundle; None where it was not measured.
@@ -51,8 +51,21 @@ class Report:
     bundle: Path
     variants: dict[str, VariantReport]
     speedup: float
-    calibration: CalibrationSet
+    calibration: CalibrationReport
     refined: tuple[Outcome, ...] = ()
-    training: Mapping[str, TrainingReport] = field(default_factory=dict)
+    training: Mapping[str, Trained] = field(default_factory=dict)
     display: DisplayThreshold | None = None
     unmeasured: str = ""
+
+    @property
+    def how_to_measure(self) -> str:
+        """What to do where accuracy could not be measured."""
+        return how_to_measure(self.bundle)
+
+
+def how_to_measure(bundle: Path) -> str:
+    """What to tell a user whose bundle could not be measured."""
+    return (
+        f"{bundle} is complete but states no metrics; measure it with blendmask evaluate {bundle} --images DIR "
+        "--annotations JSON"
+    )

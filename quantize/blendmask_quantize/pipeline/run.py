@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
 from blendmask_edge.benchmark.side_by_side import speedup
-from blendmask_edge.bundle.manifest import Recipe as RecipeEntry
+from blendmask_edge.bundle.manifest import Manifest
 from blendmask_edge.bundle.writer import write_bundle
-from blendmask_quantize.export.bundle import Description, Measured, make_manifest
-from blendmask_quantize.export.onnx import export_onnx
-from blendmask_quantize.export.parity import Parity, check_parity
-from blendmask_quantize.pipeline.calibration_set import checked
+from blendmask_edge.errors import BundleError, OutputError
+from blendmask_quantize.export.bundle import Measured, with_graphs, with_measured
+from blendmask_quantize.pipeline.calibration_set import read_frames
+from blendmask_quantize.pipeline.candidate import CPU, FLOAT, Candidate
+from blendmask_quantize.pipeline.comparison import compared
 from blendmask_quantize.pipeline.job import Job
 from blendmask_quantize.pipeline.quantized import Quantized
-from blendmask_quantize.pipeline.report import Report, VariantReport
-from blendmask_quantize.quantization.inputs import NetworkInputs
-from blendmask_quantize.quantization.placement import VARIANTS
-from blendmask_quantize.validation.clipping import clipped_shares, most_clipped
-from blendmask_quantize.validation.fidelity import Fidelity
-from blendmask_quantize.validation.fidelity_limits import check_fidelity
-from blendmask_quantize.validation.measure import Accuracy, compare_variants, measure_accuracy, measure_latency
+from blendmask_quantize.pipeline.recipes import edge, ptq, qat
+from blendmask_quantize.pipeline.report import Report, VariantReport, how_to_measure
+from blendmask_quantize.validation.measure import Accuracy, measure_accuracy, measure_latency
 
-FLOAT, CPU = "float", "cpu"
+Frames = list[NDArray[np.uint8]]
+Latency = Mapping[str, list[float]]
+"""Milliseconds of the same frames, by variant."""
 
-
-@dataclass(frozen=True)
-class _Exported:
-    """The graphs of all variants in ONNX, and how each compares with its torch graph."""
-
-    graphs: Mapping[str, bytes]
-    parities: Mapping[str, Parity]
+_STAGES: Mapping[str, Callable[[Job], Quantized]] = {"ptq": ptq.run, "qat": qat.run, "edge": edge.run}
+_STAGE = "candidate"
 
 
 def run(job: Job) -> Report:
-    """Quantize by the job's recipe and write the bundle.
+    """Quantize by the job's recipe, write the bundle, measure it and write what was measured.
 
     Raises:
         CalibrationError: the guard refuses the images, or the quantized network.
@@ -47,97 +45,96 @@ def run(job: Job) -> Report:
         DivergedError: a loss of training is not finite.
         ParityError: an exported graph disagrees with the network.
         OutputError: the bundle cannot be written.
+        KeyboardInterrupt: the user interrupts; while it is measured, the bundle is there.
     """
     with job.resources:
-        quantized = job.recipe.run(job)
-        exported = _export(quantized)
-        with _scratch_bundle(quantized, exported) as path:
-            quantized, fidelity = _compare(quantized, path)
-            latency = measure_latency(path, (FLOAT, CPU), quantized.images.frames)
-            accuracy = _measure(job, path, list(exported.graphs))
-        _write(quantized, exported, accuracy, fidelity)
-    return _report(quantized, exported, accuracy, latency, fidelity)
+        candidate, frames = _candidate(job)
+        with job.kept.refusable(_STAGE, candidate.to_arrays):
+            candidate = candidate.judged(job.options.allow)
+        _deliver(job, candidate)
+    job.clear()
+    latency, accuracy = _measure(job, candidate, frames)
+    return _report(job, candidate, accuracy, latency)
 
 
-def _export(quantized: Quantized) -> _Exported:
-    """ONNX of each network, compared on the image with most instances, from the image on."""
-    job = quantized.job
-    networks = {FLOAT: job.network} | {variant: quantized.calibrated.render(variant) for variant in VARIANTS}
-    graphs, parities = {}, {}
-    on_step = job.progress("exporting", len(networks))
-    for variant, network in networks.items():
-        graph = job.graph(network, live_rows=variant == CPU)
-        exported = export_onnx(graph)
-        parities[variant] = check_parity(job.checkpoint.model, graph, exported, quantized.fullest)
-        graphs[variant] = exported.SerializeToString()
-        on_step()
-    return _Exported(graphs, parities)
+def _candidate(job: Job) -> tuple[Candidate, Frames]:
+    """The candidate that a refused run of the same job kept, else a new one; and frames to time it on."""
+    kept = job.kept.load(_STAGE)
+    if kept is not None:
+        try:
+            return Candidate.from_arrays(kept), read_frames(job.dataset, job.options)
+        except (BundleError, KeyError, ValueError, msgspec.MsgspecError):
+            pass  # of another release: made anew
+    quantized = _STAGES[job.recipe.name](job)
+    return compared(quantized), quantized.images.frames
 
 
-def _describe(quantized: Quantized) -> Description:
-    job = quantized.job
-    recipe = RecipeEntry(name=job.recipe.name, version=job.recipe.version, options=quantized.recipe_options())
-    return Description(
-        job.checkpoint, job.size, job.bounds, recipe, quantized.images.record, quantized.calibrated.ranges,
-        job.options.license,
-    )  # fmt: skip
-
-
-@contextmanager
-def _scratch_bundle(quantized: Quantized, exported: _Exported) -> Iterator[Path]:
-    """A bundle of all graphs, so that they are measured as the SDK runs them; removed afterwards."""
-    with tempfile.TemporaryDirectory() as scratch:
-        manifest = make_manifest(_describe(quantized), exported.graphs)
-        yield write_bundle(Path(scratch) / "all.bmz", manifest, exported.graphs)
-
-
-def _compare(quantized: Quantized, path: Path) -> tuple[Quantized, dict[str, Fidelity]]:
-    """Distance of each quantized graph from the float one, checked by the guard."""
-    job, images = quantized.job, quantized.images.compared
-    on_frame = job.progress("comparing with float", (1 + len(VARIANTS)) * len(images))
-    fidelity = compare_variants(path, FLOAT, VARIANTS, [image[0] for image in images], on_frame)
-    shares = clipped_shares(quantized.calibrated, NetworkInputs(job.checkpoint.model, images))
-    record = replace(quantized.images.record, clipped=most_clipped(quantized.calibrated, shares))
-    found = checked(replace(quantized.images, record=record), check_fidelity(fidelity), job.options.allow)
-    return replace(quantized, images=found), fidelity
-
-
-def _measure(job: Job, path: Path, variants: list[str]) -> Accuracy:
-    """Accuracy of every graph. Whatever goes wrong here must not cost the finished bundle."""
-    try:
-        if not job.evaluation:
-            return Accuracy()
-        return measure_accuracy(path, variants, CPU, job.evaluation[0], job.progress)
-    except Exception as error:
-        return Accuracy(failure=str(error) or type(error).__name__)
-
-
-def _write(quantized: Quantized, exported: _Exported, accuracy: Accuracy, fidelity: Mapping[str, Fidelity]) -> None:
-    job = quantized.job
-    graphs = {name: data for name, data in exported.graphs.items() if name != FLOAT or job.options.keep_float}
-    measured = Measured(accuracy.measurements, {name: found.record() for name, found in fidelity.items()})
+def _manifest(job: Job, candidate: Candidate, accuracy: Accuracy) -> Manifest:
+    measured = Measured(
+        accuracy.measurements, {name: found.record() for name, found in candidate.account.fidelity.items()}
+    )
     if accuracy.display is not None:
         measured = replace(
             measured, display_threshold=accuracy.display.score, display_measurement=accuracy.display_measurement
         )
-    write_bundle(job.output, make_manifest(_describe(quantized), graphs, measured), graphs)
+    manifest = with_graphs(candidate.manifest, candidate.shipped)
+    return with_measured(manifest, measured, candidate.account.calibration.record, job.options.license)
 
 
-def _report(
-    quantized: Quantized, exported: _Exported, accuracy: Accuracy, latency: Mapping[str, list[float]],
-    fidelity: Mapping[str, Fidelity],
-) -> Report:  # fmt: skip
+def _deliver(job: Job, candidate: Candidate) -> None:
+    """Write the bundle, to a temporary folder if it cannot be written where it belongs after all.
+
+    Raises:
+        OutputError: it cannot; the message says where it is instead.
+    """
+    manifest, graphs = _manifest(job, candidate, Accuracy()), candidate.shipped
+    try:
+        write_bundle(job.output, manifest, graphs)
+    except OutputError as error:
+        folder = Path(tempfile.mkdtemp(prefix="blendmask-"))
+        try:
+            path = write_bundle(folder / job.output.name, manifest, graphs)
+        except OutputError:
+            folder.rmdir()
+            raise error from None
+        raise OutputError(f"{error} The finished bundle is in {path}: move it where you want it.") from error
+
+
+def _measure(job: Job, candidate: Candidate, frames: Frames) -> tuple[Latency, Accuracy]:
+    """Time and accuracy of the graphs, added to the bundle. Whatever goes wrong here must not cost the bundle.
+
+    Raises:
+        KeyboardInterrupt: the user interrupts; the message says that the bundle is there.
+    """
+    latency: Latency = {}
+    accuracy = Accuracy()
+    try:
+        with candidate.scratch_bundle() as path:
+            latency = measure_latency(path, (FLOAT, CPU), frames)
+            for evaluation in job.evaluation:
+                accuracy = measure_accuracy(path, list(candidate.graphs), CPU, evaluation, job.progress)
+        if job.evaluation:
+            write_bundle(job.output, _manifest(job, candidate, accuracy), candidate.shipped)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"interrupted while it was measured: {how_to_measure(job.output)}") from error
+    except Exception as error:
+        accuracy = Accuracy(failure=str(error) or type(error).__name__)
+    return latency, accuracy
+
+
+def _report(job: Job, candidate: Candidate, accuracy: Accuracy, latency: Latency) -> Report:
+    account = candidate.account
     variants = {
         name: VariantReport(
             len(data),
-            exported.parities[name],
+            account.parities[name],
             accuracy.metrics(name),
             statistics.median(latency[name]) if name in latency else None,
-            fidelity.get(name),
+            account.fidelity.get(name),
         )
-        for name, data in exported.graphs.items()
+        for name, data in candidate.graphs.items()
     }
     return Report(
-        quantized.job.output, variants, speedup(latency, FLOAT, CPU), quantized.images, quantized.refined,
-        quantized.training, accuracy.display, accuracy.failure,
+        job.output, variants, speedup(latency, FLOAT, CPU) if latency else math.nan, account.calibration,
+        account.refined, account.training, accuracy.display, accuracy.failure,
     )  # fmt: skip

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from blendmask_calibration.checks.guard import check_channel_order
+from blendmask_calibration.checks.guard import check_channel_order, check_detections
+from blendmask_calibration.histogram import Histogram
 from blendmask_edge.imaging import read_image
 from blendmask_quantize.model.blendmask import Predictions
 from blendmask_quantize.pipeline.calibration_set import (
     CalibrationSet,
-    checked,
     for_users,
     load_calibration_set,
-    with_detection_counts,
 )
 from blendmask_quantize.pipeline.job import Job
+from blendmask_quantize.pipeline.observation import as_arrays, observation_of
 from blendmask_quantize.pipeline.quantized import Quantized
 from blendmask_quantize.quantization.inputs import NetworkInputs
 from blendmask_quantize.quantization.ptq import Calibrated, estimate, observe
 from blendmask_quantize.quantization.refine.steps import Given, Observed, Outcome, refine
 from blendmask_quantize.validation.channel_order import MOST, detection_scores, scores_both_ways
 from blendmask_quantize.validation.drift import DriftCriterion
+
+_CHANNEL_ORDER, _DETECTIONS, _OBSERVATION = "channel-order", "detections", "observation"
+"""Stages whose results are kept if the guard refuses them."""
+_SCORES, _COUNTS = "scores", "counts"
 
 
 def read_images(job: Job) -> CalibrationSet:
@@ -32,12 +38,29 @@ def read_images(job: Job) -> CalibrationSet:
         CalibrationError: the guard refuses them.
     """
     images = load_calibration_set(job.dataset, job.options, job.size, job.pad_value, job.progress)
-    on_image = job.progress("checking channel order", 2 * min(MOST, len(images.images)))
-    given, swapped = scores_both_ways(job.graph(job.network), images.images, on_image)
-    return checked(images, check_channel_order(given, swapped), job.options.allow)
+    kept = job.kept.load(_CHANNEL_ORDER)
+    if kept is not None:
+        given, swapped = json.loads(kept[_SCORES].item())
+    else:
+        on_image = job.progress("checking channel order", 2 * min(MOST, len(images.images)))
+        given, swapped = scores_both_ways(job.graph(job.network), images.images, on_image)
+    with job.kept.refusable(_CHANNEL_ORDER, lambda: {_SCORES: np.array(json.dumps((given, swapped)))}):
+        return images.judged(check_channel_order(given, swapped), job.options.allow)
 
 
-def count_instances(job: Job, images: CalibrationSet) -> list[int]:
+def judge_detections(job: Job, images: CalibrationSet) -> CalibrationSet:
+    """The images, judged by what the float network detects in them.
+
+    Raises:
+        CalibrationError: the network detects almost nothing.
+    """
+    kept = job.kept.load(_DETECTIONS)
+    counts = kept[_COUNTS].tolist() if kept is not None else _count_instances(job, images)
+    with job.kept.refusable(_DETECTIONS, lambda: {_COUNTS: np.array(counts)}):
+        return images.judged(check_detections(counts), job.options.allow)
+
+
+def _count_instances(job: Job, images: CalibrationSet) -> list[int]:
     """Number of instances that the float network detects in each image."""
     graph, on_step = job.graph(job.network), job.progress("looking for instances", len(images.images))
     counts = []
@@ -59,9 +82,12 @@ def calibrate(job: Job, images: CalibrationSet, *, judged: bool = False) -> Quan
     Raises:
         CalibrationError: the network detects almost nothing.
     """
-    observed, counts = _observe(job, images)
+    kept = None if judged else job.kept.load(_OBSERVATION)
+    histograms, counts = observation_of(kept) if kept is not None else _observe(job, images)
     if not judged:
-        images = with_detection_counts(images, counts, job.options.allow)
+        with job.kept.refusable(_OBSERVATION, lambda: as_arrays(histograms, counts)):
+            images = images.judged(check_detections(counts), job.options.allow)
+    observed = _estimate(job, images, histograms)
     calibrated, refined = _refine(job, observed, images)
     return Quantized(job, calibrated, images, _original(job, images, int(np.argmax(counts))), refined)
 
@@ -73,8 +99,8 @@ def _original(job: Job, images: CalibrationSet, index: int) -> NDArray[np.uint8]
     return read_image(job.dataset.folder / images.record.images[index].name)
 
 
-def _observe(job: Job, images: CalibrationSet) -> tuple[Observed, list[int]]:
-    """Ranges, and the number of instances that the float network detects in each image."""
+def _observe(job: Job, images: CalibrationSet) -> tuple[dict[str, Histogram], list[int]]:
+    """Histograms of the tensors, and the number of instances that the float network detects in each image."""
     counts: list[int] = []
     graph, on_step = job.graph(job.network), job.progress("calibrating", len(images.images))
 
@@ -82,11 +108,14 @@ def _observe(job: Job, images: CalibrationSet) -> tuple[Observed, list[int]]:
         counts.append(len(detection_scores(graph, predictions)))
         on_step()
 
-    given = _given(job, images)
     with for_users():
-        histograms = observe(job.network, given.inputs, on_image)
-        calibrated = Calibrated(job.network, estimate(job.network, histograms, given.first_estimator))
-    return Observed(calibrated, histograms, job.network), counts
+        return observe(job.network, _given(job, images).inputs, on_image), counts
+
+
+def _estimate(job: Job, images: CalibrationSet, histograms: dict[str, Histogram]) -> Observed:
+    with for_users():
+        ranges = estimate(job.network, histograms, _given(job, images).first_estimator)
+    return Observed(Calibrated(job.network, ranges), histograms, job.network)
 
 
 def _given(job: Job, images: CalibrationSet) -> Given:

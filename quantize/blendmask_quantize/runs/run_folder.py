@@ -25,6 +25,7 @@ PRUNED_FILE = "pruned.safetensors"
 """The pruned network after fine-tuning, where a recipe goes on with it; the run that makes it lies beside it."""
 LOG_FILES = ("log.csv", "curves.png")
 """The losses of the training loop, as numbers and as a plot."""
+_KEPT = "kept-{}.npz"
 _STATE = (RESUME_FILE, START_FILE, PRUNED_FILE)
 _DIGEST = re.compile("[0-9a-f]{64}")
 _NESTED = Path(PRUNED_FILE).with_suffix(".run").name
@@ -121,7 +122,8 @@ class RunFolder:
                 self._leave(done)
 
     def _leave(self, done: bool) -> None:
-        if not self.result and (done or not self._is_begun()):
+        keeps = self._is_begun() or any(self.path.glob(_KEPT.format("*")))
+        if not self.result and (done or not keeps):
             _clear(self.path)
         elif done:
             (self.path / RESUME_FILE).unlink(missing_ok=True)
@@ -152,6 +154,12 @@ class RunFolder:
                 f"{self.path / RESUME_FILE}, the state to go on from, is missing, although {LOG_FILES[0]} has {steps} "
                 "steps: put it back, or start again without --resume"
             )
+
+    def discard(self) -> None:
+        """Remove the state of this command's run, if there is any; that of another command stays."""
+        record = self._record()
+        if record is not None and record.command == self.command:
+            _clear(self.path)
 
     def _is_begun(self) -> bool:
         return any((self.path / name).exists() for name in (*_STATE, _NESTED))
@@ -203,11 +211,23 @@ def _remove_parts(folder: Path) -> None:
             part.unlink(missing_ok=True)
 
 
+def kept_file(folder: Path, stage: str) -> Path:
+    """The file in a run folder that keeps the result of a stage."""
+    return folder / _KEPT.format(stage)
+
+
+def clear_kept(folder: Path) -> None:
+    """Remove the kept results of stages, and the folder if nothing else is in it."""
+    for path in folder.glob(_KEPT.format("*")):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 def _clear(folder: Path) -> None:
     """Remove the files of a run; a foreign file stays, and the folder with it."""
     if (folder / _NESTED).is_dir():
         _clear(folder / _NESTED)
     for name in (*_STATE, *LOG_FILES, RECORD_FILE):
         (folder / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+    clear_kept(folder)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blendmask_edge import MaskPredictor
-from blendmask_edge.benchmark.side_by_side import time_side_by_side
+from blendmask_edge.benchmark.side_by_side import THREADS, time_side_by_side
 from blendmask_edge.bundle.manifest import Measurement
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.average_precision import score
@@ -90,14 +90,14 @@ def _instances(path: Path, variant: str, frames: Sequence[NDArray[np.uint8]], on
 
 
 def measure_latency(path: Path, variants: Sequence[str], frames: Sequence[NDArray[np.uint8]]) -> dict[str, list[float]]:
-    """Milliseconds of each frame in ONNX Runtime, the same frames for every graph.
+    """Milliseconds of each frame in ONNX Runtime, by the protocol of `blendmask_edge.benchmark.side_by_side`.
 
     Args:
         path: the bundle.
         variants: the graphs that are timed.
         frames: (H, W, 3) uint8 RGB.
     """
-    with _predictors(path, variants) as predictors:
+    with _predictors(path, variants, THREADS) as predictors:
         return time_side_by_side(predictors, frames)
 
 
@@ -130,9 +130,10 @@ def measure_accuracy(
 
 
 @contextmanager
-def _predictors(path: Path, variants: Sequence[str]) -> Iterator[dict[str, MaskPredictor]]:
+def _predictors(
+    path: Path, variants: Sequence[str], threads: int | None = None
+) -> Iterator[dict[str, MaskPredictor]]:  # fmt: skip
     with ExitStack() as stack:
         yield {
-            variant: stack.enter_context(MaskPredictor(path, RUNTIME, score_threshold=0.0, variant=variant))
-            for variant in variants
+            variant: stack.enter_context(MaskPredictor(path, RUNTIME, threads, 0.0, variant)) for variant in variants
         }

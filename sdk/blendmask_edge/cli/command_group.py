@@ -72,7 +72,7 @@ class CommandGroup(TyperGroup):
             warn(f"{missing} Type: {install_command(extra)}")
             raise typer.Exit(FAILED) from error
         except KeyboardInterrupt as error:
-            warn("interrupted")
+            warn(str(error) or "interrupted")
             raise typer.Exit(INTERRUPTED) from error
 
 

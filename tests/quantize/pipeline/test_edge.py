@@ -23,7 +23,7 @@ from blendmask_quantize.cli import tables
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.macs import count_macs
-from blendmask_quantize.pipeline import run as pipeline
+from blendmask_quantize.pipeline import comparison
 from blendmask_quantize.pipeline.recipes import edge as edge_recipe
 from blendmask_quantize.pipeline.report import Report
 from blendmask_quantize.pruning.budget import TOLERANCE
@@ -133,8 +133,8 @@ def shrunk(checkpoint: Checkpoint, options: QuantizeOptions, monkeypatch: pytest
                 raise Interrupted
             return onnx.ModelProto()
 
-        monkeypatch.setattr(pipeline, "export_onnx", exported)
-        monkeypatch.setattr(pipeline, "check_parity", lambda *_: None)
+        monkeypatch.setattr(comparison, "export_onnx", exported)
+        monkeypatch.setattr(comparison, "check_parity", lambda *_: None)
         with pytest.raises(Interrupted):
             quantize(checkpoint, tmp_path / name, replace(options, resume=resume), stage)
         return found

@@ -21,8 +21,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from blendmask_calibration.checks.findings import Finding
 from blendmask_calibration.estimators import Range
 from blendmask_edge import MaskPredictor, read_image
+from blendmask_edge.benchmark.side_by_side import THREADS
 from blendmask_edge.bundle.manifest import Manifest, Measurement
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.errors import AnnotationError, BlendMaskError, CalibrationError, ConfigError, OutputError
@@ -38,16 +40,16 @@ from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.export.parity import ParityError
 from blendmask_quantize.model.config import CONFIGS, InputConfig
 from blendmask_quantize.model.predictor import pad_value
+from blendmask_quantize.pipeline import comparison, stages
 from blendmask_quantize.pipeline import job as plan
 from blendmask_quantize.pipeline import run as pipeline
-from blendmask_quantize.pipeline import stages
-from blendmask_quantize.pipeline.calibration_set import CalibrationSet
 from blendmask_quantize.pipeline.job import input_size
 from blendmask_quantize.pipeline.report import Report
 from blendmask_quantize.quantization.inputs import NetworkInputs
 from blendmask_quantize.quantization.ptq import estimate, observe_ranges
 from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.runs.progress import Progress
+from blendmask_quantize.validation import measure
 from blendmask_quantize.validation.fidelity import Fidelity, compare
 from tests.quantize.conftest import Made
 from tests.quantize.images import describe, some_images, write_annotations, write_images
@@ -219,7 +221,7 @@ def test_every_stage_is_announced_and_finished(made: Made) -> None:
         "checking channel order": (48, 48),
         "calibrating": (29, 29),
         "refining": (2, 2),
-        "exporting": (3, 3),
+        "exporting": (4, 4),
         "comparing with float": (12, 12),
         "evaluating": (9, 9),
     }
@@ -437,7 +439,7 @@ def test_a_graph_that_disagrees_with_its_network_is_not_written(
         tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * 1.1, tensor.name))
         return model
 
-    monkeypatch.setattr(pipeline, "export_onnx", spoiled)
+    monkeypatch.setattr(comparison, "export_onnx", spoiled)
     (tmp_path / "out").mkdir()
     with nothing_left(tmp_path / "out", tmp_path / "scratch"), pytest.raises(ParityError, match="Nothing was written"):
         quantize(checkpoint, tmp_path / "out/m.bmz", options, quiet)
@@ -463,12 +465,9 @@ def test_a_bundle_whose_masks_broke_is_not_written_although_its_scores_are_right
 ) -> None:
     monkeypatch.setattr(stages, "estimate", narrow("basis_module", 20))
     monkeypatch.setattr(pipeline, "measure_accuracy", lambda *_: pytest.fail("accuracy was measured"))
-    (tmp_path / "out").mkdir()
-    with (
-        nothing_left(tmp_path / "out", tmp_path / "scratch"),
-        pytest.raises(CalibrationError, match=r"cpu: masks do not survive .*--allow broken-masks") as refused,
-    ):
-        quantize(checkpoint, tmp_path / "out/m.bmz", options, quiet)
+    with pytest.raises(CalibrationError, match=r"cpu: masks do not survive .*--allow broken-masks") as refused:
+        quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
+    assert not (tmp_path / "m.bmz").exists()
     assert "shifted-scores" not in str(refused.value)
     assert "missed-instances" not in str(refused.value)
 
@@ -482,7 +481,7 @@ def test_broken_masks_can_be_allowed_and_are_recorded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     broken = Fidelity(4, 40, 0, 0, score_drift=0.01, box_iou=0.95, mask_iou=0.3, mask_iou_low=0.1)
-    monkeypatch.setattr(pipeline, "compare_variants", lambda *_: dict.fromkeys(("cpu", "tensorrt"), broken))
+    monkeypatch.setattr(comparison, "compare_variants", lambda *_: dict.fromkeys(("cpu", "tensorrt"), broken))
     allowed = replace(options, allow=("broken-masks",))
     report = quantize(checkpoint, tmp_path / "m.bmz", allowed, quiet)
     manifest = Bundle.open(tmp_path / "m.bmz").manifest
@@ -522,13 +521,10 @@ def test_images_on_which_the_network_finds_nothing_are_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pipeline, "export_onnx", lambda _: pytest.fail("an export began"))
-    (tmp_path / "out").mkdir()
-    with (
-        nothing_left(tmp_path / "out", tmp_path / "scratch"),
-        pytest.raises(CalibrationError, match=r"17 of 17 images have no detections.*--allow few-detections"),
-    ):
-        quantize(with_class_bias(checkpoint, -30), tmp_path / "out/m.bmz", options, quiet)
+    monkeypatch.setattr(comparison, "export_onnx", lambda _: pytest.fail("an export began"))
+    with pytest.raises(CalibrationError, match=r"17 of 17 images have no detections.*--allow few-detections"):
+        quantize(with_class_bias(checkpoint, -30), tmp_path / "m.bmz", options, quiet)
+    assert not (tmp_path / "m.bmz").exists()
 
 
 @pytest.mark.usefixtures("no_long_work")
@@ -540,12 +536,9 @@ def test_images_with_red_and_blue_swapped_are_refused_before_long_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(stages, "scores_both_ways", lambda *_: ([[0.6], [0.5], [0.7]], [[0.8], [0.75], [0.9]]))
-    (tmp_path / "out").mkdir()
-    with (
-        nothing_left(tmp_path / "out", tmp_path / "scratch"),
-        pytest.raises(CalibrationError, match=r"red and blue swapped.*--allow channel-order"),
-    ):
-        quantize(checkpoint, tmp_path / "out/m.bmz", options, quiet)
+    with pytest.raises(CalibrationError, match=r"red and blue swapped.*--allow channel-order"):
+        quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
+    assert not (tmp_path / "m.bmz").exists()
 
 
 @pytest.mark.usefixtures("replayed")
@@ -584,8 +577,8 @@ def test_a_full_disk_is_one_message_and_leaves_nothing(
 
 
 @pytest.mark.usefixtures("replayed")
-@pytest.mark.parametrize("moment", ["reading", "calibrating", "exporting", "comparing with float", "evaluating"])
-def test_an_interruption_at_any_stage_leaves_nothing(
+@pytest.mark.parametrize("moment", ["reading", "calibrating", "exporting", "comparing with float"])
+def test_an_interruption_before_the_bundle_is_done_leaves_nothing(
     quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, scenes: Path, tmp_path: Path, moment: str
 ) -> None:
     def interrupted(name: str, _: int) -> Callable[[], None]:
@@ -599,6 +592,102 @@ def test_an_interruption_at_any_stage_leaves_nothing(
     (tmp_path / "out").mkdir()
     with nothing_left(tmp_path / "out", tmp_path / "scratch"), pytest.raises(KeyboardInterrupt):
         quantize(checkpoint, tmp_path / "out/m.bmz", replace(options, evaluation=data), interrupted)
+
+
+@pytest.mark.usefixtures("replayed")
+def test_an_interruption_of_measuring_leaves_the_bundle_and_says_so(
+    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, scenes: Path, tmp_path: Path
+) -> None:
+    def interrupted(name: str, _: int) -> Callable[[], None]:
+        def step() -> None:
+            if name == "evaluating":
+                raise KeyboardInterrupt
+
+        return step
+
+    data = (scenes, scenes / "annotations.json")
+    with pytest.raises(KeyboardInterrupt, match=r"m\.bmz is complete but states no metrics"):
+        quantize(checkpoint, tmp_path / "m.bmz", replace(options, evaluation=data), interrupted)
+    assert [path.name for path in tmp_path.iterdir()] == ["m.bmz"]
+    assert Bundle.open(tmp_path / "m.bmz").manifest.metrics == {}
+
+
+@pytest.mark.usefixtures("replayed")
+def test_a_disk_that_fills_up_at_the_end_does_not_cost_the_bundle(
+    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    written = pipeline.write_bundle
+
+    def full(path: Path, *given: Any) -> Path:
+        if path.parent == tmp_path:
+            raise OutputError("Cannot write it: no space left.")
+        return written(path, *given)
+
+    monkeypatch.setattr(pipeline, "write_bundle", full)
+    with pytest.raises(OutputError, match="The finished bundle is in ") as failed:
+        quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
+    rescued = Path(str(failed.value).split(" is in ")[1].split(": ")[0])
+    assert Bundle.open(rescued).manifest.model == "TINY"
+    shutil.rmtree(rescued.parent)
+
+
+@pytest.mark.usefixtures("replayed")
+@pytest.mark.parametrize("spoil", ["image", "annotations", "folder"])
+def test_data_that_are_spoiled_meanwhile_do_not_cost_the_bundle(
+    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, spoil: str
+) -> None:
+    """What is measured on is checked before the long part; it may still change before it is used."""
+    annotations = write_images(tmp_path / "scenes", some_images(2))
+    spoiled = {
+        "image": lambda: (tmp_path / "scenes/0.png").write_bytes(b"no image"),
+        "annotations": annotations.unlink,
+        "folder": lambda: shutil.rmtree(tmp_path / "scenes"),
+    }
+
+    def announce(name: str, _: int) -> Callable[[], None]:
+        if name == "exporting":
+            spoiled[spoil]()
+        return lambda: None
+
+    measured = replace(options, evaluation=(tmp_path / "scenes", annotations))
+    report = quantize(checkpoint, tmp_path / "m.bmz", measured, announce)
+    manifest = Bundle.open(tmp_path / "m.bmz").manifest
+    assert bool(report.unmeasured) == (spoil != "annotations"), "annotations are read once"
+    assert bool(manifest.metrics) == (spoil == "annotations")
+
+
+# The one protocol of timing
+
+
+@pytest.mark.usefixtures("replayed")
+def test_float_and_int8_do_the_same_work_when_they_are_timed(
+    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    live: list[bool] = []
+    exported, opened = comparison.export_onnx, measure.MaskPredictor
+    threads: list[int | None] = []
+
+    def watched(graph: DeployableGraph) -> onnx.ModelProto:
+        live.append(graph.live_rows)
+        return exported(graph)
+
+    def predictor(path: Path, runtime: str, threads_: int | None = None, *given: Any, **named: Any) -> Any:
+        threads.append(threads_)
+        return opened(path, runtime, threads_, *given, **named)
+
+    monkeypatch.setattr(comparison, "export_onnx", watched)
+    monkeypatch.setattr(measure, "MaskPredictor", predictor)
+    quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
+    assert live == [True, True, False], "float, cpu, tensorrt"
+    assert threads[-2:] == [THREADS, THREADS]
+
+
+def test_the_float_graph_of_a_bundle_is_static(made: Made) -> None:
+    """TensorRT takes no other; the one that is timed is not shipped."""
+    graph = onnx.load_from_string(Bundle.open(made.path).graph("float")).graph
+    assert not [node for node in graph.node if node.op_type in ("NonZero", "ScatterND", "Range")]
 
 
 @pytest.mark.usefixtures("replayed")
@@ -633,15 +722,15 @@ def test_the_image_with_most_instances_is_compared(
             raise Stop(int((graph(torch.from_numpy(prepared)).scores > 0).sum()))
 
     counts: list[int] = []
-    original = stages.with_detection_counts
+    original = stages.check_detections
 
-    def checked(drawn: CalibrationSet, found: list[int], allow: tuple[str, ...]) -> CalibrationSet:
+    def checked(found: list[int]) -> list[Finding]:
         counts.extend(found)
-        return original(drawn, found, allow)
+        return original(found)
 
-    monkeypatch.setattr(pipeline, "export_onnx", lambda _: None)
-    monkeypatch.setattr(pipeline, "check_parity", compared)
-    monkeypatch.setattr(stages, "with_detection_counts", checked)
+    monkeypatch.setattr(comparison, "export_onnx", lambda _: None)
+    monkeypatch.setattr(comparison, "check_parity", compared)
+    monkeypatch.setattr(stages, "check_detections", checked)
     with pytest.raises(Stop) as stopped:
         quantize(with_class_bias(checkpoint, -2.5), tmp_path / "m.bmz", replace(options, detections=100), quiet)
     assert stopped.value.args[0] == max(counts) > min(counts)

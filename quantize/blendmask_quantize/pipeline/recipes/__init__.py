@@ -1,16 +1,10 @@
-"""The recipes: how a checkpoint is quantized, by name. Importing this loads no torch; running a recipe does."""
+"""The recipes by name: a table that loads no torch. The module of a recipe's name holds its stages, as `run(job)`."""
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from blendmask_quantize.model.config import unknown_name
-
-if TYPE_CHECKING:
-    from blendmask_quantize.pipeline.job import Job
-    from blendmask_quantize.pipeline.quantized import Quantized
 
 
 @dataclass(frozen=True)
@@ -18,7 +12,7 @@ class Recipe:
     """A named way to quantize a checkpoint.
 
     Attributes:
-        name: as a user types it; the module of this package that holds its stages.
+        name: as a user types it.
         version: changes when the same options give other numbers.
         summary: one line for a user.
         trains: whether the calibrated network is trained with its quantizers in place.
@@ -32,11 +26,6 @@ class Recipe:
     trains: bool = False
     prunes: bool = False
     steps: tuple[str, ...] = ("coordinate_descent", "bias_correction")
-
-    def run(self, job: Job) -> Quantized:
-        """Take a job through all stages of the recipe; see its module."""
-        quantized: Quantized = importlib.import_module(f"{__name__}.{self.name}").run(job)
-        return quantized
 
 
 RECIPES = {

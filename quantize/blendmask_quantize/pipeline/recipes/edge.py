@@ -8,11 +8,10 @@ from pathlib import Path
 
 from blendmask_edge.errors import AnnotationError
 from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
-from blendmask_quantize.pipeline.calibration_set import with_detection_counts
 from blendmask_quantize.pipeline.job import Job
 from blendmask_quantize.pipeline.quantized import Quantized
 from blendmask_quantize.pipeline.recipes.qat import calibration_settings, image_folder, qat_options, train
-from blendmask_quantize.pipeline.stages import calibrate, count_instances, read_images
+from blendmask_quantize.pipeline.stages import calibrate, judge_detections, read_images
 from blendmask_quantize.pruning.channel_pruning import check_ratio
 from blendmask_quantize.pruning.job import PruneReport, finished_pruning, prune
 from blendmask_quantize.pruning.options import PruneOptions, fine_tuning
@@ -33,7 +32,7 @@ def run(job: Job) -> Quantized:
     check_apart(data, folder, job.evaluation_paths)
     images = read_images(job)
     job.keep(run_folder)
-    images = with_detection_counts(images, count_instances(job, images), job.options.allow)
+    images = judge_detections(job, images)
     path, report = _prune(job, data, pruning, run_folder)
     thinned = job.of(load_checkpoint(path))
     start = calibrate(thinned, images, judged=True)

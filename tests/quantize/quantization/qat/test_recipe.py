@@ -12,8 +12,7 @@ from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.errors import AnnotationError, CheckpointError, ConfigError
 from blendmask_quantize import QuantizeOptions, quantize
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
-from blendmask_quantize.pipeline import run as pipeline
-from blendmask_quantize.pipeline import stages
+from blendmask_quantize.pipeline import comparison, stages
 from blendmask_quantize.pipeline.recipes import RECIPES, get_recipe
 from blendmask_quantize.pipeline.recipes import qat as qat_recipe
 from blendmask_quantize.quantization.qat.options import schedule
@@ -56,7 +55,7 @@ def no_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("long work began")
 
-    for module, name in ((stages, "observe"), (qat_recipe, "run_qat"), (pipeline, "export_onnx")):
+    for module, name in ((stages, "observe"), (qat_recipe, "run_qat"), (comparison, "export_onnx")):
         monkeypatch.setattr(module, name, fail)
 
 
