@@ -1,9 +1,9 @@
-"""Checks of arguments, all before torch is loaded."""
+"""Checks of checkpoints, configurations, data and outputs, all before torch is loaded."""
 
 from __future__ import annotations
 
 import difflib
-import os
+import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import fields, replace
@@ -14,30 +14,90 @@ from blendmask_calibration.dataset import CalibrationDataset
 from blendmask_edge.errors import AnnotationError, CalibrationError, CheckpointError, ConfigError, OutputError
 from blendmask_edge.instances import Labels
 from blendmask_edge.storage.atomic import output_error
+from blendmask_quantize.api.values import CALLABLE, PATH, as_path
+from blendmask_quantize.checkpoints.adelaidet_yaml import find_config
 from blendmask_quantize.checkpoints.class_names import ClassNames, read_classes
-from blendmask_quantize.pipeline.calibration_set import check_calibration_options, for_users
-from blendmask_quantize.pipeline.options import PathLike, QuantizeOptions
-from blendmask_quantize.pipeline.recipes import Recipe
+from blendmask_quantize.checkpoints.record import stored_config
+from blendmask_quantize.model.config import ModelConfig
+from blendmask_quantize.model.input_size import input_size
+from blendmask_quantize.pipeline.calibration_set import for_users
+from blendmask_quantize.pipeline.options import PathLike
+from blendmask_quantize.runs.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from blendmask_quantize.checkpoints.checkpoint import Checkpoint
-    from blendmask_quantize.model.config import ModelConfig
-    from blendmask_quantize.training.options import TrainOptions
+    from _typeshed import DataclassInstance
 
-Options = TypeVar("Options", "QuantizeOptions", "TrainOptions")
+    from blendmask_quantize.checkpoints.checkpoint import Checkpoint
+
+Options = TypeVar("Options", bound="DataclassInstance")
 AnyCheckpoint = Union[PathLike, "Checkpoint"]
-AnyConfig = Union[PathLike, "ModelConfig", None]
+AnyConfig = Union[PathLike, ModelConfig, None]
 Source = Union[PathLike, CalibrationDataset, Iterable[Any]]
 
 
-def check_checkpoint(checkpoint: AnyCheckpoint) -> None:
-    """See that a path leads to a file.
+def check_checkpoint(checkpoint: AnyCheckpoint, name: str = "checkpoint") -> None:
+    """See that an argument is a checkpoint, or the path of a file.
+
+    Args:
+        checkpoint: the argument.
+        name: what it is called.
 
     Raises:
-        CheckpointError: it does not.
+        ConfigError: it is something else.
+        CheckpointError: there is no such file.
     """
-    if isinstance(checkpoint, (str, os.PathLike)) and not Path(checkpoint).is_file():
+    if _is_checkpoint(checkpoint):
+        return
+    if not PATH.fits(checkpoint):
+        raise ConfigError(f"{name} is {checkpoint!r:.80}, expected a path, or the result of load_checkpoint")
+    if not Path(str(checkpoint)).is_file():
         raise CheckpointError(f"no checkpoint at {checkpoint}: give the path of a .safetensors or .pth file")
+
+
+def _is_checkpoint(value: object) -> bool:
+    """Whether a value is a `Checkpoint`, which is none as long as torch is not loaded."""
+    module = sys.modules.get("blendmask_quantize.checkpoints.checkpoint")
+    return module is not None and isinstance(value, module.Checkpoint)
+
+
+def check_config(config: AnyConfig) -> ModelConfig | None:
+    """The configuration of a name or a YAML file; None for None.
+
+    Raises:
+        ConfigError: the argument is none, no configuration has this name, or a YAML file cannot be read.
+    """
+    if not (config is None or isinstance(config, ModelConfig) or PATH.fits(config)):
+        raise ConfigError(f"config is {config!r:.80}, expected a name, the path of a YAML file, or a ModelConfig")
+    given = as_config(config)
+    return None if given is None else find_config(given)
+
+
+def known_config(checkpoint: AnyCheckpoint, config: AnyConfig) -> ModelConfig | None:
+    """The configuration of a checkpoint as far as it can be told without torch; None where it cannot.
+
+    Args:
+        checkpoint: a checkpoint, or its path.
+        config: that the user gives.
+
+    Raises:
+        ConfigError: as `check_config`; or one is given for a checkpoint that is loaded already.
+    """
+    found = check_config(config)
+    if not _is_checkpoint(checkpoint):
+        return found or stored_config(Path(str(checkpoint)))
+    if found is not None:
+        raise ConfigError("the checkpoint is loaded already: give the configuration to load_checkpoint")
+    return checkpoint.config  # type: ignore[union-attr]
+
+
+def check_size(config: ModelConfig | None, size: tuple[int, int] | None) -> None:
+    """See that a network can take an input size, as far as the network is known.
+
+    Raises:
+        ConfigError: it cannot; the message names the nearest size that it can.
+    """
+    if config is not None:
+        input_size(config.input, size)
 
 
 def open_checkpoint(
@@ -54,16 +114,15 @@ def open_checkpoint(
 
     Raises:
         CheckpointError: it cannot be read, or does not fit the configuration.
-        ConfigError: a configuration or classes are given for a checkpoint that is loaded already, or are unknown.
+        ConfigError: classes are given for a checkpoint that is loaded already.
         AnnotationError: the names are not as many as the classes.
     """
     from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
 
     if not isinstance(checkpoint, Checkpoint):
         loaded = load_checkpoint(Path(checkpoint), as_config(config), classes)
-    elif config is not None or classes is not None:
-        given = "configuration" if config is not None else "classes"
-        raise ConfigError(f"the checkpoint is loaded already: give the {given} to load_checkpoint")
+    elif classes is not None:
+        raise ConfigError("the checkpoint is loaded already: give the classes to load_checkpoint")
     else:
         loaded = checkpoint
     for file in annotations:
@@ -82,7 +141,7 @@ def check_classes(classes: ClassNames | None) -> Labels | None:
 
 def as_config(config: AnyConfig) -> str | Path | ModelConfig | None:
     """A configuration, its name, or the path of its YAML file."""
-    return Path(config) if isinstance(config, os.PathLike) else config
+    return config if config is None or isinstance(config, (str, ModelConfig)) else Path(config)
 
 
 def as_dataset(source: Source) -> CalibrationDataset:
@@ -97,14 +156,47 @@ def as_dataset(source: Source) -> CalibrationDataset:
         return CalibrationDataset(source)
 
 
-def check_file(path: PathLike, what: str) -> None:
+def as_progress(progress: Progress | None) -> Progress:
+    """What stages are announced to; nobody for None.
+
+    Raises:
+        ConfigError: it cannot be called.
+    """
+    CALLABLE.or_none().check("progress", progress)
+    return progress or silent
+
+
+def as_paths(name: str, paths: PathLike | Iterable[PathLike]) -> list[Path]:
+    """One path or several as a list.
+
+    Raises:
+        ConfigError: the argument is neither.
+    """
+    if PATH.fits(paths):
+        return [Path(paths)]  # type: ignore[arg-type]
+    if not isinstance(paths, Iterable) or isinstance(paths, (bytes, str)):
+        raise ConfigError(f"{name} is {paths!r:.80}, expected a path or a list of paths")
+    return [as_path(f"{name}[{index}]", path) for index, path in enumerate(paths)]
+
+
+def check_annotations(path: Path, what: str) -> None:
     """See that an annotation file is there.
 
     Raises:
         AnnotationError: it is not.
     """
-    if not Path(path).is_file():
+    if not path.is_file():
         raise AnnotationError(f"{path} cannot be read as COCO annotations (no such file): give {what}")
+
+
+def check_images(folder: Path) -> None:
+    """See that a folder of images is there.
+
+    Raises:
+        AnnotationError: it is not.
+    """
+    if not folder.is_dir():
+        raise AnnotationError(f"{folder} is not a folder: give the folder of the annotated images")
 
 
 def check_pairs(images: list[Path], annotations: list[Path]) -> None:
@@ -113,29 +205,27 @@ def check_pairs(images: list[Path], annotations: list[Path]) -> None:
     Raises:
         AnnotationError: it has not.
     """
-    if len(images) != len(annotations):
+    if len(images) != len(annotations) or not images:
         raise AnnotationError(
             f"{len(images)} folders of images and {len(annotations)} annotation files are given: give one file a folder"
         )
     for folder, file in zip(images, annotations, strict=True):
-        if not folder.is_dir():
-            raise AnnotationError(f"{folder} is not a folder: give the folder of the annotated images")
-        check_file(file, "their COCO instances JSON")
+        check_images(folder)
+        check_annotations(file, "their COCO instances JSON")
 
 
-def as_paths(paths: PathLike | Iterable[PathLike]) -> list[Path]:
-    """One path or several as a list."""
-    return [Path(paths)] if isinstance(paths, (str, os.PathLike)) else [Path(path) for path in paths]
-
-
-def check_output(output: Path) -> None:
+def check_output(output: Path, example: str = "model.bmz") -> None:
     """See that a file can be written.
+
+    Args:
+        output: its path.
+        example: of a name.
 
     Raises:
         OutputError: it cannot.
     """
     if output.is_dir():
-        raise OutputError(f"the output {output} is a folder: give the path of a file, e.g. model.bmz")
+        raise OutputError(f"the output {output} is a folder: give the path of a file, e.g. {example}")
     try:
         tempfile.TemporaryFile(dir=output.parent).close()
     except OSError as error:
@@ -157,19 +247,6 @@ def check_folder_output(output: Path) -> None:
         raise output_error(output, error) from error
 
 
-def check_config(config: AnyConfig) -> None:
-    """See that a configuration is known, or that its YAML file can be read.
-
-    Raises:
-        ConfigError: it is not; the nearest name is suggested.
-    """
-    from blendmask_quantize.checkpoints.adelaidet_yaml import find_config
-
-    given = as_config(config)
-    if given is not None:
-        find_config(given)
-
-
 def check_folders(folders: list[Path]) -> None:
     """See that folders of images are there.
 
@@ -181,72 +258,24 @@ def check_folders(folders: list[Path]) -> None:
             raise CalibrationError(f"{folder} is not a folder: give a folder of images")
 
 
-def changed(options: Options, changes: dict[str, Any], command: str) -> Options:
+def changed(options: Options | None, default: Options, changes: dict[str, Any], command: str) -> Options:
     """The options with some fields replaced.
 
     Args:
-        options: of any kind.
+        options: None takes `default`.
+        default: of the same kind.
         changes: new values by the name of a field.
         command: what the options are of, for the message.
 
     Raises:
-        ConfigError: there is no such field; the nearest one is named.
+        ConfigError: the options are of another kind, or there is no such field; the nearest one is named.
     """
-    known = [field.name for field in fields(options)]
+    if not (options is None or isinstance(options, type(default))):
+        raise ConfigError(f"options is {options!r:.80}, expected {type(default).__name__}")
+    known = [field.name for field in fields(default)]
     for name in changes:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}? " if near else ""
             raise ConfigError(f"{command} has no option {name!r}: {hint}known are {', '.join(known)}")
-    return replace(options, **changes)
-
-
-def check_options(recipe: Recipe, options: QuantizeOptions) -> None:
-    """See that options are possible and apply to a recipe.
-
-    Raises:
-        ConfigError: an option is out of range, or of no use to the recipe.
-        CalibrationError: no estimator or refusal of the guard has that name.
-        AnnotationError: a file is missing.
-    """
-    check_calibration_options(options)
-    _check_ranges(options)
-    if not recipe.trains and options.trains:
-        raise ConfigError(
-            f"{_given(options)} is of no use to recipe {recipe.name}, which does not train: use --recipe qat"
-        )
-    if not recipe.prunes and options.prunes:
-        raise ConfigError(
-            f"--macs and --prune-iterations are of no use to recipe {recipe.name}, which does not prune: use "
-            "--recipe edge, or leave them out"
-        )
-    if recipe.prunes and options.annotations is None:
-        raise ConfigError(
-            f"recipe {recipe.name} prunes, which needs labels to train on: give --annotations, the COCO instances JSON "
-            "of the images in the --calibration folder"
-        )
-    if options.annotations is not None:
-        check_file(options.annotations, "an instances JSON")
-    if options.evaluation is not None:
-        check_file(options.evaluation[1], "an instances JSON")
-
-
-def _given(options: QuantizeOptions) -> str:
-    named = {
-        "--annotations": options.annotations is not None, "--resume": options.resume,
-        "--iterations": options.iterations is not None, "--learning-rate": options.learning_rate is not None,
-    }  # fmt: skip
-    return next((name for name, is_given in named.items() if is_given), "qat")
-
-
-def _check_ranges(options: QuantizeOptions) -> None:
-    if options.size is not None and not (_whole(*options.size) and len(options.size) == 2):
-        raise ConfigError(f"the input size is {options.size!r}: give height and width in pixels, e.g. (384, 512)")
-    if not _whole(options.detections) or not 1 <= options.detections <= 100:
-        raise ConfigError(f"detections is {options.detections!r}: give a whole number from 1 to 100")
-    if isinstance(options.ignored, str):
-        raise ConfigError(f"ignored is the text {options.ignored!r}: give a tuple of names or patterns")
-
-
-def _whole(*values: Any) -> bool:
-    return all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+    return replace(options or default, **changes)

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blendmask_edge.errors import ConfigError
 from blendmask_quantize.api.arguments import (
     AnyCheckpoint,
     as_paths,
+    as_progress,
     changed,
     check_checkpoint,
     check_config,
@@ -17,8 +19,9 @@ from blendmask_quantize.api.arguments import (
     check_folders,
     open_checkpoint,
 )
+from blendmask_quantize.api.values import FLAG, as_path
 from blendmask_quantize.pipeline.options import PathLike
-from blendmask_quantize.runs.progress import Progress, silent
+from blendmask_quantize.runs.progress import Progress
 from blendmask_quantize.runs.run_folder import MODEL_FILE, RunFolder
 from blendmask_quantize.training.options import DISTILLATION, TrainOptions
 
@@ -53,11 +56,14 @@ def distill(
         CalibrationError: a folder of images is missing or empty.
         ConfigError: the student cannot learn from the teacher, or an option is out of range.
     """
-    folders, path = as_paths(images), Path(output)
-    check_checkpoint(teacher)
+    folders, path = as_paths("images", images), as_path("output", output)
+    check_checkpoint(teacher, "teacher")
     check_folders(folders)
-    check_config(config)
-    chosen = changed(options or DISTILLATION, changes, "distill")
+    if check_config(config) is None:
+        raise ConfigError("config is None, expected the configuration of the student")
+    on_stage = as_progress(progress)
+    FLAG.check("resume", resume)
+    chosen = changed(options, DISTILLATION, changes, "distill")
     chosen.check_learns()
     check_folder_output(path)
     run_folder = RunFolder(path, "blendmask distill", result=MODEL_FILE)
@@ -66,4 +72,4 @@ def distill(
 
     given = Path(config) if isinstance(config, os.PathLike) else config
     job = make_distill_job(folders, chosen, given, open_checkpoint(teacher, None))
-    return run_job(job, run_folder, progress or silent, resume=resume)
+    return run_job(job, run_folder, on_stage, resume=resume)

@@ -5,25 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from blendmask_edge import MaskPredictor
 from blendmask_edge.errors import ConfigError
 from blendmask_edge.evaluation import average_precision
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.predictions import Predictor
+from blendmask_edge.instances import Labels
+from blendmask_edge.runtimes.registry import AUTO, select
 from blendmask_quantize.api.arguments import (
     AnyCheckpoint,
     AnyConfig,
+    as_progress,
+    check_annotations,
     check_checkpoint,
     check_classes,
+    check_images,
+    known_config,
     open_checkpoint,
 )
+from blendmask_quantize.api.values import PATH, TEXT, as_path, check_all, whole
 from blendmask_quantize.checkpoints.class_names import ClassNames
 from blendmask_quantize.pipeline.options import PathLike
-from blendmask_quantize.runs.progress import Progress, silent
+from blendmask_quantize.runs.progress import Progress
 
-if TYPE_CHECKING:
-    from blendmask_edge.instances import Labels
+BUNDLE_SUFFIX = ".bmz"
+_KINDS = {"variant": TEXT.or_none(), "runtime": TEXT, "limit": whole(1).or_none()}
 
 
 def evaluate(
@@ -53,38 +60,51 @@ def evaluate(
         CheckpointError, BundleError: the model cannot be read.
         ConfigError: an option does not apply to the model.
     """
-    annotated = AnnotatedImages.open(images, annotations, limit=limit)
-    labels = check_classes(classes)
-    with _opened(model, config, labels, annotations, variant, runtime) as (predict, labels):
-        annotated.check_labels(labels)
-        return average_precision.evaluate(predict, annotated, (progress or silent)("evaluating", len(annotated.ids)))
+    is_bundle = PATH.fits(model) and str(model).endswith(BUNDLE_SUFFIX)
+    folder, file = as_path("images", images), as_path("annotations", annotations)
+    check_all(_KINDS, {"variant": variant, "runtime": runtime, "limit": limit})
+    on_stage, labels = as_progress(progress), check_classes(classes)
+    if is_bundle:
+        _check_bundle_options(config, labels, runtime)
+    else:
+        _check_checkpoint_options(model, config, variant)
+    check_images(folder)
+    check_annotations(file, "their COCO instances JSON")
+    annotated = AnnotatedImages.open(folder, file, limit=limit)
+    opened = _bundle(Path(str(model)), runtime, variant) if is_bundle else _checkpoint(model, config, labels, file)
+    with opened as (predict, known):
+        annotated.check_labels(known)
+        return average_precision.evaluate(predict, annotated, on_stage("evaluating", len(annotated.ids)))
+
+
+def _check_bundle_options(config: AnyConfig, classes: Labels | None, runtime: str) -> None:
+    if config is not None:
+        raise ConfigError("--config is for checkpoints: a bundle carries its own")
+    if classes is not None:
+        raise ConfigError("--classes is for checkpoints: a bundle names its own")
+    if runtime != AUTO:
+        select(runtime)
+
+
+def _check_checkpoint_options(model: AnyCheckpoint, config: AnyConfig, variant: str | None) -> None:
+    if variant is not None:
+        raise ConfigError("--variant is for bundles: a checkpoint has one network")
+    check_checkpoint(model, "model")
+    known_config(model, config)
 
 
 @contextmanager
-def _opened(
-    model: AnyCheckpoint,
-    config: AnyConfig,
-    classes: Labels | None,
-    annotations: PathLike,
-    variant: str | None,
-    runtime: str,
-) -> Iterator[tuple[Predictor, Labels]]:
-    """The model as a predictor, and its labels; closed behind the block."""
-    from blendmask_edge.instances import Labels
+def _bundle(path: Path, runtime: str, variant: str | None) -> Iterator[tuple[Predictor, Labels]]:
+    """A bundle as a predictor, and its labels; closed behind the block."""
+    with MaskPredictor(path, runtime, score_threshold=0.0, variant=variant) as predictor:
+        yield predictor, Labels(predictor.manifest.classes, predictor.manifest.category_ids)
 
-    if str(model).endswith(".bmz"):
-        from blendmask_edge import MaskPredictor
 
-        if config is not None:
-            raise ConfigError("--config is for checkpoints: a bundle carries its own")
-        if classes is not None:
-            raise ConfigError("--classes is for checkpoints: a bundle names its own")
-        with MaskPredictor(Path(str(model)), runtime, score_threshold=0.0, variant=variant) as bundle:
-            yield bundle, Labels(bundle.manifest.classes, bundle.manifest.category_ids)
-        return
-    if variant is not None:
-        raise ConfigError("--variant is for bundles: a checkpoint has one network")
-    check_checkpoint(model)
+@contextmanager
+def _checkpoint(
+    model: AnyCheckpoint, config: AnyConfig, classes: Labels | None, annotations: Path
+) -> Iterator[tuple[Predictor, Labels]]:  # fmt: skip
+    """A checkpoint as a predictor, and its labels."""
     checkpoint = open_checkpoint(model, config, classes, [annotations])
     from blendmask_quantize.model.predictor import TorchPredictor
 

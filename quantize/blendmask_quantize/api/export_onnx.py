@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from blendmask_quantize.api.arguments import AnyCheckpoint, AnyConfig, check_checkpoint, check_output, open_checkpoint
+from blendmask_edge.storage.atomic import write_bytes
+from blendmask_quantize.api.arguments import (
+    AnyCheckpoint,
+    AnyConfig,
+    check_checkpoint,
+    check_output,
+    check_size,
+    known_config,
+    open_checkpoint,
+)
+from blendmask_quantize.api.values import SIZE, as_path, check_all, whole
+from blendmask_quantize.model.input_size import input_size
 from blendmask_quantize.pipeline.options import PathLike
+
+_KINDS = {"size": SIZE.or_none(), "detections": whole(1, 100)}
 
 
 def export_onnx(
@@ -30,12 +43,12 @@ def export_onnx(
         OutputError: the file cannot be written.
     """
     check_checkpoint(checkpoint)
-    path = Path(output)
-    check_output(path)
-    from blendmask_edge.storage.atomic import write_bytes
+    check_all(_KINDS, {"size": size, "detections": detections})
+    path = as_path("output", output)
+    check_size(known_config(checkpoint, config), size)
+    check_output(path, "model.onnx")
     from blendmask_quantize.export.deployable import Bounds, DeployableGraph
     from blendmask_quantize.export.onnx import export_onnx as export
-    from blendmask_quantize.pipeline.job import input_size
     from blendmask_quantize.quantization.trace import trace_network
 
     model = open_checkpoint(checkpoint, config).model

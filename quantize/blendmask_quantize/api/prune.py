@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from blendmask_edge.errors import OutputError
 from blendmask_quantize.api.arguments import (
     AnyCheckpoint,
     AnyConfig,
     as_paths,
+    as_progress,
     check_checkpoint,
     check_classes,
+    check_output,
     check_pairs,
+    known_config,
     open_checkpoint,
 )
+from blendmask_quantize.api.values import FLAG, Kind, as_path, check_all, number
 from blendmask_quantize.checkpoints.class_names import ClassNames
 from blendmask_quantize.pipeline.options import PathLike
-from blendmask_quantize.runs.progress import Progress, silent
+from blendmask_quantize.runs.progress import Progress
+
+_SUFFIX = ".safetensors"
 
 if TYPE_CHECKING:
     from blendmask_quantize.pruning.job import PruneReport
@@ -53,16 +61,17 @@ def prune(
         ConfigError: the share cannot be reached.
         OutputError: the output cannot be written.
     """
-    check_checkpoint(checkpoint)
-    folders, files = as_paths(images), as_paths(annotations)
-    check_pairs(folders, files)
-    labels = check_classes(classes)
-    from dataclasses import replace
-
+    folders, files = as_paths("images", images), as_paths("annotations", annotations)
+    path = as_path("output", output)
+    check_arguments(checkpoint, folders, files, path, macs, config, resume=resume)
+    labels, on_stage = check_classes(classes), as_progress(progress)
     from blendmask_quantize.pruning.job import prune as run
     from blendmask_quantize.pruning.options import PruneOptions, fine_tuning
     from blendmask_quantize.training.coco_images import CocoImages
+    from blendmask_quantize.training.options import TrainOptions
 
+    Kind(lambda value: isinstance(value, PruneOptions), "PruneOptions").or_none().check("options", options)
+    Kind(lambda value: isinstance(value, TrainOptions), "TrainOptions").or_none().check("training", training)
     chosen = options or PruneOptions()
     if macs is not None:
         chosen = replace(chosen, ratio=macs)
@@ -72,4 +81,22 @@ def prune(
     pairs = zip(folders, files, strict=True)
     augmentation = chosen.training.augmentation
     sources = [CocoImages.open(*pair, loaded.config, augmentation, labels=loaded.labels) for pair in pairs]
-    return run(loaded, sources, Path(output), chosen, progress or silent, resume=resume)
+    return run(loaded, sources, path, chosen, on_stage, resume=resume)
+
+
+def check_arguments(
+    checkpoint: AnyCheckpoint, images: list[Path], annotations: list[Path], output: Path, macs: float | None,
+    config: AnyConfig, *, resume: bool,
+) -> None:  # fmt: skip
+    """See that what `prune` is given is possible, as far as that can be told without torch.
+
+    Raises:
+        CheckpointError, AnnotationError, ConfigError, OutputError: as `prune`.
+    """
+    check_checkpoint(checkpoint)
+    check_pairs(images, annotations)
+    check_all({"macs": number(0, 1, above=True).or_none(), "resume": FLAG}, {"macs": macs, "resume": resume})
+    known_config(checkpoint, config)
+    if output.suffix != _SUFFIX:
+        raise OutputError(f"the output {output} is no {_SUFFIX} file: give a name such as pruned{_SUFFIX}")
+    check_output(output, f"pruned{_SUFFIX}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blendmask_quantize.api.arguments import (
@@ -10,17 +9,21 @@ from blendmask_quantize.api.arguments import (
     AnyConfig,
     Source,
     as_dataset,
+    as_progress,
     changed,
     check_checkpoint,
     check_classes,
-    check_options,
     check_output,
+    check_size,
+    known_config,
     open_checkpoint,
 )
+from blendmask_quantize.api.quantize_options import check_options, open_evaluations
+from blendmask_quantize.api.values import TEXT, as_path
 from blendmask_quantize.checkpoints.class_names import ClassNames
 from blendmask_quantize.pipeline.options import PathLike, QuantizeOptions
 from blendmask_quantize.pipeline.recipes import get_recipe
-from blendmask_quantize.runs.progress import Progress, silent
+from blendmask_quantize.runs.progress import Progress
 
 if TYPE_CHECKING:
     from blendmask_quantize.pipeline.report import Report
@@ -59,13 +62,17 @@ def quantize(
         >>> quantize("model.safetensors", "photos", "model.bmz", ignored=("backbone.stem",))  # doctest: +SKIP
     """
     check_checkpoint(checkpoint)
-    chosen, wanted, path = get_recipe(recipe), changed(options or QuantizeOptions(), changes, "quantize"), Path(output)
+    TEXT.check("recipe", recipe)
+    chosen, path = get_recipe(recipe), as_path("output", output)
+    wanted = changed(options, QuantizeOptions(), changes, "quantize")
     check_options(chosen, wanted)
+    check_size(known_config(checkpoint, config), wanted.size)
+    labels, on_stage = check_classes(classes), as_progress(progress)
     dataset = as_dataset(calibration)
     check_output(path)
-    labels = check_classes(classes)
+    evaluation = open_evaluations(wanted)
     from blendmask_quantize.pipeline.job import make_job
     from blendmask_quantize.pipeline.run import run
 
     loaded = open_checkpoint(checkpoint, config, labels, wanted.annotation_files)
-    return run(make_job(loaded, dataset, path, chosen, wanted, progress or silent))
+    return run(make_job(loaded, dataset, path, chosen, wanted, evaluation, on_stage))

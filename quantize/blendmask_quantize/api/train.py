@@ -12,6 +12,7 @@ from blendmask_quantize.api.arguments import (
     AnyConfig,
     as_config,
     as_paths,
+    as_progress,
     changed,
     check_checkpoint,
     check_config,
@@ -19,8 +20,9 @@ from blendmask_quantize.api.arguments import (
     check_pairs,
     open_checkpoint,
 )
+from blendmask_quantize.api.values import FLAG, as_path, check_all
 from blendmask_quantize.pipeline.options import PathLike
-from blendmask_quantize.runs.progress import Progress, silent
+from blendmask_quantize.runs.progress import Progress
 from blendmask_quantize.runs.run_folder import MODEL_FILE, RunFolder
 from blendmask_quantize.training.options import TrainOptions
 
@@ -60,16 +62,18 @@ def train(
         CheckpointError: the weights cannot be read, or the folder holds another run.
         ConfigError: an option is out of range.
     """
-    folders, files = as_paths(images), as_paths(annotations)
+    folders, files = as_paths("images", images), as_paths("annotations", annotations)
     check_pairs(folders, files)
-    for checkpoint in (weights, teacher):
+    for name, checkpoint in (("weights", weights), ("teacher", teacher)):
         if checkpoint is not None:
-            check_checkpoint(checkpoint)
+            check_checkpoint(checkpoint, name)
     check_config(config)
-    chosen = changed(options or TrainOptions(), changes, "train")
+    path, on_stage = as_path("output", output), as_progress(progress)
+    check_all({"keep_empty": FLAG, "resume": FLAG}, {"keep_empty": keep_empty, "resume": resume})
+    chosen = changed(options, TrainOptions(), changes, "train")
     chosen.check_learns()
-    check_folder_output(Path(output))
-    run_folder = RunFolder(Path(output), "blendmask train", result=MODEL_FILE)
+    check_folder_output(path)
+    run_folder = RunFolder(path, "blendmask train", result=MODEL_FILE)
     run_folder.check_state(resume=resume)
     from blendmask_quantize.training.job import make_job, run_job
 
@@ -77,4 +81,4 @@ def train(
     pairs = zip(folders, files, strict=True)
     by = None if teacher is None else open_checkpoint(teacher, None, annotations=files)
     job = make_job(pairs, chosen, as_config(config), given, teacher=by, keep_empty=keep_empty)
-    return run_job(job, run_folder, progress or silent, resume=resume)
+    return run_job(job, run_folder, on_stage, resume=resume)

@@ -105,6 +105,7 @@ def load_checkpoint(
     Example:
         >>> checkpoint = load_checkpoint("model_final.pth", "R_50_3x", classes="mug,bottle,can")
     """
+    _check_arguments(path, config)
     path = Path(path)
     state, about = read_state(path)
     chosen = _choose(path, state, config, about)
@@ -141,6 +142,14 @@ def save_checkpoint(
     if training:
         about["training"] = msgspec.to_builtins(tuple(training))
     write_bytes(path, save(state, metadata={METADATA_KEY: json.dumps(about, sort_keys=True)}))
+
+
+def _check_arguments(path: object, config: object) -> None:
+    location = path.__fspath__() if isinstance(path, os.PathLike) else path
+    if not isinstance(location, str) or "\0" in location:
+        raise ConfigError(f"path is {path!r:.80}, expected str or pathlib.Path")
+    if not (config is None or isinstance(config, (str, os.PathLike, ModelConfig))):
+        raise ConfigError(f"config is {config!r:.80}, expected a name, the path of a YAML file, or a ModelConfig")
 
 
 def _halved(value: Tensor) -> Tensor:

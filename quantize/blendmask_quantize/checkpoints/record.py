@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,6 +12,12 @@ from blendmask_quantize.model.config import ModelConfig
 
 METADATA_KEY = "blendmask"
 """Where the record lies in the metadata of a safetensors file."""
+_LONGEST_HEADER = 100_000_000
+"""Bytes, as the library itself allows."""
+
+
+class _Header(msgspec.Struct):
+    metadata: dict[str, str] = msgspec.field(name="__metadata__", default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,3 +90,17 @@ def _upgrade(value: Any) -> Any:
     if isinstance(value, dict):
         return {_RENAMED.get(name, name): _upgrade(part) for name, part in value.items()}
     return [_upgrade(part) for part in value] if isinstance(value, list) else value
+
+
+def stored_config(path: Path) -> ModelConfig | None:
+    """The configuration that a safetensors file states, without reading its tensors; None where it states none.
+
+    A damaged file has none either: who reads the tensors says what is wrong with it.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = msgspec.json.decode(file.read(length) if length <= _LONGEST_HEADER else b"", type=_Header)
+        return read_record(header.metadata.get(METADATA_KEY, "{}")).config
+    except (OSError, ValueError, RecursionError, AttributeError, msgspec.MsgspecError):
+        return None

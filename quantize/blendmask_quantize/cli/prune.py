@@ -28,12 +28,14 @@ def prune(
     as_json: JsonOption = False,
 ) -> None:
     """Thin a checkpoint to a share of its work, and fine-tune it on COCO instances."""
-    from blendmask_quantize.api.arguments import check_checkpoint
+    from blendmask_quantize.api.arguments import check_classes
+    from blendmask_quantize.api.prune import check_arguments
     from blendmask_quantize.cli import tables
 
     if len(images) != len(annotations):
         raise typer.BadParameter(f"{len(images)} folders and {len(annotations)} annotation files: give one each")
-    check_checkpoint(checkpoint)
+    check_arguments(checkpoint, images, annotations, output, macs, config, resume=resume)
+    check_classes(classes)
     from blendmask_quantize.api.prune import prune as run
     from blendmask_quantize.training.options import TrainOptions
 

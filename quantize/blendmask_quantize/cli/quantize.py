@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from blendmask_quantize.cli.arguments import CheckpointArgument, ClassesOption, ConfigOption, JsonOption
+from blendmask_quantize.cli.arguments import (
+    CheckpointArgument,
+    ClassesOption,
+    ConfigOption,
+    JsonOption,
+    SizeOption,
+    parse_size,
+)
 
 
 def quantize(
@@ -36,7 +43,7 @@ def quantize(
         list[str] | None,
         typer.Option(metavar="LAYER", help="Layer that stays float: name, glob, or re:PATTERN; repeat for more."),
     ] = None,
-    size: Annotated[str | None, typer.Option(metavar="HxW", help="Network input; the test size if left out.")] = None,
+    size: SizeOption = None,
     detections: Annotated[int, typer.Option(help="Most instances in an image.", min=1, max=100)] = 100,
     count: Annotated[int, typer.Option(help="Most calibration images.", min=1)] = 128,
     seed: Annotated[int, typer.Option(help="Of the calibration sample.", min=0, max=2**63 - 1)] = 0,
@@ -53,7 +60,7 @@ def quantize(
     from blendmask_quantize.pipeline.options import QuantizeOptions
 
     options = QuantizeOptions(
-        size=_parse_size(size), detections=detections, count=count, seed=seed, estimator=estimator,
+        size=parse_size(size), detections=detections, count=count, seed=seed, estimator=estimator,
         steps=_parse_steps(steps), ignored=tuple(map(_parse_pattern, ignored or ())), allow=tuple(allow or ()),
         evaluation=_pair(eval_images, eval_annotations), annotations=annotations, iterations=iterations,
         learning_rate=learning_rate, macs=macs, prune_iterations=prune_iterations, resume=resume,
@@ -67,15 +74,6 @@ def quantize(
     if report.unmeasured:
         typer.echo(f"error: accuracy could not be measured ({report.unmeasured}): {report.how_to_measure}", err=True)
         raise typer.Exit(1)
-
-
-def _parse_size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() for part in parts):
-        raise typer.BadParameter(f"{text!r} is not a size: give height x width, e.g. 384x512")
-    return int(parts[0]), int(parts[1])
 
 
 def _parse_steps(text: str | None) -> tuple[str, ...] | None:

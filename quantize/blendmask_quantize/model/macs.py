@@ -8,21 +8,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from blendmask_edge.imaging import resized_size
 from blendmask_quantize.model.backbones.deformable import count_flops
 from blendmask_quantize.model.blendmask import BlendMask
-from blendmask_quantize.model.config import InputConfig
+from blendmask_quantize.model.input_size import padded_test_size
 
 FLOP_FORMULAS = {torch.ops.torchvision.deform_conv2d: count_flops}
 """What torch's counter does not know by itself."""
 
 _TOP_LAYER = "top_layer"
-
-
-def padded_test_size(config: InputConfig) -> tuple[int, int]:
-    """Height and width of the network input for a 4:3 image at the configuration's test size."""
-    sides = resized_size(480, 640, config.test_short, config.test_long)
-    return -(-sides[0] // config.divisor) * config.divisor, -(-sides[1] // config.divisor) * config.divisor
 
 
 def count_macs(model: BlendMask, size: tuple[int, int] | None = None) -> int:

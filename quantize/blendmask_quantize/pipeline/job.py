@@ -16,12 +16,10 @@ from torch import fx, nn
 
 from blendmask_calibration.dataset import CalibrationDataset
 from blendmask_calibration.sampling import list_images
-from blendmask_edge.bundle.manifest import MAX_SIDE
-from blendmask_edge.errors import ConfigError, OutputError
+from blendmask_edge.errors import OutputError
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.export.deployable import Bounds, DeployableGraph
-from blendmask_quantize.model.config import InputConfig
-from blendmask_quantize.model.macs import padded_test_size
+from blendmask_quantize.model.input_size import input_size
 from blendmask_quantize.model.predictor import pad_value
 from blendmask_quantize.pipeline.kept import Kept
 from blendmask_quantize.pipeline.options import QuantizeOptions
@@ -29,11 +27,11 @@ from blendmask_quantize.pipeline.recipes import Recipe
 from blendmask_quantize.quantization.ignored import describe_pattern
 from blendmask_quantize.quantization.refine.steps import Step, chosen_steps
 from blendmask_quantize.quantization.trace import trace_network
-from blendmask_quantize.runs.progress import Progress, silent
 from blendmask_quantize.runs.network_digest import network_digest
+from blendmask_quantize.runs.progress import Progress, silent
 from blendmask_quantize.runs.run_folder import RunFolder
 from blendmask_quantize.validation.graph_predictor import GraphPredictor
-from blendmask_quantize.validation.measure import Evaluation, open_evaluation
+from blendmask_quantize.validation.measure import Evaluation
 
 
 @dataclass(frozen=True)
@@ -117,14 +115,14 @@ class Job:
 
 def make_job(
     checkpoint: Checkpoint, dataset: CalibrationDataset, output: Path, recipe: Recipe, options: QuantizeOptions,
-    progress: Progress = silent,
+    evaluation: tuple[Evaluation, ...] = (), progress: Progress = silent,
 ) -> Job:  # fmt: skip
     """See that all can be done, as far as that can be told without reading the calibration images.
 
     Raises:
         ConfigError: unknown step, an input size that the network cannot take, an ignored layer that does not exist, or
             deformable convolutions.
-        AnnotationError: the evaluation data do not fit.
+        AnnotationError: the evaluation data do not fit the network.
         OutputError: the disk of the output, or that of temporary files, has no room for the bundle.
     """
     _check_room(output.parent, checkpoint, "make room, or choose another folder for the output")
@@ -132,7 +130,8 @@ def make_job(
     size = input_size(checkpoint.config.input, options.size)
     names = recipe.steps if options.steps is None else options.steps
     steps = tuple(chosen_steps(names, options.estimator))
-    evaluation = () if options.evaluation is None else (open_evaluation(*options.evaluation, checkpoint.labels),)
+    for data in evaluation:
+        data.images.check_labels(checkpoint.labels)
     network = trace_network(checkpoint.model, options.ignored)
     bounds = Bounds(detections=options.detections).within(checkpoint.config, size)
     return Job(checkpoint, network, dataset, output, recipe, options, size, bounds, steps, evaluation, progress)
@@ -172,21 +171,3 @@ def _check_room(folder: Path, checkpoint: Checkpoint, advice: str) -> None:
             f"the disk of {folder.absolute()} has {free / 1e6:.1f} MB free, {needed / 1e6:.1f} MB are needed at the "
             f"least: {advice}"
         )
-
-
-def input_size(config: InputConfig, wanted: tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width of the network input: as asked for, or the padded test size of a 4:3 image.
-
-    Raises:
-        ConfigError: a side is not a multiple of the divisor, or longer than a bundle can state.
-    """
-    divisor = config.divisor
-    if wanted is None:
-        return padded_test_size(config)
-    near = tuple(min(max(divisor, round(side / divisor) * divisor), MAX_SIDE) for side in wanted)
-    if near != wanted:
-        raise ConfigError(
-            f"the input size {wanted[0]}x{wanted[1]} has a side that is not a multiple of {divisor} up to {MAX_SIDE}: "
-            f"use {near[0]}x{near[1]}"
-        )
-    return wanted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.average_precision import score
 from blendmask_edge.evaluation.display_threshold import DisplayThreshold, choose_display_threshold
 from blendmask_edge.evaluation.predictions import predict_annotated, predict_images
-from blendmask_edge.instances import Instances, Labels
+from blendmask_edge.instances import Instances
 from blendmask_quantize.runs.progress import OnStep, Progress
 from blendmask_quantize.validation.fidelity import Fidelity, compare_instances
 
@@ -55,14 +54,13 @@ class Accuracy:
         return dict(self.measurements[variant].metrics) if variant in self.measurements else {}
 
 
-def open_evaluation(images: str | os.PathLike[str], annotations: str | os.PathLike[str], labels: Labels) -> Evaluation:
+def open_evaluation(images: Path, annotations: Path) -> Evaluation:
     """Read the annotations of images; the name is that of folder and file, without their places.
 
     Raises:
-        AnnotationError: they cannot be read, or do not fit the images or the model's labels.
+        AnnotationError: they cannot be read, or do not fit the images.
     """
-    name = f"{Path(images).name} ({Path(annotations).name})"
-    return Evaluation(name, AnnotatedImages.open(images, annotations, labels))
+    return Evaluation(f"{images.name} ({annotations.name})", AnnotatedImages.open(images, annotations))
 
 
 def compare_variants(

@@ -125,7 +125,7 @@ class AnnotatedImages:
     def open(
         cls, images: PathLike, annotations: PathLike, labels: Optional[Labels] = None, limit: Optional[int] = None
     ) -> AnnotatedImages:
-        """Read annotations, and see that results of a model can be scored against them.
+        """Read annotations, and see that they fit the images, and that results of a model can be scored against them.
 
         Args:
             images: folder of the images.
@@ -134,10 +134,12 @@ class AnnotatedImages:
             limit: the first images only.
 
         Raises:
-            AnnotationError: as `read_coco`, `image_ids` and `check_match`.
+            AnnotationError: as `read_coco`, `image_ids`, `check_sizes` and `check_categories`.
+            ImageError: a file is not an image.
         """
         coco = read_coco(annotations)
         found = cls(coco, Path(images), image_ids(coco, images, limit))
+        check_sizes(images, [coco.imgs[image_id] for image_id in found.ids])
         if labels is not None:
             found.check_labels(labels)
         return found
@@ -148,8 +150,11 @@ class AnnotatedImages:
         return [self.folder / self.coco.imgs[image_id]["file_name"] for image_id in self.ids]
 
     def check_labels(self, labels: Labels) -> None:
-        """See that results of a model with these labels can be scored; as `check_match`."""
-        check_match(self.coco, self.folder, self.ids, labels)
+        """See that results of a model with these labels can be scored; as `check_categories`."""
+        shown = {
+            annotation["category_id"] for image_id in self.ids for annotation in self.coco.imgToAnns.get(image_id, ())
+        }
+        check_categories({category: self.coco.cats[category]["name"] for category in shown}, labels)
 
     def read(self, image_id: int) -> NDArray[np.uint8]:
         """Return an image, (H, W, 3) uint8 RGB.
@@ -162,24 +167,6 @@ class AnnotatedImages:
         image = read_image(self.folder / entry["file_name"])
         check_size(image, entry)
         return image
-
-
-def check_match(coco: COCO, images: PathLike, ids: Sequence[int], labels: Labels) -> None:
-    """See that annotations can be scored against a predictor's results on these images.
-
-    Args:
-        coco: the annotations.
-        images: folder of the images.
-        ids: which of them, as `image_ids` gives them.
-        labels: what the predictor's classes are called.
-
-    Raises:
-        AnnotationError: a category that the images show and the predictor does not have or calls otherwise, or an
-            image of another size than annotated.
-    """
-    shown = {annotation["category_id"] for image_id in ids for annotation in coco.imgToAnns.get(image_id, ())}
-    check_categories({category: coco.cats[category]["name"] for category in shown}, labels)
-    check_sizes(images, [coco.imgs[image_id] for image_id in ids])
 
 
 def check_categories(names: Mapping[int, str], labels: Labels) -> None:

@@ -39,11 +39,11 @@ from blendmask_quantize.export.deployable import Bounds, DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.export.parity import ParityError
 from blendmask_quantize.model.config import CONFIGS, InputConfig
+from blendmask_quantize.model.input_size import input_size
 from blendmask_quantize.model.predictor import pad_value
 from blendmask_quantize.pipeline import comparison, stages
 from blendmask_quantize.pipeline import job as plan
 from blendmask_quantize.pipeline import run as pipeline
-from blendmask_quantize.pipeline.job import input_size
 from blendmask_quantize.pipeline.report import Report
 from blendmask_quantize.quantization.inputs import NetworkInputs
 from blendmask_quantize.quantization.ptq import estimate, observe_ranges

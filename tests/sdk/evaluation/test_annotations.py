@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from blendmask_edge.errors import AnnotationError
-from blendmask_edge.evaluation.annotations import AnnotatedImages, check_match, image_ids, read_coco
+from blendmask_edge.evaluation.annotations import AnnotatedImages, image_ids, read_coco
 from blendmask_edge.instances import Labels
 
 Document = Dict[str, Any]
@@ -35,7 +35,7 @@ def test_annotations_of_crowds_alone_are_refused(scenes: Any) -> None:
 
 
 def test_no_image_at_all_is_no_mismatch(scenes: Any) -> None:
-    check_match(read_coco(scenes.annotations), scenes.folder, [], labels())
+    AnnotatedImages(read_coco(scenes.annotations), scenes.folder, []).check_labels(labels())
 
 
 def rename(document: Document) -> None:

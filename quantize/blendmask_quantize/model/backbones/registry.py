@@ -53,7 +53,7 @@ def register_backbone(name: str, builder: Builder) -> None:
         >>> register_backbone("mobile", lambda config: MobileBackbone(config.norm))
         >>> register_config(replace(get_config("LITE0_RT"), name="MINE", backbone=BackboneConfig(kind="mobile")))
     """
-    if not name or not callable(builder):
+    if not isinstance(name, str) or not name or not callable(builder):
         raise ConfigError(f"the backbone {name!r} is built by {builder!r}: give a name and a function that builds it")
     if BACKBONES.get(name, builder) is not builder:
         raise ConfigError(f"a backbone is called {name!r} already: give another name")

@@ -12,12 +12,12 @@ from torch import Tensor, fx
 
 from blendmask_calibration.estimators import AUTO, competing
 from blendmask_calibration.histogram import Histogram
-from blendmask_quantize.model.config import unknown_name
 from blendmask_quantize.quantization.ptq import Calibrated, estimate, observe
 from blendmask_quantize.quantization.refine.adaround import AdaRound
 from blendmask_quantize.quantization.refine.bias_correction import correct_biases
 from blendmask_quantize.quantization.refine.coordinate_descent import CoordinateDescent
 from blendmask_quantize.quantization.refine.cross_layer_equalization import equalize
+from blendmask_quantize.quantization.refine.names import check_step_names
 from blendmask_quantize.quantization.refine.rounding import Find, Sampling, find_roundings
 from blendmask_quantize.quantization.refine.selection import FIRST, choose_ranges
 
@@ -164,10 +164,7 @@ def chosen_steps(names: Sequence[str], estimator: str) -> list[Step]:
     Raises:
         ConfigError: no step has such a name; the nearest one is suggested.
     """
-    known = [name for name in STEPS if name != RANGES]
-    for name in names:
-        if name not in known:
-            raise unknown_name("step", name, known)
+    check_step_names(names)
     return [step for name, step in STEPS.items() if name in names or (name == RANGES and estimator == AUTO)]
 
 

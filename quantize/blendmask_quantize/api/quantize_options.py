@@ -1,0 +1,106 @@
+"""Checks of the options of `quantize`, all before torch is loaded."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from blendmask_edge.errors import ConfigError
+from blendmask_quantize.api.arguments import check_annotations, check_images
+from blendmask_quantize.api.values import (
+    FLAG,
+    PATH,
+    PATTERN,
+    SIZE,
+    TEXT,
+    Kind,
+    check_all,
+    each,
+    number,
+    one_line,
+    whole,
+)
+from blendmask_quantize.pipeline.calibration_set import check_calibration_options
+from blendmask_quantize.pipeline.options import QuantizeOptions
+from blendmask_quantize.pipeline.recipes import Recipe
+from blendmask_quantize.quantization.refine.names import check_step_names
+from blendmask_quantize.validation.measure import Evaluation, open_evaluation
+
+_KINDS = {
+    "size": SIZE.or_none(),
+    "detections": whole(1, 100),
+    "count": whole(1),
+    "seed": whole(0),
+    "estimator": TEXT,
+    "steps": each(TEXT, "names of steps").or_none(),
+    "ignored": each(PATTERN, "names or patterns of layers"),
+    "allow": each(TEXT, "codes of checks"),
+    "evaluation": Kind(
+        lambda value: isinstance(value, (tuple, list)) and len(value) == 2 and all(map(PATH.fits, value)),
+        "a folder of images and its COCO instances JSON",
+    ).or_none(),
+    "annotations": PATH.or_none(),
+    "iterations": whole(1).or_none(),
+    "learning_rate": number(0, math.inf).or_none(),
+    "macs": number(0, 1, above=True).or_none(),
+    "prune_iterations": whole(0).or_none(),
+    "resume": FLAG,
+    "keep_float": FLAG,
+    "license": one_line(),
+}
+
+
+def check_options(recipe: Recipe, options: QuantizeOptions) -> None:
+    """See that options are possible and apply to a recipe.
+
+    Raises:
+        ConfigError: an option has a wrong type, is out of range, or is of no use to the recipe; or a name is unknown.
+        CalibrationError: no estimator or refusal of the guard has that name.
+        AnnotationError: a file is missing.
+    """
+    check_all(_KINDS, vars(options))
+    check_calibration_options(options)
+    if options.steps is not None:
+        check_step_names(options.steps)
+    _check_use(recipe, options)
+    if options.annotations is not None:
+        check_annotations(Path(options.annotations), "an instances JSON")
+
+
+def open_evaluations(options: QuantizeOptions) -> tuple[Evaluation, ...]:
+    """The data to measure accuracy on, read and compared with the images: none, or one.
+
+    Raises:
+        AnnotationError: the annotations cannot be read, or do not fit the images.
+    """
+    if options.evaluation is None:
+        return ()
+    images, annotations = map(Path, options.evaluation)
+    check_images(images)
+    check_annotations(annotations, "an instances JSON")
+    return (open_evaluation(images, annotations),)
+
+
+def _check_use(recipe: Recipe, options: QuantizeOptions) -> None:
+    if not recipe.trains and options.trains:
+        raise ConfigError(
+            f"{_given(options)} is of no use to recipe {recipe.name}, which does not train: use --recipe qat"
+        )
+    if not recipe.prunes and options.prunes:
+        raise ConfigError(
+            f"--macs and --prune-iterations are of no use to recipe {recipe.name}, which does not prune: use "
+            "--recipe edge, or leave them out"
+        )
+    if recipe.prunes and options.annotations is None:
+        raise ConfigError(
+            f"recipe {recipe.name} prunes, which needs labels to train on: give --annotations, the COCO instances JSON "
+            "of the images in the --calibration folder"
+        )
+
+
+def _given(options: QuantizeOptions) -> str:
+    named = {
+        "--annotations": options.annotations is not None, "--resume": options.resume,
+        "--iterations": options.iterations is not None, "--learning-rate": options.learning_rate is not None,
+    }  # fmt: skip
+    return next((name for name, is_given in named.items() if is_given), "qat")
