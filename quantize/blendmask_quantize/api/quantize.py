@@ -22,7 +22,7 @@ from blendmask_quantize.api.quantize_options import check_options, open_evaluati
 from blendmask_quantize.api.values import TEXT, as_path
 from blendmask_quantize.checkpoints.class_names import ClassNames
 from blendmask_quantize.pipeline.options import PathLike, QuantizeOptions
-from blendmask_quantize.pipeline.recipes import get_recipe
+from blendmask_quantize.pipeline.recipe import get_recipe
 from blendmask_quantize.runs.progress import Progress
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from blendmask_quantize.api.values import (
 )
 from blendmask_quantize.pipeline.calibration_set import check_calibration_options
 from blendmask_quantize.pipeline.options import QuantizeOptions
-from blendmask_quantize.pipeline.recipes import Recipe
+from blendmask_quantize.pipeline.recipe import Recipe
 from blendmask_quantize.quantization.refine.names import check_step_names
 from blendmask_quantize.validation.measure import Evaluation, open_evaluation
 

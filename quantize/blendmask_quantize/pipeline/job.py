@@ -23,7 +23,7 @@ from blendmask_quantize.model.input_size import input_size
 from blendmask_quantize.model.predictor import pad_value
 from blendmask_quantize.pipeline.kept import Kept
 from blendmask_quantize.pipeline.options import QuantizeOptions
-from blendmask_quantize.pipeline.recipes import Recipe
+from blendmask_quantize.pipeline.recipe import Recipe
 from blendmask_quantize.quantization.ignored import describe_pattern
 from blendmask_quantize.quantization.refine.steps import Step, chosen_steps
 from blendmask_quantize.quantization.trace import trace_network

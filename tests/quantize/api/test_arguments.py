@@ -55,7 +55,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("quantize", {"config": 50}, "config is 50"),
     ("quantize", {"classes": 3}, "classes is 3"),
     ("quantize", {"classes": "nowhere.txt"}, "nowhere.txt cannot be read as names"),
-    ("quantize", {"options": {"size": (64, 96)}}, "options is a dict"),
+    ("quantize", {"options": {"size": (64, 96)}}, "options is {'size'"),
     ("quantize", {"progress": 3}, "progress is 3"),
     ("quantize", {"ignore": ("stem",)}, "did you mean ignored"),
     ("quantize", {"ignored": "stem"}, "ignored is 'stem', expected a tuple of names"),

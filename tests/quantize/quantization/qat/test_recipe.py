@@ -13,7 +13,7 @@ from blendmask_edge.errors import AnnotationError, CheckpointError, ConfigError
 from blendmask_quantize import QuantizeOptions, quantize
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.pipeline import comparison, stages
-from blendmask_quantize.pipeline.recipes import RECIPES, get_recipe
+from blendmask_quantize.pipeline.recipe import RECIPES, get_recipe
 from blendmask_quantize.pipeline.recipes import qat as qat_recipe
 from blendmask_quantize.quantization.qat.options import schedule
 from blendmask_quantize.runs.run_folder import RunFolder
