@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
-from blendmask_edge.errors import ConfigError, OutputError
+from blendmask_edge.errors import OutputError
 from blendmask_edge.imaging import check_image, read_image
 from blendmask_quantize.api.arguments import (
     AnyCheckpoint,
     AnyConfig,
     check_checkpoint,
     check_classes,
-    check_config,
     check_output,
+    known_config,
     open_checkpoint,
 )
+from blendmask_quantize.api.values import as_path, check_all, number, whole
 from blendmask_quantize.checkpoints.class_names import ClassNames
 from blendmask_quantize.pipeline.options import PathLike
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_KINDS = {"instances": whole(0), "score": number(0, 1)}
 AnyImage = Union[PathLike, "NDArray[np.uint8]"]
 
 
@@ -64,16 +66,15 @@ def visualize(
     Raises:
         CheckpointError: the checkpoint cannot be read.
         ImageError: the image cannot be read.
-        ConfigError: a number is out of range, or the configuration unknown.
+        ConfigError: an argument has a wrong type or is out of range, or the configuration is unknown.
         OutputError: the name does not end in .png, or the file cannot be written.
     """
-    if instances < 0 or not 0 <= score <= 1:
-        raise ConfigError(f"instances is {instances}, score {score}: give at least 0, and a score from 0 to 1")
+    check_all(_KINDS, {"instances": instances, "score": score})
     check_checkpoint(checkpoint)
-    check_config(config)
+    known_config(checkpoint, config)
     labels = check_classes(classes)
     if output is not None:
-        _check_figure(Path(output))
+        _check_figure(as_path("output", output))
     pixels = read_image(image) if isinstance(image, (str, os.PathLike)) else check_image(image)
     name = Path(image).name if isinstance(image, (str, os.PathLike)) else "image"
     from blendmask_quantize.visualize.figure import draw_figure, write_figure
@@ -91,4 +92,4 @@ def visualize(
 def _check_figure(output: Path) -> None:
     if output.suffix.lower() != ".png":
         raise OutputError(f"the figure {output} is to be a PNG: give a name that ends in .png")
-    check_output(output)
+    check_output(output, "figure.png")

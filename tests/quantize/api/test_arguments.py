@@ -14,6 +14,7 @@ import torch
 from blendmask_edge.errors import BlendMaskError
 from blendmask_quantize import (
     QuantizeOptions,
+    distill,
     evaluate,
     export_onnx,
     list_configs,
@@ -23,6 +24,7 @@ from blendmask_quantize import (
     register_backbone,
     register_config,
     train,
+    visualize,
 )
 from blendmask_quantize.model.config import ModelConfig, get_config
 from blendmask_quantize.quantization.refine.names import STEP_NAMES
@@ -32,9 +34,9 @@ from tests.quantize.tiny import TINY
 NAN = float("nan")
 FUNCTIONS = {
     "quantize": quantize, "prune": prune, "evaluate": evaluate, "export_onnx": export_onnx, "train": train,
-    "load_checkpoint": load_checkpoint,
+    "load_checkpoint": load_checkpoint, "visualize": visualize, "distill": distill,
 }  # fmt: skip
-NEEDS_TORCH = ("train", "load_checkpoint")
+NEEDS_TORCH = ("load_checkpoint",)
 """Functions that may load torch before they look at all of their arguments."""
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [
@@ -138,6 +140,21 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("train", {"keep_empty": 1}, "keep_empty is 1"),
     ("train", {"resume": None}, "resume is None"),
     ("train", {"progress": 3}, "progress is 3"),
+    ("visualize", {"checkpoint": "nowhere.pth"}, "no checkpoint"),
+    ("visualize", {"image": "nowhere.jpg"}, "nowhere.jpg"),
+    ("visualize", {"image": 3}, "int"),
+    ("visualize", {"output": "f.jpg"}, "ends in .png"),
+    ("visualize", {"output": b"f.png"}, "output is b'f.png'"),
+    ("visualize", {"instances": -1}, "instances is -1"),
+    ("visualize", {"instances": "6"}, "instances is '6'"),
+    ("visualize", {"score": NAN}, "score is nan"),
+    ("visualize", {"config": "R_51_3x"}, "did you mean R_50_3x"),
+    ("distill", {"teacher": b"a.pth"}, "teacher is b'a.pth'"),
+    ("distill", {"images": 3}, "images is 3"),
+    ("distill", {"config": None}, "config is None"),
+    ("distill", {"output": None}, "output is None"),
+    ("distill", {"resume": 1}, "resume is 1"),
+    ("distill", {"iteration": 5}, "did you mean iterations"),
     ("load_checkpoint", {"path": b"a.pth"}, "path is b'a.pth'"),
     ("load_checkpoint", {"path": None}, "path is None"),
     ("load_checkpoint", {"path": "nowhere.pth"}, "no checkpoint"),
@@ -158,6 +175,13 @@ def given(checkpoint_path: Path, photographs: Path, scenes: Path, tmp_path: Path
         "export_onnx": {"checkpoint": checkpoint, "output": str(tmp_path / "m.onnx")},
         "train": {**data, "output": str(tmp_path / "run")},
         "load_checkpoint": {"path": checkpoint},
+        "visualize": {"checkpoint": checkpoint, "image": str(scenes / "0.png")},
+        "distill": {
+            "teacher": checkpoint,
+            "images": str(scenes),
+            "output": str(tmp_path / "run"),
+            "config": "LITE0_RT",
+        },
     }
 
 
