@@ -227,7 +227,9 @@ def _check_member(member: Member) -> None:
     if member.flags & ~_HARMLESS_FLAGS or member.version > _NEWEST_VERSION:
         raise BundleError(f"{member.name} has flags {member.flags:#x} or asks for version {member.version} of zip")
     if member.size > max(limits.RATIO_APPLIES_FROM, limits.MAX_RATIO * member.packed_size):
-        raise BundleError(f"{member.name} unpacks to more than {limits.MAX_RATIO} times its packed size")
+        raise BundleError(
+            f"{member.name} unpacks to {member.size} bytes, at most {limits.MAX_RATIO} times its packed size is allowed"
+        )
 
 
 def _check_together(members: List[Member], directory: int) -> None:
