@@ -2,13 +2,13 @@
 
     from blendmask_quantize import quantize
 
-    report = quantize("model.safetensors", "images", "model.bmz")
+    report = quantize("checkpoint.safetensors", "images", "model.bmz")
     for name, variant in report.variants.items():
         print(f"{name}: {variant.size_bytes / 1e6:.1f} MB")
     print(f"{report.bundle}: INT8 is {report.speedup:.2f} x as fast as float")
 
-Public and stable are the names of `__all__` here and their documented arguments and attributes. Importing this package
-loads no torch: its names are loaded on first use, and check their arguments before torch.
+The public API consists of the names in `__all__` with their documented arguments and attributes; all other modules are
+internal. Names are loaded on first use, and functions check their arguments before they load torch.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from blendmask_quantize.api.train import train
     from blendmask_quantize.api.visualize import visualize
     from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
+    from blendmask_quantize.model.config import BackboneConfig, ModelConfig, get_config
     from blendmask_quantize.pipeline.options import QuantizeOptions
     from blendmask_quantize.pipeline.report import Report
     from blendmask_quantize.training.augment import Augmentation
@@ -45,6 +46,7 @@ _LAZY = {
     "distill": "blendmask_quantize.api.distill",
     "evaluate": "blendmask_quantize.api.evaluate",
     "export_onnx": "blendmask_quantize.api.export_onnx",
+    "get_config": "blendmask_quantize.model.config",
     "list_configs": "blendmask_quantize.api.registry",
     "load_checkpoint": "blendmask_quantize.checkpoints.checkpoint",
     "prune": "blendmask_quantize.api.prune",
@@ -67,6 +69,7 @@ __all__ = [
     "distill",
     "evaluate",
     "export_onnx",
+    "get_config",
     "list_configs",
     "load_checkpoint",
     "prune",
@@ -79,7 +82,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load a name of this package on first use."""
+    """Load a public name on first use."""
     import importlib
 
     if name in _LAZY:

@@ -1,4 +1,4 @@
-"""`evaluate`: box and mask AP of a checkpoint or a bundle."""
+"""`evaluate`: measure box and mask AP of a checkpoint or a bundle."""
 
 from __future__ import annotations
 
@@ -38,27 +38,34 @@ def evaluate(
     classes: ClassNames | None = None, variant: str | None = None, runtime: str = "onnxruntime",
     limit: int | None = None, progress: Progress | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """Measure COCO box and mask AP.
+    """Measure COCO box and mask AP of a bundle or a checkpoint.
 
     Args:
-        model: path of a bundle or of a checkpoint, or a loaded checkpoint.
-        images: folder of the images.
-        annotations: their COCO instances JSON.
-        config: of a checkpoint that does not name its own.
-        classes: of a checkpoint that does not name its own, as for `load_checkpoint`; None takes those of the
-            annotations.
-        variant: graph of a bundle; None takes the runtime's own.
-        runtime: of a bundle.
-        limit: measure on the first images only.
-        progress: as for `quantize`.
+        model: path of a bundle or a checkpoint, or a loaded checkpoint.
+        images: folder of images.
+        annotations: COCO instances JSON of the images.
+        config: configuration of a checkpoint that does not store its own, as for `load_checkpoint`.
+        classes: class names of a checkpoint that does not store its own, as for `load_checkpoint`; None takes those of
+            the annotations.
+        variant: graph of a bundle; None takes the one that the runtime prefers.
+        runtime: runtime of a bundle.
+        limit: number of images to evaluate, from the first; None evaluates all.
+        progress: callback, as for `quantize`.
 
     Returns:
-        Average precision 0..1 by name: "mask_ap", "box_ap", by overlap and size, e.g. "mask_ap50", and by class.
+        Average precision, 0 to 1, by name: "mask_ap", "box_ap", by IoU and size ("mask_ap50", "mask_ap_small") and by
+        class ("mask_ap/mug").
 
     Raises:
-        AnnotationError: the annotations cannot be read, or do not fit the images or the model.
+        AnnotationError: the annotations cannot be read, or do not match the images or the model.
         CheckpointError, BundleError: the model cannot be read.
         ConfigError: an option does not apply to the model.
+
+    Example:
+        >>> from blendmask_quantize import evaluate
+        >>> metrics = evaluate("checkpoint.safetensors", "scenes", "scenes.json")
+        >>> print(f"mask AP {metrics['mask_ap']:.2f}, box AP {metrics['box_ap']:.2f}")
+        mask AP 0..., box AP 0...
     """
     is_bundle = PATH.fits(model) and str(model).endswith(BUNDLE_SUFFIX)
     folder, file = as_path("images", images), as_path("annotations", annotations)

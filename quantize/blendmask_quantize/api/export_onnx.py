@@ -1,4 +1,4 @@
-"""`export_onnx`: the float network as one ONNX graph."""
+"""`export_onnx`: export the float network as an ONNX graph."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def export_onnx(
     checkpoint: AnyCheckpoint, output: PathLike, *, config: AnyConfig = None, size: tuple[int, int] | None = None,
     detections: int = 100,
 ) -> Path:  # fmt: skip
-    """Write the float network, with its selection and mask blending, as one ONNX graph.
+    """Export the float network, with selection and mask blending, as an ONNX graph.
 
     Args:
         checkpoint: path of a checkpoint, or a loaded one.

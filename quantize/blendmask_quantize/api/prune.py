@@ -1,4 +1,4 @@
-"""`prune`: from a checkpoint and labeled images to a thinner checkpoint."""
+"""`prune`: reduce the channels of a checkpoint, and fine-tune it."""
 
 from __future__ import annotations
 
@@ -42,24 +42,34 @@ def prune(
     """Prune a checkpoint to a share of its multiply-accumulates, and fine-tune it.
 
     Args:
-        checkpoint: path of a checkpoint, or a loaded one.
-        images: folder of images, or several.
-        annotations: COCO instances JSON, one a folder.
-        output: the `.safetensors` to write.
-        macs: share of the multiply-accumulates to keep; None takes 0.7.
-        config: name or YAML of the configuration, for a path to a checkpoint that does not name its own.
-        classes: of a checkpoint that does not name its own, as for `load_checkpoint`; None takes those of the
-            annotations.
-        training: how the thinner network is fine-tuned; None takes the defaults.
-        options: everything of both, in place of `macs` and `training`.
-        resume: go on where a run with this output was interrupted.
-        progress: as for `quantize`.
+        checkpoint: path of a checkpoint, or a loaded checkpoint.
+        images: folder of images, or a list of folders.
+        annotations: COCO instances JSON, or one per folder.
+        output: path of the `.safetensors` file to write.
+        macs: share of the multiply-accumulates to keep, 0 to 1; None takes 0.7.
+        config: configuration of a checkpoint that does not store its own, as for `load_checkpoint`.
+        classes: class names of a checkpoint that does not store its own, as for `load_checkpoint`; None takes those of
+            the annotations.
+        training: options of the fine-tuning; None takes the defaults, and `iterations=0` skips it.
+        options: all options, instead of `macs` and `training`.
+        resume: continue the interrupted run with the same output.
+        progress: callback, as for `quantize`.
+
+    Returns:
+        Path of the pruned checkpoint, and multiply-accumulates and weights before and after.
 
     Raises:
-        CheckpointError: the checkpoint cannot be read, or an unfinished run lies beside the output.
-        AnnotationError: the annotations do not fit.
+        CheckpointError: the checkpoint cannot be read, or there is an unfinished run for the same output.
+        AnnotationError: the annotations cannot be read, or do not match the images or the classes.
         ConfigError: the share cannot be reached.
         OutputError: the output cannot be written.
+
+    Example:
+        >>> from blendmask_quantize import TrainOptions, prune
+        >>> training = TrainOptions(iterations=0, batch=2, workers=0)
+        >>> report = prune("checkpoint.safetensors", "scenes", "scenes.json", "p.safetensors", 0.8, training=training)
+        >>> print(f"{report.ratio:.1f} of the multiply-accumulates")
+        0.8 of the multiply-accumulates
     """
     folders, files = as_paths("images", images), as_paths("annotations", annotations)
     path = as_path("output", output)

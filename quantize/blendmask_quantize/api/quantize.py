@@ -1,4 +1,4 @@
-"""`quantize`: from a checkpoint and calibration images to a bundle."""
+"""`quantize`: make an INT8 bundle from a checkpoint and calibration images."""
 
 from __future__ import annotations
 
@@ -34,32 +34,37 @@ def quantize(
     classes: ClassNames | None = None, options: QuantizeOptions | None = None,
     progress: Progress | None = None, **changes: Any,
 ) -> Report:  # fmt: skip
-    """Quantize a checkpoint to INT8 by a recipe, and write and measure the bundle.
+    """Quantize a checkpoint to INT8, write the bundle and measure it.
 
     Args:
-        checkpoint: path of a checkpoint, or a loaded one.
-        calibration: folder of images, a `CalibrationDataset`, or an iterable of images (H, W, 3) uint8 RGB.
-        output: path of the bundle, e.g. "model.bmz".
-        recipe: "ptq", "qat" or "edge".
-        config: name or YAML of the configuration, for a path to a checkpoint that does not name its own.
-        classes: of a checkpoint that does not name its own, as for `load_checkpoint`; None takes those of the
-            annotations that are given to train or to measure on.
-        options: everything else.
-        progress: called with the name and the number of steps of each stage; returns a callable for each step.
-        **changes: fields of `QuantizeOptions`, in place of those of `options`, e.g. `ignored=("backbone.stem",)`.
+        checkpoint: path of a checkpoint, or a loaded checkpoint.
+        calibration: folder of images, `CalibrationDataset`, or iterable of images, (H, W, 3) uint8 RGB.
+        output: path of the bundle to write, e.g. "model.bmz".
+        recipe: "ptq" (calibration and refinement without training), "qat" (then training with fake quantizers) or
+            "edge" (pruning and fine-tuning first).
+        config: configuration of a checkpoint that does not store its own, as for `load_checkpoint`.
+        classes: class names of a checkpoint that does not store its own, as for `load_checkpoint`; None takes those of
+            the annotations for training or evaluation.
+        options: all other options; None takes the defaults.
+        progress: callback for each stage: takes its name and its number of steps, and returns a function that is called
+            after each step.
+        **changes: fields of `QuantizeOptions`, which override those of `options`.
 
     Returns:
-        What was done and measured.
+        Sizes, accuracy, latency, and the findings of all checks.
 
     Raises:
-        CheckpointError: the checkpoint cannot be read, or an unfinished run lies beside the output.
-        CalibrationError: the guard refuses the images or the quantized network.
-        ConfigError: an argument is not possible, or does not apply to the recipe.
-        AnnotationError: annotations do not fit.
+        CheckpointError: the checkpoint cannot be read, or there is an unfinished run for the same output.
+        CalibrationError: a check refuses the images or the quantized network; pass its code in `allow` to override it.
+        ConfigError: an argument is invalid or does not apply to the recipe.
+        AnnotationError: the annotations cannot be read, or do not match the images or the classes.
         OutputError: the bundle cannot be written.
 
     Example:
-        >>> quantize("model.safetensors", "photos", "model.bmz", ignored=("backbone.stem",))  # doctest: +SKIP
+        >>> from blendmask_quantize import quantize
+        >>> report = quantize("checkpoint.safetensors", "images", "int8.bmz", allow=("few-images",))
+        >>> report.bundle.name, list(report.variants)
+        ('int8.bmz', ['float', 'cpu', 'tensorrt'])
     """
     check_checkpoint(checkpoint)
     TEXT.check("recipe", recipe)

@@ -1,4 +1,4 @@
-"""Configurations and backbones of one's own, by name."""
+"""Register configurations and backbones."""
 
 from __future__ import annotations
 

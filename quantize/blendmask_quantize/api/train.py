@@ -1,4 +1,4 @@
-"""`train`: from labeled images to a checkpoint."""
+"""`train`: train a network on labeled images."""
 
 from __future__ import annotations
 
@@ -35,15 +35,14 @@ def train(
 ) -> Path:  # fmt: skip
     """Train a network on COCO instances.
 
-    The classes are those of the annotations, in the order of their category ids. Weights of a checkpoint that was
-    trained on other classes are taken as well: rows of the predictor are kept for classes of the same name, the others
-    are initialized, which is logged.
+    The classes are those of the annotations, sorted by category id. `weights` may have other classes: the predictor
+    keeps the rows of classes with the same name and initializes the others, which is logged.
 
     Args:
-        images: folder of images, or several.
-        annotations: COCO instances JSON, one a folder.
+        images: folder of images, or a list of folders.
+        annotations: COCO instances JSON, or one per folder.
         output: folder of the run.
-        config: a configuration, its name, or one of the reference's YAML files; None takes that of the weights, else
+        config: a configuration, its name, or the path of an AdelaiDet YAML file; None takes that of `weights`, or
             "LITE0_RT".
         weights: checkpoint to start from, or its path; None takes an ImageNet backbone.
         teacher: checkpoint of a trained network with the same classes, strides and mask resolution, or its path; the
@@ -55,12 +54,18 @@ def train(
         **changes: fields of `TrainOptions`, in place of those of `options`, e.g. `iterations=8000`.
 
     Returns:
-        The path of the checkpoint.
+        Path of the trained checkpoint, `model.safetensors` in `output`.
 
     Raises:
-        AnnotationError: the annotations cannot be read, or do not fit the images.
-        CheckpointError: the weights cannot be read, or the folder holds another run.
+        AnnotationError: the annotations cannot be read or do not match the images.
+        CheckpointError: the weights cannot be read, or the folder contains another run.
         ConfigError: an option is out of range.
+
+    Example:
+        >>> from blendmask_quantize import TrainOptions, train
+        >>> options = TrainOptions(iterations=2, batch=2, workers=0)
+        >>> train("scenes", "scenes.json", "run", weights="checkpoint.safetensors", options=options).name
+        'model.safetensors'
     """
     folders, files = as_paths("images", images), as_paths("annotations", annotations)
     check_pairs(folders, files)

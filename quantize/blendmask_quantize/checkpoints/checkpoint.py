@@ -1,4 +1,4 @@
-"""Reading and writing checkpoints: the reference's key names, never a pickle that runs code."""
+"""Read and write checkpoints with AdelaiDet's key names. Pickles are read without running code."""
 
 from __future__ import annotations
 
@@ -43,14 +43,15 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded network and what its classes mean.
+    """A loaded network and its labels.
 
     Attributes:
-        model: the network in evaluation mode, float32.
+        model: the network, float32, in evaluation mode.
         labels: names and category ids of its classes.
-        path: where it came from.
-        training: the runs that trained it, oldest first; empty where the file does not say.
-        named: whether the file or the caller named the classes; else `labels` are COCO's for 80, numbered otherwise.
+        path: path of the file.
+        training: the runs that trained it, oldest first; empty if the file does not record them.
+        named: whether the file or the caller named the classes. If not, `labels` are COCO's for 80 classes, else
+            numbers.
     """
 
     model: BlendMask
@@ -61,17 +62,17 @@ class Checkpoint:
 
     @property
     def config(self) -> ModelConfig:
-        """The configuration the network was built from."""
+        """Configuration of the network."""
         return self.model.config
 
     def named_by(self, annotations: str | os.PathLike[str]) -> Checkpoint:
-        """The checkpoint with the names and category ids of annotations, where nobody has named its classes.
+        """Return the checkpoint with the names and category ids of annotations, unless its classes are named already.
 
         Args:
-            annotations: COCO instances JSON of images of its classes.
+            annotations: COCO instances JSON.
 
         Raises:
-            AnnotationError: the file cannot be read, or does not have as many categories as the network classes.
+            AnnotationError: the file cannot be read, or its number of categories differs from the number of classes.
         """
         if self.named:
             return self
@@ -83,27 +84,29 @@ class Checkpoint:
 def load_checkpoint(
     path: str | Path, config: str | Path | ModelConfig | None = None, classes: ClassNames | None = None
 ) -> Checkpoint:
-    """Build the network that a checkpoint holds.
+    """Load a checkpoint and build its network.
 
     Args:
-        path: `.safetensors`; a torch file (`.pth`) or a detectron2 pickle (`.pkl`) with a state dict of tensors or
-            NumPy arrays, bare or under `model`, in the reference's key names. The prefix `module.` and the old name
-            `centerness` of the centerness convolution are understood.
-        config: a configuration, its name, or one of the reference's YAML files. A name stands for the configuration
-            with as many classes as the file has. A checkpoint written by `save_checkpoint` carries its own, and then
-            the name only has to agree. None takes the one
-            registered configuration that the file fills.
-        classes: what the classes are called, see `read_classes`; None takes what the file says, else COCO's names for
-            80 classes, else numbers.
+        path: a `.safetensors` file, a torch file (`.pth`) or a detectron2 pickle (`.pkl`), with a state dict in
+            AdelaiDet's key names, at the top level or under `model`. A prefix `module.` and the former key `centerness`
+            are accepted.
+        config: a configuration, its name, or the path of an AdelaiDet YAML file. A name is adapted to the number of
+            classes of the file. Checkpoints of `train` and `prune` store their configuration, and a name must agree
+            with it. None takes the stored configuration, or the registered one whose tensors match.
+        classes: names of the classes: a list, text with commas, or the path of COCO annotations or of a text file with
+            a name per line; None takes those of the file, else COCO's for 80 classes, else numbers.
 
     Raises:
-        CheckpointError: the file cannot be read, or does not fit the configuration; names what is missing, unexpected
-            or of another shape, and the configuration it looks like.
-        ConfigError: no configuration has that name, or the YAML file is refused.
-        AnnotationError: the classes cannot be read, or are not as many as the network's.
+        CheckpointError: the file cannot be read or does not match the configuration. The message lists missing,
+            unexpected and differently shaped tensors, and suggests a configuration.
+        ConfigError: the configuration is unknown, or the YAML file is not supported.
+        AnnotationError: the classes cannot be read, or their number differs from the network's.
 
     Example:
-        >>> checkpoint = load_checkpoint("model_final.pth", "R_50_3x", classes="mug,bottle,can")
+        >>> from blendmask_quantize import load_checkpoint
+        >>> checkpoint = load_checkpoint("checkpoint.safetensors")
+        >>> checkpoint.config.num_classes, list(checkpoint.labels.names)
+        (3, ['cup', 'plate', 'fork'])
     """
     _check_arguments(path, config)
     path = Path(path)
@@ -119,14 +122,14 @@ def load_checkpoint(
 def save_checkpoint(
     path: str | Path, model: BlendMask, labels: Labels, *, half: bool = False, training: Sequence[TrainingRun] = ()
 ) -> None:
-    """Write weights, configuration and labels as safetensors; the file appears whole or not at all.
+    """Write weights, configuration and labels to a safetensors file, atomically.
 
     Args:
-        path: ends in `.safetensors`.
+        path: path of the `.safetensors` file.
         model: the network.
-        labels: what its classes mean.
-        half: store floating point tensors in half precision where they fit, and leave the training-only semantic head
-            out.
+        labels: names and category ids of its classes.
+        half: store tensors in half precision unless they overflow, and omit the semantic head, which only training
+            needs.
         training: the runs that trained the network, oldest first.
 
     Raises:
@@ -153,20 +156,20 @@ def _check_arguments(path: object, config: object) -> None:
 
 
 def _halved(value: Tensor) -> Tensor:
-    """The values in half precision, or as they are where one of them would become infinite."""
+    """Return the values in half precision, or unchanged if one of them overflows."""
     half = value.half() if value.is_floating_point() else value
     return half if half.isfinite().all() else value
 
 
 def _labels(path: Path, about: Record, classes: ClassNames | None, count: int) -> Labels | None:
-    """The labels that the caller gives, else those of the file; None without either."""
+    """Return the labels of the caller, else those of the file, else None."""
     if classes is None:
         return Labels(about.labels.names, about.labels.category_ids) if about.labels is not None else None
     labels = read_classes(classes)
     if len(labels.names) != count:
         raise AnnotationError(
-            f"{len(labels.names)} classes are named ({', '.join(labels.names[:4])} ...), and {path} has {count}: name "
-            "each class that the network was trained on, in its order"
+            f"{len(labels.names)} classes are named ({', '.join(labels.names[:4])} ...), but {path} has {count}: name "
+            "every class that the network was trained on, in the same order"
         )
     return labels
 
@@ -185,20 +188,21 @@ def _choose(path: Path, state: StateDict, config: str | Path | ModelConfig | Non
 
 
 def _recognized(path: Path, state: StateDict) -> ModelConfig:
-    """The only registered configuration that the file fills."""
+    """Return the only registered configuration whose tensors match the file."""
     exact = exact_configs(state)
     if len(exact) == 1:
-        _LOG.warning("%s does not name its configuration: taken for %s, which its tensors fill", path, exact[0].name)
+        _LOG.warning("%s does not name its configuration; its tensors match %s", path, exact[0].name)
         return exact[0]
     if exact:
         names = ", ".join(config.name for config in exact)
         raise CheckpointError(
-            f"{path} does not name its configuration and fits {names}: name one, --config {exact[0].name}"
+            f"{path} does not name its configuration, and its tensors match {names}: choose one, e.g. --config "
+            f"{exact[0].name}"
         )
     near = nearest_config(state)
-    hint = f"it looks most like {near}, but does not fit it" if near else "it looks like none that is known here"
+    hint = f"it resembles {near} but does not match it" if near else "it resembles no registered one"
     raise CheckpointError(
-        f"{path} does not name its configuration, and {hint}: give --config with the YAML file that it was trained with"
+        f"{path} does not name its configuration, and {hint}: give --config with the YAML file of its training"
     )
 
 
@@ -207,13 +211,13 @@ def _build(path: Path, state: StateDict, config: ModelConfig, asked: str | Path 
     own = model.state_dict()
     problems = differences(shapes_of(own), shapes_of(state))
     if problems:
-        raise CheckpointError(f"{path} does not fit {config.name}: {problems}. {_advice(state, config, asked)}")
+        raise CheckpointError(f"{path} does not match {config.name}: {problems}. {_advice(state, config, asked)}")
     model.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items() if key in own}, strict=False)
     return model.eval()
 
 
 def _new_network(path: Path, config: ModelConfig) -> BlendMask:
-    """The network, and where a table of widths thins it, the proof that each layer takes what the one before gives."""
+    """Build the network; if it was pruned, check that the widths of consecutive layers match."""
     try:
         model = BlendMask(config)
         if config.widths:
@@ -222,20 +226,20 @@ def _new_network(path: Path, config: ModelConfig) -> BlendMask:
                 every_output(copy.deepcopy(model).to("meta").eval(), torch.empty((1, 3, side, side), device="meta"))
     except (ConfigError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} holds a network that cannot be built ({reason}): prune it again") from error
+        raise CheckpointError(f"{path} has a network that cannot be built ({reason}): prune it again") from error
     return model
 
 
 def _advice(state: StateDict, config: ModelConfig, asked: str | Path | ModelConfig | None) -> str:
-    """What to try where a state dict does not fit a configuration."""
+    """Return advice for a state dict that does not match its configuration."""
     count, near = class_count(state), nearest_config(state)
     given = str(asked) if is_yaml(asked) else None
     if given is not None and count not in (None, config.num_classes):
         return f"Set FCOS.NUM_CLASSES to {count} in {given}"
     if near is not None and near != config.name:
-        return f"It looks like {near}: try --config {near}"
+        return f"It resembles {near}: try --config {near}"
     if given is not None:
-        return f"Correct {given}: it describes another network than the one in the file"
+        return f"Correct {given}: it describes another network"
     if near is None:
-        return "It looks like no configuration known here: give --config with the YAML file that it was trained with"
-    return f"It looks like a {near} with {count} classes all the same: give --config with its YAML file"
+        return "It resembles no registered configuration: give --config with the YAML file of its training"
+    return f"It resembles {near} with {count} classes: give --config with the YAML file of its training"

@@ -1,1 +1,1 @@
-"""Commands of the workstation."""
+"""Commands that need the workstation install."""

@@ -1,4 +1,4 @@
-"""Arguments that several commands share."""
+"""Arguments that several commands have in common."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ConfigOption = Annotated[str | None, typer.Option(help="Configuration, or Adelai
 ClassesOption = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE", help="Names of the classes: COCO JSON, or text, one a line; the checkpoint's if left out."
+        metavar="FILE", help="Class names: COCO JSON, or a text file with one per line. Default: the checkpoint's."
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]

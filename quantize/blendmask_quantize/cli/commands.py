@@ -1,4 +1,4 @@
-"""The workstation's commands; each is a thin caller of a public function."""
+"""Register the commands that need the workstation install. Each calls a function of the library."""
 
 from __future__ import annotations
 

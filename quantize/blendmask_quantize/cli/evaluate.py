@@ -17,9 +17,9 @@ def evaluate(
     annotations: AnnotationsOption,
     config: ConfigOption = None,
     classes: ClassesOption = None,
-    variant: Annotated[str | None, typer.Option(help="Graph of a bundle: cpu, tensorrt, float.")] = None,
-    runtime: Annotated[str, typer.Option(help="Runtime of a bundle.")] = "onnxruntime",
-    limit: Annotated[int | None, typer.Option(help="Only the first images.", min=1)] = None,
+    variant: Annotated[str | None, typer.Option(help="Graph of a bundle: cpu, tensorrt or float.")] = None,
+    runtime: Annotated[str, typer.Option(help="Runtime for a bundle.")] = "onnxruntime",
+    limit: Annotated[int | None, typer.Option(help="Evaluate only the first N images.", min=1)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure COCO box and mask AP of a checkpoint or a bundle."""
@@ -27,11 +27,11 @@ def evaluate(
     from blendmask_quantize.cli import tables
 
     if model.suffix == ".bmz" and config is not None:
-        raise typer.BadParameter("--config is for checkpoints: a bundle carries its own")
+        raise typer.BadParameter("--config applies to checkpoints only; a bundle contains its configuration")
     if model.suffix == ".bmz" and classes is not None:
-        raise typer.BadParameter("--classes is for checkpoints: a bundle names its own")
+        raise typer.BadParameter("--classes applies to checkpoints only; a bundle contains its class names")
     if model.suffix != ".bmz" and variant is not None:
-        raise typer.BadParameter("--variant is for bundles: a checkpoint has one network")
+        raise typer.BadParameter("--variant applies to bundles only; a checkpoint has one network")
     measured = [0]
     with tables.progress() as progress:
 

@@ -12,19 +12,21 @@ from blendmask_quantize.cli.arguments import CheckpointArgument, ClassesOption, 
 
 def prune(
     checkpoint: CheckpointArgument,
-    images: Annotated[list[Path], typer.Option(help="Folder of the images; repeat for more.", show_default=False)],
-    annotations: Annotated[list[Path], typer.Option(help="COCO instances JSON, one a folder.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="P.safetensors", show_default=False)],
-    macs: Annotated[float, typer.Option(help="Share of the multiply-accumulates to keep.")] = 0.7,
+    images: Annotated[list[Path], typer.Option(help="Folder of images; can be repeated.", show_default=False)],
+    annotations: Annotated[list[Path], typer.Option(help="COCO instances JSON, one per folder.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="P.safetensors", help="Checkpoint to write.", show_default=False)
+    ],
+    macs: Annotated[float, typer.Option(help="Share of the multiply-accumulates to keep, 0 to 1.")] = 0.7,
     config: ConfigOption = None,
     classes: ClassesOption = None,
-    iterations: Annotated[int, typer.Option(help="Of fine-tuning; 0 leaves it out.", min=0)] = 1000,
-    batch: Annotated[int, typer.Option(min=1)] = 8,
-    learning_rate: Annotated[float, typer.Option(min=0)] = 5e-4,
+    iterations: Annotated[int, typer.Option(help="Fine-tuning steps; 0 skips fine-tuning.", min=0)] = 1000,
+    batch: Annotated[int, typer.Option(help="Augmented images per step.", min=1)] = 8,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.", min=0)] = 5e-4,
     precision: Annotated[str, typer.Option(help="bf16-mixed or 32-true.")] = "bf16-mixed",
     workers: Annotated[int, typer.Option(help="Processes that load and augment images.", min=0)] = 2,
-    seed: Annotated[int, typer.Option()] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a run with this output stopped.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of augmentation and sampling.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run with this output.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Thin a checkpoint to a share of its work, and fine-tune it on COCO instances."""

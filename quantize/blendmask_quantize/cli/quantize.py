@@ -21,27 +21,37 @@ from blendmask_quantize.cli.arguments import (
 def quantize(
     checkpoint: CheckpointArgument,
     calibration: Annotated[Path, typer.Option(help="Folder of calibration images.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="M.bmz", help="The bundle.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="M.bmz", help="Bundle to write.", show_default=False)
+    ],
     config: ConfigOption = None,
     classes: ClassesOption = None,
-    recipe: Annotated[str, typer.Option(help="How to quantize: ptq, qat, edge.")] = "ptq",
-    annotations: Annotated[Path | None, typer.Option(help="COCO JSON of the images, to train on.")] = None,
-    macs: Annotated[float | None, typer.Option(help="Edge: share of the work to keep; 0.7 if left out.")] = None,
+    recipe: Annotated[
+        str, typer.Option(help="ptq: calibrate. qat: train with fake quantizers. edge: prune, fine-tune, then qat.")
+    ] = "ptq",
+    annotations: Annotated[
+        Path | None, typer.Option(help="qat, edge: COCO instances JSON of the calibration images, to train on.")
+    ] = None,
+    macs: Annotated[
+        float | None, typer.Option(help="edge: share of the multiply-accumulates to keep. Default: 0.7.")
+    ] = None,
     prune_iterations: Annotated[
-        int | None, typer.Option(help="Edge: fine-tuning steps after pruning; 1000 if left out.", min=0)
+        int | None, typer.Option(help="edge: fine-tuning steps after pruning. Default: 1000.", min=0)
     ] = None,
-    iterations: Annotated[
-        int | None, typer.Option(help="Qat, edge: training steps with quantizers; 400 if left out.", min=1)
-    ] = None,
+    iterations: Annotated[int | None, typer.Option(help="qat, edge: QAT steps. Default: 400.", min=1)] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Qat, edge: of those steps; 5e-6 if left out.", min=0)
+        float | None, typer.Option(help="qat, edge: peak learning rate of QAT. Default: 5e-6.", min=0)
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where training was cut off.")] = False,
-    estimator: Annotated[str, typer.Option(help="Ranges by: max, percentile, entropy, mse, auto.")] = "mse",
-    steps: Annotated[str | None, typer.Option(metavar="A,B", help="Refinement steps, or none.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run with this output.")] = False,
+    estimator: Annotated[
+        str, typer.Option(help="Range estimator: max, percentile, entropy, mse, or auto for the best per tensor.")
+    ] = "mse",
+    steps: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Refinement steps, or none. Default: those of the recipe.")
+    ] = None,
     ignored: Annotated[
         list[str] | None,
-        typer.Option(metavar="LAYER", help="Layer that stays float: name, glob, or re:PATTERN; repeat for more."),
+        typer.Option(metavar="LAYER", help="Layer that stays float: name, glob, or re:PATTERN; can be repeated."),
     ] = None,
     size: SizeOption = None,
     detections: Annotated[int, typer.Option(help="Most instances in an image.", min=1, max=100)] = 100,
@@ -54,7 +64,7 @@ def quantize(
     license: Annotated[str, typer.Option(help="SPDX name of the model's license.")] = "unspecified",
     as_json: JsonOption = False,
 ) -> None:
-    """Turn a checkpoint and calibration images into an INT8 bundle with its measured accuracy."""
+    """Make an INT8 bundle from a checkpoint and calibration images, and measure it."""
     from blendmask_quantize.api.quantize import quantize as run
     from blendmask_quantize.cli import tables
     from blendmask_quantize.pipeline.options import QuantizeOptions
@@ -95,5 +105,5 @@ def _pair(images: Path | None, annotations: Path | None) -> tuple[Path, Path] | 
     if images is None and annotations is None:
         return None
     if images is None or annotations is None:
-        raise typer.BadParameter("--eval-images and --eval-annotations go together: give both")
+        raise typer.BadParameter("give both --eval-images and --eval-annotations")
     return images, annotations

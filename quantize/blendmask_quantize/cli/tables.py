@@ -1,4 +1,4 @@
-"""What the commands print: one progress display, one summary table."""
+"""Progress display and printed reports of the commands."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _METRICS = {
 
 @contextmanager
 def progress() -> Iterator[Announce]:
-    """A progress display on stderr, shown from the first stage on; gives the function that announces stages."""
+    """Show a progress display on stderr from the first stage on; yields the callback for stages."""
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     )  # fmt: skip
@@ -48,7 +48,7 @@ def progress() -> Iterator[Announce]:
 
 
 def show_report(report: Report, *, as_json: bool) -> None:
-    """Print what `quantize` did, for a reader or as JSON."""
+    """Print the report of `quantize`, as text or JSON."""
     if as_json:
         print(json.dumps(_report_dict(report)))
         return
@@ -70,7 +70,7 @@ def show_report(report: Report, *, as_json: bool) -> None:
 
 
 def show_pruning(report: PruneReport, *, as_json: bool) -> None:
-    """Print what `prune` did, for a reader or as JSON."""
+    """Print the report of `prune`, as text or JSON."""
     if as_json:
         print(json.dumps({"checkpoint": str(report.path), **report.record()}))
         return
@@ -103,13 +103,10 @@ def show_metrics(name: str, metrics: dict[str, float], images: int, *, as_json: 
 def _display_threshold(report: Report) -> str:
     display = report.display
     if display is None:
-        return (
-            "predictors show instances from the default score 0.5, which was not measured: give --eval-images and "
-            "--eval-annotations to choose it"
-        )
+        return "display threshold: 0.5, the default; give --eval-images and --eval-annotations to choose it by F1"
     return (
-        f"predictors show instances from score {display.score:g}, the best on the evaluation images (F1 "
-        f"{display.f1:.3f}, precision {display.precision:.3f}, recall {display.recall:.3f})"
+        f"display threshold: {display.score:g}, best F1 on the evaluation images (F1 {display.f1:.3f}, precision "
+        f"{display.precision:.3f}, recall {display.recall:.3f})"
     )
 
 
@@ -125,7 +122,7 @@ def _report_rows(report: Report) -> list[list[str]]:
 
 
 def _show_fidelity(report: Report) -> None:
-    """How far each quantized graph is from the float one, and which tensors its ranges clip most."""
+    """Print the comparison of each INT8 graph with the float graph, and the tensors that are clipped most."""
     record = report.calibration.record
     compared = {name: entry.fidelity for name, entry in report.variants.items() if entry.fidelity is not None}
     where = "held-out calibration images" if record.held_out else "of the calibration images: none were held out"
@@ -137,7 +134,7 @@ def _show_fidelity(report: Report) -> None:
     print_lines(align(rows))
     if record.clipped:
         shown = ", ".join(f"{name} {share:.2%}" for name, share in list(record.clipped.items())[:3])
-        print(f"values beyond the ranges, where most: {shown}")
+        print(f"most clipped tensors: {shown}")
 
 
 def _percent(value: float | None) -> str:

@@ -40,10 +40,14 @@ def train(
     annotations: Annotated[list[Path], typer.Option(help="COCO instances JSON, one a folder.", show_default=False)],
     output: RunFolderOption,
     config: Annotated[
-        str | None, typer.Option(help="Configuration, or AdelaiDet YAML; that of --weights if left out, else LITE0_RT.")
+        str | None,
+        typer.Option(
+            help="Name of a configuration, or AdelaiDet YAML file. Default: that of --weights, else LITE0_RT."
+        ),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Checkpoint to start from, of any classes; ImageNet backbone if left out.")
+        Path | None,
+        typer.Option(help="Checkpoint to start from; it may have other classes. Default: ImageNet backbone."),
     ] = None,
     teacher: Annotated[
         Path | None, typer.Option(help="Checkpoint of a trained network of the same classes to learn from as well.")
@@ -60,10 +64,10 @@ def train(
     dice: Annotated[float, typer.Option(help="Weight of a Dice loss of the masks.", min=0)] = 0.0,
     repeat_threshold: Annotated[float, typer.Option(help="Share of images below which a class is rare.")] = 0.0,
     class_weight: Annotated[
-        list[str] | None, typer.Option(help="CLASS=FACTOR, sampled more often; repeat for more.")
+        list[str] | None, typer.Option(help="CLASS=FACTOR: sample a class more often; can be repeated.")
     ] = None,
     keep_empty: Annotated[
-        bool, typer.Option("--keep-empty", help="Train on images without annotations as well, as negatives.")
+        bool, typer.Option("--keep-empty", help="Keep images without annotations as negatives.")
     ] = False,
     optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
     schedule: Annotated[str, typer.Option(help="cosine, or steps: a tenth at 78 and 93 % of the run.")] = "cosine",
@@ -111,6 +115,6 @@ def _sampling(threshold: float, class_weights: list[str]) -> SamplingOptions:
     for text in class_weights:
         name, _, factor = text.rpartition("=")
         if not name or not factor.replace(".", "", 1).isdigit():
-            raise typer.BadParameter(f"{text!r}: give a class and a factor, as in spoon=3")
+            raise typer.BadParameter(f"{text!r}: give a class and a factor, e.g. spoon=3")
         factors.append((name, float(factor)))
     return SamplingOptions(threshold, tuple(factors))

@@ -1,4 +1,4 @@
-"""`blendmask visualize`: a checkpoint and an image to the figure of how its masks come about."""
+"""`blendmask visualize`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def visualize(
     checkpoint: CheckpointArgument,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image.", show_default=False)],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="OUT.png", help="The figure, a PNG.", show_default=False)
+        Path, typer.Option("--output", "-o", metavar="OUT.png", help="PNG file to write.", show_default=False)
     ],
     config: ConfigOption = None,
     classes: ClassesOption = None,

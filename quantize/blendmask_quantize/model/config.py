@@ -274,30 +274,33 @@ def get_config(name: str) -> ModelConfig:
 
 
 def list_configs() -> tuple[str, ...]:
-    """The names of the registered configurations, the released ones first."""
+    """List the names of the registered configurations, those of AdelaiDet first."""
     return tuple(CONFIGS)
 
 
 def register_config(config: ModelConfig) -> ModelConfig:
-    """Make a configuration known under its name, to `get_config`, `--config` and the recognition of checkpoints.
+    """Register a configuration, so that its name works wherever a configuration is expected.
 
     Args:
-        config: its name must not be taken by another configuration, nor end as a YAML file does.
+        config: a configuration with a new name that does not end in ".yaml" or ".yml".
 
     Returns:
         The same configuration.
 
     Raises:
-        ConfigError: the value is no configuration, or its name is empty, a file's, or taken.
+        ConfigError: the value is not a `ModelConfig`, or its name is empty, already used, or that of a YAML file.
 
     Example:
-        >>> register_config(replace(get_config("LITE0_RT"), name="MINE", num_classes=3))
+        >>> from dataclasses import replace
+        >>> from blendmask_quantize import get_config, register_config
+        >>> register_config(replace(get_config("LITE0_RT"), name="KITCHEN_RT", num_classes=3)).num_classes
+        3
     """
     if not isinstance(config, ModelConfig):
-        raise ConfigError(f"{config!r} is no configuration: give a ModelConfig")
+        raise ConfigError(f"{config!r} is not a configuration: give a ModelConfig")
     if not config.name or config.name.endswith(YAML_SUFFIXES):
-        raise ConfigError(f"a configuration cannot be called {config.name!r}: give a name without the end of a file's")
+        raise ConfigError(f"a configuration cannot be named {config.name!r}: give a name that is not a file's")
     if CONFIGS.get(config.name, config) != config:
-        raise ConfigError(f"another configuration is called {config.name} already: give another name")
+        raise ConfigError(f"another configuration is already named {config.name}: give another name")
     CONFIGS[config.name] = config
     return config

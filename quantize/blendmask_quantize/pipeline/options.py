@@ -1,4 +1,4 @@
-"""How a checkpoint is quantized, as a value. Importing this loads no torch."""
+"""Options of `quantize`. Importing this module does not load torch."""
 
 from __future__ import annotations
 
@@ -16,29 +16,35 @@ PathLike = Union[str, "os.PathLike[str]"]
 
 @dataclass(frozen=True)
 class QuantizeOptions:
-    """What `quantize` does besides its recipe.
+    """Options of `quantize`. Each is also a keyword argument of `quantize`.
 
     Attributes:
-        size: height and width of the network input, pixels; None takes the test size for a 4:3 image.
-        detections: largest number of instances in an image, 1 to 100.
-        count: largest number of calibration images.
-        seed: of their sample.
-        estimator: of ranges: "max", "percentile", "entropy", "mse", or "auto" for the best of them for each tensor.
-        steps: names of the refinement steps; None takes the recipe's.
-        ignored: layers that stay float: names of layers or of modules that hold them, globs, or compiled patterns.
-        allow: codes of refusals of the calibration guard that are overridden.
-        evaluation: folder of images and its COCO instances JSON to measure accuracy on; None measures none.
-        annotations: COCO instances JSON of the calibration images, for recipes that train. None trains against the
-            float network alone, which recipes that prune cannot do.
-        iterations: training steps with quantizers; None takes 400.
-        learning_rate: peak of those steps; None takes 5e-6.
-        qat: all options of those steps, in place of both.
-        macs: share of the multiply-accumulates that pruning keeps; None takes 0.7.
+        size: height and width of the network input in pixels, multiples of 32; None takes the configuration's test
+            size for a 4:3 image.
+        detections: largest number of instances per image, 1 to 100.
+        count: largest number of calibration images, 1 or more.
+        seed: seed of the calibration sample, 0 or more.
+        estimator: range estimator: "max", "percentile", "entropy", "mse", or "auto" for the best one per tensor.
+        steps: names of refinement steps; None takes those of the recipe.
+        ignored: layers that stay float: names of layers or modules, globs, or compiled patterns.
+        allow: codes of refusals to override, e.g. "few-images".
+        evaluation: folder of images and COCO instances JSON to measure accuracy on; None skips the measurement.
+        annotations: COCO instances JSON of the calibration images, for recipes that train. Required by "edge"; without
+            them, "qat" learns from the float network alone.
+        iterations: QAT steps; None takes 400.
+        learning_rate: peak learning rate of QAT; None takes 5e-6.
+        qat: all QAT options, instead of the two above.
+        macs: share of the multiply-accumulates that pruning keeps, 0 to 1; None takes 0.7.
         prune_iterations: fine-tuning steps after pruning; None takes 1000.
-        pruning: all options of pruning, in place of both.
-        resume: go on where a run for the same output was interrupted.
-        keep_float: leave the float graph in the bundle.
+        pruning: all pruning options, instead of the two above.
+        resume: continue the interrupted run with the same output.
+        keep_float: include the float graph in the bundle.
         license: SPDX name of the model's license.
+
+    Example:
+        >>> from blendmask_quantize import QuantizeOptions
+        >>> QuantizeOptions(size=(384, 512), count=64, ignored=("backbone.bottom_up.stem",)).estimator
+        'mse'
     """
 
     size: tuple[int, int] | None = None
@@ -63,17 +69,17 @@ class QuantizeOptions:
 
     @property
     def annotation_files(self) -> list[PathLike]:
-        """The annotations to train on and to measure on, as far as there are any."""
+        """The annotation files for training and evaluation, if any."""
         measured = None if self.evaluation is None else self.evaluation[1]
         return [path for path in (self.annotations, measured) if path is not None]
 
     @property
     def trains(self) -> bool:
-        """Whether any option applies only to recipes that train."""
+        """Whether an option is set that only recipes with training have."""
         own = (self.annotations, self.iterations, self.learning_rate, self.qat)
         return self.resume or any(value is not None for value in own)
 
     @property
     def prunes(self) -> bool:
-        """Whether any option applies only to recipes that prune."""
+        """Whether an option is set that only recipes with pruning have."""
         return any(value is not None for value in (self.macs, self.prune_iterations, self.pruning))

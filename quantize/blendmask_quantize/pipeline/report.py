@@ -1,4 +1,4 @@
-"""The report of `quantize`, as a value."""
+"""The report of `quantize`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from blendmask_quantize.validation.fidelity import Fidelity
 
 @dataclass(frozen=True)
 class VariantReport:
-    """One graph.
+    """Size, accuracy and speed of one graph.
 
     Attributes:
-        size_bytes: of its ONNX.
-        parity: with its torch graph.
-        metrics: accuracy by name; empty if it was not measured.
-        latency_p50_ms: None if it was not timed.
-        fidelity: distance from the float graph; None for that graph itself.
+        size_bytes: size of the ONNX file in bytes.
+        parity: comparison with the graph in PyTorch.
+        metrics: average precision, 0 to 1, by name; empty if it was not measured.
+        latency_p50_ms: median time from image to instances in milliseconds; None if it was not measured.
+        fidelity: comparison with the float graph; None for the float graph.
     """
 
     size_bytes: int
@@ -35,7 +35,7 @@ class VariantReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What `quantize` did.
+    """Result of `quantize`.
 
     Attributes:
         bundle: path of the file.

@@ -1,4 +1,4 @@
-"""One way from a checkpoint and labeled images to a pruned, fine-tuned checkpoint."""
+"""Prune a checkpoint, fine-tune it on labeled images and write it."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ from blendmask_quantize.training.stream import AugmentedStream
 
 @dataclass(frozen=True)
 class PruneReport:
-    """What `prune` did.
+    """Result of `prune`.
 
     Attributes:
-        path: of the pruned checkpoint.
-        macs, weights: before and after; multiply-accumulates of an image of the test size.
-        asked: share of the multiply-accumulates that was asked for.
-        iterations: steps of fine-tuning.
-        images: how many it was fine-tuned on.
+        path: path of the pruned checkpoint.
+        macs: multiply-accumulates for one image of the test size, before and after.
+        weights: number of weights, before and after.
+        asked: requested share of the multiply-accumulates, 0 to 1.
+        iterations: number of fine-tuning steps.
+        images: number of training images.
     """
 
     path: Path
@@ -49,17 +50,17 @@ class PruneReport:
 
     @property
     def ratio(self) -> float:
-        """Share of the multiply-accumulates that is left."""
+        """Remaining share of the multiply-accumulates, 0 to 1."""
         return self.macs[1] / self.macs[0]
 
     def __str__(self) -> str:
-        """How much is left, in a sentence."""
+        """Describe what remains, in a sentence."""
         (macs_before, macs), (weights_before, weights) = self.macs, self.weights
-        work = f"{macs / 1e9:.2f} of {macs_before / 1e9:.2f} billion multiply-accumulates an image ({self.ratio:.3f})"
+        work = f"{macs / 1e9:.2f} of {macs_before / 1e9:.2f} billion multiply-accumulates per image ({self.ratio:.3f})"
         return f"needs {work} and has {weights / 1e6:.2f} of {weights_before / 1e6:.2f} million weights"
 
     def record(self) -> dict[str, Any]:
-        """What a manifest remembers, in JSON's types."""
+        """Return the result as JSON types, for the manifest."""
         return {"asked": self.asked, "ratio": self.ratio, "macs_before": self.macs[0], "macs": self.macs[1],
                 "weights_before": self.weights[0], "weights": self.weights[1], "iterations": self.iterations,
                 "trained_on": self.images}  # fmt: skip
@@ -69,20 +70,20 @@ def prune(
     checkpoint: Checkpoint, sources: Sequence[CocoImages], output: Path, options: PruneOptions,
     progress: Progress = silent, *, resume: bool = False,
 ) -> PruneReport:  # fmt: skip
-    """Prune a checkpoint, fine-tune it by the ordinary training loop and write it.
+    """Prune a checkpoint, fine-tune it and write it; see `blendmask_quantize.prune`.
 
     Args:
         checkpoint: the trained network.
-        sources: labeled images, with the checkpoint's categories.
-        output: the `.safetensors` to write. The state of the run lies beside it in a folder until it is done.
-        options: how much, and how to train.
-        progress: announces stages.
-        resume: go on where a run with this output was cut off.
+        sources: labeled images with the categories of the checkpoint.
+        output: path of the `.safetensors` file to write. Until it is finished, a folder beside it holds the state.
+        options: share to keep, and options of the fine-tuning.
+        progress: callback for each stage.
+        resume: continue the interrupted run with the same output.
 
     Raises:
-        ConfigError: the ratio cannot be reached.
-        AnnotationError: the annotations do not match the checkpoint, or each other.
-        CheckpointError: there is an unfinished run, or it was of another command, ratio, network or other images.
+        ConfigError: the share cannot be reached.
+        AnnotationError: the annotations do not match the checkpoint or each other.
+        CheckpointError: there is an unfinished run, or one of another command, share, network or other images.
         OutputError: the output cannot be written.
     """
     _check_output(output)
@@ -104,10 +105,10 @@ def prune(
 def finished_pruning(
     checkpoint: Checkpoint, sources: Sequence[CocoImages], path: Path, options: PruneOptions
 ) -> PruneReport:
-    """The report of a file that `prune` wrote with the same arguments.
+    """Return the report for a file that `prune` wrote with the same arguments.
 
     Raises:
-        CheckpointError: the file is not of this configuration at this ratio, or cannot be read.
+        CheckpointError: the file has another configuration or share, or cannot be read.
     """
     return _report(checkpoint, _started(path, checkpoint, options.ratio), path, options, sources)
 
@@ -142,7 +143,7 @@ def _fine_tune(
 
 
 def _losses(sources: Sequence[CocoImages], options: PruneOptions, on_step: OnStep) -> Iterator[Loss]:
-    """The training loss on one batch of augmented images after the other."""
+    """Yield the training loss of one batch after another."""
     size = options.training.batch
     stream = AugmentedStream(sources, options.batches * size, options.training.seed)
     for index in range(options.batches):
@@ -164,26 +165,26 @@ def _check_output(output: Path) -> None:
 
 
 def _check_labels(checkpoint: Checkpoint, images: CocoImages) -> None:
-    """The categories must be the checkpoint's, unless it never named its own."""
+    """Check that the categories are those of the checkpoint, if its classes are named."""
     known = checkpoint.labels
     if checkpoint.named and known != images.labels:
         raise AnnotationError(
-            f"the annotations name the categories {', '.join(images.labels.names[:5])} ..., the checkpoint "
-            f"{', '.join(known.names[:5])} ...: give annotations of the data it was trained on"
+            f"the annotations have the categories {', '.join(images.labels.names[:5])} ..., but the checkpoint has "
+            f"{', '.join(known.names[:5])} ...: give annotations with the categories of its training"
         )
 
 
 def _started(path: Path, checkpoint: Checkpoint, ratio: float) -> BlendMask:
-    """The pruned network of an unfinished run."""
-    found = load_checkpoint(path).model
-    same = replace(found.config, widths=()) == replace(checkpoint.config, widths=())
-    reached = count_macs(found) / count_macs(checkpoint.model)
+    """Return the pruned network of an unfinished run."""
+    pruned = load_checkpoint(path).model
+    same = replace(pruned.config, widths=()) == replace(checkpoint.config, widths=())
+    reached = count_macs(pruned) / count_macs(checkpoint.model)
     if not same or not math.isclose(reached, ratio, rel_tol=TOLERANCE):
         raise CheckpointError(
-            f"{path} is of {found.config.name} at {reached:.3f} of the multiply-accumulates, not of "
-            f"{checkpoint.config.name} at {ratio}: name another --output, or remove {path.parent} to start again"
+            f"{path} is {pruned.config.name} at {reached:.3f} of the multiply-accumulates, not "
+            f"{checkpoint.config.name} at {ratio}: give another --output, or remove {path.parent} to start again"
         )
-    return found
+    return pruned
 
 
 def _names(images: CocoImages) -> list[str]:

@@ -1,4 +1,4 @@
-"""How a network is pruned and fine-tuned, as a value."""
+"""Options of pruning and fine-tuning."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ def fine_tuning(options: TrainOptions) -> TrainOptions:
 
 @dataclass(frozen=True)
 class PruneOptions:
-    """What `prune` does.
+    """Options of `prune`.
 
     Attributes:
-        ratio: share of the multiply-accumulates to keep.
-        training: how the thinner network is fine-tuned; no iterations leave it as it is. How images vary is up to the
-            images.
-        batches: of labeled images that the importance of channels is measured on.
+        ratio: share of the multiply-accumulates to keep, 0 to 1.
+        training: options of the fine-tuning; `iterations=0` skips it.
+        batches: number of batches of labeled images on which the importance of channels is measured.
     """
 
     ratio: float = RATIO
@@ -37,7 +36,7 @@ class PruneOptions:
     batches: int = 8
 
     def settings(self, checkpoint: Checkpoint) -> dict[str, Setting]:
-        """What a run can only be resumed with. The learning rate may change, as after a loss that was no number."""
+        """Return the settings that a resumed run must share. The learning rate may change, e.g. after a NaN loss."""
         training = self.training
         return {
             "network": network_digest(checkpoint.model), "macs": self.ratio, "batches": self.batches,

@@ -168,7 +168,7 @@ class TestAnotherConfiguration:
             load_checkpoint(path, "LITE0_RT")
         message = str(caught.value)
         first, width = ("base_layer.0.weight", 128) if name.startswith("DLA") else ("stem.conv1", 512)
-        assert "a.pth does not fit LITE0_RT" in message
+        assert "a.pth does not match LITE0_RT" in message
         for problem in ("missing (backbone.bottom_up.stem.norm.weight", f"unexpected (backbone.bottom_up.{first}"):
             assert problem in message
         shape = f"backbone.fpn_lateral3.weight is (256, {width}, 1, 1), expected (96, 40, 1, 1)"
@@ -194,7 +194,7 @@ class TestAnotherConfiguration:
 
     def test_a_network_of_no_known_configuration(self, model, tmp_path):
         path = save_pth(tmp_path / "a.pth", model.state_dict())
-        with pytest.raises(CheckpointError, match="looks like no configuration known here"):
+        with pytest.raises(CheckpointError, match="resembles no registered configuration"):
             load_checkpoint(path, replace(TINY, pyramid_width=32))
 
     def test_a_checkpoint_that_names_another_one(self, model, tmp_path):

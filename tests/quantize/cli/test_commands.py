@@ -211,7 +211,7 @@ def test_a_checkpoint_that_is_none_is_one_message(
 def test_a_checkpoint_of_another_network_is_told_apart_by_its_weights(words: list[object], tmp_path: Path) -> None:
     words[1] = tmp_path / "weights.safetensors"
     save_file(small_network(FROZEN).state_dict(), words[1])
-    refused(call(*words, "--config", "LITE0_RT"), 1, "does not fit LITE0_RT", "unexpected")
+    refused(call(*words, "--config", "LITE0_RT"), 1, "does not match LITE0_RT", "unexpected")
 
 
 @pytest.fixture
@@ -245,8 +245,8 @@ def test_images_that_are_none_are_one_message(words: list[object], tmp_path: Pat
 
 @pytest.mark.usefixtures("no_long_work")
 def test_images_to_measure_on_go_with_their_annotations(words: list[object], scenes: Path, tmp_path: Path) -> None:
-    refused(call(*words, "--eval-images", scenes), 2, "go together")
-    refused(call(*words, "--eval-annotations", scenes / "annotations.json"), 2, "go together")
+    refused(call(*words, "--eval-images", scenes), 2, "give both")
+    refused(call(*words, "--eval-annotations", scenes / "annotations.json"), 2, "give both")
     both = ("--eval-images", tmp_path, "--eval-annotations", scenes / "annotations.json")
     refused(call(*words, *both), 1, "3 of 3 annotated images are not in")
     nowhere = ("--eval-images", scenes, "--eval-annotations", tmp_path / "nowhere.json")
@@ -308,14 +308,18 @@ def test_evaluate_measures_deformable_convolutions_in_float(deformable: Path, sc
     assert "50:95" in result.stdout
 
 
-@pytest.mark.parametrize("option, part", [(("--config", "TINY"), "carries its own"), (("--variant", "x"), "x")])
+@pytest.mark.parametrize(
+    "option, part", [(("--config", "TINY"), "applies to checkpoints only"), (("--variant", "x"), "x")]
+)
 def test_options_that_a_bundle_has_no_use_for(made: Made, scenes: Path, option: tuple[str, str], part: str) -> None:
     result = call("evaluate", made.path, *data(scenes), *option)
     refused(result, 2 if option[0] == "--config" else 1, part)
 
 
 def test_options_that_a_checkpoint_has_no_use_for(checkpoint_path: Path, scenes: Path) -> None:
-    refused(call("evaluate", checkpoint_path, *data(scenes), "--variant", "cpu"), 2, "--variant is for bundles")
+    refused(
+        call("evaluate", checkpoint_path, *data(scenes), "--variant", "cpu"), 2, "--variant applies to bundles only"
+    )
 
 
 def test_evaluate_refuses_what_does_not_belong_together(made: Made, scenes: Path, tmp_path: Path) -> None:

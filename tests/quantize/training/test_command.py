@@ -105,8 +105,8 @@ def test_how_many_images_show_no_instance_is_said(arguments, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("typed, code, message", [
-    ("--crop 384", 2, "give two numbers, as in 3x4"), ("--crop 300x400", 1, "multiples of 32"),
-    ("--scale 2,1", 1, "in order"), ("--class-weight fork", 2, "as in spoon=3"),
+    ("--crop 384", 2, "give two numbers, e.g. 3x4"), ("--crop 300x400", 1, "multiples of 32"),
+    ("--scale 2,1", 1, "in order"), ("--class-weight fork", 2, "e.g. spoon=3"),
     ("--class-weight frok=2", 1, "did you mean fork"),
     ("--optimizer adam", 1, "did you mean adamw"), ("--paste 2", 1, "give a probability"),
 ])  # fmt: skip

@@ -27,7 +27,7 @@ def test_it_writes_one_image_and_says_what_it_shows(checkpoint_path, image, tmp_
     result = call(checkpoint_path, image, "-o", tmp_path / "out.png", "--instances", 2, "--score", 0)
     assert result.exit_code == 0, result.output
     assert "2 of " in result.stdout
-    assert f"The figure lies in {tmp_path / 'out.png'}" in result.stdout
+    assert f"Saved the figure to {tmp_path / 'out.png'}" in result.stdout
     more = call(checkpoint_path, image, "-o", tmp_path / "more.png", "--instances", 4, "--score", 0)
     assert "4 of " in more.stdout
     small, large = (cv2.imread(str(tmp_path / name)) for name in ("out.png", "more.png"))

@@ -38,25 +38,32 @@ BACKBONES: dict[str, Builder] = {"resnet": ResNet, "dla34": DLA34, "lite0": Lite
 
 
 def register_backbone(name: str, builder: Builder) -> None:
-    """Make a backbone known under a name, which `BackboneConfig.kind` can then give.
+    """Register a backbone for `BackboneConfig(kind=name)`.
 
-    A checkpoint stores the name only: register the backbone before one with it is loaded.
+    A checkpoint stores only the name, so register the backbone before you load one that uses it.
 
     Args:
-        name: not yet taken.
-        builder: from the configuration to a `BackboneModule` that is an `nn.Module`.
+        name: new name.
+        builder: function that takes a `BackboneConfig` and returns an `nn.Module`. Called with a normalized image
+            (N, 3, H, W), the module returns features of strides 4, 8, 16 and 32; `widths` lists their channels, and
+            `stages()` returns its parts for freezing, the stem first.
 
     Raises:
-        ConfigError: the name is empty or taken by another builder, or the builder cannot be called.
+        ConfigError: the name is empty or already used, or the builder is not callable.
 
     Example:
-        >>> register_backbone("mobile", lambda config: MobileBackbone(config.norm))
-        >>> register_config(replace(get_config("LITE0_RT"), name="MINE", backbone=BackboneConfig(kind="mobile")))
+        >>> from dataclasses import replace
+        >>> from blendmask_quantize import BackboneConfig, get_config, register_backbone, register_config
+        >>> from blendmask_quantize.model.backbones.lite0 import Lite0  # or a module of your own
+        >>> register_backbone("mobile", Lite0)
+        >>> ours = replace(get_config("LITE0_RT"), name="MOBILE_RT", backbone=BackboneConfig(kind="mobile"))
+        >>> register_config(ours).backbone.kind
+        'mobile'
     """
     if not isinstance(name, str) or not name or not callable(builder):
         raise ConfigError(f"the backbone {name!r} is built by {builder!r}: give a name and a function that builds it")
     if BACKBONES.get(name, builder) is not builder:
-        raise ConfigError(f"a backbone is called {name!r} already: give another name")
+        raise ConfigError(f"a backbone named {name!r} already exists: give another name")
     BACKBONES[name] = builder
 
 
