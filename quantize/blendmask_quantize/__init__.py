@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from blendmask_quantize.model.config import BackboneConfig, ModelConfig, get_config
     from blendmask_quantize.pipeline.options import QuantizeOptions
     from blendmask_quantize.pipeline.report import Report
+    from blendmask_quantize.pruning.options import PruneOptions
     from blendmask_quantize.training.augment import Augmentation
     from blendmask_quantize.training.loss_options import LossOptions
     from blendmask_quantize.training.options import TrainOptions
@@ -36,9 +37,12 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "Augmentation": "blendmask_quantize.training.augment",
+    "BackboneConfig": "blendmask_quantize.model.config",
     "CalibrationDataset": "blendmask_calibration.dataset",
     "Checkpoint": "blendmask_quantize.checkpoints.checkpoint",
     "LossOptions": "blendmask_quantize.training.loss_options",
+    "ModelConfig": "blendmask_quantize.model.config",
+    "PruneOptions": "blendmask_quantize.pruning.options",
     "QuantizeOptions": "blendmask_quantize.pipeline.options",
     "Report": "blendmask_quantize.pipeline.report",
     "SamplingOptions": "blendmask_quantize.training.sampling",
@@ -59,9 +63,12 @@ _LAZY = {
 
 __all__ = [
     "Augmentation",
+    "BackboneConfig",
     "CalibrationDataset",
     "Checkpoint",
     "LossOptions",
+    "ModelConfig",
+    "PruneOptions",
     "QuantizeOptions",
     "Report",
     "SamplingOptions",

@@ -1,4 +1,4 @@
-"""`distill`: from a trained network and images to a trained network of another architecture."""
+"""`distill`: train a network of another architecture with a trained one as teacher."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ def distill(
     teacher: AnyCheckpoint, images: PathLike | Iterable[PathLike], output: PathLike, config: PathLike | ModelConfig, *,
     options: TrainOptions | None = None, resume: bool = False, progress: Progress | None = None, **changes: Any,
 ) -> Path:  # fmt: skip
-    """Distill a trained network into a new one of another architecture, from images without labels.
+    """Distill a trained network into one of another architecture, on images without labels.
 
-    The student learns the teacher's features, class probabilities, boxes and blended masks. It has the teacher's
-    classes, and needs the same strides and mask resolution. Train it on labels afterwards.
+    The student learns the features, class probabilities, boxes and blended masks of the teacher. It gets the teacher's
+    classes, and must have the same strides and mask resolution. Train it on annotated images afterwards.
 
     Args:
         teacher: checkpoint of the trained network, or its path.
-        images: folder of images, or several; subfolders included.
+        images: folder of images, searched recursively, or a list of folders.
         output: folder of the run.
-        config: of the student: a configuration, its name, or one of the reference's YAML files.
-        options: the schedule; None takes 2000 iterations at one learning rate for the whole network.
-        resume: go on where a run in this folder was interrupted.
-        progress: as for `quantize`.
-        **changes: fields of `TrainOptions`, in place of those of `options`, e.g. `iterations=5000`.
+        config: configuration of the student, its name, or the path of an AdelaiDet YAML file.
+        options: schedule and augmentation; None takes 2000 iterations with one learning rate for the whole network.
+        resume: continue the interrupted run in this folder.
+        progress: callback, as for `quantize`.
+        **changes: fields of `TrainOptions`, which override those of `options`.
 
     Returns:
-        The path of the student's checkpoint.
+        Path of the student's checkpoint.
 
     Raises:
-        CheckpointError: the teacher cannot be read, or the folder holds another run.
+        CheckpointError: the teacher cannot be read, or the folder contains another run.
         CalibrationError: a folder of images is missing or empty.
-        ConfigError: the student cannot learn from the teacher, or an option is out of range.
+        ConfigError: the student does not fit the teacher, or an option is out of range.
     """
     folders, path = as_paths("images", images), as_path("output", output)
     check_checkpoint(teacher, "teacher")

@@ -44,14 +44,15 @@ def train(
         output: folder of the run.
         config: a configuration, its name, or the path of an AdelaiDet YAML file; None takes that of `weights`, or
             "LITE0_RT".
-        weights: checkpoint to start from, or its path; None takes an ImageNet backbone.
-        teacher: checkpoint of a trained network with the same classes, strides and mask resolution, or its path; the
-            network learns to agree with it as well as with the annotations.
-        options: the schedule; None takes the defaults.
-        keep_empty: train on images without annotations as well, as negatives; else they are left out, which is logged.
-        resume: go on where a run in this folder was interrupted.
-        progress: as for `quantize`.
-        **changes: fields of `TrainOptions`, in place of those of `options`, e.g. `iterations=8000`.
+        weights: checkpoint to start from, or its path; None starts from an ImageNet backbone.
+        teacher: checkpoint of a trained network with the same classes, strides and mask resolution, or its path. The
+            network is trained to agree with the teacher as well as with the annotations.
+        options: schedule, augmentation and losses; None takes the defaults.
+        keep_empty: whether to train on images without annotations, as negatives. By default they are skipped, which is
+            logged.
+        resume: continue the interrupted run in this folder.
+        progress: callback, as for `quantize`.
+        **changes: fields of `TrainOptions`, which override those of `options`.
 
     Returns:
         Path of the trained checkpoint, `model.safetensors` in `output`.
@@ -62,9 +63,8 @@ def train(
         ConfigError: an option is out of range.
 
     Example:
-        >>> from blendmask_quantize import TrainOptions, train
-        >>> options = TrainOptions(iterations=2, batch=2, workers=0)
-        >>> train("scenes", "scenes.json", "run", weights="checkpoint.safetensors", options=options).name
+        >>> from blendmask_quantize import train
+        >>> train("scenes", "scenes.json", "run", weights="checkpoint.safetensors", iterations=2, batch=2).name
         'model.safetensors'
     """
     folders, files = as_paths("images", images), as_paths("annotations", annotations)

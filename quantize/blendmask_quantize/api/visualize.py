@@ -1,4 +1,4 @@
-"""`visualize`: a figure of how the masks of an image come about."""
+"""`visualize`: draw bases, attention and masks of an image."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ class Figure:
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB.
-        shown: instances in the figure.
-        found: instances that the network found.
+        shown: number of instances in the figure.
+        detected: number of instances that the network detected.
     """
 
     pixels: NDArray[np.uint8]
     shown: int
-    found: int
+    detected: int
 
 
 def visualize(
     checkpoint: AnyCheckpoint, image: AnyImage, output: PathLike | None = None, *, config: AnyConfig = None,
     classes: ClassNames | None = None, instances: int = 6, score: float = 0.3,
 ) -> Figure:  # fmt: skip
-    """Show how a network makes its masks: bases, and attention and blended mask of each instance, as one figure.
+    """Draw the bases of an image, and the attention and blended mask of each instance.
 
     Args:
-        checkpoint: path of a checkpoint, or a loaded one.
-        image: path of an image, or its pixels (H, W, 3) uint8 RGB.
-        output: the PNG to write; None writes nothing.
-        config: of a checkpoint that does not name its own.
-        classes: of a checkpoint that does not name its own, as for `load_checkpoint`.
-        instances: how many are shown at most, the highest scores first.
+        checkpoint: path of a checkpoint, or a loaded checkpoint.
+        image: path of an image, or (H, W, 3) uint8 RGB.
+        output: path of the PNG file to write; None writes no file.
+        config: configuration of a checkpoint that does not store its own, as for `load_checkpoint`.
+        classes: class names of a checkpoint that does not store its own, as for `load_checkpoint`.
+        instances: largest number of instances, 0 or more; those with the highest scores are shown.
         score: least score of an instance, 0 to 1.
 
     Returns:
@@ -81,12 +81,12 @@ def visualize(
     from blendmask_quantize.visualize.stages import run_stages
 
     loaded = open_checkpoint(checkpoint, config, labels)
-    found = run_stages(loaded, pixels)
-    shown = found.best(instances, score)
+    stages = run_stages(loaded, pixels)
+    shown = stages.best(instances, score)
     figure = draw_figure(shown, loaded.config, name)
     if output is not None:
         write_figure(Path(output), figure)
-    return Figure(figure, len(shown.instances), len(found.instances))
+    return Figure(figure, len(shown.instances), len(stages.instances))
 
 
 def _check_figure(output: Path) -> None:

@@ -1,4 +1,4 @@
-"""`blendmask distill`: the options of a run in which a trained network teaches another."""
+"""`blendmask distill`."""
 
 from __future__ import annotations
 
@@ -33,10 +33,12 @@ from blendmask_quantize.cli.training_options import (
 
 
 def distill(
-    teacher: Annotated[Path, typer.Argument(metavar="CKPT", help="The trained network.", show_default=False)],
-    images: Annotated[list[Path], typer.Option(help="Folder of images; repeat for more.", show_default=False)],
+    teacher: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint of the teacher.", show_default=False)],
+    images: Annotated[list[Path], typer.Option(help="Folder of images; can be repeated.", show_default=False)],
     output: RunFolderOption,
-    config: Annotated[str, typer.Option(help="Configuration of the student, or AdelaiDet YAML.", show_default=False)],
+    config: Annotated[
+        str, typer.Option(help="Configuration of the student: a name, or AdelaiDet YAML file.", show_default=False)
+    ],
     iterations: IterationsOption = 2000,
     batch: BatchOption = 8,
     learning_rate: LearningRateOption = 1e-3,
@@ -56,7 +58,7 @@ def distill(
     seed: SeedOption = 0,
     resume: ResumeOption = False,
 ) -> None:
-    """Distill a trained network into one of another architecture, from images without labels."""
+    """Distill a trained network into one of another architecture, on images without labels."""
     from blendmask_quantize.api.distill import distill as run
     from blendmask_quantize.cli import tables
     from blendmask_quantize.training.augment import Augmentation

@@ -79,11 +79,11 @@ def show_pruning(report: PruneReport, *, as_json: bool) -> None:
 
 
 def show_training(path: Path, next_command: str) -> None:
-    """Print where a training run left its results, in the first of several processes."""
+    """Print the results of a training run, in the first of several processes only."""
     from blendmask_quantize.training.processes import first_process
 
     if first_process():
-        print(f"The model lies in {path}; the losses and their curves in {path.parent}")
+        print(f"Saved the model to {path}, and losses and curves to {path.parent}")
         print(f"Next: {next_command}")
 
 
@@ -125,12 +125,12 @@ def _show_fidelity(report: Report) -> None:
     """Print the comparison of each INT8 graph with the float graph, and the tensors that are clipped most."""
     record = report.calibration.record
     compared = {name: entry.fidelity for name, entry in report.variants.items() if entry.fidelity is not None}
-    where = "held-out calibration images" if record.held_out else "of the calibration images: none were held out"
-    print(f"against the float graph, on {next(iter(compared.values())).images} {where}")
+    where = "held-out calibration images" if record.held_out else "of the calibration images; none were held out"
+    print(f"compared with the float graph, on {next(iter(compared.values())).images} {where}")
     rows = [["graph", "matched", "missed", "spurious", "drift", "box IoU", "mask IoU", "low 5 %"]]
-    for name, found in compared.items():
-        numbers = (f"{value:.3f}" for value in (found.score_drift, found.box_iou, found.mask_iou, found.mask_iou_low))
-        rows.append([name, f"{found.matched}/{found.instances}", str(found.missed), str(found.spurious), *numbers])
+    for name, one in compared.items():
+        numbers = (f"{value:.3f}" for value in (one.score_drift, one.box_iou, one.mask_iou, one.mask_iou_low))
+        rows.append([name, f"{one.matched}/{one.instances}", str(one.missed), str(one.spurious), *numbers])
     print_lines(align(rows))
     if record.clipped:
         shown = ", ".join(f"{name} {share:.2%}" for name, share in list(record.clipped.items())[:3])

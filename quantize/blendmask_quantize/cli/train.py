@@ -1,4 +1,4 @@
-"""`blendmask train`: the options of a training run, from the command line to the public function."""
+"""`blendmask train`."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 
 def train(
-    images: Annotated[list[Path], typer.Option(help="Folder of the images; repeat for more.", show_default=False)],
-    annotations: Annotated[list[Path], typer.Option(help="COCO instances JSON, one a folder.", show_default=False)],
+    images: Annotated[list[Path], typer.Option(help="Folder of images; can be repeated.", show_default=False)],
+    annotations: Annotated[list[Path], typer.Option(help="COCO instances JSON, one per folder.", show_default=False)],
     output: RunFolderOption,
     config: Annotated[
         str | None,
@@ -50,19 +50,27 @@ def train(
         typer.Option(help="Checkpoint to start from; it may have other classes. Default: ImageNet backbone."),
     ] = None,
     teacher: Annotated[
-        Path | None, typer.Option(help="Checkpoint of a trained network of the same classes to learn from as well.")
+        Path | None, typer.Option(help="Checkpoint of a teacher with the same classes, for distillation.")
     ] = None,
     iterations: IterationsOption = 4000,
     batch: BatchOption = 8,
     learning_rate: LearningRateOption = 1e-3,
-    backbone_rate: Annotated[float, typer.Option(help="The backbone's learning rate over that.", min=0)] = 0.25,
+    backbone_rate: Annotated[
+        float, typer.Option(help="Learning rate of the backbone, relative to --learning-rate.", min=0)
+    ] = 0.25,
     frozen_stages: FrozenStagesOption = None,
-    frozen_norms: Annotated[bool, typer.Option("--frozen-norms", help="Keep the backbone's normalizations.")] = False,
+    frozen_norms: Annotated[
+        bool, typer.Option("--frozen-norms", help="Freeze the backbone's normalization layers.")
+    ] = False,
     crop: CropOption = "320x416",
     scale: ScaleOption = "0.75,1.5",
-    paste: Annotated[float, typer.Option(help="Probability of pasting instances of another image.")] = 0.3,
-    dice: Annotated[float, typer.Option(help="Weight of a Dice loss of the masks.", min=0)] = 0.0,
-    repeat_threshold: Annotated[float, typer.Option(help="Share of images below which a class is rare.")] = 0.0,
+    paste: Annotated[
+        float, typer.Option(help="Copy-paste: share of images that get instances of another image, 0 to 1.")
+    ] = 0.3,
+    dice: Annotated[float, typer.Option(help="Weight of a Dice loss of the masks; 0 disables it.", min=0)] = 0.0,
+    repeat_threshold: Annotated[
+        float, typer.Option(help="Repeat-factor sampling: share of images below which a class is repeated.")
+    ] = 0.0,
     class_weight: Annotated[
         list[str] | None, typer.Option(help="CLASS=FACTOR: sample a class more often; can be repeated.")
     ] = None,
@@ -70,7 +78,9 @@ def train(
         bool, typer.Option("--keep-empty", help="Keep images without annotations as negatives.")
     ] = False,
     optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
-    schedule: Annotated[str, typer.Option(help="cosine, or steps: a tenth at 78 and 93 % of the run.")] = "cosine",
+    schedule: Annotated[
+        str, typer.Option(help="cosine, or steps: divide the rate by ten at 78 and 93 % of the run.")
+    ] = "cosine",
     weight_decay: WeightDecayOption = 0.02,
     warmup: WarmupOption = None,
     clip: ClipOption = 10.0,
@@ -84,7 +94,7 @@ def train(
     seed: SeedOption = 0,
     resume: ResumeOption = False,
 ) -> None:
-    """Train a network on COCO instances."""
+    """Train a network on COCO instances, with the classes of the annotations."""
     from blendmask_quantize.api.train import train as run
     from blendmask_quantize.cli import tables
     from blendmask_quantize.training.augment import Augmentation

@@ -15,7 +15,7 @@ LEARNING_RATE = 5e-4
 
 
 def fine_tuning(options: TrainOptions) -> TrainOptions:
-    """The options with warm-up and weight averaging that suit their number of iterations, however short."""
+    """Return the options with warm-up and weight averaging adapted to the number of iterations."""
     return replace(with_short_warmup(options), ema=min(options.ema_decay, 1 - 10 / max(options.iterations, 20)))
 
 

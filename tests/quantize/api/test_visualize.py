@@ -27,7 +27,7 @@ def image(tmp_path: Path) -> Path:
 def test_the_file_holds_the_pixels_that_are_returned(checkpoint_path: Path, image: Path, tmp_path: Path) -> None:
     figure = visualize(checkpoint_path, image, tmp_path / "out.png", instances=2, score=0)
     assert (figure.shown, figure.pixels.dtype) == (2, np.uint8)
-    assert figure.found >= 2
+    assert figure.detected >= 2
     assert np.array_equal(read_image(tmp_path / "out.png"), figure.pixels)
 
 

@@ -68,7 +68,7 @@ def test_quantize_shows_one_table_and_the_next_command(words: list[object], scen
     result = call(*words, *measured, "--estimator", "max")
     assert result.exit_code == 0, result.output
     assert all(word in result.stdout for word in ("float", "cpu", "tensorrt", "mask AP", "p50 ms"))
-    assert "against the float graph, on 2 held-out calibration images" in result.stdout
+    assert "compared with the float graph, on 2 held-out calibration images" in result.stdout
     assert all(word in result.stdout for word in ("matched", "missed", "drift", "mask"))
     assert "warning: 17 calibration images can be read" in result.stdout
     assert f"Next: blendmask predict {tmp_path / 'm.bmz'} IMAGE..." in result.stdout
