@@ -35,8 +35,14 @@ def test_program_of_the_docstring_runs(
     checkpoint_path: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    shutil.copy(checkpoint_path, tmp_path / "model.safetensors")
+    shutil.copy(checkpoint_path, tmp_path / "checkpoint.safetensors")
     shutil.copytree(photographs, tmp_path / "images")
     monkeypatch.chdir(tmp_path)
     run_docstring(blendmask_quantize)
     assert "model.bmz: INT8 is" in capsys.readouterr().out
+
+
+def test_no_module_hides_a_public_name() -> None:
+    """Importing a module of the package sets it as an attribute, in the place of a public name of the same spelling."""
+    modules = {entry.stem for entry in Path(blendmask_quantize.__file__).parent.iterdir()}
+    assert not modules & set(blendmask_quantize.__all__)

@@ -77,8 +77,8 @@ def visualize(
         _check_figure(as_path("output", output))
     pixels = read_image(image) if isinstance(image, (str, os.PathLike)) else check_image(image)
     name = Path(image).name if isinstance(image, (str, os.PathLike)) else "image"
-    from blendmask_quantize.visualize.figure import draw_figure, write_figure
-    from blendmask_quantize.visualize.stages import run_stages
+    from blendmask_quantize.figures.figure import draw_figure, write_figure
+    from blendmask_quantize.figures.stages import run_stages
 
     loaded = open_checkpoint(checkpoint, config, labels)
     stages = run_stages(loaded, pixels)

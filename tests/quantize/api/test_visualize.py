@@ -44,7 +44,7 @@ def test_pixels_are_taken_and_nothing_is_written(checkpoint_path: Path, image: P
         (CheckpointError, "no checkpoint at", {"checkpoint": "nowhere.pth"}),
         (ImageError, "nowhere.png", {"image": "nowhere.png"}),
         (ImageError, "expected uint8", {"image": np.zeros((4, 4, 3))}),
-        (OutputError, "is to be a PNG", {"output": "out.jpg"}),
+        (OutputError, "must be a PNG", {"output": "out.jpg"}),
         (OutputError, "Cannot write", {"output": "nowhere/out.png"}),
         (ConfigError, "score is", {"score": 2}),
         (ConfigError, "whole number from 0", {"instances": -1}),

@@ -13,8 +13,8 @@ from blendmask_edge.imaging import read_image
 from blendmask_edge.imaging.colors import class_color
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.config import ModelConfig
-from blendmask_quantize.visualize.figure import TILE, basis_color, draw_figure, write_figure
-from blendmask_quantize.visualize.stages import Stages, run_stages
+from blendmask_quantize.figures.figure import TILE, basis_color, draw_figure, write_figure
+from blendmask_quantize.figures.stages import Stages, run_stages
 from tests.quantize.small_networks import ASSEMBLER, image
 from tests.quantize.tiny import LABELS, TINY, tiny_model
 

@@ -44,7 +44,7 @@ def test_nothing_sure_enough_leaves_the_bases(checkpoint_path, image, tmp_path):
 @pytest.mark.parametrize("checkpoint, file_name, output, said", [
     ("missing.safetensors", "scene.png", "out.png", "no checkpoint at"),
     (None, "missing.png", "out.png", "missing.png"),
-    (None, "scene.png", "out.jpg", "is to be a PNG"),
+    (None, "scene.png", "out.jpg", "must be a PNG"),
     (None, "scene.png", "nowhere/out.png", "nowhere"),
 ])  # fmt: skip
 def test_bad_input_is_one_message(checkpoint, file_name, output, said, checkpoint_path, image, tmp_path):
