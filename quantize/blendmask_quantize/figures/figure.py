@@ -16,8 +16,8 @@ from blendmask_edge.imaging import sigmoid
 from blendmask_edge.imaging.colors import class_color
 from blendmask_edge.instances import Instances
 from blendmask_edge.storage.atomic import write_bytes
-from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.figures.stages import Floats, Stages
+from blendmask_quantize.model.config import ModelConfig
 
 Image = NDArray[np.uint8]
 Color = tuple[int, int, int]

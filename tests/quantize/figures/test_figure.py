@@ -12,9 +12,9 @@ from blendmask_edge.errors import OutputError
 from blendmask_edge.imaging import read_image
 from blendmask_edge.imaging.colors import class_color
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
-from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.figures.figure import TILE, basis_color, draw_figure, write_figure
 from blendmask_quantize.figures.stages import Stages, run_stages
+from blendmask_quantize.model.config import ModelConfig
 from tests.quantize.small_networks import ASSEMBLER, image
 from tests.quantize.tiny import LABELS, TINY, tiny_model
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
-from blendmask_quantize.model.predictor import TorchPredictor
 from blendmask_quantize.figures.stages import Stages, run_stages
+from blendmask_quantize.model.predictor import TorchPredictor
 from tests.quantize.small_networks import ASSEMBLER, CLIPPED, DEEPLAB, WEIGHTED_SUM, image
 from tests.quantize.tiny import LABELS, TINY, tiny_model
 
