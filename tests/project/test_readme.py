@@ -85,8 +85,8 @@ def check_embedded(reader: Reader) -> None:
 
 def check_benchmarks(reader: Reader, *more: str) -> None:
     recorded, held = reader.paste(3, *more)
-    assert f"The baseline lies in {BASELINE}" in recorded
-    assert f"Every limit of {BASELINE} holds" in held
+    assert f"Saved the baseline to {BASELINE}" in recorded
+    assert f"All metrics are within the limits of {BASELINE}" in held
 
 
 def test_uses_run_as_printed_on_a_small_bundle(reader: Reader) -> None:

@@ -86,23 +86,23 @@ def evaluate(
 
 def _check_bundle_options(config: AnyConfig, classes: Labels | None, runtime: str) -> None:
     if config is not None:
-        raise ConfigError("--config is for checkpoints: a bundle carries its own")
+        raise ConfigError("--config applies to checkpoints only; a bundle contains its configuration")
     if classes is not None:
-        raise ConfigError("--classes is for checkpoints: a bundle names its own")
+        raise ConfigError("--classes applies to checkpoints only; a bundle contains its class names")
     if runtime != AUTO:
         select(runtime)
 
 
 def _check_checkpoint_options(model: AnyCheckpoint, config: AnyConfig, variant: str | None) -> None:
     if variant is not None:
-        raise ConfigError("--variant is for bundles: a checkpoint has one network")
+        raise ConfigError("--variant applies to bundles only; a checkpoint has one network")
     check_checkpoint(model, "model")
     known_config(model, config)
 
 
 @contextmanager
 def _bundle(path: Path, runtime: str, variant: str | None) -> Iterator[tuple[Predictor, Labels]]:
-    """A bundle as a predictor, and its labels; closed behind the block."""
+    """Open a bundle as a predictor with its labels; close it at the end of the block."""
     with MaskPredictor(path, runtime, score_threshold=0.0, variant=variant) as predictor:
         yield predictor, Labels(predictor.manifest.classes, predictor.manifest.category_ids)
 
@@ -111,7 +111,7 @@ def _bundle(path: Path, runtime: str, variant: str | None) -> Iterator[tuple[Pre
 def _checkpoint(
     model: AnyCheckpoint, config: AnyConfig, classes: Labels | None, annotations: Path
 ) -> Iterator[tuple[Predictor, Labels]]:  # fmt: skip
-    """A checkpoint as a predictor, and its labels."""
+    """Open a checkpoint as a predictor with its labels."""
     checkpoint = open_checkpoint(model, config, classes, [annotations])
     from blendmask_quantize.model.predictor import TorchPredictor
 

@@ -91,5 +91,5 @@ def visualize(
 
 def _check_figure(output: Path) -> None:
     if output.suffix.lower() != ".png":
-        raise OutputError(f"the figure {output} is to be a PNG: give a name that ends in .png")
+        raise OutputError(f"the figure {output} must be a PNG file: give a name that ends in .png")
     check_output(output, "figure.png")

@@ -10,22 +10,29 @@ import typer
 
 _DIGITS = re.compile("[0-9]{1,9}")
 
-CheckpointArgument = Annotated[Path, typer.Argument(metavar="CKPT", help=".safetensors or .pth", show_default=False)]
-ConfigOption = Annotated[str | None, typer.Option(help="Configuration, or AdelaiDet YAML; ours name their own.")]
+CheckpointArgument = Annotated[
+    Path, typer.Argument(metavar="CKPT", help="Checkpoint: .safetensors, .pth or .pkl.", show_default=False)
+]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(help="Name of a configuration, or AdelaiDet YAML file. Default: the checkpoint's, else recognized."),
+]
 ClassesOption = Annotated[
     str | None,
     typer.Option(
         metavar="FILE", help="Class names: COCO JSON, or a text file with one per line. Default: the checkpoint's."
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-SizeOption = Annotated[str | None, typer.Option(metavar="HxW", help="Network input; the test size if left out.")]
-ImagesOption = Annotated[Path, typer.Option(help="Folder of the images.", show_default=False)]
-AnnotationsOption = Annotated[Path, typer.Option(help="COCO instances JSON.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SizeOption = Annotated[
+    str | None, typer.Option(metavar="HxW", help="Network input. Default: the configuration's test size.")
+]
+ImagesOption = Annotated[Path, typer.Option(help="Folder of images.", show_default=False)]
+AnnotationsOption = Annotated[Path, typer.Option(help="COCO instances JSON of the images.", show_default=False)]
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
-    """Height and width of an option's text."""
+    """Parse height and width, e.g. 384x512."""
     if text is None:
         return None
     parts = text.lower().split("x")

@@ -12,14 +12,16 @@ from blendmask_quantize.cli.arguments import CheckpointArgument, ConfigOption, S
 
 def export(
     checkpoint: CheckpointArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="M.onnx", help="The graph.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="M.onnx", help="ONNX file to write.", show_default=False)
+    ],
     config: ConfigOption = None,
     size: SizeOption = None,
-    detections: Annotated[int, typer.Option(help="Most instances in an image.", min=1, max=100)] = 100,
+    detections: Annotated[int, typer.Option(help="Largest number of instances per image.", min=1, max=100)] = 100,
 ) -> None:
-    """Write the float network, with its selection and mask blending, as one ONNX graph."""
+    """Export the float network, with selection and mask blending, as an ONNX graph."""
     from blendmask_quantize.api.export_onnx import export_onnx
 
     path = export_onnx(checkpoint, output, config=config, size=parse_size(size), detections=detections)
-    typer.echo(f"The float graph lies in {path}; its inputs and outputs are those of a bundle's graphs")
+    typer.echo(f"Saved the float graph to {path}; it has the inputs and outputs of the graphs in a bundle")
     typer.echo(f"Next: blendmask quantize {checkpoint} --calibration DIR -o M.bmz")

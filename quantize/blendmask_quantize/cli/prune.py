@@ -29,13 +29,13 @@ def prune(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run with this output.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Thin a checkpoint to a share of its work, and fine-tune it on COCO instances."""
+    """Prune a checkpoint to a share of its multiply-accumulates, and fine-tune it."""
     from blendmask_quantize.api.arguments import check_classes
     from blendmask_quantize.api.prune import check_arguments
     from blendmask_quantize.cli import tables
 
     if len(images) != len(annotations):
-        raise typer.BadParameter(f"{len(images)} folders and {len(annotations)} annotation files: give one each")
+        raise typer.BadParameter(f"{len(images)} folders and {len(annotations)} annotation files: give one per folder")
     check_arguments(checkpoint, images, annotations, output, macs, config, resume=resume)
     check_classes(classes)
     from blendmask_quantize.api.prune import prune as run

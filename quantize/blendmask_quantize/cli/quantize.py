@@ -54,13 +54,15 @@ def quantize(
         typer.Option(metavar="LAYER", help="Layer that stays float: name, glob, or re:PATTERN; can be repeated."),
     ] = None,
     size: SizeOption = None,
-    detections: Annotated[int, typer.Option(help="Most instances in an image.", min=1, max=100)] = 100,
-    count: Annotated[int, typer.Option(help="Most calibration images.", min=1)] = 128,
-    seed: Annotated[int, typer.Option(help="Of the calibration sample.", min=0, max=2**63 - 1)] = 0,
-    allow: Annotated[list[str] | None, typer.Option(metavar="CODE", help="Override a refusal of the guard.")] = None,
-    eval_images: Annotated[Path | None, typer.Option(help="Images to measure accuracy on.")] = None,
-    eval_annotations: Annotated[Path | None, typer.Option(help="Their COCO instances JSON.")] = None,
-    keep_float: Annotated[bool, typer.Option("--keep-float", help="Leave the float graph in the bundle.")] = False,
+    detections: Annotated[int, typer.Option(help="Largest number of instances per image.", min=1, max=100)] = 100,
+    count: Annotated[int, typer.Option(help="Largest number of calibration images.", min=1)] = 128,
+    seed: Annotated[int, typer.Option(help="Seed of the calibration sample.", min=0, max=2**63 - 1)] = 0,
+    allow: Annotated[
+        list[str] | None, typer.Option(metavar="CODE", help="Override the refusal with this code; can be repeated.")
+    ] = None,
+    eval_images: Annotated[Path | None, typer.Option(help="Folder of images to measure accuracy on.")] = None,
+    eval_annotations: Annotated[Path | None, typer.Option(help="COCO instances JSON of these images.")] = None,
+    keep_float: Annotated[bool, typer.Option("--keep-float", help="Include the float graph in the bundle.")] = False,
     license: Annotated[str, typer.Option(help="SPDX name of the model's license.")] = "unspecified",
     as_json: JsonOption = False,
 ) -> None:

@@ -64,8 +64,8 @@ def show_report(report: Report, *, as_json: bool) -> None:
         print(f"the pruned network {training}" if name == "pruning" else training)
     print(_display_threshold(report))
     included = ", ".join(name for name in report.variants if name != FLOAT)
-    timed = "" if math.isnan(report.speedup) else f"; INT8 is {report.speedup:.2f} x as fast as float here"
-    print(f"{report.bundle} holds {included}{timed}")
+    timed = "" if math.isnan(report.speedup) else f"; INT8 is {report.speedup:.2f} x as fast as float on this machine"
+    print(f"{report.bundle} contains {included}{timed}")
     print(f"Next: blendmask predict {report.bundle} IMAGE...")
 
 

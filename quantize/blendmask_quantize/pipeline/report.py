@@ -38,14 +38,15 @@ class Report:
     """Result of `quantize`.
 
     Attributes:
-        bundle: path of the file.
-        variants: by name, `float` included for comparison.
-        speedup: median latency of `float` over that of `cpu`, on the same frames; NaN if they could not be timed.
-        calibration: the images that were used, and findings of the guard.
-        refined: result of each refinement step.
-        training: results of pruning and training, by name: "pruning", "qat".
-        display: the threshold for showing instances, by default those of the bundle; None where it was not measured.
-        unmeasured: why accuracy could not be measured after all; empty where it was, or was not asked for.
+        bundle: path of the bundle.
+        variants: reports by variant: "cpu", "tensorrt", and "float" for comparison.
+        speedup: median latency of the float graph over that of the "cpu" graph, on the same frames; NaN if they could
+            not be timed.
+        calibration: the calibration images and the findings of their checks.
+        refined: outcome of each refinement step.
+        training: reports of pruning and training by name: "pruning", "qat".
+        display: display threshold chosen on the evaluation images; None if it was not measured.
+        unmeasured: why the requested evaluation failed; empty if it succeeded or was not requested.
     """
 
     bundle: Path
@@ -59,13 +60,13 @@ class Report:
 
     @property
     def how_to_measure(self) -> str:
-        """What to do where accuracy could not be measured."""
+        """Advice for a bundle whose accuracy could not be measured."""
         return how_to_measure(self.bundle)
 
 
 def how_to_measure(bundle: Path) -> str:
-    """What to tell a user whose bundle could not be measured."""
+    """Return advice for a bundle whose accuracy could not be measured."""
     return (
-        f"{bundle} is complete but states no metrics; measure it with blendmask evaluate {bundle} --images DIR "
+        f"{bundle} is complete but has no metrics; measure it with blendmask evaluate {bundle} --images DIR "
         "--annotations JSON"
     )

@@ -15,7 +15,7 @@ from blendmask_edge.cli.targets import targets
 
 app = typer.Typer(
     cls=CommandGroup,
-    help="Instance masks by BlendMask on edge devices.",
+    help="Quantize BlendMask and predict instance masks on edge devices.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

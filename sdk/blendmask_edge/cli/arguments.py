@@ -1,6 +1,6 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands have in common."""
 
-# No postponed annotations here and in the commands: on Python 3.8 and 3.9 typer would not see what `Annotated` adds.
+# No postponed annotations here and in the commands: with them, typer ignores `Annotated` on Python 3.8 and 3.9.
 import sys
 from pathlib import Path
 from typing import Optional
@@ -12,10 +12,14 @@ if sys.version_info >= (3, 9):
 else:
     from typing_extensions import Annotated
 
-BundleArgument = Annotated[Path, typer.Argument(metavar="M.bmz", help="The bundle.", show_default=False)]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-TargetOption = Annotated[str, typer.Option(metavar="T", help="A name of `blendmask targets`.", show_default=False)]
+BundleArgument = Annotated[Path, typer.Argument(metavar="M.bmz", help="Bundle.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TargetOption = Annotated[
+    str, typer.Option(metavar="T", help="Device, as listed by `blendmask targets`.", show_default=False)
+]
 PrecisionOption = Annotated[str, typer.Option(help="int8, fp16 or fp32.")]
-ThreadsOption = Annotated[Optional[int], typer.Option(help="Threads; the runtime's choice if left out.")]
+ThreadsOption = Annotated[
+    Optional[int], typer.Option(help="Threads within an operator. Default: the runtime's choice.")
+]
 
 __all__ = ["Annotated", "BundleArgument", "JsonOption", "PrecisionOption", "TargetOption", "ThreadsOption"]

@@ -11,20 +11,22 @@ from blendmask_edge.cli.output import print_json, print_lines, tracked
 
 def bench(
     bundle: BundleArgument,
-    images: Annotated[Path, typer.Option(help="Folder of the images.", show_default=False)],
-    annotations: Annotated[Path, typer.Option(help="Their COCO instances JSON.", show_default=False)],
+    images: Annotated[Path, typer.Option(help="Folder of images.", show_default=False)],
+    annotations: Annotated[Path, typer.Option(help="COCO instances JSON of the images.", show_default=False)],
     baseline: Annotated[Optional[Path], typer.Option(metavar="F.json", help="Baseline to compare with.")] = None,
-    update_baseline: Annotated[bool, typer.Option("--update-baseline", help="Write the baseline anew.")] = False,
-    accuracy_only: Annotated[bool, typer.Option("--accuracy-only", help="Compare accuracy, not time.")] = False,
-    runtime: Annotated[str, typer.Option(help="Runtime; auto chooses.")] = "auto",
+    update_baseline: Annotated[bool, typer.Option("--update-baseline", help="Write the baseline.")] = False,
+    accuracy_only: Annotated[bool, typer.Option("--accuracy-only", help="Compare accuracy only.")] = False,
+    runtime: Annotated[str, typer.Option(help="Runtime; auto takes the fastest.")] = "auto",
     threads: ThreadsOption = None,
-    variant: Annotated[Optional[str], typer.Option(help="Graph of the bundle; the runtime's own if left out.")] = None,
+    variant: Annotated[
+        Optional[str], typer.Option(help="Graph of the bundle: cpu, tensorrt or float. Default: the runtime's choice.")
+    ] = None,
     frames: Annotated[int, typer.Option(help="Least number of timed frames.", min=1)] = 200,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure accuracy and speed in one run; fail where they left the limits of a baseline.
+    """Measure accuracy and speed in one run, and compare them with a baseline.
 
-    Exits with 3 where a limit was left, with 4 where other work disturbed the times in every one of three runs.
+    Exit code 3: a metric is outside its limits. Exit code 4: other processes disturbed each of three runs.
     """
     from blendmask_edge.benchmark.gate import require_within
     from blendmask_edge.benchmark.run import Request, run

@@ -46,10 +46,10 @@ def closing_lines(request: Request) -> List[str]:
         return [f"Next: {again} --baseline FILE.json --update-baseline"]
     if request.update:
         return [
-            f"The baseline lies in {request.baseline}: review its values and limits, and keep it with the code",
+            f"Saved the baseline to {request.baseline}: review its values and limits, and commit it",
             f"Next: {again} --baseline {request.baseline}",
         ]
-    return [f"Every limit of {request.baseline} holds"]
+    return [f"All metrics are within the limits of {request.baseline}"]
 
 
 def as_document(outcome: Outcome) -> Dict[str, Any]:

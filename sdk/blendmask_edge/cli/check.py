@@ -13,11 +13,16 @@ def check(
     bundle: BundleArgument,
     target: TargetOption,
     precision: PrecisionOption = "int8",
-    tensorrt: Annotated[Optional[str], typer.Option(metavar="V", help="Version; the target's if left out.")] = None,
-    runtime: Annotated[Optional[str], typer.Option(help="Runtime; the target's if left out.")] = None,
+    tensorrt: Annotated[
+        Optional[str], typer.Option(metavar="V", help="TensorRT version. Default: that of the device.")
+    ] = None,
+    runtime: Annotated[Optional[str], typer.Option(help="Runtime. Default: that of the device.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether a bundle can run on a device, why, and which way works; 0 is yes, 1 is no."""
+    """Check whether a bundle can run on a device; no device is needed.
+
+    Exit code 0: it can. Exit code 1: it cannot; prints the reasons and the route that works.
+    """
     from blendmask_edge.bundle.reader import Bundle
     from blendmask_edge.cli import device_report as report
     from blendmask_edge.devices.check import check_bundle

@@ -12,11 +12,13 @@ def compile(
     bundle: BundleArgument,
     target: TargetOption,
     precision: PrecisionOption = "int8",
-    workspace: Annotated[Optional[int], typer.Option(metavar="MIB", help="Most memory for one layer.", min=1)] = None,
+    workspace: Annotated[
+        Optional[int], typer.Option(metavar="MIB", help="Memory limit of one layer during the build, in MiB.", min=1)
+    ] = None,
     runtime: Annotated[str, typer.Option(help="tensorrt or torch_tensorrt.")] = "tensorrt",
     as_json: JsonOption = False,
 ) -> None:
-    """Compile a bundle for the device that this runs on, by TensorRT or Torch-TensorRT, into the cache."""
+    """Compile a bundle for this device, and store the engine in the cache."""
     from blendmask_edge.bundle.reader import Bundle
     from blendmask_edge.compilation.compiler import compile_bundle
     from blendmask_edge.compilation.options import CompileOptions
@@ -27,5 +29,5 @@ def compile(
     if as_json:
         print_json(engine)
         return
-    say(f"The engine lies in {engine.path}" + (", built before" if engine.reused else ""))
+    say(f"{'Found the engine in' if engine.reused else 'Saved the engine to'} {engine.path}")
     say(f"Next: blendmask predict {bundle} IMAGE... --runtime {options.runtime}")

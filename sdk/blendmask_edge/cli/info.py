@@ -5,7 +5,7 @@ from blendmask_edge.cli.output import say
 
 
 def info(bundle: BundleArgument, as_json: JsonOption = False) -> None:
-    """Show what a bundle holds, how it was made and how good it is."""
+    """Show the graphs of a bundle, how it was made, and its accuracy."""
     from blendmask_edge.bundle.manifest import encode_manifest
     from blendmask_edge.bundle.reader import Bundle
     from blendmask_edge.cli.bundle_summary import summarize

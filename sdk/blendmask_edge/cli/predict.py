@@ -13,19 +13,21 @@ from blendmask_edge.cli.output import one_line, print_json, say, tracked, warn
 def predict(
     bundle: BundleArgument,
     images: Annotated[List[Path], typer.Argument(metavar="IMAGE...", help="Images, folders of them, or videos.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("out"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for overlays and results.")] = Path("out"),
     score: Annotated[
-        Optional[float], typer.Option(help="Least score, 0 to 1; the bundle's display threshold if left out.")
+        Optional[float], typer.Option(help="Least score, 0 to 1. Default: the bundle's display threshold.")
     ] = None,
-    runtime: Annotated[str, typer.Option(help="Runtime; auto takes the quickest, measured once.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="Runtime; auto takes the fastest, measured once.")] = "auto",
     threads: ThreadsOption = None,
-    variant: Annotated[Optional[str], typer.Option(help="Graph of the bundle: cpu, float.")] = None,
+    variant: Annotated[
+        Optional[str], typer.Option(help="Graph of the bundle: cpu, tensorrt or float. Default: the runtime's choice.")
+    ] = None,
     agnostic_nms: Annotated[
-        bool, typer.Option("--agnostic-nms", help="Leave out what overlaps a surer instance of another class.")
+        bool, typer.Option("--agnostic-nms", help="Suppress overlapping instances across classes.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find instances in images and videos; write overlays and COCO JSON."""
+    """Predict instances in images and videos; write overlays and COCO JSON."""
     from blendmask_edge.cli.sources import find_sources
 
     files = find_sources(images)
@@ -35,19 +37,19 @@ def predict(
 
     with MaskPredictor(bundle, runtime, threads, score, variant) as predictor:
         select = Instances.agnostic_nms if agnostic_nms else None
-        found = predict_files(predictor, tracked(files, "Predicting"), output, warn, select)
-    if not found.images:
+        predictions = predict_files(predictor, tracked(files, "Predicting"), output, warn, select)
+    if not predictions.images:
         raise typer.Exit(FAILED)
-    document = found.as_coco()
+    document = predictions.as_coco()
     if as_json:
-        failed = [{"file_name": str(file), "error": message} for file, message in found.failures]
+        failed = [{"file_name": str(file), "error": message} for file, message in predictions.failures]
         print_json({"output": str(output), "failed": failed, **document})
     else:
-        say(f"{len(found.annotations)} instances in {len(found.images)} images{_counts(document)}")
-        say(f"Overlays and {INSTANCES_NAME} lie in {output}")
+        say(f"{len(predictions.annotations)} instances in {len(predictions.images)} images{_counts(document)}")
+        say(f"Saved overlays and {INSTANCES_NAME} to {output}")
         say(f"Next: blendmask info {bundle}")
-    if found.failures:
-        warn(f"{len(found.failures)} of {len(files)} files could not be read; the results are those of the others.")
+    if predictions.failures:
+        warn(f"{len(predictions.failures)} of {len(files)} files could not be read; the results cover the others.")
         raise typer.Exit(FAILED)
 
 

@@ -606,7 +606,7 @@ def test_an_interruption_of_measuring_leaves_the_bundle_and_says_so(
         return step
 
     data = (scenes, scenes / "annotations.json")
-    with pytest.raises(KeyboardInterrupt, match=r"m\.bmz is complete but states no metrics"):
+    with pytest.raises(KeyboardInterrupt, match=r"m\.bmz is complete but has no metrics"):
         quantize(checkpoint, tmp_path / "m.bmz", replace(options, evaluation=data), interrupted)
     assert [path.name for path in tmp_path.iterdir()] == ["m.bmz"]
     assert Bundle.open(tmp_path / "m.bmz").manifest.metrics == {}

@@ -105,7 +105,7 @@ def test_baseline_is_written_then_held(scene: Dict[str, Path], tmp_path: Path) -
     loosened(path)
     held = bench(scene, "--baseline", path)
     assert held.exit_code == 0, held.output
-    assert "Every limit of" in held.output
+    assert "All metrics are within the limits of" in held.output
     assert "mask_ap" in held.output
 
 

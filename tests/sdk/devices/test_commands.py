@@ -130,7 +130,7 @@ def test_compile_says_where_the_engine_lies(make_bundle: MakeBundle, monkeypatch
     assert not first["reused"]
     again = call(*words)
     assert again.exit_code == 0
-    assert f"The engine lies in {first['path']}, built before" in again.output
+    assert f"Found the engine in {first['path']}" in again.output
     assert "--runtime tensorrt" in again.output
 
 

@@ -61,7 +61,7 @@ def register_backbone(name: str, builder: Builder) -> None:
         'mobile'
     """
     if not isinstance(name, str) or not name or not callable(builder):
-        raise ConfigError(f"the backbone {name!r} is built by {builder!r}: give a name and a function that builds it")
+        raise ConfigError(f"the backbone {name!r} has the builder {builder!r}: give a name and a callable")
     if BACKBONES.get(name, builder) is not builder:
         raise ConfigError(f"a backbone named {name!r} already exists: give another name")
     BACKBONES[name] = builder
