@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from blendmask_edge.bundle.tensors import EMPTY_CLASS
-from blendmask_edge.errors import BundleError, DependencyError, ImageError, InstancesError
-from blendmask_edge.imaging import check_image, paste, sigmoid
+from blendmask_edge.errors import BundleError, ConfigError, DependencyError, ImageError, InstancesError
+from blendmask_edge.imaging import MAX_SIDE, check_image, paste, sigmoid
 from blendmask_edge.imaging.rle import Crop, Rle, encode_crop
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class Labels:
 
     def __post_init__(self) -> None:
         """Validate the lists."""
+        _require_list("names", self.names, lambda name: isinstance(name, str), "a list of texts")
+        _require_list("category_ids", self.category_ids, _is_id, "a list of integers of at most 64 bits")
         if len(self.names) != len(self.category_ids):
             raise InstancesError(
                 f"Labels have {len(self.names)} names and {len(self.category_ids)} category ids; expected as many ids "
@@ -72,7 +76,8 @@ class Instances:
         data: further arrays of length N, by name.
 
     Raises:
-        InstancesError: an array has another type, dtype or shape, or a class id has no label.
+        InstancesError: an array has another type, dtype or shape, boxes or scores are out of range, or a class id has
+            no label.
 
     Example:
         >>> import numpy as np
@@ -105,11 +110,16 @@ class Instances:
         _require_array("scores", self.scores, np.float32, (None,))
         count = len(self.scores)
         _require_array("boxes", self.boxes, np.float32, (count, 4))
+        _require_values(self.boxes, self.scores)
         _require_array("class_ids", self.class_ids, np.int64, (count,))
         _require_array("mask_logits", self.mask_logits, np.float32, (count, None, None))
         if self.track_ids is not None:
             _require_array("track_ids", self.track_ids, np.int64, (count,))
+        if not isinstance(self.data, Mapping):
+            raise InstancesError(f"data is {_describe(self.data)}, expected a mapping of names to arrays.")
         for name, values in self.data.items():
+            if not isinstance(name, str):
+                raise InstancesError(f"data has the key {name!r}, expected text.")
             if not isinstance(values, np.ndarray) or values.shape[:1] != (count,):
                 raise InstancesError(f"data[{name!r}] is {_describe(values)}, expected an array of length {count}.")
         _require_labels(self.class_ids, self.labels)
@@ -152,8 +162,13 @@ class Instances:
         return len(self.scores)
 
     def __getitem__(self, index: Any) -> Instances:
-        """Select instances by an integer, a slice, or an array of booleans or integers."""
-        rows = np.atleast_1d(np.arange(len(self))[index])
+        """Select instances by an integer, a slice, or an array of booleans or integers.
+
+        Raises:
+            InstancesError: the index is something else, or an array does not fit the number of instances.
+            IndexError: an integer is out of range, which ends a loop over instances.
+        """
+        rows = self._rows(index)
         return Instances(
             self.boxes[rows],
             self.scores[rows],
@@ -164,6 +179,17 @@ class Instances:
             None if self.track_ids is None else self.track_ids[rows],
             {name: values[rows] for name, values in self.data.items()},
         )
+
+    def _rows(self, index: Any) -> NDArray[np.int64]:
+        try:
+            rows = np.atleast_1d(np.arange(len(self))[index])
+        except IndexError as error:
+            if isinstance(index, Integral):
+                raise
+            raise InstancesError(_describe_index(index, len(self))) from error
+        if rows.ndim != 1:
+            raise InstancesError(_describe_index(index, len(self)))
+        return rows
 
     def with_tracks(self, track_ids: NDArray[np.int64]) -> Instances:
         """Return the instances with track ids.
@@ -184,7 +210,13 @@ class Instances:
 
         Returns:
             The remaining instances.
+
+        Raises:
+            ConfigError: `iou_threshold` is not a number from 0 to 1.
         """
+        is_number = isinstance(iou_threshold, Real) and not isinstance(iou_threshold, bool)
+        if not is_number or not 0 <= iou_threshold <= 1:
+            raise ConfigError(f"iou_threshold is {iou_threshold!r}, expected a number from 0 to 1.")
         selected: List[int] = []
         for row in range(len(self)):
             if not selected or _ious(self.boxes[row], self.boxes[selected]).max() <= iou_threshold:
@@ -229,10 +261,15 @@ class Instances:
         Returns:
             N dictionaries with image_id, category_id, bbox (x, y, width, height), score and segmentation (RLE), and
             track_id if there are `track_ids`.
+
+        Raises:
+            ConfigError: `image_id` is not an integer of at most 64 bits.
         """
+        if not _is_id(image_id):
+            raise ConfigError(f"image_id is {image_id!r}, expected an integer of at most 64 bits.")
         results = [
             {
-                "image_id": image_id,
+                "image_id": int(image_id),
                 "category_id": int(self.labels.category_ids[class_id]),
                 "bbox": [x0, y0, x1 - x0, y1 - y0],
                 "score": score,
@@ -314,6 +351,32 @@ def _require_array(name: str, value: object, dtype: type, shape: Tuple[Optional[
     )
 
 
+def _describe_index(index: object, count: int) -> str:
+    return (
+        f"index is {reprlib.repr(index)}, expected an integer, a slice, or an array of {count} booleans or of integers "
+        f"below {count}."
+    )
+
+
+def _require_values(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
+    """See that boxes are finite and scores lie in 0..1."""
+    if not np.isfinite(boxes).all():
+        raise InstancesError("boxes hold values that are not finite, expected pixels of the image.")
+    outside = scores[~((scores >= 0) & (scores <= 1))]
+    if len(outside):
+        raise InstancesError(f"scores hold {outside[0]}, expected 0 to 1.")
+
+
+def _require_list(name: str, values: object, fits: Callable[[Any], bool], expected: str) -> None:
+    is_list = isinstance(values, (Sequence, np.ndarray)) and not isinstance(values, (str, bytes))
+    if not is_list or not all(fits(value) for value in values):  # type: ignore[attr-defined]
+        raise InstancesError(f"{name} is {reprlib.repr(values)}, expected {expected}.")
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and -(2**63) <= int(value) < 2**63
+
+
 def _require_labels(class_ids: NDArray[np.int64], labels: object) -> None:
     if not isinstance(labels, Labels):
         raise InstancesError(f"labels is {_describe(labels)}, expected Labels(names, category_ids).")
@@ -326,7 +389,7 @@ def _require_labels(class_ids: NDArray[np.int64], labels: object) -> None:
 
 def _require_image_size(size: Any) -> None:
     is_size = isinstance(size, (tuple, list)) and len(size) == 2
-    if not (is_size and all(isinstance(side, (int, np.integer)) and side > 0 for side in size)):
+    if not (is_size and all(_is_id(side) and 0 < side <= MAX_SIDE for side in size)):
         raise InstancesError(f"image_size is {size!r}, expected (height, width), each 1 or more.")
 
 

@@ -97,7 +97,7 @@ class Bundle:
         Raises:
             BundleError: the bundle has no such variant.
         """
-        if variant not in self.manifest.graphs:
+        if not isinstance(variant, str) or variant not in self.manifest.graphs:
             known = ", ".join(sorted(self.manifest.graphs))
             raise BundleError(f"{self.path} has no {variant!r} graph. Choose one of: {known}.")
         return self.manifest.graphs[variant]

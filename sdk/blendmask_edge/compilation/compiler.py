@@ -59,6 +59,8 @@ def compile(
         model.bmz cannot be compiled for Jetson Orin Nano ...
     """
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    if not isinstance(runtime, str):
+        raise ConfigError(f"runtime is {runtime!r}, expected tensorrt or torch_tensorrt.")
     options = CompileOptions(as_precision(precision), workspace_mib, runtime.replace("-", "_"))
     return compile_bundle(opened, target, options=options)
 
@@ -88,7 +90,7 @@ def compile_bundle(
     """
     table = load_table()
     options = options if options is not None else CompileOptions()
-    device = table.find(target) if isinstance(target, str) else target
+    device = target if isinstance(target, Target) else table.find(target)
     if device.kind == "cpu":
         raise ConfigError(
             f"{device.title} needs no engine. Type: blendmask predict {bundle.path} IMAGE...  (uses the cpu graph)."

@@ -10,6 +10,7 @@ from blendmask_edge.hardware.architectures import Precision
 from blendmask_edge.runtimes.tensorrt.arguments import EngineOptions
 
 _MIB = 2**20
+_MOST_MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,17 @@ class CompileOptions:
         """
         if self.runtime not in ("tensorrt", "torch_tensorrt"):
             raise ConfigError(f"Runtime {self.runtime!r} does not compile. Expected tensorrt or torch_tensorrt.")
-        if self.workspace_mib is not None and self.workspace_mib < 1:
+        if self.workspace_mib is not None and not _is_size(self.workspace_mib):
             raise ConfigError(
-                f"The workspace is {self.workspace_mib} MiB, expected 1 or more. Leave it out for TensorRT's default."
+                f"workspace_mib is {self.workspace_mib!r}, expected an integer of 1 or more and at most "
+                f"{_MOST_MIB}. Leave it out for TensorRT's default."
             )
 
     @property
     def engine(self) -> EngineOptions:
         """Options of the builder, with the workspace in bytes."""
         return EngineOptions(self.precision, None if self.workspace_mib is None else self.workspace_mib * _MIB)
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST_MIB

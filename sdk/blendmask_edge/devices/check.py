@@ -80,7 +80,7 @@ def check_bundle(
     """
     table = table if table is not None else load_table()
     options = options if options is not None else CheckOptions()
-    device = table.find(target) if isinstance(target, str) else target
+    device = target if isinstance(target, Target) else table.find(target)
     options = as_options(options.precision, options.tensorrt, options.runtime)
     reader = _Reader(bundle)
     case = _case(table, device, reader, options)

@@ -50,6 +50,9 @@ def as_options(precision: str, tensorrt: Optional[str], runtime: Optional[str]) 
     Raises:
         ConfigError: the precision or runtime is unknown, or the TensorRT version is invalid or incomplete.
     """
+    for argument, value in (("runtime", runtime), ("tensorrt", tensorrt)):
+        if value is not None and not isinstance(value, str):
+            raise ConfigError(f"{argument} is {value!r}, expected text; leave it out for that of the device.")
     name = runtime.replace("-", "_") if runtime is not None else None
     if name is not None and name not in RUNTIME_TITLES:
         raise ConfigError(f"Unknown runtime {runtime!r}; known: {', '.join(RUNTIME_TITLES)}.")

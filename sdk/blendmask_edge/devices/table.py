@@ -153,6 +153,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Raises:
             ConfigError: no target has this name; the message gives the nearest.
         """
+        if not isinstance(name, str):
+            raise ConfigError(f"target is {name!r}, expected a name of `blendmask targets`.")
         names = self._names()
         wanted = _plain(name)
         if wanted in names:
