@@ -5,6 +5,7 @@
 #   make slow     the tests that train, kill and export at full size
 #   make check    linters, types, import contracts
 #   make targets-check    what TensorRT-RTX and Torch-TensorRT say of the graphs, without a GPU, in an environment of its own
+#   make fuzz     each reader of files against any bytes, FUZZ_SECONDS for each (60)
 #   make docs     the documentation as a searchable site in out/docs; fails on a broken link
 #   make wheel    dist/*.whl
 #   make clean    remove what the above made; $(VENV) and $(TARGETS_VENV) stay
@@ -18,6 +19,7 @@ VENV ?= .venv
 TARGETS_VENV ?= .venv-trt
 PIP_OPTIONS ?=
 JOBS ?= 2
+FUZZ_SECONDS ?= 60
 
 SCENES := examples/homescenes
 DEMO := out/demo
@@ -27,7 +29,7 @@ PIP_INSTALL = $(VENV)/bin/pip install --disable-pip-version-check --constraint c
 RTX := 1.7.1.116
 RTX_PATH := $(TARGETS_VENV)/rtx-$(RTX)
 
-.PHONY: demo test slow check targets-check docs wheel clean help
+.PHONY: demo test slow check fuzz targets-check docs wheel clean help
 .DELETE_ON_ERROR:
 
 help:
@@ -56,6 +58,9 @@ check: $(VENV)/.dev
 
 targets-check: $(TARGETS_VENV)/.ready
 	PYTHONPATH=$(RTX_PATH) $(TARGETS_VENV)/bin/python -m pytest -rs tests/targets
+
+fuzz: $(VENV)/.fuzz
+	$(VENV)/bin/python -m bench.studies.fuzz --seconds $(FUZZ_SECONDS) --output out/fuzz
 
 docs: $(VENV)/.docs
 	rm -rf out/docs
@@ -89,6 +94,11 @@ $(VENV)/.demo: $(VENV)/.created pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.demo
 	@echo "Adding the tools of the tests to $(VENV): about 50 MB to fetch"
 	$(PIP_INSTALL) --quiet --editable ".[quantize,dev]"
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	@echo "Adding atheris to $(VENV): about 60 MB on disk"
+	$(PIP_INSTALL) --quiet --editable ".[quantize,dev,fuzz]"
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.demo

@@ -1,0 +1,197 @@
+"""What is fuzzed: each reader of files from outside, and what must hold of whatever it takes.
+
+A target takes any bytes. It returns whether the reader took them; it fails where the reader raises anything but its
+own error, or takes a file that a second, independent parser reads as another.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Tuple
+
+import numpy as np
+
+from blendmask_edge import AnnotationError, BundleError, ImageError, read_image
+from blendmask_edge.bundle import MANIFEST_NAME, decode_manifest, encode_manifest
+from blendmask_edge.bundle.archive import Archive
+from blendmask_edge.bundle.graph_check import check_graph
+from blendmask_edge.bundle.onnx_file import read_onnx_file
+from blendmask_edge.evaluation.annotations import read_coco
+from blendmask_edge.imaging.headers import read_header
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CRASHES = Path(__file__).parent / "crashes"
+"""One folder a target: what once broke it."""
+LONGEST = {"manifest": 8192, "archive": 8192, "bundle": 12_000, "graph": 8192, "coco": 4096}
+"""Bytes that are tried at most; 2048 where a target has no entry."""
+_MOST_DECODED = 2**16
+_FOLDER = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path(tempfile.gettempdir())
+_FILE = _FOLDER / f"blendmask-fuzz-{os.getpid()}"
+"""For readers that take a path; in memory where the system has such a folder."""
+
+
+def manifest(data: bytes) -> bool:
+    """A manifest that is taken is what Python's own parser reads, and is the same when it is written and read again."""
+    try:
+        found = decode_manifest(data)
+    except BundleError:
+        return False
+    document = json.loads(data)
+    assert (found.model, found.classes, found.detections) == tuple(
+        document[name] for name in ("model", "classes", "detections")
+    )
+    assert decode_manifest(encode_manifest(found)) == found
+    return True
+
+
+def archive(data: bytes) -> bool:
+    """A zip that is taken has the members that Python's own reader finds, with the same content."""
+    try:
+        ours = Archive(io.BytesIO(data))
+        contents = {name: ours.read(name) for name in ours.members}
+    except BundleError:
+        return False
+    with zipfile.ZipFile(io.BytesIO(data)) as theirs:
+        assert contents == {name: theirs.read(name) for name in theirs.namelist()}
+        assert theirs.comment == b""
+    return True
+
+
+def bundle(data: bytes) -> bool:
+    """Everything of a bundle, from the zip to the graphs."""
+    try:
+        members = Archive(io.BytesIO(data))
+        found = decode_manifest(members.read(MANIFEST_NAME))
+        for entry in found.graphs.values():
+            check_graph(members.read(entry.file))
+    except BundleError:
+        return False
+    return True
+
+
+def graph(data: bytes) -> bool:
+    """A graph that is taken has the nodes and tensors that protobuf reads."""
+    try:
+        check_graph(data)
+    except BundleError:
+        return False
+    import onnx
+
+    ours, theirs = read_onnx_file(data), onnx.load_from_string(data).graph
+    assert [(node.operator, node.inputs, node.outputs) for node in ours.nodes] == [
+        (node.op_type, tuple(node.input), tuple(node.output)) for node in theirs.node
+    ]
+    assert [(tensor.name, tensor.dtype, tensor.shape) for tensor in ours.constants] == [
+        (tensor.name, tensor.data_type, tuple(tensor.dims)) for tensor in theirs.initializer
+    ]
+    for place, mine in enumerate(ours.constants):
+        other = theirs.initializer[place]
+        np.testing.assert_array_equal(np.ravel(onnx.numpy_helper.to_array(other)), np.array(mine.values()))
+    return True
+
+
+def coco(data: bytes) -> bool:
+    """Annotations that are taken give a mask for each instance."""
+    _FILE.write_bytes(data)
+    try:
+        found = read_coco(_FILE)
+    except AnnotationError:
+        return False
+    for annotation in found.dataset["annotations"]:
+        entry = found.imgs[annotation["image_id"]]
+        if entry["height"] * entry["width"] <= _MOST_DECODED:
+            assert found.annToMask(annotation).shape == (entry["height"], entry["width"])
+    return True
+
+
+def image_header(data: bytes) -> bool:
+    """A header that is taken states an image that may be decoded."""
+    try:
+        header = read_header(io.BytesIO(data), "file")
+    except ImageError:
+        return False
+    assert min(header.size) >= 1
+    assert header.size[0] * header.size[1] <= 2**28
+    assert 1 <= header.orientation <= 8
+    return True
+
+
+def image(data: bytes) -> bool:
+    """An image that is taken has the size of its header."""
+    try:
+        header = read_header(io.BytesIO(data), "file")
+        if header.size[0] * header.size[1] > _MOST_DECODED:
+            return False
+        _FILE.write_bytes(data)
+        pixels = read_image(_FILE)
+    except ImageError:
+        return False
+    assert pixels.shape == (*header.upright_size, 3)
+    assert pixels.dtype == np.uint8
+    return True
+
+
+TARGETS: Dict[str, Callable[[bytes], bool]] = {
+    target.__name__: target for target in (manifest, archive, bundle, graph, coco, image_header, image)
+}
+
+
+def seeds(target: str) -> List[bytes]:
+    """Return sound files to start from, small enough to be changed thousands of times a second."""
+    bundles = [path.read_bytes() for path in sorted(GOLDEN.glob("schema*.bmz"))]
+    if target in ("bundle", "archive"):
+        return bundles
+    if target in ("manifest", "graph"):
+        found = [_members(data) for data in bundles]
+        suffix = ".json" if target == "manifest" else ".onnx"
+        return sorted({content for members in found for name, content in members.items() if name.endswith(suffix)})
+    return _coco_seeds() if target == "coco" else _image_seeds()
+
+
+def _members(data: bytes) -> Dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(data)) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+def _coco_seeds() -> List[bytes]:
+    polygon: Any = [[1, 1, 9, 1, 9.5, 7]]
+    counts = {"size": [8, 12], "counts": [10, 5, 81]}
+    packed = {"size": [8, 12], "counts": ":5a2"}
+    documents = []
+    for mask in (polygon, counts, packed):
+        entry = {"id": 3, "file_name": "a.jpg", "height": 8, "width": 12}
+        found = {"id": 1, "image_id": 3, "category_id": 2, "segmentation": mask, "iscrowd": int(mask is counts),
+                 "bbox": [1, 1, 8, 6], "area": 20.5}  # fmt: skip
+        documents.append({"images": [entry], "annotations": [found], "categories": [{"id": 2, "name": "cup"}]})
+    return [json.dumps(document).encode() for document in documents]
+
+
+def _image_seeds() -> List[bytes]:
+    from PIL import Image
+
+    pixels = Image.fromarray(np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3))
+    turned = Image.Exif()
+    turned[0x112] = 6
+    found = []
+    formats: List[Tuple[str, Dict[str, Any]]] = [
+        ("JPEG", {"exif": turned}),
+        ("JPEG", {"progressive": True}),
+        ("PNG", {"exif": turned}),
+        ("PNG", {}),
+        ("BMP", {}),
+        ("WEBP", {"exif": turned}),
+        ("WEBP", {"lossless": True}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {}),
+        ("PPM", {}),
+    ]
+    for name, options in formats:
+        stream = io.BytesIO()
+        pixels.save(stream, name, **options)
+        found.append(stream.getvalue())
+    return [*found, b"P2 # gray\n2 2 255\n0 1 2 3\n"]
