@@ -282,7 +282,7 @@ def test_output_that_cannot_be_written_is_said_before_any_image_is_read(
     "words, expected",
     [
         (["--runtime", "onnxruntme"], "Did you mean onnxruntime?"),
-        (["--variant", "cpuu"], "no 'cpuu' graph, only: cpu, float"),
+        (["--variant", "cpuu"], "no 'cpuu' graph. Choose one of: cpu, float"),
         (["--score", "2"], "expected a number from 0 to 1"),
         (["--threads", "0"], "expected an integer from 1 to 256"),
     ],
