@@ -15,6 +15,8 @@ from bench.lib.machine import machine_record
 from blendmask_edge import BlendMaskError
 
 RESULTS = Path(__file__).parents[1] / "results"
+TIMING_PROTOCOL = 2
+"""2: `blendmask_edge.benchmark.side_by_side`. Files without the field were timed without a rest between runtimes."""
 
 
 def study_parser(description: str | None) -> argparse.ArgumentParser:
@@ -49,6 +51,7 @@ def write_study(study: str, rows: Sequence[Mapping[str, Any]], folder: Path = RE
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": machine_record(),
         "command": command_line(study, sys.argv[1:]),
+        "timing_protocol": TIMING_PROTOCOL,
         "rows": list(rows),
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,11 +61,17 @@ def write_study(study: str, rows: Sequence[Mapping[str, Any]], folder: Path = RE
 
 
 def read_rows(study: str, folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
-    """The rows of a study by name; empty if it has not been run."""
+    """Return the rows of a study by name; empty if it has not been run."""
     path = folder / f"{study}.json"
     if not path.is_file():
         return {}
     return {row["name"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
+
+
+def has_current_timing(study: str, folder: Path = RESULTS) -> bool:
+    """Whether the times of a study were measured with the current protocol, or it has not been run."""
+    path = folder / f"{study}.json"
+    return not path.is_file() or json.loads(path.read_text(encoding="utf-8")).get("timing_protocol") == TIMING_PROTOCOL
 
 
 def command_line(study: str, arguments: Sequence[str]) -> str:
