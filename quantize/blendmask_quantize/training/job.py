@@ -20,7 +20,7 @@ from blendmask_quantize.training import loop
 from blendmask_quantize.training.coco_images import CocoImages
 from blendmask_quantize.training.distill import distill
 from blendmask_quantize.training.images import PlainImages
-from blendmask_quantize.training.labeled_images import listing_digest, read_labeled_images
+from blendmask_quantize.training.labeled_images import LabeledImages, listing_digest, read_labeled_images
 from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.processes import first_process
 from blendmask_quantize.training.run_settings import data_settings, network_settings, option_settings, weights_digest
@@ -77,8 +77,8 @@ def make_job(
     """
     options.check_learns()
     labeled = [read_labeled_images(folder, file, keep_empty=keep_empty) for folder, file in data]
-    for note in [note for images in labeled for note in images.notes()]:
-        _LOG.warning("%s", note)
+    for images in labeled:
+        _say(images, keep_empty)
     model, origin = starting_network(config, weights, labeled[0].labels, options.seed)
     sources = [CocoImages(images, model.config, options.augmentation, options.sampling) for images in labeled]
     stream = AugmentedStream(sources, options.augmented_images, options.seed, options.sampling)
@@ -87,6 +87,13 @@ def make_job(
         _check_labels(teacher, stream.labels)
     settings = _settings([images.digests for images in labeled], model, stream, options, teacher)
     return TrainingJob(model, origin, stream, options, settings | {"checkpoint": weights_digest(weights)}, teacher)
+
+
+def _say(images: LabeledImages, keep_empty: bool) -> None:
+    """Log what a user should know of the images."""
+    hint = "" if keep_empty else " (--keep-empty takes images without annotations as negatives)"
+    for note in images.notes():
+        _LOG.warning("%s%s", note, hint if note.endswith("left out") else "")
 
 
 def make_distill_job(

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,7 +18,8 @@ from pycocotools import mask as rle_codec
 
 from blendmask_edge.errors import AnnotationError
 from blendmask_edge.evaluation.annotations import check_categories, check_sizes
-from blendmask_edge.evaluation.coco_file import Document, collection_paused, read_document
+from blendmask_edge.evaluation.coco_file import OpenedDocument, collection_paused, open_document
+from blendmask_edge.evaluation.coco_masks import compressed
 from blendmask_edge.instances import Labels
 from blendmask_quantize.checkpoints.class_names import coco_labels
 from blendmask_quantize.training.packed import PackedRecords
@@ -53,7 +54,7 @@ class LabeledImage(msgspec.Struct, frozen=True, array_like=True):
         """Decode the masks, (n, height, width)."""
         if not self.segmentations:
             return np.zeros((0, self.height, self.width), bool)
-        rles = [_run_lengths(segmentation, self.height, self.width) for segmentation in self.segmentations]
+        rles = [compressed(segmentation, self.height, self.width) for segmentation in self.segmentations]
         return np.asarray(rle_codec.decode(rles).transpose(2, 0, 1).astype(bool))
 
 
@@ -99,9 +100,9 @@ class LabeledImages:
             return ""
         kept = int((~self.presence.any(axis=1)).sum())
         left_out = self.without - kept
-        done = [f"{kept} are kept as negatives"] * (kept > 0) + [f"{left_out} are left out"] * (left_out > 0)
+        done = [f"{kept} kept as negatives"] * (kept > 0) + [f"{left_out} left out"] * (left_out > 0)
         total = len(self) + left_out
-        return f"{self.without} of {total} images in {self.annotations} show no instance: {', '.join(done)}"
+        return f"{self.annotations}: {self.without} of {total} images show no instance, {', '.join(done)}"
 
     def _note_on_classes(self) -> str:
         shown = np.asarray(self.presence.any(axis=0))
@@ -136,19 +137,20 @@ def read_labeled_images(
 
 
 def _read(folder: Path, annotations: Path, wanted: Labels | None, keep_empty: bool) -> LabeledImages:
-    document = read_document(annotations)
-    labels = _labels(document, annotations, wanted)
-    entries = document["images"]
+    document = open_document(annotations)
+    entries = document.images
+    instances_of = _by_image(document)
+    labels = _labels(document, {i.category_id for found in instances_of.values() for i in found}, annotations, wanted)
     names: list[str] = []
-    instances: list[tuple[int, int]] = []
+    shown: list[tuple[int, int]] = []
 
     def noted(record: LabeledImage) -> LabeledImage:
-        instances.extend((len(names), class_id) for class_id in record.instance_classes())
+        shown.extend((len(names), class_id) for class_id in record.instance_classes())
         names.append(record.file_name)
         return record
 
-    records = PackedRecords(map(noted, _records(document, labels, keep_empty)), LabeledImage)
-    if not instances:
+    records = PackedRecords(map(noted, _records(entries, instances_of, labels, keep_empty)), LabeledImage)
+    if not shown:
         raise AnnotationError(
             f"{annotations} describes no image with an instance (crowds do not count): give annotations to train on"
         )
@@ -156,18 +158,38 @@ def _read(folder: Path, annotations: Path, wanted: Labels | None, keep_empty: bo
     used = set(names)
     check_sizes(folder, [entry for entry in entries if entry["file_name"] in used])
     presence = np.zeros((len(names), len(labels.names)), bool)
-    presence[tuple(np.array(instances).T)] = True
+    presence[tuple(np.array(shown).T)] = True
     without = len(entries) - int(presence.any(axis=1).sum())
     digests = (file_digest(annotations), listing)
     return LabeledImages(folder, annotations, labels, records, tuple(names), presence, without, digests)
 
 
-def _labels(document: Document, annotations: Path, wanted: Labels | None) -> Labels:
+class _Instance(NamedTuple):
+    """An annotation, its mask packed."""
+
+    category_id: int
+    crowd: bool
+    has_area: bool
+    segmentation: msgspec.Raw
+
+
+def _by_image(document: OpenedDocument) -> dict[int, list[_Instance]]:
+    """The annotations of each image, by its id."""
+    encode = msgspec.msgpack.Encoder().encode
+    found: dict[int, list[_Instance]] = defaultdict(list)
+    for annotation in document.annotations:
+        _, _, width, height = annotation["bbox"]
+        mask = msgspec.Raw(encode(annotation["segmentation"]))
+        instance = _Instance(annotation["category_id"], bool(annotation["iscrowd"]), width > 0 and height > 0, mask)
+        found[annotation["image_id"]].append(instance)
+    return found
+
+
+def _labels(document: OpenedDocument, used: set[int], annotations: Path, wanted: Labels | None) -> Labels:
     """The classes to train: all categories, or those that are wanted, if the categories in use are the same."""
     if wanted is None:
-        return coco_labels(document["categories"])
-    used = {annotation["category_id"] for annotation in document["annotations"]}
-    names = {category["id"]: category["name"] for category in document["categories"]}
+        return coco_labels(document.categories)
+    names = {category["id"]: category["name"] for category in document.categories}
     try:
         check_categories({category: names[category] for category in used}, wanted)
     except AnnotationError as error:
@@ -204,39 +226,20 @@ def listing_digest(files: Iterable[tuple[str, int]]) -> str:
     return digest.hexdigest()
 
 
-def _records(document: Document, labels: Labels, keep_empty: bool) -> Iterator[LabeledImage]:
+def _records(
+    entries: Sequence[dict[str, Any]], instances_of: dict[int, list[_Instance]], labels: Labels, keep_empty: bool
+) -> Iterator[LabeledImage]:
     """The images that are trained on, in the order of the file; annotations are let go once they are taken."""
     contiguous = {category: index for index, category in enumerate(labels.category_ids)}
-    of_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for annotation in document.pop("annotations"):
-        of_image[annotation["image_id"]].append(annotation)
-    for image in document["images"]:
-        annotations = of_image.pop(image["id"], [])
-        height, width = image["height"], image["width"]
-        found = [annotation for annotation in annotations if _has_area(annotation, height, width)]
+    for entry in entries:
+        annotated = instances_of.pop(entry["id"], [])
+        found = [instance for instance in annotated if instance.has_area]
         record = LabeledImage(
-            image["file_name"], height, width, [contiguous[a["category_id"]] for a in found],
-            [bool(a["iscrowd"]) for a in found], [a["segmentation"] for a in found],
+            entry["file_name"], entry["height"], entry["width"], [contiguous[i.category_id] for i in found],
+            [i.crowd for i in found], [i.segmentation for i in found],
         )  # fmt: skip
-        if record.instance_classes() or (keep_empty and not annotations):
+        if record.instance_classes() or (keep_empty and not annotated):
             yield record
-
-
-def _has_area(annotation: dict[str, Any], height: int, width: int) -> bool:
-    """Whether the box of an annotation, where there is none that of its mask, has an area."""
-    box = annotation["bbox"]
-    if box is None:
-        box = rle_codec.toBbox(_run_lengths(annotation["segmentation"], height, width))
-    return bool(box[2] > 0 and box[3] > 0)
-
-
-def _run_lengths(segmentation: Any, height: int, width: int) -> Any:
-    """A mask as compressed run lengths."""
-    if isinstance(segmentation, list):
-        return rle_codec.merge(rle_codec.frPyObjects(segmentation, height, width))
-    if isinstance(segmentation["counts"], list):
-        return rle_codec.frPyObjects(segmentation, height, width)
-    return segmentation
 
 
 def _check_files(folder: Path, names: Sequence[str]) -> str:

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
-from pycocotools import mask as rle_codec
 from pycocotools.coco import COCO
 
 from blendmask_edge.errors import AnnotationError
-from blendmask_edge.evaluation.coco_boxes import complete, needs_mask
 from blendmask_edge.evaluation.coco_file import collection_paused, read_document, shortened
 from blendmask_edge.imaging import read_image
 from blendmask_edge.imaging.io import image_size
@@ -44,14 +42,7 @@ def read_coco(path: PathLike) -> COCO:
             names file, entry and field.
     """
     with collection_paused():
-        coco = as_coco(read_document(path))
-    for index, annotation in enumerate(coco.dataset["annotations"]):
-        fault = _complete(coco, annotation)
-        if fault is not None:
-            raise AnnotationError(
-                f"{path}: the annotation at index {index}: {fault}. Correct the file, or export COCO instances again."
-            )
-    return coco
+        return as_coco(read_document(path))
 
 
 def as_coco(document: Dict[str, Any]) -> COCO:
@@ -61,16 +52,6 @@ def as_coco(document: Dict[str, Any]) -> COCO:
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
     return coco
-
-
-def _complete(coco: COCO, annotation: Dict[str, Any]) -> Optional[str]:
-    """Take what an annotation lacks from its mask; say what is wrong with a box of another form."""
-    image = coco.imgs[annotation["image_id"]]
-    size = image["width"], image["height"]
-    if not needs_mask(annotation, *size):
-        return None
-    mask = coco.annToRLE(annotation)
-    return complete(annotation, rle_codec.toBbox(mask).tolist(), float(rle_codec.area(mask)), *size)
 
 
 def image_ids(coco: COCO, images: PathLike, limit: Optional[int] = None) -> List[int]:

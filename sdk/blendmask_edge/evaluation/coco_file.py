@@ -11,13 +11,18 @@ import gc
 import json
 import reprlib
 import stat
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NoReturn, Optional, Set, Tuple, Type, TypeVar, Union
 
 import msgspec
+from pycocotools import mask as rle_codec
 
 from blendmask_edge.errors import AnnotationError
-from blendmask_edge.evaluation.coco_masks import Mask, masks_fault
+from blendmask_edge.evaluation.coco_boxes import complete, needs_mask
+from blendmask_edge.evaluation.coco_masks import Mask, RunLengths, compressed, masks_fault
+from blendmask_edge.evaluation.coco_parts import COLLECTIONS as _KEYS
+from blendmask_edge.evaluation.coco_parts import Parts, holds_a_key_twice, split
 from blendmask_edge.imaging.headers import MAX_PIXELS, MAX_SIDE
 
 if TYPE_CHECKING:
@@ -25,7 +30,6 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 2**33
 _MAX_ID = 2**63 - 1
-_KEYS = ("images", "annotations", "categories")
 _LONGEST_NAME = 256
 _LONGEST_PATH = 4096
 _LONGEST_SHOWN = 120
@@ -57,12 +61,13 @@ class Annotation(msgspec.Struct):
     image_id: int
     category_id: int
     segmentation: Mask
-    id: Optional[int] = None
-    iscrowd: Union[int, bool] = 0
-    bbox: Optional[Tuple[float, float, float, float]] = None
-    area: Optional[float] = None
+    id: Union[int, msgspec.UnsetType, None] = msgspec.UNSET
+    iscrowd: Union[int, bool, msgspec.UnsetType] = msgspec.UNSET
+    bbox: Union[Tuple[float, float, float, float], msgspec.UnsetType, None] = msgspec.UNSET
+    area: Union[float, msgspec.UnsetType, None] = msgspec.UNSET
 
 
+_DECODER = msgspec.json.Decoder(Annotation)
 Entry = TypeVar("Entry", Image, Category, Annotation)
 _KINDS: Dict[Any, str] = {Image: "image", Category: "category", Annotation: "annotation"}
 
@@ -71,12 +76,26 @@ class _Fault(ValueError):
     """What is wrong, in half a sentence."""
 
 
-def read_document(path: PathLike) -> Document:
-    """Return images, annotations and categories of a COCO instances JSON, checked.
+@dataclass(frozen=True)
+class OpenedDocument:
+    """A COCO file, of which the annotations are read as they are asked for.
 
-    Annotations are renumbered from 1 in the order of the file, `iscrowd` is 0 where it is missing, `bbox` and `area`
-    are None there. File names are in their shortest form (`./a.jpg` is `a.jpg`). Fields that nothing here uses are
-    left out.
+    Attributes:
+        images, categories: checked entries.
+        annotations: checked entries in the order of the file, once; see `open_document` for what is raised meanwhile.
+    """
+
+    images: List[Dict[str, Any]]
+    categories: List[Dict[str, Any]]
+    annotations: Iterator[Dict[str, Any]]
+
+
+def open_document(path: PathLike) -> OpenedDocument:
+    """Open a COCO instances JSON; the memory it takes does not grow with the annotations that have been read.
+
+    Annotations are renumbered from 1 in the order of the file; a missing `iscrowd` is 0, a `bbox` or `area` that is
+    missing or 0 is that of the mask. File names are in their shortest form (`./a.jpg` is `a.jpg`). Fields that nothing
+    here uses are left out.
 
     Args:
         path: the file; at most `MAX_FILE_BYTES`.
@@ -85,9 +104,41 @@ def read_document(path: PathLike) -> Document:
         AnnotationError: it cannot be read, is not JSON, or an entry lacks a field or holds one of another type or
             range, or refers to an image or category that is not there. The message names file, entry and field.
     """
+    with _naming(path), collection_paused():
+        data = _read(Path(path))
+        parts = split(data)
+        content = _parse(data) if parts is None else parts.content
+        images, categories = _entries(content, "images", Image), _entries(content, "categories", Category)
+        _check_images(images)
+        _check_categories(categories)
+    by_id, category_ids = {image.id: image for image in images}, {category.id for category in categories}
+    return OpenedDocument(
+        [{name: getattr(image, name) for name in Image.__struct_fields__} for image in images],
+        [{"id": category.id, "name": category.name} for category in categories],
+        _annotations(path, data, parts, by_id, category_ids),
+    )
+
+
+def read_document(path: PathLike) -> Document:
+    """Return images, annotations and categories of a COCO instances JSON, checked; see `open_document`.
+
+    Raises:
+        AnnotationError: as `open_document`.
+    """
+    with collection_paused():
+        opened = open_document(path)
+        return {
+            "images": opened.images,
+            "annotations": list(opened.annotations),
+            "categories": opened.categories,
+        }
+
+
+@contextlib.contextmanager
+def _naming(path: PathLike) -> Iterator[None]:
+    """Turn a fault into the error that names the file."""
     try:
-        with collection_paused():
-            return _checked(_parse(_read(Path(path))))
+        yield
     except _Fault as fault:
         raise AnnotationError(f"{path}: {fault}. Correct the file, or export COCO instances again.") from None
 
@@ -102,18 +153,6 @@ def collection_paused() -> Iterator[None]:
     finally:
         if active:
             gc.enable()
-
-
-def _checked(content: Dict[str, Any]) -> Document:
-    images = _entries(content, "images", Image)
-    categories = _entries(content, "categories", Category)
-    _check_images(images)
-    _check_categories(categories)
-    return {
-        "images": [{name: getattr(image, name) for name in Image.__struct_fields__} for image in images],
-        "annotations": _annotations(content, {image.id: image for image in images}, {c.id for c in categories}),
-        "categories": [{"id": category.id, "name": category.name} for category in categories],
-    }
 
 
 def _read(path: Path) -> bytes:
@@ -176,6 +215,7 @@ def _entry(entry: Any, index: int, kind: Type[Entry]) -> Entry:
 
 def _refuse(kind: Type[Any], number: Any, index: int, problem: str) -> NoReturn:
     """Raise what names an entry by its id and its place in the list."""
+    number = None if number is msgspec.UNSET else number
     raise _Fault(f"{_KINDS[kind]} {shortened(number)} (index {index}): {problem}")
 
 
@@ -276,21 +316,87 @@ def _name_fault(name: str, names: Set[str]) -> Optional[str]:
     return None
 
 
-def _annotations(content: Dict[str, Any], images: Dict[int, Image], categories: Set[int]) -> List[Dict[str, Any]]:
-    """Return the annotations, renumbered; each raw entry is let go once it is read."""
-    raw, checked = content["annotations"], []
-    for start in range(0, len(raw), _CHUNK):
-        chunk = []
-        for index in range(start, min(start + _CHUNK, len(raw))):
-            annotation = _entry(raw[index], index, Annotation)
-            raw[index] = None
-            problem = _annotation_fault(annotation, images, categories)
+def _annotations(
+    path: PathLike, data: bytes, parts: Optional[Parts], images: Dict[int, Image], categories: Set[int]
+) -> Iterator[Dict[str, Any]]:
+    """Yield the annotations, renumbered and complete.
+
+    The quick reader is left at the first thing it does not like; the thorough one then says what is wrong, if anything.
+    """
+    done, known = 0, _Known(images, categories)
+    try:
+        for chunk in _chunks(parts.annotations if parts is not None else []):
+            checked = known.checked([_decoded(raw) for raw in chunk], done)
+            yield from checked
+            done += len(checked)
+        if done:
+            return
+    except (_Fault, msgspec.MsgspecError, RecursionError, OverflowError, UnicodeError):
+        pass
+    with _naming(path), collection_paused():
+        raw = _parse(data)["annotations"]
+        for start in range(0, len(raw), _CHUNK):
+            entries = [
+                _entry(entry, index, Annotation) for index, entry in enumerate(raw[start : start + _CHUNK], start)
+            ]
+            raw[start : start + _CHUNK] = [None] * len(entries)
+            yield from known.checked(entries, start)[max(0, done - start) :]
+
+
+def _chunks(entries: List[Any]) -> Iterator[List[Any]]:
+    """Yield entries in chunks, which are let go."""
+    for start in range(0, len(entries), _CHUNK):
+        chunk = entries[start : start + _CHUNK]
+        entries[start : start + _CHUNK] = [None] * len(chunk)
+        yield chunk
+
+
+def _decoded(raw: msgspec.Raw) -> Annotation:
+    """Return an annotation as it stands in the file.
+
+    Raises:
+        MsgspecError, _Fault: it is none, or holds a key twice.
+    """
+    found = _DECODER.decode(raw)
+    keys = 3 + sum(value is not msgspec.UNSET for value in (found.id, found.iscrowd, found.bbox, found.area))
+    mask = found.segmentation
+    texts = 0
+    if isinstance(mask, RunLengths):
+        keys, texts = keys + 2, int(isinstance(mask.counts, str))
+    if holds_a_key_twice(raw, keys, texts):
+        raise _Fault
+    return found
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What annotations may refer to."""
+
+    images: Dict[int, Image]
+    categories: Set[int]
+
+    def checked(self, annotations: List[Annotation], start: int) -> List[Dict[str, Any]]:
+        """Check a chunk of annotations that begins at an index of the file, and return them complete."""
+        for index, annotation in enumerate(annotations, start):
+            problem = _annotation_fault(annotation, self.images, self.categories)
             if problem:
                 _refuse(Annotation, annotation.id, index, problem)
-            chunk.append(annotation)
-        _check_masks(chunk, start, images)
-        checked += [_as_dict(annotation, number) for number, annotation in enumerate(chunk, start + 1)]
-    return checked
+        _check_masks(annotations, start, self.images)
+        found = [_as_dict(annotation, number) for number, annotation in enumerate(annotations, start + 1)]
+        for index, entry in enumerate(found, start):
+            problem = _complete(entry, self.images[entry["image_id"]])
+            if problem:
+                _refuse(Annotation, annotations[index - start].id, index, problem)
+        return found
+
+
+def _complete(entry: Dict[str, Any], image: Image) -> Optional[str]:
+    """Take what an annotation lacks from its mask; say what is wrong with a box of another form."""
+    if not needs_mask(entry, image.width, image.height):
+        return None
+    mask = compressed(entry["segmentation"], image.height, image.width)
+    box, area = rle_codec.toBbox(mask).tolist(), float(rle_codec.area(mask))
+    return complete(entry, box, area, image.width, image.height)
 
 
 def _annotation_fault(annotation: Annotation, images: Dict[int, Image], categories: Set[int]) -> Optional[str]:
@@ -299,13 +405,13 @@ def _annotation_fault(annotation: Annotation, images: Dict[int, Image], categori
         return f"`image_id` is {shortened(annotation.image_id)}, expected the id of an image in the file"
     if annotation.category_id not in categories:
         return f"`category_id` is {shortened(annotation.category_id)}, expected the id of a category in the file"
-    if annotation.iscrowd not in (0, 1):
+    if annotation.iscrowd is not msgspec.UNSET and annotation.iscrowd not in (0, 1):
         return f"`iscrowd` is {shortened(annotation.iscrowd)}, expected 0 or 1"
     return _box_fault(annotation, image)
 
 
 def _box_fault(annotation: Annotation, image: Image) -> Optional[str]:
-    if annotation.bbox is not None:
+    if annotation.bbox:
         x, y, width, height = annotation.bbox
         inside = -image.width <= x <= 2 * image.width and -image.height <= y <= 2 * image.height
         if not (inside and 0 <= width <= 3 * image.width and 0 <= height <= 3 * image.height):
@@ -313,7 +419,7 @@ def _box_fault(annotation: Annotation, image: Image) -> Optional[str]:
                 f"`bbox` is {shortened(list(annotation.bbox))}, expected [x, y, width, height] in pixels of an image "
                 f"of {image.width} x {image.height}"
             )
-    if annotation.area is not None and not 0 <= annotation.area <= 9 * image.width * image.height:
+    if annotation.area and not 0 <= annotation.area <= 9 * image.width * image.height:
         return f"`area` is {shortened(annotation.area)}, expected pixels of an image of {image.width} x {image.height}"
     return None
 
@@ -333,7 +439,7 @@ def _as_dict(annotation: Annotation, number: int) -> Dict[str, Any]:
         "image_id": annotation.image_id,
         "category_id": annotation.category_id,
         "segmentation": mask if isinstance(mask, list) else {"size": list(mask.size), "counts": mask.counts},
-        "iscrowd": int(annotation.iscrowd),
-        "bbox": None if annotation.bbox is None else list(annotation.bbox),
-        "area": annotation.area,
+        "iscrowd": int(annotation.iscrowd or 0),
+        "bbox": list(annotation.bbox) if annotation.bbox else None,
+        "area": annotation.area or None,
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple, Union
 
 import msgspec
 import numpy as np
+from pycocotools import mask as rle_codec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +35,20 @@ class RunLengths(msgspec.Struct):
 
 Mask = Union[List[List[float]], RunLengths]
 Placed = List[Tuple[int, RunLengths]]
+
+
+def compressed(segmentation: Any, height: int, width: int) -> Any:
+    """Return a checked mask as compressed run lengths, which pycocotools works with.
+
+    Args:
+        segmentation: polygons or run lengths, as in a COCO file.
+        height, width: of the image.
+    """
+    if isinstance(segmentation, list):
+        return rle_codec.merge(rle_codec.frPyObjects(segmentation, height, width))
+    if isinstance(segmentation["counts"], list):
+        return rle_codec.frPyObjects(segmentation, height, width)
+    return segmentation
 
 
 def masks_fault(masks: Sequence[Mask], sizes: Sequence[Size]) -> Optional[Fault]:

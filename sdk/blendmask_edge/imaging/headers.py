@@ -67,6 +67,10 @@ class ImageHeader:
         return (width, height) if self.orientation >= 5 else (height, width)
 
 
+_HEAD = 2**12
+"""Bytes that are read at once; most headers lie within them."""
+
+
 class Source:
     """Bytes of a file by offset, read when they are asked for."""
 
@@ -74,6 +78,8 @@ class Source:
         """Wrap a seekable stream."""
         self._stream = stream
         self.size = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
+        self._head = stream.read(_HEAD)
 
     def at(self, offset: int, count: int) -> bytes:
         """Return `count` bytes from `offset`.
@@ -83,6 +89,8 @@ class Source:
         """
         if not 0 <= offset <= self.size - count:
             raise _Malformed("the file ends within its header")
+        if offset + count <= len(self._head):
+            return self._head[offset : offset + count]
         self._stream.seek(offset)
         return self._stream.read(count)
 

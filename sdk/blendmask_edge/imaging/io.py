@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Dict, Iterator, Literal, Optional, Tuple
 
@@ -146,8 +147,9 @@ def _opened(name: str) -> Iterator[BinaryIO]:
     """Open an image file that is neither empty nor too large."""
     path = Path(name)
     try:
-        size = path.stat().st_size
-        if not path.is_file():
+        found = path.stat()
+        size = found.st_size
+        if not stat.S_ISREG(found.st_mode):
             raise ImageError(f"{path} is not a file. Give the path of an image file.")
         if size > MAX_FILE_BYTES:
             raise ImageError(f"{path} has {size} bytes, at most {MAX_FILE_BYTES} are read. Give a smaller image.")

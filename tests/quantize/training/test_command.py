@@ -88,8 +88,8 @@ def test_views_are_of_the_size_that_the_given_checkpoint_is_tested_at(arguments,
 @pytest.mark.usefixtures("received")
 def test_annotations_are_read_once(arguments, monkeypatch):
     read = []
-    whole = labeled_images.read_document
-    monkeypatch.setattr(labeled_images, "read_document", lambda path: read.append(path) or whole(path))
+    whole = labeled_images.open_document
+    monkeypatch.setattr(labeled_images, "open_document", lambda path: read.append(path) or whole(path))
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert len(read) == 1
 
@@ -99,9 +99,9 @@ def test_how_many_images_show_no_instance_is_said(arguments, tmp_path, caplog):
     write_images(tmp_path / "p", [*some_images(), []])
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert "1 of 5 images" in caplog.text
-    assert "1 are left out" in caplog.text
+    assert "1 left out (--keep-empty" in caplog.text
     assert CliRunner().invoke(app, [*arguments, "--keep-empty"]).exit_code == 0
-    assert "1 are kept as negatives" in caplog.text
+    assert "1 kept as negatives" in caplog.text
 
 
 @pytest.mark.parametrize("typed, code, message", [

@@ -33,13 +33,13 @@ class TestWhichImages:
 
     def test_how_many_is_said(self, tmp_path):
         notes = load(tmp_path, [[], THINGS, [CROWD], [FLAT], THINGS[:1]]).notes()
-        assert notes[0].startswith("3 of 5 images in ")
-        assert notes[0].endswith("show no instance: 3 are left out")
+        assert "annotations.json: 3 of 5 images" in notes[0]
+        assert notes[0].endswith("show no instance, 3 left out")
 
     def test_those_without_annotations_can_be_kept_as_negatives(self, tmp_path):
         images = load(tmp_path, [[], THINGS, [CROWD], [FLAT]], keep_empty=True)
         assert images.file_names == ("0.png", "1.png")
-        assert images.notes()[0].endswith("show no instance: 1 are kept as negatives, 2 are left out")
+        assert images.notes()[0].endswith("show no instance, 1 kept as negatives, 2 left out")
         assert not images.presence[0].any()
 
     def test_nothing_is_said_where_all_images_and_classes_are_shown(self, tmp_path):

@@ -200,7 +200,7 @@ class TestFinishedAndDamaged:
 
     @pytest.mark.usefixtures("begun")
     def test_both_are_said_before_the_data_are_read(self, run, monkeypatch):
-        monkeypatch.setattr("blendmask_quantize.training.labeled_images.read_document", lambda _: pytest.fail("read"))
+        monkeypatch.setattr("blendmask_quantize.training.labeled_images.open_document", lambda _: pytest.fail("read"))
         with pytest.raises(CheckpointError, match="unfinished"):
             run()
 

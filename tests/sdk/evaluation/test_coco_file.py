@@ -19,6 +19,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from blendmask_edge.errors import AnnotationError
+from blendmask_edge.evaluation import coco_file
 from blendmask_edge.evaluation.annotations import read_coco
 from blendmask_edge.evaluation.average_precision import match, score
 
@@ -161,7 +162,7 @@ def test_box_of_another_form_is_refused(tmp_path: Path, box: List[float], form: 
     document["annotations"][1].update(segmentation=rectangle, bbox=[15, 10, 20, 15])
     read_coco(written(tmp_path, document))
     document["annotations"][1]["bbox"] = box
-    with pytest.raises(AnnotationError, match=rf"some\.json: .*index 1: `bbox` is .* which are {form}, expected"):
+    with pytest.raises(AnnotationError, match=rf"some\.json: .*index 1\): `bbox` is .* which are {form}, expected"):
         read_coco(written(tmp_path, document))
 
 
@@ -371,3 +372,80 @@ def test_run_lengths_are_refused_or_fill_the_image(tmp_path_factory: pytest.Temp
     with contextlib.suppress(AnnotationError):
         coco = read_coco(path)
         assert coco.annToMask(coco.anns[3]).shape == (HEIGHT, WIDTH)
+
+
+class TestTwoReaders:
+    """Large files are read by a quick reader, which leaves what it does not like to the thorough one."""
+
+    @staticmethod
+    def both(path: Path, monkeypatch: pytest.MonkeyPatch) -> List[Any]:
+        """Return what each makes of a file: the document, or the message."""
+        found: List[Any] = []
+        for quick in (True, False):
+            with monkeypatch.context() as patched:
+                patched.setattr(coco_file, "_CHUNK", 2)
+                if not quick:
+                    patched.setattr(coco_file, "split", lambda _: None)
+                try:
+                    found.append(coco_file.read_document(path))
+                except AnnotationError as error:
+                    found.append(str(error))
+        return found
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            dict.copy,
+            lambda d: d["annotations"][3].update(note='a "quoted" text'),
+            lambda d: d["annotations"][3].update(attributes={"id": 3, "area": {"id": "x"}}),
+            lambda d: d["annotations"][3].update(score=float("nan")),
+            lambda d: d["annotations"][4].pop("bbox"),
+            lambda d: d["annotations"][4].update(bbox=None, area=0),
+            lambda d: d["categories"][0].update(name="tasse \u00e9"),
+            lambda d: d["categories"][0].update(name='"id"'),
+            lambda d: d.update(licenses=[{"id": 1, "name": "CC0"}]),
+        ],
+    )
+    def test_they_agree_on_sound_files(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Document], Any]
+    ) -> None:
+        document = sound()
+        change(document)
+        quick, thorough = self.both(written(tmp_path, document), monkeypatch)
+        assert isinstance(quick, dict)
+        assert quick == thorough
+
+    @pytest.mark.parametrize(
+        "old, new",
+        [
+            ('"image_id": 4', '"image_id": 4, "image_id": 3'),
+            ('"area": 200.0', '"area": 200.0, "\\u0061rea": 3'),
+            ('"counts": [', '"counts": [5], "counts": ['),
+            ('"by": ["x"', '"by": 3, "by": ["x"'),
+            ('"name": "cup"', '"name": "cup", "name": "mug"'),
+            ('"info": {', '"annotations": [], "info": {'),
+            ('"segmentation": [[2.0', '"segmentation": [[Infinity'),
+            ('"category_id": 7', '"category_id": 8'),
+            ('"iscrowd": 1', '"iscrowd": 2'),
+            ('"iscrowd": 1', '"iscrowd": "no"'),
+            ("}]}", "}]"),
+        ],
+    )
+    def test_they_refuse_the_same_with_the_same_words(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str
+    ) -> None:
+        text = json.dumps(sound())
+        assert old in text
+        quick, thorough = self.both(written(tmp_path, text.replace(old, new, 1)), monkeypatch)
+        assert isinstance(quick, str)
+        assert quick == thorough
+
+    def test_an_opened_file_yields_as_it_reads(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(coco_file, "_CHUNK", 2)
+        document = sound()
+        document["annotations"][3]["category_id"] = 8
+        opened = coco_file.open_document(written(tmp_path, document))
+        assert [image["id"] for image in opened.images] == [3, 4, 5]
+        assert [next(opened.annotations)["id"] for _ in range(2)] == [1, 2]
+        with pytest.raises(AnnotationError, match=r"annotation 3 \(index 3\): `category_id` is 8"):
+            list(opened.annotations)
