@@ -66,6 +66,6 @@ def image() -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="session")
 def instances(bundle_path: Path, image: NDArray[np.uint8]) -> Instances:
-    """What is found in the image."""
+    """The instances in the image."""
     with MaskPredictor(bundle_path, "onnxruntime", score_threshold=0, variant="cpu") as predictor:
         return predictor(image)

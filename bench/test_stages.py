@@ -46,13 +46,13 @@ def test_network(benchmark: Any, manifest: Manifest, session: Session, image: Im
 def test_finish(benchmark: Any, manifest: Manifest, session: Session, image: Image) -> None:
     prepared = preprocess(image, (manifest.input.height, manifest.input.width), manifest.input.pad_value)
     outputs = session.run(prepared.image)
-    found = benchmark(
+    instances = benchmark(
         Instances.from_outputs,
         outputs,
         prepared.transform,
         Labels(manifest.classes, manifest.category_ids),
     )
-    assert len(found) > 0
+    assert len(instances) > 0
 
 
 def test_paste(benchmark: Any, instances: Instances) -> None:

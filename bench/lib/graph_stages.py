@@ -53,14 +53,14 @@ def _members(graph: onnx.GraphProto) -> dict[str, set[str]]:
 def _before(graph: onnx.GraphProto, names: Iterable[str]) -> set[str]:
     """First outputs of the nodes that the tensors are computed by."""
     makers = {output: node for node in graph.node for output in node.output}
-    found: set[str] = set()
+    reached: set[str] = set()
     waiting = list(names)
     while waiting:
         maker = makers.get(waiting.pop())
-        if maker is not None and maker.output[0] not in found:
-            found.add(maker.output[0])
+        if maker is not None and maker.output[0] not in reached:
+            reached.add(maker.output[0])
             waiting += maker.input
-    return found
+    return reached
 
 
 def _all_within(graph: onnx.GraphProto, node: NodeProto, members: set[str]) -> bool:

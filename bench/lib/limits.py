@@ -47,7 +47,7 @@ def gemm_probes(runtime: str, threads: int) -> list[tuple[int, RunGraph, Arrays]
 
 def gemm_rate(times: Mapping[int, list[float]]) -> float:
     """Multiply-accumulates a millisecond of the quickest product, by the medians of the times in milliseconds."""
-    return max(macs / float(np.median(found)) for macs, found in times.items())
+    return max(macs / float(np.median(milliseconds)) for macs, milliseconds in times.items())
 
 
 def timed(run: RunGraph, given: Arrays) -> float:

@@ -40,7 +40,7 @@ def layer_times(runtime: str, graph: bytes, given: Arrays, threads: int, runs: i
     """Median milliseconds of each layer, as the runtime has fused them."""
     find = _openvino_times if runtime == "openvino" else _onnxruntime_times
     times = find(graph, given, threads, runs + _WARM_UP)
-    return {layer: float(np.median(found[-runs:])) for layer, found in times.items()}
+    return {layer: float(np.median(readings[-runs:])) for layer, readings in times.items()}
 
 
 def _options(threads: int) -> ort.SessionOptions:

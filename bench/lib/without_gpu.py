@@ -168,13 +168,13 @@ def _interpret(
 ) -> tuple[Counter[str], int]:
     """Layers of the network that the converters fill, and the size of its plan."""
     interpreter = importlib.import_module("torch_tensorrt.dynamo.conversion._TRTInterpreter")
-    trt, found, plan = interpreter.trt, [], b""
+    trt, counts, plan = interpreter.trt, [], b""
     original = interpreter.TRTInterpreter._populate_trt_builder_config
 
     def aimed(self: Any, *rest: Any, **more: Any) -> Any:
         config = original(self, *rest, **more)
         _aim(trt, config, sm)
-        found.append(_layers(self.ctx.net))
+        counts.append(_layers(self.ctx.net))
         if not build:
             raise _Filled
         return config
@@ -185,7 +185,7 @@ def _interpret(
         contextlib.suppress(_Filled),
     ):
         plan = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(program, **arguments)
-    (layers,) = found
+    (layers,) = counts
     return layers, len(plan)
 
 

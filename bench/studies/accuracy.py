@@ -83,9 +83,9 @@ def scene_rows(
     draws = draw_images(len(ids), options.resamples, options.seed)
     shared = {"images": len(ids), "resamples": options.resamples, "seed": options.seed}
     points, spreads = {}, {}
-    for variant, found in results.items():
-        points[variant] = score(images.coco, found, ids)
-        spreads[variant] = _spread(f"{split}, {variant}", images.coco, found, ids, draws)
+    for variant, detections in results.items():
+        points[variant] = score(images.coco, detections, ids)
+        spreads[variant] = _spread(f"{split}, {variant}", images.coco, detections, ids, draws)
     rows = []
     for variant in VARIANTS:
         name = f"{variant}/{split}" if variant == FLOAT else f"{manifest.recipe.name}/{variant}/{split}"
@@ -118,11 +118,11 @@ def photo_rows(predictors: Mapping[str, MaskPredictor], manifest: Manifest, opti
         "seed": options.seed,
     }
     rows = []
-    for variant, found in results.items():
+    for variant, detections in results.items():
         row: Row = {"name": f"{manifest.recipe.name}/{variant}/photos"}
-        reached = score(ground_truth, found, ids)
+        reached = score(ground_truth, detections, ids)
         if "mask_ap50" in reached:
-            spread = _spread(f"photos, {variant}", ground_truth, found, ids, draws)
+            spread = _spread(f"photos, {variant}", ground_truth, detections, ids, draws)
             row |= _with_ends("mask_ap50", reached["mask_ap50"], spread["mask_ap50"])
             row |= {"target_mask_ap50": PHOTOS_AP50, "passed": int(reached["mask_ap50"] >= PHOTOS_AP50)}
         else:
@@ -165,7 +165,7 @@ def _with_ends(metric: str, value: float, spread: NDArray[np.float64]) -> Row:
     """A metric and its interval; of a class, `mask_ap/mug` has `mask_ap_low/mug`."""
     kind, slash, name = metric.partition("/")
     ends = dict(zip((f"{kind}_low{slash}{name}", f"{kind}_high{slash}{name}"), interval(spread), strict=True))
-    return {metric: round(value, 4)} | {end: round(found, 4) for end, found in ends.items() if np.isfinite(found)}
+    return {metric: round(value, 4)} | {end: round(bound, 4) for end, bound in ends.items() if np.isfinite(bound)}
 
 
 def _predicted(

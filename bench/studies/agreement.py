@@ -87,13 +87,13 @@ def variant_rows(bundle: Path, variant: str, images: list[NDArray[np.uint8]]) ->
             for runtime in RUNTIMES
         }
         others[ROUNDING] = AsWritten(opened.manifest, with_noise(graph))
-        found: dict[str, list[tuple[Instances, Instances]]] = {name: [] for name in others}
+        compared: dict[str, list[tuple[Instances, Instances]]] = {name: [] for name in others}
         for image in images:
             expected = written(image)
             for name, predict in others.items():
-                found[name].append((expected, predict(image)))
+                compared[name].append((expected, predict(image)))
             on_image()
-    return [{"name": f"{variant}/{name}", **_columns(compare_instances(pairs))} for name, pairs in found.items()]
+    return [{"name": f"{variant}/{name}", **_columns(compare_instances(pairs))} for name, pairs in compared.items()]
 
 
 def with_noise(graph: bytes) -> bytes:
@@ -111,10 +111,14 @@ def with_noise(graph: bytes) -> bytes:
     return model.SerializeToString()
 
 
-def _columns(found: Fidelity) -> dict[str, Any]:
-    share = found.matched / max(found.matched + found.missed + found.spurious, 1)
-    known = found.record()
-    columns: dict[str, Any] = {"images": found.images, "instances": found.instances, "matched_share": round(share, 4)}
+def _columns(fidelity: Fidelity) -> dict[str, Any]:
+    share = fidelity.matched / max(fidelity.matched + fidelity.missed + fidelity.spurious, 1)
+    known = fidelity.record()
+    columns: dict[str, Any] = {
+        "images": fidelity.images,
+        "instances": fidelity.instances,
+        "matched_share": round(share, 4),
+    }
     columns |= {name: round(known[name], 4) for name in _METRICS if name in known}
     reached = all(columns.get(name, 0) >= target for name, target in TARGETS.items())
     return {**columns, **{f"target_{name}": target for name, target in TARGETS.items()}, "passed": int(reached)}

@@ -54,8 +54,8 @@ def measure(bundle: Path, data: Path, split: str, limit: int | None) -> list[dic
             for name, variant in VARIANTS.items()
         }
         times = time_quietly(predictors, images)
-        found = {name: accuracy(predictor, data, split, limit) for name, predictor in predictors.items()}
-    return [{"name": f"{name}/{split}", **found[name], **latency_metrics(times, "float", name)} for name in VARIANTS]
+        scores = {name: accuracy(predictor, data, split, limit) for name, predictor in predictors.items()}
+    return [{"name": f"{name}/{split}", **scores[name], **latency_metrics(times, "float", name)} for name in VARIANTS]
 
 
 def _parse_arguments() -> argparse.Namespace:

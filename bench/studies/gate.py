@@ -75,13 +75,13 @@ class Faulty:
 
 def shift_masks(cells: int) -> Callable[[Instances], Instances]:
     """Move each mask to the right within its box by cells of its 56; boxes stay."""
-    return lambda found: replace(found, mask_logits=np.roll(found.mask_logits, cells, axis=2))
+    return lambda instances: replace(instances, mask_logits=np.roll(instances.mask_logits, cells, axis=2))
 
 
 def lose_instances(share: float) -> Callable[[Instances], Instances]:
     """Leave out a share of the instances, whatever their score."""
     rng = np.random.default_rng(0)
-    return lambda found: found[rng.random(len(found)) >= share]
+    return lambda instances: instances[rng.random(len(instances)) >= share]
 
 
 FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -103,8 +103,8 @@ def main() -> None:
     options = _parse_arguments()
     with MaskPredictor(options.bundle, options.runtime, options.threads, score_threshold=0) as predictor:
         labels = Labels(predictor.manifest.classes, predictor.manifest.category_ids)
-        found = AnnotatedImages.open(options.images, options.annotations, labels)
-        images = replace(found, ids=found.ids[: options.count])
+        annotated = AnnotatedImages.open(options.images, options.annotations, labels)
+        images = replace(annotated, ids=annotated.ids[: options.count])
         with Reference(options.threads or usable_cores()) as reference:
 
             def run(tested: TimedPredictor) -> Measured:
@@ -128,10 +128,10 @@ def study(predictor: MaskPredictor, baseline: Baseline, run: Measure, runs: int)
     for name, share in LOADS.items():
         with load(math.ceil(share * usable_cores())):
             measured = [run(predictor) for _ in range(runs)]
-        inconclusive = sum(bool(found.disturbances) for found in measured)
-        alarms = sum(bool(_moved(baseline, found.metrics)) for found in measured if not found.disturbances)
+        inconclusive = sum(bool(run.disturbances) for run in measured)
+        alarms = sum(bool(_moved(baseline, run.metrics)) for run in measured if not run.disturbances)
         counts = {"runs": runs, "false_alarms": alarms, "inconclusive": inconclusive}
-        yield _printed({"name": name, **counts, **_range([found.metrics for found in measured])})
+        yield _printed({"name": name, **counts, **_range([run.metrics for run in measured])})
 
 
 @contextlib.contextmanager

@@ -50,8 +50,8 @@ def measure(file: Path, checkpoint: Checkpoint, options: argparse.Namespace) -> 
     steps = int(state["iteration"])
     images = AnnotatedImages.open(options.images, options.annotations, limit=options.limit)
     on_image = stage(f"step {steps}", len(images.ids))
-    found = evaluate(TorchPredictor(checkpoint.model, checkpoint.labels), images, on_image)
-    metrics = {name: round(value, 4) for name, value in found.items() if name in METRICS or "mask_ap/" in name}
+    measured = evaluate(TorchPredictor(checkpoint.model, checkpoint.labels), images, on_image)
+    metrics = {name: round(value, 4) for name, value in measured.items() if name in METRICS or "mask_ap/" in name}
     return {"name": f"step/{steps}", "iterations": steps, **metrics}
 
 

@@ -46,8 +46,8 @@ def measure(folder: Path, precision: str) -> Iterator[dict[str, Any]]:
     for case in recorded_cases(folder=folder):
         yield from rows_of(parity.agreements(Reference(folder / case), dtype), case, precision)
     for case in recorded_cases("training/forward.npz", folder):
-        found = training_parity.training_agreements(TrainingReference(folder / case), dtype)
-        yield from rows_of(found, f"{case}/training", precision)
+        agreements = training_parity.training_agreements(TrainingReference(folder / case), dtype)
+        yield from rows_of(agreements, f"{case}/training", precision)
 
 
 def rows_of(agreements: Iterable[Agreement], case: str, precision: str) -> Iterator[dict[str, Any]]:

@@ -112,8 +112,8 @@ def _accuracy(bundle: Path, variant: str, name: str, options: argparse.Namespace
 
 
 def _fidelity(report: Report, variant: str) -> dict[str, float]:
-    found = report.variants[variant].fidelity
-    measured = found.record() if found is not None else {}
+    fidelity = report.variants[variant].fidelity
+    measured = fidelity.record() if fidelity is not None else {}
     return {name: round(measured[name], 5) for name in _FIDELITY if name in measured}
 
 

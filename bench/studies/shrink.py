@@ -105,12 +105,14 @@ def main() -> None:
     _check_setting(options)
     bundles = {experiment: _made(experiment, options) for experiment in EXPERIMENTS}
     facts = {
-        name: found
+        name: columns
         for experiment in EXPERIMENTS
-        for name, found in _facts(experiment, bundles[experiment], options).items()
+        for name, columns in _facts(experiment, bundles[experiment], options).items()
     }
     measured = {
-        name: found for experiment in EXPERIMENTS for name, found in _accuracy(experiment, bundles[experiment], options)
+        name: columns
+        for experiment in EXPERIMENTS
+        for name, columns in _accuracy(experiment, bundles[experiment], options)
     }
     rows = _accuracy_rows(measured, facts) + _latency_rows(bundles, facts, options)
     for row in rows:
@@ -171,7 +173,7 @@ def _facts(experiment: Experiment, bundle: Path, options: argparse.Namespace) ->
     model = BlendMask(msgspec.convert(manifest.config, ModelConfig))
     weights = sum(p.numel() for p in load_checkpoint(options.checkpoint).model.parameters())
     qat_options = manifest.recipe.options.get("qat", {})
-    steps = [found for found in manifest.recipe.options.values() if isinstance(found, dict)]
+    steps = [step for step in manifest.recipe.options.values() if isinstance(step, dict)]
     trained = [len(read_coco(options.data / "train.json").imgs)] if experiment.pruned else [0]
     shared = {
         "macs": count_macs(model, (manifest.input.height, manifest.input.width)),
@@ -196,8 +198,8 @@ def _accuracy(
             path = options.work / "accuracy" / f"{name.replace('/', '-')}-{split}-{graph[:12]}.json"
             if not path.exists():
                 path.parent.mkdir(exist_ok=True)
-                found = _measured(bundle, variant, f"{name}/{split}", split, options)
-                write_bytes(path, json.dumps(found).encode())
+                metrics = _measured(bundle, variant, f"{name}/{split}", split, options)
+                write_bytes(path, json.dumps(metrics).encode())
             yield f"{name}/{split}", json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -212,10 +214,10 @@ def _accuracy_rows(
     measured: Mapping[str, Mapping[str, float]], facts: Mapping[str, Mapping[str, float]]
 ) -> list[dict[str, Any]]:
     rows = []
-    for name, found in measured.items():
+    for name, metrics in measured.items():
         graph, _, split = name.rpartition("/")
-        retention = round(found["mask_ap"] / max(measured[f"float/{split}"]["mask_ap"], 1e-9), 4)
-        rows.append({"name": name, **found, "retention": retention, **facts[graph]})
+        retention = round(metrics["mask_ap"] / max(measured[f"float/{split}"]["mask_ap"], 1e-9), 4)
+        rows.append({"name": name, **metrics, "retention": retention, **facts[graph]})
     return rows
 
 

@@ -77,7 +77,7 @@ class Times:
         calls: by graph, `runtime/name`: of preparing, running, finishing, and pasting all masks.
         stages: by runtime and stage of the INT8 graph.
         products: by runtime and multiply-accumulates.
-        counts: instances found by each graph.
+        counts: instances that each graph detects.
     """
 
     calls: dict[str, list[tuple[float, ...]]] = field(default_factory=dict)
@@ -229,7 +229,7 @@ def _frame_columns(times: Times, graph: str) -> dict[str, float]:
 
 def _int8_columns(times: Times, graph: str, network: TimedNetwork, layers: Layers) -> dict[str, float]:
     runtime = graph.partition("/")[0]
-    stages = {name: float(np.median(found)) for (of, name), found in times.stages.items() if of == runtime}
+    stages = {name: float(np.median(readings)) for (of, name), readings in times.stages.items() if of == runtime}
     base = float(np.median([sum(call) for call in times.calls[BASE]]))
     macs, rate = sum(conv_macs(network.graphs[INT8]).values()), gemm_rate(times.products[runtime])
     convolutions = sum(spent for (_, kind), spent in layers.items() if kind in CONVOLUTIONS)
@@ -271,8 +271,8 @@ def _layer_rows(row: Mapping[str, Any], layers: Layers, network: TimedNetwork) -
 
 def _exported_name(layer: str) -> str:
     """The node that a layer of a runtime was made of; both add to its name, ONNX Runtime drops `node_` in places."""
-    found = re.search(r"(?:node_)?(conv2d(?:_\d+)?)", layer)
-    return f"node_{found[1]}" if found else layer.partition("/")[0]
+    match = re.search(r"(?:node_)?(conv2d(?:_\d+)?)", layer)
+    return f"node_{match[1]}" if match else layer.partition("/")[0]
 
 
 def _rounded(value: Any) -> float:

@@ -66,7 +66,7 @@ def structure_rows(name: str, graph: bytes) -> Iterator[Row]:
 
 
 def _row(name: str, run: Callable[[], Network], expected: Mapping[str, int]) -> Row:
-    """What `run` found; it passes where it has the expected number of layers of each type, and no unknown type."""
+    """The row of what `run` gives; it passes with the expected number of layers of each type, none unknown."""
     try:
         network = run()
     except RefusedError as error:

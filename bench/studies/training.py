@@ -35,18 +35,18 @@ def main() -> None:
 def facts(checkpoint: Checkpoint) -> dict[str, Any]:
     """What the network costs to run, and what it took to train it."""
     model, runs = checkpoint.model, checkpoint.training
-    found: dict[str, Any] = {
+    columns: dict[str, Any] = {
         "macs": count_macs(model),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
     if runs:
-        found |= {
+        columns |= {
             "training_images": max(run.images for run in runs),
             "training_views": sum(run.augmented_images for run in runs),
             "iterations": sum(run.iterations for run in runs),
             "training_hours": round(sum(run.hours for run in runs), 2),
         }
-    return found
+    return columns
 
 
 def measure(predict: TorchPredictor, data: Path, split: str, limit: int | None) -> dict[str, Any]:

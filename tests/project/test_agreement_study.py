@@ -44,7 +44,7 @@ def test_every_runtime_is_held_to_the_graph_as_written(
     for seed in (3, 4):
         Image.fromarray(image(seed, SIZE)[0]).save(tmp_path / f"{seed}.jpg")
     monkeypatch.setattr(agreement, "VARIANTS", (INT8,))
-    monkeypatch.setattr(compare, "SURE", 0.0)
+    monkeypatch.setattr(compare, "CONFIDENT", 0.0)
     words = ["--bundle", network.bundle, "--images", tmp_path, "--output", tmp_path]
     monkeypatch.setattr(sys, "argv", ["agreement", *map(str, words)])
     agreement.main()

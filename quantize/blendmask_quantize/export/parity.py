@@ -144,11 +144,13 @@ def eager_detections(model: BlendMask, predictions: Predictions, bounds: Bounds,
     """
     inference = model.config.inference
     cuts = [inference.score_threshold**0.5]
-    found = candidates(predictions, model.config.head.strides, inference)
-    if len(found.scores) > bounds.candidates:
-        found = found[found.scores.topk(bounds.candidates).indices]
-        cuts.append(float(found.scores[-1]))
-    selected = found[suppress_within(found.boxes, found.scores, found.class_id, inference, bounds.rounds)]
+    proposals = candidates(predictions, model.config.head.strides, inference)
+    if len(proposals.scores) > bounds.candidates:
+        proposals = proposals[proposals.scores.topk(bounds.candidates).indices]
+        cuts.append(float(proposals.scores[-1]))
+    selected = proposals[
+        suppress_within(proposals.boxes, proposals.scores, proposals.class_id, inference, bounds.rounds)
+    ]
     rows = min(limit for limit in (bounds.detections, inference.detections) if limit > 0)
     if len(selected.scores) > rows:
         selected = selected[torch.arange(rows)]
@@ -235,29 +237,29 @@ def _run_exported(exported: onnx.ModelProto, image: NDArray[np.uint8]) -> tuple[
     return Outputs(*results[: len(OUTPUT_NAMES)]), results[len(OUTPUT_NAMES) :]
 
 
-def _match(expected: Expected, found: Outputs, tolerance: float) -> tuple[int, int, float]:
+def _match(expected: Expected, actual: Outputs, tolerance: float) -> tuple[int, int, float]:
     """Number of expected rows, rows without a partner, and error of the masks.
 
     Partners have class, score and box in common; equal scores may come in another order. Rows that score within
     `tolerance` of a cut may lack a partner.
     """
-    outputs, others = expected.outputs, np.flatnonzero(found.scores[0] > 0).tolist()
+    outputs, others = expected.outputs, np.flatnonzero(actual.scores[0] > 0).tolist()
     rows, missing, error = len(outputs.scores[0]), [], 0.0
     largest = max(float(np.abs(outputs.mask_logits).max(initial=0.0)), 1e-6)
     for row in range(rows):
-        partner = next((other for other in others if _same(outputs, row, found, other)), None)
+        partner = next((other for other in others if _same(outputs, row, actual, other)), None)
         if partner is None:
             missing.append(outputs.scores[0, row])
             continue
         others.remove(partner)
-        difference = np.abs(outputs.mask_logits[0, row] - found.mask_logits[0, partner]).max()
+        difference = np.abs(outputs.mask_logits[0, row] - actual.mask_logits[0, partner]).max()
         error = max(error, float(difference) / largest)
-    missing += [found.scores[0, other] for other in others]
+    missing += [actual.scores[0, other] for other in others]
     unmatched = [score for score in missing if all(abs(score - cut) > tolerance for cut in expected.cuts)]
     return rows, len(unmatched), error
 
 
-def _same(expected: Outputs, row: int, found: Outputs, other: int) -> bool:
-    same_class = expected.class_ids[0, row] == found.class_ids[0, other]
-    near = abs(expected.scores[0, row] - found.scores[0, other]) <= SCORE_TOLERANCE
-    return bool(same_class and near and np.abs(expected.boxes[0, row] - found.boxes[0, other]).max() <= BOX_TOLERANCE)
+def _same(expected: Outputs, row: int, actual: Outputs, other: int) -> bool:
+    same_class = expected.class_ids[0, row] == actual.class_ids[0, other]
+    near = abs(expected.scores[0, row] - actual.scores[0, other]) <= SCORE_TOLERANCE
+    return bool(same_class and near and np.abs(expected.boxes[0, row] - actual.boxes[0, other]).max() <= BOX_TOLERANCE)

@@ -1,4 +1,4 @@
-"""What happens between an image and its masks: bases, attention and their blend, kept side by side."""
+"""What happens between an image and its masks: bases, attention and their blend, side by side."""
 
 from __future__ import annotations
 
@@ -56,22 +56,22 @@ def run_stages(checkpoint: Checkpoint, image: NDArray[np.uint8]) -> Stages:
     x, transform = network_input(model, image)
     size = transform.resized
     predictions = model(x)
-    kept = find(model, predictions, size if config.inference.clip_before_pooling else None)
-    kept = kept[_visible(kept, transform)]
-    pooled = pooled_bases(model, predictions, kept)
-    vectors = attention(model, predictions, kept).to(pooled.dtype)
+    selected = find(model, predictions, size if config.inference.clip_before_pooling else None)
+    selected = selected[_visible(selected, transform)]
+    pooled = pooled_bases(model, predictions, selected)
+    vectors = attention(model, predictions, selected).to(pooled.dtype)
     shares = weights(vectors, config.attention_size, *pooled.shape[1:3]).expand_as(pooled)
-    found = Detections(kept, (pooled * shares).sum(dim=1))
+    detections = Detections(selected, (pooled * shares).sum(dim=1))
     height, width = (-(-side // _BASES_STRIDE) for side in size)
     return Stages(
         image,
         predictions.bases[0, :, :height, :width].numpy(),
         shares.numpy(),
-        Instances.from_outputs(to_outputs(found), transform, checkpoint.labels),
+        Instances.from_outputs(to_outputs(detections), transform, checkpoint.labels),
     )
 
 
-def _visible(kept: Candidates, transform: ImageTransform) -> torch.Tensor:
+def _visible(selected: Candidates, transform: ImageTransform) -> torch.Tensor:
     """Which boxes show a part of the image; instances are made of no others."""
-    boxes = transform.restore_boxes(kept.boxes.numpy())
+    boxes = transform.restore_boxes(selected.boxes.numpy())
     return torch.from_numpy((boxes[:, 2:] > boxes[:, :2]).all(axis=1))

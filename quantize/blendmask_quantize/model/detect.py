@@ -37,7 +37,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Detections:
-    """What one image shows: the kept candidates, highest score first, and their mask logits (P, R, R)."""
+    """What one image shows: the selected candidates, highest score first, and their mask logits (P, R, R)."""
 
     candidates: Candidates
     mask_logits: Tensor
@@ -69,22 +69,24 @@ def _level_candidates(predictions: Predictions, level: int, stride: int, config:
     logits = predictions.logits[level][0].flatten(1).T
     product = logits.sigmoid() * predictions.centerness[level][0].flatten(1).T.sigmoid()
     location, class_id = (product > config.score_threshold).nonzero(as_tuple=True)
-    kept = product[location, class_id]
-    if len(kept) > config.candidates_per_level:
-        kept, order = kept.topk(config.candidates_per_level)
+    scores = product[location, class_id]
+    if len(scores) > config.candidates_per_level:
+        scores, order = scores.topk(config.candidates_per_level)
         location, class_id = location[order], class_id[order]
     height, width = predictions.logits[level].shape[-2:]
     regression = predictions.regression[level][0].flatten(1).T[location]
     boxes = decode(locations(height, width, stride, location.device)[location], regression, stride)
-    return Candidates(torch.full_like(location, level), location, class_id, kept.sqrt(), boxes)
+    return Candidates(torch.full_like(location, level), location, class_id, scores.sqrt(), boxes)
 
 
-def select(found: Candidates, config: InferenceConfig) -> Candidates:
-    """Survivors of suppression, highest score first; scores equal to the last kept one are all kept."""
-    kept = found[suppress(found.boxes, found.scores, found.class_id, config.nms_threshold, config.nms)]
-    if 0 < config.detections < len(kept.scores):
-        kept = kept[kept.scores >= kept.scores[config.detections - 1]]
-    return kept
+def select(proposals: Candidates, config: InferenceConfig) -> Candidates:
+    """Survivors of suppression, highest score first; scores equal to the last one are all selected."""
+    selected = proposals[
+        suppress(proposals.boxes, proposals.scores, proposals.class_id, config.nms_threshold, config.nms)
+    ]
+    if 0 < config.detections < len(selected.scores):
+        selected = selected[selected.scores >= selected.scores[config.detections - 1]]
+    return selected
 
 
 def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
@@ -93,13 +95,13 @@ def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.stack([boxes[:, 0::2].clamp(0, width), boxes[:, 1::2].clamp(0, height)], dim=2).flatten(1)
 
 
-def attention(model: BlendMask, predictions: Predictions, kept: Candidates) -> Tensor:
-    """Attention vectors (P, K * M * M) of the kept candidates, computed at their locations only; (P, 0) without any."""
+def attention(model: BlendMask, predictions: Predictions, selected: Candidates) -> Tensor:
+    """Attention vectors (P, K * M * M) of the selected candidates, computed at their locations only; (P, 0) if none."""
     channels = 0 if model.top_layer is None else model.top_layer.out_channels
-    result = predictions.bases.new_zeros((len(kept.scores), channels))
+    result = predictions.bases.new_zeros((len(selected.scores), channels))
     for level, tower in enumerate(predictions.towers):
-        mine = kept.level == level
-        location, width = kept.location[mine], tower.shape[-1]
+        mine = selected.level == level
+        location, width = selected.location[mine], tower.shape[-1]
         result[mine] = attention_at(
             model.top_layer, tower, torch.zeros_like(location), location // width, location % width
         )
@@ -107,7 +109,7 @@ def attention(model: BlendMask, predictions: Predictions, kept: Candidates) -> T
 
 
 def find(model: BlendMask, predictions: Predictions, size: tuple[int, int] | None = None) -> Candidates:
-    """The candidates that are kept, of a batch of one.
+    """The candidates that are selected, of a batch of one.
 
     Args:
         model: gives the configuration.
@@ -115,13 +117,13 @@ def find(model: BlendMask, predictions: Predictions, size: tuple[int, int] | Non
         size: height and width of the image in the network input, to clip the boxes to; None leaves them whole.
     """
     config = model.config
-    kept = select(candidates(predictions, config.head.strides, config.inference), config.inference)
-    return kept if size is None else replace(kept, boxes=clip_boxes(kept.boxes, size))
+    selected = select(candidates(predictions, config.head.strides, config.inference), config.inference)
+    return selected if size is None else replace(selected, boxes=clip_boxes(selected.boxes, size))
 
 
-def pooled_bases(model: BlendMask, predictions: Predictions, kept: Candidates) -> Tensor:
-    """The bases in the boxes of the kept candidates, (P, K, R, R)."""
-    return pool_bases(predictions.bases, kept.boxes, torch.zeros_like(kept.level), model.config.resolution)
+def pooled_bases(model: BlendMask, predictions: Predictions, selected: Candidates) -> Tensor:
+    """The bases in the boxes of the selected candidates, (P, K, R, R)."""
+    return pool_bases(predictions.bases, selected.boxes, torch.zeros_like(selected.level), model.config.resolution)
 
 
 @torch.no_grad()

@@ -138,7 +138,7 @@ def point_range(estimator: Estimator, histogram: Histogram, *, signed: bool) -> 
 def activation_qparams_by_name(
     placement: Placement, ranges: Mapping[str, Range], variant: str
 ) -> dict[str, QuantizationParameters]:
-    """The grid of each rounded tensor of a placement, by node name."""
+    """The quantization parameters of each rounded tensor of a placement, by node name."""
     qparams_list = {}
     for point in placement.points:
         high = ranges[point.range_of].high

@@ -31,9 +31,9 @@ class QuantizationParameters:
 
 
 def activation_qparams(low: float, high: float, variant: str) -> QuantizationParameters:
-    """The grid of an activation for a calibrated range, per tensor.
+    """Quantization parameters of an activation for a calibrated range, per tensor.
 
-    `cpu` uses uint8: 255 steps from a zero point of 0 where nothing is negative, else the int8 grid shifted by 128.
+    `cpu` uses uint8: 255 steps from a zero point of 0 where nothing is negative, else int8 shifted by 128.
     `tensorrt` uses int8 around 0, as its explicit quantization demands, so 127 steps where nothing is negative.
 
     Args:
@@ -55,7 +55,7 @@ def weight_scales(weight: Tensor, bias: Tensor | None, input_high: float) -> Ten
         weight: the float weight.
         bias: (C,), to be stored as int32 in steps of input times weight; a dead channel's scale is then wide enough for
             its bias.
-        input_high: upper end of the input's range; the finest grid of any variant divides it into 255 steps.
+        input_high: upper end of the input's range; the finest scale of any variant divides it into 255 steps.
     """
     scale = (weight.detach().flatten(1).abs().amax(dim=1) / 127).clamp(min=SMALLEST_SCALE)
     if bias is None:
@@ -66,7 +66,7 @@ def weight_scales(weight: Tensor, bias: Tensor | None, input_high: float) -> Ten
 
 @torch.library.custom_op("blendmask::quantize_dequantize", mutates_args=())
 def quantize_dequantize(x: Tensor, scale: float, zero_point: int, low: int, high: int) -> Tensor:
-    """Round `x` to a grid and back, ties to even."""
+    """Quantize `x` and dequantize it, ties to even."""
     step = torch.tensor(scale, dtype=torch.float32, device=x.device)
     return (torch.clamp(torch.round(x / step) + zero_point, low, high) - zero_point) * step
 
@@ -88,14 +88,14 @@ def _(integers: Tensor, scale: Tensor) -> Tensor:
 
 
 class ActivationQuantizer(nn.Module):
-    """Rounds a tensor to a fixed grid."""
+    """Quantizes a tensor with fixed parameters."""
 
     def __init__(self, qparams: QuantizationParameters) -> None:
         super().__init__()
         self.qparams = qparams
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x` rounded to the grid, as real values of the same shape."""
+        """`x` quantized and dequantized, real values of the same shape."""
         qparams = self.qparams
         return quantize_dequantize(x, qparams.scale, qparams.zero_point, qparams.low, qparams.high)
 

@@ -44,8 +44,8 @@ def _thin(traced: fx.GraphModule, node: fx.Node, step: int) -> None:
             _thin(traced, operand, step)
             continue
         with traced.graph.inserting_before(node):
-            kept = traced.graph.call_function(F.max_pool2d, (operand, 1, step))
-        node.replace_input_with(operand, kept)
+            strided = traced.graph.call_function(F.max_pool2d, (operand, 1, step))
+        node.replace_input_with(operand, strided)
 
 
 def _can_thin(traced: fx.GraphModule, node: fx.Node) -> bool:

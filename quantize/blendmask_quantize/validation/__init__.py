@@ -1,1 +1,1 @@
-"""Compare, judge and measure a bundle before it is written."""
+"""Compare, check and measure a bundle before it is written."""

@@ -42,9 +42,9 @@ def scores_both_ways(
 
     def scores(pixels: NDArray[np.uint8]) -> list[float]:
         image = torch.from_numpy(np.ascontiguousarray(pixels))
-        found = detection_scores(graph, graph.network(graph.normalize(image)))
+        detected = detection_scores(graph, graph.network(graph.normalize(image)))
         on_image()
-        return found
+        return detected
 
     chosen = images[:MOST]
     return [scores(image) for image in chosen], [scores(image[..., ::-1]) for image in chosen]

@@ -16,7 +16,7 @@ class _Beyond(fx.Interpreter):
 
     def __init__(self, calibrated: Calibrated) -> None:
         super().__init__(calibrated.traced)
-        self.highs = {name: found.high for name, found in calibrated.ranges.items()}
+        self.highs = {name: bounds.high for name, bounds in calibrated.ranges.items()}
         self.beyond, self.total = dict.fromkeys(self.highs, 0), dict.fromkeys(self.highs, 0)
 
     def run_node(self, n: fx.Node) -> Any:

@@ -19,7 +19,7 @@ from pycocotools import mask as rle_codec
 from blendmask_edge.evaluation.predictions import Predictor
 from blendmask_edge.instances import Instances
 
-SURE = 0.3
+CONFIDENT = 0.3
 """Score from which an object of one network must have its like among all those of the other."""
 MATCH_IOU = 0.5
 """Least IoU of the boxes of one object as two networks see it."""
@@ -70,9 +70,9 @@ def compare(reference: Predictor, candidate: Predictor, images: Iterable[NDArray
     return compare_instances((reference(image), candidate(image)) for image in images)
 
 
-def compare_instances(found: Iterable[tuple[Instances, Instances]]) -> Fidelity:
-    """Compare what the float network and a quantized one found, a pair for each image."""
-    images = [_compare_image(*pair) for pair in found]
+def compare_instances(pairs_of_instances: Iterable[tuple[Instances, Instances]]) -> Fidelity:
+    """Compare what the float network and a quantized one pairs_of_instances, a pair for each image."""
+    images = [_compare_image(*pair) for pair in pairs_of_instances]
     pairs = np.concatenate([np.empty((0, 3)), *(image.pairs for image in images)])
     drift, box_iou, mask_iou = pairs.mean(axis=0).tolist() if len(pairs) else (math.nan,) * 3
     low = float(np.quantile(pairs[:, 2], LOW)) if len(pairs) else math.nan
@@ -92,9 +92,9 @@ class _Image:
 def _compare_image(reference: Instances, candidate: Instances) -> _Image:
     overlaps = _box_overlaps(reference, candidate)
     overlaps[reference.class_ids[:, None] != candidate.class_ids] = 0
-    sure = int((reference.scores >= SURE).sum())
+    sure = int((reference.scores >= CONFIDENT).sum())
     rows, columns = _match(overlaps[:sure])
-    claimed = int((candidate.scores >= SURE).sum())
+    claimed = int((candidate.scores >= CONFIDENT).sum())
     spurious = claimed - len(_match(overlaps.T[:claimed])[0])
     drift = np.abs(reference.scores[rows] - candidate.scores[columns])
     ious = overlaps[rows, columns], _mask_overlaps(reference[rows], candidate[columns])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from blendmask_calibration.checks.findings import OPTION, Finding, Severity
 from blendmask_calibration.checks.limits import Limit
-from blendmask_quantize.validation.fidelity import SURE, Fidelity
+from blendmask_quantize.validation.fidelity import CONFIDENT, Fidelity
 
 
 @dataclass(frozen=True)
@@ -37,28 +37,28 @@ _ADVICE = "Calibrate on images of what the robot will see, try another --estimat
 
 
 def check_fidelity(fidelity: Mapping[str, Fidelity], limits: FidelityLimits | None = None) -> list[Finding]:
-    """Judge quantized networks, by variant. Masks are judged by their own IoU, whatever boxes and scores say."""
+    """Compare fidelity with its limits, by variant. Masks have a limit of their own."""
     findings: list[Finding] = []
     for variant, measured in fidelity.items():
         findings += _check(variant, measured, limits or FidelityLimits())
     return sorted(findings, key=lambda finding: finding.severity)
 
 
-def _check(variant: str, found: Fidelity, limits: FidelityLimits) -> list[Finding]:
-    if not found.instances:
-        return [_nothing_to_compare(variant, found)]
+def _check(variant: str, fidelity: Fidelity, limits: FidelityLimits) -> list[Finding]:
+    if not fidelity.instances:
+        return [_nothing_to_compare(variant, fidelity)]
     checks = [
-        ("missed-instances", found.missed / found.instances, limits.missed, _missed),
-        ("spurious-instances", found.spurious / found.instances, limits.spurious, _spurious),
+        ("missed-instances", fidelity.missed / fidelity.instances, limits.missed, _missed),
+        ("spurious-instances", fidelity.spurious / fidelity.instances, limits.spurious, _spurious),
     ]
-    if found.matched:
+    if fidelity.matched:
         checks += [
-            ("shifted-scores", found.score_drift, limits.score_drift, _shifted),
-            ("broken-masks", -found.mask_iou, _negative(limits.mask_iou), _broken),
-            ("broken-masks", -found.mask_iou_low, _negative(limits.mask_iou_low), _some_broken),
+            ("shifted-scores", fidelity.score_drift, limits.score_drift, _shifted),
+            ("broken-masks", -fidelity.mask_iou, _negative(limits.mask_iou), _broken),
+            ("broken-masks", -fidelity.mask_iou_low, _negative(limits.mask_iou_low), _some_broken),
         ]
     return [
-        _finding(variant, code, measured, limit, fault(found))
+        _finding(variant, code, measured, limit, fault(fidelity))
         for code, measured, limit, fault in checks
         if measured > limit.warn
     ]
@@ -77,42 +77,44 @@ def _negative(limit: Limit) -> Limit:
     return Limit(-limit.warn, -limit.refuse)
 
 
-def _missed(found: Fidelity) -> str:
+def _missed(fidelity: Fidelity) -> str:
     return (
-        f"{found.missed} of {found.instances} instances of the float network (score >= {SURE:g}) are missed: a "
-        f"share of {found.missed / found.instances:.2f}"
+        f"{fidelity.missed} of {fidelity.instances} instances of the float network (score >= {CONFIDENT:g}) are "
+        f"missed: a share of {fidelity.missed / fidelity.instances:.2f}"
     )
 
 
-def _spurious(found: Fidelity) -> str:
+def _spurious(fidelity: Fidelity) -> str:
     return (
-        f"{found.spurious} instances are spurious (score >= {SURE:g}) beside {found.instances} of the float network: "
-        f"a share of {found.spurious / found.instances:.2f}"
+        f"{fidelity.spurious} instances are spurious (score >= {CONFIDENT:g}) beside {fidelity.instances} of the float "
+        f"network: a share of {fidelity.spurious / fidelity.instances:.2f}"
     )
 
 
-def _shifted(found: Fidelity) -> str:
+def _shifted(fidelity: Fidelity) -> str:
     return (
-        f"scores of the {found.matched} matched instances differ by {found.score_drift:.3f} on average, "
+        f"scores of the {fidelity.matched} matched instances differ by {fidelity.score_drift:.3f} on average, "
         "so that thresholds chosen for the float network do not fit"
     )
 
 
-def _broken(found: Fidelity) -> str:
+def _broken(fidelity: Fidelity) -> str:
     return (
-        f"masks do not survive rounding, whatever the scores say: those of the {found.matched} instances that both "
-        f"networks find agree at a mean IoU of {found.mask_iou:.2f}, while their boxes agree at {found.box_iou:.2f} "
-        f"and their scores within {found.score_drift:.3f}. Bases, coefficients or the blend are at fault"
+        f"masks do not survive rounding, whatever the scores say: those of the {fidelity.matched} instances that both "
+        f"networks find agree at a mean IoU of {fidelity.mask_iou:.2f}, while their boxes agree at "
+        f"{fidelity.box_iou:.2f} and their scores within {fidelity.score_drift:.3f}. Bases, coefficients or the "
+        "blend are at fault"
     )
 
 
-def _some_broken(found: Fidelity) -> str:
-    return f"of {found.matched} masks, one in twenty agrees at an IoU of {found.mask_iou_low:.2f} or less"
+def _some_broken(fidelity: Fidelity) -> str:
+    return f"of {fidelity.matched} masks, one in twenty agrees at an IoU of {fidelity.mask_iou_low:.2f} or less"
 
 
-def _nothing_to_compare(variant: str, found: Fidelity) -> Finding:
+def _nothing_to_compare(variant: str, fidelity: Fidelity) -> Finding:
     message = (
-        f"{variant}: the float network is sure of no object (score >= {SURE:g}) in {found.images} images, so that "
-        "its masks could not be compared with those of INT8. Add images that show instances."
+        f"{variant}: the float network detects no instance with confidence (score >= {CONFIDENT:g}) in "
+        f"{fidelity.images} images, so that its masks could not be compared with those of INT8. Add images "
+        "that show instances."
     )
     return Finding("warn", "nothing-compared", message, 0, 1, None)

@@ -117,8 +117,10 @@ def check_writable(path: PathLike) -> None:
     """
     target = Path(path)
     if target.is_dir() or not target.parent.is_dir():
-        found = "is a folder" if target.is_dir() else "lies in a folder that does not exist"
-        raise OutputError(f"The baseline {target} {found}. Give the path of a file, e.g. bench/baselines/{target.name}")
+        problem = "is a folder" if target.is_dir() else "lies in a folder that does not exist"
+        raise OutputError(
+            f"The baseline {target} {problem}. Give the path of a file, e.g. bench/baselines/{target.name}"
+        )
 
 
 def check_comparable(path: PathLike, baseline: Baseline, setting: Setting, accuracy_only: bool = False) -> None:
@@ -129,15 +131,15 @@ def check_comparable(path: PathLike, baseline: Baseline, setting: Setting, accur
             another machine, by another runtime, with another number of threads or another reference workload.
     """
     then = baseline.record.setting
-    found = "; ".join(_differences(then, setting))
-    if found:
+    differences = "; ".join(_differences(then, setting))
+    if differences:
         raise BaselineError(
-            f"{path} was measured with {found}. Measure the same, or make another baseline with {UPDATE}."
+            f"{path} was measured with {differences}. Measure the same, or make another baseline with {UPDATE}."
         )
-    found = "" if accuracy_only else "; ".join(_time_differences(then, setting))
-    if found:
+    differences = "" if accuracy_only else "; ".join(_time_differences(then, setting))
+    if differences:
         raise BaselineError(
-            f"{path} was measured with {found}, so its limits on time mean nothing here. "
+            f"{path} was measured with {differences}, so its limits on time mean nothing here. "
             f"Make a baseline of this setting with {UPDATE}, or compare accuracy alone with --accuracy-only."
         )
 

@@ -88,10 +88,10 @@ def outliers(values: NDArray[np.float64]) -> NDArray[np.bool_]:
 def remarks(frames: Sequence[Frame]) -> List[str]:
     """Return what is odd about the times, each with what to do about it; see also `disturbance`."""
     latency = np.array([frame.latency for frame in frames])
-    found = []
+    notes = []
     odd = int(outliers(latency).sum())
     if odd > _TOLD_OUTLIERS * len(frames):
-        found.append(f"{odd} of {len(frames)} frames are outliers: another process may be at work; stop it and repeat.")
+        notes.append(f"{odd} of {len(frames)} frames are outliers: another process may be at work; stop it and repeat.")
     if len(frames) < _FRAMES_OF_P99:
-        found.append(f"p99 of {len(frames)} frames is hardly more than the slowest; take {_FRAMES_OF_P99} or more.")
-    return found
+        notes.append(f"p99 of {len(frames)} frames is hardly more than the slowest; take {_FRAMES_OF_P99} or more.")
+    return notes

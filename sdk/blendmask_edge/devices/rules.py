@@ -38,9 +38,9 @@ def variant_is_held(case: Case) -> Iterator[Reason]:
         text = "no graph of a bundle is FP16, which a program of Torch-TensorRT would have to be made from"
         yield refusal(text, Read("bundle format"))
     elif not case.holds_variant:
-        held = ", ".join(sorted(case.manifest.graphs))
+        graphs = ", ".join(sorted(case.manifest.graphs))
         option = "`blendmask quantize --keep-float`" if case.variant == "float" else "`blendmask quantize`"
-        text = f"this takes the {case.variant} graph; the bundle holds: {held}"
+        text = f"this takes the {case.variant} graph; the bundle holds: {graphs}"
         yield refusal(text, Read("manifest of the bundle"), needs=f"a {case.variant} graph ({option})")
 
 
@@ -279,8 +279,8 @@ RULES: Tuple[Rule, ...] = (
 def apply_rules(case: Case) -> Tuple[Reason, ...]:
     """Apply every rule; refusals first, then cautions, then grounds."""
     order = ("refusal", "caution", "ground")
-    found = [reason for rule in RULES for reason in rule(case)]
-    return tuple(sorted(found, key=lambda reason: order.index(reason.kind)))
+    reasons = [reason for rule in RULES for reason in rule(case)]
+    return tuple(sorted(reasons, key=lambda reason: order.index(reason.kind)))
 
 
 def _float_graph_refused(case: Case, fact: Fact[str]) -> Reason:

@@ -119,11 +119,11 @@ class AnnotatedImages:
             ImageError: a file is not an image.
         """
         coco = read_coco(annotations)
-        found = cls(coco, Path(images), image_ids(coco, images, limit))
-        check_sizes(images, [coco.imgs[image_id] for image_id in found.ids])
+        annotated = cls(coco, Path(images), image_ids(coco, images, limit))
+        check_sizes(images, [coco.imgs[image_id] for image_id in annotated.ids])
         if labels is not None:
-            found.check_labels(labels)
-        return found
+            annotated.check_labels(labels)
+        return annotated
 
     @property
     def paths(self) -> List[Path]:

@@ -46,7 +46,7 @@ def score(coco: COCO, results: List[Dict[str, Any]], ids: Sequence[int]) -> Dict
     """Return average precision: `mask_ap`, `mask_ap50`, `mask_ap_small`, `mask_ap/NAME` of a class, `box_ap` ...
 
     Values are 0..1; a class or size that the annotations do not show is left out. As detectron2
-    evaluation/coco_evaluation.py does, an object found counts as small or large by its mask for `mask_ap_small`, by
+    evaluation/coco_evaluation.py does, a detection counts as small or large by its mask for `mask_ap_small`, by
     its box for `box_ap_small`.
     """
     if not results:
@@ -70,10 +70,10 @@ def match(coco: COCO, results: List[Dict[str, Any]], ids: Sequence[int], task: s
         ids: which images.
         task: "mask" or "box".
     """
-    kept = [{name: value for name, value in result.items() if task == "box" or name != "bbox"} for result in results]
+    entries = [{name: value for name, value in result.items() if task == "box" or name != "bbox"} for result in results]
     with contextlib.redirect_stdout(io.StringIO()):
-        found = coco.loadRes(kept) if kept else as_coco({**coco.dataset, "annotations": []})
-        evaluation = COCOeval(coco, found, IOU_TYPES[task])
+        detections = coco.loadRes(entries) if entries else as_coco({**coco.dataset, "annotations": []})
+        evaluation = COCOeval(coco, detections, IOU_TYPES[task])
         evaluation.params.imgIds = list(ids)
         evaluation.evaluate()
     return evaluation

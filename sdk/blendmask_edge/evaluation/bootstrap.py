@@ -34,14 +34,14 @@ class Matches:
 
     task: "mask" or "box".
     classes: K names.
-    cells: what was matched by class and size.
+    strata: what was matched by class and size.
     thresholds: (R,) recalls at which precision is read.
     overlaps: number T of overlaps at which it was matched.
     """
 
     task: str
     classes: Sequence[str]
-    cells: Sequence[Sequence[_Cell]]
+    strata: Sequence[Sequence[_Stratum]]
     thresholds: Floats
     overlaps: int
 
@@ -51,19 +51,19 @@ class Matches:
         matched = match(coco, results, ids, task)
         params, images = matched.params, len(matched.params.imgIds)
         names = [coco.cats[category]["name"] for category in params.catIds]
-        per_cell = [matched.evalImgs[start : start + images] for start in range(0, len(matched.evalImgs), images)]
+        per_stratum = [matched.evalImgs[start : start + images] for start in range(0, len(matched.evalImgs), images)]
         sizes, overlaps = len(params.areaRng), len(params.iouThrs)
-        cells = [_Cell.of(evaluated, overlaps) for evaluated in per_cell]
-        by_class = [cells[start : start + sizes] for start in range(0, len(cells), sizes)]
+        strata = [_Stratum.of(evaluated, overlaps) for evaluated in per_stratum]
+        by_class = [strata[start : start + sizes] for start in range(0, len(strata), sizes)]
         return cls(task, names, by_class, np.asarray(params.recThrs), overlaps)
 
     def metrics(self, counts: Counts) -> Dict[str, float]:
         """Return what `accuracy.score` would of images drawn `counts` (I,) times each, neighbors when repeated."""
-        sizes = len(self.cells[0])
+        sizes = len(self.strata[0])
         precision = -np.ones((self.overlaps, len(self.thresholds), len(self.classes), sizes))
-        for index, row in enumerate(self.cells):
-            for size, cell in enumerate(row):
-                cell.fill(precision[:, :, index, size], counts, self.thresholds)
+        for index, row in enumerate(self.strata):
+            for size, stratum in enumerate(row):
+                stratum.fill(precision[:, :, index, size], counts, self.thresholds)
         return average_precisions(precision, self.classes, self.task)
 
     def distribution(self, draws: Counts, on_draw: Callable[[], None] = lambda: None) -> Dict[str, Floats]:
@@ -73,12 +73,12 @@ class Matches:
             draws: how often each image is drawn.
             on_draw: called after each draw.
         """
-        found = []
+        per_draw = []
         for counts in draws:
-            found.append(self.metrics(counts))
+            per_draw.append(self.metrics(counts))
             on_draw()
-        names = dict.fromkeys(name for metrics in found for name in metrics)
-        return {name: np.array([metrics.get(name, np.nan) for metrics in found]) for name in names}
+        names = dict.fromkeys(name for metrics in per_draw for name in metrics)
+        return {name: np.array([metrics.get(name, np.nan) for metrics in per_draw]) for name in names}
 
 
 def draw_images(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Counts:
@@ -122,7 +122,7 @@ def ratio(values: Floats, base: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class _Cell:
+class _Stratum:
     """One class and size: detections that count, of all images, by descending score.
 
     Those of equal score in one image are a block, which is repeated as a whole when its image is.
@@ -140,15 +140,15 @@ class _Cell:
     annotated: Counts
 
     @classmethod
-    def of(cls, evaluated: Sequence[Any], overlaps: int) -> _Cell:
+    def of(cls, evaluated: Sequence[Any], overlaps: int) -> _Stratum:
         """Take `COCOeval.evalImgs` of one class and size, None for an image that shows and finds nothing."""
         annotated = np.array([0 if one is None else np.count_nonzero(one["gtIgnore"] == 0) for one in evaluated])
-        held = [(place, one) for place, one in enumerate(evaluated) if one is not None]
+        evaluated_images = [(place, one) for place, one in enumerate(evaluated) if one is not None]
         empty = np.zeros((overlaps, 0), np.bool_)
-        ignored = np.concatenate([empty, *(one["dtIgnore"].astype(np.bool_) for _, one in held)], axis=1)
-        matched = np.concatenate([empty, *(one["dtMatches"].astype(np.bool_) for _, one in held)], axis=1)
-        scores = np.array([score for _, one in held for score in one["dtScores"]], np.float64)
-        images = np.array([place for place, one in held for _ in one["dtScores"]], np.int64)
+        ignored = np.concatenate([empty, *(one["dtIgnore"].astype(np.bool_) for _, one in evaluated_images)], axis=1)
+        matched = np.concatenate([empty, *(one["dtMatches"].astype(np.bool_) for _, one in evaluated_images)], axis=1)
+        scores = np.array([score for _, one in evaluated_images for score in one["dtScores"]], np.float64)
+        images = np.array([place for place, one in evaluated_images for _ in one["dtScores"]], np.int64)
         counts = np.flatnonzero(~ignored.all(axis=0))
         order = counts[np.argsort(-scores[counts], kind="stable")]
         return cls(
@@ -161,7 +161,7 @@ class _Cell:
         annotated = int(counts @ self.annotated)
         if annotated == 0:
             return
-        order = self._drawn(counts)
+        order = self._order_of(counts)
         true = np.cumsum(self.true[:, order], axis=1, dtype=np.float64)
         false = np.cumsum(self.false[:, order], axis=1, dtype=np.float64)
         reached = true / annotated
@@ -169,10 +169,10 @@ class _Cell:
         best = np.maximum.accumulate(exact[:, ::-1], axis=1)[:, ::-1]
         for row, recalls, at in zip(precision, reached, best):
             places = np.searchsorted(recalls, thresholds, side="left")
-            kept = np.count_nonzero(places < len(order))
-            row[:kept], row[kept:] = at[places[:kept]], 0
+            count = np.count_nonzero(places < len(order))
+            row[:count], row[count:] = at[places[:count]], 0
 
-    def _drawn(self, counts: Counts) -> Counts:
+    def _order_of(self, counts: Counts) -> Counts:
         """Return the detections of a draw by descending score, blocks repeated."""
         lengths = self.length * counts[self.image]
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)

@@ -46,7 +46,7 @@ def coco_results(instances: Iterable[Instances], ids: Iterable[int]) -> Results:
         instances: of each image; none is kept, which lets an iterator be as long as it likes.
         ids: of the images.
     """
-    return [result for found, image_id in zip(instances, ids) for result in found.to_coco(image_id)]
+    return [result for detections, image_id in zip(instances, ids) for result in detections.to_coco(image_id)]
 
 
 def predict_annotated(predict: Predictor, images: AnnotatedImages, on_image: OnImage = ignore) -> Results:

@@ -23,9 +23,9 @@ def _cpu_model() -> str:
         lines = _CPU_INFO.read_text(errors="replace").splitlines()
     except OSError:
         return platform.processor()
-    found: Dict[str, str] = {}
+    fields: Dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(":")
         if name.strip() in _CPU_FIELDS:
-            found.setdefault(name.strip(), value.strip())
-    return " ".join(found.values())
+            fields.setdefault(name.strip(), value.strip())
+    return " ".join(fields.values())

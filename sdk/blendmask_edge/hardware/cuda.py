@@ -91,13 +91,13 @@ class Device:
         self._stream = c_void_p()
         number = c_int()
         self._call("cuDeviceGet", byref(number), c_int(0))
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as resources:
             self._call("cuDevicePrimaryCtxRetain", byref(self._context), number)
-            held.callback(self._call, "cuDevicePrimaryCtxRelease_v2", number)
+            resources.callback(self._call, "cuDevicePrimaryCtxRelease_v2", number)
             self.activate()
             self._call("cuStreamCreate", byref(self._stream), c_uint(_NON_BLOCKING_STREAM))
-            held.callback(self._call, "cuStreamDestroy_v2", self._stream)
-            self._held: Optional[contextlib.ExitStack] = held.pop_all()
+            resources.callback(self._call, "cuStreamDestroy_v2", self._stream)
+            self._resources: Optional[contextlib.ExitStack] = resources.pop_all()
 
     @property
     def stream(self) -> int:
@@ -115,14 +115,14 @@ class Device:
             InferenceError: out of memory.
             ClosedError: the device was closed.
         """
-        if self._held is None:
+        if self._resources is None:
             raise ClosedError("The device is closed; open it again.")
         count, size = int(np.prod(shape)), int(np.prod(shape)) * np.dtype(dtype).itemsize
         host, address = c_void_p(), c_uint64()
         self._call("cuMemHostAlloc", byref(host), c_size_t(size), c_uint(0))
-        self._held.callback(self._call, "cuMemFreeHost", host)
+        self._resources.callback(self._call, "cuMemFreeHost", host)
         self._call("cuMemAlloc_v2", byref(address), c_size_t(size))
-        self._held.callback(self._call, "cuMemFree_v2", address)
+        self._resources.callback(self._call, "cuMemFree_v2", address)
         memory = (ctypes.c_ubyte * size).from_address(host.value or 0)
         return Buffer(np.frombuffer(memory, dtype, count).reshape(shape), address.value)
 
@@ -142,10 +142,10 @@ class Device:
 
     def close(self) -> None:
         """Release buffers, stream and context; closing twice does no harm."""
-        if self._held is not None:
+        if self._resources is not None:
             self.activate()
-            self._held.close()
-            self._held = None
+            self._resources.close()
+            self._resources = None
 
     def _call(self, name: str, *arguments: Any) -> None:
         _check(self._library, name, getattr(self._library, name)(*arguments))

@@ -85,20 +85,20 @@ def _candidates(bundle: Bundle, runtime: str, variant: Optional[str]) -> List[_C
     if runtime != AUTO:
         row = select(runtime)
         return [_Candidate(row, variant)] if variant else _fitting(bundle, (row,), None)
-    found = _fitting(bundle, installed_rows(), variant)
-    ready = [candidate for candidate in found if candidate.row.ready(bundle.entry(candidate.variant).sha256)]
-    return ready or found[:1]
+    fitting = _fitting(bundle, installed_rows(), variant)
+    ready = [candidate for candidate in fitting if candidate.row.ready(bundle.entry(candidate.variant).sha256)]
+    return ready or fitting[:1]
 
 
 def _fitting(bundle: Bundle, rows: Tuple[RuntimeRow, ...], variant: Optional[str]) -> List[_Candidate]:
     """Return those of `rows` that run a graph of the bundle, each with its preferred one or with `variant`."""
-    found: List[_Candidate] = []
+    candidates: List[_Candidate] = []
     for row in rows:
         wanted = row.variants if variant is None else tuple(name for name in row.variants + row.also if name == variant)
-        held = [name for name in wanted if name in bundle.manifest.graphs]
-        found.extend(_Candidate(row, name) for name in held[:1])
-    if found:
-        return found
+        available = [name for name in wanted if name in bundle.manifest.graphs]
+        candidates.extend(_Candidate(row, name) for name in available[:1])
+    if candidates:
+        return candidates
     runs = "; ".join(f"{row.name} runs {' or '.join(row.variants)}" for row in rows)
     named = sorted({name for row in rows for name in row.also if name in bundle.manifest.graphs})
     hint = f", or name the variant {' or '.join(named)}, which may be slow" if named else ""

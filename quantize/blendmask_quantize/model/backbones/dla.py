@@ -163,7 +163,7 @@ def _find_norms_beside(_module: nn.Module, state: dict[str, Tensor], prefix: str
     _rename(state, prefix, _STORED_NORM, r"conv\1.norm.")
 
 
-def _rename(state: dict[str, Tensor], prefix: str, found: re.Pattern[str], replacement: str) -> None:
+def _rename(state: dict[str, Tensor], prefix: str, pattern: re.Pattern[str], replacement: str) -> None:
     for key in [key for key in state if key.startswith(prefix)]:
         inner = key[len(prefix) :]
-        state[prefix + found.sub(replacement, inner)] = state.pop(key)
+        state[prefix + pattern.sub(replacement, inner)] = state.pop(key)

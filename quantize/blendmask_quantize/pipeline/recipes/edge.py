@@ -61,7 +61,9 @@ def _settings(job: Job, pruning: PruneOptions, options: QatOptions, annotations:
         **calibration_settings(job),
         **pruning.settings(job.checkpoint),
         "annotations file": labels,
-        "choice of held-out images": f"{options.held_share} up to {options.held_most}, seed {options.training.seed}",
+        "choice of held-out images": (
+            f"{options.held_out_share} up to {options.held_out_most}, seed {options.training.seed}"
+        ),
     }
 
 

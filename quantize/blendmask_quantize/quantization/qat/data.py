@@ -1,4 +1,4 @@
-"""The split of the images: some to train a quantized network on, the others held out to judge it."""
+"""The split of the images: some to train a quantized network on, the others held out to evaluate it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from blendmask_quantize.training.stream import Images
 
 FEWEST = 8
 """Images below which there is nothing to train on and to hold out."""
-SURE = 0.5
+CONFIDENT = 0.5
 """Score from which a detection of the float network counts as ground truth."""
 
 Source = TypeVar("Source", bound=Images)
@@ -35,7 +35,7 @@ class QatData(Generic[Source]):
     Attributes:
         training: source of augmented images.
         labeled: whether they carry their instances.
-        held_out: the held-out images with their instances: labels, or what the float network is sure of.
+        held_out: the held-out images with their instances: labels, or the confident detections of the float network.
         names: of the training images, sorted.
     """
 
@@ -74,7 +74,7 @@ def unlabeled_data(
     """Images of a folder without annotations; files that cannot be read are left out.
 
     Raises:
-        CalibrationError: they are too few, or the float network is sure of no instance in them.
+        CalibrationError: they are too few, or the float network detects no instance with confidence in them.
     """
     selected, held_out = _split([path for path in list_images(folder) if _readable(path)], options, CalibrationError)
     training = PlainImages(sorted(selected), checkpoint.labels, checkpoint.config, options.training.augmentation)
@@ -83,23 +83,23 @@ def unlabeled_data(
 
 
 def pseudo_labeled(float_network: Predictor, paths: Sequence[Path], labels: Labels) -> AnnotatedImages:
-    """Images with the instances that the float network is sure of.
+    """Images with the instances that the float network detects with confidence.
 
     Raises:
-        CalibrationError: it is sure of none.
+        CalibrationError: it detects none with confidence.
         ImageError: a file is not an image.
     """
     detections = [float_network(read_image(path)) for path in paths]
     ids = range(1, len(paths) + 1)
     entries = [
-        {"id": number, "file_name": str(path), "height": found.image_size[0], "width": found.image_size[1]}
-        for number, path, found in zip(ids, paths, detections, strict=True)
+        {"id": number, "file_name": str(path), "height": instances.image_size[0], "width": instances.image_size[1]}
+        for number, path, instances in zip(ids, paths, detections, strict=True)
     ]
-    coco = pseudo_labels(coco_results(detections, ids), entries, labels, SURE)
+    coco = pseudo_labels(coco_results(detections, ids), entries, labels, CONFIDENT)
     if not coco.anns:
         raise CalibrationError(
-            f"the float network is sure of no instance in {len(paths)} held-out images, so nothing can be compared "
-            "with it: calibrate on images of what it was trained for, or give --annotations"
+            f"the float network detects no instance with confidence in {len(paths)} held-out images, so nothing can "
+            "be compared with it: calibrate on images of what it was trained for, or give --annotations"
         )
     return AnnotatedImages(coco, Path(), ids)
 
@@ -129,11 +129,11 @@ def _split(
     """Images to train on and images to hold out: the last of the sample, of which calibration takes the first."""
     if len(paths) < FEWEST:
         raise error(
-            f"{len(paths)} images are too few to train on and to judge by: give at least {FEWEST}, better hundreds, "
+            f"{len(paths)} images are too few to train on and to evaluate on: give at least {FEWEST}, better hundreds, "
             "or use --recipe ptq"
         )
     sampled = sample(paths, len(paths), options.training.seed)
-    count = max(1, min(round(options.held_share * len(sampled)), options.held_most))
+    count = max(1, min(round(options.held_out_share * len(sampled)), options.held_out_most))
     return sampled[:-count], sampled[-count:]
 
 

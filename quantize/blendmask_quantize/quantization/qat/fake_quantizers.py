@@ -80,12 +80,12 @@ class FakeQuantNetwork(nn.Module):
             high = self.start[source.range_of].high
             return RoundedConv2d(conv, quantizers[source.node], high, integer_bias=variant == "cpu")
 
-        view = fx.GraphModule(self.weights, copy.deepcopy(self.weights.graph))
-        return insert(view, placement, rounded_conv, lambda point: quantizers[point.node])
+        shared = fx.GraphModule(self.weights, copy.deepcopy(self.weights.graph))
+        return insert(shared, placement, rounded_conv, lambda point: quantizers[point.node])
 
 
 class TrainableQuantizer(nn.Module):
-    """Rounds a tensor to a grid whose scale grows by a learned factor.
+    """Quantizes a tensor with a scale that grows by a learned factor.
 
     Args:
         grid: the grid at the start.
@@ -184,10 +184,10 @@ def _fixed(traced: fx.GraphModule, frozen: Sequence[str]) -> tuple[set[str], set
     for node in traced.graph.nodes if frozen else ():
         name = str(node.target)
         module = traced.get_submodule(name) if node.op == "call_module" else nn.Identity()
-        held = node.op == "call_module" and any(f"{name}.".startswith(f"{prefix}.") for prefix in frozen)
-        if held:
+        is_frozen = node.op == "call_module" and any(f"{name}.".startswith(f"{prefix}.") for prefix in frozen)
+        if is_frozen:
             modules.add(name)
-        trained = not held and next(module.parameters(), None) is not None
+        trained = not is_frozen and next(module.parameters(), None) is not None
         if not trained and all(source.name in nodes for source in node.all_input_nodes):
             nodes.add(node.name)
     return modules, nodes

@@ -25,13 +25,14 @@ class QatOptions:
 
     Attributes:
         training: schedule, augmentation and the weights of the losses against labels. Rounding needs float32.
-        variants: whose grids are trained against; several take turns, a step each.
+        variants: whose rounding is trained against; several take turns, a step each.
         frozen_stages: how many stages of the backbone keep their weights, the stem counted first; None takes as many as
             the configuration freezes in ordinary training.
         range_rate: learning rate of the logarithms of the ranges over that of the weights.
         label_weight: factor of the losses against labels, where there are labels. At 1 they drown the teacher's.
         distill: factors of the losses against the float network.
-        held_share, held_most: share of the images, and how many at most, that judge the result instead of training.
+        held_out_share, held_out_most: share of the images, and how many at most, that evaluate the result instead of
+            training it.
     """
 
     training: TrainOptions = field(default_factory=_training)
@@ -40,8 +41,8 @@ class QatOptions:
     range_rate: float = 20.0
     label_weight: float = 0.1
     distill: DistillWeights = field(default_factory=DistillWeights)
-    held_share: float = 0.125
-    held_most: int = 80
+    held_out_share: float = 0.125
+    held_out_most: int = 80
 
 
 def schedule(iterations: int | None = None, learning_rate: float | None = None) -> QatOptions:

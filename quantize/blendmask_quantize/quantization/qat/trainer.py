@@ -56,12 +56,12 @@ class QatResult:
             f"{variant} {100 * self.scores['qat'][variant]:.1f} against {100 * ap:.1f} by PTQ"
             for variant, ap in self.scores["ptq"].items()
         )
-        return f"{decision}: mask AP on {self.held_out} held-out images, judged by {self.ground_truth}: {numbers}"
+        return f"{decision}: mask AP on {self.held_out} held-out images, ground truth by {self.ground_truth}: {numbers}"
 
     def record(self) -> dict[str, Any]:
         """What a manifest remembers, in JSON's types."""
         scores = {name: dict(by_variant) for name, by_variant in self.scores.items()}
-        return {"kept": self.kept, "mask_ap": scores, "judged_by": self.ground_truth, "trained_on": self.trained_on,
+        return {"kept": self.kept, "mask_ap": scores, "ground_truth": self.ground_truth, "trained_on": self.trained_on,
                 "held_out": self.held_out}  # fmt: skip
 
 
@@ -116,8 +116,8 @@ def _losses(model: BlendMask, float_network: fx.GraphModule, labeled: bool, opti
         teacher.to(x.device)
         losses = teacher.losses(student, teacher(x), options.distill)
         if labeled:
-            found = supervised_losses(student, teacher, batch, options.training, step)
-            losses |= {name: options.label_weight * loss for name, loss in found.items()}
+            supervised = supervised_losses(student, teacher, batch, options.training, step)
+            losses |= {name: options.label_weight * loss for name, loss in supervised.items()}
         return losses
 
     return losses_of

@@ -49,13 +49,13 @@ def correct_biases(start: Calibrated, reference: fx.GraphModule, inputs: Sequenc
     sent: list[Tensor | None] = [None] * len(walks)
     while True:
         try:
-            expected, *found = [walk.send(result) for walk, result in zip(walks, sent, strict=True)]
+            expected, *quantized = [walk.send(result) for walk, result in zip(walks, sent, strict=True)]
         except StopIteration:
             return Calibrated(corrected, start.ranges)
-        error = torch.stack([_mean(one.result) for one in found]).mean(dim=0) - _mean(expected.result)
+        error = torch.stack([_mean(one.result) for one in quantized]).mean(dim=0) - _mean(expected.result)
         _take_off(corrected.get_submodule(expected.name), error)
         shift = error[:, None, None]
-        sent = [expected.result, *(one.result - shift for one in found)]
+        sent = [expected.result, *(one.result - shift for one in quantized)]
 
 
 class _Run(fx.Interpreter):

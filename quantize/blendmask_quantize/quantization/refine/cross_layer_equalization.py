@@ -114,9 +114,9 @@ def find_chains(traced: fx.GraphModule) -> list[Chain]:
     for node in traced.graph.nodes:
         if kind(traced, node) != "conv":
             continue
-        found = _follow(traced, node)
-        if found is not None:
-            chains.append(Chain(node, *found))
+        tail = _follow(traced, node)
+        if tail is not None:
+            chains.append(Chain(node, *tail))
     return chains
 
 

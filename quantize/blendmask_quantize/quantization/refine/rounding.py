@@ -1,7 +1,7 @@
-"""Which way each weight is rounded, found layer by layer from what the float layer computes.
+"""Which way each weight is rounded, chosen layer by layer from what the float layer computes.
 
 The chosen grid points become the float weights, so that nearest rounding gives them again: the integers are common to
-all variants, and nothing else has to know how they came about. A layer keeps what was found only where its error on
+all variants, and nothing else has to know how they came about. A layer keeps its new rounding only where its error on
 held-out images falls. `adaround` and `descent` are two ways to find it.
 """
 
@@ -31,7 +31,7 @@ class Sampling:
 
     Attributes:
         patches: places of its output that are looked at, of all images together; a quarter of them, of other
-            images, judge whether the layer keeps what was found.
+            images, decide whether the layer keeps its new rounding.
         seed: of the choice of places.
     """
 
@@ -92,12 +92,12 @@ class Rounded:
 
     Attributes:
         calibrated: with the weights on the chosen grid points.
-        kept: names of the convolutions whose rounding is another now, with the share of their held-out error left.
+        changed: names of the convolutions whose rounding is another now, with the share of their held-out error left.
         tried: how many convolutions were tried.
     """
 
     calibrated: Calibrated
-    kept: dict[str, float]
+    changed: dict[str, float]
     tried: int
 
 
@@ -115,7 +115,7 @@ def find_roundings(
     finder = _Finder(start, find, sampling or Sampling())
     with torch.no_grad():
         finder.run(torch.cat(list(inputs)))
-    return Rounded(Calibrated(finder.rounded, start.ranges), finder.kept, finder.tried)
+    return Rounded(Calibrated(finder.rounded, start.ranges), finder.changed, finder.tried)
 
 
 class _Finder(fx.Interpreter):
@@ -128,7 +128,7 @@ class _Finder(fx.Interpreter):
         self.points = {point.node: point for point in placement.points}
         self.convs = set(placement.convs)
         self.rounded = copy.deepcopy(start.traced)
-        self.kept: dict[str, float] = {}
+        self.changed: dict[str, float] = {}
         self.tried = 0
 
     def run_node(self, n: fx.Node) -> Any:
@@ -149,7 +149,7 @@ class _Finder(fx.Interpreter):
         left = _error_left(qparams, weight, held_out)
         if left < 1:
             conv_of(self.rounded, node).weight.copy_(weight.flatten(0, 1).reshape(conv.weight.shape))
-            self.kept[str(node.target)] = left
+            self.changed[str(node.target)] = left
 
 
 def _qparams(conv: nn.Conv2d, scale: Tensor) -> WeightQparams:
@@ -163,8 +163,8 @@ def _error_left(qparams: WeightQparams, weight: Tensor, held_out: Patches) -> fl
     """Square error of a weight on patches over that of nearest rounding."""
     expected = held_out.results(qparams.weight, qparams.bias)
     candidates = (weight, qparams.nearest * qparams.step)
-    found, before = ((held_out.results(w, qparams.bias) - expected).square().mean().item() for w in candidates)
-    return found / before if before > 0 else 1.0
+    after, before = ((held_out.results(w, qparams.bias) - expected).square().mean().item() for w in candidates)
+    return after / before if before > 0 else 1.0
 
 
 def _sample(conv: nn.Conv2d, x: Tensor, cap: float | None, sampling: Sampling) -> tuple[Patches, Patches]:

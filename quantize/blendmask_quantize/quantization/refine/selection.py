@@ -32,7 +32,7 @@ class Choice:
     """The estimator that a tensor takes, and the error of each: of the readers' results over their variance, summed."""
 
     estimator: str
-    found: Range
+    range: Range
     errors: Mapping[str, float]
 
 
@@ -109,8 +109,8 @@ class _Trial(fx.Interpreter):
     ) -> None:
         known: dict[QuantizationParameters, float] = {}
         errors = self.errors[reading.tensor]
-        for name, found in self.tried[reading.tensor].items():
-            qparams = activation_qparams(found.low, found.high, reading.variant)
+        for name, candidate in self.tried[reading.tensor].items():
+            qparams = activation_qparams(candidate.low, candidate.high, reading.variant)
             if qparams not in known:
                 result = self._activated(activation, self._with_rounded(node, reading.operand, qparams))
                 known[qparams] = (result - expected).square().sum().item() / power

@@ -59,7 +59,7 @@ class Drift:
 
 
 Criterion = Callable[[Calibrated], Drift | None]
-"""Measures what is rendered of weights and ranges on held-out images; None where these show no object."""
+"""Measures what is rendered of weights and ranges on held-out images; None where these show no instance."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Given:
     Attributes:
         inputs: normalized images (1, 3, H, W) that give the ranges.
         estimator: name of a range estimator, or "auto".
-        adaround, descent: how roundings are found.
-        sampling: what they are found from.
+        adaround, descent: how roundings are chosen.
+        sampling: what they are chosen from.
     """
 
     inputs: Sequence[Tensor]
@@ -150,7 +150,7 @@ class Outcome:
     def __str__(self) -> str:
         """What the step did and whether it was kept, in a sentence."""
         if self.before is None or self.after is None:
-            return f"{self.name} is left out: the held-out images show no object to judge it by"
+            return f"{self.name} is left out: the held-out images show no instance to compare"
         changes = ", ".join(
             f"{what} {getattr(self.before, field):.4f} -> {getattr(self.after, field):.4f}"
             for what, field in (("1 - mask IoU", "masks"), ("1 - box IoU", "boxes"), ("score drift", "scores"))
@@ -196,17 +196,17 @@ def refine(
 
 
 def _equalize(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:
-    found = equalize(observed.reference, given.few)
-    seen = observe(found.traced, given.inputs, only=found.changed) if found.changed else {}
+    equalized = equalize(observed.reference, given.few)
+    seen = observe(equalized.traced, given.inputs, only=equalized.changed) if equalized.changed else {}
     histograms = {**observed.histograms, **seen}
-    ranges = estimate(found.traced, histograms, given.first_estimator)
-    return Observed(Calibrated(found.traced, ranges), histograms, found.traced), {"tensors": found.tensors}
+    ranges = estimate(equalized.traced, histograms, given.first_estimator)
+    return Observed(Calibrated(equalized.traced, ranges), histograms, equalized.traced), {"tensors": equalized.tensors}
 
 
 def _choose(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:
     traced = observed.calibrated.traced
     choices = choose_ranges(traced, observed.histograms, competing(given.estimator), given.few)
-    ranges = {name: choice.found for name, choice in choices.items()}
+    ranges = {name: choice.range for name, choice in choices.items()}
     by_tensor = {name: choice.estimator for name, choice in choices.items()}
     details = {"estimators": dict(Counter(by_tensor.values()).most_common()), BY_TENSOR: by_tensor}
     return replace(observed, calibrated=Calibrated(traced, ranges)), details
@@ -221,9 +221,9 @@ def _learn(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:
 
 
 def _round(observed: Observed, given: Given, find: Find) -> tuple[Observed, dict[str, Any]]:
-    found = find_roundings(observed.calibrated, given.few, find, given.sampling)
-    details = {"convolutions": len(found.kept), "of": found.tried}
-    return replace(observed, calibrated=found.calibrated), details
+    roundings = find_roundings(observed.calibrated, given.few, find, given.sampling)
+    details = {"convolutions": len(roundings.changed), "of": roundings.tried}
+    return replace(observed, calibrated=roundings.calibrated), details
 
 
 def _correct(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:

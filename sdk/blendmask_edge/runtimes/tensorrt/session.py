@@ -178,7 +178,7 @@ def _signature(engine: Any) -> Signature:
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     types = {name: _type(engine, name) for name in names}
     inputs = {name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT}
-    found = signature_of(
+    signature = signature_of(
         {name: types[name] for name in names if name in inputs},
         {name: types[name] for name in names if name not in inputs},
     )
@@ -190,7 +190,7 @@ def _signature(engine: Any) -> Signature:
                 f"The engine has {name} as {types[name]}, expected {expected} and a fixed shape. Build the bundle "
                 "again."
             )
-    return found
+    return signature
 
 
 def _type(engine: Any, name: str) -> TensorType:

@@ -25,10 +25,10 @@ class Version:
         Raises:
             ConfigError: the text does not begin with a version.
         """
-        found = _NUMBERS.match(text.strip())
-        if found is None or len(found.group()) > 32:
+        match = _NUMBERS.match(text.strip())
+        if match is None or len(match.group()) > 32:
             raise ConfigError(f"{text!r} is not a version; give numbers as in 10.3 or 8.6.1.")
-        return cls(tuple(int(part) for part in found.group().split("."))[:_WIDTH])
+        return cls(tuple(int(part) for part in match.group().split("."))[:_WIDTH])
 
     @classmethod
     def parse_exact(cls, text: str) -> Version:

@@ -18,7 +18,7 @@ from blendmask_quantize.training.options import TrainOptions
 from tests.quantize.images import PLAIN, SIZE, some_images, write_images
 from tests.quantize.tiny import LABELS, tiny_model
 
-OPTIONS = QatOptions(training=TrainOptions(augmentation=PLAIN), held_share=0.25)
+OPTIONS = QatOptions(training=TrainOptions(augmentation=PLAIN), held_out_share=0.25)
 COUNT = 12
 
 
@@ -105,5 +105,5 @@ def test_annotations_of_other_classes_are_refused(folder: Path, checkpoint: Chec
 
 
 def test_a_float_network_that_finds_nothing_cannot_judge(folder: Path, checkpoint: Checkpoint) -> None:
-    with pytest.raises(CalibrationError, match="sure of no instance"):
+    with pytest.raises(CalibrationError, match="detects no instance"):
         unlabeled_data(folder, checkpoint, lambda image: one_cup(image)[[1]], OPTIONS)

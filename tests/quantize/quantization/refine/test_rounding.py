@@ -1,4 +1,4 @@
-"""Roundings are grid points that nearest rounding gives again, and are kept only where a layer gains by them."""
+"""Roundings are grid points that nearest rounding gives again, and are changed only where a layer gains by them."""
 
 from __future__ import annotations
 
@@ -56,18 +56,18 @@ def integers(calibrated: Calibrated, variant: str) -> dict[str, IntegerConv2d]:
 
 def test_each_weight_goes_to_a_neighboring_grid_point(found: Found) -> None:
     start, _, rounded = found
-    assert rounded.kept
+    assert rounded.changed
     assert rounded.tried == len(place(start.traced, "cpu").convs)
     before, after = integers(start, "cpu"), integers(rounded.calibrated, "cpu")
     for name, conv in after.items():
         moved = (conv.integers.int() - before[name].integers.int()).abs()
         assert moved.max() <= 1
-        assert bool(moved.any()) == (name in rounded.kept)
+        assert bool(moved.any()) == (name in rounded.changed)
         torch.testing.assert_close(conv.weight_scale, before[name].weight_scale, rtol=1e-6, atol=0)
         weight = rounded.calibrated.traced.get_submodule(name).weight
         steps = weight / conv.weight_scale.reshape(-1, 1, 1, 1)
         rounding_distance = (steps - conv.integers).abs().max()
-        assert rounding_distance < 1e-3 or name not in rounded.kept
+        assert rounding_distance < 1e-3 or name not in rounded.changed
 
 
 def test_the_variants_share_the_integers(found: Found) -> None:
@@ -76,7 +76,7 @@ def test_the_variants_share_the_integers(found: Found) -> None:
 
 
 def test_kept_layers_have_less_error_on_held_out_images(found: Found) -> None:
-    assert all(left < 1 for left in found[2].kept.values())
+    assert all(left < 1 for left in found[2].changed.values())
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -109,7 +109,7 @@ def test_it_gains_where_inputs_go_together(find: Find, left: float) -> None:
     inputs = [torch.rand(1, 1, 24, 24).expand(-1, 6, -1, -1) + 0.01 * torch.rand(1, 6, 24, 24) for _ in range(4)]
     start = Calibrated(traced, observe_ranges(traced, inputs, "max"))
     rounded = find_roundings(start, inputs, find, Sampling(patches=512))
-    assert rounded.kept["first"] < left
+    assert rounded.changed["first"] < left
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -58,7 +58,7 @@ def test_every_tensor_takes_the_range_of_the_estimator_it_names(config: ModelCon
     assert set(choices) == {point.node for point in calibration_points(traced)}
     ranges = {name: estimate(traced, histograms, name) for name in ESTIMATORS}
     for tensor, choice in choices.items():
-        assert choice.found == ranges[choice.estimator][tensor]
+        assert choice.range == ranges[choice.estimator][tensor]
         assert choice.errors[choice.estimator] <= choice.errors[FIRST]
         assert min(choice.errors.values()) > 0
 

@@ -100,12 +100,12 @@ def test_without_steps_nothing_is_measured(start: Observed, given: Given) -> Non
     assert outcomes == ()
 
 
-def test_without_an_object_to_judge_by_no_step_is_kept(start: Observed, given: Given) -> None:
+def test_without_an_instance_to_compare_no_step_is_kept(start: Observed, given: Given) -> None:
     criterion, _ = saying(None)
     found, (outcome,) = refine(start, chosen_steps(["bias_correction"], "mse"), given, criterion, quiet)
     assert found is start.calibrated
     assert not outcome.kept
-    assert "show no object" in str(outcome)
+    assert "show no instance" in str(outcome)
 
 
 def test_better_boxes_do_not_pay_for_worse_masks() -> None:
