@@ -15,4 +15,4 @@ def silent(_name: str, _total: int) -> OnStep:
 
 
 def ignore() -> None:
-    """A step that nobody watches."""
+    """Do nothing: nobody watches."""

@@ -212,7 +212,7 @@ def _remove_parts(folder: Path) -> None:
 
 
 def kept_file(folder: Path, stage: str) -> Path:
-    """The file in a run folder that keeps the result of a stage."""
+    """Return the file in a run folder that keeps the result of a stage."""
     return folder / _KEPT.format(stage)
 
 

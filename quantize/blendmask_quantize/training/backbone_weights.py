@@ -19,7 +19,7 @@ _CONVS = {"_expand_conv": "expand", "_depthwise_conv": "depthwise", "_project_co
 
 
 def find_backbone_weights() -> Path:
-    """Path of the installed weights; the package itself is not imported.
+    """Return the path of the installed weights; the package itself is not imported.
 
     Raises:
         DependencyError: the package is not installed.

@@ -79,7 +79,7 @@ def describe(transfer: ClassTransfer, source: str) -> str | None:
 
 
 def with_num_classes(config: ModelConfig, num_classes: int) -> ModelConfig:
-    """The configuration with another number of classes, also that of a pruned network.
+    """Return the configuration with another number of classes, also that of a pruned network.
 
     Args:
         config: of any network.

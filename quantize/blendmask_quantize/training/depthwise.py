@@ -16,7 +16,7 @@ from blendmask_quantize.model.layers import SameConv2d
 
 @contextmanager
 def quick_depthwise(model: nn.Module) -> Iterator[None]:
-    """Within it, and under bfloat16 autocast, a CPU computes gradients of depthwise convolutions in float32.
+    """Compute gradients of depthwise convolutions in float32 on a CPU under bfloat16 autocast, within the block.
 
     oneDNN takes about five times as long for them in bfloat16, which was more than half of a training step of a
     backbone of inverted residuals. The forward pass stays in bfloat16. Elsewhere nothing changes.

@@ -113,7 +113,7 @@ class Teacher(nn.Module):
         return {f"distill_{f.name}": getattr(weights, f.name) * found[f.name] for f in fields(weights)}
 
     def mask_logits(self, predictions: Predictions, instances: Instances) -> Tensor:
-        """Blended mask logits (D, R, R) in the boxes of `instances`, from the attention at their locations."""
+        """Return blended mask logits (D, R, R) in the boxes of `instances`, from the attention at their locations."""
         return blended_masks(predictions, instances, self.top_layer, self.config)
 
 
@@ -151,7 +151,7 @@ def _instances(predictions: Predictions, config: ModelConfig) -> Instances:
 def blended_masks(
     predictions: Predictions, instances: Instances, top_layer: nn.Conv2d | None, config: ModelConfig
 ) -> Tensor:
-    """Blended mask logits (D, R, R) in the boxes of `instances`, from the attention at their locations.
+    """Return blended mask logits (D, R, R) in the boxes of `instances`, from the attention at their locations.
 
     Args:
         predictions: of a network.
@@ -165,7 +165,7 @@ def blended_masks(
 
 
 def distances(student: Predictions, outputs: TeacherOutputs, mask_logits: Tensor) -> dict[str, Tensor]:
-    """Scalar distances from the teacher, named as in `DistillWeights`; each is 0 where both agree.
+    """Return scalar distances from the teacher, named as in `DistillWeights`; each is 0 where both agree.
 
     Args:
         student: predictions for the same batch.
@@ -183,7 +183,7 @@ def distances(student: Predictions, outputs: TeacherOutputs, mask_logits: Tensor
 
 
 def detection_distances(student: Predictions, outputs: TeacherOutputs) -> dict[str, Tensor]:
-    """Distances of classes, centerness and boxes, which networks of any two architectures have in common."""
+    """Return distances of classes, centerness and boxes, which networks of any two architectures have in common."""
     teacher, rows, quality = outputs.predictions, outputs.positives, outputs.quality
     centerness, regression = (
         (flatten(getattr(student, name))[rows], flatten(getattr(teacher, name))[rows])
@@ -197,17 +197,17 @@ def detection_distances(student: Predictions, outputs: TeacherOutputs) -> dict[s
 
 
 def mask_distance(mask_logits: Tensor, outputs: TeacherOutputs) -> Tensor:
-    """Divergence of a student's blended masks (D, R, R) from those of the teacher's instances."""
+    """Return the divergence of a student's blended masks (D, R, R) from those of the teacher's instances."""
     return _mean(divergence(mask_logits, outputs.mask_logits).mean(dim=(1, 2)), outputs.instances.scores)
 
 
 def relative_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Squared distance of two maps (N, C, h, w), relative to the variance of the teacher's."""
+    """Return the squared distance of two maps (N, C, h, w), relative to the variance of the teacher's."""
     return _relative_square(student - teacher, teacher - teacher.mean(dim=(0, 2, 3), keepdim=True))
 
 
 def divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of Bernoulli distributions given by logits, elementwise; its gradient is p - q."""
+    """Return the Kullback-Leibler divergence of Bernoulli logits, elementwise; its gradient is p - q."""
     target = teacher.sigmoid()
     cross = F.binary_cross_entropy_with_logits(student, target, reduction="none")
     return cross - F.binary_cross_entropy_with_logits(teacher, target, reduction="none")

@@ -92,7 +92,7 @@ class LabeledImages:
         return replace(self, records=records, file_names=names, presence=self.presence[list(rows)])
 
     def notes(self) -> list[str]:
-        """What a user should know of them, a sentence each."""
+        """Say what a user should know of them, a sentence each."""
         return [note for note in (self._note_on_empty(), self._note_on_classes()) if note]
 
     def _note_on_empty(self) -> str:
@@ -210,7 +210,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -219,7 +219,7 @@ def file_digest(path: Path) -> str:
 
 
 def listing_digest(files: Iterable[tuple[str, int]]) -> str:
-    """SHA-256 of names and sizes of files, whatever their order."""
+    """Return the SHA-256 of names and sizes of files, whatever their order."""
     digest = hashlib.sha256()
     for name, size in sorted(files):
         digest.update(os.fsencode(name) + f"/{size}\n".encode())

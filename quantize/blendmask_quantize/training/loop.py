@@ -118,7 +118,7 @@ def train(
 def training_record(
     options: TrainOptions, stream: AugmentedStream, seconds: float, origin: Origin = NEW
 ) -> TrainingRun:  # fmt: skip
-    """What a checkpoint remembers of a run over `stream` that took `seconds`."""
+    """Return what a checkpoint remembers of a run over `stream` that took `seconds`."""
     chosen = {k: v for k, v in msgspec.to_builtins(resolved(options)).items() if k not in FREE}
     return TrainingRun(
         options.iterations, options.augmented_images, stream.num_images, round(seconds / 3600, 2), chosen,
@@ -236,14 +236,14 @@ def _open_logs(output: Path, start: int, clock: Clock, options: TrainOptions) ->
 def step_losses(
     forward: nn.Module, model: BlendMask, batch: Batch, options: TrainOptions, step: int
 ) -> dict[str, Tensor]:
-    """Losses by name of one batch."""
+    """Return the losses of one batch, by name."""
     return supervised_losses(forward(model.normalize(batch.pixels)), model, batch, options, step)
 
 
 def supervised_losses(
     predictions: Predictions, model: HasTopLayer, batch: Batch, options: TrainOptions, step: int
 ) -> dict[str, Tensor]:
-    """Losses by name of predictions for a batch; the semantic loss only where they hold semantic logits.
+    """Return the losses of predictions, by name; the semantic loss only where they hold semantic logits.
 
     Args:
         predictions: of the whole batch.

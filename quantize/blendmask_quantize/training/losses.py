@@ -93,7 +93,7 @@ def training_losses(
 
 
 def focal_loss(logits: Tensor, labels: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Sum of the sigmoid focal loss of (T, classes) logits, in float32; the label ``classes`` is background."""
+    """Sum the sigmoid focal loss of (T, classes) logits, in float32; the label ``classes`` is background."""
     one_hot = torch.zeros((len(labels), logits.shape[1] + 1), dtype=torch.float32, device=logits.device)
     one_hot[torch.arange(len(labels), device=logits.device), labels] = 1
     total: Tensor = sigmoid_focal_loss(logits.float(), one_hot[:, :-1], alpha, gamma, reduction="sum")
@@ -101,7 +101,7 @@ def focal_loss(logits: Tensor, labels: Tensor, alpha: float = 0.25, gamma: float
 
 
 def location_loss(predicted: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Sum of weight * (1 - GIoU) over P boxes given as distances (P, 4) left, top, right, bottom in strides.
+    """Sum weight * (1 - GIoU) over P boxes given as distances (P, 4) left, top, right, bottom in strides.
 
     As in the reference, one is added to intersection and union of the IoU, but not in the hull term.
     """
@@ -145,13 +145,13 @@ def _gather_attention(top_layer: nn.Conv2d | None, towers: Sequence[Tensor], tar
 
 
 def mask_loss(logits: Tensor, ground_truth: Tensor, weight: Tensor) -> Tensor:
-    """Sum of weight (P,) * mean cross-entropy between blended logits and true masks (P, R, R)."""
+    """Sum weight (P,) * mean cross-entropy between blended logits and true masks (P, R, R)."""
     error = F.binary_cross_entropy_with_logits(logits, ground_truth.to(logits), reduction="none")
     return (error.mean(dim=(1, 2)) * weight).sum()
 
 
 def dice_loss(logits: Tensor, ground_truth: Tensor, weight: Tensor) -> Tensor:
-    """Sum of weight (P,) * (1 - Dice overlap) of blended probabilities and true masks (P, R, R), in float32."""
+    """Sum weight (P,) * (1 - Dice overlap) of blended probabilities and true masks (P, R, R), in float32."""
     probability = _at_least_float32(logits).sigmoid()
     shared = (probability * ground_truth).sum(dim=(1, 2))
     sizes = probability.square().sum(dim=(1, 2)) + ground_truth.sum(dim=(1, 2))

@@ -168,11 +168,11 @@ DISTILLATION = TrainOptions(
 
 
 def with_short_warmup(options: TrainOptions) -> TrainOptions:
-    """The options with a warm-up of a tenth of their iterations at most."""
+    """Return the options with a warm-up of a tenth of their iterations at most."""
     warmup = _WARMUP if options.warmup is None else options.warmup
     return replace(options, warmup=min(warmup, max(options.iterations // 10, 1)))
 
 
 def resolved(options: TrainOptions) -> TrainOptions:
-    """The options with numbers in place of what follows from others."""
+    """Return the options with numbers in place of what follows from others."""
     return replace(options, warmup=options.warmup_steps, ema=options.ema_decay)

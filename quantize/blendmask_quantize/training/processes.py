@@ -27,7 +27,7 @@ class _AveragedStrategy(DDPStrategy):
 
 
 def open_fabric(options: TrainOptions) -> Fabric:
-    """Fabric for the options' devices, nodes and precision, with all processes started and connected.
+    """Start and connect the processes for the options' devices, nodes and precision.
 
     Under `torchrun` or a cluster manager that Fabric knows, the processes are those; else it starts the command again
     for the other devices of this node.
@@ -50,7 +50,7 @@ def open_fabric(options: TrainOptions) -> Fabric:
 
 
 def resolve_precision(options: TrainOptions) -> str:
-    """Fabric's name of the precision: "auto" is mixed where the device is quick in it, else float32."""
+    """Return Fabric's name of the precision: "auto" is mixed where the device is quick in it, else float32."""
     if options.precision != "auto":
         return options.precision
     if torch.cuda.is_available():
@@ -60,17 +60,17 @@ def resolve_precision(options: TrainOptions) -> str:
 
 
 def world_size() -> int:
-    """Processes that train together."""
+    """Return how many processes train together."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def first_process() -> bool:
-    """Whether this process writes what all of them have in common."""
+    """Tell whether this process writes what all of them have in common."""
     return world_size() == 1 or distributed.get_rank() == 0
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a tensor over the processes that train together; the value itself in one process."""
+    """Average a tensor over the processes that train together; one process gets the value itself."""
     if world_size() == 1:
         return value
     mean = value.detach().clone()
@@ -130,7 +130,7 @@ class _SharedMean(torch.autograd.Function):
 
 @contextmanager
 def synchronized(model: nn.Module) -> Iterator[None]:
-    """Within it, and with several processes, every `nn.BatchNorm2d` of the model is a `SyncNorm`."""
+    """Make every `nn.BatchNorm2d` of the model a `SyncNorm` within the block, if there are several processes."""
     norms = [m for m in model.modules() if type(m) is nn.BatchNorm2d] if world_size() > 1 else []
     for norm in norms:
         norm.__class__ = SyncNorm

@@ -41,7 +41,7 @@ class SamplingOptions:
                 raise ConfigError(f"{name} is to be shown {factor} times as often: give a factor of at least 1")
 
     def class_factors(self, names: Sequence[str]) -> NDArray[np.float64]:
-        """Factor of each class.
+        """Return the factor of each class.
 
         Raises:
             ConfigError: a class is unknown.
@@ -59,7 +59,7 @@ EVEN = SamplingOptions()
 
 
 def repeat_factors(presence: NDArray[np.bool_], names: Sequence[str], sampling: SamplingOptions) -> NDArray[np.float64]:
-    """How many times each image is shown a pass, (n,), at least 1: the largest factor among its classes.
+    """Return how often each image is shown a pass, (n,), at least 1: the largest factor among its classes.
 
     Args:
         presence: (n, classes), whether an image shows the class.
@@ -79,7 +79,7 @@ def repeat_factors(presence: NDArray[np.bool_], names: Sequence[str], sampling: 
 
 
 def repeated(factors: NDArray[np.float64], offset: float) -> NDArray[np.int64]:
-    """Rows repeated by their factors, rounded so that the number of all is the same in every pass.
+    """Repeat rows by their factors, rounded so that the number of all is the same in every pass.
 
     Args:
         factors: (n,) at least 1.

@@ -22,7 +22,7 @@ _DROP = 0.1  # what each step multiplies the rate with
 
 
 def parameter_groups(model: nn.Module, options: TrainOptions) -> list[Group]:
-    """What an optimizer trains: `params`, `weight_decay`, and `factor` of the learning rate.
+    """Group what an optimizer trains: `params`, `weight_decay`, and `factor` of the learning rate.
 
     The backbone has a factor of its own. Normalizations do not decay; biases do with SGD only, as in the reference.
     """
@@ -49,14 +49,14 @@ def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, bool]]:
 
 
 def make_optimizer(groups: Sequence[Group], options: TrainOptions) -> torch.optim.Optimizer:
-    """The optimizer that the options name, over `parameter_groups`."""
+    """Make the optimizer that the options name, over `parameter_groups`."""
     if options.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=options.learning_rate, momentum=options.momentum)
     return torch.optim.AdamW(groups, lr=options.learning_rate)
 
 
 def rate_at(step: int, options: TrainOptions) -> float:
-    """The learning rate at a step, before the groups' factors.
+    """Return the learning rate at a step, before the groups' factors.
 
     A linear warm-up from a thousandth, times a cosine to zero or a tenth after each milestone.
     """

@@ -46,7 +46,7 @@ NEW = Origin()
 
 
 def new_network(config: ModelConfig, seed: int) -> BlendMask:
-    """A network of random weights, on an ImageNet backbone where there is one.
+    """Build a network of random weights, on an ImageNet backbone where there is one.
 
     Args:
         config: what to build.
@@ -66,7 +66,7 @@ def new_network(config: ModelConfig, seed: int) -> BlendMask:
 def starting_network(
     config: AnyConfig, weights: str | Path | Checkpoint | None, labels: Labels, seed: int
 ) -> tuple[BlendMask, Origin]:
-    """The network that a run on data with these classes starts from.
+    """Build or load the network that a run on data with these classes starts from.
 
     It is that of a checkpoint, whatever its classes (see `with_classes`; what happens to them is logged), else a new
     one.
