@@ -8,34 +8,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnxruntime as ort
 import pytest
 
 from bench.lib.graph_stages import STAGES, cut
 from bench.lib.limits import conv_macs
-from bench.lib.timed_networks import INSTANCES, INT8, TimedNetwork, timed_network
+from bench.lib.timed_networks import INSTANCES, INT8, TimedNetwork
 from bench.studies import speed
 from blendmask_edge.bundle.tensors import OUTPUT_NAMES, constant_inputs
 from blendmask_edge.hardware.timing import read_in_turn
+from blendmask_edge.imaging import preprocess
 from blendmask_quantize.export.parity import unoptimised_session
-from tests.quantize.small_networks import image, small_network
+from blendmask_quantize.model.predictor import pad_value
+from tests.project.conftest import IMAGE, SIZE
+from tests.quantize.small_networks import small_network
 from tests.quantize.tiny import TINY
 
 pytest.importorskip("openvino")
-
-SIZE = (64, 96)
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> TimedNetwork:
-    return timed_network(small_network(TINY), SIZE, image(3, SIZE)[0], tmp_path_factory.mktemp("speed") / "tiny.bmz")
 
 
 def test_stages_one_after_another_give_what_the_graph_gives(network: TimedNetwork) -> None:
     parts = cut(network.graphs[INT8])
     assert tuple(part.name for part in parts) == STAGES
-    given = {"image": image(3, SIZE), **constant_inputs()}
+    given = {"image": preprocess(IMAGE, SIZE, pad_value(TINY.input)).image, **constant_inputs()}
     expected = unoptimised_session(network.graphs[INT8].SerializeToString()).run(list(OUTPUT_NAMES), given)
     values: dict[str, Any] = dict(given)
     for part in parts:
@@ -56,13 +53,16 @@ def test_multiply_accumulates_are_those_of_the_exported_convolutions(network: Ti
 
 
 def test_every_graph_has_its_row_and_int8_its_stages(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:  # fmt: skip
+    network: TimedNetwork, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(speed, "random_network", lambda _: small_network(TINY))
     monkeypatch.setattr(speed, "trained_network", lambda _: small_network(TINY))
+    monkeypatch.setattr(speed, "timed_network", lambda *_: network)
     monkeypatch.setattr(speed, "read_in_turn", partial(read_in_turn, rest=0))
-    words = ["--size", f"{SIZE[0]}x{SIZE[1]}", "--rounds", "2", "--threads", "1", "--output", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", ["speed", *words])
+    cv2.imwrite(str(tmp_path / "image.png"), IMAGE[..., ::-1])
+    words = ["--image", tmp_path / "image.png", "--size", f"{SIZE[0]}x{SIZE[1]}", "--rounds", 2, "--threads", 1]
+    words += ["--output", tmp_path]
+    monkeypatch.setattr(sys, "argv", ["speed", *map(str, words)])
     speed.main()
     rows = {row["name"]: row for row in json.loads((tmp_path / "speed.json").read_text())["rows"]}
     for name in ("rt_r50", "shipped"):

@@ -3,8 +3,9 @@ the whole pipeline, for every test that looks at it."""
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ from blendmask_quantize import QuantizeOptions, quantize
 from blendmask_quantize.checkpoints.checkpoint import save_checkpoint
 from blendmask_quantize.pipeline import calibration_set, comparison, stages
 from blendmask_quantize.pipeline.report import Report
+from tests.made_once import made_once
 from tests.quantize.images import some_images, write_images
 from tests.quantize.tiny import LABELS, tiny_model
 from tests.reference_values import PARITY
@@ -81,7 +83,18 @@ class Made:
 @pytest.fixture(scope="session")
 def made(photographs: Path, scenes: Path, checkpoint_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A bundle of all three graphs."""
-    path = tmp_path_factory.mktemp("made") / "tiny.bmz"
+
+    def make(folder: Path) -> None:
+        made = _quantize_all(checkpoint_path, photographs, scenes, folder / "tiny.bmz")
+        (folder / "made.pickle").write_bytes(pickle.dumps(made))
+
+    folder = made_once(tmp_path_factory, "made", make)
+    done: Made = pickle.loads((folder / "made.pickle").read_bytes())
+    path = folder / "tiny.bmz"
+    return replace(done, path=path, report=replace(done.report, bundle=path))
+
+
+def _quantize_all(checkpoint: Path, photographs: Path, scenes: Path, path: Path) -> Made:
     stages: dict[str, tuple[int, int]] = {}
 
     def stage(name: str, total: int) -> Callable[[], None]:
@@ -96,7 +109,7 @@ def made(photographs: Path, scenes: Path, checkpoint_path: Path, tmp_path_factor
         count=33, seed=3, estimator="max", size=(64, 96), keep_float=True, detections=20, license="CC0-1.0",
         evaluation=(scenes, scenes / "annotations.json"),
     )  # fmt: skip
-    return Made(quantize(checkpoint_path, photographs, path, options=options, progress=stage), path, stages)
+    return Made(quantize(checkpoint, photographs, path, options=options, progress=stage), path, stages)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
 from blendmask_quantize.quantization.trace import trace_network
+from tests.made_once import made_once
 from tests.quantize.small_networks import image, network_input, size_of, small_network
 
 
@@ -41,16 +43,21 @@ def calibrated(config: ModelConfig) -> Calibrated:
     return Calibrated(traced, observe_ranges(traced, inputs, "max"))
 
 
-@functools.cache
-def exported(config: ModelConfig, variant: str) -> Exported:
-    size, start = size_of(config), calibrated(config)
-    network = start.traced if variant == "float" else start.render(variant)
-    model = small_network(config)
-    graph = DeployableGraph(model, network, size, Bounds(), live_rows=variant == "cpu").eval()
-    return Exported(model, graph, export_onnx(graph), image(7, size))
-
-
 @pytest.fixture(scope="session")
-def export() -> Export:
+def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
     """The exported graph of a configuration in a variant: "float", "cpu" or "tensorrt"."""
+
+    @functools.cache
+    def exported(config: ModelConfig, variant: str) -> Exported:
+        size, start = size_of(config), calibrated(config)
+        network = start.traced if variant == "float" else start.render(variant)
+        model = small_network(config)
+        graph = DeployableGraph(model, network, size, Bounds(), live_rows=variant == "cpu").eval()
+
+        def make(folder: Path) -> None:
+            onnx.save(export_onnx(graph), folder / "graph.onnx")
+
+        folder = made_once(tmp_path_factory, f"export-{config.name}-{variant}", make)
+        return Exported(model, graph, onnx.load(folder / "graph.onnx"), image(7, size))
+
     return exported

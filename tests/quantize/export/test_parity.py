@@ -175,7 +175,13 @@ def mistaken(fault: str, monkeypatch: pytest.MonkeyPatch) -> Exported:
     return Exported(model, graph, export_onnx(graph), image(7, of_another_shape(FEW)))
 
 
-@pytest.mark.parametrize("fault", ["one level's limit for all", "no limit of a level", "rows", "padding"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "no limit of a level", "padding", pytest.param("rows", marks=pytest.mark.slow),
+        pytest.param("one level's limit for all", marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_a_wrong_limit_or_padding_is_found_out(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case = mistaken(fault, monkeypatch)
     with pytest.raises(ParityError):

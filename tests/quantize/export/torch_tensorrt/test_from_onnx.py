@@ -25,7 +25,8 @@ from tests.quantize.small_networks import DEEPLAB, FIVE_LEVELS, FROZEN, LITE
 from tests.quantize.tiny import TINY
 
 CASES = [
-    (TINY, "float"), (TINY, "tensorrt"), (LITE, "tensorrt"), (FROZEN, "tensorrt"),
+    (TINY, "float"), (TINY, "tensorrt"), (LITE, "tensorrt"),
+    pytest.param(FROZEN, "tensorrt", marks=pytest.mark.slow),
     pytest.param(FIVE_LEVELS, "tensorrt", marks=pytest.mark.slow),
     pytest.param(DEEPLAB, "tensorrt", marks=pytest.mark.slow),
 ]  # fmt: skip
@@ -143,7 +144,7 @@ def test_what_the_exporter_never_writes_is_refused(change: Change, message: str,
     model.CopyFrom(case.model)
     change(model)
     with pytest.raises(BundleError, match=re.escape(message)):
-        OnnxModule(model.SerializeToString())(torch.from_numpy(case.image))
+        OnnxModule(model.SerializeToString())(torch.from_numpy(case.image), torch.zeros(1))
 
 
 def test_the_graph_for_cpus_is_refused_with_the_one_to_take(export: Export) -> None:

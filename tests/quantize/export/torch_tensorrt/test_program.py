@@ -60,7 +60,7 @@ def torch_tensorrt(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
 
     def save(compiled: str, path: str, output_format: str, arg_inputs: Any) -> None:
         assert output_format == "exported_program"
-        assert [tuple(tensor.shape) for tensor in arg_inputs] == [(1, 64, 96, 3)]
+        assert [tuple(tensor.shape) for tensor in arg_inputs] == [(1, 64, 96, 3), (1,)]
         Path(path).write_bytes(compiled.encode())
 
     module = types.SimpleNamespace(__version__="2.14.0", dynamo=Dynamo(), save=save)
@@ -73,8 +73,9 @@ def test_the_whole_graph_is_compiled_and_returned(export: Export, torch_tensorrt
     case = export(TINY, "float")
     assert compile_program(case.model.SerializeToString(), "fp32", None, "cpu") == b"compiled"
     given = torch_tensorrt.dynamo
-    (image,) = given.arguments.pop("arg_inputs")
+    image, threshold = given.arguments.pop("arg_inputs")
     assert (image.dtype, image.shape) == (torch.uint8, case.image.shape)
+    assert (threshold.dtype, threshold.shape) == (torch.float32, (1,))
     assert given.arguments == {"require_full_compilation": True, "min_block_size": 1}
     assert isinstance(given.program, torch.export.ExportedProgram)
 
