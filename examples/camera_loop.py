@@ -29,16 +29,15 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     """Run the loop until the source or the user ends it."""
     options = parse_arguments(arguments)
     rate = Rate()
-    with MaskPredictor(options.bundle, threads=options.threads) as predictor:
+    with MaskPredictor(options.bundle, threads=options.threads, score_threshold=options.score) as predictor:
         sink = VideoFile(options.output, options.fps) if options.output else Window()
         try:
             for frame in at_least_one(frames(options.source), options.source):
                 instances = predictor(frame, channels="bgr")
-                sure = instances[instances.scores >= options.score]
-                # A robot would act here: sure.class_names, sure.boxes, and sure.crops() for masks inside their boxes.
-                overlay = sure.draw(frame)
+                # A robot would act here: instances.class_names, .boxes, and .crops() for masks inside their boxes.
+                overlay = instances.draw(frame)
                 rate.tick()
-                write_text(overlay, f"{rate.fps:.1f} FPS, {len(sure)} instances")
+                write_text(overlay, f"{rate.fps:.1f} FPS, {len(instances)} instances")
                 if not sink.show(overlay):
                     break
         finally:
@@ -157,7 +156,9 @@ def parse_arguments(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     parser.add_argument("bundle", metavar="M.bmz")
     parser.add_argument("source", help="number of a camera, video file, or folder of images")
     parser.add_argument("--output", type=Path, help="video file to write, .mp4 or .avi; a window if left out")
-    parser.add_argument("--score", type=float, default=0.5, help="least score that is shown, 0 to 1")
+    parser.add_argument(
+        "--score", type=float, help="least score that is shown, 0 to 1; the display threshold if left out"
+    )
     parser.add_argument("--threads", type=int, help="threads of the network; the runtime's choice if left out")
     parser.add_argument("--fps", type=float, default=15, help="of the written video")
     return parser.parse_args(arguments)

@@ -64,6 +64,7 @@ class MaskPredictor:
         threads: Optional[int] = None,
         score_threshold: Optional[float] = None,
         variant: Optional[str] = None,
+        agnostic_nms: bool = False,
     ) -> None:
         """Open a bundle and load its graph.
 
@@ -78,6 +79,8 @@ class MaskPredictor:
                 chosen for display; 0 returns everything that the graph outputs, as average precision needs. The
                 graph computes no masks of instances that score less.
             variant: name of the graph; None takes the one that the runtime prefers.
+            agnostic_nms: suppress instances that overlap a higher-scoring one of any class, for display; the graph
+                itself suppresses within each class, as average precision needs. See `Instances.agnostic_nms`.
 
         Raises:
             BundleError: the file is not a valid bundle, or has no such graph.
@@ -85,12 +88,13 @@ class MaskPredictor:
             InferenceError: the runtime refuses the graph, or the graph does not match the manifest.
             ConfigError: an argument has a wrong type, is out of range, or names an unknown runtime.
         """
-        _check_arguments(path, runtime, score_threshold, variant)
+        _check_arguments(path, runtime, score_threshold, variant, agnostic_nms)
         options = SessionOptions(threads)
         bundle = Bundle.open(path)
         self.manifest: Manifest = bundle.manifest
         self._threshold = self.manifest.display_threshold if score_threshold is None else float(score_threshold)
         self._session = open_session(bundle, runtime, variant, replace(options, score_threshold=self._threshold))
+        self._agnostic_nms = agnostic_nms
         self._labels = Labels(self.manifest.classes, self.manifest.category_ids)
         self._last = threading.local()
 
@@ -103,6 +107,11 @@ class MaskPredictor:
     def variant(self) -> str:
         """Name of the graph in use."""
         return self._session.variant
+
+    @property
+    def score_threshold(self) -> float:
+        """Least score of the instances that are returned."""
+        return self._threshold
 
     @property
     def timings(self) -> Timings:
@@ -135,6 +144,8 @@ class MaskPredictor:
         outputs = self._session.run(preprocessed.image, is_typical)
         after_inference = time.perf_counter()
         instances = Instances.from_outputs(outputs, preprocessed.transform, self._labels, self._threshold)
+        if self._agnostic_nms:
+            instances = instances.agnostic_nms()
         end = time.perf_counter()
         self._last.timings = Timings(
             before_inference - start, after_inference - before_inference, end - after_inference
@@ -176,7 +187,9 @@ class MaskPredictor:
         self.close()
 
 
-def _check_arguments(path: object, runtime: object, score_threshold: object, variant: object) -> None:
+def _check_arguments(
+    path: object, runtime: object, score_threshold: object, variant: object, agnostic_nms: object
+) -> None:
     location = path.__fspath__() if isinstance(path, os.PathLike) else path
     if not isinstance(location, str):
         raise ConfigError(f"path is {path!r}, expected str or pathlib.Path. Decode bytes by os.fsdecode.")
@@ -186,6 +199,8 @@ def _check_arguments(path: object, runtime: object, score_threshold: object, var
         raise ConfigError(f'runtime is {runtime!r}, expected a name such as "onnxruntime"; leave it out for "auto".')
     if variant is not None and not isinstance(variant, str):
         raise ConfigError(f'variant is {variant!r}, expected a name such as "cpu"; leave it out for the preferred one.')
+    if not isinstance(agnostic_nms, bool):
+        raise ConfigError(f"agnostic_nms is {agnostic_nms!r}, expected True or False.")
     if score_threshold is None:
         return
     is_number = isinstance(score_threshold, Real) and not isinstance(score_threshold, bool)

@@ -9,6 +9,8 @@ from blendmask_edge.cli.arguments import Annotated, BundleArgument, JsonOption, 
 from blendmask_edge.cli.command_group import FAILED
 from blendmask_edge.cli.output import one_line, print_json, say, tracked, warn
 
+_LOW = 0.1
+
 
 def predict(
     bundle: BundleArgument,
@@ -32,12 +34,10 @@ def predict(
 
     files = find_sources(images)
     from blendmask_edge.cli.predict_files import INSTANCES_NAME, predict_files
-    from blendmask_edge.instances import Instances
     from blendmask_edge.predictor import MaskPredictor
 
-    with MaskPredictor(bundle, runtime, threads, score, variant) as predictor:
-        select = Instances.agnostic_nms if agnostic_nms else None
-        predictions = predict_files(predictor, tracked(files, "Predicting"), output, warn, select)
+    with MaskPredictor(bundle, runtime, threads, score, variant, agnostic_nms) as predictor:
+        predictions = predict_files(predictor, tracked(files, "Predicting"), output, warn)
     if not predictions.images:
         raise typer.Exit(FAILED)
     document = predictions.as_coco()
@@ -45,12 +45,21 @@ def predict(
         failed = [{"file_name": str(file), "error": message} for file, message in predictions.failures]
         print_json({"output": str(output), "failed": failed, **document})
     else:
-        say(f"{len(predictions.annotations)} instances in {len(predictions.images)} images{_counts(document)}")
+        say(_found(document, predictor.score_threshold))
         say(f"Saved overlays and {INSTANCES_NAME} to {output}")
         say(f"Next: blendmask info {bundle}")
     if predictions.failures:
         warn(f"{len(predictions.failures)} of {len(files)} files could not be read; the results cover the others.")
         raise typer.Exit(FAILED)
+
+
+def _found(document: Dict[str, Any], threshold: float) -> str:
+    """Say what was found, and what to try where nothing was."""
+    images, count = len(document["images"]), len(document["annotations"])
+    if count:
+        return f"{count} instances of score {threshold:.2g} or more in {images} images{_counts(document)}"
+    advice = " Try a lower --score, e.g. 0.1." if threshold > _LOW else " Are they images of what it was trained for?"
+    return f"No instance of score {threshold:.2g} or more in {images} images.{advice}"
 
 
 def _counts(document: Dict[str, Any]) -> str:
@@ -60,4 +69,4 @@ def _counts(document: Dict[str, Any]) -> str:
         name = names[annotation["category_id"]]
         counts[name] = counts.get(name, 0) + 1
     ordered = sorted(counts.items(), key=lambda item: -item[1])
-    return ": " + ", ".join(f"{count} {name}" for name, count in ordered) if ordered else ""
+    return ": " + ", ".join(f"{count} {name}" for name, count in ordered)

@@ -8,7 +8,7 @@ import shutil
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Set, Tuple
 
 from blendmask_edge.cli.output import encode_json
 from blendmask_edge.cli.sources import is_video
@@ -18,16 +18,12 @@ from blendmask_edge.imaging import encode_jpeg, read_image
 from blendmask_edge.storage.atomic import output_error
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from blendmask_edge.bundle.manifest import Manifest
     from blendmask_edge.instances import Instances
     from blendmask_edge.predictor import MaskPredictor
     from blendmask_edge.storage.atomic import PathLike
 
 INSTANCES_NAME = "instances.json"
-Select = Callable[["Instances"], "Instances"]
 
 
 @dataclass
@@ -66,7 +62,6 @@ def predict_files(
     files: Iterable[Path],
     folder: PathLike,
     on_failure: Callable[[str], None],
-    select: Optional[Select] = None,
 ) -> Predictions:
     """Write an overlay for each file and `instances.json` for all of them into `folder`.
 
@@ -78,14 +73,13 @@ def predict_files(
         files: images, and videos by their suffix.
         folder: is made where it is missing.
         on_failure: takes the message of each file that cannot be read.
-        select: takes the instances of an image or a frame and returns those to draw and to write; None takes all.
 
     Raises:
         OutputError: the folder cannot be written.
     """
     found = Predictions(categories=_categories(predictor.manifest))
     with _staged(Path(folder)) as stage:
-        writer = _Writer(predictor, stage, select, found)
+        writer = _Writer(predictor, stage, found)
         for file in files:
             try:
                 writer.predict(file)
@@ -103,7 +97,6 @@ class _Writer:
 
     predictor: MaskPredictor
     stage: Path
-    select: Optional[Select]
     found: Predictions
     taken: Set[str] = field(default_factory=set)
 
@@ -115,7 +108,7 @@ class _Writer:
 
     def _predict_image(self, file: Path) -> None:
         image = read_image(file)
-        instances = self._instances(image, "rgb")
+        instances = self.predictor(image)
         drawn = encode_jpeg(instances.draw(image))
         overlay = self._unused(file.stem, ".overlay.jpg")
         (self.stage / overlay).write_bytes(drawn)
@@ -126,15 +119,11 @@ class _Writer:
         writer = VideoWriter(self.stage / overlay, reader.rate)
         try:
             for number, frame in enumerate(reader):
-                instances = self._instances(frame, "bgr")
+                instances = self.predictor(frame, channels="bgr")
                 writer.write(instances.draw(frame))
                 self.found.add(instances, file_name=str(file), frame=number, overlay=overlay)
         finally:
             writer.close()
-
-    def _instances(self, image: NDArray[np.uint8], channels: str) -> Instances:
-        instances = self.predictor(image, channels=channels)
-        return instances if self.select is None else self.select(instances)
 
     def _unused(self, stem: str, suffix: str) -> str:
         name, number = f"{stem}{suffix}", 2

@@ -334,7 +334,7 @@ Refused = tuple[type[BlendMaskError], str, dict[str, object]]
         (CalibrationError, "median", {"estimator": "median"}),
         (CalibrationError, "unknown check", {"allow": ("few-pictures",)}),
         (CalibrationError, "not a folder", {"folder": Path("nowhere")}),
-        (CalibrationError, "1 or more", {"count": 0}),
+        (ConfigError, "count is 0", {"count": 0}),
         (CalibrationError, "--allow few-images", {"count": 5}),
     ],
     ids=["recipe", "step", "size", "resume", "estimator", "override", "folder", "count", "guard"],

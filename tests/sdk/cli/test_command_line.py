@@ -62,7 +62,7 @@ def test_predict_writes_overlays_and_coco_that_coco_reads(bundle_path: Path, ima
     result = call("predict", bundle_path, images, "-o", out)
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in out.iterdir()) == ["instances.json", "red.overlay.jpg", "white.overlay.jpg"]
-    assert "4 instances in 2 images: 2 red" in result.output
+    assert "4 instances of score 0.2 or more in 2 images: 2 red" in result.output
     assert str(out) in result.output
     assert "Next: blendmask" in result.output
     coco = COCO(out / "instances.json")
@@ -114,6 +114,14 @@ def test_instances_are_shown_from_the_display_threshold(
     assert len(json.loads(call("predict", bundle_path, *words).stdout)["annotations"]) == 3
     assert len(json.loads(call("predict", strict, *words).stdout)["annotations"]) == 2
     assert "display threshold  score 0.97, not measured" in call("info", strict).output
+
+
+def test_nothing_found_is_said_with_what_to_try(bundle_path: Path, images: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(images / "black.png"), np.zeros((32, 48, 3), np.uint8))
+    words = ["predict", bundle_path, images / "black.png", "-o", tmp_path / "o", "--runtime", "onnxruntime"]
+    assert "No instance of score 0.2 or more in 1 images. Try a lower --score" in call(*words).output
+    assert "Are they images of what it was trained for?" in call(*words, "--score", "0.05").output
+    assert json.loads((tmp_path / "o/instances.json").read_text())["annotations"] == []
 
 
 def test_images_of_one_name_get_overlays_of_their_own(bundle_path: Path, images: Path, tmp_path: Path) -> None:
