@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import shutil
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Set, Tuple
@@ -16,12 +14,14 @@ from blendmask_edge.cli.video import VideoReader, VideoWriter
 from blendmask_edge.errors import ImageError
 from blendmask_edge.imaging import encode_jpeg, read_image
 from blendmask_edge.storage.atomic import output_error
+from blendmask_edge.storage.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from blendmask_edge.bundle.manifest import Manifest
     from blendmask_edge.instances import Instances
     from blendmask_edge.predictor import MaskPredictor
-    from blendmask_edge.storage.atomic import PathLike
+    from blendmask_edge.storage.temporary import temporary_folder
+from blendmask_edge.storage.atomic import PathLike
 
 INSTANCES_NAME = "instances.json"
 
@@ -141,14 +141,13 @@ def _categories(manifest: Manifest) -> List[Dict[str, Any]]:
 def _staged(folder: Path) -> Iterator[Path]:
     """Give a temporary folder inside `folder`, whose files are moved up when the block ends well."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    stage = folder / f".{uuid.uuid4().hex[:8]}.part"
     try:
         try:
-            stage.mkdir(parents=True)
-            yield stage
-            _move_up(stage, folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            with temporary_folder(folder) as stage:
+                yield stage
+                _move_up(stage, folder)
         finally:
-            shutil.rmtree(stage, ignore_errors=True)
             _remove_empty(made)
     except OSError as error:
         raise output_error(folder, error) from error

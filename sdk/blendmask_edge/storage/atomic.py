@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import uuid
 from pathlib import Path
 from typing import BinaryIO, Iterator, Union
 
 from blendmask_edge.errors import OutputError
+from blendmask_edge.storage.temporary import becoming
 
 PathLike = Union[str, "os.PathLike[str]"]
 
@@ -23,19 +23,11 @@ def replacing(path: PathLike) -> Iterator[BinaryIO]:
         OutputError: the folder is missing or read-only, the disk is full, or `path` is a folder.
     """
     target = Path(path)
-    if target.is_dir():
-        raise OutputError(f"{target} is a folder; give the name of a file to write.")
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        try:
-            with temporary.open("x+b") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(target)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+        if target.is_dir():
+            raise OutputError(f"{target} is a folder; give the name of a file to write.")
+        with becoming(str(target)) as stream:
+            yield stream
     except OSError as error:
         raise output_error(target, error) from error
 

@@ -13,13 +13,13 @@ import hashlib
 import logging
 import os
 import stat
-import uuid
 from functools import lru_cache
 from pathlib import Path
 from typing import Iterator, List, Optional, Tuple
 
 from blendmask_edge.errors import OutputError
 from blendmask_edge.storage.atomic import output_error
+from blendmask_edge.storage.temporary import TEMPORARY_SUFFIX, becoming
 
 CACHE_VARIABLE = "BLENDMASK_CACHE"
 _FOLDER_NAME = "blendmask-edge"
@@ -134,7 +134,8 @@ class Cache:
         """Return the names of the regular files, the newest first; none where the folder is missing or not ours."""
         found: List[Tuple[int, str]] = []
         with contextlib.suppress(OSError, OutputError), self._opened() as folder, os.scandir(folder) as entries:
-            regular = [entry for entry in entries if entry.is_file(follow_symlinks=False)]
+            files = [entry for entry in entries if not entry.name.endswith(TEMPORARY_SUFFIX)]
+            regular = [entry for entry in files if entry.is_file(follow_symlinks=False)]
             found = [(entry.stat(follow_symlinks=False).st_mtime_ns, entry.name) for entry in regular]
         return [name for _, name in sorted(found, reverse=True)]
 
@@ -204,25 +205,16 @@ def _read_regular(folder: int, name: str) -> bytes:
     descriptor = os.open(name, flags, dir_fd=folder)
     with os.fdopen(descriptor, "rb") as stream:
         entry = os.fstat(descriptor)
-        if not stat.S_ISREG(entry.st_mode) or entry.st_uid not in (os.geteuid(), 0) or entry.st_size > _MOST_BYTES:
-            raise OSError(f"{name} is not a regular file of this user")
+        is_own = entry.st_uid in (os.geteuid(), 0) and not entry.st_mode & _OTHERS_WRITE
+        if not stat.S_ISREG(entry.st_mode) or not is_own or entry.st_size > _MOST_BYTES:
+            raise OSError(f"{name} is not a regular file that only this user can write")
         return stream.read(entry.st_size)
 
 
 def _write_replacing(folder: int, name: str, data: bytes) -> None:
-    temporary = f".{name[:100]}.{uuid.uuid4().hex[:8]}.part"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=folder), "wb") as stream:
-            os.fchmod(stream.fileno(), 0o600)  # whatever the umask took
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary, dir_fd=folder)
-        raise
+    with becoming(name, 0o600, folder) as stream:
+        os.fchmod(stream.fileno(), 0o600)  # whatever the umask took
+        stream.write(data)
 
 
 @lru_cache(maxsize=64)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -187,3 +190,72 @@ def test_a_folder_in_the_way_of_a_file_leaves_no_part(cache: Cache) -> None:
     with pytest.raises(OutputError, match=r"Cannot write .*a\.engine"):
         cache.write("a.engine", b"")
     assert sorted(path.name for path in cache.folder.iterdir()) == ["a.engine", "b.engine"]
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o620, 0o602])
+def test_a_file_that_others_can_write_is_ignored(mode: int, cache: Cache, planted: Path) -> None:
+    planted.chmod(mode)
+    assert cache.read("a.engine") is None
+    cache.write("a.engine", b"new")
+    assert (cache.read("a.engine"), mode_of(planted)) == (b"new", 0o600)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away or make a device")
+@pytest.mark.parametrize("kind", ["file of another user", "device"])
+def test_what_another_user_put_in_the_place_of_a_file_is_ignored(kind: str, cache: Cache, planted: Path) -> None:
+    if kind == "device":
+        planted.unlink()
+        try:
+            os.mknod(planted, 0o600 | stat.S_IFCHR, os.makedev(1, 5))  # /dev/zero
+        except PermissionError:
+            pytest.skip("no devices can be made here")
+    else:
+        os.chown(planted, 4242, -1)
+    assert cache.read("a.engine") is None
+    cache.write("a.engine", b"new")
+    assert cache.read("a.engine") == b"new"
+
+
+def test_what_was_planted_with_the_digest_of_another_file_is_ignored(cache: Cache) -> None:
+    """The digest covers the name, so that a sound file of one engine is none of another."""
+    sound = cache.write("small.engine", b"small").read_bytes()
+    cache.write("large.engine", LARGE)
+    cache.path("large.engine").write_bytes(sound)
+    assert cache.read("large.engine") is None
+
+
+def test_writers_in_many_processes_leave_one_whole_file(own_cache: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from blendmask_edge.storage.cache import Cache\n"
+        "cache = Cache(Path(sys.argv[1]), 'engines')\n"
+        "for _ in range(50):\n"
+        "    cache.write('a.engine', sys.argv[2].encode() * 50_000)\n"
+        "    assert len(set(cache.read('a.engine'))) == 1\n"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", code, str(own_cache), letter]) for letter in "abcd"]
+    assert [process.wait() for process in started] == [0] * 4
+    assert sorted(path.name for path in (own_cache / "engines").iterdir()) == ["a.engine"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT])
+def test_a_disk_that_takes_nothing_costs_no_run(
+    number: int, cache: Cache, planted: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("os.fsync", failing)
+    with pytest.raises(OutputError, match=f"Cannot write .*b.engine: {os.strerror(number)}"):
+        cache.write("b.engine", b"b")
+    cache.keep("b.engine", b"b")
+    assert "Nothing is kept for the next start" in caplog.text
+    assert cache.read("a.engine") == LARGE
+    assert [path.name for path in cache.folder.iterdir()] == [planted.name]
+
+
+def test_what_a_killed_writer_left_is_no_file_and_is_taken_over(cache: Cache, planted: Path) -> None:
+    left = cache.folder / ".b.engine.0.part"
+    left.write_bytes(b"half")
+    assert cache.names() == [planted.name]
+    cache.write("b.engine", b"b")
+    assert not left.exists()
