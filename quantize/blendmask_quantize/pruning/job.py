@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from torch import Tensor
 
 from blendmask_edge.errors import AnnotationError, CheckpointError, OutputError
@@ -20,10 +18,11 @@ from blendmask_quantize.pruning.budget import TOLERANCE
 from blendmask_quantize.pruning.channel_pruning import Loss, prune_network
 from blendmask_quantize.pruning.options import PruneOptions
 from blendmask_quantize.runs.progress import OnStep, Progress, silent
-from blendmask_quantize.runs.run_folder import START_FILE, RunFolder
+from blendmask_quantize.runs.run_folder import START_FILE, RunFolder, Setting
 from blendmask_quantize.training.coco_images import CocoImages
 from blendmask_quantize.training.loop import step_losses, train
 from blendmask_quantize.training.options import TrainOptions
+from blendmask_quantize.training.run_settings import data_settings, digest_of
 from blendmask_quantize.training.samples import collate
 from blendmask_quantize.training.stream import AugmentedStream
 
@@ -88,8 +87,7 @@ def prune(
     """
     _check_output(output)
     _check_labels(checkpoint, sources[0])
-    images = hashlib.sha256(msgspec.json.encode([_names(source) for source in sources])).hexdigest()
-    run = RunFolder.beside(output, "blendmask prune", options.settings(checkpoint) | {"images": images})
+    run = RunFolder.beside(output, "blendmask prune", options.settings(checkpoint) | _image_settings(sources))
     run.check(resume=resume)
     with run.active():
         started = (run.path / START_FILE).is_file()
@@ -187,8 +185,10 @@ def _started(path: Path, checkpoint: Checkpoint, ratio: float) -> BlendMask:
     return pruned
 
 
-def _names(images: CocoImages) -> list[str]:
-    return list(images.file_names)
+def _image_settings(sources: Sequence[CocoImages]) -> dict[str, Setting]:
+    images = sum(len(source) for source in sources)
+    names = digest_of([source.file_names for source in sources])
+    return {**data_settings([source.labeled.digests for source in sources], images), "list of images": names}
 
 
 def _weights(model: BlendMask) -> int:

@@ -8,6 +8,7 @@ from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.runs.network_digest import network_digest
 from blendmask_quantize.runs.run_folder import Setting
 from blendmask_quantize.training.options import TrainOptions, with_short_warmup
+from blendmask_quantize.training.run_settings import option_settings
 
 RATIO = 0.7
 ITERATIONS = 1000
@@ -37,8 +38,6 @@ class PruneOptions:
 
     def settings(self, checkpoint: Checkpoint) -> dict[str, Setting]:
         """Return the settings that a resumed run must share. The learning rate may change, e.g. after a NaN loss."""
-        training = self.training
-        return {
-            "network": network_digest(checkpoint.model), "macs": self.ratio, "batches": self.batches,
-            "fine-tuning iterations": training.iterations, "batch": training.batch, "seed": training.seed,
-        }  # fmt: skip
+        training = {f"fine-tuning {name}": value for name, value in option_settings(self.training).items()}
+        network = network_digest(checkpoint.model)
+        return {"network": network, "macs": self.ratio, "batches": self.batches, **training}

@@ -143,6 +143,34 @@ class TestResuming:
         with pytest.raises(CheckpointError, match=r"macs 0\.7 instead of 0\.5"):
             run(replace(OPTIONS, ratio=0.5), resume=True)
 
+    @pytest.mark.parametrize(
+        "change, message",
+        [({"learning_rate": 1e-4}, None), ({"ema": 0.1}, r"fine-tuning ema 0\.\d+ instead of 0\.1"),
+         ({"optimizer": "sgd"}, "fine-tuning optimizer adamw instead of sgd")],
+        ids=["rate", "ema", "optimizer"],
+    )  # fmt: skip
+    def test_options_that_change_the_weights_must_be_the_same(self, run, change, message):
+        with pytest.raises(Interrupted):
+            run(stage=interrupting("fine-tuning", 0))
+        other = replace(OPTIONS, training=replace(OPTIONS.training, **change))
+        if message is None:
+            assert run(other, resume=True).path.is_file()
+        else:
+            with pytest.raises(CheckpointError, match=message):
+                run(other, resume=True)
+
+    def test_a_run_on_other_annotations_is_not_continued(self, run, images):
+        with pytest.raises(Interrupted):
+            run(stage=interrupting("fine-tuning", 0))
+        annotations = images / "annotations.json"
+        text = annotations.read_text()
+        annotations.write_text(text + " ")
+        try:
+            with pytest.raises(CheckpointError, match="another annotation file: resume"):
+                run(resume=True)
+        finally:
+            annotations.write_text(text)
+
     def test_a_run_that_does_not_say_what_it_is_is_left_alone(self, run, tmp_path):
         (tmp_path / "pruned.run").mkdir()
         (tmp_path / "pruned.run/last.pt").write_bytes(b"state")

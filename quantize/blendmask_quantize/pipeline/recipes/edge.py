@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from blendmask_edge.errors import AnnotationError
 from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
 from blendmask_quantize.pipeline.job import Job
 from blendmask_quantize.pipeline.quantized import Quantized
-from blendmask_quantize.pipeline.recipes.qat import calibration_settings, image_folder, qat_options, train
+from blendmask_quantize.pipeline.recipes.qat import (
+    calibration_settings,
+    image_folder,
+    image_settings,
+    qat_options,
+    train,
+)
 from blendmask_quantize.pipeline.stages import calibrate, judge_detections, read_images
 from blendmask_quantize.pruning.channel_pruning import check_ratio
 from blendmask_quantize.pruning.job import PruneReport, finished_pruning, prune
@@ -26,7 +30,7 @@ def run(job: Job) -> Quantized:
     pruning, options, folder = prune_options(job), qat_options(job), image_folder(job)
     check_ratio(job.checkpoint.model, pruning.ratio)
     annotations = Path(job.options.annotations or "")
-    run_folder = RunFolder.beside(job.output, job.command, _settings(job, pruning, options, annotations))
+    run_folder = RunFolder.beside(job.output, job.command, _settings(job, pruning, options))
     run_folder.check(resume=job.options.resume)
     data = labeled_data(folder, annotations, job.checkpoint, options)
     check_apart(data, folder, job.evaluation_paths)
@@ -51,16 +55,12 @@ def prune_options(job: Job) -> PruneOptions:
     return replace(chosen, training=fine_tuning(replace(chosen.training, iterations=options.prune_iterations)))
 
 
-def _settings(job: Job, pruning: PruneOptions, options: QatOptions, annotations: Path) -> dict[str, Setting]:
+def _settings(job: Job, pruning: PruneOptions, options: QatOptions) -> dict[str, Setting]:
     """What a run can only be resumed with; training with quantizers checks the rest itself."""
-    try:
-        labels = hashlib.sha256(annotations.read_bytes()).hexdigest()
-    except OSError as error:
-        raise AnnotationError(f"{annotations} cannot be read ({error}): give an instances JSON") from error
     return {
         **calibration_settings(job),
+        **image_settings(job),
         **pruning.settings(job.checkpoint),
-        "annotations file": labels,
         "choice of held-out images": (
             f"{options.held_out_share} up to {options.held_out_most}, seed {options.training.seed}"
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from blendmask_calibration.dataset import list_images
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.pipeline.calibration_set import hold_out
 from blendmask_quantize.pipeline.job import Job
@@ -15,6 +16,7 @@ from blendmask_quantize.quantization.qat.data import QatData, check_apart, label
 from blendmask_quantize.quantization.qat.options import QatOptions, schedule
 from blendmask_quantize.quantization.qat.trainer import run_qat
 from blendmask_quantize.runs.run_folder import RunFolder, Setting
+from blendmask_quantize.training.labeled_images import file_digest, listing_digest
 from blendmask_quantize.validation.mask_criterion import MaskCriterion
 
 
@@ -22,7 +24,7 @@ def run(job: Job) -> Quantized:
     """Read, split, calibrate, refine, train."""
     options = qat_options(job)
     folder = image_folder(job)
-    run_folder = RunFolder.beside(job.output, job.command, calibration_settings(job))
+    run_folder = RunFolder.beside(job.output, job.command, calibration_settings(job) | image_settings(job))
     run_folder.check(resume=job.options.resume)
     data = _split(job, folder, options) if job.options.annotations is not None else None
     images = read_images(job)
@@ -74,6 +76,19 @@ def calibration_settings(job: Job) -> dict[str, Setting]:
         "list of steps": ", ".join(step.name for step in job.steps),
         "list of ignored layers": ", ".join(job.ignored),
     }
+
+
+def image_settings(job: Job) -> dict[str, Setting]:
+    """The image files of the folder, and their annotations, for a run to be resumed with the same.
+
+    Raises:
+        AnnotationError: the annotations cannot be read.
+    """
+    folder = image_folder(job)
+    listing = listing_digest((path.relative_to(folder).as_posix(), path.stat().st_size) for path in list_images(folder))
+    if job.options.annotations is None:
+        return {"image folder": listing}
+    return {"image folder": listing, "annotations file": file_digest(Path(job.options.annotations))}
 
 
 def train(job: Job, start: Quantized, data: QatData[Any], options: QatOptions, run_folder: RunFolder) -> Quantized:

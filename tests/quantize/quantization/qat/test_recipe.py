@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.errors import AnnotationError, CheckpointError, ConfigError
-from blendmask_quantize import QuantizeOptions, quantize
+from blendmask_quantize import CalibrationDataset, QuantizeOptions, quantize
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.pipeline import comparison, stages
+from blendmask_quantize.pipeline.job import make_job
 from blendmask_quantize.pipeline.recipe import RECIPES, get_recipe
 from blendmask_quantize.pipeline.recipes import qat as qat_recipe
 from blendmask_quantize.quantization.qat.options import schedule
@@ -85,6 +87,27 @@ def test_an_unfinished_run_is_found_before_calibration(
         raise KeyboardInterrupt
     with pytest.raises(CheckpointError, match=message):
         quantize(checkpoint, options.annotations.parent, tmp_path / "m.bmz", "qat", options=options)
+
+
+@pytest.mark.usefixtures("no_long_work")
+@pytest.mark.parametrize("changed, message", [("annotations.json", "annotations file"), ("0.png", "image folder")])
+def test_a_run_on_other_images_or_annotations_is_not_resumed(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, changed: str, message: str
+) -> None:
+    folder = tmp_path / "images"
+    shutil.copytree(options.annotations.parent, folder)
+    own = replace(options, annotations=folder / "annotations.json", resume=True)
+    output = tmp_path / "m.bmz"
+    job = make_job(checkpoint, CalibrationDataset(folder), output, get_recipe("qat"), own)
+    settings = qat_recipe.calibration_settings(job) | qat_recipe.image_settings(job)
+    run = RunFolder.beside(output, job.command, settings)
+    with contextlib.suppress(KeyboardInterrupt), run.active():
+        (run.path / RESUME_FILE).touch()
+        raise KeyboardInterrupt
+    with (folder / changed).open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(CheckpointError, match=f"another {message}: resume"):
+        quantize(checkpoint, folder, output, "qat", options=own)
 
 
 @pytest.mark.usefixtures("no_long_work")
