@@ -1,13 +1,16 @@
 """`blendmask predict`."""
 
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 import typer
 
 from blendmask_edge.cli.arguments import Annotated, BundleArgument, JsonOption, ThreadsOption
-from blendmask_edge.cli.command_group import FAILED
+from blendmask_edge.cli.command_group import FAILED, INTERRUPTED
 from blendmask_edge.cli.output import one_line, print_json, say, tracked, warn
+
+if TYPE_CHECKING:
+    from blendmask_edge.cli.predict_files import Predictions
 
 _LOW = 0.1
 
@@ -39,7 +42,7 @@ def predict(
     with MaskPredictor(bundle, runtime, threads, score, variant, agnostic_nms) as predictor:
         predictions = predict_files(predictor, tracked(files, "Predicting"), output, warn)
     if not predictions.images:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(_exit_code(predictions, len(files)))
     document = predictions.as_coco()
     if as_json:
         failed = [{"file_name": str(file), "error": message} for file, message in predictions.failures]
@@ -48,9 +51,17 @@ def predict(
         say(_found(document, predictor.score_threshold))
         say(f"Saved overlays and {INSTANCES_NAME} to {output}")
         say(f"Next: blendmask info {bundle}")
-    if predictions.failures:
-        warn(f"{len(predictions.failures)} of {len(files)} files could not be read; the results cover the others.")
-        raise typer.Exit(FAILED)
+    raise typer.Exit(_exit_code(predictions, len(files)))
+
+
+def _exit_code(predictions: "Predictions", files: int) -> int:
+    """Return the exit code, and say why it is not 0 where that was not said."""
+    if predictions.images and predictions.failures:
+        warn(f"{len(predictions.failures)} of {files} files failed; the results cover the others.")
+    if predictions.interrupted:
+        warn(f"interrupted; the results cover {len(predictions.images)} images")
+        return INTERRUPTED
+    return FAILED if predictions.failures else 0
 
 
 def _found(document: Dict[str, Any], threshold: float) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List,
 from blendmask_edge.cli.output import encode_json
 from blendmask_edge.cli.sources import is_video
 from blendmask_edge.cli.video import VideoReader, VideoWriter
-from blendmask_edge.errors import ImageError
+from blendmask_edge.errors import ImageError, InferenceError
 from blendmask_edge.imaging import encode_jpeg, read_image
 from blendmask_edge.storage.atomic import output_error
 from blendmask_edge.storage.temporary import temporary_folder
@@ -33,13 +33,15 @@ class Predictions:
     images: COCO images with their `overlay`; those of a video have the `frame` as well, from 0.
     annotations: COCO annotations with their `score`.
     categories: COCO categories of the bundle.
-    failures: (file, message) of each file that could not be read.
+    failures: (file, message) of each file that could not be read or predicted.
+    interrupted: whether the user ended the work before all files were predicted.
     """
 
     images: List[Dict[str, Any]] = field(default_factory=list)
     annotations: List[Dict[str, Any]] = field(default_factory=list)
     categories: List[Dict[str, Any]] = field(default_factory=list)
     failures: List[Tuple[Path, str]] = field(default_factory=list)
+    interrupted: bool = False
 
     def add(self, instances: Instances, **image: Any) -> None:
         """Append one image or frame with its instances."""
@@ -65,8 +67,8 @@ def predict_files(
 ) -> Predictions:
     """Write an overlay for each file and `instances.json` for all of them into `folder`.
 
-    A file that cannot be read is reported and the rest goes on. The results appear at the end, all at once; where no
-    file can be read, none do.
+    A file that cannot be read or predicted is reported and the rest goes on. The results appear at the end, all at
+    once; where no file can be read, none do. An interruption by the user ends the work, and keeps what is done.
 
     Args:
         predictor: an open predictor.
@@ -79,16 +81,22 @@ def predict_files(
     """
     found = Predictions(categories=_categories(predictor.manifest))
     with _staged(Path(folder)) as stage:
-        writer = _Writer(predictor, stage, found)
-        for file in files:
-            try:
-                writer.predict(file)
-            except ImageError as error:
-                found.failures.append((file, str(error)))
-                on_failure(str(error))
+        try:
+            _predict_all(_Writer(predictor, stage, found), files, on_failure)
+        except KeyboardInterrupt:
+            found.interrupted = True
         if found.images:
             (stage / INSTANCES_NAME).write_bytes(encode_json(found.as_coco()))
     return found
+
+
+def _predict_all(writer: _Writer, files: Iterable[Path], on_failure: Callable[[str], None]) -> None:
+    for file in files:
+        try:
+            writer.predict(file)
+        except (ImageError, InferenceError) as error:
+            writer.found.failures.append((file, str(error)))
+            on_failure(str(error))
 
 
 @dataclass

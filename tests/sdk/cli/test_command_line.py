@@ -17,7 +17,9 @@ import pytest
 from pycocotools.coco import COCO
 from typer.testing import CliRunner
 
+from blendmask_edge import InferenceError, MaskPredictor
 from blendmask_edge.bundle import write_bundle
+from blendmask_edge.cli import predict_files
 from blendmask_edge.cli.app import app
 from blendmask_edge.errors import install_command
 
@@ -137,12 +139,49 @@ def test_damaged_image_is_reported_and_the_rest_goes_on(bundle_path: Path, image
     out = tmp_path / "new/out"
     done = blendmask("predict", bundle_path, images, "-o", out, "--json")
     assert done.returncode == 1
-    assert "1 of 3 files could not be read" in done.stderr
+    assert "1 of 3 files failed" in done.stderr
     document = json.loads(done.stdout)
     assert [Path(failed["file_name"]).name for failed in document["failed"]] == ["damaged.png"]
     assert "damaged.png is not an image" in document["failed"][0]["error"]
     assert sorted(path.name for path in out.iterdir()) == ["instances.json", "red.overlay.jpg", "white.overlay.jpg"]
     assert len(json.loads((out / "instances.json").read_text())["images"]) == 2
+
+
+def test_an_interruption_keeps_what_is_done(
+    bundle_path: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = predict_files.read_image
+
+    def interrupted(path: Path) -> Any:
+        if path.name == "white.jpg":
+            raise KeyboardInterrupt
+        return read(path)
+
+    monkeypatch.setattr(predict_files, "read_image", interrupted)
+    result = call("predict", bundle_path, images, "-o", tmp_path / "out", "--runtime", "onnxruntime")
+    assert result.exit_code == 130
+    assert "interrupted; the results cover 1 images" in result.output
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["instances.json", "red.overlay.jpg"]
+    result = call("predict", bundle_path, images / "white.jpg", "-o", tmp_path / "none", "--runtime", "onnxruntime")
+    assert result.exit_code == 130
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_image_that_the_runtime_fails_on_is_reported_alone(
+    bundle_path: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = MaskPredictor.__call__
+
+    def failing(predictor: MaskPredictor, image: Any, channels: str = "rgb") -> Any:
+        if image.shape[0] == 40:
+            raise InferenceError("The runtime failed.")
+        return predict(predictor, image, channels)
+
+    monkeypatch.setattr(MaskPredictor, "__call__", failing)
+    result = call("predict", bundle_path, images, "-o", tmp_path / "out", "--runtime", "onnxruntime")
+    assert result.exit_code == 1
+    assert "1 of 2 files failed" in result.output
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["instances.json", "white.overlay.jpg"]
 
 
 def test_nothing_readable_leaves_older_results_as_they_were(bundle_path: Path, images: Path, tmp_path: Path) -> None:
