@@ -87,6 +87,26 @@ def hostile_table(rows: Rows) -> str:
     return "\n".join(lines)
 
 
+_HAPPENED = {"refused": "one error", "right": "right result", "missed": "made again", "killed": "killed"}
+
+
+def faults_table(rows: Rows) -> str:
+    """What became of each fault that was injected."""
+    lines = _head("fault", "places", "what happened", "file afterwards", "neither", "left beside it")
+    for name, row in rows.items():
+        happened = ", ".join(f"{row[metric]} {text}" for metric, text in _HAPPENED.items() if row[metric])
+        after = f"{row['older']} older, {row['new']} new" if row["older"] + row["new"] else "unchanged"
+        lines.append(f"| {name} | {row['faults']} | {happened} | {after} | {row['partial']} | {row['left']} |")
+    return "\n".join(lines)
+
+
+def fuzz_table(rows: Rows) -> str:
+    """Inputs that each reader was given."""
+    lines = _head("reader", "inputs", "broken by")
+    lines += [f"| {name} | {row['executions']:,} | {row['crashes']} |" for name, row in rows.items()]
+    return "\n".join([*lines, f"| all | {sum(row['executions'] for row in rows.values()):,} | |"])
+
+
 def _shown_bytes(count: float) -> str:
     return f"{count / 1e6:.1f} MB"
 
@@ -282,6 +302,8 @@ TABLES: dict[str, Callable[[Rows], str]] = {
     "clipping": clipping_table,
     "first_light": first_light_table,
     "gate": gate_table,
+    "faults": faults_table,
+    "fuzz": fuzz_table,
     "hostile": hostile_table,
     "learning_curve": learning_curve_table,
     "parity": parity_table,
