@@ -3,9 +3,9 @@
     python -m bench.studies.faults
 
 `faults` is how many places there were. `refused` is where the caller got one error of ours, `right` where it got the
-right result all the same, `missed` where a cache had nothing, `killed` where the process ended. `older` and `new` say which file was found afterwards,
-`partial` that it was neither, `left` that something lay beside it after the next writer. Another error than ours ends
-the study. Some seconds; POSIX only.
+right result all the same, `missed` where a cache had nothing, `killed` where the process ended. `older` and `new` say
+which file was found afterwards, `partial` that it was neither, `left` that something lay beside it after the next
+writer. Another error than ours ends the study. Some seconds; POSIX only.
 """
 
 from __future__ import annotations
