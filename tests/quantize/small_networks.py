@@ -10,15 +10,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blendmask_quantize.model.blendmask import BlendMask
-from blendmask_quantize.model.config import BackboneConfig, BasesConfig, HeadConfig, ModelConfig
+from blendmask_quantize.model.config import BackboneConfig, BasesConfig, HeadConfig, LayerWidth, ModelConfig
 from blendmask_quantize.model.layers import FrozenBatchNorm2d
+from blendmask_quantize.model.widths import layer_widths
 from tests.quantize.tiny import TINY, tiny_model
 
-LITE = replace(
-    TINY,
-    name="TINY_LITE",
-    backbone=BackboneConfig(kind="lite0", norm="BN"),
-    bases=replace(TINY.bases, fine=True),
+
+def thin_backbone(config: ModelConfig) -> ModelConfig:
+    """The configuration with a quarter of the channels in its backbone."""
+    with torch.device("meta"):
+        widths = layer_widths(BlendMask(config))
+    inside = [each for each in widths if each.layer.startswith("backbone.bottom_up.")]
+    readers = [each for each in widths if "fpn_lateral" in each.layer or each.layer == "basis_module.fine.conv"]
+    thinned = [LayerWidth(w.layer, w.inputs if w.inputs == 3 else w.inputs // 4, w.outputs // 4) for w in inside]
+    return replace(config, widths=(*thinned, *(replace(w, inputs=w.inputs // 4) for w in readers)))
+
+
+LITE = thin_backbone(
+    replace(
+        TINY,
+        name="TINY_LITE",
+        backbone=BackboneConfig(kind="lite0", norm="BN"),
+        bases=replace(TINY.bases, fine=True),
+    )
 )
 """Inverted residuals, SAME padding, depthwise convolutions, ReLU6, bases that read features of stride 4."""
 

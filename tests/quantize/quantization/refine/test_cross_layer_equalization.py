@@ -7,8 +7,6 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 
 from blendmask_quantize.model.blendmask import Predictions
@@ -57,11 +55,10 @@ def unbalanced(traced: fx.GraphModule, spread: float, seed: int = 0) -> fx.Graph
 
 
 @pytest.mark.parametrize("config", SMALL_NETWORKS, ids=lambda config: config.name)
-@settings(deadline=None, max_examples=2)
-@given(seed=st.integers(0, 99), spread=st.floats(0, 3))
-def test_the_network_computes_what_it_did(config: ModelConfig, seed: int, spread: float) -> None:
+def test_the_network_computes_what_it_did(config: ModelConfig) -> None:
+    seed = SMALL_NETWORKS.index(config)
     model = small_network(config, seed)
-    traced = unbalanced(trace_network(model), spread, seed)
+    traced = unbalanced(trace_network(model), spread=2.5, seed=seed)
     x = network_input(model, image(seed, size_of(config)))
     found = equalize(traced, [x])
     with torch.no_grad():
