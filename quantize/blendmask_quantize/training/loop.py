@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import msgspec
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Subset
 
 from blendmask_edge.errors import BlendMaskError, ConfigError
 from blendmask_quantize.checkpoints.checkpoint import TrainingRun, save_checkpoint
@@ -25,6 +23,7 @@ from blendmask_quantize.runs.run_folder import MODEL_FILE
 from blendmask_quantize.training.clock import Clock
 from blendmask_quantize.training.curves import PLOT_FILE, draw_curves
 from blendmask_quantize.training.depthwise import quick_depthwise
+from blendmask_quantize.training.loading import batches
 from blendmask_quantize.training.log import (
     LOG_FILE,
     TENSORBOARD_FOLDER,
@@ -42,7 +41,7 @@ from blendmask_quantize.training.processes import (
 )
 from blendmask_quantize.training.resume import RESUME_FILE, RunState
 from blendmask_quantize.training.run_settings import FREE
-from blendmask_quantize.training.samples import Batch, collate
+from blendmask_quantize.training.samples import Batch
 from blendmask_quantize.training.schedule import Group, make_optimizer, parameter_groups, set_rate
 from blendmask_quantize.training.start import NEW, Origin
 from blendmask_quantize.training.stream import AugmentedStream
@@ -163,11 +162,13 @@ def optimize(
     logs = _open_logs(output, start, clock, options)
     stepper = _Stepper(fabric, wrapped, optimizer, losses_of, options)
     with synchronized(model):
-        for step, batch in _batches(stream, options, start, fabric.global_rank):
+        for step, batch in batches(stream, options, start, fabric.global_rank):
             try:
                 numbers = stepper.step(step, batch)
             except _NotFinite as error:
                 raise _diverged(error, step, output, stream, options) from None
+            except torch.OutOfMemoryError as error:
+                raise _too_large(options) from error
             average.update_parameters(model)
             for log in logs:
                 log.write(step, numbers)
@@ -223,6 +224,14 @@ def _diverged(
     return DivergedError(
         f"{error} at iteration {step}: lower --learning-rate and go on with --resume from the checkpoint in {output}; "
         f"the images of the step were {names}"
+    )
+
+
+def _too_large(options: TrainOptions) -> ConfigError:
+    height, width = options.augmentation.crop
+    return ConfigError(
+        f"a batch of {options.batch} images of {height}x{width} does not fit into the memory of the device: give a "
+        "smaller --batch or --crop"
     )
 
 
@@ -289,19 +298,3 @@ def freeze(model: BlendMask, stages: int | None = None, *, norms: bool = False) 
         for module in backbone.modules():
             if isinstance(module, _BatchNorm):
                 module.requires_grad_(False).eval()
-
-
-def _batches(stream: AugmentedStream, options: TrainOptions, start: int, rank: int) -> Iterator[tuple[int, Batch]]:
-    """The steps from `start` on with this process's share of their images."""
-    firsts = [(step * options.processes + rank) * options.batch for step in range(start, options.iterations)]
-    rest = Subset(stream, [first + item for first in firsts for item in range(options.batch)])
-    loader = DataLoader(
-        rest, batch_size=options.batch, num_workers=options.workers, collate_fn=collate,
-        worker_init_fn=_single_threaded,
-    )  # fmt: skip
-    yield from enumerate(loader, start)
-
-
-def _single_threaded(_: int) -> None:
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)

@@ -13,6 +13,8 @@ from blendmask_quantize.training.augment import Augmentation
 from blendmask_quantize.training.loss_options import LossOptions
 from blendmask_quantize.training.sampling import SamplingOptions
 
+DEFAULT_CONFIG = "LITE0_RT"
+"""What is trained where neither a configuration nor a checkpoint is given."""
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "steps")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")

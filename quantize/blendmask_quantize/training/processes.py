@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, distributed, nn
 
 from blendmask_edge.errors import ConfigError
@@ -33,13 +34,19 @@ def open_fabric(options: TrainOptions) -> Fabric:
     for the other devices of this node.
 
     Raises:
-        ConfigError: other processes were started than the options say.
+        ConfigError: the devices cannot be used, or other processes were started than the options say.
     """
     several = options.devices * options.nodes > 1
-    fabric = Fabric(
-        accelerator="auto", devices=options.devices, num_nodes=options.nodes, precision=resolve_precision(options),  # type: ignore[arg-type]
-        strategy=_AveragedStrategy() if several else "auto",
-    )  # fmt: skip
+    try:
+        fabric = Fabric(
+            accelerator="auto", devices=options.devices, num_nodes=options.nodes, precision=resolve_precision(options),  # type: ignore[arg-type]
+            strategy=_AveragedStrategy() if several else "auto",
+        )  # fmt: skip
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"{options.devices} devices on {options.nodes} nodes in precision {options.precision} cannot be used "
+            f"({str(error).splitlines()[0][:200]}): give fewer --devices, or another --precision"
+        ) from error
     fabric.launch()
     if fabric.world_size != options.processes:
         raise ConfigError(

@@ -15,11 +15,10 @@ from blendmask_quantize.checkpoints.files import read_state
 from blendmask_quantize.checkpoints.recognition import with_class_count
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import ModelConfig
-from blendmask_quantize.training.backbone_weights import find_backbone_weights, load_backbone
+from blendmask_quantize.training.backbone_file import find_backbone_weights
+from blendmask_quantize.training.backbone_weights import load_backbone
 from blendmask_quantize.training.classes import describe, with_classes
-
-DEFAULT_CONFIG = "LITE0_RT"
-"""What is trained where neither a configuration nor a checkpoint is given."""
+from blendmask_quantize.training.options import DEFAULT_CONFIG
 
 AnyConfig = str | Path | ModelConfig | None
 

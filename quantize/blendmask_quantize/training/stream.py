@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -9,10 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from blendmask_edge.errors import AnnotationError
+from blendmask_edge.errors import AnnotationError, ImageError
 from blendmask_edge.instances import Labels
 from blendmask_quantize.training.samples import Sample
 from blendmask_quantize.training.sampling import EVEN, SamplingOptions, repeat_factors, repeated
+
+_TRIES = 10  # images one after the other that may be damaged
+
+_LOG = logging.getLogger(__name__)
 
 
 class Images(Protocol):
@@ -81,21 +86,37 @@ class AugmentedStream(Dataset[Sample]):
         return self.length
 
     def __getitem__(self, item: int) -> Sample:
-        source, index, seed = self._place(item)
-        return source.sample(index, np.random.default_rng(seed))
+        """Augment the image of an item; in place of one that is damaged, which is logged, the next one is taken.
+
+        Raises:
+            ImageError: several in a row are damaged.
+            AnnotationError: an image has another size than annotated.
+        """
+        row, seed = self._place(item)
+        for tried in range(_TRIES):
+            source, index = self._image((row + tried) % self.num_images)
+            try:
+                return source.sample(index, np.random.default_rng(seed))
+            except ImageError as error:
+                _LOG.warning("%s Another image takes its place.", error)
+                damaged = error
+        raise damaged
 
     def name(self, item: int) -> str:
         """Name of the image that item `item` shows."""
-        source, index, _ = self._place(item)
+        source, index = self._image(self._place(item)[0])
         return source.name(index)
 
-    def _place(self, item: int) -> tuple[Images, int, tuple[int, int, int]]:
-        """Source, image and seed of an item."""
+    def _place(self, item: int) -> tuple[int, tuple[int, int, int]]:
+        """Row among the images of all sources, and seed of an item."""
         epoch, position = divmod(item, self.pass_length)
-        row = int(self._order_of(epoch)[position])
+        return int(self._order_of(epoch)[position]), (self.seed, epoch, position)
+
+    def _image(self, row: int) -> tuple[Images, int]:
+        """Source of a row, and the image within it."""
         source = int(np.searchsorted(self._ends, row, side="right"))
         first = int(self._ends[source - 1]) if source else 0
-        return self.sources[source], row - first, (self.seed, epoch, position)
+        return self.sources[source], row - first
 
     def _order_of(self, epoch: int) -> NDArray[np.int64]:
         """Rows of a pass in the order they are shown; that of the last pass is kept."""

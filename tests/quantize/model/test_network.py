@@ -25,7 +25,8 @@ from blendmask_quantize.model.config import (
     get_config,
 )
 from blendmask_quantize.model.detect import detect
-from blendmask_quantize.training.backbone_weights import PACKAGE, find_backbone_weights, load_backbone
+from blendmask_quantize.training.backbone_file import PACKAGE, find_backbone_weights
+from blendmask_quantize.training.backbone_weights import load_backbone
 from tests.quantize.parity import Reference
 from tests.quantize.small_networks import DEEPLAB, DEFORMABLE, DLA, FIVE_LEVELS, FROZEN, PLAIN, size_of
 from tests.quantize.tiny import TINY, tiny_model

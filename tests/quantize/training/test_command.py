@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from blendmask_edge.cli.app import app
+from blendmask_quantize.api import arguments as arguments_of_functions
 from blendmask_quantize.checkpoints.checkpoint import save_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import get_config
@@ -40,6 +41,8 @@ def received(monkeypatch) -> list[TrainOptions]:
     monkeypatch.setattr(loop, "train", train)
     monkeypatch.setattr(start, "load_backbone", lambda *_: None)
     monkeypatch.setattr(start, "find_backbone_weights", lambda: None)
+    monkeypatch.setattr(arguments_of_functions, "find_backbone_weights", lambda: None)
+    monkeypatch.setattr("blendmask_quantize.api.train.check_tensorboard", lambda _: None)
     return found
 
 
