@@ -17,11 +17,12 @@ from blendmask_quantize.export.merge import merge_readers
 from blendmask_quantize.model.blender import ASSEMBLER, assembler_weights
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.config import InputConfig, ModelConfig
-from blendmask_quantize.model.detect import clip_boxes, decode, locations
+from blendmask_quantize.model.detect import decode, locations
 from blendmask_quantize.model.nms import FAST_ROUNDS, suppression_rounds
 from blendmask_quantize.model.predictor import pad_value
 
 _BASES_SCALE = 0.25
+_BLOCK = 64
 _TAPS = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2))
 
 
@@ -109,9 +110,8 @@ class DeployableGraph(nn.Module):
         network: normalized image to `Predictions`; the float network or a rendered one.
         size: height and width of the input, multiples of the input divisor.
         bounds: sizes of the selection that are asked for; cut to what the network offers at this size.
-        live_rows: whether coefficients and masks are computed for rows that hold a detection only, which makes shapes
-            inside depend on the image; TensorRT takes no such graph. The outputs are the same but for the mask logits
-            of empty rows.
+        live_rows: whether the outputs have the rows alone that hold a detection, one at least, and suppression the
+            candidates alone that score enough, which makes shapes depend on the image; TensorRT takes no such graph.
     """
 
     top_weight: Tensor
@@ -153,9 +153,9 @@ class DeployableGraph(nn.Module):
             self.register_buffer("basis_weights", weights[:, None])
             return
         bias = torch.zeros(top.out_channels) if top.bias is None else top.bias.detach().clone()
-        self.register_buffer("top_weight", top.weight.detach().flatten(1).clone())
+        self.register_buffer("top_weight", top.weight.detach().permute(0, 2, 3, 1).flatten(1).clone())
         self.register_buffer("top_bias", bias)
-        self.register_buffer("padding", torch.zeros(1, top.in_channels, 1, 1))
+        self.register_buffer("padding", torch.zeros(1, top.in_channels))
 
     def forward(self, image: Tensor, score_threshold: Tensor | None = None) -> Outputs:
         """Results for `image`, uint8 (1, H, W, 3) RGB, resized and padded.
@@ -170,10 +170,8 @@ class DeployableGraph(nn.Module):
         """Results from raw predictions; see `forward`."""
         kept = self.suppress(self.select(predictions, score_threshold))
         if self.config.inference.clip_before_pooling:
-            kept = kept._replace(box=clip_boxes(kept.box, self.size))
-        logits = (
-            self.masks(predictions, kept.box, kept.location) if not self.live_rows else self._live(predictions, kept)
-        )
+            kept = kept._replace(box=torch.minimum(F.relu(kept.box), torch.tensor(self.size[::-1] * 2)))
+        logits = self.masks(predictions, kept.box, kept.location)
         class_ids = torch.where(kept.score > 0, kept.class_id, -1).to(torch.int32)
         return Outputs(kept.box[None], kept.score[None], class_ids[None], logits[None])
 
@@ -182,16 +180,6 @@ class DeployableGraph(nn.Module):
         if self.config.blender == ASSEMBLER:
             return self.assemble(predictions.bases, boxes)
         return self.blend(predictions.bases, boxes, self.attention(predictions.towers, locations))
-
-    def _live(self, predictions: Predictions, kept: Chosen) -> Tensor:
-        """Mask logits (K, R, R), computed for the detections; of no detection for one row, as some runtimes do not take
-        an empty tensor. The rest is 0."""
-        rows = self.bounds.detections
-        live: Any = (kept.score > 0).sum().clamp(min=1).item()
-        torch._check(live >= 1)
-        torch._check(live <= rows)
-        logits = self.masks(predictions, kept.box[:live], kept.location[:live])
-        return torch.cat([logits, torch.zeros((rows - live, *logits.shape[1:]))])
 
     def normalize(self, image: Tensor) -> Tensor:
         """Network input (1, 3, H, W) from uint8 (1, H, W, 3) RGB, exactly 0 where the image is padded."""
@@ -253,7 +241,9 @@ class DeployableGraph(nn.Module):
 
     def suppress(self, found: Chosen) -> Chosen:
         """Survivors of class-wise suppression: a fixed point that equals the greedy order once it stops changing."""
-        score, row = torch.topk(self._surviving(found), self.bounds.detections)
+        found = _scored(found) if self.live_rows else found
+        score, rows = self._surviving(found), self.bounds.detections
+        score, row = torch.topk(score, _count(score, 1, rows) if self.live_rows else rows)
         return Chosen(score, *(part.index_select(0, row) for part in found[1:]))
 
     def _surviving(self, found: Chosen) -> Tensor:
@@ -264,14 +254,15 @@ class DeployableGraph(nn.Module):
         scale = 2.0 ** -math.ceil(math.log2(max(self.size)))
         overlaps = _overlap(found.box * scale, self.config.inference.nms_threshold)
         same = found.class_id[:, None] == found.class_id[None, :]
-        hides = torch.triu((overlaps & same).to(found.score.dtype), diagonal=1)
-        return found.score * suppression_rounds(hides, self.bounds.rounds)[0]
+        rank = torch.arange(self.bounds.candidates)[: len(found.score)]
+        hides = overlaps & same & (rank[None, :] > rank[:, None])
+        return found.score * suppression_rounds(hides.to(found.score.dtype), self.bounds.rounds)[0]
 
     def attention(self, towers: Sequence[Tensor], location: Tensor) -> Tensor:
         """Attention vectors (K, bases * M * M) at the selected locations: gathered 3x3 patches, one product."""
-        taps = self.neighbors.index_select(0, location)
-        patches = _joined((*towers, self.padding)).index_select(1, taps.flatten()).unflatten(1, taps.shape)
-        return F.linear(patches.transpose(0, 1).flatten(1), self.top_weight, self.top_bias)
+        cells = torch.cat([*(tower.permute(0, 2, 3, 1).flatten(0, 2) for tower in towers), self.padding])
+        patches = cells.index_select(0, self.neighbors.index_select(0, location).flatten())
+        return F.linear(patches.view(len(location), -1), self.top_weight, self.top_bias)
 
     def blend(self, bases: Tensor, boxes: Tensor, attention: Tensor) -> Tensor:
         """Mask logits (N, R, R): ROIAlign, weighted by the softmax of the attention (N, bases * M * M)."""
@@ -374,6 +365,24 @@ def _neighbors(sizes: Sequence[tuple[int, int]]) -> Tensor:
         rows.append(torch.where(inside, first + y * width + x, locations))
         first += height * width
     return torch.cat(rows)
+
+
+def _scored(found: Chosen) -> Chosen:
+    """Drop candidates that score 0, in blocks, so that few sizes occur: runtimes prepare for each that is new."""
+    count = len(found.score)
+    blocks: Any = ((found.score[::_BLOCK] > 0).sum() * _BLOCK).clamp(min=min(_BLOCK, count), max=count).item()
+    torch._check(blocks >= 1)
+    torch._check(blocks <= count)
+    return Chosen(*(part[:blocks] for part in found))
+
+
+def _count(score: Tensor, least: int, most: int) -> Any:
+    """How many scores are above 0, within bounds."""
+    count: Any = (score > 0).sum().clamp(min=least, max=most).item()
+    torch._check(count >= least)
+    torch._check(count <= most)
+    torch._check(count <= len(score))
+    return count
 
 
 def _overlap(boxes: Tensor, threshold: float) -> Tensor:

@@ -78,9 +78,11 @@ def suppression_rounds(hides: Tensor, rounds: int) -> Tensor:
             score, so only above the diagonal.
         rounds: number of passes.
     """
-    keep = torch.ones_like(hides[:1])
-    for _ in range(rounds):
-        keep = F.relu(1 - keep @ hides)
+    if rounds == 0:
+        return torch.ones_like(hides[:1])
+    keep, shows = F.relu(1 - hides.sum(dim=0, keepdim=True)), hides * -1
+    for _ in range(rounds - 1):
+        keep = F.relu(keep @ shows + 1)
     return keep
 
 

@@ -67,12 +67,12 @@ def expected(found: DeployableGraph, value: int) -> list[NDArray[np.generic]]:
 
 
 def assert_same(ours: list[NDArray[np.generic]], theirs: list[NDArray[np.generic]]) -> None:
-    live = theirs[1][0] > 0
-    np.testing.assert_array_equal(ours[2], theirs[2])
+    rows = max(int((theirs[1] > 0).sum()), 1)
+    assert [output.shape[1] for output in ours] == [rows] * 4
+    np.testing.assert_array_equal(ours[2], theirs[2][:, :rows])
+    live = theirs[1][0, :rows] > 0
     for one, other in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(one[0, live], other[0, live], rtol=1e-4, atol=1e-4)
-    assert ours[3].shape == theirs[3].shape
-    assert not ours[3][0, max(live.sum(), 1) :].any()
+        np.testing.assert_allclose(one[0, live], other[0, :rows][live], rtol=1e-4, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +112,8 @@ def test_rows_below_the_threshold_are_not_computed(exported: onnx.ModelProto) ->
     count = int((whole[1] >= least).sum())
     assert 0 < count < (whole[1] > 0).sum()
     for one, other in zip(found, whole, strict=True):
-        np.testing.assert_allclose(one[0, :count], other[0, :count], rtol=1e-5, atol=1e-5)
-    assert not found[3][0, count:].any()
-    assert not found[1][0, count:].any()
+        assert one.shape[1] == count
+        np.testing.assert_allclose(one, other[:, :count], rtol=1e-5, atol=1e-5)
 
 
 def test_openvino_takes_each_count_after_each_other(exported: onnx.ModelProto) -> None:
