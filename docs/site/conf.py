@@ -22,6 +22,7 @@ include_patterns = [
     "README.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "SECURITY.md",
     "docs/**.md",
     "docs/site/api/*.rst",
     "sdk/README.md",
@@ -31,6 +32,7 @@ include_patterns = [
     "bench/baselines/README.md",
     "examples/homescenes/*.md",
     "tests/golden/README.md",
+    "tests/recorded/README.md",
 ]
 exclude_patterns = ["out", "dist", "shared"]
 
@@ -108,7 +110,9 @@ examples/homescenes/README
 examples/homescenes/MODEL_CARD
 examples/homescenes/ATTRIBUTION
 tests/golden/README
+tests/recorded/README
 CONTRIBUTING
+SECURITY
 CHANGELOG
 ```
 """
