@@ -38,9 +38,12 @@ exclude_patterns = ["out", "dist", "shared"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon", "sphinx_copybutton"]
 myst_heading_anchors = 3
+default_role = "code"
 html_theme = "furo"
 html_title = "blendmask-edge"
 html_extra_path = [str(SITE / "extra")]
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 copybutton_exclude = ".linenos, .gp, .go"
 pygments_style = "friendly"
@@ -66,27 +69,27 @@ nitpick_ignore_regex = [
 NAVIGATION = """
 ```{toctree}
 :hidden:
-:caption: Guide
-docs/quantize
-docs/embed
-docs/python
-docs/train
-docs/visualize
-docs/benchmark
-docs/bundle
+:caption: Guides
+Quantize a checkpoint <docs/quantize>
+Predict in your program <docs/embed>
+Use the Python API <docs/python>
+Train your own classes <docs/train>
+Visualize bases and attention <docs/visualize>
+Detect regressions <docs/benchmark>
+The bundle format <docs/bundle>
 ```
 
 ```{toctree}
 :hidden:
 :caption: Devices
-docs/targets/README
-docs/targets/cpu
-docs/targets/jetson-nano-tx2
-docs/targets/xavier
-docs/targets/orin
-docs/targets/thor
-docs/targets/pascal
-docs/targets/turing-to-blackwell
+Check and compile <docs/targets/README>
+CPUs <docs/targets/cpu>
+Jetson Orin <docs/targets/orin>
+Jetson Thor <docs/targets/thor>
+Jetson Xavier <docs/targets/xavier>
+Jetson Nano, TX2 <docs/targets/jetson-nano-tx2>
+Turing to Blackwell <docs/targets/turing-to-blackwell>
+Pascal <docs/targets/pascal>
 ```
 
 ```{toctree}
@@ -99,21 +102,26 @@ docs/site/api/blendmask_calibration
 
 ```{toctree}
 :hidden:
-:caption: Packages and measurements
-docs/README
-sdk/README
-quantize/README
-calibration/README
-bench/README
-bench/baselines/README
-examples/homescenes/README
-examples/homescenes/MODEL_CARD
-examples/homescenes/ATTRIBUTION
-tests/golden/README
-tests/recorded/README
-CONTRIBUTING
-SECURITY
-CHANGELOG
+:caption: Model and measurements
+Model card <examples/homescenes/MODEL_CARD>
+Demo images <examples/homescenes/README>
+Image authors and licenses <examples/homescenes/ATTRIBUTION>
+Measurements <bench/README>
+Baselines <bench/baselines/README>
+```
+
+```{toctree}
+:hidden:
+:caption: Development
+Contribute <CONTRIBUTING>
+blendmask_edge: layout <sdk/README>
+blendmask_quantize: layout <quantize/README>
+blendmask_calibration: layout <calibration/README>
+Golden bundles <tests/golden/README>
+Values from AdelaiDet <tests/recorded/README>
+Security <SECURITY>
+Changelog <CHANGELOG>
+All pages <docs/README>
 ```
 """
 
