@@ -12,9 +12,9 @@ from typing import Any, Callable, Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from blendmask_calibration.errors import CalibrationError
+from blendmask_calibration.errors import CalibrationError, require, require_whole
 from blendmask_calibration.images import CalibrationImage, describe, describe_pixels, require_rgb
-from blendmask_calibration.sampling import list_images, other_files, sample, shuffled
+from blendmask_calibration.sampling import list_images, other_files, require_seed, sample, shuffled
 
 Pixels = npt.NDArray[np.uint8]
 Reader = Callable[[Path], Pixels]
@@ -97,11 +97,12 @@ class CalibrationDataset:
             raise CalibrationError(
                 f"{self.folder} is not a folder. Expected a folder of images: check the path and try again."
             )
-        if isinstance(source, (bytes, bytearray)) or not (self.folder or _iterable(source)):
+        if isinstance(source, (bytes, bytearray, dict, set)) or not (self.folder or _iterable(source)):
             raise CalibrationError(
                 f"The calibration source is of type {type(source).__name__}. Expected a folder, or an iterable of "
                 "uint8 images (height, width, 3) in RGB."
             )
+        require(transform is None or callable(transform), "transform", transform, "a function, or None")
         self._source: Any = source
         self._transform = transform if transform is not None else _unchanged
 
@@ -117,10 +118,11 @@ class CalibrationDataset:
             spare: largest number of further samples.
 
         Raises:
-            CalibrationError: `count` is below 1, or the folder no longer exists.
+            CalibrationError: an argument has another type or is out of range, or the folder no longer exists.
         """
-        if count < 1:
-            raise CalibrationError(f"count is {count}. Expected the number of images to sample, 1 or more.")
+        require_whole("count", count)
+        require_whole("spare", spare, 0)
+        require_seed(seed)
         if self.folder is None:
             samples = self._arrays(seed)
             return Selection(islice(samples, count), islice(samples, spare), None)

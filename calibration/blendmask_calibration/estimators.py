@@ -14,7 +14,7 @@ from typing import Mapping, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from blendmask_calibration.errors import CalibrationError
+from blendmask_calibration.errors import CalibrationError, require, require_number, require_whole
 from blendmask_calibration.histogram import BINS, Histogram
 
 # The least `high`: with it, the scale high / 255 is above zero even if a runtime stores it in half precision.
@@ -58,6 +58,7 @@ class Max:
 
     def __call__(self, histogram: Histogram, levels: int) -> Range:  # noqa: ARG002
         """Return the range that contains every value; `levels` is ignored."""
+        _require_histogram(histogram)
         return range_up_to(histogram, histogram.magnitude)
 
 
@@ -76,11 +77,11 @@ class Percentile:
 
     def __post_init__(self) -> None:
         """Validate the percentage."""
-        if not 0 < self.percentage <= 100:
-            raise CalibrationError(f"percentage is {self.percentage}. Expected a number above 0 and at most 100.")
+        require_number("percentage", self.percentage, 0, 100)
 
     def __call__(self, histogram: Histogram, levels: int) -> Range:  # noqa: ARG002
         """Return the range in whole bins; zeros count as values, and `levels` is ignored."""
+        _require_histogram(histogram)
         inside = math.ceil(self.percentage / 100 * histogram.total)
         last = int(np.searchsorted(np.cumsum(histogram.counts), inside))
         return range_up_to(histogram, (last + 1) * histogram.width)
@@ -92,6 +93,8 @@ class MeanSquaredError:
 
     def __call__(self, histogram: Histogram, levels: int) -> Range:
         """Return the best of 257 ranges: the largest magnitude times 1 down to 1/256, in steps of 2 percent."""
+        _require_histogram(histogram)
+        require_whole("levels", levels)
         if histogram.magnitude <= FLOOR:
             return range_up_to(histogram, FLOOR)
         highs = histogram.magnitude * _FRACTIONS
@@ -107,6 +110,8 @@ class Entropy:
 
     def __call__(self, histogram: Histogram, levels: int) -> Range:
         """Return the best range of whole bins, of about 32 per octave with at least `levels` bins each."""
+        _require_histogram(histogram)
+        require_whole("levels", levels)
         if histogram.magnitude <= FLOOR:
             return range_up_to(histogram, FLOOR)
         counts = _nonzero_counts(histogram)
@@ -135,7 +140,7 @@ def estimator_named(name: str) -> Estimator:
     Raises:
         CalibrationError: the name is unknown; the message lists the known ones.
     """
-    if name not in ESTIMATORS:
+    if not isinstance(name, str) or name not in ESTIMATORS:
         raise CalibrationError(f"Unknown estimator {name!r}. Expected one of {', '.join(sorted([AUTO, *ESTIMATORS]))}.")
     return ESTIMATORS[name]
 
@@ -161,8 +166,10 @@ def range_up_to(histogram: Histogram, high: float) -> Range:
         high: requested high end, in units of the tensor.
 
     Raises:
-        CalibrationError: the histogram is empty.
+        CalibrationError: the histogram is empty, or `high` is not a number.
     """
+    _require_histogram(histogram)
+    require_number("high", high)
     if histogram.total == 0:
         raise CalibrationError(
             "A tensor has no values to estimate a range from. Run the model on the calibration images first, or leave "
@@ -185,8 +192,15 @@ def squared_errors(histogram: Histogram, highs: npt.ArrayLike, levels: int) -> n
 
     Returns:
         (N,) float64, in squared units of the tensor.
+
+    Raises:
+        CalibrationError: an argument has another type or is out of range.
     """
-    steps = np.atleast_1d(np.asarray(highs, np.float64))[:, None] / (histogram.width * levels)
+    _require_histogram(histogram)
+    require_whole("levels", levels)
+    ends = np.atleast_1d(np.asarray(highs))
+    require(ends.dtype.kind in "iuf" and bool((ends > 0).all()), "highs", highs, "numbers above 0")
+    steps = ends.astype(np.float64)[:, None] / (histogram.width * levels)
     edges = np.arange(BINS + 1)
     # Integral of the squared error from 0 to each edge: step ** 3 / 12 per whole step, and the remainder.
     whole = np.minimum(np.rint(edges / steps), levels)
@@ -215,8 +229,9 @@ class RangeCollector:
             values: array of any shape and real dtype.
 
         Raises:
-            CalibrationError: a value is NaN or infinite.
+            CalibrationError: the name is not text, the values are not real numbers, or one is NaN or infinite.
         """
+        require(isinstance(name, str), "name", name, "text")
         known = self._histograms.get(name, Histogram.empty())
         self._histograms[name] = known + Histogram.of(values, name)
 
@@ -230,11 +245,21 @@ class RangeCollector:
 
         Returns:
             Ranges by tensor name.
+
+        Raises:
+            CalibrationError: an argument has another type or is out of range, or a tensor has no values.
         """
+        require(callable(estimator), "estimator", estimator, "an estimator such as estimator_named('mse')")
+        require_whole("unsigned_levels", unsigned_levels)
+        require_whole("signed_levels", signed_levels)
         return {
             name: estimator(histogram, signed_levels if histogram.signed else unsigned_levels)
             for name, histogram in self._histograms.items()
         }
+
+
+def _require_histogram(histogram: object) -> None:
+    require(isinstance(histogram, Histogram), "histogram", histogram, "a Histogram")
 
 
 def _nonzero_counts(histogram: Histogram) -> npt.NDArray[np.int64]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from blendmask_calibration.errors import CalibrationError
+from blendmask_calibration.errors import CalibrationError, require
 
 BINS = 4096
 _BIN_BITS = BINS.bit_length() - 1
@@ -55,9 +55,10 @@ class Histogram:
             name: name of the tensor, for error messages.
 
         Raises:
-            CalibrationError: a value is NaN or infinite.
+            CalibrationError: the values are not real numbers, or one is NaN or infinite.
         """
         array = np.asarray(values)
+        require(array.dtype.kind in "biuf", name, values, "an array of real numbers")
         if array.size == 0:
             return cls.empty()
         minimum, maximum = float(array.min()), float(array.max())

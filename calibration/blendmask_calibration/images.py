@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Sequence
@@ -10,9 +11,10 @@ from typing import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from blendmask_calibration.errors import CalibrationError
+from blendmask_calibration.errors import CalibrationError, require, require_each, require_path, require_whole
 
 _BLOCKS = 8
+_FINGERPRINT = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,10 @@ def sha256_file(path: Path | str) -> str:
     """Return the SHA-256 of a file's bytes, hexadecimal.
 
     Raises:
+        CalibrationError: `path` is not a path.
         OSError: the file cannot be read.
     """
+    require_path("path", path)
     digest = hashlib.sha256()
     with Path(path).open("rb") as stream:
         while chunk := stream.read(1 << 20):
@@ -47,7 +51,13 @@ def sha256_file(path: Path | str) -> str:
 
 
 def sha256_pixels(rgb: npt.NDArray[np.uint8]) -> str:
-    """Return the SHA-256 of an array's bytes in C order, hexadecimal."""
+    """Return the SHA-256 of an array's bytes in C order, hexadecimal.
+
+    Raises:
+        CalibrationError: the value is not an array of numbers.
+    """
+    fits = isinstance(rgb, np.ndarray) and rgb.dtype.kind in "biuf"
+    require(fits, "rgb", rgb, "an array of numbers")
     return hashlib.sha256(np.ascontiguousarray(rgb).tobytes()).hexdigest()
 
 
@@ -61,6 +71,7 @@ def describe_pixels(name: str, rgb: npt.NDArray[np.uint8]) -> CalibrationImage:
     Raises:
         CalibrationError: the array has another dtype or shape.
     """
+    require(isinstance(name, str), "name", name, "text")
     perceptual = fingerprint(rgb)
     return CalibrationImage(name, sha256_pixels(rgb), int(rgb.shape[0]), int(rgb.shape[1]), perceptual)
 
@@ -77,6 +88,8 @@ def describe(path: Path, rgb: npt.NDArray[np.uint8], root: Path | None = None) -
         CalibrationError: the array has another dtype or shape.
         OSError: the file cannot be read.
     """
+    require(isinstance(path, Path), "path", path, "pathlib.Path")
+    require(root is None or (isinstance(root, Path) and root in path.parents), "root", root, "a folder above the file")
     name = path.relative_to(root).as_posix() if root else path.name
     perceptual = fingerprint(rgb)
     return CalibrationImage(name, sha256_file(path), int(rgb.shape[0]), int(rgb.shape[1]), perceptual)
@@ -115,7 +128,12 @@ def near_duplicates(fingerprints: Sequence[str], distance: int) -> list[tuple[in
 
     Returns:
         Groups of two or more images, each as ascending indices into `fingerprints`, sorted by their first index.
+
+    Raises:
+        CalibrationError: a fingerprint is none, or the distance is negative.
     """
+    require_each("fingerprints", fingerprints, _is_fingerprint, "results of `fingerprint`")
+    require_whole("distance", distance, 0)
     if len(fingerprints) < 2:
         return []
     packed = np.array([list(bytes.fromhex(digits)) for digits in fingerprints], np.uint8)
@@ -132,12 +150,17 @@ def near_duplicates(fingerprints: Sequence[str], distance: int) -> list[tuple[in
 
 def require_rgb(rgb: npt.NDArray[np.uint8], name: str = "A calibration image") -> None:
     """Raise CalibrationError unless `rgb` is a uint8 array of shape (H, W, 3) with at least one pixel."""
+    require(isinstance(rgb, np.ndarray), name, rgb, "a NumPy array, uint8 (height, width, 3) in RGB")
     if rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3 and rgb.size:
         return
     raise CalibrationError(
         f"{name} is {rgb.dtype} with shape {rgb.shape}. Expected uint8 with shape (height, width, 3) in RGB: "
         f"{_conversion(rgb)}."
     )
+
+
+def _is_fingerprint(value: object) -> bool:
+    return isinstance(value, str) and _FINGERPRINT.fullmatch(value) is not None
 
 
 def _conversion(rgb: npt.NDArray[np.uint8]) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import List, Sequence, TypeVar
 
-from blendmask_calibration.errors import CalibrationError
+from blendmask_calibration.errors import CalibrationError, require, require_each, require_path, require_whole
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
 Item = TypeVar("Item")
@@ -22,6 +22,7 @@ def list_images(folder: Path | str) -> list[Path]:
     Raises:
         CalibrationError: `folder` is not a folder.
     """
+    require_path("folder", folder)
     root = Path(folder)
     if not root.is_dir():
         raise CalibrationError(f"{root} is not a folder. Expected a folder of images: check the path and try again.")
@@ -31,7 +32,12 @@ def list_images(folder: Path | str) -> list[Path]:
 
 
 def other_files(folder: Path | str) -> dict[str, int]:
-    """Return the number of files that `list_images` does not list, by lower-case suffix; hidden files are skipped."""
+    """Return the number of files that `list_images` does not list, by lower-case suffix; hidden files are skipped.
+
+    Raises:
+        CalibrationError: `folder` is not a path.
+    """
+    require_path("folder", folder)
     root = Path(folder)
     others = (p for p in root.rglob("*") if p.suffix.lower() not in SUFFIXES and not _hidden(p.relative_to(root)))
     return dict(Counter(path.suffix.lower() for path in others if path.is_file()))
@@ -50,10 +56,11 @@ def sample(paths: Sequence[Path], count: int, seed: int) -> list[Path]:
         seed: seed of the random order.
 
     Raises:
-        CalibrationError: `count` is below 1.
+        CalibrationError: an argument has another type, or `count` is below 1.
     """
-    if count < 1:
-        raise CalibrationError(f"count is {count}. Expected the number of images to sample, 1 or more.")
+    require_each("paths", paths, lambda path: isinstance(path, Path), "a sequence of pathlib.Path")
+    require_whole("count", count)
+    require_seed(seed)
     return shuffled(sorted(paths, key=Path.as_posix), seed)[:count]
 
 
@@ -62,6 +69,11 @@ def shuffled(items: Sequence[Item], seed: int) -> List[Item]:
     # Hashes of the positions, because the stream of a library's generator may change with its version.
     ranks = sorted(range(len(items)), key=lambda position: hashlib.sha256(f"{seed}/{position}".encode()).digest())
     return [items[position] for position in ranks]
+
+
+def require_seed(seed: int) -> None:
+    """Raise CalibrationError unless the seed is an integer."""
+    require(isinstance(seed, int) and not isinstance(seed, bool), "seed", seed, "an integer")
 
 
 def _hidden(relative: Path) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Collection, Literal, Sequence
 
 from blendmask_calibration.checks.limits import Limit
-from blendmask_calibration.errors import CalibrationError
+from blendmask_calibration.errors import CalibrationError, require_each
 
 Severity = Literal["refuse", "warn"]
 OPTION = "--allow"
@@ -65,8 +65,10 @@ def refusals(findings: Sequence[Finding], allow: Collection[str] = ()) -> list[F
         allow: codes of refusals to override.
 
     Raises:
-        CalibrationError: a code in `allow` is unknown.
+        CalibrationError: an argument has another type, or a code in `allow` is unknown.
     """
+    require_each("findings", findings, lambda one: isinstance(one, Finding), "a sequence of Finding")
+    require_each("allow", allow, lambda code: isinstance(code, str), "a collection of codes")
     unknown = sorted(set(allow) - set(CODES))
     if unknown:
         raise CalibrationError(f"{OPTION} {unknown[0]}: unknown check. Expected one of {', '.join(CODES)}.")

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 
 from blendmask_calibration.checks.findings import OPTION, Finding, Severity, check_share
 from blendmask_calibration.checks.limits import Limit, Limits
 from blendmask_calibration.checks.statistics import ImageStatistics
+from blendmask_calibration.errors import require, require_each
 from blendmask_calibration.images import CalibrationImage, near_duplicates
 
 
@@ -39,7 +40,17 @@ def check_images(
 
     Returns:
         Findings, refusals first; empty if all checks pass.
+
+    Raises:
+        CalibrationError: an argument has another type, or there are not as many statistics as images.
     """
+    require_each("images", images, lambda one: isinstance(one, CalibrationImage), "a sequence of CalibrationImage")
+    require_each("statistics", statistics, lambda one: isinstance(one, ImageStatistics), "the statistics of each image")
+    require(len(statistics) == len(images), "statistics", statistics, f"one for each of {len(images)} images")
+    require_each("unreadable", unreadable, lambda one: len(one) == 2, "pairs of a path and a reason")
+    require_each(
+        "input_size", input_size, lambda side: isinstance(side, int) and side > 0, "height and width in pixels"
+    )
     limits = limits or Limits()
     findings = _check_unreadable(len(images), unreadable, limits)
     if images:
@@ -62,7 +73,11 @@ def check_detections(detections_per_image: Sequence[int], limits: Limits | None 
 
     Returns:
         Findings; empty if the check passes.
+
+    Raises:
+        CalibrationError: the numbers are not integers of 0 or more.
     """
+    require_each("detections_per_image", detections_per_image, _is_count, "the number of instances in each image")
     limit = (limits or Limits()).undetected
     names = [f"image {index}" for index, count in enumerate(detections_per_image) if count == 0]
     return check_share(
@@ -89,7 +104,13 @@ def check_channel_order(
 
     Returns:
         Findings; empty if the check passes.
+
+    Raises:
+        CalibrationError: the scores are not numbers from 0 to 1, or not of as many images.
     """
+    for name, order in (("given", given), ("swapped", swapped)):
+        require_each(name, order, _is_scores, "the scores of the instances in each image, 0 to 1")
+    require(len(given) == len(swapped), "swapped", swapped, f"scores of the same {len(given)} images")
     limits = limits or Limits()
     before, after = (np.array([sum(score**3 for score in scores) for scores in order]) for order in (given, swapped))
     gains = after - before
@@ -101,6 +122,15 @@ def check_channel_order(
         return []
     refused = errors > limits.swap_errors.refuse and gain > limits.swap_gain.refuse
     return [_swapped(len(gains), errors, gain, limits, refused=refused)]
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= 0
+
+
+def _is_scores(values: Any) -> bool:
+    is_sequence = hasattr(values, "__iter__") and not isinstance(values, (str, bytes))
+    return is_sequence and all(isinstance(score, (int, float)) and 0 <= score <= 1 for score in values)
 
 
 def _swapped(count: int, errors: float, gain: float, limits: Limits, *, refused: bool) -> Finding:

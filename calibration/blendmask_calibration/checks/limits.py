@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from blendmask_calibration.errors import require_number
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -17,6 +19,15 @@ class Limit:
 
     warn: float
     refuse: float
+
+    def __post_init__(self) -> None:
+        """Validate the thresholds.
+
+        Raises:
+            CalibrationError: one is not a number.
+        """
+        require_number("warn", self.warn)
+        require_number("refuse", self.refuse)
 
 
 @dataclass(frozen=True)
