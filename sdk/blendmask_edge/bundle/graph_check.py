@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from typing import Dict, List
 
-from blendmask_edge.bundle.onnx_file import Node, OnnxFile, read_onnx_file
-from blendmask_edge.bundle.shapes import RULES, Bound, Call, check_tensor, constant, work
+from blendmask_edge.bundle.onnx_file import ITEM_BYTES, Node, OnnxFile, read_onnx_file
+from blendmask_edge.bundle.shapes import RULES, Bound, Call, check_tensor, constant, scratch, work
 from blendmask_edge.errors import BundleError
 
 OPSETS = (13, 17)
@@ -23,6 +23,8 @@ MAX_DEPTH = 2**12
 MAX_RANK = 8
 MAX_ELEMENTS = (2**26, 2**8)
 """Elements of all tensors that exist at once beside those of the file: some, and for each pixel of the input."""
+MAX_SCRATCH = (2**26, 2**10)
+"""Elements that one operator may need beside its result: some, and for each pixel of the input."""
 MAX_WORK = (2**36, 2**21)
 """Multiply-accumulates, or elements, of all operators together: some, and for each pixel of the input."""
 _FAILURES = (ValueError, TypeError, IndexError, KeyError, OverflowError, ZeroDivisionError)
@@ -58,7 +60,8 @@ class _Known:
         self._constants = {tensor.name: tensor for tensor in graph.constants}
         self._bounds: Dict[str, Bound] = {}
         self._depths: Dict[str, int] = {}
-        self._most_elements, self._most_work = (base + each * pixels for base, each in (MAX_ELEMENTS, MAX_WORK))
+        limits = (base + each * pixels for base, each in (MAX_ELEMENTS, MAX_SCRATCH, MAX_WORK))
+        self._most_elements, self._most_scratch, self._most_work = limits
         self._elements = self._work = 0
 
     def bound(self, name: str) -> Bound:
@@ -92,10 +95,13 @@ class _Known:
         try:
             result = RULES[node.operator](call)
             self._work += work(node.operator, call, result)
+            needed = scratch(node.operator, call, result)
         except _FAILURES as error:
             raise BundleError(f"its node {number}, {node.operator}, cannot be bounded: {error}") from error
         if self._work > self._most_work:
             raise BundleError(f"it takes more than {self._most_work} operations")
+        if needed > self._most_scratch:
+            raise BundleError(f"its node {number}, {node.operator}, may copy more than {self._most_scratch} elements")
         depth = 1 + max((self._depths[name] for name in node.inputs if name), default=0)
         for name in filter(None, node.outputs):
             self.add(name, result, depth)
@@ -120,6 +126,8 @@ def _pixels(graph: OnnxFile) -> int:
     """Return the elements of the input, whose sizes must be stated."""
     pixels = 0
     for entry in graph.inputs:
+        if entry.dtype not in ITEM_BYTES:
+            raise BundleError(f"its input {entry.name[:80]!r} has the type {entry.dtype}")
         if entry.shape is None or not all(entry.shape) or min(filter(None, entry.shape), default=1) < 0:
             raise BundleError(f"its input {entry.name[:80]!r} has no fixed shape")
         pixels += math.prod(size or 0 for size in entry.shape)

@@ -136,6 +136,16 @@ def work(operator: str, call: Call, result: Bound) -> int:
     return max(result.count * each, *(bound.count for bound in call.inputs if bound is not None), 0)
 
 
+def scratch(operator: str, call: Call, result: Bound) -> int:
+    """Return an upper bound of the elements that a runtime may lay out for an operator beside its result.
+
+    Runtimes compute a convolution as a product of matrices, for which they copy each window of the image.
+    """
+    if operator != "Conv":
+        return 0
+    return math.prod(call.input(1).shape[1:]) * math.prod(result.shape[2:])
+
+
 def _same(call: Call) -> Bound:
     return replace(call.input(0), values=())
 
@@ -180,8 +190,10 @@ def _multiplied(left: Interval, right: Interval) -> Interval:
 
 
 def _cast(call: Call) -> Bound:
-    bound = call.input(0)
-    if call.integer("to") not in (INT32, INT64):
+    bound, dtype = call.input(0), call.integer("to")
+    if dtype not in ITEM_BYTES:
+        raise ValueError(f"it casts to type {dtype}")
+    if dtype not in (INT32, INT64):
         return replace(bound, values=())
     return replace(bound, values=_followed([(math.floor(low), math.ceil(high)) for low, high in bound.values]))
 

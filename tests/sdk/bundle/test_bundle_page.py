@@ -108,6 +108,7 @@ def test_limits_of_the_page_are_those_of_the_reader() -> None:
         MAX_NAME_BYTES,
         graph_check.MAX_RANK,
         *graph_check.MAX_ELEMENTS,
+        *graph_check.MAX_SCRATCH,
         *graph_check.MAX_WORK,
     ]
     assert f"1 to {MAX_SIDE}" in PAGE

@@ -202,6 +202,8 @@ ATTACKS: Dict[str, Any] = {
     "Pad": ([make_node("Pad", ["x", "n"], ["a"])], {"x": FLOATS, "n": [0, 0, 0, 1 << 40]}),
     "Conv": ([make_node("Conv", ["x", "w"], ["a"], pads=[1 << 40, 0, 0, 0])],
              {"x": np.ones((1, 1, 8, 8), np.float32), "w": np.ones((1, 1, 1, 1), np.float32)}),
+    "windows": ([make_node("Conv", ["x", "w"], ["a"], pads=[99] * 4)],
+                {"x": np.ones((1, 4, 300, 300), np.float32), "w": np.ones((1, 4, 99, 99), np.float32)}),
     "MaxPool": ([make_node("MaxPool", ["x"], ["a"], kernel_shape=[1, 1], pads=[0, 1 << 40, 0, 0])],
                 {"x": np.ones((1, 1, 8, 8), np.float32)}),
     "Gather": ([make_node("Gather", ["x", "i"], ["a"], axis=0)], {"x": FLOATS, "i": np.zeros(1 << 16, np.int64)}),
@@ -216,7 +218,7 @@ ATTACKS: Dict[str, Any] = {
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_tensors_that_grow_without_bound_are_refused(attack: str) -> None:
     nodes, constants = ATTACKS[attack]
-    with pytest.raises(BundleError, match=r"may hold more than \d+ elements|takes more than \d+ operations"):
+    with pytest.raises(BundleError, match=r"may (hold|copy) more than \d+ elements|takes more than \d+ operations"):
         check(*nodes, **constants)
 
 
@@ -291,6 +293,16 @@ def test_names_that_are_missing_or_doubled_are_refused() -> None:
             check(*nodes)
     with pytest.raises(BundleError, match="nothing makes the tensor 'boxes'"):
         check_graph(model_of(outputs=["boxes"]).SerializeToString())
+
+
+@pytest.mark.parametrize("dtype", [kinds.STRING, kinds.DOUBLE, kinds.COMPLEX128, 0, 99])
+def test_types_that_no_exported_graph_has_are_refused(dtype: int) -> None:
+    with pytest.raises(BundleError, match=f"casts to type {dtype}"):
+        check(make_node("Cast", ["image"], ["a"], to=dtype))
+    model = model_of()
+    model.graph.input[0].type.tensor_type.elem_type = dtype
+    with pytest.raises(BundleError, match=f"its input 'image' has the type {dtype}"):
+        check_graph(model.SerializeToString())
 
 
 def test_names_are_bounded() -> None:
