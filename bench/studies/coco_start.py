@@ -12,6 +12,7 @@ a process of its own, without the network and the optimizer:
 | `read` | annotations read, checked and packed; image files found, their sizes compared; digests for resuming |
 | `first-sample` | the order of the first pass, and one augmented image |
 | `sample` | a further augmented image, the mean of some |
+| `pycocotools` | the same file read by `pycocotools.coco.COCO`, which checks nothing, for comparison |
 
 `seconds` of each, and of them `cpu_seconds` on the processor; `megabytes` is the peak memory of the process,
 `idle_megabytes` before it begins, `packed_megabytes` what the annotations take from then on. `other_work` is 1 where
@@ -21,6 +22,7 @@ other processes shared the processor meanwhile, so that the times are too long.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -51,12 +53,14 @@ def main() -> None:
     """Generate, measure and write bench/results/coco_start.json."""
     options = _parse_arguments()
     if options.measure is not None:
-        print(json.dumps(measure(options.measure)))
+        print(json.dumps((measure_reference if options.reference else measure)(options.measure)))
         return
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder), options.images, options.instances)
-        command = [sys.executable, "-m", "bench.studies.coco_start", "--measure", folder]
-        rows = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        for more in ([], ["--reference"]):
+            command = [sys.executable, "-m", "bench.studies.coco_start", "--measure", folder, *more]
+            rows += json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     facts = {"images": options.images, "instances": options.instances}
     print(f"Written: {write_study('coco_start', [row | facts for row in rows], options.output)}")
 
@@ -106,6 +110,21 @@ def measure(folder: Path) -> list[dict[str, Any]]:
         "packed_megabytes": round(labeled.records.size_bytes / 1e6),
     }  # fmt: skip
     return rows
+
+
+def measure_reference(folder: Path) -> list[dict[str, Any]]:
+    """The row of pycocotools."""
+    from pycocotools.coco import COCO
+
+    idle, before, began = _peak_megabytes(), read_cpu_times(), _clocks()
+    with contextlib.redirect_stdout(sys.stderr):
+        COCO(str(folder / "annotations.json"))
+    wall, cpu = np.subtract(_clocks(), began).tolist()
+    return [
+        {"name": "pycocotools", "seconds": round(wall, 3), "cpu_seconds": round(cpu, 3),
+         "other_work": int(bool(other_work(before, read_cpu_times()))), "megabytes": round(_peak_megabytes()),
+         "idle_megabytes": round(idle)}
+    ]  # fmt: skip
 
 
 def _document(images: int, instances: int) -> Iterator[str]:
@@ -163,6 +182,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--instances", type=int, default=INSTANCES)
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--reference", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 

@@ -159,5 +159,6 @@ def test_the_study_of_starting_times_every_part_of_a_synthetic_data_set(tmp_path
     coco_start.generate(tmp_path, 40, 300)
     rows = {row["name"]: row for row in coco_start.measure(tmp_path)}
     assert rows.keys() == {"read", "first-sample", "sample"}
+    rows |= {row["name"]: row for row in coco_start.measure_reference(tmp_path)}
     assert all(row["seconds"] > 0 and row["other_work"] in (0, 1) for row in rows.values())
     assert 0 < rows["read"]["idle_megabytes"] <= rows["read"]["megabytes"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.runs.progress import Progress
-from blendmask_quantize.runs.run_folder import RunFolder, Setting
+from blendmask_quantize.runs.run_folder import RESUME_FILE, RunFolder, Setting
 from blendmask_quantize.training import loop
 from blendmask_quantize.training.coco_images import CocoImages
 from blendmask_quantize.training.distill import distill
@@ -156,6 +157,17 @@ def _list_images(folder: Path) -> list[Path]:
     return paths
 
 
+@contextlib.contextmanager
+def _saying_how_to_go_on(folder: Path) -> Iterator[None]:
+    """Log it when the user stops a run of which there is a state."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (folder / RESUME_FILE).exists():
+            _LOG.warning("stopped; the state of the run is in %s: go on with --resume", folder)
+        raise
+
+
 def run_job(job: TrainingJob, folder: RunFolder, progress: Progress, *, resume: bool) -> Path:
     """Train, and return the path of the checkpoint.
 
@@ -171,7 +183,7 @@ def run_job(job: TrainingJob, folder: RunFolder, progress: Progress, *, resume: 
         announce()
 
     common = (job.stream, folder.path, job.options)
-    with folder.active(first_process):
+    with folder.active(first_process), _saying_how_to_go_on(folder.path):
         if job.teacher is None:
             return loop.train(job.model, *common, origin=job.origin, resume=resume, on_step=on_step)
         return distill(

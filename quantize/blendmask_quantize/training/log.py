@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from blendmask_edge.errors import DependencyError
+from blendmask_edge.storage.atomic import output_error
 from blendmask_quantize.training.clock import Clock
 
 LOG_FILE = "log.csv"
@@ -33,13 +34,18 @@ class CsvLog:
                 writer.writerows(kept)
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Append the row of a step."""
-        with self.path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if self.empty:
-                writer.writerow(["iteration", "seconds", *numbers])
-                self.empty = False
-            writer.writerow([step, f"{self.clock.seconds:.1f}", *(f"{value:.5f}" for value in numbers.values())])
+        """Append the row of a step.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        row = [step, f"{self.clock.seconds:.1f}", *(f"{value:.5f}" for value in numbers.values())]
+        try:
+            with self.path.open("a", newline="") as file:
+                csv.writer(file).writerows([["iteration", "seconds", *numbers], row] if self.empty else [row])
+        except OSError as error:
+            raise output_error(self.path, error) from error
+        self.empty = False
 
 
 class TensorBoardLog:

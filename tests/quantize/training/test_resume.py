@@ -132,6 +132,18 @@ class TestGoingOn:
         run(resume=True)
         assert not list(begun.glob("*.part"))
 
+    def test_a_user_who_stops_it_is_told_how_to_go_on(self, run, caplog):
+        def stage(_: str, __: int) -> Callable[[], None]:
+            done = iter(range(2))
+            return lambda: None if next(done, None) is not None else interrupt()
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run(progress=stage)
+        assert "go on with --resume" in caplog.text
+
 
 class TestAnotherRun:
     @pytest.mark.parametrize(
