@@ -54,6 +54,9 @@ autodoc_member_order = "bysource"
 autosummary_generate = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+python_use_unqualified_type_names = True
+autoclass_content = "both"
 
 suppress_warnings = ["ref.python"]  # an error class that two packages re-export has two homes
 nitpicky = True
