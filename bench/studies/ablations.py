@@ -3,11 +3,10 @@
     python -m bench.studies.ablations --data HOMESCENES --work FOLDER
 
 HOMESCENES holds `train/`, `val/` and `val_seen/` with their `.json` files. Each variant is `LITE0_RT` at an input of
-384 x 512 with one part changed, trained from the same ImageNet backbone and seed on the same views for the same number
-of
-steps: 15 to 20 minutes of one core. A run lies in FOLDER/VARIANT; after a cut the same command goes on, and what is
-trained is not trained again. `--only` trains and measures some of the variants, `--train` measures none, so that a
-process for each core can train its share first:
+384 x 512 with one part changed, trained from the same ImageNet backbone and seed on the same augmented images for the
+same number of steps: 15 to 20 minutes of one core. A run lies in FOLDER/VARIANT; after a cut the same command goes on,
+and what is trained is not trained again. `--only` trains and measures some of the variants, `--train` measures none, so
+that a process for each core can train its share first:
 
     OMP_NUM_THREADS=1 python -m bench.studies.ablations --data HOMESCENES --work FOLDER --train --only base k1 k2 k8
 
@@ -180,7 +179,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--train", action="store_true", help="train only")
     parser.add_argument("--iterations", type=int, default=1400, help="of each variant")
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--workers", type=int, default=1, help="processes that prepare views")
+    parser.add_argument("--workers", type=int, default=1, help="processes that load images")
     parser.add_argument("--timed", type=int, default=_TIMED_IMAGES, help="images that latency is measured on")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is shown")
     return parser.parse_args()

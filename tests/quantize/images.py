@@ -16,14 +16,14 @@ from blendmask_quantize.training.augment import Augmentation
 from tests.quantize.tiny import LABELS
 
 SIZE = (64, 96)
-"""Height and width: the test size of the tiny network, so that views of scale 1 show the image as it is."""
+"""Height and width: the test size of the tiny network, so that augmented images of scale 1 show the image as it is."""
 
 COLORS = {2: (200, 40, 40), 5: (40, 200, 40), 9: (40, 40, 200)}
 PLAIN = Augmentation(
     crop=SIZE, scale=(1, 1), rotation=0, flip=0, brightness=0, contrast=0, saturation=0, white_balance=0, blur=0,
     motion=0, noise=0, paste=0,
 )  # fmt: skip
-"""Views that change nothing."""
+"""Augmentation that changes nothing."""
 
 
 @dataclass(frozen=True)

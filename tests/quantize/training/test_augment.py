@@ -192,7 +192,7 @@ class TestSamplesOfImages:
     @pytest.fixture(scope="class")
     @staticmethod
     def alone(tmp_path_factory) -> CocoImages:
-        """One object in one image."""
+        """One instance in one image."""
         folder = tmp_path_factory.mktemp("alone")
         options = Augmentation(crop=(64, 96), scale=(0.3, 3.0), rotation=45, blur=1, motion=1, noise=1, paste=0)
         return CocoImages.open(folder, write_images(folder, [some_images(1)[0][:1]]), TINY, options)

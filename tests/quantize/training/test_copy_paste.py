@@ -64,7 +64,7 @@ class TestPasting:
 
     @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS)
-    @example(seed=353940).via("an object narrower than its two rims, at the edge")
+    @example(seed=353940).via("an instance narrower than its two rims, at the edge")
     def test_pixels_come_from_the_donor_within_and_from_the_scene_away_from_it(self, seed):
         scenery, donor = scene(seed, 1), scene(seed + 1, 1)
         seen = paste(scenery, donor, np.array([0])).image.pixels.astype(int)
@@ -113,7 +113,7 @@ class TestSamplesWithPastedInstances:
         source = self.source(images, paste=1.0, paste_most=1)
         assert max(len(source.sample(1, np.random.default_rng(seed)).boxes) for seed in range(20)) == 2
 
-    def test_an_emphasized_class_is_pasted_more_often(self, images):
+    def test_a_class_of_more_weight_is_pasted_more_often(self, images):
         def plates(sampling: SamplingOptions) -> int:
             source = self.source(images, sampling, paste=1.0, paste_most=1)
             return sum(1 in source.sample(1, np.random.default_rng(seed)).classes for seed in range(200))
@@ -123,8 +123,8 @@ class TestSamplesWithPastedInstances:
 
     @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS, index=st.integers(0, 5))
-    def test_every_box_is_the_extent_of_a_visible_object(self, seed, index, many):
-        """Where the semantic map shows a class, an object of that class has its box around it."""
+    def test_every_box_is_the_extent_of_a_visible_instance(self, seed, index, many):
+        """Where the semantic map shows a class, an instance of that class has its box around it."""
         sample = many.sample(index, np.random.default_rng(seed))
         for (x0, y0, x1, y1), class_id in zip(sample.boxes.int().tolist(), sample.classes.tolist(), strict=True):
             inside = (sample.semantic == class_id + 1)[y0:y1, x0:x1]

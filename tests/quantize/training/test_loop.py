@@ -182,7 +182,7 @@ class TestARun:
     def test_two_runs_are_the_same(self, run):
         assert run("a")[0] == run("b")[0]
 
-    def test_another_seed_shows_other_views(self, run):
+    def test_another_seed_augments_otherwise(self, run):
         assert run("a")[0][0] != run("b", replace(OPTIONS, seed=6))[0][0]
 
 

@@ -1,4 +1,4 @@
-"""Several processes do what one does with all their views."""
+"""Several processes do what one does with all their images."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class TestFactors:
         assert factors[12] == pytest.approx(2)
         assert factors[15] == pytest.approx((0.75 * 16) ** 0.5)
 
-    def test_emphasis_multiplies(self):
+    def test_class_weights_multiply(self):
         factors = repeat_factors(PRESENCE, NAMES, SamplingOptions(0.75, (("plate", 3.0),)))
         assert factors[12] == pytest.approx(6)
         assert factors[0] == 1

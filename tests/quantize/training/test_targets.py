@@ -238,7 +238,7 @@ class TestAssignment:
         assert (found.labels[found.image != 1] == BACKGROUND).all()
         assert set(found.instance_index[found.positives].tolist()) == {0}
 
-    def test_a_batch_without_any_object_has_no_positives(self):
+    def test_a_batch_without_any_instance_has_no_positives(self):
         found = assigned([box(), box()])
         assert len(found.positives) == 0
         assert (found.labels == BACKGROUND).all()
@@ -260,7 +260,7 @@ class TestAssignment:
         assert label_at(assigned([box(8, 8, 120, 120)]), 1, 4) == 0
         assert label_at(assigned([box(8.25, 8.25, 120, 120)]), 1, 4) == BACKGROUND
 
-    def test_an_object_that_covers_no_location_center_has_no_positives(self):
+    def test_an_instance_that_covers_no_location_center_has_no_positives(self):
         assert len(assigned([box(5, 5, 11, 11)]).positives) == 0
 
     def test_a_location_on_the_edge_of_a_box_is_outside(self):
