@@ -116,7 +116,7 @@ FINE = {
 """Values of `ODD` that are what the argument may be."""
 
 
-@pytest.mark.parametrize("value", ODD, ids=repr)
+@pytest.mark.parametrize("value", ODD, ids=lambda value: "object" if type(value) is object else repr(value))
 @pytest.mark.parametrize("name", CALLS)
 def test_wrong_arguments_are_named(name: str, value: Any) -> None:
     call, message = CALLS[name]
