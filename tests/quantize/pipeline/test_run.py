@@ -133,11 +133,13 @@ def test_one_hash_stands_for_the_ranges_of_every_variant(
 
 
 def test_the_manifest_states_the_bounds_that_the_graph_has(manifest: Manifest, made: Made) -> None:
-    outputs = {
-        output.name: output for output in onnx.load_from_string(Bundle.open(made.path).graph("cpu")).graph.output
-    }
-    rows = [dim.dim_value for dim in outputs["mask_logits"].type.tensor_type.shape.dim]
-    assert rows == [1, manifest.detections, manifest.mask_size, manifest.mask_size]
+    shapes = {}
+    for variant in ("cpu", "tensorrt"):
+        graph = onnx.load_from_string(Bundle.open(made.path).graph(variant)).graph
+        (masks,) = (output for output in graph.output if output.name == "mask_logits")
+        shapes[variant] = [dim.dim_value for dim in masks.type.tensor_type.shape.dim]
+    rows, side = manifest.detections, manifest.mask_size
+    assert shapes == {"cpu": [1, 0, side, side], "tensorrt": [1, rows, side, side]}, "0 stands for a dynamic size"
     bounds = Bounds(detections=20).within(CONFIGS["LITE0_RT"], SIZE)
     assert (manifest.detections, manifest.nms.rounds) == (20, bounds.rounds)
     assert manifest.nms.candidates == 3 * (8 * 12 + 4 * 6 + 2 * 3), "as many pairs as the network has at this size"
