@@ -35,6 +35,8 @@ _FIXED: dict[str, dict[str, Any]] = {
 }
 """What this package builds in one way only; every released configuration has it so."""
 
+_LONGEST_SIDE = 16384
+
 _FIXED_FOR_RESNET: dict[str, dict[str, Any]] = {"FPN": {"IN_FEATURES": ["res3", "res4", "res5"]}}
 _FIXED_FOR_DLA: dict[str, dict[str, Any]] = {"FPN": {"IN_FEATURES": ["level3", "level4", "level5"]}}
 _FIXED_WHERE_DEFORMABLE: dict[str, dict[str, Any]] = {"RESNETS": {"DEFORM_MODULATED": True, "DEFORM_NUM_GROUPS": 1}}
@@ -157,7 +159,12 @@ def _input(model: Mapping[str, Any], inputs: Mapping[str, Any]) -> InputConfig:
 
 def _train_short(inputs: Mapping[str, Any]) -> tuple[int, ...]:
     sides = tuple(inputs["MIN_SIZE_TRAIN"])
-    return tuple(range(sides[0], sides[1] + 1)) if inputs.get("MIN_SIZE_TRAIN_SAMPLING") == "range" else sides
+    if inputs.get("MIN_SIZE_TRAIN_SAMPLING") != "range":
+        return sides
+    first, last = sides if len(sides) == 2 else (0, 0)
+    if not 1 <= first <= last <= _LONGEST_SIDE:
+        raise ConfigError(f"INPUT.MIN_SIZE_TRAIN is {list(sides)!r:.80}, expected the first and the last of a range")
+    return tuple(range(first, last + 1))
 
 
 def _inference(fcos: Mapping[str, Any]) -> InferenceConfig:

@@ -15,6 +15,8 @@ from blendmask_quantize.model.config import YAML_SUFFIXES, ModelConfig, get_conf
 
 _BASE = "_BASE_"
 _BUILT = "BlendMask"
+_MOST_BYTES = 2**20
+_MOST_BASES = 32
 
 _DEFAULTS: dict[str, Any] = {
     "MODEL": {
@@ -131,24 +133,48 @@ def read_authors_yaml(path: Path) -> ModelConfig:
 
 def _read(path: Path, readers: tuple[Path, ...]) -> Mapping[str, Any]:
     """The keys of a file over those of its bases; `readers` are the files that led here."""
-    path = path.expanduser().resolve()
+    path = _resolved(path)
     if path in readers:
         raise ConfigError(f"{path} is its own {_BASE}, through {readers[-1].name}: take one {_BASE} out")
+    if len(readers) > _MOST_BASES:
+        raise ConfigError(f"{readers[0]} has more than {_MOST_BASES} bases, each the {_BASE} of another: merge some")
     own = dict(_decode(path))
     base = own.pop(_BASE, None)
     if base is None:
         return own
-    return _merged(_read(path.parent / Path(str(base)).expanduser(), (*readers, path)), own)
+    if not isinstance(base, str):
+        raise ConfigError(f"{_BASE} of {path} is {base!r:.80}, expected the name of a YAML file")
+    return _merged(_read(path.parent / Path(base).expanduser(), (*readers, path)), own)
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"no configuration can be read at {str(path)!r:.200} ({error}): check the path") from error
+
+
+def _content(path: Path) -> bytes:
+    """What a file holds, which is bounded, so that no device or log is read to its end."""
+    if not path.is_file() and path.exists():
+        raise ConfigError(f"no configuration can be read at {path} (not a file): check the path")
+    with path.open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise ConfigError(f"{path} has more than {_MOST_BYTES} bytes, which no configuration has: check the path")
+    return content
 
 
 def _decode(path: Path) -> Mapping[str, Any]:
     try:
-        content = msgspec.yaml.decode(path.read_bytes())
+        content = msgspec.yaml.decode(_content(path))
     except OSError as error:
-        raise ConfigError(f"no configuration can be read at {path} ({error.strerror}): check the path") from error
+        raise ConfigError(
+            f"no configuration can be read at {path!s:.200} ({error.strerror}): check the path"
+        ) from error
     except ImportError as error:
         raise DependencyError(f"A YAML file needs PyYAML. Type: {install_command('quantize')}") from error
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError, ValueError, OverflowError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ConfigError(f"{path} is no YAML file ({reason}): give one of configs/BlendMask") from error
     if not isinstance(content, dict):

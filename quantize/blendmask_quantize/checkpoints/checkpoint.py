@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from blendmask_edge.errors import AnnotationError, CheckpointError, ConfigError
+from blendmask_edge.errors import AnnotationError, CheckpointError, ConfigError, InstancesError
 from blendmask_edge.instances import Labels
 from blendmask_edge.storage.atomic import write_bytes
 from blendmask_quantize.checkpoints.adelaidet_yaml import find_config, is_yaml
@@ -23,6 +23,7 @@ from blendmask_quantize.checkpoints.class_names import ClassNames, annotated_lab
 from blendmask_quantize.checkpoints.files import StateDict, read_state
 from blendmask_quantize.checkpoints.recognition import (
     TRAINING_ONLY,
+    Shapes,
     class_count,
     differences,
     dispensable,
@@ -32,6 +33,7 @@ from blendmask_quantize.checkpoints.recognition import (
     with_class_count,
 )
 from blendmask_quantize.checkpoints.record import METADATA_KEY, Record, TrainingRun
+from blendmask_quantize.checkpoints.values import value_as
 from blendmask_quantize.model.blendmask import BlendMask, every_output
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.labels import default_labels
@@ -164,7 +166,7 @@ def _halved(value: Tensor) -> Tensor:
 def _labels(path: Path, about: Record, classes: ClassNames | None, count: int) -> Labels | None:
     """Return the labels of the caller, else those of the file, else None."""
     if classes is None:
-        return Labels(about.labels.names, about.labels.category_ids) if about.labels is not None else None
+        return _stored_labels(path, about)
     labels = read_classes(classes)
     if len(labels.names) != count:
         raise AnnotationError(
@@ -172,6 +174,15 @@ def _labels(path: Path, about: Record, classes: ClassNames | None, count: int) -
             "every class that the network was trained on, in the same order"
         )
     return labels
+
+
+def _stored_labels(path: Path, about: Record) -> Labels | None:
+    if about.labels is None:
+        return None
+    try:
+        return Labels(about.labels.names, about.labels.category_ids)
+    except InstancesError as error:
+        raise CheckpointError(f"{path} names its classes wrongly: {error}") from error
 
 
 def _choose(path: Path, state: StateDict, config: str | Path | ModelConfig | None, about: Record) -> ModelConfig:
@@ -207,13 +218,20 @@ def _recognized(path: Path, state: StateDict) -> ModelConfig:
 
 
 def _build(path: Path, state: StateDict, config: ModelConfig, asked: str | Path | ModelConfig | None) -> BlendMask:
-    model = _new_network(path, config)
-    own = model.state_dict()
-    problems = differences(shapes_of(own), shapes_of(state))
+    problems = differences(_planned_shapes(path, config), shapes_of(state))
     if problems:
         raise CheckpointError(f"{path} does not match {config.name}: {problems}. {_advice(state, config, asked)}")
-    model.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items() if key in own}, strict=False)
+    model = _new_network(path, config)
+    own = model.state_dict()
+    converted = {key: value_as(own[key], value, f"{path}: {key}") for key, value in state.items() if key in own}
+    model.load_state_dict(converted, strict=False)
     return model.eval()
+
+
+def _planned_shapes(path: Path, config: ModelConfig) -> Shapes:
+    """Return the shapes of the network's tensors, before memory is taken for them."""
+    with torch.device("meta"):
+        return shapes_of(_new_network(path, config).state_dict())
 
 
 def _new_network(path: Path, config: ModelConfig) -> BlendMask:
@@ -242,4 +260,6 @@ def _advice(state: StateDict, config: ModelConfig, asked: str | Path | ModelConf
         return f"Correct {given}: it describes another network"
     if near is None:
         return "It resembles no registered configuration: give --config with the YAML file of its training"
+    if count == config.num_classes:
+        return "The file is incomplete or was changed: fetch it again, or give --config with the YAML of its training"
     return f"It resembles {near} with {count} classes: give --config with the YAML file of its training"

@@ -41,7 +41,7 @@ def nearest_config(state: Mapping[str, Tensor]) -> str | None:
     found = set(shapes_of(state).items())
     shared = {name: len(found & set(_network_shapes(get_config(name)).items())) for name in list_configs()}
     best = max(shared, key=lambda name: shared[name])
-    return best if shared[best] >= len(found) // 2 else None
+    return best if 2 * shared[best] >= max(len(found), 1) else None
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from blendmask_edge.errors import ConfigError
+from blendmask_quantize.model.config_limits import check_limits
 
 
 @dataclass(frozen=True)
@@ -135,17 +136,6 @@ class InferenceConfig:
     detections: int = 100
     clip_before_pooling: bool = False
 
-    def __post_init__(self) -> None:
-        """Refuse thresholds that no score and no overlap has.
-
-        Raises:
-            ConfigError: one is out of range.
-        """
-        if not 0 <= self.score_threshold <= 1:
-            raise ConfigError(f"score_threshold (INFERENCE_TH_TEST) is {self.score_threshold}, expected 0 to 1")
-        if not self.nms_threshold <= 1:
-            raise ConfigError(f"nms_threshold (NMS_TH) is {self.nms_threshold}, expected 1 at most")
-
 
 @dataclass(frozen=True)
 class LayerWidth:
@@ -189,6 +179,14 @@ class ModelConfig:
     input: InputConfig = field(default_factory=InputConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     widths: tuple[LayerWidth, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the numbers, see `check_limits`.
+
+        Raises:
+            ConfigError: one is out of range.
+        """
+        check_limits(self)
 
 
 _FIVE_LEVELS = HeadConfig(

@@ -172,10 +172,21 @@ class TestRefusing:
         ("_BASE_: R_50_3x.yaml\nMODEL: {FCOS: {USE_SCALE: True}}", r"mine.yaml: FCOS.USE_SCALE is True"),
         ("_BASE_: R_50_3x.yaml\nMODEL: {FPN: {IN_FEATURES: [res2, res3, res4, res5]}}", "FPN.IN_FEATURES"),
         ("_BASE_: R_50_3x.yaml\nMODEL: {MOBILENET: True}", "not built here"),
-        ("_BASE_: R_50_3x.yaml\nMODEL: {FCOS: {NUM_CLASSES: many}}", "wrong type .*classes"),
+        ("_BASE_: R_50_3x.yaml\nMODEL: {FCOS: {NUM_CLASSES: many}}", "num_classes .*is .many., expected"),
         ("_BASE_: R_50_3x.yaml\nMODEL: {FCOS: 3}", "wrong type"),
         ("_BASE_: R_50_3x.yaml\nINPUT: {MIN_SIZE_TRAIN: 640}", "wrong type"),
         ("_BASE_: R_50_3x.yaml\nINPUT: {FORMAT: 3}", "wrong type"),
+        ("_BASE_: [R_50_3x.yaml]", r"_BASE_ of .*mine\.yaml is \['R_50_3x\.yaml'\], expected the name"),
+        ('_BASE_: "a\\0b"', "no configuration can be read"),
+        ("_BASE_: /dev/zero", "/dev/zero .not a file."),
+        ("_BASE_: .", "not a file"),
+        ("MODEL: {A: " + "9" * 5000 + "}", "is no YAML file"),
+        ("# " + "x" * 2**20, "more than 1048576 bytes"),
+        ("_BASE_: R_50_3x.yaml\nINPUT: {MIN_SIZE_TRAIN: [640], MIN_SIZE_TRAIN_SAMPLING: range}", "first and the last"),
+        ("_BASE_: R_50_3x.yaml\nINPUT: {MIN_SIZE_TRAIN: [1, 1000000000], MIN_SIZE_TRAIN_SAMPLING: range}", "first and"),
+        ("_BASE_: R_50_3x.yaml\nMODEL: {FCOS: {PRE_NMS_TOPK_TEST: -5}}", "candidates_per_level .*is -5, expected"),
+        ("_BASE_: R_50_3x.yaml\nMODEL: {FCOS: {NMS_TH: .nan}}", "nms_threshold .*is nan, expected -inf to 1"),
+        ("_BASE_: R_50_3x.yaml\nMODEL: {PIXEL_STD: [0, 1, 1]}", "input.std .*expected"),
     ])  # fmt: skip
     def test_a_file_that_is_none_of_ours(self, folder: Path, content: str, message: str) -> None:
         with pytest.raises(ConfigError, match=message):
@@ -185,6 +196,12 @@ class TestRefusing:
         (folder / "other.yaml").write_text("_BASE_: mine.yaml")
         with pytest.raises(ConfigError, match=r"mine\.yaml is its own _BASE_, through other\.yaml"):
             read_authors_yaml(written(folder, "_BASE_: other.yaml"))
+
+    def test_a_long_chain_of_bases(self, folder: Path) -> None:
+        for number in range(2000):
+            (folder / f"{number}.yaml").write_text(f"_BASE_: {number + 1}.yaml")
+        with pytest.raises(ConfigError, match="more than 32 bases"):
+            read_authors_yaml(written(folder, "_BASE_: 0.yaml"))
 
     def test_a_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"no configuration can be read at .*R_50_3x\.yml"):

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
+from blendmask_edge import Labels
 from blendmask_edge.errors import AnnotationError, CheckpointError
-from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
+from blendmask_quantize.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.config import get_config
 from tests.quantize.tiny import TINY, tiny_model
 
 
@@ -47,6 +54,94 @@ def test_arrays_in_a_torch_file_are_read(tmp_path, model):
 def test_the_prefix_of_data_parallel_is_stripped(tmp_path, model):
     torch.save({f"module.{key}": value for key, value in model.state_dict().items()}, tmp_path / "model.pth")
     assert same(load_checkpoint(tmp_path / "model.pth", TINY), model)
+
+
+@pytest.mark.parametrize("prefix", ["model.", "_orig_mod.", "module.model.", "student.net."])
+def test_any_prefix_that_all_names_share_is_stripped(tmp_path, model, prefix):
+    torch.save({f"{prefix}{key}": value for key, value in model.state_dict().items()}, tmp_path / "model.pth")
+    assert same(load_checkpoint(tmp_path / "model.pth", TINY), model)
+
+
+@pytest.mark.parametrize("key", ["ema_state_dict", "weights", "net"])
+def test_a_network_is_found_beside_other_things(tmp_path, model, key):
+    others = {"epoch": 3, "optimizer": {"state": {}, "lr": 0.1}, "note": torch.zeros(2)}
+    torch.save({**others, key: model.state_dict()}, tmp_path / "model.pth")
+    assert same(load_checkpoint(tmp_path / "model.pth", TINY), model)
+
+
+def test_numbers_beside_the_tensors_are_passed_over(tmp_path, model):
+    torch.save({**model.state_dict(), "epoch": 3}, tmp_path / "model.pth")
+    assert same(load_checkpoint(tmp_path / "model.pth", TINY), model)
+
+
+@pytest.mark.parametrize("name", ["model.pth", "model", "MODEL.SAFETENSORS"])
+def test_safetensors_are_told_by_their_bytes(tmp_path, model, name):
+    save_checkpoint(tmp_path / "model.safetensors", model, Labels(("a", "b", "c"), (1, 2, 3)))
+    (tmp_path / "model.safetensors").rename(tmp_path / name)
+    assert same(load_checkpoint(tmp_path / name), model)
+
+
+WEIGHT = "backbone.fpn_lateral3.weight"
+UNFIT = {
+    "NaN": (WEIGHT, lambda value: value * float("nan"), "not finite"),
+    "infinite once it is in float32": (WEIGHT, lambda value: value.double() + 1e300, "not finite"),
+    "negative variance": (None, lambda value: -value - 1, "negative variances"),
+    "integers": (WEIGHT, lambda value: value.long(), "int64, expected floating point"),
+    "complex": (WEIGHT, lambda value: value.to(torch.complex64), "complex64, expected floating point"),
+    "sparse": (WEIGHT, lambda value: value.to_sparse(), "sparse"),
+    "without data": (WEIGHT, lambda value: value.to("meta"), "no values"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_values_that_no_network_has_are_refused(tmp_path, model, case):
+    name, spoil, reason = UNFIT[case]
+    state = model.state_dict()
+    name = name or next(key for key in state if key.endswith("running_var"))
+    torch.save({**state, name: spoil(state[name])}, tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match=rf"model\.pth: {name}.*{reason}"):
+        load_checkpoint(tmp_path / "model.pth", TINY)
+
+
+def test_a_compressed_zip_is_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10**7))
+    with pytest.raises(CheckpointError, match="compressed zip"):
+        load_checkpoint(tmp_path / "model.pth", TINY)
+
+
+@pytest.mark.parametrize(
+    "change", [{"num_classes": 10**9}, {"num_classes": 0}, {"pyramid_width": 10**7}, {"name": "a\nb"},
+               {"input": {"std": [0, 1, 1]}}, {"input": {"channels": "xyz"}}, {"head": {"class_convs": 10**7}},
+               {"inference": {"score_threshold": -1}}],
+)  # fmt: skip
+def test_a_stored_configuration_out_of_range_is_refused_before_it_is_built(tmp_path, model, change):
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, model, Labels(("a", "b", "c"), (1, 2, 3)))
+    with safe_open(path, "pt") as file:
+        record = json.loads(file.metadata()["blendmask"])
+    record["config"].update({k: {**record["config"][k], **v} if isinstance(v, dict) else v for k, v in change.items()})
+    save_file(load_file(path), path, {"blendmask": json.dumps(record)})
+    with pytest.raises(
+        CheckpointError, match=r"model\.safetensors states a configuration that no network has: .*expected"
+    ):
+        load_checkpoint(path)
+
+
+def test_the_advice_for_an_incomplete_file_can_be_followed(tmp_path):
+    with torch.device("meta"):
+        state = BlendMask(get_config("LITE0_RT")).state_dict()
+    stored = {key: torch.zeros((), dtype=value.dtype).expand(value.shape) for key, value in state.items()}
+    del stored["top_layer.weight"]
+    torch.save(stored, tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match="incomplete or was changed: fetch it again"):
+        load_checkpoint(tmp_path / "model.pth", "LITE0_RT")
+
+
+def test_an_empty_file_resembles_nothing(tmp_path):
+    torch.save({"x": torch.zeros(1)}, tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match="resembles no registered"):
+        load_checkpoint(tmp_path / "model.pth", TINY)
 
 
 @pytest.mark.parametrize("suffix", [".pkl", ".pth"])

@@ -242,12 +242,6 @@ def test_thresholds_that_suppress_nothing_are_the_references(threshold: float, d
     assert_same(graph_of(model).postprocess(predictions), expected, detections or 100)
 
 
-@pytest.mark.parametrize("change", [{"score_threshold": -0.1}, {"score_threshold": 1.5}, {"nms_threshold": 1.1}])
-def test_thresholds_that_nothing_has_are_refused(change: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="expected"):
-        replace(TINY.inference, **change)
-
-
 def chain(length: int, threshold: float = 0.6) -> Chosen:
     """Boxes of one class by descending score, each of which hides the next and no other."""
     width = 40.0

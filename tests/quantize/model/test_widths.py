@@ -114,7 +114,7 @@ class TestCheckpoints:
     @pytest.mark.parametrize("table", [NARROW_TOWER[:1], NARROW_TOWER[1:], (LayerWidth("top_layer", 8, 64),)])
     def test_layers_that_do_not_fit_each_other_are_refused(self, tmp_path, table):
         save_checkpoint(tmp_path / "a.safetensors", BlendMask(replace(TINY, widths=table)), LABELS)
-        with pytest.raises(CheckpointError, match=r"a\.safetensors holds a network that cannot be built"):
+        with pytest.raises(CheckpointError, match=r"a\.safetensors has a network that cannot be built"):
             load_checkpoint(tmp_path / "a.safetensors")
 
 
