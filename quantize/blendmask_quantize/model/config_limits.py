@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from blendmask_edge.errors import ConfigError
-
-if TYPE_CHECKING:
-    from blendmask_quantize.model.config import ModelConfig
 
 _CHANNELS = (1, 8192)
 _CONVS = (0, 64)
@@ -32,8 +29,11 @@ _CHOICES = {"input.channels": ("bgr", "rgb")}
 _LONGEST_NAME = 256
 
 
-def check_limits(config: ModelConfig) -> None:
+def check_limits(config: Any) -> None:
     """Check every number before anything of that size is allocated.
+
+    Args:
+        config: a `ModelConfig`.
 
     Raises:
         ConfigError: one is out of range, or a name is unknown.
