@@ -30,6 +30,7 @@ def instances_of(folder: Path) -> dict[str, Any]:
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
+@pytest.mark.slow
 def test_blocks_run_in_order_and_print(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -59,4 +59,4 @@ def test_the_guard_has_nothing_against_the_calibration_images() -> None:
         CalibrationDataset(SCENES / "calibration"), QuantizeOptions(), (384, 512), (127, 127, 127)
     )
     assert (len(drawn.images), len(drawn.held_out)) == (35, 5)
-    assert drawn.warnings == []
+    assert not drawn.warnings

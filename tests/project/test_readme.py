@@ -89,6 +89,7 @@ def check_benchmarks(reader: Reader, *more: str) -> None:
     assert f"All metrics are within the limits of {BASELINE}" in held
 
 
+@pytest.mark.slow
 def test_uses_run_as_printed_on_a_small_bundle(reader: Reader) -> None:
     categories = json.loads((ROOT / "examples/homescenes/evaluation.json").read_text())["categories"]
     names, ids = [entry["name"] for entry in categories], [entry["id"] for entry in categories]

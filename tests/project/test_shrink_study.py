@@ -111,6 +111,7 @@ def test_each_graph_has_its_accuracy_and_each_recipe_its_latency(tmp_path: Path)
     assert found["edge/cpu/val"]["training_kept"] == 0
 
 
+@pytest.mark.slow
 def test_study_that_was_cut_off_makes_only_what_is_missing(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     commands.fails_on = "pruned-70-ptq.bmz"
     with pytest.raises(SystemExit):

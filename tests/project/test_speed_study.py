@@ -29,6 +29,7 @@ from tests.quantize.tiny import TINY
 pytest.importorskip("openvino")
 
 
+@pytest.mark.slow
 def test_stages_one_after_another_give_what_the_graph_gives(network: TimedNetwork) -> None:
     parts = cut(network.graphs[INT8])
     assert tuple(part.name for part in parts) == STAGES
@@ -52,6 +53,7 @@ def test_multiply_accumulates_are_those_of_the_exported_convolutions(network: Ti
     assert len(counted) == sum(node.op_type == "Conv" for node in network.graphs[INT8].graph.node)
 
 
+@pytest.mark.slow
 def test_every_graph_has_its_row_and_int8_its_stages(
     network: TimedNetwork, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

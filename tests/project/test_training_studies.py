@@ -68,6 +68,7 @@ def study(monkeypatch: pytest.MonkeyPatch, data: Path, work: Path, *more: str) -
     return {row["name"]: row for row in rows}
 
 
+@pytest.mark.slow
 def test_every_variant_has_a_row_a_split(monkeypatch, data, trained, tmp_path):
     rows = study(monkeypatch, data, tmp_path / "work", "--iterations", "12")
     assert list(rows) == [f"{name}/{split}" for name in ablations.VARIANTS for split in ("val", "val_seen")]

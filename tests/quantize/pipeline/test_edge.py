@@ -190,6 +190,7 @@ def test_the_bundle_and_the_report_say_how_it_was_pruned_and_trained(
 
 
 class TestResuming:
+    @pytest.mark.slow
     def test_a_run_cut_off_in_each_part_ends_as_one_that_was_not(self, shrunk, checkpoint, options, tmp_path) -> None:
         expected = shrunk("whole.bmz")
         cut_off = tmp_path / "m.bmz"

@@ -428,6 +428,7 @@ def test_annotations_that_do_not_fit_are_refused_before_long_work(
         quantize(checkpoint, tmp_path / "out/m.bmz", replace(options, evaluation=data), quiet)
 
 
+@pytest.mark.slow
 def test_a_graph_that_disagrees_with_its_network_is_not_written(
     quantize: Quantize,
     checkpoint: Checkpoint,
@@ -458,6 +459,7 @@ def narrow(part: str, times: float) -> Callable[..., dict[str, Range]]:
     return spoiled
 
 
+@pytest.mark.slow
 def test_a_bundle_whose_masks_broke_is_not_written_although_its_scores_are_right(
     quantize: Quantize,
     checkpoint: Checkpoint,

@@ -156,6 +156,7 @@ def test_deformable_convolutions_are_refused():
         prune_network(tiny_model(DEFORMABLE), 0.7, losses())
 
 
+@pytest.mark.slow
 def test_it_exports_like_any_other():
     pruned = prune_network(tiny_model(SMALL), 0.7, losses())
     graph = DeployableGraph(pruned, trace_network(pruned), (64, 96), Bounds()).eval()

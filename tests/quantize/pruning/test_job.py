@@ -120,6 +120,7 @@ class TestPruning:
 
 class TestResuming:
     @pytest.mark.parametrize("after", [1, 3])
+    @pytest.mark.slow
     def test_a_run_that_was_cut_off_ends_as_one_that_was_not(self, run, after):
         whole = load_checkpoint(run(name="whole.safetensors").path).model.state_dict()
         with pytest.raises(Interrupted):
