@@ -224,22 +224,34 @@ def check_pairs(images: list[Path], annotations: list[Path]) -> None:
         check_annotations(file, "their COCO instances JSON")
 
 
-def check_output(output: Path, example: str = "model.bmz") -> None:
-    """See that a file can be written.
+def check_output(output: Path, example: str = "model.bmz", *, inputs: Iterable[object] = ()) -> None:
+    """See that a file can be written, and that it would replace none that is read.
 
     Args:
         output: its path.
         example: of a name.
+        inputs: what the command reads; of these, paths of files are compared.
 
     Raises:
-        OutputError: it cannot.
+        OutputError: it cannot, or it is one of the inputs.
     """
+    if any(isinstance(path, (str, Path)) and _is_same_file(output, Path(path)) for path in inputs):
+        raise OutputError(
+            f"the output {output} is also an input, which would be lost: give another path, e.g. {example}"
+        )
     if output.is_dir():
         raise OutputError(f"the output {output} is a folder: give the path of a file, e.g. {example}")
     try:
         tempfile.TemporaryFile(dir=output.parent).close()
     except OSError as error:
         raise output_error(output, error) from error
+
+
+def _is_same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):
+        return False
 
 
 def check_folder_output(output: Path) -> None:

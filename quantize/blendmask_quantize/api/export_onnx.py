@@ -46,7 +46,7 @@ def export_onnx(
     check_all(_KINDS, {"size": size, "detections": detections})
     path = as_path("output", output)
     check_size(known_config(checkpoint, config), size)
-    check_output(path, "model.onnx")
+    check_output(path, "model.onnx", inputs=(checkpoint, config))
     from blendmask_quantize.export.deployable import Bounds, DeployableGraph
     from blendmask_quantize.export.onnx import export_onnx as export
     from blendmask_quantize.quantization.trace import trace_network

@@ -74,7 +74,7 @@ def quantize(
     check_size(known_config(checkpoint, config), wanted.size)
     labels, on_stage = check_classes(classes), as_progress(progress)
     dataset = as_dataset(calibration)
-    check_output(path)
+    check_output(path, inputs=(checkpoint, config, classes, *wanted.annotation_files))
     evaluation = open_evaluations(wanted)
     from blendmask_quantize.pipeline.job import make_job
     from blendmask_quantize.pipeline.run import run

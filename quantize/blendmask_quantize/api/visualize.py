@@ -74,7 +74,7 @@ def visualize(
     known_config(checkpoint, config)
     labels = check_classes(classes)
     if output is not None:
-        _check_figure(as_path("output", output))
+        _check_figure(as_path("output", output), image)
     pixels = read_image(image) if isinstance(image, (str, os.PathLike)) else check_image(image)
     name = Path(image).name if isinstance(image, (str, os.PathLike)) else "image"
     from blendmask_quantize.figures.figure import draw_figure, write_figure
@@ -89,7 +89,7 @@ def visualize(
     return Figure(figure, len(shown.instances), len(stages.instances))
 
 
-def _check_figure(output: Path) -> None:
+def _check_figure(output: Path, image: object) -> None:
     if output.suffix.lower() != ".png":
         raise OutputError(f"the figure {output} must be a PNG file: give a name that ends in .png")
-    check_output(output, "figure.png")
+    check_output(output, "figure.png", inputs=(image,))

@@ -198,6 +198,18 @@ def test_a_wrong_argument_is_one_message_that_names_it(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "name, of",
+    [("quantize", "checkpoint"), ("prune", "checkpoint"), ("export_onnx", "checkpoint"), ("visualize", "image")],
+)
+def test_no_input_is_replaced_by_the_output(given: dict[str, dict[str, Any]], name: str, of: str) -> None:
+    path = Path(given[name][of])
+    before, other = path.read_bytes(), path.parent / ".." / path.parent.name / path.name
+    with pytest.raises(BlendMaskError, match="is also an input"):
+        FUNCTIONS[name](**{**given[name], "output": other})
+    assert path.read_bytes() == before
+
+
 def test_they_are_refused_without_torch(given: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     """All in one process, which has not loaded torch at the end."""
     calls = [(name, {**given[name], **change}) for name, change, _ in WRONG if name not in NEEDS_TORCH]
