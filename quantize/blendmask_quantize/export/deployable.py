@@ -254,7 +254,7 @@ class DeployableGraph(nn.Module):
         scale = 2.0 ** -math.ceil(math.log2(max(self.size)))
         overlaps = _overlap(found.box * scale, self.config.inference.nms_threshold)
         same = found.class_id[:, None] == found.class_id[None, :]
-        rank = torch.arange(self.bounds.candidates)[: len(found.score)]
+        rank = torch.arange(self.bounds.candidates)[: found.score.shape[0]]
         hides = overlaps & same & (rank[None, :] > rank[:, None])
         return found.score * suppression_rounds(hides.to(found.score.dtype), self.bounds.rounds)[0]
 
@@ -262,7 +262,7 @@ class DeployableGraph(nn.Module):
         """Attention vectors (K, bases * M * M) at the selected locations: gathered 3x3 patches, one product."""
         cells = torch.cat([*(tower.permute(0, 2, 3, 1).flatten(0, 2) for tower in towers), self.padding])
         patches = cells.index_select(0, self.neighbors.index_select(0, location).flatten())
-        return F.linear(patches.view(len(location), -1), self.top_weight, self.top_bias)
+        return F.linear(patches.view(location.shape[0], -1), self.top_weight, self.top_bias)
 
     def blend(self, bases: Tensor, boxes: Tensor, attention: Tensor) -> Tensor:
         """Mask logits (N, R, R): ROIAlign, weighted by the softmax of the attention (N, bases * M * M)."""
@@ -381,7 +381,7 @@ def _count(score: Tensor, least: int, most: int) -> Any:
     count: Any = (score > 0).sum().clamp(min=least, max=most).item()
     torch._check(count >= least)
     torch._check(count <= most)
-    torch._check(count <= len(score))
+    torch._check(count <= score.shape[0])
     return count
 
 

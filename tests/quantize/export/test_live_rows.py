@@ -104,6 +104,11 @@ def test_onnx_runtime_takes_each_count_after_each_other(exported: onnx.ModelProt
             )
 
 
+def test_export_needs_no_second_attempt_which_prints_the_whole_graph(capfd: pytest.CaptureFixture[str]) -> None:
+    export_onnx(graph(live_rows=True))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_rows_below_the_threshold_are_not_computed(exported: onnx.ModelProto) -> None:
     session, given = unoptimised_session(exported.SerializeToString()), {"image": gray(GRAYS["some"])}
     whole = session.run(list(OUTPUT_NAMES), {**given, **constant_inputs()})
