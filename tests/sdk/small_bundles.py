@@ -126,6 +126,17 @@ def bundle_path(tmp_path_factory: pytest.TempPathFactory, tiny_graph: bytes) -> 
 
 
 @pytest.fixture
+def overlapping_bundle(tmp_path: Path, tiny_graph: bytes) -> Path:
+    """Return a bundle whose instances of three classes have one and the same box."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(tiny_graph)
+    boxes = next(weight for weight in model.graph.initializer if weight.name == "box")
+    boxes.CopyFrom(onnx.numpy_helper.from_array(np.float32([[[4, 4, 20, 20]] * 4]), "box"))
+    graphs = {"cpu": model.SerializeToString()}
+    return write_bundle(tmp_path / "same.bmz", describe(graphs), graphs)
+
+
+@pytest.fixture
 def rewrite(bundle_path: Path, tmp_path: Path) -> Callable[..., Path]:
     """Return a function that copies the bundle with members replaced, added or (None) left out."""
 

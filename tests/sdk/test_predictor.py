@@ -78,18 +78,10 @@ def test_bundles_without_a_display_threshold_show_from_one_half(
         assert predictor(dim).class_names == ["red"]
 
 
-def test_overlap_across_classes_is_suppressed_when_asked(
-    tmp_path: Path, tiny_graph: bytes, make_manifest: Callable[..., Manifest]
-) -> None:
-    onnx = pytest.importorskip("onnx")
-    model = onnx.load_from_string(tiny_graph)
-    boxes = next(weight for weight in model.graph.initializer if weight.name == "box")
-    boxes.CopyFrom(onnx.numpy_helper.from_array(np.float32([[[4, 4, 20, 20]] * 4]), "box"))
-    graphs = {"cpu": model.SerializeToString()}
-    path = write_bundle(tmp_path / "same.bmz", make_manifest(graphs), graphs)
+def test_overlap_across_classes_is_suppressed_when_asked(overlapping_bundle: Path) -> None:
     image = np.full((32, 48, 3), (250, 240, 230), np.uint8)
     for asked, names in ((False, ["red", "green", "blue"]), (True, ["red"])):
-        with MaskPredictor(path, "onnxruntime", agnostic_nms=asked) as predictor:
+        with MaskPredictor(overlapping_bundle, "onnxruntime", agnostic_nms=asked) as predictor:
             assert predictor(image).class_names == names
             assert predictor.score_threshold == 0.2
 

@@ -93,16 +93,9 @@ def test_score_and_variant_are_obeyed(bundle_path: Path, images: Path, tmp_path:
     assert call(*words, "--score", "2").exit_code == 1
 
 
-def test_overlap_across_classes_is_left_out_when_asked(
-    images: Path, tmp_path: Path, make_manifest: Any, tiny_graph: bytes
-) -> None:
-    onnx = pytest.importorskip("onnx")
-    model = onnx.load_from_string(tiny_graph)
-    boxes = next(weight for weight in model.graph.initializer if weight.name == "box")
-    boxes.CopyFrom(onnx.numpy_helper.from_array(np.float32([[[4, 4, 20, 20]] * 4]), "box"))
-    graphs = {"cpu": model.SerializeToString()}
-    path = write_bundle(tmp_path / "same.bmz", make_manifest(graphs), graphs)
-    words = ["predict", path, images / "white.jpg", "-o", tmp_path / "o", "--json", "--runtime", "onnxruntime"]
+def test_overlap_across_classes_is_left_out_when_asked(images: Path, tmp_path: Path, overlapping_bundle: Path) -> None:
+    output = ["-o", tmp_path / "o", "--json"]
+    words = ["predict", overlapping_bundle, images / "white.jpg", *output, "--runtime", "onnxruntime"]
     assert len(json.loads(call(*words).stdout)["annotations"]) == 3
     assert len(json.loads(call(*words, "--agnostic-nms").stdout)["annotations"]) == 1
 
