@@ -1,1 +1,1 @@
-"""Measurements: what is published, and the suites that time single stages."""
+"""Studies behind published numbers, and benchmark suites of single stages."""

@@ -1,7 +1,7 @@
-"""What the suites of the stages run on: a bundle, and an image with instances.
+"""Provide the stage suites with a bundle and an image with instances.
 
-`BLENDMASK_BENCH_BUNDLE` names the bundle, else it is the one that `make demo` leaves; without any, the stages that need
-one are skipped. `BLENDMASK_BENCH_THREADS` bounds the threads of the network.
+`BLENDMASK_BENCH_BUNDLE` names the bundle; without it, the one of `make demo` is used, and if there is none, stages that
+need a bundle are skipped. `BLENDMASK_BENCH_THREADS` limits the threads of the network.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How long each stage of a frame takes, by itself: `pytest bench/`.
+"""Time each stage of a frame separately: `pytest bench/`.
 
-pytest-benchmark keeps, compares and plots the times (`--benchmark-autosave`, `--benchmark-compare`). Accuracy and speed
-of a bundle together, against a reviewed baseline, are `blendmask bench`.
+pytest-benchmark stores, compares and plots the times (`--benchmark-autosave`, `--benchmark-compare`). `blendmask bench`
+measures accuracy and speed of a bundle together against a reviewed baseline.
 """
 
 from __future__ import annotations

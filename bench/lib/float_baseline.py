@@ -1,6 +1,6 @@
-"""The float graph that INT8 is compared with in time on a CPU: masks for existing rows only, as the `cpu` graph.
+"""Build the float graph that INT8 is timed against: like the `cpu` graph, it computes masks for live rows only.
 
-The `float` graph of a bundle is static, because TensorRT takes no other: it makes masks for all its rows.
+The `float` graph of a bundle is static, as TensorRT requires, and computes masks for all rows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A deployable graph cut into its stages, each a graph of its own that can be timed on what the one before gives it."""
+"""Cut a deployable graph into stages; each is a graph that can be timed on the output of the previous one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Files made to mislead a reader or to use up memory and time: bundles, graphs, images and annotations.
+"""Generate hostile files: bundles, graphs, images and annotations that mislead a reader or exhaust memory and time.
 
-Each builder returns a file name and bytes. They are made anew each time; nothing of it is kept in the repository.
+Each builder returns a file name and bytes. The files are generated on each run and not stored in the repository.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the machine allows: multiply-accumulates that a graph executes, and how fast its INT8 matrix products are."""
+"""Measure the machine's limits: multiply-accumulates that a graph executes, and the rate of INT8 matrix products."""
 
 from __future__ import annotations
 

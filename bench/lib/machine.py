@@ -1,4 +1,4 @@
-"""The machine record of the result files: the SDK's own, which its baselines carry too."""
+"""Machine record of the result files, the same as in baselines of the SDK."""
 
 from __future__ import annotations
 

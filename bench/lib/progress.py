@@ -1,4 +1,4 @@
-"""How far a long study is: a line now and then, which a log keeps as well."""
+"""Print the progress of a long study as occasional lines, which a log file keeps as well."""
 
 from __future__ import annotations
 

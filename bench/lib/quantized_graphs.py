@@ -1,4 +1,4 @@
-"""Graphs for the checks that look at structure alone: a few images give the ranges, and no accuracy is measured."""
+"""Quantize graphs for structural checks: ranges from a few images, accuracy not measured."""
 
 from __future__ import annotations
 

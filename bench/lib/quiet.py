@@ -1,4 +1,4 @@
-"""Times that other work did not disturb, or none."""
+"""Measure times undisturbed by other work, or refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shipped model and images, and the held-out splits that studies measure on."""
+"""Locate the shipped model and images, and the held-out splits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any ONNX graph in ONNX Runtime or OpenVINO, as the SDK sets them up, and the time that each layer of it takes."""
+"""Run any ONNX graph in ONNX Runtime or OpenVINO as the SDK configures them, with the time of each layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file that every study writes: bench/results/NAME.json."""
+"""Read and write the result file of a study, bench/results/NAME.json."""
 
 from __future__ import annotations
 

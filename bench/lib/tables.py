@@ -1,4 +1,4 @@
-"""How the rows of each study become a table in Markdown."""
+"""Render the rows of each study as a Markdown table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks as the speed study times them: ten instances on one image, in a bundle with the graphs to compare."""
+"""Prepare networks for the speed study: ten instances on one image, in a bundle with the graphs to compare."""
 
 from __future__ import annotations
 

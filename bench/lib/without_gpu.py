@@ -1,8 +1,8 @@
-"""What TensorRT-RTX and the converters of Torch-TensorRT say of a graph on a machine without a GPU.
+"""Parse, build and convert a graph by TensorRT-RTX and Torch-TensorRT on a machine without a GPU.
 
-TensorRT-RTX parses and builds ahead of time without a driver, and Torch-TensorRT's converters fill its network when
-torch.cuda is pretended. That shows which layers a graph becomes and that they are legal. It runs nothing: speed,
-accuracy and which layers compute in INT8 only a device can show.
+TensorRT-RTX parses and builds ahead of time without a driver, and the converters of Torch-TensorRT fill its network if
+torch.cuda is faked. This shows which layers a graph becomes, and that they are legal. Nothing runs: only a device can
+show speed, accuracy, and which layers compute in INT8.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""One study for each published table: `python -m bench.studies.NAME` writes `bench/results/NAME.json`."""
+"""One study per published table: `python -m bench.studies.NAME` writes `bench/results/NAME.json`."""

@@ -1,27 +1,27 @@
-"""What the parts of BlendMask are worth, as in the paper's ablations (tables 1 to 5), in the shipped network.
+"""Ablate the parts of BlendMask in the shipped network, as in tables 1 to 5 of the paper.
 
     python -m bench.studies.ablations --data HOMESCENES --work FOLDER
 
 HOMESCENES holds `train/`, `val/` and `val_seen/` with their `.json` files. Each variant is `LITE0_RT` at an input of
-384 x 512 with one part changed, trained from the same ImageNet backbone and seed on the same augmented images for the
-same number of steps: 15 to 20 minutes of one core. A run lies in FOLDER/VARIANT; after a cut the same command goes on,
-and what is trained is not trained again. `--only` trains and measures some of the variants, `--train` measures none, so
-that a process for each core can train its share first:
+384 x 512 with one part changed. All variants train from the same ImageNet backbone and seed, on the same augmented
+images, for the same number of steps: 15 to 20 minutes on one core. Runs are kept in FOLDER/VARIANT; after an
+interruption the same command continues and does not repeat finished runs. `--only` selects variants and `--train` skips
+the measurement, so that one process per core can train its share first:
 
     OMP_NUM_THREADS=1 python -m bench.studies.ablations --data HOMESCENES --work FOLDER --train --only base k1 k2 k8
 
-| variant | what |
+| variant | change |
 |---|---|
 | `base` | K = 4 bases, M = 7, attention, semantic loss, batched NMS |
-| `k1`, `k2`, `k8` | other numbers of bases |
+| `k1`, `k2`, `k8` | number of bases |
 | `m14` | finer attention |
-| `weighted-sum` | one weight a basis: YOLACT's blender |
-| `assembler` | 3 x 3 position-sensitive bases and no attention: FCIS's |
+| `weighted-sum` | one weight per basis: the blender of YOLACT |
+| `assembler` | 3 x 3 position-sensitive bases without attention: FCIS |
 | `no-semantic` | without the auxiliary semantic loss |
-| `fast-nms` | the weights of `base` with YOLACT's suppression |
+| `fast-nms` | the weights of `base` with the suppression of YOLACT |
 
-Rows are `VARIANT/val` and `VARIANT/val_seen`. One seed each, so differences below 1 AP mean nothing. Latency is of the
-float network in torch, image in, masks out, each image shown to each variant in turn.
+Rows are `VARIANT/val` and `VARIANT/val_seen`. Each variant has one seed, so differences below 1 AP are not significant.
+Latency is that of the float network in torch, from image to masks; each image is shown to the variants in turn.
 """
 
 from __future__ import annotations

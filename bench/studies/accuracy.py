@@ -1,19 +1,19 @@
-"""What INT8 keeps of the float graph's accuracy, and how sure that is.
+"""Measure how much of the float graph's accuracy INT8 keeps, with confidence intervals.
 
     python -m bench.studies.accuracy --data HOMESCENES --photos PHOTOS
 
 HOMESCENES holds `val/`, `val.json`, `val_seen/` and `val_seen.json`; PHOTOS is a folder of JPEG files. The bundle is
-made of `--checkpoint` by `blendmask quantize --keep-float`, or given by `--bundle`, with its float graph. Each image
-is shown to the float, the `cpu` and the `tensorrt` graph in ONNX Runtime.
+made from `--checkpoint` by `blendmask quantize --keep-float`, or given by `--bundle` with its float graph. The float,
+`cpu` and `tensorrt` graphs see each image in ONNX Runtime.
 
-`float/val`, `ptq/cpu/val`, `ptq/tensorrt/val` and the same of `val_seen` have mask AP over all, by size and by class.
-`retention` is INT8 over float. Ends of intervals are `_low` and `_high`: 95 %, by a bootstrap over images in which
-float and INT8 are given the same draws (`blendmask_edge.evaluation.bootstrap`); `resamples` draws by `seed`.
+Rows `float/val`, `ptq/cpu/val`, `ptq/tensorrt/val` and those of `val_seen` have mask AP overall, by size and by class.
+`retention` is INT8 over float. `_low` and `_high` are the ends of 95 % intervals by a bootstrap over images, with the
+same samples for float and INT8 (`blendmask_edge.evaluation.bootstrap`, `resamples` of them from `seed`).
 
-`ptq/cpu/photos` and `ptq/tensorrt/photos` ask whether INT8 still finds what float does on photographs that are unlike
-all that it was trained on: what float finds with a score of 0.3 or more is the ground truth there, `instances` of them.
+Rows `ptq/cpu/photos` and `ptq/tensorrt/photos` compare INT8 with float on photographs, which differ from all training
+images. The ground truth there is the detections of the float graph with a score of at least 0.3.
 
-Targets stand beside what was reached; `passed` is 1 where the values, not the low ends, reach all of them.
+Targets are recorded beside the results; `passed` is 1 if the values (not the low ends) reach all of them.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""How far the runtimes agree on what an INT8 graph finds, and how far they can.
+"""Measure how far the runtimes agree on the detections of an INT8 graph, and how far they can.
 
     python -m bench.studies.agreement
 
-Each image is shown to a graph in ONNX Runtime without any optimization, which computes it as it is written, and to
-the same graph in each runtime as the SDK loads it. Rows are `VARIANT/RUNTIME`; instances are those that the graph as
-written finds with a score of 0.3 or more.
+Each image runs through a graph in ONNX Runtime without optimizations, which computes the graph as written, and through
+the same graph in each runtime as the SDK loads it. Rows are `VARIANT/RUNTIME`. Detections of the graph as written with
+a score of at least 0.3 are compared.
 
-Runtimes fuse, so they add and scale in another order, and a value that lies within float rounding of the middle between
-two integers may land on either. Each layer behind it multiplies such steps. `VARIANT/rounding` says how far that alone
-goes: the graph as written against itself with the first convolution off by a millionth, drawn at random.
+Runtimes fuse operators and therefore add and scale in another order. A value within float rounding of the middle
+between two integers may be rounded to either, and each following layer amplifies such steps. `VARIANT/rounding` shows
+this effect alone: the graph as written against itself, with the first convolution perturbed by a random millionth.
 
-`matched_share` is that of the instances of both that the other finds too. Targets stand beside what was reached;
-`passed` is 1 where both are.
+`matched_share` is the share of both graphs' detections that the other graph has too. Targets are recorded beside the
+results; `passed` is 1 if both are reached.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Instances that leave the image: are masks better made for the whole box, as the reference does, or its visible part?
+"""Compare masks of truncated instances: pooled from the whole box, as the reference does, or from its visible part.
 
     python -m bench.studies.clipping --data HOMESCENES
 
 HOMESCENES holds `val/`, `val.json`, `val_seen/` and `val_seen.json`. One checkpoint runs in torch twice, with
-`clip_before_pooling` off (`whole`) and on (`visible`); boxes and scores are the same, so only the masks can differ.
+`clip_before_pooling` off (`whole`) and on (`visible`). Boxes and scores are the same, so only masks can differ.
 """
 
 from __future__ import annotations

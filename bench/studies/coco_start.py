@@ -1,22 +1,22 @@
-"""How long training takes to start on a data set of COCO's size, and how much memory it needs.
+"""Measure how long training takes to start on a data set of COCO's size, and how much memory it needs.
 
     python -m bench.studies.coco_start
 
 The annotations are synthetic: as many images, instances and categories as COCO's `train2017`, polygons with as many
-points on average, and one crowd in a hundred instances. They are generated into a temporary folder together with the
-image files, which are links to a few. Everything that `blendmask train` does before its first step is timed in
-a process of its own, without the network and the optimizer:
+points on average, and one crowd in a hundred instances. They are generated into a temporary folder, together with image
+files that are links to a few. Everything that `blendmask train` does before its first step is timed in a separate
+process, without network and optimizer:
 
-| row | what |
+| row | content |
 |---|---|
-| `read` | annotations read, checked and packed; image files found, their sizes compared; digests for resuming |
+| `read` | annotations read, checked and packed; image files located and their sizes compared; digests for resuming |
 | `first-sample` | the order of the first pass, and one augmented image |
-| `sample` | a further augmented image, the mean of some |
-| `pycocotools` | the same file read by `pycocotools.coco.COCO`, which checks nothing, for comparison |
+| `sample` | one further augmented image, mean of several |
+| `pycocotools` | the same file read by `pycocotools.coco.COCO`, which does not check it, for comparison |
 
-`seconds` of each, and of them `cpu_seconds` on the processor; `megabytes` is the peak memory of the process,
-`idle_megabytes` before it begins, `packed_megabytes` what the annotations take from then on. `other_work` is 1 where
-other processes shared the processor meanwhile, so that the times are too long.
+Each row has `seconds`, and of them `cpu_seconds` on the processor. `megabytes` is the peak memory of the process,
+`idle_megabytes` its memory before, `packed_megabytes` the size of the annotations once read. `other_work` is 1 if other
+processes used the processor at the same time, so that the times are too long.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Faults: each call to the file system that loader, writer and cache make fails in turn, or the process dies there.
+"""Inject faults: each file system call of loader, writer and cache fails in turn, or the process is killed there.
 
     python -m bench.studies.faults
 
-`faults` is how many places there were. `refused` is where the caller got one error of ours, `right` where it got the
-right result all the same, `missed` where a cache had nothing, `killed` where the process ended. `older` and `new` say
-which file was found afterwards, `partial` that it was neither, `left` that something lay beside it after the next
-writer. Another error than ours ends the study. Some seconds; POSIX only.
+`faults` counts the places. `refused` counts those where the caller got one error of this project, `right` those where
+it got the correct result all the same, `missed` those where a cache had no entry, `killed` where the process died.
+`older` and `new` count which file existed afterwards, `partial` those where it was neither, and `left` those where
+another file remained after the next write. A foreign error ends the study. Takes seconds; POSIX only.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""First light: what INT8 costs in accuracy and gains in speed, for the shipped model on both held-out splits.
+"""Measure what INT8 costs in accuracy and gains in speed, for the shipped model on both held-out splits.
 
     python -m bench.studies.first_light --data HOMESCENES
 
-HOMESCENES holds `val/`, `val.json`, `val_seen/` and `val_seen.json`. The bundle is made from the shipped checkpoint and
-calibration images by `blendmask quantize`; its `cpu` graph and a float graph that makes masks for the same rows run
-in ONNX Runtime through `MaskPredictor`, timed as `blendmask_edge.benchmark.side_by_side` says, and
-`speedup_vs_float` is the ratio of the two medians. That float graph has coefficients at selected locations already:
-against dense coefficients it would be larger.
+HOMESCENES holds `val/`, `val.json`, `val_seen/` and `val_seen.json`. `blendmask quantize` makes the bundle from the
+shipped checkpoint and calibration images. Its `cpu` graph, and a float graph that computes masks for the same rows, run
+in ONNX Runtime through `MaskPredictor`, timed by `blendmask_edge.benchmark.side_by_side`. `speedup_vs_float` is the
+ratio of the two medians. The float graph computes coefficients at selected locations only; against dense coefficients
+the ratio would be larger.
 
-About 25 minutes for both splits of 500 images; `--limit 20` tries it out in two. Nothing else may run beside it:
-a disturbed timing is repeated twice and then refused, and the accuracy is measured after the timing.
+Takes about 25 minutes for both splits of 500 images; `--limit 20` is a trial of two minutes. Nothing else may run at
+the same time: a disturbed timing is repeated twice and then refused. Accuracy is measured after the timing.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-"""Fuzzing: how many inputs of any bytes each reader was given, and what broke it.
+"""Fuzz each reader of files: count the inputs, and those that broke it.
 
     make fuzz                                      # a minute for each reader
-    python -m bench.studies.fuzz --seconds 280     # longer; with --add, on top of what was counted before
+    python -m bench.studies.fuzz --seconds 280     # longer; --add adds to the counts of earlier runs
 
-Each reader runs in a process of its own under atheris, guided by coverage, from the sound files of
-tests/fuzz/targets.py and from what earlier runs kept in `--folder`. A target fails where the reader raises another
-error than its own, or takes a file that a second parser (Python's json and zipfile, protobuf, pycocotools, OpenCV)
-reads otherwise. A row has `executions` and `crashes`; `added` runs make it up. The exit code is 1 where something
-broke.
+Each reader runs in a separate process under atheris, guided by coverage, from the valid files of tests/fuzz/targets.py
+and from the corpus of earlier runs in `--folder`. A target fails if the reader raises a foreign error, or accepts a
+file that a second parser (Python's json and zipfile, protobuf, pycocotools, OpenCV) reads differently. Each row has
+`executions` and `crashes`, summed over `added` runs. The exit code is 1 if a target failed.
 """
 
 from __future__ import annotations

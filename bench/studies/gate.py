@@ -1,12 +1,12 @@
-"""The gate itself: does `blendmask bench` catch what it must, and keep quiet otherwise?
+"""Test the gate: does `blendmask bench` detect planted faults, and pass runs without one?
 
     python -m bench.studies.gate M.bmz --images DIR --annotations J.json --threads 1
 
-One run makes a baseline with the default limits. Then faults are planted in the same predictor, one a run: each must be
-caught by the metric that is to tell it (`caught` 1). Runs without a fault must pass, by themselves (`quiet`) and beside
-processes that keep half or all of the cores busy (`busy`), or be inconclusive there: any other end is a false alarm.
-Accuracy and time are measured as the command does, of the first `--count` of the annotated ones. Nothing else may run
-beside it.
+One run writes a baseline with the default limits. Then faults are planted in the same predictor, one per run: the
+expected metric of each must leave its limits (`caught` 1). Runs without a fault must pass, alone (`quiet`) and beside
+processes that keep half or all of the cores busy (`busy`), or be inconclusive there; any other result is a false alarm.
+Accuracy and time are measured as the command does, on the first `--count` annotated images. Nothing else may run at the
+same time.
 """
 
 from __future__ import annotations

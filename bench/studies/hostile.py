@@ -1,12 +1,12 @@
-"""Hostile files: what memory and time a reader spends on bundles, graphs, images and annotations made to mislead it.
+"""Measure memory and time that readers spend on hostile bundles, graphs, images and annotations.
 
     python -m bench.studies.hostile
 
-Each file is read in a process of its own, after a sound file of its kind has been read there. `peak_bytes` is how far
-the largest resident set of the process grew beyond what it was by then, `cpu_seconds` what the process spent, which
-other work on the machine makes longer: an upper bound. `allowed_bytes` is 1.1 times the file and 16 MB, the rule for
-bundles. `refused` is 1 where the reader ended with an error of its own, 0 where it took the file; anything else ends
-the study. About a minute; Linux only, as the peak is read from /proc.
+A separate process reads each file, after it has read a valid file of the same kind. `peak_bytes` is the growth of the
+process's largest resident set since then. `cpu_seconds` is the processor time, an upper bound, since other work on the
+machine lengthens it. `allowed_bytes` is 1.1 times the file size plus 16 MB, the rule for bundles. `refused` is 1 if the
+reader raised an error of this project and 0 if it accepted the file; anything else ends the study. Takes a minute;
+Linux only, since the peak is read from /proc.
 """
 
 from __future__ import annotations

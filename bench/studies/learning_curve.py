@@ -1,10 +1,10 @@
-"""How accurate a run was on its way: AP of the averaged weights at several of its steps.
+"""Measure AP of a training run's averaged weights at several steps.
 
     python -m bench.studies.learning_curve --points FOLDER --images DIR --annotations J.json
 
-FOLDER holds copies of the run's `last.pt`, made while it went on, under any names; images are those that the run was
-looked at on, not those that it is reported on. `--checkpoint` is what the run ended in, and gives the configuration.
-Rows are `step/STEPS`.
+FOLDER holds copies of the run's `last.pt`, made during the run, under any names. The images are the run's validation
+images, not those of the reported results. `--checkpoint` is the final checkpoint, which has the configuration. Rows are
+`step/STEPS`.
 """
 
 from __future__ import annotations

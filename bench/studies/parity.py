@@ -1,12 +1,12 @@
-"""Parity: how far the network's numbers are from those of AdelaiDet, stage by stage, over what is allowed.
+"""Compare the network with AdelaiDet, stage by stage: largest error over its tolerance.
 
     python -m bench.studies.parity --reference PARITY
 
-PARITY holds the reference's recorded values: six networks of reduced width, an inference of each, and one training step
-of two of them; `tests/recorded` holds one network and its inference. A row `CASE/STAGE/PRECISION` is the worst of the
-arrays recorded for that stage: `error_over_allowed` is its largest error over its tolerance, so that 1 is the limit.
-Exact stages (candidates, survivors, masks outside the pixels that the reference itself calls uncertain) count 0 where
-every element agrees. The comparison is the one of the tests, `tests/quantize/parity.py`.
+PARITY holds recorded values of the reference: six networks of reduced width, an inference of each, and a training step
+of two of them. `tests/recorded` holds one network and its inference. A row `CASE/STAGE/PRECISION` is the worst array of
+a stage: `error_over_allowed` is its largest error over its tolerance, so 1 is the limit. Exact stages (candidates,
+detections after NMS, masks outside the pixels that the reference marks as uncertain) count 0 if all elements are equal.
+The tests use the same comparison, `tests/quantize/parity.py`.
 """
 
 from __future__ import annotations

@@ -1,22 +1,22 @@
-"""What each estimator and each step of refinement is worth, and what it costs.
+"""Measure what each range estimator and each refinement step gains and costs.
 
     python -m bench.studies.refinements --data HOMESCENES --work FOLDER
 
-HOMESCENES holds `val/` and `val.json`; calibration images are those beside the shipped model unless `--calibration`
-names others. What was measured lies in FOLDER and is not measured again: after a cut the same command goes on.
+HOMESCENES holds `val/` and `val.json`. Calibration images are the shipped ones unless `--calibration` names others.
+Results are kept in FOLDER; after an interruption the same command continues.
 
-| rows | what |
+| rows | configuration |
 |---|---|
 | `float/val` | the float graph |
-| `ptq-max`, `ptq-percentile`, `ptq-entropy`, `ptq-mse`, `ptq-auto` | ranges by that estimator, without any step |
-| the name of a step | ranges by `mse`, and that step alone |
+| `ptq-max`, `ptq-percentile`, `ptq-entropy`, `ptq-mse`, `ptq-auto` | ranges by that estimator, no refinement |
+| name of a step | ranges by `mse`, and that step alone |
 | `ptq` | ranges by `mse`, and the steps of the recipe |
-| `all` | ranges by `auto`, and every step but `adaround`, which does what `coordinate_descent` does in much less time |
+| `all` | ranges by `auto`, and all steps but `adaround`, since `coordinate_descent` does the same in much less time |
 
-Each has `NAME/cpu/val` and `NAME/tensorrt/val`: accuracy in ONNX Runtime, and how far the graph is from the float one
-on held-out calibration images (`mask_iou`, `box_iou`, `score_drift`, as `blendmask quantize` reports them). A step
-that does not help there is left out, so that its rows repeat those of `ptq-mse`: `NAME/step/STEP` says whether it was
-`kept`, the mask IoU with and without it, and its `seconds`.
+Each has rows `NAME/cpu/val` and `NAME/tensorrt/val`: accuracy in ONNX Runtime, and the distance to the float graph on
+held-out calibration images (`mask_iou`, `box_iou`, `score_drift`, as `blendmask quantize` reports them). A step that
+does not help there is dropped, so its rows repeat those of `ptq-mse`. `NAME/step/STEP` says whether it was `kept`, the
+mask IoU with and without it, and its `seconds`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Targets: what `blendmask check` says of the shipped bundle, and what becomes of its graph without a GPU.
+"""Record what `blendmask check` says of the shipped bundle for each device, and how its graph parses without a GPU.
 
     make demo targets-check
     PYTHONPATH=$(echo .venv-trt/rtx-*) .venv-trt/bin/python -m bench.studies.targets
 
-Nothing runs on a GPU. `TARGET/check` is the answer of the check for INT8 by the target's own runtime, 1 for yes.
-`TARGET/ahead-of-time` says whether TensorRT-RTX builds the graph for the target's SM; `parser`, `build` and
-`converters` give layers, size and time for the shipped graph and for RT_R_50 with random weights, 256 x 352. The plans
-are those of TensorRT-RTX, not of TensorRT: their size and build time say nothing of TensorRT's.
+Nothing runs on a GPU. `TARGET/check` is 1 if the check accepts INT8 in the target's own runtime. `TARGET/ahead-of-time`
+is 1 if TensorRT-RTX builds the graph for the target's SM. `parser`, `build` and `converters` have layers, size and time
+for the shipped graph and for RT_R_50 with random weights at 256 x 352. The plans are those of TensorRT-RTX; TensorRT's
+sizes and build times differ.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What the shipped checkpoint reaches in float: box and mask AP by class and size on both held-out splits; its cost.
+"""Measure the float accuracy of the shipped checkpoint by class and size on both held-out splits, and record its cost.
 
     python -m bench.studies.training --data HOMESCENES
 
 HOMESCENES holds `val/`, `val.json`, `val_seen/` and `val_seen.json`. The checkpoint runs in torch, with the reference's
-resizing, selection and suppression. `macs` are of a 4:3 image, with coefficients at kept locations only; `parameters`
-are of the network as it ships. `training_images`, `training_views`, `iterations` and `training_hours` are what the
-checkpoint says of the runs that made it, summed; of the images, those of the run that had most. A checkpoint that
-says nothing leaves them out.
+resizing, selection and suppression. `macs` are for a 4:3 image, with coefficients at selected locations only;
+`parameters` are those of the shipped network. `training_images`, `training_views`, `iterations` and `training_hours`
+are the sums over the runs recorded in the checkpoint (`training_images`: the largest). A checkpoint without this record
+leaves them out.
 """
 
 from __future__ import annotations
