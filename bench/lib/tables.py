@@ -10,7 +10,7 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 def first_light_table(rows: Rows) -> str:
     """Accuracy and latency of the shipped model, float against INT8."""
-    lines = _head("graph", "mask AP, unseen instances", "mask AP, seen instances", "latency p50", "against float")
+    lines = _head("graph", "mask AP, unseen instances", "mask AP, seen instances", "latency p50", "speedup")
     for name in ("float", "int8"):
         val, seen = rows[f"{name}/val"], rows[f"{name}/val_seen"]
         accuracy = f"{100 * val['mask_ap']:.1f} | {100 * seen['mask_ap']:.1f}"
@@ -19,16 +19,24 @@ def first_light_table(rows: Rows) -> str:
 
 
 def accuracy_table(rows: Rows) -> str:
-    """What each INT8 graph keeps of the float graph's mask AP on both splits, and of what it finds on photographs."""
+    """Share of the float graph's mask AP that each INT8 graph keeps, and agreement with it on photographs."""
     lines = _head(
-        "graph, instances", "mask AP, float", "mask AP", "kept, 95 % interval", "worst class", "worst size", "target"
+        "graph, instances",
+        "mask AP, float",
+        "mask AP",
+        "retention, 95 % interval",
+        "worst class",
+        "worst size",
+        "target",
     )
     for name in (name for name, row in rows.items() if "retention" in row):
         row, (graph, _, split) = rows[name], name.rpartition("/")
         before, after = 100 * rows[f"float/{split}"]["mask_ap"], 100 * row["mask_ap"]
-        kept, low, high = (100 * row[metric] for metric in ("retention", "retention_low", "retention_high"))
+        share, low, high = (100 * row[metric] for metric in ("retention", "retention_low", "retention_high"))
         worst = " | ".join(f"{100 * row[f'retention_{kind}_worst']:.1f} %" for kind in ("class", "size"))
-        shown = f"{before:.1f} | {after:.1f} | {kept:.1f} % ({low:.1f} to {high:.1f}) | {worst} | {_MET[row['passed']]}"
+        shown = (
+            f"{before:.1f} | {after:.1f} | {share:.1f} % ({low:.1f} to {high:.1f}) | {worst} | {_MET[row['passed']]}"
+        )
         lines.append(f"| {graph}, {_SPLITS[split]} | {shown} |")
     photos = [(name.removesuffix("/photos"), row) for name, row in rows.items() if "target_mask_ap50" in row]
     return "\n".join(lines + [line for graph, row in photos for line in ("", _photos_line(graph, row))])
@@ -36,7 +44,9 @@ def accuracy_table(rows: Rows) -> str:
 
 def _photos_line(graph: str, row: Mapping[str, Any]) -> str:
     ap, low, high = (100 * row[metric] for metric in ("mask_ap50", "mask_ap50_low", "mask_ap50_high"))
-    against = f"`{graph}` on {row['images']} photographs, against {row['instances']} instances that float finds"
+    against = (
+        f"`{graph}` on {row['images']} photographs, compared with {row['instances']} detections of the float graph"
+    )
     return f"{against}: mask AP50 {ap:.1f} ({low:.1f} to {high:.1f}), {_MET[row['passed']]}."
 
 
@@ -62,37 +72,35 @@ def training_table(rows: Rows) -> str:
 
 
 def _cost(row: Mapping[str, Any]) -> list[str]:
-    """A paragraph on what the network costs, as far as the study says it."""
+    """Sentence on the cost of the network, from the metrics that the study has."""
     if "macs" not in row:
         return []
-    said = (
-        f"{row['macs'] / 1e9:.2f} billion multiply-accumulates an image, {row['parameters'] / 1e6:.2f} million weights"
-    )
+    said = f"{row['macs'] / 1e9:.2f} GMAC per image, {row['parameters'] / 1e6:.2f} million parameters"
     if "training_hours" in row:
-        said += f"; trained for {row['iterations']} steps on {row['training_views']} views of {row['training_images']} "
+        said += f"; trained for {row['iterations']} steps on {row['training_views']} augmented images from {row['training_images']} "
         said += f"images, {row['training_hours']:.1f} hours"
     return ["", f"{said}."]
 
 
 def hostile_table(rows: Rows) -> str:
-    """Memory and time that each hostile file takes, and what it took before there were bounds."""
-    lines = _head("file", "bytes", "peak memory", "before", "CPU time", "answer")
+    """Memory and time for each hostile file, and its memory before limits were introduced."""
+    lines = _head("file", "bytes", "peak memory", "before", "CPU time", "result")
     for name, row in rows.items():
         if name.endswith("/benign"):
             continue
         before = f"{row['before_peak_bytes'] / 1e9:.1f} GB" if "before_peak_bytes" in row else ""
-        answer = "refused" if row["refused"] else "taken"
+        answer = "refused" if row["refused"] else "accepted"
         cells = [f"{row['file_bytes']:,}", _shown_bytes(row["peak_bytes"]), before, _shown_seconds(row["cpu_seconds"])]
         lines.append(f"| {name.replace('/', ': ', 1)} | " + " | ".join([*cells, answer]) + " |")
     return "\n".join(lines)
 
 
-_HAPPENED = {"refused": "one error", "right": "right result", "missed": "made again", "killed": "killed"}
+_HAPPENED = {"refused": "one error", "right": "correct result", "missed": "cache miss", "killed": "killed"}
 
 
 def faults_table(rows: Rows) -> str:
-    """What became of each fault that was injected."""
-    lines = _head("fault", "places", "what happened", "file afterwards", "neither", "left beside it")
+    """Consequence of each injected fault."""
+    lines = _head("fault", "places", "consequence", "file afterwards", "partial files", "remaining temporary files")
     for name, row in rows.items():
         happened = ", ".join(f"{row[metric]} {text}" for metric, text in _HAPPENED.items() if row[metric])
         after = f"{row['older']} older, {row['new']} new" if row["older"] + row["new"] else "unchanged"
@@ -101,8 +109,8 @@ def faults_table(rows: Rows) -> str:
 
 
 def fuzz_table(rows: Rows) -> str:
-    """Inputs that each reader was given."""
-    lines = _head("reader", "inputs", "broken by")
+    """Fuzzed inputs of each reader."""
+    lines = _head("reader", "executions", "crashes")
     lines += [f"| {name} | {row['executions']:,} | {row['crashes']} |" for name, row in rows.items()]
     return "\n".join([*lines, f"| all | {sum(row['executions'] for row in rows.values()):,} | |"])
 
@@ -117,7 +125,7 @@ def _shown_seconds(seconds: float) -> str:
 
 def ablations_table(rows: Rows) -> str:
     """Accuracy and time of each variant of the network."""
-    lines = _head("variant", "mask AP, unseen / seen instances", "box AP, the same", "latency p50")
+    lines = _head("variant", "mask AP, unseen / seen instances", "box AP", "latency p50")
     for name in [row.removesuffix("/val") for row in rows if row.endswith("/val")]:
         seen = [rows[f"{name}/{split}"] for split in ("val", "val_seen")]
         aps = [" / ".join(f"{100 * row[f'{task}_ap']:.1f}" for row in seen) for task in ("mask", "box")]
@@ -126,7 +134,7 @@ def ablations_table(rows: Rows) -> str:
 
 
 def learning_curve_table(rows: Rows) -> str:
-    """Accuracy of a run on its way."""
+    """Accuracy of a training run at several steps."""
     metrics = ("mask_ap", "box_ap", "mask_ap_small", "mask_ap_medium", "mask_ap_large")
     lines = _head("steps", "mask AP", "box AP", "mask AP, small", "medium", "large")
     for row in rows.values():
@@ -139,11 +147,11 @@ def shrink_table(rows: Rows) -> str:
     heads = [
         "recipe",
         "mask AP, unseen / seen instances",
-        "the same, `tensorrt` graph",
+        "mask AP, `tensorrt` graph",
         "multiply-accumulates",
         "graph",
     ]
-    heads += ["ONNX Runtime", "OpenVINO", "against float", "trained on"]
+    heads += ["ONNX Runtime", "OpenVINO", "speedup over float", "trained on"]
     lines, unhelped = _head(*heads), []
     for name in [row.removesuffix("/openvino") for row in rows if row.endswith("/openvino")]:
         measured, other = rows[f"{name}/onnxruntime"], rows[f"{name}/openvino"]
@@ -162,17 +170,17 @@ def shrink_table(rows: Rows) -> str:
         lines.append(f"| {' | '.join(cells)} |")
         if measured.get("training_kept") == 0:
             unhelped.append(name)
-    kept = [f"\nTraining with quantization did not help on held-out images and was left out: {', '.join(unhelped)}."]
+    kept = [f"\nQAT did not help on held-out images and was dropped: {', '.join(unhelped)}."]
     return "\n".join(lines + (kept if unhelped else []))
 
 
 def gate_table(rows: Rows) -> str:
-    """What the gate caught of planted faults, and how far the ratio moved in runs without one."""
+    """Planted faults that the gate detected, and the spread of runs without a fault."""
     planted = {name.removeprefix("planted/"): row for name, row in rows.items() if name.startswith("planted/")}
     caught = [name for name, row in planted.items() if row["caught"]]
-    lines = [f"Planted faults that were caught, {len(caught)} of {len(planted)}: {', '.join(caught)}.", ""]
+    lines = [f"Planted faults detected, {len(caught)} of {len(planted)}: {', '.join(caught)}.", ""]
     lines += _head(
-        "load of the machine", "runs", "false alarms", "inconclusive", "latency p50", "against the reference"
+        "load of the machine", "runs", "false alarms", "inconclusive", "latency p50", "ratio to the reference"
     )
     for name in (name for name in rows if "runs" in rows[name]):
         low, high = ([rows[name][f"{metric}_{end}"] for metric in _SPREAD] for end in ("low", "high"))
@@ -192,18 +200,18 @@ _SPEED: tuple[tuple[str, float, str, bool], ...] = (
     ("speedup_vs_float", 1, "{:.2f} x", True), ("outside_share", 100, "{:.1f} %", False),
     ("after_share", 100, "{:.1f} %", False), ("gemm_ratio", 1, "{:.2f} x", False),
 )  # fmt: skip
-"""Metric, factor and form that it is shown in, and whether its target is the least; else it is the most."""
+"""Metric, factor, format, and whether its target is a minimum (else a maximum)."""
 
 _STAGES = {
     "input": "network input", "bottom_up": "backbone", "fpn": "pyramid", "basis": "bases", "head": "head, attention",
-    "cand": "candidates", "nms": "suppression", "det": "detections, masks", "final": "result in the image",
+    "cand": "candidates", "nms": "NMS", "det": "detections, masks", "final": "result in the image",
     "training/pos": "training: positives", "training/losses": "training: losses",
     "training/gradients": "training: gradient norms",
 }  # fmt: skip
 
 
 def parity_table(rows: Rows) -> str:
-    """Largest error of each stage over what is allowed, the worst of all cases, in both precisions."""
+    """Largest error of each stage over its tolerance, worst case, in both precisions."""
     reached: dict[str, dict[str, list[float]]] = {}
     for name, row in rows.items():
         stage, _, precision = name.partition("/")[2].rpartition("/")
@@ -217,8 +225,8 @@ def parity_table(rows: Rows) -> str:
 
 
 def targets_table(rows: Rows) -> str:
-    """Layers that the graphs become, and the answers of the check."""
-    lines = _head("graph", "taken by", "layers", "QUANTIZE", "DEQUANTIZE", "convolutions", "built for SM")
+    """Layers of the parsed graphs, and results of the check."""
+    lines = _head("graph", "accepted by", "layers", "QUANTIZE", "DEQUANTIZE", "convolutions", "built for SM")
     ways = {"parser": "ONNX parser", "converters": "Torch-TensorRT converters"}
     for way, title in ways.items():
         for graph in ("shipped", "rt_r_50"):
@@ -229,13 +237,13 @@ def targets_table(rows: Rows) -> str:
             lines.append(f"| {graph} | {title} | {' | '.join(map(str, counts))} | {sms} |")
     answers = {name.split("/")[0]: row["passed"] for name, row in rows.items() if name.endswith("/check")}
     refused = ", ".join(f"`{target}`" for target, passed in answers.items() if not passed)
-    yes = f"`blendmask check` of the shipped bundle, INT8: yes for {sum(answers.values())} of {len(answers)} targets"
-    return "\n".join([*lines, "", f"{yes}; no for {refused}." if refused else f"{yes}."])
+    yes = f"`blendmask check` accepts the shipped bundle in INT8 for {sum(answers.values())} of {len(answers)} targets"
+    return "\n".join([*lines, "", f"{yes}, not for {refused}." if refused else f"{yes}."])
 
 
 def agreement_table(rows: Rows) -> str:
-    """How far each runtime agrees with the INT8 graph as written, and how far the graph does with itself."""
-    lines = _head("graph, runtime", "instances", "found by both", "mask IoU", "box IoU", "score drift", "target")
+    """Agreement of each runtime with the INT8 graph as written, and of the graph with itself."""
+    lines = _head("graph, runtime", "instances", "matched", "mask IoU", "box IoU", "score drift", "target")
     for name, row in rows.items():
         ious = f"{row['mask_iou']:.3f} | {row['box_iou']:.3f} | {row['score_drift']:.3f}"
         title, share = name.replace("/", ", "), f"{100 * row['matched_share']:.1f} %"
@@ -244,17 +252,17 @@ def agreement_table(rows: Rows) -> str:
 
 
 def clipping_table(rows: Rows) -> str:
-    """Mask AP with masks made for the whole box and for its visible part."""
-    lines = _head("masks made for", "mask AP, unseen / seen instances")
+    """Mask AP with masks pooled from the whole box and from its visible part."""
+    lines = _head("masks pooled from", "mask AP, unseen / seen instances")
     names = {"whole": "the whole box, as the reference does", "visible": "its visible part"}
     return "\n".join(lines + [f"| {title} | {_both_splits(rows, name, digits=2)} |" for name, title in names.items()])
 
 
 def refinements_table(rows: Rows) -> str:
-    """What each estimator and each step of refinement reaches, in both variants."""
+    """Accuracy with each range estimator and refinement step, in both variants."""
     base = 100 * rows["float/val"]["mask_ap"]
-    heads = ["ranges, steps", f"mask AP (float {base:.2f})", "the same, `tensorrt` graph", "mask IoU with float"]
-    heads += ["step kept", "takes"]
+    heads = ["ranges, steps", f"mask AP (float {base:.2f})", "mask AP, `tensorrt` graph", "mask IoU with float"]
+    heads += ["step kept", "duration"]
     lines = _head(*heads)
     for name in [row.removesuffix("/cpu/val") for row in rows if row.endswith("/cpu/val")]:
         both = [rows[f"{name}/{variant}/val"] for variant in ("cpu", "tensorrt")]
@@ -267,9 +275,15 @@ def refinements_table(rows: Rows) -> str:
 
 
 def speed_table(rows: Rows) -> str:
-    """Each graph against float with dense coefficients, and what of its frame is not the network's convolutions."""
-    heads = ["network, runtime, graph", "latency p50", "against dense float", "outside the graph", "after the network"]
-    heads += ["convolutions over the limit"]
+    """Latency of each graph compared with dense float, and the share outside the convolutions."""
+    heads = [
+        "network, runtime, graph",
+        "latency p50",
+        "speedup over dense float",
+        "outside the graph",
+        "after the network",
+    ]
+    heads += ["convolutions / limit"]
     lines = _head(*heads)
     for name, row in rows.items():
         if "latency_p50_ms" in row:
@@ -280,7 +294,7 @@ def speed_table(rows: Rows) -> str:
 
 
 def _against_target(row: Mapping[str, Any], metric: str, factor: float, form: str, least: bool) -> str:
-    """A value with its target and whether it is met, where the row has one."""
+    """Value, with its target and whether it is met if the row has one."""
     if metric not in row:
         return "-"
     shown, target = form.format(factor * row[metric]), row.get(f"target_{metric}")
@@ -291,7 +305,7 @@ def _against_target(row: Mapping[str, Any], metric: str, factor: float, form: st
 
 
 def _head(*titles: str) -> list[str]:
-    """The first two lines of a table."""
+    """Return the header lines of a table."""
     return [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
 
 
