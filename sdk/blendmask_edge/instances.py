@@ -13,7 +13,8 @@ import numpy as np
 from blendmask_edge.bundle.tensors import EMPTY_CLASS
 from blendmask_edge.errors import BundleError, ConfigError, DependencyError, ImageError, InstancesError
 from blendmask_edge.imaging import MAX_SIDE, check_image, paste, sigmoid
-from blendmask_edge.imaging.rle import Crop, Rle, encode_crop
+from blendmask_edge.imaging.crops import Crop, box_of, crop_mask
+from blendmask_edge.imaging.rle import Rle, encode_crop
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,6 +75,8 @@ class Instances:
         mask_logits: (N, R, R) float32, masks inside the boxes, before the sigmoid.
         track_ids: (N,) int64 ids from a tracker, or None.
         data: further arrays of length N, by name.
+        mask_crops: N pairs (mask, (x0, y0)) of masks that are known pixel by pixel and not pasted from `mask_logits`:
+            (h, w) bool, and the pixel of its top left corner; None for a mask that is pasted.
 
     Raises:
         InstancesError: an array has another type, dtype or shape, boxes or scores are out of range, or a class id has
@@ -104,6 +107,7 @@ class Instances:
     mask_logits: NDArray[np.float32] = field(repr=False)
     track_ids: Optional[NDArray[np.int64]] = None
     data: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    mask_crops: Optional[Sequence[Optional[Crop]]] = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Validate the arrays."""
@@ -124,6 +128,49 @@ class Instances:
                 raise InstancesError(f"data[{name!r}] is {_describe(values)}, expected an array of length {count}.")
         _require_labels(self.class_ids, self.labels)
         _require_image_size(self.image_size)
+        if self.mask_crops is not None:
+            _require_crops(self.mask_crops, count, self.image_size)
+
+    @classmethod
+    def from_masks(
+        cls,
+        masks: NDArray[np.bool_],
+        scores: NDArray[np.float32],
+        class_ids: NDArray[np.int64],
+        labels: Labels,
+        boxes: Optional[NDArray[np.float32]] = None,
+        track_ids: Optional[NDArray[np.int64]] = None,
+    ) -> Instances:
+        """Return instances with given masks, from a file, another library or a person.
+
+        Args:
+            masks: (N, H, W) bool, in the size of the image.
+            scores: (N,) float32, 0 to 1.
+            class_ids: (N,) int64, indices into `labels.names`.
+            labels: names and category ids of the classes.
+            boxes: (N, 4) float32, x0 y0 x1 y1 in pixels; None takes the tight boxes of the masks.
+            track_ids: (N,) int64 ids from a tracker, or None.
+
+        Returns:
+            The instances, by descending score.
+
+        Raises:
+            InstancesError: an array has another type, dtype or shape, or a value is out of range.
+        """
+        _require_array("masks", masks, np.bool_, (None, None, None))
+        crops = [crop_mask(mask) for mask in masks]
+        tight = np.array([box_of(crop) for crop in crops], np.float32).reshape(-1, 4)
+        instances = cls(
+            tight if boxes is None else boxes,
+            scores,
+            class_ids,
+            (masks.shape[1], masks.shape[2]),
+            labels,
+            np.zeros((len(masks), 0, 0), np.float32),
+            track_ids,
+            mask_crops=crops,
+        )
+        return instances[np.argsort(-instances.scores, kind="stable")]
 
     @classmethod
     def from_outputs(
@@ -178,6 +225,30 @@ class Instances:
             self.mask_logits[rows],
             None if self.track_ids is None else self.track_ids[rows],
             {name: values[rows] for name, values in self.data.items()},
+            None if self.mask_crops is None else [self.mask_crops[row] for row in rows],
+        )
+
+    def shift(self, x: int, y: int, image_size: Tuple[int, int]) -> Instances:
+        """Return the instances of a region in pixels of the whole image.
+
+        Args:
+            x, y: pixel of the region's top left corner in the image.
+            image_size: height and width of the image in pixels.
+
+        Raises:
+            InstancesError: the region does not lie inside the image.
+        """
+        height, width = self.image_size
+        if not (0 <= x <= image_size[1] - width and 0 <= y <= image_size[0] - height):
+            raise InstancesError(
+                f"A region of {self.image_size} (height, width) at ({x}, {y}) does not lie inside an image of "
+                f"{image_size}."
+            )
+        return replace(
+            self,
+            boxes=self.boxes + np.array([x, y, x, y], np.float32),
+            image_size=image_size,
+            mask_crops=None if self.mask_crops is None else [_shift_crop(crop, x, y) for crop in self.mask_crops],
         )
 
     def _rows(self, index: Any) -> NDArray[np.int64]:
@@ -337,6 +408,9 @@ class Instances:
         return [f"{track}{name} {score:.2f}" for track, name, score in zip(tracks, self.class_names, self.scores)]
 
     def _crop(self, row: int) -> Crop:
+        known = None if self.mask_crops is None else self.mask_crops[row]
+        if known is not None:
+            return known
         return paste(sigmoid(self.mask_logits[row]), self.boxes[row], self.image_size)
 
 
@@ -385,6 +459,29 @@ def _require_labels(class_ids: NDArray[np.int64], labels: object) -> None:
             f"class_ids are {class_ids.min()}..{class_ids.max()}, expected 0..{len(labels.names) - 1}: "
             f"there are {len(labels.names)} labels."
         )
+
+
+def _shift_crop(crop: Optional[Crop], x: int, y: int) -> Optional[Crop]:
+    return None if crop is None else (crop[0], (crop[1][0] + x, crop[1][1] + y))
+
+
+def _require_crops(crops: object, count: int, image_size: Tuple[int, int]) -> None:
+    if not isinstance(crops, Sequence) or len(crops) != count:
+        raise InstancesError(f"mask_crops is {_describe(crops)}, expected a list of {count} pairs (mask, (x0, y0)).")
+    height, width = image_size
+    for crop in crops:
+        if crop is None:
+            continue
+        try:
+            mask, (x, y) = crop
+        except (TypeError, ValueError) as error:
+            raise InstancesError(f"mask_crops holds {reprlib.repr(crop)}, expected a pair (mask, (x0, y0)).") from error
+        _require_array("mask_crops", mask, np.bool_, (None, None))
+        if not (0 <= x <= width - mask.shape[1] and 0 <= y <= height - mask.shape[0]):
+            raise InstancesError(
+                f"mask_crops holds a mask of {mask.shape} (height, width) at ({x}, {y}), which does not lie inside the "
+                f"image of {tuple(image_size)}."
+            )
 
 
 def _require_image_size(size: Any) -> None:

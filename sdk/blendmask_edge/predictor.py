@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 import time
 from dataclasses import replace
-from numbers import Integral, Real
-from typing import TYPE_CHECKING, NamedTuple, Optional
+from numbers import Integral
+from typing import TYPE_CHECKING, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.errors import ConfigError
-from blendmask_edge.imaging import preprocess
+from blendmask_edge.imaging import check_image, preprocess
 from blendmask_edge.instances import Instances, Labels
 from blendmask_edge.runtimes.auto_select import open_session
 from blendmask_edge.runtimes.registry import AUTO, SessionOptions
+from blendmask_edge.runtimes.shared import SessionLease
+from blendmask_edge.selection import Selection, check_classes, check_roi, check_threshold
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blendmask_edge.bundle.manifest import Manifest
+    from blendmask_edge.bundle.tensors import Outputs
+    from blendmask_edge.imaging import ImageTransform
+    from blendmask_edge.selection import Classes, Roi
     from blendmask_edge.storage.atomic import PathLike
 
 _MOST_WARM_UP_FRAMES = 10_000
@@ -39,6 +45,21 @@ class Timings(NamedTuple):
     preprocess: float
     inference: float
     postprocess: float
+
+
+class _Prepared(NamedTuple):
+    """A region of an image in the form of the network input.
+
+    pixels: uint8 [1, H, W, 3].
+    transform: from the region to the network input.
+    corner: pixel (x0, y0) of the region's top left corner in the image.
+    image_size: height and width of the image.
+    """
+
+    pixels: NDArray[np.uint8]
+    transform: ImageTransform
+    corner: Tuple[int, int]
+    image_size: Tuple[int, int]
 
 
 class MaskPredictor:
@@ -88,12 +109,15 @@ class MaskPredictor:
             InferenceError: the runtime refuses the graph, or the graph does not match the manifest.
             ConfigError: an argument has a wrong type, is out of range, or names an unknown runtime.
         """
-        _check_arguments(path, runtime, score_threshold, variant, agnostic_nms)
+        _check_arguments(path, runtime, variant, agnostic_nms)
+        threshold = None if score_threshold is None else check_threshold(score_threshold)
         options = SessionOptions(threads)
         bundle = Bundle.open(path)
         self.manifest: Manifest = bundle.manifest
-        self._threshold = self.manifest.display_threshold if score_threshold is None else float(score_threshold)
-        self._session = open_session(bundle, runtime, variant, replace(options, score_threshold=self._threshold))
+        self._threshold = self.manifest.display_threshold if threshold is None else threshold
+        self._session = SessionLease(
+            open_session(bundle, runtime, variant, replace(options, score_threshold=self._threshold))
+        )
         self._agnostic_nms = agnostic_nms
         self._labels = Labels(self.manifest.classes, self.manifest.category_ids)
         self._last = threading.local()
@@ -119,38 +143,90 @@ class MaskPredictor:
         last: Timings = getattr(self._last, "timings", Timings(0.0, 0.0, 0.0))
         return last
 
-    def __call__(self, image: NDArray[np.uint8], channels: str = "rgb") -> Instances:
+    def __call__(
+        self,
+        image: NDArray[np.uint8],
+        channels: str = "rgb",
+        *,
+        score_threshold: Optional[float] = None,
+        classes: Optional[Classes] = None,
+        roi: Optional[Roi] = None,
+    ) -> Instances:
         """Predict the instances of one image.
 
         Args:
             image: (H, W, 3) uint8, of any size.
             channels: order of the channels: "rgb", or "bgr" for OpenCV frames.
+            score_threshold: least score, from that of the predictor to 1; None takes that of the predictor.
+            classes: names or class ids of the instances to return; None returns all.
+            roi: region of interest, x0 y0 x1 y1 in pixels of the image, extended to whole pixels and clipped to the
+                image. The network sees only this part, at a higher resolution where the input is smaller than the
+                image.
 
         Returns:
             Instances with scores of at least `score_threshold`, highest first, in pixels of `image`.
 
         Raises:
             ImageError: the array has another dtype or shape.
+            ConfigError: a threshold, class or region is wrong.
             InferenceError: the runtime failed, or returned invalid values.
             ClosedError: the predictor is closed.
         """
-        return self._predict(image, channels)
+        return self._predict(image, channels, self._selection(score_threshold, classes, roi))
 
-    def _predict(self, image: NDArray[np.uint8], channels: str, is_typical: bool = False) -> Instances:
+    def share(self, score_threshold: Optional[float] = None, agnostic_nms: bool = False) -> MaskPredictor:
+        """Return another predictor that uses the same loaded graph, for a second camera or other options.
+
+        Calls of all of them are serialized. The graph is released when the last one is closed.
+
+        Args:
+            score_threshold: least score of its instances, from that of this predictor to 1; None takes that of this
+                predictor.
+            agnostic_nms: suppress instances that overlap a higher-scoring one of any class.
+
+        Raises:
+            ConfigError: an argument has a wrong type or is out of range.
+            ClosedError: the predictor is closed.
+        """
+        _check_flag("agnostic_nms", agnostic_nms)
+        least = self._threshold
+        threshold = least if score_threshold is None else check_threshold(score_threshold, least)
+        other = copy.copy(self)
+        other._session = self._session.share()
+        other._threshold, other._agnostic_nms = threshold, agnostic_nms
+        other._last = threading.local()
+        return other
+
+    def _selection(self, score_threshold: Optional[float], classes: Optional[Classes], roi: Optional[Roi]) -> Selection:
+        least = self._threshold
+        threshold = least if score_threshold is None else check_threshold(score_threshold, least)
+        return Selection(threshold, check_classes(classes, self._labels), check_roi(roi), self._agnostic_nms)
+
+    def _predict(
+        self, image: NDArray[np.uint8], channels: str, selection: Selection, is_typical: bool = False
+    ) -> Instances:
         start = time.perf_counter()
-        spec = self.manifest.input
-        preprocessed = preprocess(image, (spec.height, spec.width), spec.pad_value, channels)
+        prepared = self._preprocess(image, channels, selection)
         before_inference = time.perf_counter()
-        outputs = self._session.run(preprocessed.image, is_typical)
+        outputs = self._session.run(prepared.pixels, is_typical)
         after_inference = time.perf_counter()
-        instances = Instances.from_outputs(outputs, preprocessed.transform, self._labels, self._threshold)
-        if self._agnostic_nms:
-            instances = instances.agnostic_nms()
+        instances = self._postprocess(outputs, prepared, selection)
         end = time.perf_counter()
         self._last.timings = Timings(
             before_inference - start, after_inference - before_inference, end - after_inference
         )
         return instances
+
+    def _preprocess(self, image: NDArray[np.uint8], channels: str, selection: Selection) -> _Prepared:
+        spec = self.manifest.input
+        region, corner = selection.crop(check_image(image, channels))
+        preprocessed = preprocess(region, (spec.height, spec.width), spec.pad_value, channels)
+        return _Prepared(preprocessed.image, preprocessed.transform, corner, (image.shape[0], image.shape[1]))
+
+    def _postprocess(self, outputs: Outputs, prepared: _Prepared, selection: Selection) -> Instances:
+        instances = Instances.from_outputs(outputs, prepared.transform, self._labels, selection.score_threshold)
+        instances = selection.choose(instances)
+        return instances if selection.roi is None else instances.shift(*prepared.corner, prepared.image_size)
 
     def warm_up(self, frames: int = 1, image: Optional[NDArray[np.uint8]] = None) -> None:
         """Run the network to allocate memory and start threads before the first frame.
@@ -172,7 +248,7 @@ class MaskPredictor:
         spec = self.manifest.input
         frame = np.zeros((spec.height, spec.width, 3), np.uint8) if image is None else image
         for _ in range(frames):
-            self._predict(frame, "rgb", is_typical=image is not None)
+            self._predict(frame, "rgb", self._selection(None, None, None), is_typical=image is not None)
 
     def close(self) -> None:
         """Release the runtime; waits for a running call of another thread, and can be repeated."""
@@ -187,9 +263,7 @@ class MaskPredictor:
         self.close()
 
 
-def _check_arguments(
-    path: object, runtime: object, score_threshold: object, variant: object, agnostic_nms: object
-) -> None:
+def _check_arguments(path: object, runtime: object, variant: object, agnostic_nms: object) -> None:
     location = path.__fspath__() if isinstance(path, os.PathLike) else path
     if not isinstance(location, str):
         raise ConfigError(f"path is {path!r}, expected str or pathlib.Path. Decode bytes by os.fsdecode.")
@@ -199,10 +273,9 @@ def _check_arguments(
         raise ConfigError(f'runtime is {runtime!r}, expected a name such as "onnxruntime"; leave it out for "auto".')
     if variant is not None and not isinstance(variant, str):
         raise ConfigError(f'variant is {variant!r}, expected a name such as "cpu"; leave it out for the preferred one.')
-    if not isinstance(agnostic_nms, bool):
-        raise ConfigError(f"agnostic_nms is {agnostic_nms!r}, expected True or False.")
-    if score_threshold is None:
-        return
-    is_number = isinstance(score_threshold, Real) and not isinstance(score_threshold, bool)
-    if not is_number or not 0 <= score_threshold <= 1:  # type: ignore[operator]
-        raise ConfigError(f"score_threshold is {score_threshold!r}, expected a number from 0 to 1.")
+    _check_flag("agnostic_nms", agnostic_nms)
+
+
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} is {value!r}, expected True or False.")

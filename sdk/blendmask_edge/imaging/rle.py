@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from blendmask_edge.imaging.crops import Crop
 
-Crop = Tuple["NDArray[np.bool_]", Tuple[int, int]]
-"""The mask inside its box, (h, w) bool, and the pixel (x0, y0) of its top left corner."""
 Rle = Dict[str, Any]
 
 

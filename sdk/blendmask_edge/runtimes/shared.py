@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING, Callable, List, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Callable, List, NamedTuple, Optional, Sequence, Set
 
 from blendmask_edge.errors import ClosedError, InferenceError
 
@@ -132,3 +132,53 @@ class SharedSession:
         for graph in self._graphs:
             graph.session.close()
         self._graphs = []
+
+
+class SessionLease:
+    """A session in the hands of one of its users; the last one that closes releases it."""
+
+    def __init__(self, session: SharedSession, leases: Optional[Set[object]] = None) -> None:
+        """Take part in a session.
+
+        Args:
+            session: the session.
+            leases: marks of all that use it, to which this one is added; None for a session of its own.
+        """
+        self._session = session
+        self._leases: Set[object] = set() if leases is None else leases
+        self._mark = object()
+        self._leases.add(self._mark)
+
+    @property
+    def runtime(self) -> str:
+        """Name of the runtime in use."""
+        return self._session.runtime
+
+    @property
+    def variant(self) -> str:
+        """Name of the graph in use."""
+        return self._session.variant
+
+    def share(self) -> SessionLease:
+        """Return another lease of the session.
+
+        Raises:
+            ClosedError: this one is closed.
+        """
+        self._require_open()
+        return SessionLease(self._session, self._leases)
+
+    def run(self, image: NDArray[np.uint8], is_typical: bool = False) -> Outputs:
+        """Run the graph on one preprocessed image; see `SharedSession.run`."""
+        self._require_open()
+        return self._session.run(image, is_typical)
+
+    def close(self) -> None:
+        """Give up the lease; the last one waits for a running call and releases the session. Can be repeated."""
+        self._leases.discard(self._mark)
+        if not self._leases:
+            self._session.close()
+
+    def _require_open(self) -> None:
+        if self._mark not in self._leases:
+            raise ClosedError("The predictor is closed; open a new MaskPredictor.")
