@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import threading
 import time
 from dataclasses import replace
 from numbers import Integral
-from typing import TYPE_CHECKING, NamedTuple, Optional, Tuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -65,7 +65,9 @@ class _Prepared(NamedTuple):
 class MaskPredictor:
     """Predict instance masks with a bundle.
 
-    Threads can share a predictor: calls are serialized, and each returns the instances of its own image.
+    Threads can share a predictor: calls are serialized, and each returns the instances of its own image. Pickling
+    carries the path and the options, so that a spawned process opens the bundle anew; a forked process must open its
+    own.
 
     Attributes:
         manifest: manifest of the bundle: classes, input size, measured accuracy.
@@ -112,6 +114,10 @@ class MaskPredictor:
         _check_arguments(path, runtime, variant, agnostic_nms)
         threshold = None if score_threshold is None else check_threshold(score_threshold)
         options = SessionOptions(threads)
+        self._arguments: Dict[str, Any] = {
+            "path": str(Path(path).absolute()), "runtime": runtime, "threads": threads,
+            "score_threshold": score_threshold, "variant": variant, "agnostic_nms": agnostic_nms,
+        }  # fmt: skip
         bundle = Bundle.open(path)
         self.manifest: Manifest = bundle.manifest
         self._threshold = self.manifest.display_threshold if threshold is None else threshold
@@ -170,7 +176,7 @@ class MaskPredictor:
             ImageError: the array has another dtype or shape.
             ConfigError: a threshold, class or region is wrong.
             InferenceError: the runtime failed, or returned invalid values.
-            ClosedError: the predictor is closed.
+            ClosedError: the predictor is closed, or was opened before this process was forked.
         """
         return self._predict(image, channels, self._selection(score_threshold, classes, roi))
 
@@ -191,7 +197,9 @@ class MaskPredictor:
         _check_flag("agnostic_nms", agnostic_nms)
         least = self._threshold
         threshold = least if score_threshold is None else check_threshold(score_threshold, least)
-        other = copy.copy(self)
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        other._arguments = {**self._arguments, "score_threshold": threshold, "agnostic_nms": agnostic_nms}
         other._session = self._session.share()
         other._threshold, other._agnostic_nms = threshold, agnostic_nms
         other._last = threading.local()
@@ -253,6 +261,14 @@ class MaskPredictor:
     def close(self) -> None:
         """Release the runtime; waits for a running call of another thread, and can be repeated."""
         self._session.close()
+
+    def __getstate__(self) -> Dict[str, Any]:
+        """Return the arguments, with an absolute path: runtimes cannot be sent to another process."""
+        return self._arguments
+
+    def __setstate__(self, arguments: Dict[str, Any]) -> None:
+        """Open the bundle anew; raises what the constructor does."""
+        MaskPredictor.__init__(self, **arguments)
 
     def __enter__(self) -> MaskPredictor:
         """Return the predictor."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import weakref
 from typing import TYPE_CHECKING, Callable, List, NamedTuple, Optional, Sequence, Set
 
 from blendmask_edge.errors import ClosedError, InferenceError
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
 TYPICAL_SCORE = 0.3
 PATIENCE = 100
 _LOG = logging.getLogger(__name__)
+
+
+_OPEN: weakref.WeakSet[SharedSession] = weakref.WeakSet()
+_OF_THE_PARENT: List[LoadedGraph] = []
+"""Graphs that a fork has from its parent. Their threads stayed there: releasing one waits for them, or crashes."""
 
 
 class LoadedGraph(NamedTuple):
@@ -41,6 +48,9 @@ class SharedSession:
 
     Of several graphs the first answers until a typical frame comes: one with an instance of score `TYPICAL_SCORE`, or
     the frame number `PATIENCE`. `choose` picks one on it; the rest are closed.
+
+    A fork of the process has the memory of the runtimes, and none of their threads. There, a session of the parent
+    refuses to run and releases nothing.
     """
 
     def __init__(self, graphs: Sequence[LoadedGraph], contract: Contract, choose: Choose) -> None:
@@ -59,6 +69,8 @@ class SharedSession:
         self._frames = 0
         self._is_running = False
         self._is_closed = False
+        self._is_forked = False
+        _OPEN.add(self)
 
     @property
     def runtime(self) -> str:
@@ -79,9 +91,14 @@ class SharedSession:
 
         Raises:
             InferenceError: the runtime failed, or gave arrays that are not those of the manifest.
-            ClosedError: the session was closed.
+            ClosedError: the session was closed, or opened before this process was forked.
         """
         with self._lock:
+            if self._is_forked:
+                raise ClosedError(
+                    "The predictor was opened in the parent of this process, and runtimes do not survive a fork. "
+                    "Open a MaskPredictor in each process, or start processes by `spawn`, which opens it anew there."
+                )
             if self._is_closed:
                 raise ClosedError("The predictor is closed; open a new MaskPredictor.")
             if self._is_running:  # the lock is this thread's own, so a signal handler has interrupted a run
@@ -100,6 +117,12 @@ class SharedSession:
             self._is_closed = True
             if not self._is_running:
                 self._release()
+
+    def abandon(self) -> None:
+        """Let go of the graphs of a parent, in a fork of it, without releasing them; no other thread runs here."""
+        _OF_THE_PARENT.extend(self._graphs)
+        self._graphs, self._is_forked = [], True
+        self._lock = threading.RLock()  # the other may be held by a thread of the parent, for good
 
     def _answer(self, image: NDArray[np.uint8], is_typical: bool) -> Outputs:
         outputs = self._run_current(image)
@@ -182,3 +205,12 @@ class SessionLease:
     def _require_open(self) -> None:
         if self._mark not in self._leases:
             raise ClosedError("The predictor is closed; open a new MaskPredictor.")
+
+
+def _abandon_all() -> None:
+    for session in list(_OPEN):
+        session.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)
