@@ -128,17 +128,20 @@ def test_a_fork_refuses_the_predictor_of_its_parent_and_opens_its_own(bundle_pat
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_fork_during_a_prediction_of_another_thread_does_not_wait_for_it(bundle_path: Path) -> None:
+def test_a_fork_during_a_prediction_of_another_thread_does_not_wait_for_it(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from blendmask_edge.runtimes.onnxruntime import OnnxRuntimeSession
+
+    running, done, run = Event(), Event(), OnnxRuntimeSession.run
+
+    def slow(session: OnnxRuntimeSession, image: np.ndarray) -> Any:
+        running.set()
+        done.wait(PATIENCE)
+        return run(session, image)
+
+    monkeypatch.setattr(OnnxRuntimeSession, "run", slow)
     with MaskPredictor(bundle_path, "onnxruntime", 1) as predictor:
-        running, done = Event(), Event()
-        session = predictor._session
-
-        def answer(*_: Any) -> Any:
-            running.set()
-            done.wait(PATIENCE)
-            return run(*_)
-
-        run, session._answer = session._answer, answer  # type: ignore[method-assign]
         thread = Thread(target=predictor, args=(DIM,))
         thread.start()
         running.wait(PATIENCE)
