@@ -36,6 +36,7 @@ from blendmask_edge.errors import (
     OutputError,
     RegressionError,
     RuntimeUnavailableError,
+    SourceError,
 )
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ __all__ = [
     "OutputError",
     "RegressionError",
     "RuntimeUnavailableError",
+    "SourceError",
     "__version__",
     "available_runtimes",
     "check",

@@ -21,6 +21,10 @@ class ImageError(BlendMaskError):
     """An image cannot be read, or an array has the wrong dtype or shape. Give another image."""
 
 
+class SourceError(ImageError):
+    """A camera, video, folder or URL cannot be opened, or gives no more frames. Check it, or give another source."""
+
+
 class InstancesError(BlendMaskError):
     """Arrays or labels of instances have the wrong type, dtype or shape. Correct them."""
 

@@ -6,20 +6,22 @@ import os
 import threading
 import time
 from dataclasses import replace
-from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, NoReturn, Optional, Tuple
 
 import numpy as np
 
 from blendmask_edge.bundle.reader import Bundle
-from blendmask_edge.errors import ConfigError
+from blendmask_edge.errors import BlendMaskError, ConfigError, ImageError
 from blendmask_edge.imaging import check_image, preprocess
 from blendmask_edge.instances import Instances, Labels
 from blendmask_edge.runtimes.auto_select import open_session
 from blendmask_edge.runtimes.registry import AUTO, SessionOptions
 from blendmask_edge.runtimes.shared import SessionLease
-from blendmask_edge.selection import Selection, check_classes, check_roi, check_threshold
+from blendmask_edge.selection import Selection, check_classes, check_count, check_roi, check_threshold
+from blendmask_edge.streaming.pipeline import Stage
+from blendmask_edge.streaming.sources import Source, open_source
+from blendmask_edge.streaming.stream import Stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,8 +31,11 @@ if TYPE_CHECKING:
     from blendmask_edge.imaging import ImageTransform
     from blendmask_edge.selection import Classes, Roi
     from blendmask_edge.storage.atomic import PathLike
+    from blendmask_edge.streaming.sources import StreamSource
+    from blendmask_edge.streaming.stream import OnError
 
 _MOST_WARM_UP_FRAMES = 10_000
+_MOST_DEPTH = 64
 
 
 class Timings(NamedTuple):
@@ -180,6 +185,103 @@ class MaskPredictor:
         """
         return self._predict(image, channels, self._selection(score_threshold, classes, roi))
 
+    def predict_batch(
+        self,
+        images: Iterable[NDArray[np.uint8]],
+        channels: str = "rgb",
+        *,
+        score_threshold: Optional[float] = None,
+        classes: Optional[Classes] = None,
+        roi: Optional[Roi] = None,
+    ) -> List[Instances]:
+        """Predict several images; one is resized while another runs through the network.
+
+        Args:
+            images: (H, W, 3) uint8, of any sizes.
+            channels, score_threshold, classes, roi: as for a single image.
+
+        Returns:
+            The instances of each image, equal to those of single calls.
+
+        Raises:
+            ImageError: an array has another dtype or shape; the message has its number, and no image is predicted.
+            ConfigError, InferenceError, ClosedError: as for a single image.
+        """
+        batch = list(images)
+        for number, image in enumerate(batch):
+            try:
+                check_image(image, channels)
+            except ImageError as error:
+                raise ImageError(f"images[{number}]: {error}") from error
+        stages = self._stages(channels, self._selection(score_threshold, classes, roi))
+        with Stream(Source(iter(batch)), stages, drops_oldest=False, depth=1, on_error=_raise) as results:
+            return [result.instances for result in results]
+
+    def stream(
+        self,
+        source: StreamSource,
+        drop: Optional[str] = None,
+        *,
+        channels: str = "rgb",
+        depth: int = 1,
+        on_error: Optional[OnError] = None,
+        score_threshold: Optional[float] = None,
+        classes: Optional[Classes] = None,
+        roi: Optional[Roi] = None,
+    ) -> Stream:
+        """Predict the frames of a source, one after the other, while the next are captured and resized.
+
+        A frame that cannot be read or predicted is skipped and given to `on_error`. A camera or URL that is lost is
+        opened again for 10 seconds. The stream ends with the source, with an error of it, with Ctrl-C, or when it is
+        closed or no longer referenced, as after `break`.
+
+        Args:
+            source: number of a camera; path of a video file, of an image, or of a folder of images, which come by name;
+                URL or GStreamer pipeline that OpenCV opens; or an iterable of (H, W, 3) uint8 frames, which are copied.
+            drop: "oldest" drops frames and results that wait when newer ones come; "never" lets the source wait. None
+                takes "oldest" for cameras and URLs, "never" for the rest.
+            channels: order of the channels of the frames that the stream returns, and of those of an iterable: "rgb",
+                or "bgr" as OpenCV captures them.
+            depth: most frames that wait between two of the four stages, 1 to 64.
+            on_error: takes the number of each frame that fails and the error, in the order of the frames; None logs a
+                warning.
+            score_threshold, classes, roi: as for a single image.
+
+        Returns:
+            An iterator over results, each of which unpacks as `frame, instances`. `report` has its rate and losses.
+
+        Raises:
+            SourceError: the source cannot be opened, or holds no frame.
+            ConfigError: an argument has a wrong type or is out of range.
+
+        Example:
+            >>> import numpy as np
+            >>> from blendmask_edge import MaskPredictor
+            >>> frames = (np.full((48, 64, 3), 80 * n, np.uint8) for n in range(4))
+            >>> with MaskPredictor("model.bmz", runtime="onnxruntime", threads=1) as predictor:
+            ...     stream = predictor.stream(frames)
+            ...     [len(instances) for frame, instances in stream]
+            [0, 3, 3, 3]
+            >>> stream.report.frames, stream.report.dropped, stream.report.failed
+            (4, 0, 0)
+        """
+        selection = self._selection(score_threshold, classes, roi)
+        if drop not in (None, "oldest", "never"):
+            raise ConfigError(f'drop is {drop!r}, expected "oldest" or "never".')
+        if channels not in ("rgb", "bgr"):
+            raise ConfigError(f'channels is {channels!r}, expected "rgb" or "bgr".')
+        check_count("depth", depth, _MOST_DEPTH)
+        opened = open_source(source, channels)
+        drops_oldest = drop == "oldest" or (drop is None and opened.is_live)
+        return Stream(opened, self._stages(channels, selection), drops_oldest, int(depth), on_error)
+
+    def _stages(self, channels: str, selection: Selection) -> List[Stage]:
+        return [
+            Stage("preprocess", lambda image: self._preprocess(image, channels, selection)),
+            Stage("inference", lambda prepared: (self._session.run(prepared.pixels), prepared)),
+            Stage("postprocess", lambda result: self._postprocess(result[0], result[1], selection)),
+        ]
+
     def share(self, score_threshold: Optional[float] = None, agnostic_nms: bool = False) -> MaskPredictor:
         """Return another predictor that uses the same loaded graph, for a second camera or other options.
 
@@ -250,9 +352,7 @@ class MaskPredictor:
             InferenceError: the runtime failed.
             ClosedError: the predictor is closed.
         """
-        is_count = isinstance(frames, Integral) and not isinstance(frames, bool)
-        if not is_count or not 1 <= frames <= _MOST_WARM_UP_FRAMES:
-            raise ConfigError(f"frames is {frames!r}, expected an integer from 1 to {_MOST_WARM_UP_FRAMES}.")
+        check_count("frames", frames, _MOST_WARM_UP_FRAMES)
         spec = self.manifest.input
         frame = np.zeros((spec.height, spec.width, 3), np.uint8) if image is None else image
         for _ in range(frames):
@@ -295,3 +395,7 @@ def _check_arguments(path: object, runtime: object, variant: object, agnostic_nm
 def _check_flag(name: str, value: object) -> None:
     if not isinstance(value, bool):
         raise ConfigError(f"{name} is {value!r}, expected True or False.")
+
+
+def _raise(_: int, error: BlendMaskError) -> NoReturn:
+    raise error

@@ -84,6 +84,16 @@ def check_threshold(value: Any, least: float = 0.0) -> float:
     return float(value)
 
 
+def check_count(name: str, value: Any, most: int) -> None:
+    """See that an argument is an integer from 1 to `most`.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or not 1 <= int(value) <= most:
+        raise ConfigError(f"{name} is {value!r}, expected an integer from 1 to {most}.")
+
+
 def check_roi(value: Any) -> Optional[Roi]:
     """Return a region of interest as four floats, or None.
 

@@ -1,0 +1,1 @@
+"""Frames of a source through stages that overlap: one thread per stage, bounded queues between them."""
