@@ -41,6 +41,7 @@ from blendmask_edge.errors import (
 
 if TYPE_CHECKING:
     from blendmask_edge.bundle.reader import Bundle
+    from blendmask_edge.comparison.compare import compare
     from blendmask_edge.compilation.compiler import compile
     from blendmask_edge.devices.check import check
     from blendmask_edge.imaging import read_image
@@ -57,6 +58,7 @@ _LAZY = {
     "MaskPredictor": "blendmask_edge.predictor",
     "available_runtimes": "blendmask_edge.runtimes.registry",
     "check": "blendmask_edge.devices.check",
+    "compare": "blendmask_edge.comparison.compare",
     "compile": "blendmask_edge.compilation.compiler",
     "read_image": "blendmask_edge.imaging",
 }
@@ -86,6 +88,7 @@ __all__ = [
     "__version__",
     "available_runtimes",
     "check",
+    "compare",
     "compile",
     "read_image",
 ]

@@ -15,7 +15,17 @@ from blendmask_edge.bundle import write_bundle
 from tests.sdk.small_bundles import build_graph, describe
 
 ROOT = Path(__file__).parents[2]
-ROBOT = ("Bundle", "Instances", "Labels", "MaskPredictor", "available_runtimes", "check", "compile", "read_image")
+ROBOT = (
+    "Bundle",
+    "Instances",
+    "Labels",
+    "MaskPredictor",
+    "available_runtimes",
+    "check",
+    "compare",
+    "compile",
+    "read_image",
+)
 WORKSTATION = (
     "CalibrationDataset", "QuantizeOptions", "evaluate", "load_checkpoint", "prune", "register_backbone",
     "register_config", "train", pytest.param("quantize", marks=pytest.mark.slow),
@@ -39,7 +49,10 @@ def test_examples_of_the_sdk_run(name: str, tmp_path: Path, monkeypatch: pytest.
     pytest.importorskip("onnxruntime")
     graphs = {"cpu": build_graph()}
     write_bundle(tmp_path / "model.bmz", describe(graphs), graphs)
+    write_bundle(tmp_path / "new.bmz", describe(graphs), graphs)
     cv2.imwrite(str(tmp_path / "image.jpg"), np.full((48, 64, 3), 230, np.uint8))
+    (tmp_path / "images").mkdir()
+    shutil.copy(tmp_path / "image.jpg", tmp_path / "images")
     monkeypatch.chdir(tmp_path)
     run_examples(blendmask_edge, name)
 

@@ -8,6 +8,7 @@ from blendmask_edge.cli.arguments import Annotated
 from blendmask_edge.cli.bench import bench
 from blendmask_edge.cli.check import check
 from blendmask_edge.cli.command_group import CommandGroup
+from blendmask_edge.cli.compare import compare
 from blendmask_edge.cli.compile import compile
 from blendmask_edge.cli.info import info
 from blendmask_edge.cli.predict import predict
@@ -39,7 +40,7 @@ def _options(
     del version
 
 
-for _command in (predict, info, bench, targets, check, compile):
+for _command in (predict, info, bench, compare, targets, check, compile):
     app.command()(_command)
 
 

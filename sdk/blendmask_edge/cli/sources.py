@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Dict, Iterable, List
 
 from blendmask_edge.errors import ImageError
+from blendmask_edge.imaging.folder import images_in
 
 if TYPE_CHECKING:
     from blendmask_edge.storage.atomic import PathLike
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"})
 
 
@@ -24,20 +24,10 @@ def find_sources(paths: Iterable[PathLike]) -> List[Path]:
     for path in map(Path, paths):
         if not path.exists():
             raise ImageError(f"{path} does not exist. Give image files, folders of them, or video files.")
-        found.update(dict.fromkeys(_images_in(path) if path.is_dir() else [path]))
+        found.update(dict.fromkeys(images_in(path) if path.is_dir() else [path]))
     return list(found)
 
 
 def is_video(path: Path) -> bool:
     """Whether the name of a file is that of a video."""
     return path.suffix.lower() in VIDEO_SUFFIXES
-
-
-def _images_in(folder: Path) -> List[Path]:
-    try:
-        images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    except OSError as error:
-        raise ImageError(f"Cannot read {folder}: {error.strerror}. Give another folder.") from error
-    if not images:
-        raise ImageError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}). Give another folder.")
-    return images

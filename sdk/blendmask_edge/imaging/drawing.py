@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -31,6 +31,7 @@ class Mark:
     box: x0 y0 x1 y1 in pixels.
     class_id: gives the color.
     caption: text of the label.
+    color: RGB in the place of the color of the class.
     """
 
     mask: NDArray[np.bool_]
@@ -38,6 +39,7 @@ class Mark:
     box: Tuple[float, float, float, float]
     class_id: int
     caption: str
+    color: Optional[Color] = None
 
 
 def draw_marks(image: Image, marks: Sequence[Mark]) -> Image:
@@ -65,7 +67,7 @@ def _colors(marks: Sequence[Mark]) -> List[Color]:
     for mark in marks:
         number = seen.get(mark.class_id, 0)
         seen[mark.class_id] = number + 1
-        colors.append(shade(class_color(mark.class_id), number))
+        colors.append(shade(class_color(mark.class_id), number) if mark.color is None else mark.color)
     return colors
 
 

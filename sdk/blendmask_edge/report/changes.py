@@ -1,0 +1,108 @@
+"""The part of a page that shows what changed between two sets of predictions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
+
+from blendmask_edge.comparison.pictures import draw_changes
+from blendmask_edge.comparison.result import APPEARED, KINDS, MASK, Change, Comparison
+from blendmask_edge.imaging import encode_jpeg, read_image
+from blendmask_edge.report.page import Block, Figure, Page, Picture, Pictures, Section, Table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MOST_PICTURES = 24
+_CHANGES_OF_AN_IMAGE = 12
+
+
+def comparison_page(comparison: Comparison, max_changed: Optional[float] = None) -> Page:
+    """Return the page of a comparison.
+
+    Args:
+        comparison: from `compare`.
+        max_changed: share that may change, 0 to 1; None if there is no limit.
+    """
+    bad = max_changed is not None and comparison.changed_share > max_changed
+    allowed = "" if max_changed is None else f", at most {max_changed:.2%} allowed"
+    figures = [
+        Figure(f"{comparison.changed_share:.2%}", f"of the instances changed{allowed}", bad),
+        *(Figure(str(comparison.count(kind)), kind) for kind in KINDS),
+        Figure(str(comparison.unchanged), "unchanged"),
+    ]
+    counted = f"instances with a score of {comparison.score_threshold:.2g} or more"
+    lines = [
+        f"{comparison.before} against {comparison.after}",
+        f"{comparison.images} images, {counted}; a mask changed if its IoU is below {comparison.mask_iou:.2g}",
+    ]
+    return Page("Changed detections", lines, figures, change_sections(comparison, MOST_PICTURES))
+
+
+def change_sections(comparison: Comparison, most_pictures: int, reverse_is_better: bool = False) -> List[Section]:
+    """Return the changes by class and by image, with pictures of the worst.
+
+    Args:
+        comparison: from `compare`.
+        most_pictures: show no more images than this.
+        reverse_is_better: show images in which something only appeared after all others.
+    """
+    if not comparison.instances:
+        return [Section("Changes", ["Neither run has an instance: try a lower score threshold."])]
+    if not comparison.changes:
+        return [Section("Changes", [f"All {comparison.instances} instances are as they were."])]
+    images = list(comparison.by_image().items())
+    if reverse_is_better:
+        images.sort(key=lambda item: all(change.kind == APPEARED for change in item[1]))
+    shown = [(name, changes) for name, changes in images if name in comparison.files][:most_pictures]
+    blocks: List[Block] = []
+    if len(shown) < len(images):
+        blocks.append(_left_out(len(shown), len(images), len(comparison.files)))
+    blocks.append(
+        Pictures(
+            comparison.before,
+            comparison.after,
+            [_picture(name, changes, comparison.files[name]) for name, changes in shown],
+        )
+    )
+    return [
+        Section("Changes by class", [_class_table(comparison.changes)]),
+        Section("Changed images, the worst first", blocks),
+        Section("Changes by image", [_image_table(images)]),
+    ]
+
+
+def _left_out(shown: int, changed: int, known: int) -> str:
+    if not known:
+        return "No pictures: the images were not found. Give their folder with --images."
+    return f"The {shown} worst of {changed} changed images."
+
+
+def _picture(name: str, changes: Sequence[Change], file: Path) -> Picture:
+    before, after = (encode_jpeg(side) for side in draw_changes(read_image(file), changes))
+    texts = [(change.kind, _text(change)) for change in changes[:_CHANGES_OF_AN_IMAGE]]
+    more = len(changes) - len(texts)
+    return Picture(name, before, after, [*texts, *([("more", f"{more} more changes")] if more > 0 else [])])
+
+
+def _text(change: Change) -> str:
+    scores = " to ".join(f"{side.score:.2f}" for side in (change.before, change.after) if side is not None)
+    overlap = f", mask IoU {change.mask_iou:.2f}" if change.kind == MASK else ""
+    return f"{change.class_name} {change.kind}: score {scores}{overlap}"
+
+
+def _class_table(changes: Sequence[Change]) -> Table:
+    names = sorted({change.class_name for change in changes})
+    rows = [
+        [name, *(str(sum(c.class_name == name and c.kind == kind for c in changes)) for kind in KINDS)]
+        for name in names
+    ]
+    return Table(["class", *KINDS], sorted(rows, key=lambda row: -sum(map(int, row[1:]))))
+
+
+def _image_table(images: Sequence[Tuple[str, List[Change]]]) -> Table:
+    rows = []
+    for name, changes in images:
+        overlaps = [change.mask_iou for change in changes if change.kind == MASK]
+        counts = [str(sum(change.kind == kind for change in changes)) for kind in KINDS]
+        rows.append([name, *counts, f"{min(overlaps):.2f}" if overlaps else "-"])
+    return Table(["image", *KINDS, "lowest mask IoU"], rows)
