@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Union
 
@@ -38,7 +38,7 @@ def mark_ignored(traced: fx.GraphModule, patterns: Sequence[Pattern]) -> None:
     Raises:
         ConfigError: a pattern matches no convolution; near misses are named.
     """
-    layers = {node: _layer(node) for node in traced.graph.nodes if kind(traced, node) == "conv"}
+    layers = {node: layer_of(node) for node in traced.graph.nodes if kind(traced, node) == "conv"}
     for pattern in patterns:
         matching = [node for node, name in layers.items() if _matches(pattern, name)]
         if not matching:
@@ -47,12 +47,27 @@ def mark_ignored(traced: fx.GraphModule, patterns: Sequence[Pattern]) -> None:
             node.meta[_MARK] = True
 
 
+def ignoring(traced: fx.GraphModule, names: Collection[str]) -> fx.GraphModule:
+    """The network with more nodes marked; it shares its modules with `traced`, which is left as it is.
+
+    Args:
+        traced: from `trace_network`.
+        names: of nodes that call convolutions.
+    """
+    marked = fx.GraphModule(traced, traced.graph.__deepcopy__({}))
+    for node in marked.graph.nodes:
+        if node.name in names:
+            node.meta[_MARK] = True
+    return marked.eval()
+
+
 def describe_pattern(pattern: Pattern) -> str:
     """The pattern as the command line takes it: compiled ones begin with `re:`."""
     return pattern if isinstance(pattern, str) else f"re:{pattern.pattern}"
 
 
-def _layer(node: fx.Node) -> str:
+def layer_of(node: fx.Node) -> str:
+    """Name of the layer that a node calls, the same for each of its calls."""
     return _LATER_CALL.sub("", str(node.target))
 
 

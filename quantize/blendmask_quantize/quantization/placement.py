@@ -55,7 +55,7 @@ def place(traced: fx.GraphModule, variant: str) -> Placement:
     """Decide what is rounded in `variant`, "cpu" or "tensorrt"."""
     convs = [node for node in traced.graph.nodes if _is_quantized_conv(traced, node)]
     if variant == "cpu":
-        between = [node for node in traced.graph.nodes if kind(traced, node) in _ARITHMETIC]
+        between = [node for node in traced.graph.nodes if _is_integer_arithmetic(traced, node)]
         chosen = set(_inputs_of(traced, convs + between)) | {_result(traced, node) for node in convs + between}
         chosen |= set(_passing(traced, chosen))
     else:
@@ -90,6 +90,29 @@ def _is_quantized_conv(traced: fx.GraphModule, node: fx.Node) -> bool:
     if kind(traced, node) != "conv" or is_ignored(node):
         return False
     return any(kind(traced, user) != "output" for user in _result(traced, node).users)
+
+
+def _is_integer_arithmetic(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Every sum and resize but those whose operands ignored convolutions alone make: their range is not rounded."""
+    if kind(traced, node) not in _ARITHMETIC:
+        return False
+    makers = _makers(traced, node)
+    return not makers or not all(map(is_ignored, makers))
+
+
+def _makers(traced: fx.GraphModule, node: fx.Node) -> set[fx.Node]:
+    """The convolutions that `node` computes from, with no other convolution in between."""
+    makers, seen, waiting = set(), {node}, tensor_inputs(node)
+    while waiting:
+        source = waiting.pop()
+        if source in seen:
+            continue
+        seen.add(source)
+        if kind(traced, source) == "conv":
+            makers.add(source)
+        else:
+            waiting += tensor_inputs(source)
+    return makers
 
 
 def _result(traced: fx.GraphModule, node: fx.Node) -> fx.Node:

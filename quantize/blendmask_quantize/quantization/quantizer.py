@@ -68,7 +68,7 @@ def weight_scales(weight: Tensor, bias: Tensor | None, input_high: float) -> Ten
 def quantize_dequantize(x: Tensor, scale: float, zero_point: int, low: int, high: int) -> Tensor:
     """Quantize `x` and dequantize it, ties to even."""
     step = torch.tensor(scale, dtype=torch.float32, device=x.device)
-    return (torch.clamp(torch.round(x / step) + zero_point, low, high) - zero_point) * step
+    return (x / step).round_().add_(zero_point).clamp_(low, high).sub_(zero_point).mul_(step)
 
 
 @quantize_dequantize.register_fake

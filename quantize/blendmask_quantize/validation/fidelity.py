@@ -8,7 +8,7 @@ and blend show in the masks alone: boxes and scores can be perfect where every m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,8 +71,12 @@ def compare(reference: Predictor, candidate: Predictor, images: Iterable[NDArray
 
 
 def compare_instances(pairs_of_instances: Iterable[tuple[Instances, Instances]]) -> Fidelity:
-    """Compare what the float network and a quantized one pairs_of_instances, a pair for each image."""
-    images = [_compare_image(*pair) for pair in pairs_of_instances]
+    """Compare what the float network and a quantized one detect, a pair for each image."""
+    return total([compare_image(*pair) for pair in pairs_of_instances])
+
+
+def total(images: Sequence[ComparedImage]) -> Fidelity:
+    """What was compared, image by image, over all images."""
     pairs = np.concatenate([np.empty((0, 3)), *(image.pairs for image in images)])
     drift, box_iou, mask_iou = pairs.mean(axis=0).tolist() if len(pairs) else (math.nan,) * 3
     low = float(np.quantile(pairs[:, 2], LOW)) if len(pairs) else math.nan
@@ -81,7 +85,7 @@ def compare_instances(pairs_of_instances: Iterable[tuple[Instances, Instances]])
 
 
 @dataclass(frozen=True)
-class _Image:
+class ComparedImage:
     """One image: score difference, box IoU and mask IoU (N, 3) of the matched, and numbers of the others."""
 
     pairs: NDArray[np.float64]
@@ -89,7 +93,8 @@ class _Image:
     spurious: int
 
 
-def _compare_image(reference: Instances, candidate: Instances) -> _Image:
+def compare_image(reference: Instances, candidate: Instances) -> ComparedImage:
+    """Compare the instances of the float network in one image with those of a quantized one."""
     overlaps = _box_overlaps(reference, candidate)
     overlaps[reference.class_ids[:, None] != candidate.class_ids] = 0
     sure = int((reference.scores >= CONFIDENT).sum())
@@ -98,7 +103,7 @@ def _compare_image(reference: Instances, candidate: Instances) -> _Image:
     spurious = claimed - len(_match(overlaps.T[:claimed])[0])
     drift = np.abs(reference.scores[rows] - candidate.scores[columns])
     ious = overlaps[rows, columns], _mask_overlaps(reference[rows], candidate[columns])
-    return _Image(np.stack([drift, *ious], axis=1).astype(np.float64), sure - len(rows), spurious)
+    return ComparedImage(np.stack([drift, *ious], axis=1).astype(np.float64), sure - len(rows), spurious)
 
 
 def _match(overlaps: NDArray[np.float64]) -> tuple[list[int], list[int]]:

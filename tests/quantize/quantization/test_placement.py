@@ -155,6 +155,21 @@ def test_bilinear_resizing_shares_the_scale_of_what_it_reads(start: Calibrated) 
         assert before.qparams == after.qparams
 
 
+def test_a_sum_that_ignored_layers_alone_make_stays_float() -> None:
+    model = small_network(LITE)
+    block = "backbone.bottom_up.blocks.1"
+    makers = (f"{block}.0.project", f"{block}.1.project")
+    sums = {}
+    for ignored in ((), makers[:1], makers):
+        traced = trace_network(model, ignored)
+        first = next(node for node in traced.graph.nodes if kind(traced, node) == "add")
+        points = {point.node for point in place(traced, "cpu").points}
+        sums[ignored] = [operand.name in points for operand in tensor_inputs(first)]
+    assert sums[()] == [True, True]
+    assert sums[makers[:1]] == [True, True], "one operand is still made of integers"
+    assert not all(sums[makers])
+
+
 def test_group_normalization_is_not_touched() -> None:
     traced = trace_network(small_network(FIVE_LEVELS))
     norms = [node for node in traced.graph.nodes if kind(traced, node) == "group_norm"]
