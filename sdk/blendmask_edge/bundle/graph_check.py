@@ -11,7 +11,8 @@ import math
 from typing import Dict, List
 
 from blendmask_edge.bundle.onnx_file import ITEM_BYTES, Node, OnnxFile, read_onnx_file
-from blendmask_edge.bundle.shapes import RULES, Bound, Call, check_tensor, constant, scratch, work
+from blendmask_edge.bundle.operators.bound import Bound, Call, check_tensor, constant
+from blendmask_edge.bundle.operators.rules import RULES, scratch, work
 from blendmask_edge.errors import BundleError
 
 OPSETS = (13, 17)
@@ -35,7 +36,7 @@ def check_graph(data: bytes) -> None:
 
     Raises:
         BundleError: the bytes are no ONNX file; something lies outside the file; an operator is not one of
-            `shapes.RULES`; a tensor does not hold what its shape states; or a limit of this module is passed.
+            `operators.rules.RULES`; a tensor does not hold what its shape states; or a limit of this module is passed.
     """
     graph = read_onnx_file(data)
     _check_versions(graph)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from blendmask_edge.bundle.graph_check import check_graph
-from blendmask_edge.bundle.shapes import EXPORTED
+from blendmask_edge.bundle.operators.rules import RULES
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, THRESHOLD_NAME
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.quantization.nodes import kind
@@ -89,7 +89,7 @@ def test_one_opset_that_the_oldest_runtimes_read_and_nothing_outside_the_file(mo
 
 def test_bundles_take_the_graph_and_only_what_it_is_made_of(model: onnx.ModelProto) -> None:
     check_graph(model.SerializeToString())
-    assert {node.op_type for node in model.graph.node} <= EXPORTED.keys()
+    assert {node.op_type for node in model.graph.node} <= RULES.keys()
 
 
 def test_plain_operators_of_fixed_shape_only(model: onnx.ModelProto, case: tuple[ModelConfig, str]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from blendmask_edge.bundle import graph_check, limits, manifest
 from blendmask_edge.bundle.manifest import MAX_SIDE, SCHEMA_VERSION, Manifest
 from blendmask_edge.bundle.onnx_file import MAX_ENTRIES, MAX_FIELDS, MAX_NAME_BYTES
-from blendmask_edge.bundle.shapes import RULES
+from blendmask_edge.bundle.operators.rules import RULES
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, THRESHOLD_NAME
 
 PAGE = (Path(__file__).parents[3] / "docs/bundle.md").read_text(encoding="utf-8")

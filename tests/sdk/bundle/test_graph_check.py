@@ -15,7 +15,7 @@ from blendmask_edge import Bundle, BundleError
 from blendmask_edge.bundle import Manifest, encode_manifest, write_bundle
 from blendmask_edge.bundle.graph_check import MAX_DEPTH, check_graph
 from blendmask_edge.bundle.onnx_file import MAX_ENTRIES, MAX_FIELDS, read_onnx_file
-from blendmask_edge.bundle.shapes import RULES
+from blendmask_edge.bundle.operators.rules import RULES
 from tests.sdk.small_bundles import build_graph
 
 onnx = pytest.importorskip("onnx")

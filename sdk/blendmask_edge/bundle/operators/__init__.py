@@ -1,0 +1,1 @@
+"""Bounds of what each operator of ONNX makes, by opsets 13 to 17: https://onnx.ai/onnx/operators"""
