@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NoReturn, Optional, 
 from pycocotools.coco import COCO
 
 from blendmask_edge.errors import AnnotationError
-from blendmask_edge.evaluation.coco_file import collection_paused, read_document, shortened
+from blendmask_edge.evaluation.coco_entries import shortened
+from blendmask_edge.evaluation.coco_file import collection_paused, read_document
 from blendmask_edge.imaging import read_image
 from blendmask_edge.imaging.io import image_size
 
