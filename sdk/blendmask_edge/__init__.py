@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from blendmask_edge.compilation.compiler import compile
     from blendmask_edge.devices.check import check
     from blendmask_edge.imaging import read_image
-    from blendmask_edge.instances import Instances, Labels
+    from blendmask_edge.instances import Instances
+    from blendmask_edge.labels import Labels
     from blendmask_edge.predictor import MaskPredictor
     from blendmask_edge.runtimes.registry import available_runtimes
 
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "Bundle": "blendmask_edge.bundle.reader",
     "Instances": "blendmask_edge.instances",
-    "Labels": "blendmask_edge.instances",
+    "Labels": "blendmask_edge.labels",
     "MaskPredictor": "blendmask_edge.predictor",
     "available_runtimes": "blendmask_edge.runtimes.registry",
     "check": "blendmask_edge.devices.check",

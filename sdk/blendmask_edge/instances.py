@@ -6,7 +6,7 @@ import reprlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -15,48 +15,13 @@ from blendmask_edge.errors import BundleError, ConfigError, DependencyError, Ima
 from blendmask_edge.imaging import MAX_SIDE, check_image, paste, sigmoid
 from blendmask_edge.imaging.crops import Crop, box_of, crop_mask
 from blendmask_edge.imaging.rle import Rle, encode_crop
+from blendmask_edge.labels import Labels, is_id
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blendmask_edge.bundle.tensors import Outputs
     from blendmask_edge.imaging import ImageTransform
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Names and COCO category ids of the classes; class id 0 is the first.
-
-    Args:
-        names: N names of the classes.
-        category_ids: N COCO category ids, each once.
-
-    Raises:
-        InstancesError: the two differ in length, or a category id is repeated.
-
-    Example:
-        >>> from blendmask_edge import Labels
-        >>> labels = Labels(names=["mug", "bowl"], category_ids=[47, 51])
-        >>> labels.names[1], labels.category_ids[1]
-        ('bowl', 51)
-    """
-
-    names: Sequence[str]
-    category_ids: Sequence[int]
-
-    def __post_init__(self) -> None:
-        """Validate the lists."""
-        _require_list("names", self.names, lambda name: isinstance(name, str), "a list of texts")
-        _require_list("category_ids", self.category_ids, _is_id, "a list of integers of at most 64 bits")
-        if len(self.names) != len(self.category_ids):
-            raise InstancesError(
-                f"Labels have {len(self.names)} names and {len(self.category_ids)} category ids; expected as many ids "
-                "as names."
-            )
-        if len(set(self.category_ids)) != len(self.category_ids):
-            raise InstancesError(
-                f"Labels have a category id twice: {list(self.category_ids)}. Give each class its own."
-            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,7 +301,7 @@ class Instances:
         Raises:
             ConfigError: `image_id` is not an integer of at most 64 bits.
         """
-        if not _is_id(image_id):
+        if not is_id(image_id):
             raise ConfigError(f"image_id is {image_id!r}, expected an integer of at most 64 bits.")
         results = [
             {
@@ -441,16 +406,6 @@ def _require_values(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> 
         raise InstancesError(f"scores hold {outside[0]}, expected 0 to 1.")
 
 
-def _require_list(name: str, values: object, fits: Callable[[Any], bool], expected: str) -> None:
-    is_list = isinstance(values, (Sequence, np.ndarray)) and not isinstance(values, (str, bytes))
-    if not is_list or not all(fits(value) for value in values):  # type: ignore[attr-defined]
-        raise InstancesError(f"{name} is {reprlib.repr(values)}, expected {expected}.")
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and -(2**63) <= int(value) < 2**63
-
-
 def _require_labels(class_ids: NDArray[np.int64], labels: object) -> None:
     if not isinstance(labels, Labels):
         raise InstancesError(f"labels is {_describe(labels)}, expected Labels(names, category_ids).")
@@ -486,7 +441,7 @@ def _require_crops(crops: object, count: int, image_size: Tuple[int, int]) -> No
 
 def _require_image_size(size: Any) -> None:
     is_size = isinstance(size, (tuple, list)) and len(size) == 2
-    if not (is_size and all(_is_id(side) and 0 < side <= MAX_SIDE for side in size)):
+    if not (is_size and all(is_id(side) and 0 < side <= MAX_SIDE for side in size)):
         raise InstancesError(f"image_size is {size!r}, expected (height, width), each 1 or more.")
 
 

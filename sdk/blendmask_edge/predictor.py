@@ -14,7 +14,8 @@ import numpy as np
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.errors import BlendMaskError, ConfigError, ImageError
 from blendmask_edge.imaging import check_image, preprocess
-from blendmask_edge.instances import Instances, Labels
+from blendmask_edge.instances import Instances
+from blendmask_edge.labels import Labels
 from blendmask_edge.runtimes.auto_select import open_session
 from blendmask_edge.runtimes.registry import AUTO, SessionOptions
 from blendmask_edge.runtimes.shared import SessionLease

@@ -14,7 +14,8 @@ from blendmask_edge.errors import ConfigError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from blendmask_edge.instances import Instances, Labels
+    from blendmask_edge.instances import Instances
+    from blendmask_edge.labels import Labels
 
 Roi = Tuple[float, float, float, float]
 """Region of interest, x0 y0 x1 y1 in pixels of the image."""

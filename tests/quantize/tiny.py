@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import BackboneConfig, BasesConfig, HeadConfig, InputConfig, ModelConfig
 

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from blendmask_edge.instances import Instances, Labels
+from blendmask_edge.instances import Instances
+from blendmask_edge.labels import Labels
 from blendmask_edge.predictor import Timings
 
 HEIGHT, WIDTH, CELLS = 96, 128, 56

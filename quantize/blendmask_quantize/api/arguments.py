@@ -20,7 +20,7 @@ from blendmask_edge.errors import (
     DependencyError,
     OutputError,
 )
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 from blendmask_edge.storage.atomic import output_error
 from blendmask_quantize.api.values import CALLABLE, PATH, as_path
 from blendmask_quantize.checkpoints.adelaidet_yaml import find_config

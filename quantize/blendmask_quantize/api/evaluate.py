@@ -11,7 +11,7 @@ from blendmask_edge.errors import ConfigError
 from blendmask_edge.evaluation import average_precision
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.predictions import Predictor
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 from blendmask_edge.runtimes.registry import AUTO, select
 from blendmask_quantize.api.arguments import (
     AnyCheckpoint,

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from blendmask_edge.errors import AnnotationError, CheckpointError, ConfigError, InstancesError
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 from blendmask_edge.storage.atomic import write_bytes
 from blendmask_quantize.checkpoints.adelaidet_yaml import find_config, is_yaml
 from blendmask_quantize.checkpoints.class_names import ClassNames, annotated_labels, read_classes

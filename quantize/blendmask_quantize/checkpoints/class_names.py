@@ -14,7 +14,7 @@ import msgspec
 
 from blendmask_edge.errors import AnnotationError
 from blendmask_edge.evaluation.coco_file import read_document
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 from blendmask_quantize.model.labels import default_labels
 
 ClassNames = Labels | Sequence[str] | str | os.PathLike[str]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 
 _COCO = (
     "1 person,2 bicycle,3 car,4 motorcycle,5 airplane,6 bus,7 train,8 truck,9 boat,10 traffic light,11 fire hydrant,"

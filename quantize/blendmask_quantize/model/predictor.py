@@ -10,7 +10,8 @@ from torch import Tensor
 from blendmask_edge.bundle.tensors import Outputs
 from blendmask_edge.errors import ConfigError
 from blendmask_edge.imaging import ImageTransform, check_image, fit_size, resize, resized_size
-from blendmask_edge.instances import Instances, Labels
+from blendmask_edge.instances import Instances
+from blendmask_edge.labels import Labels
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import InputConfig
 from blendmask_quantize.model.detect import Detections, detect

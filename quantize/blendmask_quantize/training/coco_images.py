@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from blendmask_edge.errors import AnnotationError
 from blendmask_edge.evaluation.annotations import check_size
 from blendmask_edge.imaging import fit_size, read_image
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.predictor import pad_value
 from blendmask_quantize.training.augment import Augmentation, augment

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from blendmask_calibration.dataset import list_images
 from blendmask_edge.errors import CalibrationError, ConfigError
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 from blendmask_quantize.checkpoints.adelaidet_yaml import find_config
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.blendmask import BlendMask

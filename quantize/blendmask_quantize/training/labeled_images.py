@@ -20,7 +20,7 @@ from blendmask_edge.errors import AnnotationError
 from blendmask_edge.evaluation.annotations import check_categories, check_sizes
 from blendmask_edge.evaluation.coco_file import OpenedDocument, collection_paused, open_document
 from blendmask_edge.evaluation.coco_masks import compressed
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 from blendmask_quantize.checkpoints.class_names import coco_labels
 from blendmask_quantize.training.packed import PackedRecords
 

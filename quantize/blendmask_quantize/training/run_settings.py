@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.runs.network_digest import network_digest

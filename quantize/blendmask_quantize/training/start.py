@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 from blendmask_quantize.checkpoints.adelaidet_yaml import find_config, is_yaml
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, TrainingRun, load_checkpoint
 from blendmask_quantize.checkpoints.files import read_state

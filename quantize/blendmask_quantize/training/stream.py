@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from blendmask_edge.errors import AnnotationError, ImageError
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 from blendmask_quantize.training.samples import Sample
 from blendmask_quantize.training.sampling import EVEN, SamplingOptions, repeat_factors, repeated
 

@@ -12,7 +12,8 @@ from torch import nn
 from blendmask_edge.bundle.tensors import Outputs
 from blendmask_edge.evaluation.predictions import Predictor
 from blendmask_edge.imaging import preprocess
-from blendmask_edge.instances import Instances, Labels
+from blendmask_edge.instances import Instances
+from blendmask_edge.labels import Labels
 from blendmask_quantize.export.deployable import DeployableGraph
 
 PredictorOf = Callable[[nn.Module], Predictor]

@@ -22,7 +22,7 @@ from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
 from blendmask_edge.benchmark.reference import Reference
 from blendmask_edge.errors import BaselineError, ConfigError, DisturbedError
 from blendmask_edge.evaluation.annotations import AnnotatedImages
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 from blendmask_edge.predictor import MaskPredictor
 from blendmask_edge.runtimes.registry import AUTO
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from blendmask_edge.instances import Labels
+    from blendmask_edge.labels import Labels
     from blendmask_edge.storage.atomic import PathLike
 
 _NAMED_CLASSES = 8

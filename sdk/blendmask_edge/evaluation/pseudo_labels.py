@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pycocotools.coco import COCO
 
     from blendmask_edge.evaluation.predictions import Results
-    from blendmask_edge.instances import Labels
+    from blendmask_edge.labels import Labels
 
 
 def pseudo_labels(

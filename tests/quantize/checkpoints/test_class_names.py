@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from blendmask_edge.errors import AnnotationError, ConfigError
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 from blendmask_quantize import evaluate, load_checkpoint, prune, quantize
 from blendmask_quantize.checkpoints.class_names import annotated_labels, read_classes
 from blendmask_quantize.model.labels import default_labels

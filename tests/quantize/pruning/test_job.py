@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from blendmask_edge.errors import AnnotationError, CheckpointError, ConfigError, OutputError
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from blendmask_quantize.cli import commands as cli
 from blendmask_quantize.model.macs import count_macs

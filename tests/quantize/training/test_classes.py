@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from blendmask_edge.errors import CheckpointError
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import CONFIGS, LayerWidth, ModelConfig

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from blendmask_calibration.sampling import list_images
 from blendmask_edge.errors import CalibrationError, CheckpointError, ConfigError
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 from blendmask_quantize import distill, train
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask

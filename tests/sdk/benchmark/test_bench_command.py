@@ -22,7 +22,7 @@ from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
 from blendmask_edge.bundle import write_bundle
 from blendmask_edge.cli.app import app
 from blendmask_edge.evaluation.annotations import AnnotatedImages
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 
 pytest.importorskip("onnxruntime")
 

@@ -15,7 +15,8 @@ from blendmask_edge.benchmark.measure import measure
 from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
 from blendmask_edge.errors import RegressionError
 from blendmask_edge.evaluation.annotations import AnnotatedImages
-from blendmask_edge.instances import Instances, Labels
+from blendmask_edge.instances import Instances
+from blendmask_edge.labels import Labels
 from blendmask_edge.predictor import Timings
 from tests.sdk.scenes import LABELS, TYPICAL, FakePredictor, HandClock, Scenes
 

@@ -10,7 +10,7 @@ import pytest
 
 from blendmask_edge.errors import AnnotationError
 from blendmask_edge.evaluation.annotations import AnnotatedImages, image_ids, read_coco
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 
 Document = Dict[str, Any]
 

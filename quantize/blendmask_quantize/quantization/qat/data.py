@@ -13,7 +13,7 @@ from blendmask_edge.evaluation.annotations import AnnotatedImages, read_coco
 from blendmask_edge.evaluation.predictions import Predictor, coco_results
 from blendmask_edge.evaluation.pseudo_labels import pseudo_labels
 from blendmask_edge.imaging import read_image
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.quantization.qat.options import QatOptions
 from blendmask_quantize.training.coco_images import CocoImages

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from blendmask_edge.errors import AnnotationError, CalibrationError
-from blendmask_edge.instances import Instances, Labels
+from blendmask_edge.instances import Instances
+from blendmask_edge.labels import Labels
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.quantization.qat.data import labeled_data, unlabeled_data
 from blendmask_quantize.quantization.qat.options import QatOptions
