@@ -1,4 +1,4 @@
-"""Draw masks, outlines and labels into an image."""
+"""Draw masks, outlines and captions into an image."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
 import cv2
 import numpy as np
 
+from blendmask_edge.imaging.captions import place_captions
 from blendmask_edge.imaging.colors import Color, class_color, shade
 from blendmask_edge.imaging.io import check_image
-from blendmask_edge.imaging.labels import place_labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +30,7 @@ class Mark:
     corner: (x, y) pixel of the mask's top left corner.
     box: x0 y0 x1 y1 in pixels.
     class_id: gives the color.
-    caption: text of the label.
+    caption: text beside the box.
     color: RGB in the place of the color of the class.
     """
 
@@ -45,7 +45,7 @@ class Mark:
 def draw_marks(image: Image, marks: Sequence[Mark]) -> Image:
     """Return a copy of an image with the marks drawn in.
 
-    Each class has a color, each instance of it a shade; the first mark lies on top, and labels cover each other
+    Each class has a color, each instance of it a shade; the first mark lies on top, and captions cover each other
     nowhere: one that finds no room is left out.
 
     Args:
@@ -57,7 +57,7 @@ def draw_marks(image: Image, marks: Sequence[Mark]) -> Image:
     colors = _colors(marks)
     for mark, color in reversed(list(zip(marks, colors))):
         _draw_mask(canvas, mark, color, max(1, round(2 * size)))
-    _draw_labels(canvas, marks, colors, size)
+    _draw_captions(canvas, marks, colors, size)
     return canvas
 
 
@@ -82,13 +82,13 @@ def _draw_mask(canvas: Image, mark: Mark, color: Color, thickness: int) -> None:
     cv2.drawContours(canvas, found[0], -1, color, thickness, cv2.LINE_AA)
 
 
-def _draw_labels(canvas: Image, marks: Sequence[Mark], colors: Sequence[Color], size: float) -> None:
+def _draw_captions(canvas: Image, marks: Sequence[Mark], colors: Sequence[Color], size: float) -> None:
     """Draw the lines from labels to boxes first, so that no line crosses a label."""
     scale = 0.5 * size
     weight, padding = max(1, round(scale * 2)), max(2, round(4 * size))
     texts = [cv2.getTextSize(mark.caption, _FONT, scale, weight) for mark in marks]
     sizes = [(width + 2 * padding, height + base + 2 * padding) for (width, height), base in texts]
-    places = place_labels([mark.box for mark in marks], sizes, (canvas.shape[0], canvas.shape[1]))
+    places = place_captions([mark.box for mark in marks], sizes, (canvas.shape[0], canvas.shape[1]))
     labels = [
         (mark, color, (*place, place[0] + width - 1, place[1] + height - 1), place[1] + padding + text[0][1])
         for mark, color, (width, height), text, place in zip(marks, colors, sizes, texts, places)

@@ -1,4 +1,4 @@
-"""Place the labels of an overlay so that none covers another."""
+"""Place the captions of an overlay so that none covers another."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Size = Tuple[int, int]
 Point = Tuple[int, int]
 
 
-def place_labels(boxes: Sequence[Sequence[float]], sizes: Sequence[Size], image_size: Size) -> List[Optional[Point]]:
-    """Return the top left pixel (x, y) of each label, None for those that find no room.
+def place_captions(boxes: Sequence[Sequence[float]], sizes: Sequence[Size], image_size: Size) -> List[Optional[Point]]:
+    """Return the top left pixel (x, y) of each caption, None for those that find no room.
 
-    A label goes above its box, inside its top or below it, else as near to that as it covers no earlier one.
+    A caption goes above its box, inside its top or below it, else as near to that as it covers no earlier one.
 
     Args:
         boxes: x0 y0 x1 y1 of each instance, the most important first.
-        sizes: (width, height) of each label.
+        sizes: (width, height) of each caption.
         image_size: (height, width).
     """
     taken = np.zeros((0, 4), np.int64)
