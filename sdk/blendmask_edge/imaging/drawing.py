@@ -83,7 +83,7 @@ def _draw_mask(canvas: Image, mark: Mark, color: Color, thickness: int) -> None:
 
 
 def _draw_captions(canvas: Image, marks: Sequence[Mark], colors: Sequence[Color], size: float) -> None:
-    """Draw the lines from labels to boxes first, so that no line crosses a label."""
+    """Draw the lines from captions to boxes first, so that no line crosses a caption."""
     scale = 0.5 * size
     weight, padding = max(1, round(scale * 2)), max(2, round(4 * size))
     texts = [cv2.getTextSize(mark.caption, _FONT, scale, weight) for mark in marks]
@@ -102,7 +102,7 @@ def _draw_captions(canvas: Image, marks: Sequence[Mark], colors: Sequence[Color]
 
 
 def _draw_leader(canvas: Image, mark: Mark, label: Tuple[int, int, int, int], color: Color, weight: int) -> None:
-    """Join a label to its box by a line where they do not touch."""
+    """Join a caption to its box by a line where they do not touch."""
     x0, y0, x1, y1 = (int(value) for value in mark.box)
     apart = label[0] > x1 + 1 or label[2] < x0 - 1 or label[1] > y1 + 1 or label[3] < y0 - 1
     if apart:
