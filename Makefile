@@ -5,10 +5,11 @@
 #   make slow     the tests that train, kill and export at full size
 #   make check    linters, types, import contracts
 #   make targets-check    what TensorRT-RTX and Torch-TensorRT say of the graphs, without a GPU, in an environment of its own
+#   make gpu-check    what onnxruntime-gpu says on a machine without a GPU, in an environment of its own
 #   make fuzz     each reader of files against any bytes, FUZZ_SECONDS for each (60)
 #   make docs     the documentation as a searchable site in out/docs; fails on a broken link
 #   make wheel    dist/*.whl
-#   make clean    remove what the above made; $(VENV) and $(TARGETS_VENV) stay
+#   make clean    remove what the above made; the environments stay
 #
 #   PYTHON=python3.12       another interpreter
 #   PIP_OPTIONS="..."       options of every pip install: a mirror, an index of PyTorch's CPU build, a folder of wheels
@@ -17,6 +18,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 TARGETS_VENV ?= .venv-trt
+GPU_VENV ?= .venv-gpu
 PIP_OPTIONS ?=
 JOBS ?= 2
 FUZZ_SECONDS ?= 60
@@ -29,7 +31,7 @@ PIP_INSTALL = $(VENV)/bin/pip install --disable-pip-version-check --constraint c
 RTX := 1.7.1.116
 RTX_PATH := $(TARGETS_VENV)/rtx-$(RTX)
 
-.PHONY: demo test slow check fuzz targets-check docs wheel clean help
+.PHONY: demo test slow check fuzz targets-check gpu-check docs wheel clean help
 .DELETE_ON_ERROR:
 
 help:
@@ -58,6 +60,9 @@ check: $(VENV)/.dev
 
 targets-check: $(TARGETS_VENV)/.ready
 	PYTHONPATH=$(RTX_PATH) $(TARGETS_VENV)/bin/python -m pytest -rs tests/targets
+
+gpu-check: $(GPU_VENV)/.ready
+	$(GPU_VENV)/bin/python -m pytest -rs -p no:cacheprovider tests/targets/test_onnxruntime_gpu.py
 
 fuzz: $(VENV)/.fuzz
 	$(VENV)/bin/python -m bench.studies.fuzz --seconds $(FUZZ_SECONDS) --output out/fuzz
@@ -119,4 +124,12 @@ $(TARGETS_VENV)/.ready: $(VENV)/.dev constraints-targets.txt
 	  torch-tensorrt-rtx tensorrt-rtx-cu13 nvidia-modelopt huggingface_hub requests
 	$(TARGETS_VENV)/bin/pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) --no-deps --target $(RTX_PATH) --upgrade \
 	  tensorrt-rtx-cu13==$(RTX) tensorrt-rtx-cu13-bindings==$(RTX) tensorrt-rtx-cu13-libs==$(RTX)
+	@touch $@
+
+# CUDA itself stays out: that it is missing is what is tested.
+$(GPU_VENV)/.ready: $(VENV)/.created constraints-targets.txt
+	@echo "Installing into $(GPU_VENV), once: onnxruntime-gpu without CUDA; 0.3 GB to fetch, 0.7 GB on disk"
+	$(VENV)/bin/python -m venv $(GPU_VENV)
+	$(GPU_VENV)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --constraint constraints-targets.txt $(PIP_OPTIONS) --editable . onnxruntime-gpu onnx pytest hypothesis
 	@touch $@

@@ -99,7 +99,8 @@ class MaskPredictor:
 
         Args:
             path: path of the .bmz file.
-            runtime: "onnxruntime", "openvino", "tensorrt", "torch_tensorrt", or "auto" for the fastest installed one.
+            runtime: "onnxruntime", "openvino", "tensorrt", "onnxruntime-tensorrt", "onnxruntime-cuda",
+                "torch_tensorrt", or "auto" for the fastest installed one.
                 If several can run the bundle, "auto" times them for about a second on the first frame with instances
                 and stores the result for 30 days in the cache folder (`$BLENDMASK_CACHE`, or
                 `~/.cache/blendmask-edge`). Call `warm_up` with an image to time them at once.

@@ -54,12 +54,21 @@ class Gpu:
 def find_gpu() -> Optional[Gpu]:
     """Return the first GPU that the driver shows, or None without a driver or a GPU."""
     try:
-        library = _open_driver()
+        return first_gpu()
     except RuntimeUnavailableError:
         return None
-    device = c_int()
-    if library.cuDeviceGet(byref(device), c_int(0)):
-        return None
+
+
+def first_gpu() -> Gpu:
+    """Return the first GPU that the driver shows.
+
+    Raises:
+        RuntimeUnavailableError: no driver, or no GPU; the message says which.
+    """
+    library, device = _open_driver(), c_int()
+    status = library.cuDeviceGet(byref(device), c_int(0))
+    if status:
+        raise RuntimeUnavailableError(f"No usable GPU: {_describe(library, status)}. {_NO_GPU}")
     name = ctypes.create_string_buffer(_NAME_BYTES)
     library.cuDeviceGetName(name, c_int(_NAME_BYTES), device)
     major, minor = (_attribute(library, number, device) for number in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR))

@@ -15,6 +15,7 @@ from blendmask_edge.hardware.cuda import Gpu, find_gpu
 from blendmask_edge.storage.cache import Cache
 
 _TORCH_DISTRIBUTION = "torch-tensorrt"
+_PROVIDER_SUFFIX = ".onnxruntime"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class EngineKey:
         text = json.dumps({**asdict(self), "workspace_bytes": None}, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         version = re.sub(r"[^0-9A-Za-z.]", "_", self.tensorrt)
-        return f"{self.graph_sha256[:12]}-sm{self.sm.replace('.', '')}-trt{version}-{digest}"
+        return f"{_named(self.graph_sha256, self.sm)}-trt{version}-{digest}"
 
     @property
     def file_name(self) -> str:
@@ -99,6 +100,23 @@ def find_engine(cache: Cache, key: EngineKey) -> Optional[str]:
     return next((name for name in names if cache.read(name) is not None), None)
 
 
+def provider_engine_name(key: EngineKey) -> str:
+    """Return the name of what ONNX Runtime's TensorRT provider built, in the cache of engines."""
+    return f"{key.stem}{_PROVIDER_SUFFIX}"
+
+
+def provider_engine_present(graph_sha256: str) -> bool:
+    """Whether ONNX Runtime's TensorRT provider has built an engine of this graph for the GPU here, by any version."""
+    gpu = find_gpu()
+    if gpu is None:
+        return False
+    start = f"{_named(graph_sha256, gpu.sm)}-"
+    try:
+        return any(name.startswith(start) and name.endswith(_PROVIDER_SUFFIX) for name in engine_cache().names())
+    except OutputError:
+        return False
+
+
 def program_key(graph_sha256: str, gpu: Gpu) -> EngineKey:
     """Return the key of a program, from what can be read without importing torch."""
     return EngineKey(graph_sha256, gpu.sm, f"torch{_torch_tensorrt_version()}", gpu.driver, {})
@@ -119,6 +137,10 @@ def program_present(graph_sha256: str) -> bool:
         return gpu is not None and program_name(graph_sha256, gpu) in program_cache().names()
     except OutputError:
         return False
+
+
+def _named(graph_sha256: str, sm: str) -> str:
+    return f"{graph_sha256[:12]}-sm{sm.replace('.', '')}"
 
 
 def _torch_tensorrt_version() -> str:

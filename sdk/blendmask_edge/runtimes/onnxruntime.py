@@ -24,7 +24,7 @@ _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
 def load(graph: bytes, options: SessionOptions) -> OnnxRuntimeSession:
     """Load an ONNX graph on the CPU provider; see `Runtime.load`."""
     try:
-        session = ort.InferenceSession(graph, _settings(options), providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(graph, session_settings(options), providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no base narrower than this
         raise InferenceError(
             f"ONNX Runtime {ort.__version__} refuses the graph: {error}. Upgrade it, or build the bundle again."
@@ -41,7 +41,7 @@ class OnnxRuntimeSession:
         Raises:
             InferenceError: its inputs and outputs do not have the names of the contract.
         """
-        self.signature = signature_of(_types(session.get_inputs()), _types(session.get_outputs()))
+        self.signature = signature_of(tensor_types(session.get_inputs()), tensor_types(session.get_outputs()))
         self._constant = options.constant_inputs(self.signature.inputs)
         self._session: Optional[Any] = session
 
@@ -59,7 +59,8 @@ class OnnxRuntimeSession:
         self._session = None
 
 
-def _settings(options: SessionOptions) -> Any:
+def session_settings(options: SessionOptions) -> Any:
+    """Return `onnxruntime.SessionOptions` for every provider: quiet, ONNX files only, threads as asked."""
     settings = ort.SessionOptions()
     settings.log_severity_level = _FATAL_ONLY
     settings.inter_op_num_threads = 1
@@ -70,7 +71,8 @@ def _settings(options: SessionOptions) -> Any:
     return settings
 
 
-def _types(nodes: Iterable[Any]) -> Dict[str, TensorType]:
+def tensor_types(nodes: Iterable[Any]) -> Dict[str, TensorType]:
+    """Return the types of a session's inputs or outputs, by name."""
     return {node.name: TensorType(_dtype(node.type), tuple(map(_size, node.shape))) for node in nodes}
 
 

@@ -10,14 +10,16 @@ import importlib
 import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Callable, List, Optional, Tuple, cast
 
 from blendmask_edge.errors import ConfigError, RuntimeUnavailableError, install_command
 from blendmask_edge.hardware.cuda import driver_present, find_gpu
 from blendmask_edge.runtimes.base import Runtime, Session, SessionOptions
-from blendmask_edge.runtimes.engines import program_present
+from blendmask_edge.runtimes.engines import program_present, provider_engine_present
 
 AUTO = "auto"
+_INSTEAD_OF_CPU = "  (first `pip uninstall onnxruntime`: the two packages overwrite each other)"
 
 
 def _always(graph_sha256: str) -> bool:
@@ -45,6 +47,7 @@ class RuntimeRow:
         ready: tells from the SHA-256 of a graph, without importing the package, whether it can run here.
         remark: addition to the install command.
         needs_gpu: whether it needs an NVIDIA GPU.
+        file: in the folder of the package; builds of the package without it lack this runtime.
     """
 
     name: str
@@ -57,11 +60,15 @@ class RuntimeRow:
     ready: Callable[[str], bool] = _always
     remark: str = ""
     needs_gpu: bool = False
+    file: str = ""
 
     @property
     def installed(self) -> bool:
-        """Whether the package is installed; does not import it."""
-        return importlib.util.find_spec(self.package) is not None
+        """Whether the package is installed, in a build that has this runtime; does not import it."""
+        spec = importlib.util.find_spec(self.package)
+        if spec is None or not self.file:
+            return spec is not None
+        return any((Path(folder) / self.file).is_file() for folder in spec.submodule_search_locations or ())
 
     @property
     def version(self) -> str:
@@ -124,6 +131,31 @@ RUNTIMES = (
         "environments created with --system-site-packages",
     ),
     RuntimeRow(
+        name="onnxruntime-tensorrt",
+        module="blendmask_edge.runtimes.onnxruntime_gpu.tensorrt",
+        package="onnxruntime",
+        variants=("tensorrt", "float"),
+        extra="gpu",
+        distributions=("onnxruntime-gpu",),
+        # Its engine takes minutes to build, so that "auto" takes it only where that was done before.
+        ready=provider_engine_present,
+        remark=_INSTEAD_OF_CPU,
+        needs_gpu=True,
+        file="capi/libonnxruntime_providers_tensorrt.so",
+    ),
+    RuntimeRow(
+        name="onnxruntime-cuda",
+        module="blendmask_edge.runtimes.onnxruntime_gpu.cuda",
+        package="onnxruntime",
+        variants=("float", "tensorrt"),
+        extra="gpu",
+        distributions=("onnxruntime-gpu",),
+        ready=_with_driver,
+        remark=_INSTEAD_OF_CPU,
+        needs_gpu=True,
+        file="capi/libonnxruntime_providers_cuda.so",
+    ),
+    RuntimeRow(
         name="torch_tensorrt",
         module="blendmask_edge.runtimes.torch_tensorrt",
         package="torch_tensorrt",
@@ -137,13 +169,13 @@ RUNTIMES = (
 
 
 def select(name: str) -> RuntimeRow:
-    """Return a row by name.
+    """Return a row by name, in which "-" and "_" are the same.
 
     Raises:
         ConfigError: no runtime has this name; the message suggests the nearest one.
     """
     for row in RUNTIMES:
-        if row.name == name:
+        if row.name.replace("-", "_") == name.replace("-", "_"):
             return row
     known = [AUTO] + [row.name for row in RUNTIMES]
     near = difflib.get_close_matches(name.lower(), known, n=1)

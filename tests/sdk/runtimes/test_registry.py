@@ -16,7 +16,8 @@ from blendmask_edge.runtimes.registry import RUNTIMES, RuntimeRow, available_run
 
 
 def test_unknown_runtime_names_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"'tensorflow'.*auto, onnxruntime, openvino, tensorrt, torch_tensorrt"):
+    names = "auto, onnxruntime, openvino, tensorrt, onnxruntime-tensorrt, onnxruntime-cuda, torch_tensorrt"
+    with pytest.raises(ConfigError, match=rf"'tensorflow'.*{names}"):
         select("tensorflow")
 
 
