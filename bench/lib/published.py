@@ -20,6 +20,7 @@ DOCUMENTS = (
     _ROOT / "README.md",
     _ROOT / "SECURITY.md",
     _ROOT / "docs" / "benchmark.md",
+    _ROOT / "docs" / "models.md",
     _ROOT / "docs" / "quantize.md",
     _ROOT / "docs" / "targets" / "README.md",
     _ROOT / "quantize" / "README.md",

@@ -274,6 +274,25 @@ def refinements_table(rows: Rows) -> str:
     return "\n".join(lines)
 
 
+_BACKBONES = {"R_50": "ResNet-50", "R_101_dcni": "ResNet-101, deformable", "R_101": "ResNet-101", "DLA_34": "DLA-34"}
+
+
+def models_table(rows: Rows) -> str:
+    """Registered configurations with their size, work and published accuracy."""
+    heads = ["configuration", "backbone", "input", "parameters", "GMAC", "box AP, COCO", "mask AP, COCO"]
+    lines = _head(*heads)
+    for name, row in rows.items():
+        backbone = next((title for part, title in _BACKBONES.items() if part in name), "EfficientNet-Lite0")
+        aps = [f"{100 * row[f'published_{task}_ap']:.1f}" if f"published_{task}_ap" in row else "-" for task in _TASKS]
+        size = f"{row['height']} x {row['width']}"
+        cells = [f"`{name}`", backbone, size, f"{row['parameters'] / 1e6:.1f} M", f"{row['macs'] / 1e9:.1f}", *aps]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+_TASKS = ("box", "mask")
+
+
 def speed_table(rows: Rows) -> str:
     """Latency of each graph compared with dense float, and the share outside the convolutions."""
     heads = [
@@ -320,6 +339,7 @@ TABLES: dict[str, Callable[[Rows], str]] = {
     "fuzz": fuzz_table,
     "hostile": hostile_table,
     "learning_curve": learning_curve_table,
+    "models": models_table,
     "parity": parity_table,
     "refinements": refinements_table,
     "shrink": shrink_table,

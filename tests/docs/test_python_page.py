@@ -1,4 +1,4 @@
-"""The programs of docs/python.md run as printed, one after the other."""
+"""The programs of docs/python.md and docs/export.md run as printed, one after the other."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ from blendmask_edge.bundle import write_bundle
 from tests.sdk.small_bundles import build_graph, describe
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/python.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+def blocks_of(page: str) -> list[str]:
+    """The Python blocks of a page."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+BLOCKS = blocks_of("docs/python.md")
 
 
 def instances_of(folder: Path) -> dict[str, Any]:
@@ -53,3 +59,21 @@ def test_blocks_run_in_order_and_print(
     for block in BLOCKS:
         exec(compile(block, "docs/python.md", "exec"), names)
         assert capsys.readouterr().out, block
+
+
+@pytest.mark.slow
+def test_the_exported_graph_runs_as_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("torch")
+    from blendmask_quantize import export_onnx
+    from blendmask_quantize.checkpoints.checkpoint import save_checkpoint
+    from tests.quantize.tiny import LABELS, tiny_model
+
+    save_checkpoint(tmp_path / "checkpoint.safetensors", tiny_model(), LABELS)
+    export_onnx(tmp_path / "checkpoint.safetensors", tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks_of("docs/export.md")
+    exec(compile(block, "docs/export.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("(1, ")
