@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from blendmask_edge.devices.check import check
     from blendmask_edge.imaging import read_image
     from blendmask_edge.instances import Instances
+    from blendmask_edge.integrations.tracking import Tracker
     from blendmask_edge.labels import Labels
     from blendmask_edge.predictor import MaskPredictor
     from blendmask_edge.runtimes.registry import available_runtimes
@@ -57,6 +58,7 @@ _LAZY = {
     "Instances": "blendmask_edge.instances",
     "Labels": "blendmask_edge.labels",
     "MaskPredictor": "blendmask_edge.predictor",
+    "Tracker": "blendmask_edge.integrations.tracking",
     "available_runtimes": "blendmask_edge.runtimes.registry",
     "check": "blendmask_edge.devices.check",
     "compare": "blendmask_edge.comparison.compare",
@@ -86,6 +88,7 @@ __all__ = [
     "RegressionError",
     "RuntimeUnavailableError",
     "SourceError",
+    "Tracker",
     "__version__",
     "available_runtimes",
     "check",

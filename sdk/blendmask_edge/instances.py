@@ -38,7 +38,7 @@ class Instances:
         image_size: height and width of the image in pixels.
         labels: names and category ids of the classes.
         mask_logits: (N, R, R) float32, masks inside the boxes, before the sigmoid.
-        track_ids: (N,) int64 ids from a tracker, or None.
+        track_ids: (N,) int64 ids from a tracker, -1 for an instance that is not tracked; or None.
         data: further arrays of length N, by name.
         mask_crops: N pairs (mask, (x0, y0)) of masks that are known pixel by pixel and not pasted from `mask_logits`:
             (h, w) bool, and the pixel of its top left corner; None for a mask that is pasted.
@@ -296,7 +296,7 @@ class Instances:
 
         Returns:
             N dictionaries with image_id, category_id, bbox (x, y, width, height), score and segmentation (RLE), and
-            track_id if there are `track_ids`.
+            track_id where `track_ids` has one of 0 or more.
 
         Raises:
             ConfigError: `image_id` is not an integer of at most 64 bits.
@@ -317,7 +317,8 @@ class Instances:
         ]
         if self.track_ids is not None:
             for result, track_id in zip(results, self.track_ids.tolist()):
-                result["track_id"] = track_id
+                if track_id >= 0:
+                    result["track_id"] = track_id
         return results
 
     def to_supervision(self) -> Any:
@@ -369,7 +370,8 @@ class Instances:
         return draw_marks(image, marks)
 
     def _captions(self) -> List[str]:
-        tracks = [""] * len(self) if self.track_ids is None else [f"#{number} " for number in self.track_ids]
+        track_ids = np.full(len(self), -1) if self.track_ids is None else self.track_ids
+        tracks = [f"#{number} " if number >= 0 else "" for number in track_ids]
         return [f"{track}{name} {score:.2f}" for track, name, score in zip(tracks, self.class_names, self.scores)]
 
     def _crop(self, row: int) -> Crop:

@@ -7,7 +7,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, NoReturn, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, NamedTuple, NoReturn, Optional, Tuple, Union
 
 import numpy as np
 
@@ -15,12 +15,13 @@ from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.errors import BlendMaskError, ConfigError, ImageError
 from blendmask_edge.imaging import check_image, preprocess
 from blendmask_edge.instances import Instances
+from blendmask_edge.integrations.tracking import Tracker
 from blendmask_edge.labels import Labels
 from blendmask_edge.runtimes.auto_select import open_session
 from blendmask_edge.runtimes.registry import AUTO, SessionOptions
 from blendmask_edge.runtimes.shared import SessionLease
 from blendmask_edge.selection import Selection, check_classes, check_count, check_roi, check_threshold
-from blendmask_edge.streaming.pipeline import Stage
+from blendmask_edge.streaming.pipeline import Stage, Ticket
 from blendmask_edge.streaming.sources import Source, open_source
 from blendmask_edge.streaming.stream import Stream
 
@@ -66,6 +67,10 @@ class _Prepared(NamedTuple):
     transform: ImageTransform
     corner: Tuple[int, int]
     image_size: Tuple[int, int]
+
+
+def _untracked(instances: Instances, _: Ticket) -> Instances:
+    return instances
 
 
 class MaskPredictor:
@@ -230,6 +235,7 @@ class MaskPredictor:
         score_threshold: Optional[float] = None,
         classes: Optional[Classes] = None,
         roi: Optional[Roi] = None,
+        track: Union[bool, Tracker] = False,
     ) -> Stream:
         """Predict the frames of a source, one after the other, while the next are captured and resized.
 
@@ -248,6 +254,8 @@ class MaskPredictor:
             on_error: takes the number of each frame that fails and the error, in the order of the frames; None logs a
                 warning.
             score_threshold, classes, roi: as for a single image.
+            track: True gives instances identities from frame to frame, in `instances.track_ids`, which start at the
+                bundle's display threshold; a `Tracker` does so with its own settings. Needs the extra `track`.
 
         Returns:
             An iterator over results, each of which unpacks as `frame, instances`. `report` has its rate and losses.
@@ -255,6 +263,7 @@ class MaskPredictor:
         Raises:
             SourceError: the source cannot be opened, or holds no frame.
             ConfigError: an argument has a wrong type or is out of range.
+            DependencyError: tracking is asked for and not installed.
 
         Example:
             >>> import numpy as np
@@ -273,15 +282,35 @@ class MaskPredictor:
         if channels not in ("rgb", "bgr"):
             raise ConfigError(f'channels is {channels!r}, expected "rgb" or "bgr".')
         check_count("depth", depth, _MOST_DEPTH)
+        tracker = self._tracker(track)
         opened = open_source(source, channels)
         drops_oldest = drop == "oldest" or (drop is None and opened.is_live)
-        return Stream(opened, self._stages(channels, selection), drops_oldest, int(depth), on_error)
 
-    def _stages(self, channels: str, selection: Selection) -> List[Stage]:
+        def follow(instances: Instances, ticket: Ticket) -> Instances:
+            return tracker.update(instances, opened.time_of(ticket.index, ticket.captured)) if tracker else instances
+
+        return Stream(opened, self._stages(channels, selection, follow), drops_oldest, int(depth), on_error)
+
+    def _tracker(self, track: Union[bool, Tracker]) -> Optional[Tracker]:
+        if isinstance(track, Tracker):
+            return track
+        _check_flag("track", track)
+        return Tracker(max(self._threshold, self.manifest.display_threshold)) if track else None
+
+    def _stages(
+        self, channels: str, selection: Selection, track: Callable[[Instances, Ticket], Instances] = _untracked
+    ) -> List[Stage]:
+        def infer(ticket: Ticket) -> Tuple[Outputs, _Prepared]:
+            return self._session.run(ticket.value.pixels), ticket.value
+
+        def finish(ticket: Ticket) -> Instances:
+            outputs, prepared = ticket.value
+            return self._postprocess(outputs, prepared, selection)
+
         return [
-            Stage("preprocess", lambda image: self._preprocess(image, channels, selection)),
-            Stage("inference", lambda prepared: (self._session.run(prepared.pixels), prepared)),
-            Stage("postprocess", lambda result: self._postprocess(result[0], result[1], selection)),
+            Stage("preprocess", lambda ticket: self._preprocess(ticket.value, channels, selection)),
+            Stage("inference", infer),
+            Stage("postprocess", lambda ticket: track(finish(ticket), ticket)),
         ]
 
     def share(self, score_threshold: Optional[float] = None, agnostic_nms: bool = False) -> MaskPredictor:

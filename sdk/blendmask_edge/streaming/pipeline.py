@@ -17,13 +17,6 @@ _PATIENCE = 2.0
 """Seconds that closing waits for the threads; a camera that hangs in its driver cannot be ended from outside."""
 
 
-class Stage(NamedTuple):
-    """Name of a stage, and the function that it applies to each value."""
-
-    name: str
-    work: Callable[[Any], Any]
-
-
 @dataclass
 class Ticket:
     """One frame on its way.
@@ -44,6 +37,13 @@ class Ticket:
     value: Any
     seconds: Tuple[float, ...] = ()
     error: Optional[BlendMaskError] = None
+
+
+class Stage(NamedTuple):
+    """Name of a stage, and the function that makes its value from a ticket with the value of the stage before."""
+
+    name: str
+    work: Callable[[Ticket], Any]
 
 
 class Pipeline:
@@ -127,7 +127,7 @@ def _next_ticket(frames: Iterator[Any], index: int) -> Ticket:
     return Ticket(index, time.time(), time.perf_counter(), frame, frame, error=failure)
 
 
-def _run(work: Callable[[Any], Any], source: Channel[Ticket], sink: Channel[Ticket]) -> None:
+def _run(work: Callable[[Ticket], Any], source: Channel[Ticket], sink: Channel[Ticket]) -> None:
     error: Optional[BaseException] = None
     try:
         for ticket in source:
@@ -141,12 +141,12 @@ def _run(work: Callable[[Any], Any], source: Channel[Ticket], sink: Channel[Tick
         sink.finish(error)
 
 
-def _apply(work: Callable[[Any], Any], ticket: Ticket) -> None:
+def _apply(work: Callable[[Ticket], Any], ticket: Ticket) -> None:
     if ticket.error is not None:
         return
     start = time.perf_counter()
     try:
-        ticket.value = work(ticket.value)
+        ticket.value = work(ticket)
     except SourceError:
         raise
     except (ImageError, InferenceError) as error:

@@ -43,6 +43,17 @@ class Source:
     interrupt: Callable[[], None] = lambda: None
     close: Callable[[], None] = lambda: None
 
+    def time_of(self, index: int, captured: float) -> Optional[float]:
+        """Return the time of a frame in seconds by the source's own clock; None where it has none.
+
+        Args:
+            index: number of the frame, from 0.
+            captured: when it was captured, in seconds.
+        """
+        if self.is_live:
+            return captured
+        return None if self.rate is None else index / self.rate
+
 
 def open_source(source: StreamSource, channels: str) -> Source:
     """Open a source.
