@@ -35,7 +35,7 @@ from bench.lib.study import run_study, write_study
 from blendmask_edge import MaskPredictor
 from blendmask_edge.storage.atomic import write_bytes
 from blendmask_quantize import QuantizeOptions, quantize
-from blendmask_quantize.pipeline.recipe import get_recipe
+from blendmask_quantize.pipeline.recipe_names import get_recipe
 from blendmask_quantize.pipeline.report import Report
 
 SPLIT = "val"

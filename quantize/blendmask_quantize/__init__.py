@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from blendmask_quantize.api.evaluate import evaluate
     from blendmask_quantize.api.export_onnx import export_onnx
     from blendmask_quantize.api.prune import prune
-    from blendmask_quantize.api.quantize import quantize
+    from blendmask_quantize.api.quantize import explain, quantize
+    from blendmask_quantize.api.recipes import load_recipe
     from blendmask_quantize.api.registry import list_configs, register_backbone, register_config
     from blendmask_quantize.api.train import train
     from blendmask_quantize.api.visualize import visualize
     from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
     from blendmask_quantize.model.config import BackboneConfig, ModelConfig, get_config
     from blendmask_quantize.pipeline.options import QuantizeOptions
+    from blendmask_quantize.pipeline.plan import Plan
+    from blendmask_quantize.pipeline.recipe import Recipe
     from blendmask_quantize.pipeline.report import Report
     from blendmask_quantize.pruning.options import PruneOptions
     from blendmask_quantize.training.augment import Augmentation
@@ -42,17 +45,21 @@ _LAZY = {
     "Checkpoint": "blendmask_quantize.checkpoints.checkpoint",
     "LossOptions": "blendmask_quantize.training.loss_options",
     "ModelConfig": "blendmask_quantize.model.config",
+    "Plan": "blendmask_quantize.pipeline.plan",
     "PruneOptions": "blendmask_quantize.pruning.options",
     "QuantizeOptions": "blendmask_quantize.pipeline.options",
+    "Recipe": "blendmask_quantize.pipeline.recipe",
     "Report": "blendmask_quantize.pipeline.report",
     "SamplingOptions": "blendmask_quantize.training.sampling",
     "TrainOptions": "blendmask_quantize.training.options",
     "distill": "blendmask_quantize.api.distill",
     "evaluate": "blendmask_quantize.api.evaluate",
+    "explain": "blendmask_quantize.api.quantize",
     "export_onnx": "blendmask_quantize.api.export_onnx",
     "get_config": "blendmask_quantize.model.config",
     "list_configs": "blendmask_quantize.api.registry",
     "load_checkpoint": "blendmask_quantize.checkpoints.checkpoint",
+    "load_recipe": "blendmask_quantize.api.recipes",
     "prune": "blendmask_quantize.api.prune",
     "quantize": "blendmask_quantize.api.quantize",
     "register_backbone": "blendmask_quantize.api.registry",
@@ -68,17 +75,21 @@ __all__ = [
     "Checkpoint",
     "LossOptions",
     "ModelConfig",
+    "Plan",
     "PruneOptions",
     "QuantizeOptions",
+    "Recipe",
     "Report",
     "SamplingOptions",
     "TrainOptions",
     "distill",
     "evaluate",
+    "explain",
     "export_onnx",
     "get_config",
     "list_configs",
     "load_checkpoint",
+    "load_recipe",
     "prune",
     "quantize",
     "register_backbone",

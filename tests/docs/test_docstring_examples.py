@@ -27,8 +27,8 @@ ROBOT = (
     "read_image",
 )
 WORKSTATION = (
-    "CalibrationDataset", "QuantizeOptions", "evaluate", "load_checkpoint", "prune", "register_backbone",
-    "register_config", "train", pytest.param("quantize", marks=pytest.mark.slow),
+    "CalibrationDataset", "QuantizeOptions", "evaluate", "explain", "load_checkpoint", "load_recipe", "prune",
+    "register_backbone", "register_config", "train", pytest.param("quantize", marks=pytest.mark.slow),
 )  # fmt: skip
 
 

@@ -12,8 +12,8 @@ from pycocotools import mask as rle_codec
 from pycocotools.coco import COCO
 
 from blendmask_calibration import CalibrationDataset
-from blendmask_quantize import QuantizeOptions
 from blendmask_quantize.pipeline.calibration_set import load_calibration_set
+from blendmask_quantize.pipeline.settings import CalibrationSettings
 
 SCENES = Path(__file__).parents[2] / "examples" / "homescenes"
 SETS = ("calibration", "evaluation")
@@ -56,7 +56,7 @@ def test_images_and_annotations_are_small() -> None:
 
 def test_the_guard_has_nothing_against_the_calibration_images() -> None:
     drawn = load_calibration_set(
-        CalibrationDataset(SCENES / "calibration"), QuantizeOptions(), (384, 512), (127, 127, 127)
+        CalibrationDataset(SCENES / "calibration"), CalibrationSettings(), (384, 512), (127, 127, 127)
     )
     assert (len(drawn.images), len(drawn.held_out)) == (35, 5)
     assert not drawn.warnings

@@ -38,7 +38,7 @@ class Quantizer:
         names = ("float", "cpu", "tensorrt") if options.keep_float else ("cpu", "tensorrt")
         graphs = {name: build_graph(64, 96) for name in names}
         write_bundle(output, describe(graphs, input=InputSpec(height=64, width=96, pad_value=(0, 0, 0))), graphs)
-        steps = chosen_steps(options.steps or (), options.estimator)
+        steps = chosen_steps(options.steps or (), options.estimator or "mse")
         before, after = Drift(0.05, 0.03, 0.01), Drift(0.04, 0.03, 0.01)
         outcomes = tuple(Outcome(step.name, True, before, after, 2.5, {}) for step in steps)
         parity = Parity(1, 0, 0.0, 0.0, 0)

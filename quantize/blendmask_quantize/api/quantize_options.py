@@ -20,7 +20,8 @@ from blendmask_quantize.api.values import (
     one_line,
     whole,
 )
-from blendmask_quantize.pipeline.calibration_set import check_calibration_options
+from blendmask_quantize.model.patterns import parse_pattern
+from blendmask_quantize.pipeline.calibration_set import check_calibration_settings
 from blendmask_quantize.pipeline.options import QuantizeOptions
 from blendmask_quantize.pipeline.recipe import Recipe
 from blendmask_quantize.quantization.refine.names import check_step_names
@@ -29,9 +30,9 @@ from blendmask_quantize.validation.measure import Evaluation, open_evaluation
 _KINDS = {
     "size": SIZE.or_none(),
     "detections": whole(1, 100),
-    "count": whole(1),
-    "seed": whole(0),
-    "estimator": TEXT,
+    "count": whole(1).or_none(),
+    "seed": whole(0).or_none(),
+    "estimator": TEXT.or_none(),
     "steps": each(TEXT, "names of steps").or_none(),
     "ignored": each(PATTERN, "names or patterns of layers"),
     "allow": each(TEXT, "codes of checks"),
@@ -50,8 +51,11 @@ _KINDS = {
 }
 
 
-def check_options(recipe: Recipe, options: QuantizeOptions) -> None:
+def check_options(recipe: Recipe, options: QuantizeOptions) -> Recipe:
     """See that options are possible and apply to a recipe.
+
+    Returns:
+        The recipe with the options in place of its own settings.
 
     Raises:
         ConfigError: an option has a wrong type, is out of range, or is of no use to the recipe; or a name is unknown.
@@ -59,12 +63,15 @@ def check_options(recipe: Recipe, options: QuantizeOptions) -> None:
         AnnotationError: a file is missing.
     """
     check_all(_KINDS, vars(options))
-    check_calibration_options(options)
-    if options.steps is not None:
-        check_step_names(options.steps)
     _check_use(recipe, options)
+    chosen = recipe.overridden(options)
+    check_calibration_settings(chosen.calibration, options.allow)
+    check_step_names(chosen.steps)
+    for pattern in chosen.ignored:
+        parse_pattern(pattern)
     if options.annotations is not None:
         check_annotations(Path(options.annotations), "an instances JSON")
+    return chosen
 
 
 def open_evaluations(options: QuantizeOptions) -> tuple[Evaluation, ...]:
@@ -100,7 +107,7 @@ def _check_use(recipe: Recipe, options: QuantizeOptions) -> None:
 
 def _given(options: QuantizeOptions) -> str:
     named = {
-        "--annotations": options.annotations is not None, "--resume": options.resume,
-        "--iterations": options.iterations is not None, "--learning-rate": options.learning_rate is not None,
+        "--annotations": options.annotations is not None, "--iterations": options.iterations is not None,
+        "--learning-rate": options.learning_rate is not None,
     }  # fmt: skip
     return next((name for name, is_given in named.items() if is_given), "qat")

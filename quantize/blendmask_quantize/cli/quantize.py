@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from blendmask_edge.errors import ConfigError
 from blendmask_quantize.cli.arguments import (
     CheckpointArgument,
     ClassesOption,
@@ -16,6 +16,9 @@ from blendmask_quantize.cli.arguments import (
     SizeOption,
     parse_size,
 )
+
+if TYPE_CHECKING:
+    from blendmask_quantize.model.patterns import Pattern
 
 
 def quantize(
@@ -27,7 +30,11 @@ def quantize(
     config: ConfigOption = None,
     classes: ClassesOption = None,
     recipe: Annotated[
-        str, typer.Option(help="ptq: calibrate. qat: train with fake quantizers. edge: prune, fine-tune, then qat.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE.yaml",
+            help="ptq: calibrate. qat: train with fake quantizers. edge: prune, fine-tune, then qat. Or a recipe file.",
+        ),
     ] = "ptq",
     annotations: Annotated[
         Path | None, typer.Option(help="qat, edge: COCO instances JSON of the calibration images, to train on.")
@@ -44,8 +51,11 @@ def quantize(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run with this output.")] = False,
     estimator: Annotated[
-        str, typer.Option(help="Range estimator: max, percentile, entropy, mse, or auto for the best per tensor.")
-    ] = "mse",
+        str | None,
+        typer.Option(
+            help="Range estimator: max, percentile, entropy, mse, or auto for the best per tensor. Default: mse."
+        ),
+    ] = None,
     steps: Annotated[
         str | None, typer.Option(metavar="A,B", help="Refinement steps, or none. Default: those of the recipe.")
     ] = None,
@@ -55,8 +65,12 @@ def quantize(
     ] = None,
     size: SizeOption = None,
     detections: Annotated[int, typer.Option(help="Largest number of instances per image.", min=1, max=100)] = 100,
-    count: Annotated[int, typer.Option(help="Largest number of calibration images.", min=1)] = 128,
-    seed: Annotated[int, typer.Option(help="Seed of the calibration sample.", min=0, max=2**63 - 1)] = 0,
+    count: Annotated[
+        int | None, typer.Option(help="Largest number of calibration images. Default: 128.", min=1)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the calibration sample. Default: 0.", min=0, max=2**63 - 1)
+    ] = None,
     allow: Annotated[
         list[str] | None, typer.Option(metavar="CODE", help="Override the refusal with this code; can be repeated.")
     ] = None,
@@ -64,9 +78,13 @@ def quantize(
     eval_annotations: Annotated[Path | None, typer.Option(help="COCO instances JSON of these images.")] = None,
     keep_float: Annotated[bool, typer.Option("--keep-float", help="Include the float graph in the bundle.")] = False,
     license: Annotated[str, typer.Option(help="SPDX name of the model's license.")] = "unspecified",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print the plan, expected work and layers left in float; do nothing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make an INT8 bundle from a checkpoint and calibration images, and measure it."""
+    from blendmask_quantize.api.quantize import explain as describe
     from blendmask_quantize.api.quantize import quantize as run
     from blendmask_quantize.cli import tables
     from blendmask_quantize.pipeline.options import QuantizeOptions
@@ -78,6 +96,10 @@ def quantize(
         learning_rate=learning_rate, macs=macs, prune_iterations=prune_iterations, resume=resume,
         keep_float=keep_float, license=license,
     )  # fmt: skip
+    if explain:
+        plan = describe(checkpoint, calibration, output, recipe, config=config, classes=classes, options=options)
+        tables.show_plan(plan, as_json=as_json)
+        return
     with tables.progress() as progress:
         report = run(
             checkpoint, calibration, output, recipe, config=config, classes=classes, options=options, progress=progress
@@ -94,13 +116,13 @@ def _parse_steps(text: str | None) -> tuple[str, ...] | None:
     return () if text == "none" else tuple(name.strip() for name in text.split(","))
 
 
-def _parse_pattern(text: str) -> str | re.Pattern[str]:
-    if not text.startswith("re:"):
-        return text
+def _parse_pattern(text: str) -> Pattern:
+    from blendmask_quantize.model.patterns import parse_pattern
+
     try:
-        return re.compile(text[3:])
-    except re.error as error:
-        raise typer.BadParameter(f"{text!r} is not a regular expression ({error})") from error
+        return parse_pattern(text)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _pair(images: Path | None, annotations: Path | None) -> tuple[Path, Path] | None:

@@ -17,6 +17,7 @@ from blendmask_edge.cli.output import print_lines
 from blendmask_quantize.runs.progress import Progress as Announce
 
 if TYPE_CHECKING:
+    from blendmask_quantize.pipeline.plan import Plan
     from blendmask_quantize.pipeline.report import Report
     from blendmask_quantize.pruning.job import PruneReport
 
@@ -67,6 +68,23 @@ def show_report(report: Report, *, as_json: bool) -> None:
     timed = "" if math.isnan(report.speedup) else f"; INT8 is {report.speedup:.2f} x as fast as float on this machine"
     print(f"{report.bundle} contains {included}{timed}")
     print(f"Next: blendmask predict {report.bundle} IMAGE...")
+
+
+def show_plan(plan: Plan, *, as_json: bool) -> None:
+    """Print the plan of `quantize`, as text or JSON."""
+    if as_json:
+        print(json.dumps(plan.record()))
+        return
+    (before, after), (height, width) = plan.macs, plan.size
+    print(f"recipe {plan.recipe['recipe']}, version {plan.recipe['version']}, for {plan.model} at {height} x {width}")
+    for number, stage in enumerate(plan.stages, 1):
+        print(f"{number}. {stage}")
+    print(f"{number + 1}. export each graph, compare it with float, write the bundle and measure it")
+    expected = "" if after == before else f", about {after / 1e9:.3g} billion expected after pruning"
+    print(f"multiply-accumulates per image: {before / 1e9:.3g} billion{expected}")
+    print(f"layers left in float, {plan.float_share:.2%} of them:")
+    print_lines(align([[f"  {name}", f"{macs / 1e6:.2f} million"] for name, macs in plan.float_layers.items()]))
+    print("nothing was done; the same command without --explain does it")
 
 
 def show_pruning(report: PruneReport, *, as_json: bool) -> None:

@@ -21,7 +21,7 @@ from blendmask_calibration.images import CalibrationImage
 from blendmask_calibration.record import CalibrationRecord
 from blendmask_edge.errors import CalibrationError, ImageError
 from blendmask_edge.imaging import preprocess, read_image
-from blendmask_quantize.pipeline.options import QuantizeOptions
+from blendmask_quantize.pipeline.settings import CalibrationSettings
 from blendmask_quantize.runs.progress import OnStep, Progress, silent
 
 HELD_OUT_MOST = 16
@@ -160,22 +160,26 @@ class _Reader:
         return _Readable(preprocess(rgb, self.size, self.pad_value).image, entry, image_statistics(rgb))
 
 
-def check_calibration_options(options: QuantizeOptions) -> None:
+def check_calibration_settings(settings: CalibrationSettings, allow: Collection[str] = ()) -> None:
     """See that estimator, count and overrides exist.
+
+    Args:
+        settings: of the sample and the ranges.
+        allow: codes of refusals that are overridden.
 
     Raises:
         CalibrationError: one does not.
     """
     with for_users():
-        competing(options.estimator)
-        refusals([], options.allow)
-        if options.count < 1:
-            raise EstimationError(f"count is {options.count}. Expected the number of images to sample, 1 or more.")
+        competing(settings.estimator)
+        refusals([], allow)
+        if settings.count < 1:
+            raise EstimationError(f"count is {settings.count}. Expected the number of images to sample, 1 or more.")
 
 
 def load_calibration_set(
-    dataset: CalibrationDataset, options: QuantizeOptions, size: tuple[int, int], pad_value: Sequence[int],
-    progress: Progress = silent,
+    dataset: CalibrationDataset, settings: CalibrationSettings, size: tuple[int, int], pad_value: Sequence[int],
+    progress: Progress = silent, allow: Collection[str] = (),
 ) -> CalibrationSet:  # fmt: skip
     """Sample, read, check and preprocess the calibration images.
 
@@ -184,19 +188,20 @@ def load_calibration_set(
 
     Args:
         dataset: the images.
-        options: how many, and which refusals are overridden.
+        settings: how many, sampled with which seed, and the estimator.
         size: height and width of the network input.
         pad_value: RGB gray levels of the padding.
         progress: announces how many images are read.
+        allow: codes of refusals that are overridden.
 
     Raises:
         CalibrationError: no such estimator or override, an item of the dataset that is not an image, or the guard
             refuses the set; every reason that is not overridden is named.
     """
-    check_calibration_options(options)
+    check_calibration_settings(settings, allow)
     with for_users():
-        selection = dataset.select(options.count, options.seed, HELD_OUT_MOST)
-        reader = _Reader(size, pad_value, progress("reading", _expected(selection, options.count)))
+        selection = dataset.select(settings.count, settings.seed, HELD_OUT_MOST)
+        reader = _Reader(size, pad_value, progress("reading", _expected(selection, settings.count)))
         sampled = reader.read(selection.samples)
         unreadable = list(reader.unreadable)
         spare = list(selection.spare)
@@ -206,11 +211,11 @@ def load_calibration_set(
     selected, held_out = (sampled, others) if others else _hold_out(sampled)
     record = CalibrationRecord(
         tuple(one.entry for one in selected), reader.count if selection.total is None else selection.total,
-        options.seed, options.estimator, held_out=tuple(one.entry for one in held_out),
+        settings.seed, settings.estimator, held_out=tuple(one.entry for one in held_out),
     )  # fmt: skip
     images_of = ([one.image for one in part] for part in (selected, held_out))
     calibration = CalibrationSet(next(images_of), CalibrationReport(record), next(images_of), reader.frames)
-    return calibration.judged(findings, options.allow)
+    return calibration.judged(findings, allow)
 
 
 def _expected(selection: Selection, count: int) -> int:
@@ -221,11 +226,11 @@ def _expected(selection: Selection, count: int) -> int:
     return min(selection.total, count) + (spare if spare >= min(_HELD_OUT_LEAST, HELD_OUT_MOST) else 0)
 
 
-def read_frames(dataset: CalibrationDataset, options: QuantizeOptions) -> list[NDArray[np.uint8]]:
+def read_frames(dataset: CalibrationDataset, settings: CalibrationSettings) -> list[NDArray[np.uint8]]:
     """The first calibration images as the camera gave them, (H, W, 3) uint8 RGB; those that cannot be read left out."""
     with for_users():
         reader = _Reader((1, 1), (0, 0, 0), silent("", 0))
-        reader.read(islice(dataset.select(options.count, options.seed, 0).samples, FRAMES))
+        reader.read(islice(dataset.select(settings.count, settings.seed, 0).samples, FRAMES))
     return reader.frames
 
 

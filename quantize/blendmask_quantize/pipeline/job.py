@@ -20,11 +20,11 @@ from blendmask_edge.errors import OutputError
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.export.deployable import Bounds, DeployableGraph
 from blendmask_quantize.model.input_size import input_size
+from blendmask_quantize.model.patterns import Pattern, describe_pattern, parse_pattern
 from blendmask_quantize.model.predictor import pad_value
 from blendmask_quantize.pipeline.kept import Kept
 from blendmask_quantize.pipeline.options import QuantizeOptions
-from blendmask_quantize.pipeline.recipe import Recipe
-from blendmask_quantize.quantization.ignored import describe_pattern
+from blendmask_quantize.pipeline.settings import RecipeSettings
 from blendmask_quantize.quantization.refine.steps import Step, chosen_steps
 from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.runs.network_digest import network_digest
@@ -43,7 +43,8 @@ class Job:
         network: the same in float, traced, with the ignored layers marked.
         dataset: calibration images.
         output: path of the bundle.
-        recipe, options: how to quantize.
+        recipe: what the recipe is set to.
+        options: further options.
         size: height and width of the network input.
         bounds: sizes of the selection at this size.
         steps: of refinement after calibration.
@@ -56,7 +57,7 @@ class Job:
     network: fx.GraphModule
     dataset: CalibrationDataset
     output: Path
-    recipe: Recipe
+    recipe: RecipeSettings
     options: QuantizeOptions
     size: tuple[int, int]
     bounds: Bounds
@@ -78,7 +79,7 @@ class Job:
     @cached_property
     def ignored(self) -> tuple[str, ...]:
         """The ignored layers, as given."""
-        return tuple(describe_pattern(pattern) for pattern in self.options.ignored)
+        return tuple(describe_pattern(pattern) for pattern in _ignored(self.recipe, self.options))
 
     @property
     def evaluation_paths(self) -> list[Path]:
@@ -87,7 +88,7 @@ class Job:
 
     def of(self, checkpoint: Checkpoint) -> Job:
         """The same job for another checkpoint."""
-        return replace(self, checkpoint=checkpoint, network=trace_network(checkpoint.model, self.options.ignored))
+        return replace(self, checkpoint=checkpoint, network=_traced(checkpoint, self.recipe, self.options))
 
     def graph(self, network: nn.Module, *, live_rows: bool = False) -> DeployableGraph:
         """The deployable graph around a network; see `DeployableGraph`."""
@@ -114,7 +115,8 @@ class Job:
 
 
 def make_job(
-    checkpoint: Checkpoint, dataset: CalibrationDataset, output: Path, recipe: Recipe, options: QuantizeOptions,
+    checkpoint: Checkpoint, dataset: CalibrationDataset, output: Path, recipe: RecipeSettings,
+    options: QuantizeOptions,
     evaluation: tuple[Evaluation, ...] = (), progress: Progress = silent,
 ) -> Job:  # fmt: skip
     """See that all can be done, as far as that can be told without reading the calibration images.
@@ -128,13 +130,21 @@ def make_job(
     _check_room(output.parent, checkpoint, "make room, or choose another folder for the output")
     _check_room(Path(tempfile.gettempdir()), checkpoint, "make room, or set TMPDIR to another folder")
     size = input_size(checkpoint.config.input, options.size)
-    names = recipe.steps if options.steps is None else options.steps
-    steps = tuple(chosen_steps(names, options.estimator))
+    steps = tuple(chosen_steps(recipe.steps, recipe.calibration.estimator))
     for data in evaluation:
         data.images.check_labels(checkpoint.labels)
-    network = trace_network(checkpoint.model, options.ignored)
+    network = _traced(checkpoint, recipe, options)
     bounds = Bounds(detections=options.detections).within(checkpoint.config, size)
     return Job(checkpoint, network, dataset, output, recipe, options, size, bounds, steps, evaluation, progress)
+
+
+def _traced(checkpoint: Checkpoint, recipe: RecipeSettings, options: QuantizeOptions) -> fx.GraphModule:
+    return trace_network(checkpoint.model, _ignored(recipe, options))
+
+
+def _ignored(recipe: RecipeSettings, options: QuantizeOptions) -> tuple[Pattern, ...]:
+    """The layers that recipe or options leave in float."""
+    return (*map(parse_pattern, recipe.ignored), *options.ignored)
 
 
 def _identity(job: Job) -> str:

@@ -1,4 +1,4 @@
-"""Results that a refused run leaves beside its output, so that the same command with `--allow` goes on from them."""
+"""Results that a refused or interrupted run leaves beside its output, so that the same command goes on from them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Kept:
         try:
             yield
         except CalibrationError as error:
-            if not self._save(stage, result()):
+            if not self.save(stage, result):
                 raise
             raise CalibrationError(
                 f"{error}\nThe work so far is kept in {self.folder}: the same command with --allow goes on from there."
@@ -82,14 +82,19 @@ class Kept:
         """Remove everything that is kept, and the folder if nothing else is in it."""
         clear_kept(self.folder)
 
-    def _save(self, stage: str, result: Arrays) -> bool:
-        """Whether the result could be kept; a refusal must not fail for want of room."""
+    def save(self, stage: str, result: Callable[[], Arrays]) -> bool:
+        """Keep the result of a stage; returns whether it could be kept, as a run must not fail for want of room.
+
+        Args:
+            stage: name of the stage.
+            result: gives what `load` shall return.
+        """
         if not self.identity:
             return False
         try:
             self.folder.mkdir(exist_ok=True)
             with replacing(kept_file(self.folder, stage)) as stream:
-                np.savez(stream, **{_IDENTITY: np.array(self.identity)}, **result)  # type: ignore[arg-type]
+                np.savez(stream, **{_IDENTITY: np.array(self.identity)}, **result())  # type: ignore[arg-type]
         except (OSError, OutputError):
             with suppress(OSError):
                 self.folder.rmdir()

@@ -22,36 +22,39 @@ class QuantizeOptions:
         size: height and width of the network input in pixels, multiples of 32; None takes the configuration's test
             size for a 4:3 image.
         detections: largest number of instances per image, 1 to 100.
-        count: largest number of calibration images, 1 or more.
-        seed: seed of the calibration sample, 0 or more.
-        estimator: range estimator: "max", "percentile", "entropy", "mse", or "auto" for the best one per tensor.
+        count: largest number of calibration images, 1 or more; None takes that of the recipe, which is 128.
+        seed: seed of the calibration sample, 0 or more; None takes that of the recipe, which is 0.
+        estimator: range estimator: "max", "percentile", "entropy", "mse", or "auto" for the best one per tensor; None
+            takes that of the recipe, which is "mse".
         steps: names of refinement steps; None takes those of the recipe.
-        ignored: layers that stay float: names of layers or modules, globs, or compiled patterns.
+        ignored: layers that stay float besides those of the recipe: names of layers or modules, globs, or compiled
+            patterns.
         allow: codes of refusals to override, e.g. "few-images".
         evaluation: folder of images and COCO instances JSON to measure accuracy on; None skips the measurement.
         annotations: COCO instances JSON of the calibration images, for recipes that train. Required by "edge"; without
             them, "qat" learns from the float network alone.
-        iterations: QAT steps; None takes 400.
-        learning_rate: peak learning rate of QAT; None takes 5e-6.
-        qat: all QAT options, instead of the two above.
-        macs: share of the multiply-accumulates that pruning keeps, 0 to 1; None takes 0.7.
-        prune_iterations: fine-tuning steps after pruning; None takes 1000.
-        pruning: all pruning options, instead of the two above.
+        iterations: QAT steps; None takes those of the recipe, which are 400.
+        learning_rate: peak learning rate of QAT; None takes that of the recipe, which is 5e-6.
+        qat: all QAT options, instead of those of the recipe.
+        macs: share of the multiply-accumulates that pruning keeps, 0 to 1; None takes that of the recipe,
+            which is 0.7.
+        prune_iterations: fine-tuning steps after pruning; None takes those of the recipe, which are 1000.
+        pruning: all pruning options, instead of those of the recipe.
         resume: continue the interrupted run with the same output.
         keep_float: include the float graph in the bundle.
         license: SPDX name of the model's license.
 
     Example:
         >>> from blendmask_quantize import QuantizeOptions
-        >>> QuantizeOptions(size=(384, 512), count=64, ignored=("backbone.bottom_up.stem",)).estimator
-        'mse'
+        >>> QuantizeOptions(size=(384, 512), count=64, ignored=("backbone.bottom_up.stem",)).count
+        64
     """
 
     size: tuple[int, int] | None = None
     detections: int = 100
-    count: int = 128
-    seed: int = 0
-    estimator: str = "mse"
+    count: int | None = None
+    seed: int | None = None
+    estimator: str | None = None
     steps: tuple[str, ...] | None = None
     ignored: tuple[str | re.Pattern[str], ...] = ()
     allow: tuple[str, ...] = ()
@@ -77,7 +80,7 @@ class QuantizeOptions:
     def trains(self) -> bool:
         """Whether an option is set that only recipes with training have."""
         own = (self.annotations, self.iterations, self.learning_rate, self.qat)
-        return self.resume or any(value is not None for value in own)
+        return any(value is not None for value in own)
 
     @property
     def prunes(self) -> bool:

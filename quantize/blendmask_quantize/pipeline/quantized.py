@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from blendmask_quantize.pipeline.calibration_set import CalibrationSet
 from blendmask_quantize.pipeline.job import Job
+from blendmask_quantize.pipeline.settings import CalibrationSettings
 from blendmask_quantize.quantization.ptq import Calibrated
 from blendmask_quantize.quantization.refine.steps import Outcome
 
@@ -51,10 +52,8 @@ class Quantized:
 
     def recipe_options(self) -> dict[str, Any]:
         """The options that were not the default and the results of each stage, for the manifest."""
-        options = self.job.options
-        changed: dict[str, Any] = (
-            {} if options.estimator == type(options).estimator else {"estimator": options.estimator}
-        )
+        estimator = self.job.recipe.calibration.estimator
+        changed: dict[str, Any] = {} if estimator == CalibrationSettings.estimator else {"estimator": estimator}
         if self.job.ignored:
             changed["ignored"] = list(self.job.ignored)
         changed["steps"] = {outcome.name: outcome.record() for outcome in self.refined}

@@ -1,49 +1,44 @@
-"""The recipes by name: a table that loads no torch. `recipes/` holds their stages, a module each."""
+"""A recipe: settings, and the stages that they are for."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from blendmask_quantize.model.config import unknown_name
+from blendmask_quantize.pipeline.settings import RecipeSettings
+
+if TYPE_CHECKING:
+    from blendmask_quantize.pipeline.job import Job
+    from blendmask_quantize.pipeline.quantized import Quantized
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A named way to quantize a checkpoint.
+class Recipe(RecipeSettings, ABC):
+    """A way to quantize a checkpoint, as a value: change it with `dataclasses.replace`, or load it from YAML.
 
-    Attributes:
-        name: as a user types it.
-        version: changes when the same options give other numbers.
-        summary: one line for a user.
-        trains: whether the calibrated network is trained with its quantizers in place.
-        prunes: whether the network is pruned and fine-tuned first.
-        steps: of refinement after calibration, unless others are asked for.
+    Its modules load torch when it runs.
     """
 
-    name: str
-    version: str
-    summary: str
-    trains: bool = False
-    prunes: bool = False
-    steps: tuple[str, ...] = ("coordinate_descent", "bias_correction")
+    @abstractmethod
+    def run(self, job: Job) -> Quantized:
+        """Quantize the network of a job.
 
+        Raises:
+            BlendMaskError: as `pipeline.run.run`.
+        """
 
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe("ptq", "3", "8-bit weights and activations from calibration images, without training"),
-        Recipe("qat", "3", "ptq, then trained with its quantizers in place, the float network as teacher", trains=True),
-        Recipe("edge", "3", "pruned and fine-tuned on labeled images, then qat", trains=True, prunes=True),
-    )
-}
+    def check(self, job: Job) -> None:
+        """See that the recipe can do what it is set to, as far as the network tells.
 
+        Raises:
+            ConfigError: it cannot; says what can be reached.
+        """
 
-def get_recipe(name: str) -> Recipe:
-    """The recipe called `name`.
+    def expected_macs(self, before: int) -> int:
+        """Return the multiply-accumulates that are expected of the result, where the network needs `before`."""
+        return before
 
-    Raises:
-        ConfigError: no such recipe; the nearest one is suggested.
-    """
-    if name in RECIPES:
-        return RECIPES[name]
-    raise unknown_name("recipe", name, RECIPES)
+    @abstractmethod
+    def stages(self) -> tuple[str, ...]:
+        """Describe what `run` does, a line for each stage."""

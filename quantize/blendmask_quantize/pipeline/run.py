@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +22,7 @@ from blendmask_quantize.pipeline.calibration_set import read_frames
 from blendmask_quantize.pipeline.candidate import CPU, FLOAT, Candidate
 from blendmask_quantize.pipeline.comparison import compared
 from blendmask_quantize.pipeline.job import Job
-from blendmask_quantize.pipeline.quantized import Quantized
-from blendmask_quantize.pipeline.recipes import edge, ptq, qat
+from blendmask_quantize.pipeline.recipe import Recipe
 from blendmask_quantize.pipeline.report import Report, VariantReport, how_to_measure
 from blendmask_quantize.validation.measure import Accuracy, measure_accuracy, measure_latency
 
@@ -31,12 +30,15 @@ Frames = list[NDArray[np.uint8]]
 Latency = Mapping[str, list[float]]
 """Milliseconds of the same frames, by variant."""
 
-_STAGES: Mapping[str, Callable[[Job], Quantized]] = {"ptq": ptq.run, "qat": qat.run, "edge": edge.run}
 _STAGE = "candidate"
 
 
-def run(job: Job) -> Report:
-    """Quantize by the job's recipe, write the bundle, measure it and write what was measured.
+def run(recipe: Recipe, job: Job) -> Report:
+    """Quantize by a recipe, write the bundle, measure it and write what was measured.
+
+    Args:
+        recipe: the recipe of the job.
+        job: what to quantize.
 
     Raises:
         CalibrationError: the guard refuses the images, or the quantized network.
@@ -48,7 +50,7 @@ def run(job: Job) -> Report:
         KeyboardInterrupt: the user interrupts; while it is measured, the bundle is there.
     """
     with job.resources:
-        candidate, frames = _candidate(job)
+        candidate, frames = _candidate(recipe, job)
         with job.kept.refusable(_STAGE, candidate.to_arrays):
             candidate = candidate.judged(job.options.allow)
         _deliver(job, candidate)
@@ -57,15 +59,16 @@ def run(job: Job) -> Report:
     return _report(job, candidate, accuracy, latency)
 
 
-def _candidate(job: Job) -> tuple[Candidate, Frames]:
+def _candidate(recipe: Recipe, job: Job) -> tuple[Candidate, Frames]:
     """The candidate that a refused run of the same job kept, else a new one; and frames to time it on."""
     kept = job.kept.load(_STAGE)
     if kept is not None:
         try:
-            return Candidate.from_arrays(kept), read_frames(job.dataset, job.options)
+            return Candidate.from_arrays(kept), read_frames(job.dataset, job.recipe.calibration)
         except (BundleError, KeyError, ValueError, msgspec.MsgspecError):
             pass  # of another release: made anew
-    quantized = _STAGES[job.recipe.name](job)
+    recipe.check(job)
+    quantized = recipe.run(job)
     return compared(quantized), quantized.images.frames
 
 

@@ -27,7 +27,7 @@ from blendmask_quantize.validation.channel_order import MOST, detection_scores, 
 from blendmask_quantize.validation.drift import DriftCriterion
 
 _CHANNEL_ORDER, _DETECTIONS, _OBSERVATION = "channel-order", "detections", "observation"
-"""Stages whose results are kept if the guard refuses them."""
+"""Stages whose results are kept if the guard refuses them, or if the run ends before the bundle is written."""
 _SCORES, _COUNTS = "scores", "counts"
 
 
@@ -37,7 +37,9 @@ def read_images(job: Job) -> CalibrationSet:
     Raises:
         CalibrationError: the guard refuses them.
     """
-    images = load_calibration_set(job.dataset, job.options, job.size, job.pad_value, job.progress)
+    images = load_calibration_set(
+        job.dataset, job.recipe.calibration, job.size, job.pad_value, job.progress, job.options.allow
+    )
     kept = job.kept.load(_CHANNEL_ORDER)
     if kept is not None:
         given, swapped = json.loads(kept[_SCORES].item())
@@ -85,6 +87,7 @@ def calibrate(job: Job, images: CalibrationSet, *, judged: bool = False) -> Quan
     kept = None if judged else job.kept.load(_OBSERVATION)
     histograms, counts = observation_of(kept) if kept is not None else _observe(job, images)
     if not judged:
+        job.kept.save(_OBSERVATION, lambda: as_arrays(histograms, counts))
         with job.kept.refusable(_OBSERVATION, lambda: as_arrays(histograms, counts)):
             images = images.judged(check_detections(counts), job.options.allow)
     observed = _estimate(job, images, histograms)
@@ -119,7 +122,7 @@ def _estimate(job: Job, images: CalibrationSet, histograms: dict[str, Histogram]
 
 
 def _given(job: Job, images: CalibrationSet) -> Given:
-    return Given(NetworkInputs(job.checkpoint.model, images.images), job.options.estimator)
+    return Given(NetworkInputs(job.checkpoint.model, images.images), job.recipe.calibration.estimator)
 
 
 def _refine(job: Job, observed: Observed, images: CalibrationSet) -> tuple[Calibrated, tuple[Outcome, ...]]:

@@ -17,12 +17,13 @@ from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.pruning.budget import TOLERANCE
 from blendmask_quantize.pruning.channel_pruning import Loss, prune_network
 from blendmask_quantize.pruning.options import PruneOptions
+from blendmask_quantize.runs.network_digest import network_digest
 from blendmask_quantize.runs.progress import OnStep, Progress, silent
 from blendmask_quantize.runs.run_folder import START_FILE, RunFolder, Setting
 from blendmask_quantize.training.coco_images import CocoImages
 from blendmask_quantize.training.loop import step_losses, train
 from blendmask_quantize.training.options import TrainOptions
-from blendmask_quantize.training.run_settings import data_settings, digest_of
+from blendmask_quantize.training.run_settings import data_settings, digest_of, option_settings
 from blendmask_quantize.training.samples import collate
 from blendmask_quantize.training.stream import AugmentedStream
 
@@ -87,7 +88,7 @@ def prune(
     """
     _check_output(output)
     _check_labels(checkpoint, sources[0])
-    run = RunFolder.beside(output, "blendmask prune", options.settings(checkpoint) | _image_settings(sources))
+    run = RunFolder.beside(output, "blendmask prune", run_settings(checkpoint, options) | _image_settings(sources))
     run.check(resume=resume)
     with run.active():
         started = (run.path / START_FILE).is_file()
@@ -109,6 +110,13 @@ def finished_pruning(
         CheckpointError: the file has another configuration or share, or cannot be read.
     """
     return _report(checkpoint, _started(path, checkpoint, options.ratio), path, options, sources)
+
+
+def run_settings(checkpoint: Checkpoint, options: PruneOptions) -> dict[str, Setting]:
+    """Return the settings that a resumed run must share. The learning rate may change, e.g. after a NaN loss."""
+    training = {f"fine-tuning {name}": value for name, value in option_settings(options.training).items()}
+    network = network_digest(checkpoint.model)
+    return {"network": network, "macs": options.ratio, "batches": options.batches, **training}
 
 
 def _prune(

@@ -1,14 +1,10 @@
-"""Options of pruning and fine-tuning."""
+"""Options of pruning and fine-tuning, as values that load no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from blendmask_quantize.checkpoints.checkpoint import Checkpoint
-from blendmask_quantize.runs.network_digest import network_digest
-from blendmask_quantize.runs.run_folder import Setting
 from blendmask_quantize.training.options import TrainOptions, with_short_warmup
-from blendmask_quantize.training.run_settings import option_settings
 
 RATIO = 0.7
 ITERATIONS = 1000
@@ -35,9 +31,3 @@ class PruneOptions:
         default_factory=lambda: fine_tuning(TrainOptions(iterations=ITERATIONS, learning_rate=LEARNING_RATE))
     )
     batches: int = 8
-
-    def settings(self, checkpoint: Checkpoint) -> dict[str, Setting]:
-        """Return the settings that a resumed run must share. The learning rate may change, e.g. after a NaN loss."""
-        training = {f"fine-tuning {name}": value for name, value in option_settings(self.training).items()}
-        network = network_digest(checkpoint.model)
-        return {"network": network, "macs": self.ratio, "batches": self.batches, **training}

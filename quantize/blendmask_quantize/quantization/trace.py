@@ -9,8 +9,9 @@ from torch import fx, nn
 
 from blendmask_quantize.model.backbones.deformable import refuse_deformable
 from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.patterns import Pattern
 from blendmask_quantize.quantization.fold import fold_norms
-from blendmask_quantize.quantization.ignored import Pattern, mark_ignored
+from blendmask_quantize.quantization.ignored import mark_ignored
 from blendmask_quantize.quantization.nodes import kind
 from blendmask_quantize.quantization.strides import hoist_strides
 

@@ -22,31 +22,11 @@ from blendmask_quantize.model.blender import blend, pool_bases
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.detect import candidates, select
+from blendmask_quantize.training.distill_weights import DistillWeights
 
 _SMALLEST = 1e-6
 DETECTIONS = 20
 """Instances of an image whose masks are compared, the teacher's surest."""
-
-
-@dataclass(frozen=True)
-class DistillWeights:
-    """Factor of each loss.
-
-    Attributes:
-        classes: divergence of the class probabilities at every location, over the number of the teacher's positives.
-        centerness: divergence of the centerness at the teacher's positives.
-        boxes: 1 - GIoU of the boxes there.
-        towers: squared distance of what the top layer reads there, relative to the teacher's square.
-        bases: squared distance of the bases everywhere, relative to their variance.
-        masks: divergence of the blended masks in the teacher's detections.
-    """
-
-    classes: float = 1.0
-    centerness: float = 1.0
-    boxes: float = 1.0
-    towers: float = 1.0
-    bases: float = 1.0
-    masks: float = 1.0
 
 
 @dataclass(frozen=True)

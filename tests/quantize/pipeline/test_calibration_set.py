@@ -13,15 +13,17 @@ import pytest
 
 from blendmask_calibration import CalibrationDataset
 from blendmask_edge.errors import CalibrationError
-from blendmask_quantize import QuantizeOptions
 from blendmask_quantize.pipeline.calibration_set import CalibrationSet, hold_out, load_calibration_set
+from blendmask_quantize.pipeline.settings import CalibrationSettings
 
 SIZE, GRAY = (64, 96), (127, 127, 127)
 
 
-def load(source: Any, announce: Any = None, **options: Any) -> CalibrationSet:
+def load(source: Any, announce: Any = None, allow: tuple[str, ...] = (), **settings: Any) -> CalibrationSet:
     progress = (lambda _name, total: announce(total)) if announce else lambda _name, _total: lambda: None
-    return load_calibration_set(CalibrationDataset(source), QuantizeOptions(**options), SIZE, GRAY, progress)
+    return load_calibration_set(
+        CalibrationDataset(source), CalibrationSettings(**settings), SIZE, GRAY, progress, allow
+    )
 
 
 def write_images(folder: Path, count: int) -> Path:
@@ -122,7 +124,7 @@ def test_arrays_go_through_the_guard_and_are_recorded_by_the_hash_of_their_bytes
 def test_batches_of_a_loader_count_as_images() -> None:
     batches = [{"image": np.stack(frames(20)[start : start + 4])} for start in range(0, 20, 4)]
     dataset = CalibrationDataset(iter(batches), lambda batch: batch["image"])
-    found = load_calibration_set(dataset, QuantizeOptions(), SIZE, GRAY)
+    found = load_calibration_set(dataset, CalibrationSettings(), SIZE, GRAY)
     assert len(found.images) + len(found.held_out) == 20
     assert found.record.images[5].name == "1/1"
 

@@ -23,8 +23,7 @@ from blendmask_quantize.cli import tables
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.macs import count_macs
-from blendmask_quantize.pipeline import comparison
-from blendmask_quantize.pipeline.recipes import edge as edge_recipe
+from blendmask_quantize.pipeline import comparison, edge_stages
 from blendmask_quantize.pipeline.report import Report
 from blendmask_quantize.pruning.budget import TOLERANCE
 from blendmask_quantize.pruning.job import prune
@@ -217,7 +216,7 @@ class TestResuming:
             seen.extend(sources)
             raise Interrupted
 
-        monkeypatch.setattr(edge_recipe, "prune", watched)
+        monkeypatch.setattr(edge_stages, "prune", watched)
         with pytest.raises(Interrupted):
             quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
         names = {name for source in seen for name in source.file_names}

@@ -62,7 +62,7 @@ def test_after_the_comparison_with_float_nothing_but_measuring_is_left(
 ) -> None:
     with pytest.raises(CalibrationError, match=r"--allow broken-masks.*\n.*kept in .*m\.run"):
         run(checkpoint)
-    assert names_in(tmp_path) == {"m.run/kept-candidate.npz"}
+    assert names_in(tmp_path) == {"m.run/kept-candidate.npz", "m.run/kept-observation.npz"}
     forbid(monkeypatch, stages, "observe", "scores_both_ways", "refine", "load_calibration_set")
     forbid(monkeypatch, comparison, "export_onnx", "compare_variants")
     with pytest.raises(CalibrationError, match="--allow broken-masks"):
@@ -101,6 +101,21 @@ def test_instances_are_not_looked_for_again(
     forbid(monkeypatch, stages, "observe")
     assert run(checkpoint, "few-detections").calibration.record.overrides == ("few-detections",)
     assert names_in(tmp_path) == {"m.bmz"}
+
+
+def test_an_interrupted_run_goes_on_after_calibration(
+    run: Run, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages, "refine", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint)
+    assert names_in(tmp_path) == {"m.run/kept-observation.npz"}
+    forbid(monkeypatch, stages, "observe")
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint, resume=True)
 
 
 @pytest.mark.usefixtures("replayed")

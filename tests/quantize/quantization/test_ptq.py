@@ -9,7 +9,7 @@ from torch import Tensor, fx
 from blendmask_calibration import CalibrationError
 from blendmask_calibration.estimators import ESTIMATORS, Range
 from blendmask_edge.errors import ConfigError
-from blendmask_quantize.pipeline.recipe import RECIPES, get_recipe
+from blendmask_quantize.pipeline.recipe_names import RECIPES, get_recipe
 from blendmask_quantize.quantization.placement import VARIANTS, calibration_points, place
 from blendmask_quantize.quantization.ptq import activation_qparams_by_name, observe_ranges, render
 from blendmask_quantize.quantization.quantizer import IntegerConv2d

@@ -11,7 +11,8 @@ from torch import Tensor
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.detect import detect
 from blendmask_quantize.quantization.trace import trace_network
-from blendmask_quantize.training.distillation import DETECTIONS, DistillWeights, Teacher, TeacherOutputs, divergence
+from blendmask_quantize.training.distill_weights import DistillWeights
+from blendmask_quantize.training.distillation import DETECTIONS, Teacher, TeacherOutputs, divergence
 from tests.quantize.tiny import tiny_model
 
 NAMES = {"classes", "centerness", "boxes", "towers", "bases", "masks"}

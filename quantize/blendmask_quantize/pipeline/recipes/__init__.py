@@ -1,1 +1,1 @@
-"""The stages of each recipe of the table in `recipe.py`: one module each, with `run(job)`."""
+"""The recipes: one module each."""

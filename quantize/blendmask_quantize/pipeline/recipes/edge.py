@@ -2,76 +2,69 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
-from blendmask_quantize.pipeline.job import Job
-from blendmask_quantize.pipeline.quantized import Quantized
-from blendmask_quantize.pipeline.recipes.qat import (
-    calibration_settings,
-    image_folder,
-    image_settings,
-    qat_options,
-    train,
-)
-from blendmask_quantize.pipeline.stages import calibrate, judge_detections, read_images
-from blendmask_quantize.pruning.channel_pruning import check_ratio
-from blendmask_quantize.pruning.job import PruneReport, finished_pruning, prune
+from blendmask_quantize.pipeline.options import QuantizeOptions
+from blendmask_quantize.pipeline.recipes.qat import Qat
 from blendmask_quantize.pruning.options import PruneOptions, fine_tuning
-from blendmask_quantize.quantization.qat.data import QatData, check_apart, labeled_data
-from blendmask_quantize.quantization.qat.options import QatOptions
-from blendmask_quantize.runs.run_folder import PRUNED_FILE, RunFolder, Setting
-from blendmask_quantize.training.coco_images import CocoImages
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from blendmask_quantize.pipeline.job import Job
+    from blendmask_quantize.pipeline.quantized import Quantized
 
 
-def run(job: Job) -> Quantized:
-    """Read, split, judge by the given network, prune, calibrate, refine, train."""
-    pruning, options, folder = prune_options(job), qat_options(job), image_folder(job)
-    check_ratio(job.checkpoint.model, pruning.ratio)
-    annotations = Path(job.options.annotations or "")
-    run_folder = RunFolder.beside(job.output, job.command, _settings(job, pruning, options))
-    run_folder.check(resume=job.options.resume)
-    data = labeled_data(folder, annotations, job.checkpoint, options)
-    check_apart(data, folder, job.evaluation_paths)
-    images = read_images(job)
-    job.keep(run_folder)
-    images = judge_detections(job, images)
-    path, report = _prune(job, data, pruning, run_folder)
-    thinned = job.of(load_checkpoint(path))
-    start = calibrate(thinned, images, judged=True)
-    trained = train(thinned, start, data, options, run_folder)
-    return replace(trained, training={"pruning": report, **trained.training})
+@dataclass(frozen=True)
+class Edge(Qat):
+    """Pruned and fine-tuned on labeled images, then `Qat`.
 
+    Attributes:
+        pruning: options of pruning and fine-tuning.
+    """
 
-def prune_options(job: Job) -> PruneOptions:
-    """The options of pruning."""
-    options = job.options
-    if options.pruning is not None:
-        return options.pruning
-    chosen = PruneOptions() if options.macs is None else PruneOptions(options.macs)
-    if options.prune_iterations is None:
-        return chosen
-    return replace(chosen, training=fine_tuning(replace(chosen.training, iterations=options.prune_iterations)))
+    name = "edge"
+    version = "3"
+    summary = "pruned and fine-tuned on labeled images, then qat"
+    prunes = True
 
+    pruning: PruneOptions = field(default_factory=PruneOptions)
 
-def _settings(job: Job, pruning: PruneOptions, options: QatOptions) -> dict[str, Setting]:
-    """What a run can only be resumed with; training with quantizers checks the rest itself."""
-    return {
-        **calibration_settings(job),
-        **image_settings(job),
-        **pruning.settings(job.checkpoint),
-        "choice of held-out images": (
-            f"{options.held_out_share} up to {options.held_out_most}, seed {options.training.seed}"
-        ),
-    }
+    def run(self, job: Job) -> Quantized:
+        """Read, split, judge by the given network, prune, calibrate, refine, train."""
+        from blendmask_quantize.pipeline.edge_stages import run
 
+        return run(job, self.pruning, self.qat)
 
-def _prune(
-    job: Job, data: QatData[CocoImages], options: PruneOptions, run_folder: RunFolder
-) -> tuple[Path, PruneReport]:
-    """Prune and fine-tune on the images that are not held out, or take the result of an earlier run."""
-    path, sources = run_folder.path / PRUNED_FILE, [data.training]
-    if path.exists():
-        return path, finished_pruning(job.checkpoint, sources, path, options)
-    return path, prune(job.checkpoint, sources, path, options, job.progress, resume=job.options.resume)
+    def check(self, job: Job) -> None:
+        """See that the share can be reached.
+
+        Raises:
+            ConfigError: it cannot; says what can be reached.
+        """
+        from blendmask_quantize.pruning.channel_pruning import check_ratio
+
+        check_ratio(job.checkpoint.model, self.pruning.ratio)
+
+    def expected_macs(self, before: int) -> int:
+        """Return the multiply-accumulates that are expected of the result, where the network needs `before`."""
+        return round(before * self.pruning.ratio)
+
+    def stages(self) -> tuple[str, ...]:
+        """Describe what `run` does, a line for each stage."""
+        training = self.pruning.training
+        read, *others = super().stages()
+        prune = f"prune to {self.pruning.ratio:g} of the multiply-accumulates"
+        tune = f"fine-tune: {training.iterations} steps of {training.batch} augmented images"
+        return (read, prune, tune, *others)
+
+    def overridden(self, options: QuantizeOptions) -> Self:
+        """Return the recipe with the options that are given in place of its own settings."""
+        pruning = self.pruning if options.pruning is None else options.pruning
+        if options.macs is not None:
+            pruning = replace(pruning, ratio=options.macs)
+        if options.prune_iterations is not None:
+            training = replace(pruning.training, iterations=options.prune_iterations)
+            pruning = replace(pruning, training=fine_tuning(training))
+        return replace(super().overridden(options), pruning=pruning)

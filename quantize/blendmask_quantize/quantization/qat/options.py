@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from blendmask_quantize.training.distillation import DistillWeights
+from blendmask_quantize.training.distill_weights import DistillWeights
 from blendmask_quantize.training.options import TrainOptions, with_short_warmup
 
 ITERATIONS = 400

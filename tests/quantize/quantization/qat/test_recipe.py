@@ -13,10 +13,9 @@ from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.errors import AnnotationError, CheckpointError, ConfigError
 from blendmask_quantize import CalibrationDataset, QuantizeOptions, quantize
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
-from blendmask_quantize.pipeline import comparison, stages
+from blendmask_quantize.pipeline import comparison, qat_stages, stages
 from blendmask_quantize.pipeline.job import make_job
-from blendmask_quantize.pipeline.recipe import RECIPES, get_recipe
-from blendmask_quantize.pipeline.recipes import qat as qat_recipe
+from blendmask_quantize.pipeline.recipe_names import RECIPES, get_recipe
 from blendmask_quantize.quantization.qat.options import schedule
 from blendmask_quantize.runs.run_folder import RunFolder
 from blendmask_quantize.training.resume import RESUME_FILE
@@ -57,7 +56,7 @@ def no_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("long work began")
 
-    for module, name in ((stages, "observe"), (qat_recipe, "run_qat"), (comparison, "export_onnx")):
+    for module, name in ((stages, "observe"), (qat_stages, "run_qat"), (comparison, "export_onnx")):
         monkeypatch.setattr(module, name, fail)
 
 
@@ -68,7 +67,9 @@ def test_qat_is_a_recipe_that_trains() -> None:
 
 
 @pytest.mark.usefixtures("no_long_work")
-@pytest.mark.parametrize("given, change", [("--annotations", {}), ("--resume", {"annotations": None, "resume": True})])
+@pytest.mark.parametrize(
+    "given, change", [("--annotations", {}), ("--iterations", {"annotations": None, "iterations": 5})]
+)
 def test_ptq_refuses_what_only_training_uses(
     checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, given: str, change: dict[str, object]
 ) -> None:
@@ -99,7 +100,7 @@ def test_a_run_on_other_images_or_annotations_is_not_resumed(
     own = replace(options, annotations=folder / "annotations.json", resume=True)
     output = tmp_path / "m.bmz"
     job = make_job(checkpoint, CalibrationDataset(folder), output, get_recipe("qat"), own)
-    settings = qat_recipe.calibration_settings(job) | qat_recipe.image_settings(job)
+    settings = qat_stages.calibration_settings(job) | qat_stages.image_settings(job)
     run = RunFolder.beside(output, job.command, settings)
     with contextlib.suppress(KeyboardInterrupt), run.active():
         (run.path / RESUME_FILE).touch()

@@ -23,7 +23,8 @@ from blendmask_quantize.quantization.qat.options import QatOptions
 from blendmask_quantize.quantization.qat.trainer import QatResult, run_qat
 from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.training.coco_images import CocoImages
-from blendmask_quantize.training.distillation import DistillWeights, Teacher
+from blendmask_quantize.training.distill_weights import DistillWeights
+from blendmask_quantize.training.distillation import Teacher
 from blendmask_quantize.training.images import PlainImages
 from blendmask_quantize.training.log import LOG_FILE
 from blendmask_quantize.training.loop import DivergedError

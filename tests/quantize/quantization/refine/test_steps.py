@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from blendmask_edge.errors import ConfigError
-from blendmask_quantize.pipeline.recipe import RECIPES
+from blendmask_quantize.pipeline.recipe_names import RECIPES
 from blendmask_quantize.quantization.ptq import Calibrated, estimate, observe
 from blendmask_quantize.quantization.refine.adaround import AdaRound
 from blendmask_quantize.quantization.refine.rounding import Sampling

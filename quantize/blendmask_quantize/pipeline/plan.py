@@ -1,0 +1,68 @@
+"""The plan of a job: what a recipe will do, and to which network, told before anything is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from blendmask_quantize.model.macs import macs_by_layer
+from blendmask_quantize.pipeline.job import Job
+from blendmask_quantize.pipeline.recipe import Recipe
+from blendmask_quantize.pipeline.recipe_file import recipe_settings
+from blendmask_quantize.quantization.placement import VARIANTS
+from blendmask_quantize.quantization.quantized_layers import quantized_layers
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `quantize` would do.
+
+    Attributes:
+        recipe: name, version and every setting, as a recipe file holds them.
+        stages: the stages in order, described in a line each.
+        model: name of the configuration.
+        size: height and width of the network input in pixels.
+        macs: multiply-accumulates for one image of this size, now and as expected of the result.
+        float_layers: convolutions that stay float in any graph, and their multiply-accumulates for one image, now.
+    """
+
+    recipe: dict[str, Any]
+    stages: tuple[str, ...]
+    model: str
+    size: tuple[int, int]
+    macs: tuple[int, int]
+    float_layers: dict[str, int]
+
+    @property
+    def float_share(self) -> float:
+        """Share of the multiply-accumulates that stays float, 0 to 1."""
+        return sum(self.float_layers.values()) / self.macs[0]
+
+    def record(self) -> dict[str, Any]:
+        """Return the plan as JSON types."""
+        return {
+            "recipe": self.recipe, "stages": list(self.stages), "model": self.model, "size": list(self.size),
+            "macs_before": self.macs[0], "macs": self.macs[1], "float_layers": self.float_layers,
+            "float_share": self.float_share,
+        }  # fmt: skip
+
+
+def make_plan(recipe: Recipe, job: Job) -> Plan:
+    """Plan a job.
+
+    Args:
+        recipe: the recipe of the job.
+        job: from `make_job`.
+
+    Raises:
+        ConfigError: the recipe cannot do it, e.g. a share that pruning cannot reach.
+    """
+    recipe.check(job)
+    layers = macs_by_layer(job.checkpoint.model, job.size)
+    before = sum(layers.values())
+    everywhere = set.intersection(*(quantized_layers(job.network, variant) for variant in VARIANTS))
+    in_float = {name: macs for name, macs in layers.items() if name not in everywhere}
+    return Plan(
+        recipe_settings(recipe), recipe.stages(), job.checkpoint.config.name, job.size,
+        (before, recipe.expected_macs(before)), in_float,
+    )  # fmt: skip

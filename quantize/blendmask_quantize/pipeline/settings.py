@@ -1,0 +1,86 @@
+"""What every recipe is set to, as values that load no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import msgspec
+
+from blendmask_edge.errors import ConfigError
+from blendmask_quantize.pipeline.options import QuantizeOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+INT8 = "int8"
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """How calibration images are sampled, and how ranges are estimated.
+
+    Attributes:
+        count: largest number of calibration images, 1 or more.
+        seed: seed of the sample, 0 or more.
+        estimator: range estimator: "max", "percentile", "entropy", "mse", or "auto" for the best one per tensor.
+    """
+
+    count: Annotated[int, msgspec.Meta(ge=1)] = 128
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+    estimator: str = "mse"
+
+    def overridden(self, options: QuantizeOptions) -> CalibrationSettings:
+        """Return the settings with those of the options that are given."""
+        given = {"count": options.count, "seed": options.seed, "estimator": options.estimator}
+        return replace(self, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class RecipeSettings:
+    """Name, version and settings that every recipe has.
+
+    Attributes:
+        name: of the recipe, as a user types it.
+        version: changes when the same settings give other numbers.
+        summary: one line for a user.
+        trains: whether the calibrated network is trained with its quantizers in place.
+        prunes: whether the network is pruned and fine-tuned first.
+        precision: of weights and activations; INT8 is the only one.
+        calibration: images and ranges.
+        steps: names of the refinement steps after calibration.
+        ignored: layers that stay float, in the notation of the command line: names, globs, or `re:PATTERN`.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    summary: ClassVar[str]
+    trains: ClassVar[bool] = False
+    prunes: ClassVar[bool] = False
+
+    precision: str = INT8
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    steps: tuple[str, ...] = ("coordinate_descent", "bias_correction")
+    ignored: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse another precision.
+
+        Raises:
+            ConfigError: the precision is not INT8.
+        """
+        if self.precision != INT8:
+            raise unsupported_precision(self.precision)
+
+    def overridden(self, options: QuantizeOptions) -> Self:
+        """Return the recipe with the options that are given in place of its own settings."""
+        steps = self.steps if options.steps is None else options.steps
+        return replace(self, calibration=self.calibration.overridden(options), steps=tuple(steps))
+
+
+def unsupported_precision(found: object) -> ConfigError:
+    """Return the refusal of everything but INT8."""
+    return ConfigError(
+        f"{found} is not supported: weights and activations are quantized to INT8, the one precision that "
+        f"every runtime here takes. Leave it out, or write {INT8}; for a still smaller network, use recipe edge"
+    )
