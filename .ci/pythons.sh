@@ -12,16 +12,8 @@ root=$PWD wheel=$(realpath "$1") bundle=${2:-} image=${3:-}
 tests="tests/sdk/test_errors.py tests/sdk/test_public_names.py tests/sdk/test_predictor.py tests/sdk/bundle
   tests/sdk/imaging tests/sdk/storage tests/sdk/hardware tests/sdk/runtimes tests/sdk/compilation tests/sdk/cli"
 
-# A name on the path may be pyenv's, which only prints a hint; so it must run.
-find_python() {
-  local candidate
-  for candidate in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$1".*/bin/python "python$1"; do
-    if "$candidate" -c 'import sys, venv; sys.exit("%d.%d" % sys.version_info[:2] != "'"$1"'")' >/dev/null 2>&1; then
-      echo "$candidate"
-      return
-    fi
-  done
-}
+# shellcheck source=.ci/find_python.sh
+. .ci/find_python.sh
 
 check() {
   local place=$1 pip="$1/bin/pip install --quiet --disable-pip-version-check ${PIP_OPTIONS:-}"

@@ -1,7 +1,7 @@
 """The thin call into TensorRT's Python API: an ONNX file in, a serialized engine out.
 
-No GPU or Jetson has run this yet. It is tested against a stand-in for the module; names of flags and methods were
-compared with the bindings of 8.6.1, 10.3.0 and 11.4.0.
+No GPU or Jetson has run this yet. It is tested against a stand-in for the module, which has the calls that the real
+modules of 8.5.3 and 11.4 have, see `.ci/modules.sh`.
 """
 
 from __future__ import annotations
