@@ -93,7 +93,7 @@ class CalibrationDataset:
                 f"A transform was given for the folder {self.folder}. It applies to the items of an iterable: leave "
                 "it out, or give an iterable."
             )
-        if self.folder is not None and not self.folder.is_dir():
+        if self.folder is not None and not os.path.isdir(self.folder):
             raise CalibrationError(
                 f"{self.folder} is not a folder. Expected a folder of images: check the path and try again."
             )

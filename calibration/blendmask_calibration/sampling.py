@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from pathlib import Path
 from typing import List, Sequence, TypeVar
@@ -24,10 +25,10 @@ def list_images(folder: Path | str) -> list[Path]:
     """
     require_path("folder", folder)
     root = Path(folder)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise CalibrationError(f"{root} is not a folder. Expected a folder of images: check the path and try again.")
     paths = {path.relative_to(root): path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES}
-    visible = (name for name, path in paths.items() if not _hidden(name) and path.is_file())
+    visible = (name for name, path in paths.items() if not _hidden(name) and os.path.isfile(path))
     return [paths[name] for name in sorted(visible, key=Path.as_posix)]
 
 
@@ -40,7 +41,7 @@ def other_files(folder: Path | str) -> dict[str, int]:
     require_path("folder", folder)
     root = Path(folder)
     others = (p for p in root.rglob("*") if p.suffix.lower() not in SUFFIXES and not _hidden(p.relative_to(root)))
-    return dict(Counter(path.suffix.lower() for path in others if path.is_file()))
+    return dict(Counter(path.suffix.lower() for path in others if os.path.isfile(path)))
 
 
 def sample(paths: Sequence[Path], count: int, seed: int) -> list[Path]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.util
+import os
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -21,7 +23,7 @@ from blendmask_edge.errors import (
     OutputError,
 )
 from blendmask_edge.labels import Labels
-from blendmask_edge.storage.atomic import output_error
+from blendmask_edge.storage.atomic import check_writable, output_error
 from blendmask_quantize.api.values import CALLABLE, PATH, as_path
 from blendmask_quantize.checkpoints.adelaidet_yaml import find_config
 from blendmask_quantize.checkpoints.class_names import ClassNames, read_classes
@@ -60,7 +62,7 @@ def check_checkpoint(checkpoint: AnyCheckpoint, name: str = "checkpoint") -> Non
         return
     if not PATH.fits(checkpoint):
         raise ConfigError(f"{name} is {checkpoint!r:.80}, expected a path, or the result of load_checkpoint")
-    if not Path(str(checkpoint)).is_file():
+    if not os.path.isfile(str(checkpoint)):
         raise CheckpointError(f"no checkpoint at {checkpoint}: give the path of a .safetensors or .pth file")
 
 
@@ -195,7 +197,7 @@ def check_annotations(path: Path, what: str) -> None:
     Raises:
         AnnotationError: it is not.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise AnnotationError(f"{path} cannot be read as COCO annotations (no such file): give {what}")
 
 
@@ -205,7 +207,7 @@ def check_images(folder: Path) -> None:
     Raises:
         AnnotationError: it is not.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise AnnotationError(f"{folder} is not a folder: give the folder of the annotated images")
 
 
@@ -239,12 +241,9 @@ def check_output(output: Path, example: str = "model.bmz", *, inputs: Iterable[o
         raise OutputError(
             f"the output {output} is also an input, which would be lost: give another path, e.g. {example}"
         )
-    if output.is_dir():
+    if os.path.isdir(output):
         raise OutputError(f"the output {output} is a folder: give the path of a file, e.g. {example}")
-    try:
-        tempfile.TemporaryFile(dir=output.parent).close()
-    except OSError as error:
-        raise output_error(output, error) from error
+    check_writable(output)
 
 
 def _is_same_file(one: Path, other: Path) -> bool:
@@ -260,10 +259,12 @@ def check_folder_output(output: Path) -> None:
     Raises:
         OutputError: it cannot.
     """
-    there = next(path for path in (output, *output.absolute().parents) if path.exists())
-    if not there.is_dir():
+    there = next(path for path in (output, *output.absolute().parents) if os.path.exists(path))
+    if not os.path.isdir(there):
         raise OutputError(f"{there}, where the run would lie, is a file: name another --output")
     try:
+        with contextlib.suppress(FileNotFoundError):
+            output.stat()  # fails where no folder can have the name
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         raise output_error(output, error) from error
@@ -302,7 +303,7 @@ def check_folders(folders: list[Path]) -> None:
         CalibrationError: one is not.
     """
     for folder in folders:
-        if not folder.is_dir():
+        if not os.path.isdir(folder):
             raise CalibrationError(f"{folder} is not a folder: give a folder of images")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,7 @@ def _resolved(path: Path) -> Path:
 
 def _content(path: Path) -> bytes:
     """What a file holds, which is bounded, so that no device or log is read to its end."""
-    if not path.is_file() and path.exists():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise ConfigError(f"no configuration can be read at {path} (not a file): check the path")
     with path.open("rb") as file:
         content = file.read(_MOST_BYTES + 1)

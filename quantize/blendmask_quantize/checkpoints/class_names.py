@@ -13,8 +13,9 @@ from typing import Annotated, Any
 import msgspec
 
 from blendmask_edge.errors import AnnotationError
-from blendmask_edge.evaluation.coco_file import read_document
+from blendmask_edge.evaluation.coco_file import MAX_FILE_BYTES, read_document
 from blendmask_edge.labels import Labels
+from blendmask_edge.storage.bounded import read_bounded
 from blendmask_quantize.model.labels import default_labels
 
 ClassNames = Labels | Sequence[str] | str | os.PathLike[str]
@@ -51,7 +52,7 @@ def read_classes(source: ClassNames) -> Labels:
 
 
 def _is_path(text: str) -> bool:
-    return "," not in text and (Path(text).suffix.lower() in _SUFFIXES or Path(text).is_file())
+    return "," not in text and (Path(text).suffix.lower() in _SUFFIXES or os.path.isfile(text))
 
 
 def coco_labels(categories: Sequence[dict[str, Any]]) -> Labels:
@@ -116,7 +117,7 @@ class _AnnotatedCategories(_Annotations):
 def _categories(path: Path) -> tuple[list[dict[str, Any]], set[int]]:
     """The categories of annotations and the ids of those that are used, without reading the rest of the file."""
     try:
-        found = msgspec.json.decode(path.read_bytes().removeprefix(_BOM), type=_AnnotatedCategories)
+        found = msgspec.json.decode(read_bounded(path, MAX_FILE_BYTES).removeprefix(_BOM), type=_AnnotatedCategories)
     except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
         document = read_document(path)  # says what is wrong
         return document["categories"], {annotation["category_id"] for annotation in document["annotations"]}
@@ -129,16 +130,20 @@ def _plain(categories: Sequence[_Category]) -> list[dict[str, Any]]:
 
 def _from_file(path: Path) -> Labels:
     try:
-        content = path.read_bytes().removeprefix(_BOM)
+        content = read_bounded(path, MAX_FILE_BYTES).removeprefix(_BOM)
         if path.suffix.lower() != ".json":
             return _numbered(content.decode().splitlines())
         found = msgspec.json.decode(content, type=_Annotations | list[str])
     except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise AnnotationError(
-            f"{path} cannot be read as names of classes ({str(error)[:_LONGEST_REASON]}): give names with commas "
+            f"{path} cannot be read as names of classes ({_reason(error)}): give names with commas "
             "between them, a text file with one name a line, or COCO annotations (.json)"
         ) from error
     return _numbered(found) if isinstance(found, list) else coco_labels(_plain(found.categories))
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)[:_LONGEST_REASON]
 
 
 def _numbered(names: Sequence[str]) -> Labels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ def read_state(path: Path) -> tuple[StateDict, Record]:
     Raises:
         CheckpointError: there is no such file, or it does not hold tensors by name and nothing that runs.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(f"no checkpoint at {path}: give the path of a .safetensors, .pth or .pkl file")
     try:
         state, about = _read_safetensors(path) if _is_safetensors(path) else (_read_pickled(path), Record())

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from blendmask_edge.cli.output import say
 from blendmask_quantize.cli.arguments import CheckpointArgument, ConfigOption, SizeOption, parse_size
 
 
@@ -23,5 +24,5 @@ def export(
     from blendmask_quantize.api.export_onnx import export_onnx
 
     path = export_onnx(checkpoint, output, config=config, size=parse_size(size), detections=detections)
-    typer.echo(f"Saved the float graph to {path}; it has the inputs and outputs of the graphs in a bundle")
-    typer.echo(f"Next: blendmask quantize {checkpoint} --calibration DIR -o M.bmz")
+    say(f"Saved the float graph to {path}; it has the inputs and outputs of the graphs in a bundle")
+    say(f"Next: blendmask quantize {checkpoint} --calibration DIR -o M.bmz")

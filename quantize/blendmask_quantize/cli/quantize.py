@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from blendmask_edge.cli.output import warn
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.cli.arguments import (
     CheckpointArgument,
@@ -106,7 +107,7 @@ def quantize(
         )
     tables.show_report(report, as_json=as_json)
     if report.unmeasured:
-        typer.echo(f"error: accuracy could not be measured ({report.unmeasured}): {report.how_to_measure}", err=True)
+        warn(f"accuracy could not be measured ({report.unmeasured}): {report.how_to_measure}")
         raise typer.Exit(1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from blendmask_edge.cli.columns import align
-from blendmask_edge.cli.output import print_lines
+from blendmask_edge.cli.output import print_lines, say
 from blendmask_quantize.runs.progress import Progress as Announce
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def progress() -> Iterator[Announce]:
     bars = Progress(*columns, console=Console(stderr=True))
 
     def stage(name: str, total: int) -> Any:
-        bars.start()
+        with suppress(OSError):  # a display that cannot be shown costs no work
+            bars.start()
         task = bars.add_task(name, total=total)
         return lambda: bars.advance(task)
 
@@ -45,29 +46,30 @@ def progress() -> Iterator[Announce]:
         yield stage
     finally:
         if bars.tasks:
-            bars.stop()
+            with suppress(OSError):
+                bars.stop()
 
 
 def show_report(report: Report, *, as_json: bool) -> None:
     """Print the report of `quantize`, as text or JSON."""
     if as_json:
-        print(json.dumps(_report_dict(report)))
+        say(json.dumps(_report_dict(report)))
         return
     for finding in report.calibration.warnings:
-        print(f"warning: {finding}")
+        say(f"warning: {finding}")
     record = report.calibration.record
-    print(f"{report.bundle.name}: {len(record.images)} calibration images, {record.estimator} ranges")
+    say(f"{report.bundle.name}: {len(record.images)} calibration images, {record.estimator} ranges")
     print_lines(align(_report_rows(report)))
     for outcome in report.refined:
-        print(outcome)
+        say(str(outcome))
     _show_fidelity(report)
     for name, training in report.training.items():
-        print(f"the pruned network {training}" if name == "pruning" else training)
-    print(_display_threshold(report))
+        say(f"the pruned network {training}" if name == "pruning" else str(training))
+    say(_display_threshold(report))
     included = ", ".join(name for name in report.variants if name != FLOAT)
     timed = "" if math.isnan(report.speedup) else f"; INT8 is {report.speedup:.2f} x as fast as float on this machine"
-    print(f"{report.bundle} contains {included}{timed}")
-    print(f"Next: blendmask predict {report.bundle} IMAGE...")
+    say(f"{report.bundle} contains {included}{timed}")
+    say(f"Next: blendmask predict {report.bundle} IMAGE...")
 
 
 def show_plan(plan: Plan, *, as_json: bool) -> None:
@@ -90,10 +92,10 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
 def show_pruning(report: PruneReport, *, as_json: bool) -> None:
     """Print the report of `prune`, as text or JSON."""
     if as_json:
-        print(json.dumps({"checkpoint": str(report.path), **report.record()}))
+        say(json.dumps({"checkpoint": str(report.path), **report.record()}))
         return
-    print(f"{report.path} {report}")
-    print(f"Next: blendmask evaluate {report.path} --images DIR --annotations JSON")
+    say(f"{report.path} {report}")
+    say(f"Next: blendmask evaluate {report.path} --images DIR --annotations JSON")
 
 
 def show_training(path: Path, next_command: str) -> None:
@@ -101,16 +103,16 @@ def show_training(path: Path, next_command: str) -> None:
     from blendmask_quantize.training.processes import first_process
 
     if first_process():
-        print(f"Saved the model to {path}, and losses and curves to {path.parent}")
-        print(f"Next: {next_command}")
+        say(f"Saved the model to {path}, and losses and curves to {path.parent}")
+        say(f"Next: {next_command}")
 
 
 def show_metrics(name: str, metrics: dict[str, float], images: int, *, as_json: bool) -> None:
     """Print box and mask AP, by size and class."""
     if as_json:
-        print(json.dumps({"model": name, "images": images, **metrics}))
+        say(json.dumps({"model": name, "images": images, **metrics}))
         return
-    print(f"{name}, {images} images")
+    say(f"{name}, {images} images")
     rows = [["AP", "mask", "box"]]
     for suffix in [key.removeprefix("mask_ap") for key in metrics if key.startswith("mask_ap")]:
         label = suffix.lstrip("_/") or "50:95"
@@ -144,7 +146,7 @@ def _show_fidelity(report: Report) -> None:
     record = report.calibration.record
     compared = {name: entry.fidelity for name, entry in report.variants.items() if entry.fidelity is not None}
     where = "held-out calibration images" if record.held_out else "of the calibration images; none were held out"
-    print(f"compared with the float graph, on {next(iter(compared.values())).images} {where}")
+    say(f"compared with the float graph, on {next(iter(compared.values())).images} {where}")
     rows = [["graph", "matched", "missed", "spurious", "drift", "box IoU", "mask IoU", "low 5 %"]]
     for name, one in compared.items():
         numbers = (f"{value:.3f}" for value in (one.score_drift, one.box_iou, one.mask_iou, one.mask_iou_low))
@@ -152,7 +154,7 @@ def _show_fidelity(report: Report) -> None:
     print_lines(align(rows))
     if record.clipped:
         shown = ", ".join(f"{name} {share:.2%}" for name, share in list(record.clipped.items())[:3])
-        print(f"most clipped tensors: {shown}")
+        say(f"most clipped tensors: {shown}")
 
 
 def _percent(value: float | None) -> str:

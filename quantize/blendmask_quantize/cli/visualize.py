@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from blendmask_edge.cli.output import say
 from blendmask_quantize.cli.arguments import CheckpointArgument, ClassesOption, ConfigOption
 
 
@@ -25,8 +26,8 @@ def visualize(
     from blendmask_quantize.api.visualize import visualize as run
 
     figure = run(checkpoint, image, output, config=config, classes=classes, instances=instances, score=score)
-    typer.echo(
+    say(
         f"Shows {figure.shown} of {figure.detected} instances, those with the highest scores from {score:g} "
         "(--instances, --score)"
     )
-    typer.echo(f"Saved the figure to {output}")
+    say(f"Saved the figure to {output}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -164,7 +165,7 @@ def _losses(sources: Sequence[CocoImages], options: PruneOptions, on_step: OnSte
 
 
 def _check_output(output: Path) -> None:
-    if output.suffix != ".safetensors" or output.is_dir() or not output.parent.is_dir():
+    if output.suffix != ".safetensors" or os.path.isdir(output) or not os.path.isdir(output.parent):
         raise OutputError(
             f"the output {output} must be a .safetensors file in a folder that exists: e.g. -o pruned.safetensors"
         )

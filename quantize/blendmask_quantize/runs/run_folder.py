@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -82,9 +83,9 @@ class RunFolder:
         Raises:
             CheckpointError, OutputError: as `check`.
         """
-        if self.path.exists() and not self.path.is_dir():
+        if os.path.exists(self.path) and not os.path.isdir(self.path):
             raise OutputError(f"{self.path}, where the run would lie, is a file: name another --output")
-        if self.result and (self.path / self.result).exists():
+        if self.result and os.path.exists(self.path / self.result):
             raise CheckpointError(
                 f"{self.path} holds a finished run: name another --output; to train further, start a new run with "
                 f"--weights {self.path / self.result}"
@@ -162,7 +163,7 @@ class RunFolder:
             _clear(self.path)
 
     def _is_begun(self) -> bool:
-        return any((self.path / name).exists() for name in (*_STATE, _NESTED))
+        return any(os.path.exists(self.path / name) for name in (*_STATE, _NESTED))
 
     def _record(self) -> _Record | None:
         """The record in the folder; None where there is none that can be read."""

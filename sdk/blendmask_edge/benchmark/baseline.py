@@ -5,20 +5,21 @@ A limit is a share of the recorded value, so 0.01 lets a mask AP of 0.300 fall t
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Tuple
 
 import msgspec
 
 from blendmask_edge.benchmark.latency import STAGES
 from blendmask_edge.benchmark.record import Data, Record, Setting
-from blendmask_edge.errors import BaselineError, OutputError
+from blendmask_edge.errors import BaselineError
 from blendmask_edge.storage.atomic import write_bytes
+from blendmask_edge.storage.bounded import read_bounded
 
 if TYPE_CHECKING:
     from blendmask_edge.storage.atomic import PathLike
 
 SCHEMA_VERSION = 1
+_MOST_BYTES = 2**24
 UPDATE = "--baseline FILE --update-baseline"
 
 
@@ -85,7 +86,7 @@ def read_baseline(path: PathLike) -> Baseline:
             range.
     """
     try:
-        baseline = msgspec.json.decode(Path(path).read_bytes(), type=Baseline)
+        baseline = msgspec.json.decode(read_bounded(path, _MOST_BYTES), type=Baseline)
     except OSError as error:
         raise BaselineError(f"Cannot read {path}: {error.strerror}. Make a baseline with {UPDATE}.") from error
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -107,20 +108,6 @@ def write_baseline(path: PathLike, baseline: Baseline) -> None:
         OutputError: the folder is missing or read-only, or the disk is full.
     """
     write_bytes(path, msgspec.json.format(msgspec.json.encode(baseline), indent=2) + b"\n")
-
-
-def check_writable(path: PathLike) -> None:
-    """See before long work that a baseline can be written to `path`.
-
-    Raises:
-        OutputError: its folder does not exist, or it is a folder itself.
-    """
-    target = Path(path)
-    if target.is_dir() or not target.parent.is_dir():
-        problem = "is a folder" if target.is_dir() else "lies in a folder that does not exist"
-        raise OutputError(
-            f"The baseline {target} {problem}. Give the path of a file, e.g. bench/baselines/{target.name}"
-        )
 
 
 def check_comparable(path: PathLike, baseline: Baseline, setting: Setting, accuracy_only: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Callable, List, Optional, Tuple
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Callable, List, Optional, Tuple
 from blendmask_edge.benchmark.baseline import (
     Baseline,
     check_comparable,
-    check_writable,
     is_accuracy,
     new_baseline,
     read_baseline,
@@ -25,6 +25,7 @@ from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.labels import Labels
 from blendmask_edge.predictor import MaskPredictor
 from blendmask_edge.runtimes.registry import AUTO
+from blendmask_edge.storage.atomic import check_writable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,7 +144,7 @@ def _former(request: Request) -> Optional[Baseline]:
         if request.baseline is None:
             raise ConfigError("An update needs a place: name the baseline to write, e.g. bench/baselines/NAME.json")
         check_writable(request.baseline)
-        if not request.baseline.exists():
+        if not os.path.exists(request.baseline):
             return None
     return None if request.baseline is None else read_baseline(request.baseline)
 

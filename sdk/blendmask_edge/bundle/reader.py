@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Iterable, Iterator
+from typing import Iterable, Iterator
 
 from blendmask_edge.bundle.archive import Archive
 from blendmask_edge.bundle.graph_check import check_graph
@@ -16,10 +14,9 @@ from blendmask_edge.bundle.limits import MAX_MANIFEST_BYTES
 from blendmask_edge.bundle.manifest import MANIFEST_NAME, GraphEntry, Manifest, decode_manifest
 from blendmask_edge.errors import BundleError
 from blendmask_edge.storage.atomic import PathLike
+from blendmask_edge.storage.bounded import open_regular
 
 _LONGEST_REASON = 400
-_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-"""A FIFO is opened without waiting for a writer, and refused by what it is."""
 
 
 @dataclass(frozen=True)
@@ -115,21 +112,13 @@ def _location(path: PathLike) -> Path:
 def _opened(path: Path) -> Iterator[Archive]:
     """Open the zip; what is wrong with it, or with what is read of it inside, is said with its path."""
     try:
-        with _file(path) as stream:
+        with open_regular(path) as stream:
             yield Archive(stream)
     except (OSError, ValueError) as error:  # ValueError is of a path that holds a NUL
         reason = getattr(error, "strerror", None) or error
         raise BundleError(f"Cannot read {path}: {reason}. Give the path of a .bmz file.") from error
     except BundleError as error:
         raise _refusal(path, str(error)) from error
-
-
-def _file(path: Path) -> BinaryIO:
-    descriptor = os.open(path, _OPEN_FLAGS)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError("it is not a file")
-    return os.fdopen(descriptor, "rb")
 
 
 def _hashed(archive: Archive, entry: GraphEntry) -> bytes:

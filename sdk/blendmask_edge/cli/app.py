@@ -11,6 +11,7 @@ from blendmask_edge.cli.command_group import CommandGroup
 from blendmask_edge.cli.compare import compare
 from blendmask_edge.cli.compile import compile
 from blendmask_edge.cli.info import info
+from blendmask_edge.cli.output import say
 from blendmask_edge.cli.predict import predict
 from blendmask_edge.cli.targets import targets
 
@@ -27,7 +28,7 @@ def _print_version(asked: bool) -> None:
     if asked:
         from blendmask_edge import __version__
 
-        typer.echo(__version__)
+        say(__version__)
         raise typer.Exit
 
 

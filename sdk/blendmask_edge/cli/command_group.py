@@ -17,8 +17,8 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from blendmask_edge.cli.old_spellings import respell
-from blendmask_edge.cli.output import warn
-from blendmask_edge.errors import BlendMaskError, DependencyError, install_command
+from blendmask_edge.cli.output import drop_unwritable, flush, warn
+from blendmask_edge.errors import BlendMaskError, DependencyError, OutputError, install_command
 
 ENTRY_POINTS = "blendmask.commands"
 FAILED = 1
@@ -56,6 +56,29 @@ class CommandGroup(TyperGroup):
             with contextlib.suppress(DependencyError):
                 names.extend(name for name in _commands_of(point) if name not in names)
         return names
+
+    def main(self, *words: Any, **options: Any) -> Any:
+        """Run the command line; an error of the system ends it with one message, a reader that went away without."""
+        try:
+            try:
+                return super().main(*words, **options)
+            finally:
+                flush()
+        except BrokenPipeError as error:
+            raise self._ended() from error
+        except OutputError as error:
+            raise self._ended(str(error)) from error
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            raise self._ended(
+                f"{place}{error.strerror or error}. Check the path and its disk, and try again."
+            ) from error
+
+    def _ended(self, message: str = "") -> SystemExit:
+        if message:
+            warn(message)
+        drop_unwritable()
+        return SystemExit(FAILED)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; turn each error that is meant for the user into one message and an exit code."""

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from typing import Any, Iterable, Sequence, TypeVar
+from pathlib import Path
+from typing import Any, Iterable, Iterator, Sequence, TypeVar
 
 import typer
+
+from blendmask_edge.errors import OutputError
 
 Item = TypeVar("Item")
 
 
 def say(line: str) -> None:
-    """Print a line on stdout."""
-    typer.echo(printable(line))
+    """Print a line on stdout.
+
+    Raises:
+        OutputError: stdout takes no more, e.g. a file on a full disk.
+        BrokenPipeError: its reader has gone.
+    """
+    _print(printable(line))
 
 
 def warn(message: str) -> None:
-    """Print an error on stderr."""
-    typer.secho("error: ", fg=typer.colors.RED, err=True, nl=False)
-    typer.echo(printable(message), err=True)
+    """Print an error on stderr; where that fails, the exit code has to do."""
+    with contextlib.suppress(OSError):
+        typer.secho("error: ", fg=typer.colors.RED, err=True, nl=False)
+        typer.echo(printable(message), err=True)
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -28,8 +39,34 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def print_json(document: Any) -> None:
-    """Print a document as one line of JSON on stdout; what JSON has no type for becomes its `str`."""
-    typer.echo(encode_json(document).decode())
+    """Print a document as one line of JSON on stdout; what JSON has no type for becomes its `str`.
+
+    Raises:
+        OutputError, BrokenPipeError: as `say`.
+    """
+    _print(encode_json(document).decode())
+
+
+def flush() -> None:
+    """Pass on what stdout holds back, while an error of it can still be said.
+
+    Raises:
+        OutputError, BrokenPipeError: as `say`.
+    """
+    if sys.stdout is not None:
+        with _printing():
+            sys.stdout.flush()
+
+
+def drop_unwritable() -> None:
+    """Drop what stdout and stderr hold and cannot write: Python would try again when it ends, and print a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            with Path(os.devnull).open("w") as null, contextlib.suppress(OSError, ValueError):
+                os.dup2(null.fileno(), stream.fileno())
 
 
 def encode_json(document: Any) -> bytes:
@@ -55,6 +92,22 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """Return a text from a file, such as a name, with escapes for line breaks too, lest it pass for a line of ours."""
     return printable(text).replace("\n", "\\n")
+
+
+def _print(text: str) -> None:
+    with _printing():
+        typer.echo(text)
+
+
+@contextlib.contextmanager
+def _printing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_unwritable()
+        raise OutputError(f"Cannot print to stdout: {error.strerror or error}.") from error
 
 
 def tracked(items: Sequence[Item], doing: str) -> Iterable[Item]:

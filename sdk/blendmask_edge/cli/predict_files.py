@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Set, Tuple
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 from blendmask_edge.storage.atomic import PathLike
 
 INSTANCES_NAME = "instances.json"
+_MOST_STEM_BYTES = 200
 
 
 @dataclass
@@ -134,6 +136,8 @@ class _Writer:
             writer.close()
 
     def _unused(self, stem: str, suffix: str) -> str:
+        while len(os.fsencode(stem)) > _MOST_STEM_BYTES:  # a name has 255 bytes in most file systems
+            stem = stem[:-1]
         name, number = f"{stem}{suffix}", 2
         while name in self.taken:
             name, number = f"{stem}-{number}{suffix}", number + 1
@@ -148,7 +152,7 @@ def _categories(manifest: Manifest) -> List[Dict[str, Any]]:
 @contextlib.contextmanager
 def _staged(folder: Path) -> Iterator[Path]:
     """Give a temporary folder inside `folder`, whose files are moved up when the block ends well."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    made = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)

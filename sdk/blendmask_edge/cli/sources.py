@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, Iterable, List
 
@@ -22,9 +23,9 @@ def find_sources(paths: Iterable[PathLike]) -> List[Path]:
     """
     found: Dict[Path, None] = {}
     for path in map(Path, paths):
-        if not path.exists():
+        if not os.path.exists(path):
             raise ImageError(f"{path} does not exist. Give image files, folders of them, or video files.")
-        found.update(dict.fromkeys(images_in(path) if path.is_dir() else [path]))
+        found.update(dict.fromkeys(images_in(path) if os.path.isdir(path) else [path]))
     return list(found)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Set, Tuple, Type
@@ -35,6 +34,7 @@ from blendmask_edge.evaluation.coco_entries import (
 from blendmask_edge.evaluation.coco_masks import RunLengths, compressed
 from blendmask_edge.evaluation.coco_parts import COLLECTIONS as _KEYS
 from blendmask_edge.evaluation.coco_parts import Parts, holds_a_key_twice, split
+from blendmask_edge.storage.bounded import read_bounded
 
 if TYPE_CHECKING:
     from blendmask_edge.storage.atomic import PathLike
@@ -128,15 +128,8 @@ def collection_paused() -> Iterator[None]:
 
 def _read(path: Path) -> bytes:
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise Fault("it is not a file, expected a JSON file")
-        if found.st_size > MAX_FILE_BYTES:
-            raise Fault(f"it has {found.st_size} bytes, expected at most {MAX_FILE_BYTES}")
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
-        if isinstance(error, Fault):
-            raise
+        return read_bounded(path, MAX_FILE_BYTES)
+    except (OSError, ValueError) as error:  # ValueError is of a path that holds a NUL
         raise Fault(f"it cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
+import tempfile
 from pathlib import Path
 from typing import BinaryIO, Iterator, Union
 
@@ -24,10 +27,24 @@ def replacing(path: PathLike) -> Iterator[BinaryIO]:
     """
     target = Path(path)
     try:
-        if target.is_dir():
-            raise OutputError(f"{target} is a folder; give the name of a file to write.")
+        _check_name(target)
         with becoming(str(target)) as stream:
             yield stream
+    except OSError as error:
+        raise output_error(target, error) from error
+
+
+def check_writable(path: PathLike) -> None:
+    """See before long work that a file can be written to `path`.
+
+    Raises:
+        OutputError: as `replacing`.
+    """
+    target = Path(path)
+    try:
+        _check_name(target)
+        with tempfile.TemporaryFile(dir=target.parent) as stream:
+            stream.write(b"0")
     except OSError as error:
         raise output_error(target, error) from error
 
@@ -45,4 +62,14 @@ def write_bytes(path: PathLike, data: bytes) -> None:
 def output_error(path: Path, error: OSError) -> OutputError:
     """Say in one message why `path` could not be written."""
     reason = error.strerror or str(error) or type(error).__name__
-    return OutputError(f"Cannot write {path}: {reason}. Choose a folder that exists, is writable and has room.")
+    advice = "Choose a folder that exists, is writable and has room."
+    if error.errno == errno.ENAMETOOLONG:
+        advice = "Choose a shorter one."
+    return OutputError(f"Cannot write {path}: {reason}. {advice}")
+
+
+def _check_name(target: Path) -> None:
+    """Raise OSError where no file can have this name, and OutputError where a folder has it."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISDIR(target.stat().st_mode):
+            raise OutputError(f"{target} is a folder; give the name of a file to write.")

@@ -163,6 +163,23 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("load_checkpoint", {"config": 3}, "config is 3"),
     ("load_checkpoint", {"classes": 3}, "classes is 3"),
 ]
+LONG = 300 * "x"
+"""More than a file system takes as a name."""
+WRONG += [
+    (name, {argument: f"{LONG}{suffix}", **others}, LONG[:60])
+    for name, argument, suffix, others in (
+        ("quantize", "checkpoint", ".pth", {}), ("quantize", "calibration", "", {}), ("quantize", "output", ".bmz", {}),
+        ("quantize", "classes", ".txt", {}), ("quantize", "config", ".yaml", {}),
+        ("quantize", "annotations", ".json", {"recipe": "qat"}), ("prune", "checkpoint", ".pth", {}),
+        ("prune", "images", "", {}), ("prune", "annotations", "", {}), ("prune", "output", ".safetensors", {}),
+        ("evaluate", "model", ".pth", {}), ("evaluate", "model", ".bmz", {}), ("evaluate", "images", "", {}),
+        ("evaluate", "annotations", "", {}), ("export_onnx", "output", "", {}), ("train", "images", "", {}),
+        ("train", "annotations", "", {}), ("train", "weights", "", {}), ("train", "output", "", {}),
+        ("visualize", "image", "", {}), ("visualize", "output", ".png", {}), ("distill", "teacher", "", {}),
+        ("distill", "images", "", {}), ("distill", "output", "", {}), ("load_checkpoint", "path", "", {}),
+        ("load_checkpoint", "config", "", {}),
+    )
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -187,7 +204,7 @@ def given(checkpoint_path: Path, photographs: Path, scenes: Path, tmp_path: Path
     }
 
 
-@pytest.mark.parametrize("name, change, message", WRONG, ids=[f"{name}-{change}" for name, change, _ in WRONG])
+@pytest.mark.parametrize("name, change, message", WRONG, ids=[f"{name}-{change!s:.60}" for name, change, _ in WRONG])
 def test_a_wrong_argument_is_one_message_that_names_it(
     given: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str,
     change: dict[str, Any], message: str,

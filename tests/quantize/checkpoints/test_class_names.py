@@ -193,6 +193,14 @@ def test_text_that_is_no_list_of_names_is_refused(tmp_path: Path) -> None:
         read_classes(tmp_path / "a.txt")
 
 
+@pytest.mark.parametrize("path", [Path("/dev/zero"), Path("n" * 300)])
+def test_a_device_and_a_name_that_is_too_long_are_refused(path: Path) -> None:
+    with pytest.raises(AnnotationError, match=r"not a file|too long"):
+        read_classes(path)
+    with pytest.raises(AnnotationError, match=r"not a file|too long"):
+        annotated_labels(path, 3)
+
+
 def test_classes_of_a_loaded_checkpoint_are_given_when_it_is_loaded(bare: Path, scenes: Path) -> None:
     with pytest.raises(ConfigError, match="give the classes to load_checkpoint"):
         evaluate(load_checkpoint(bare, TINY), scenes, scenes / "annotations.json", classes="a,b,c")

@@ -14,7 +14,7 @@ from typing import List
 import pytest
 
 from blendmask_edge import OutputError
-from blendmask_edge.storage.atomic import replacing, write_bytes
+from blendmask_edge.storage.atomic import check_writable, replacing, write_bytes
 from blendmask_edge.storage.temporary import SLOTS, temporary_folder
 
 HANGS = """
@@ -52,6 +52,15 @@ def test_the_next_writer_takes_over_what_a_killed_one_left(tmp_path: Path) -> No
     write_bytes(path, b"new")
     assert path.read_bytes() == b"new"
     assert names(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("name, reason", [("none/a", "No such file"), ("", "is a folder"), ("x" * 300, "shorter")])
+def test_place_that_cannot_be_written_is_refused_early(name: str, reason: str, tmp_path: Path) -> None:
+    for write in (check_writable, lambda path: write_bytes(path, b"new")):
+        with pytest.raises(OutputError, match=reason):
+            write(tmp_path / name)
+    check_writable(tmp_path / "a")
+    assert names(tmp_path) == []
 
 
 def test_a_file_that_another_writes_is_left_alone(tmp_path: Path) -> None:
