@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.backbones.deformable import refuse_deformable
 from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.memory_format import set_training_layout
 from blendmask_quantize.pruning.budget import LEAST_SHARE, Work, choose_channels, smallest_ratio
 from blendmask_quantize.pruning.groups import ChannelGroup, find_groups, plain_form, unplain
 
@@ -76,8 +77,7 @@ def channel_importance(plain: BlendMask, groups: Sequence[ChannelGroup], losses:
     Raises:
         ConfigError: there is no loss.
     """
-    # CPUs take two thirds of the time for gradients of depthwise convolutions in this layout.
-    plain.to(memory_format=torch.channels_last)
+    set_training_layout(plain)
     layers = dict(plain.named_modules())
     scores = [torch.zeros(group.width) for group in groups]
     count = 0

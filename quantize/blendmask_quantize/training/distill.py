@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.memory_format import set_training_layout
 from blendmask_quantize.runs.run_folder import MODEL_FILE
 from blendmask_quantize.training.curves import PLOT_FILE, draw_curves
 from blendmask_quantize.training.depthwise import quick_depthwise
@@ -67,7 +68,7 @@ def distill(
     check_teacher(student.config, teacher)
     freeze(student.train(), options.frozen_stages, norms=options.frozen_norms)
     torch.manual_seed(options.seed)
-    network = StudentNetwork(student, teacher.model, semantic=labeled).to(memory_format=torch.channels_last)
+    network = set_training_layout(StudentNetwork(student, teacher.model, semantic=labeled))
     losses_of = _losses(student, TeacherNetwork(teacher.model), options, weights, labeled)
     groups = parameter_groups(network, options)
     with quick_depthwise(student):

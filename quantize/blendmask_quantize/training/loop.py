@@ -19,6 +19,7 @@ from blendmask_edge.errors import BlendMaskError, ConfigError
 from blendmask_quantize.checkpoints.checkpoint import TrainingRun, save_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.config import ModelConfig
+from blendmask_quantize.model.memory_format import set_training_layout
 from blendmask_quantize.runs.run_folder import MODEL_FILE
 from blendmask_quantize.training.clock import Clock
 from blendmask_quantize.training.curves import PLOT_FILE, draw_curves
@@ -103,7 +104,7 @@ def train(
     def losses_of(forward: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
         return step_losses(forward, model, batch, options, step)
 
-    model.to(memory_format=torch.channels_last)
+    set_training_layout(model)
     groups = parameter_groups(model, options)
     with quick_depthwise(model):
         trained = optimize(model, groups, losses_of, stream, output, options, resume=resume, on_step=on_step)
