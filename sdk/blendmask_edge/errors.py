@@ -50,7 +50,7 @@ class AnnotationError(BlendMaskError):
 
 
 class BaselineError(BlendMaskError):
-    """A baseline cannot be read, or belongs to another machine or other data. Record a matching one."""
+    """A baseline or record cannot be read, or belongs to another machine or other data. Record a matching one."""
 
 
 class RegressionError(BlendMaskError):

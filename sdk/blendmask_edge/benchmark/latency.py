@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 STAGES = ("decode", "preprocess", "network", "postprocess")
 WHOLE = "latency"
 PERCENTILES = (50, 90, 99)
+QUANTILES = tuple(range(0, 101, 5))
+"""Percentages of the frames at which the distribution of the latency is kept."""
 
 _BLOCK = 10
 _OUTLIER_SCORE = 10.0
@@ -64,6 +66,12 @@ def summarize(frames: Sequence[Frame]) -> Dict[str, float]:
     metrics["outside_share"] = float((times["preprocess"].sum() + times["postprocess"].sum()) / times[WHOLE].sum())
     metrics["fps"] = float(len(frames) / times[WHOLE].sum())
     return metrics
+
+
+def latency_quantiles(frames: Sequence[Frame]) -> List[float]:
+    """Return the milliseconds from array to masks that 0, 5, ..., 100 % of the frames do not exceed."""
+    times = [1000 * frame.latency for frame in frames]
+    return [round(value, 3) for value in np.percentile(times, QUANTILES).tolist()]
 
 
 def _block_sums(times: NDArray[np.float64]) -> NDArray[np.float64]:

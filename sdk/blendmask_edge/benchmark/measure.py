@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Protocol, Sequence, Tuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Optional, Protocol, Sequence, Tuple
 
-from blendmask_edge.benchmark.disturbance import ReadCpuTimes, disturbances, read_cpu_times
-from blendmask_edge.benchmark.latency import Frame, remarks, summarize
+from blendmask_edge.benchmark.disturbance import CpuTimes, ReadCpuTimes, disturbances, read_cpu_times
+from blendmask_edge.benchmark.latency import Frame, latency_quantiles, remarks, summarize
+from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.average_precision import score
 from blendmask_edge.evaluation.bootstrap import score_intervals
+from blendmask_edge.hardware.timing import REST_SECONDS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from blendmask_edge.evaluation.annotations import AnnotatedImages
     from blendmask_edge.instances import Instances
     from blendmask_edge.predictor import Timings
 
@@ -39,17 +40,33 @@ class TimedPredictor(Protocol):
         ...
 
 
+class Images(Protocol):
+    """Images to show, such as `AnnotatedImages`."""
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """Ids of the images."""
+        ...
+
+    def read(self, image_id: int) -> NDArray[np.uint8]:
+        """Return an image (H, W, 3) uint8 RGB."""
+        ...
+
+
 @dataclass(frozen=True)
 class Measured:
     """Metrics of accuracy and time, the number of timed frames, and remarks on how far the times can be trusted.
 
-    `disturbances` are signs that other work shared the processor; with one, the times mean nothing.
+    `disturbances` are signs that other work shared the processor; with one, the times mean nothing. `results` are the
+    COCO results of all images.
     """
 
     metrics: Dict[str, float]
     frames: int
     remarks: List[str]
     disturbances: Tuple[str, ...] = ()
+    latency_quantiles_ms: List[float] = field(default_factory=list)
+    results: List[Dict[str, Any]] = field(default_factory=list, repr=False)
 
 
 def measure(
@@ -80,28 +97,78 @@ def measure(
         AnnotationError: an image has another size than annotated.
         ImageError: an image cannot be read.
     """
+    (measured,) = measure_in_turn([predictor], images, reference, least_frames, clock, track, resamples, cpu_times)
+    return measured
+
+
+def measure_in_turn(
+    predictors: Sequence[TimedPredictor],
+    images: Images,
+    reference: Callable[[], None],
+    least_frames: int = 200,
+    clock: Clock = time.perf_counter,
+    track: Track = iter,
+    resamples: int = 500,
+    cpu_times: ReadCpuTimes = read_cpu_times,
+    sleep: Callable[[float], None] = time.sleep,
+) -> List[Measured]:
+    """Measure several predictors as `measure` does one, each image in turn, so that load falls on all alike.
+
+    Several rest before each frame, since threads of a runtime go on looking for work beside the next one.
+
+    Args:
+        predictors: what is measured.
+        images: without annotations, nothing is scored.
+        reference, least_frames, clock, track, resamples, cpu_times: as `measure`.
+        sleep: waits for seconds.
+    """
+    rest = REST_SECONDS if len(predictors) > 1 else 0.0
     for image_id in images.ids[:WARM_UP]:
-        _time_frame(predictor, images, image_id, reference, clock)
+        for predictor in predictors:
+            _time_frame(predictor, images, image_id, reference, clock)
     rounds = max(1, -(-least_frames // len(images.ids)))
-    frames: List[Frame] = []
-    results: List[Dict[str, Any]] = []
+    frames: List[List[Frame]] = [[] for _ in predictors]
+    results: List[List[Dict[str, Any]]] = [[] for _ in predictors]
     before = cpu_times()
-    for image_id in track(list(images.ids) * rounds):
-        instances, frame = _time_frame(predictor, images, image_id, reference, clock)
-        if len(frames) < len(images.ids):
-            results += instances.to_coco(image_id)
-        frames.append(frame)
-    signs = tuple(disturbances(frames, before, cpu_times()))
-    metrics = score(images.coco, results, images.ids)
-    if resamples:
-        metrics.update(score_intervals(images.coco, results, images.ids, resamples))
+    for number, image_id in enumerate(track(list(images.ids) * rounds)):
+        for place in _alternating(len(predictors), number):
+            if rest:
+                sleep(rest)
+            instances, frame = _time_frame(predictors[place], images, image_id, reference, clock)
+            frames[place].append(frame)
+            if number < len(images.ids):
+                results[place] += instances.to_coco(image_id)
+    after = cpu_times()
+    return [_summed_up(*pair, images, resamples, before, after) for pair in zip(frames, results)]
+
+
+def _alternating(count: int, number: int) -> Sequence[int]:
+    """Return the places of predictors, in the other order at every second image."""
+    return range(count) if number % 2 == 0 else range(count - 1, -1, -1)
+
+
+def _summed_up(
+    frames: List[Frame],
+    results: List[Dict[str, Any]],
+    images: Images,
+    resamples: int,
+    before: Optional[CpuTimes],
+    after: Optional[CpuTimes],
+) -> Measured:
+    signs = tuple(disturbances(frames, before, after))
+    metrics: Dict[str, float] = {}
+    if isinstance(images, AnnotatedImages):
+        metrics.update(score(images.coco, results, images.ids))
+        if resamples:
+            metrics.update(score_intervals(images.coco, results, images.ids, resamples))
     metrics.update(summarize(frames))
-    return Measured(metrics, len(frames), [*remarks(frames), *signs], signs)
+    notes = [*remarks(frames), *signs]
+    return Measured(metrics, len(frames), notes, signs, latency_quantiles(frames), results)
 
 
 def _time_frame(
     predictor: TimedPredictor,
-    images: AnnotatedImages,
+    images: Images,
     image_id: int,
     reference: Callable[[], None],
     clock: Clock,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, Optional
+from typing import TYPE_CHECKING, Dict, List, Optional
 
 import msgspec
 
@@ -62,9 +62,13 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. `created` is ISO 8601, UTC; `frames` were timed; `metrics` are named as in `latency` and `accuracy`."""
+    """One run. `created` is ISO 8601, UTC; `frames` were timed; `metrics` are named as in `latency` and `accuracy`.
+
+    `latency_quantiles_ms` are those of `latency.QUANTILES`; empty in records of earlier releases.
+    """
 
     created: str
     setting: Setting
     frames: int
     metrics: Dict[str, float]
+    latency_quantiles_ms: List[float] = []

@@ -16,6 +16,7 @@ from blendmask_edge.benchmark.baseline import (
     write_baseline,
 )
 from blendmask_edge.benchmark.gate import Change, compare
+from blendmask_edge.benchmark.history import Run, append, check_folder, this_commit
 from blendmask_edge.benchmark.machine import this_machine, usable_cores
 from blendmask_edge.benchmark.measure import Measured, Track, measure
 from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
@@ -47,6 +48,8 @@ class Request:
     baseline: file to compare with, None to compare with nothing.
     update: write the baseline anew instead of holding the run to it.
     accuracy_only: compare average precision, not time.
+    record: folder to append a record of the run to, None to keep none.
+    label: what the run is called in the history; the commit is recorded anyway.
     """
 
     bundle: PathLike
@@ -59,19 +62,23 @@ class Request:
     baseline: Optional[Path] = None
     update: bool = False
     accuracy_only: bool = False
+    record: Optional[PathLike] = None
+    label: str = ""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What was measured, remarks on it, and what moved; `changes` is empty where nothing could be compared.
 
-    `disturbances` are signs that other work disturbed the times.
+    `disturbances` are signs that other work disturbed the times. `recorded` is the file of the record, None without
+    one.
     """
 
     record: Record
     remarks: List[str]
     changes: Tuple[Change, ...]
     disturbances: Tuple[str, ...] = ()
+    recorded: Optional[Path] = None
 
     @property
     def inconclusive(self) -> bool:
@@ -89,11 +96,13 @@ def run(request: Request, track: Track = iter) -> Outcome:
     Raises:
         BaselineError: the baseline is unsound, or of another machine, data or setting.
         AnnotationError: the annotations do not fit the images or the bundle.
-        OutputError: the baseline cannot be written.
+        OutputError: the baseline or the record cannot be written.
         DisturbedError: the baseline would be written from a disturbed run.
         BlendMaskError: as `MaskPredictor`.
     """
     former = _former(request)
+    if request.record is not None:
+        check_folder(request.record)
     request = _as_before(request, former)
     with MaskPredictor(request.bundle, request.runtime, request.threads, 0.0, request.variant) as predictor:
         labels = Labels(predictor.manifest.classes, predictor.manifest.category_ids)
@@ -110,11 +119,27 @@ def run(request: Request, track: Track = iter) -> Outcome:
                 request, lambda: measure(predictor, images, reference, request.frames, track=track)
             )
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    record = Record(created=created, setting=setting, frames=measured.frames, metrics=measured.metrics)
+    record = Record(
+        created=created,
+        setting=setting,
+        frames=measured.frames,
+        metrics=measured.metrics,
+        latency_quantiles_ms=measured.latency_quantiles_ms,
+    )
     changes = () if compared is None else compare(compared, record.metrics, request.accuracy_only)
     if request.update and request.baseline is not None:
         write_baseline(request.baseline, new_baseline(record, former))
-    return Outcome(record, measured.remarks, changes, measured.disturbances)
+    recorded = None
+    if request.record is not None:
+        entry = Run(
+            label=request.label,
+            commit=this_commit(),
+            record=record,
+            changes=list(changes),
+            disturbances=list(measured.disturbances),
+        )
+        recorded = append(request.record, entry)
+    return Outcome(record, measured.remarks, changes, measured.disturbances, recorded)
 
 
 def _measure_quietly(request: Request, measure_once: Callable[[], Measured]) -> Measured:
@@ -124,7 +149,8 @@ def _measure_quietly(request: Request, measure_once: Callable[[], Measured]) -> 
         DisturbedError: a baseline is to be written, and every run was disturbed.
     """
     measured = measure_once()
-    if request.baseline is None or (request.accuracy_only and not request.update):
+    compared = request.baseline is not None and (request.update or not request.accuracy_only)
+    if not (compared or request.record is not None):
         return measured
     for _ in range(RUNS - 1):
         if measured.disturbances:

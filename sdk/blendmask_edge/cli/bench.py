@@ -6,7 +6,7 @@ from typing import Optional
 import typer
 
 from blendmask_edge.cli.arguments import Annotated, BundleArgument, JsonOption, ThreadsOption
-from blendmask_edge.cli.output import print_json, print_lines, tracked
+from blendmask_edge.cli.output import print_json, print_lines, say, tracked
 
 
 def bench(
@@ -22,6 +22,10 @@ def bench(
         Optional[str], typer.Option(help="Graph of the bundle: cpu, tensorrt or float. Default: the runtime's choice.")
     ] = None,
     frames: Annotated[int, typer.Option(help="Least number of timed frames.", min=1)] = 200,
+    record: Annotated[
+        Optional[Path], typer.Option(metavar="DIR", help="Append a record of this run to a folder.")
+    ] = None,
+    label: Annotated[str, typer.Option(help="Name of this run in the history. Default: the commit.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Measure accuracy and speed in one run, and compare them with a baseline.
@@ -33,13 +37,16 @@ def bench(
     from blendmask_edge.cli import bench_report as report
 
     request = Request(
-        bundle, images, annotations, runtime, threads, variant, frames, baseline, update_baseline, accuracy_only
-    )
+        bundle, images, annotations, runtime, threads, variant, frames, baseline, update_baseline, accuracy_only,
+        record, label,
+    )  # fmt: skip
     outcome = run(request, lambda frames: tracked(frames, "Measuring"))
     if as_json:
         print_json(report.as_document(outcome))
     else:
         print_lines(report.report_lines(outcome) + report.change_lines(outcome.changes))
+    if outcome.recorded is not None and not as_json:
+        say(f"Recorded as {outcome.recorded}; see the trend with: blendmask report {record}")
     if not update_baseline:
         require_within(outcome.changes, outcome.disturbances)
     if not as_json:

@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from blendmask_edge.benchmark import measure as measuring
+from blendmask_edge.benchmark.history import read_history
 from blendmask_edge.benchmark.measure import WARM_UP
 from blendmask_edge.cli.app import app
 from blendmask_edge.instances import Instances
@@ -219,3 +220,36 @@ def test_nothing_detected_is_measured_and_told(bench: Bench) -> None:
     assert "mask_ap75 not measured" in result.output
     assert bench("--update-baseline", **nothing).exit_code == 0
     assert bench(**nothing).exit_code == 0
+
+
+def test_each_run_is_recorded_with_the_limits_that_it_left(bench: Bench, tmp_path: Path) -> None:
+    history = tmp_path / "history"
+    assert bench("--record", history, "--label", "good").exit_code == 0
+    result = bench("--record", history, "--label", "bad", change=forgetful)
+    assert result.exit_code == 3
+    assert f"blendmask report {history}" in result.output
+    runs = {run.label: run for run in read_history(history)}
+    assert runs["good"].left == []
+    assert {change.metric for change in runs["bad"].left} == {"mask_ap", "mask_ap75", "box_ap"}
+    assert len(runs["bad"].record.latency_quantiles_ms) == 21
+
+
+def test_a_disturbed_run_is_recorded_as_one(bench: Bench, tmp_path: Path) -> None:
+    assert bench("--record", tmp_path / "history", disturbed_runs=3).exit_code == 4
+    (run,) = read_history(tmp_path / "history")
+    assert run.disturbances
+
+
+def test_an_interrupted_run_is_not_recorded(bench: Bench, tmp_path: Path) -> None:
+    def stopped(_: Instances) -> Instances:
+        raise KeyboardInterrupt
+
+    assert bench("--record", tmp_path / "history", change=stopped).exit_code == 130
+    assert not (tmp_path / "history").exists()
+
+
+def test_a_place_that_cannot_hold_records_is_refused_before_measuring(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = bench("--record", tmp_path / "file")
+    assert result.exit_code == 1
+    assert "is a file, expected a folder of records" in result.output
