@@ -24,6 +24,9 @@ FEWEST = 8
 """Images below which there is nothing to train on and to hold out."""
 CONFIDENT = 0.5
 """Score from which a detection of the float network counts as ground truth."""
+DOUBTFUL = 0.05
+"""Score from which a less confident one is neither right nor wrong."""
+_MOST_HELD_OUT_SHARE = 0.4
 
 Source = TypeVar("Source", bound=Images)
 
@@ -95,8 +98,8 @@ def pseudo_labeled(float_network: Predictor, paths: Sequence[Path], labels: Labe
         {"id": number, "file_name": str(path), "height": instances.image_size[0], "width": instances.image_size[1]}
         for number, path, instances in zip(ids, paths, detections, strict=True)
     ]
-    coco = pseudo_labels(coco_results(detections, ids), entries, labels, CONFIDENT)
-    if not coco.anns:
+    coco = pseudo_labels(coco_results(detections, ids), entries, labels, CONFIDENT, DOUBTFUL)
+    if all(annotation["iscrowd"] for annotation in coco.anns.values()):
         raise CalibrationError(
             f"the float network detects no instance with confidence in {len(paths)} held-out images, so nothing can "
             "be compared with it: calibrate on images of what it was trained for, or give --annotations"
@@ -133,7 +136,8 @@ def _split(
             "or use --recipe ptq"
         )
     sampled = sample(paths, len(paths), options.training.seed)
-    count = max(1, min(round(options.held_out_share * len(sampled)), options.held_out_most))
+    wanted = max(round(options.held_out_share * len(sampled)), options.held_out_least)
+    count = max(1, min(wanted, options.held_out_most, int(_MOST_HELD_OUT_SHARE * len(sampled))))
     return sampled[:-count], sampled[-count:]
 
 

@@ -31,8 +31,8 @@ class QatOptions:
         range_rate: learning rate of the logarithms of the ranges over that of the weights.
         label_weight: factor of the losses against labels, where there are labels. At 1 they drown the teacher's.
         distill: factors of the losses against the float network.
-        held_out_share, held_out_most: share of the images, and how many at most, that evaluate the result instead of
-            training it.
+        held_out_share, held_out_least, held_out_most: share of the images, and how many at least and at most, that
+            evaluate the result instead of training it; never more than two in five.
     """
 
     training: TrainOptions = field(default_factory=_training)
@@ -42,6 +42,7 @@ class QatOptions:
     label_weight: float = 0.1
     distill: DistillWeights = field(default_factory=DistillWeights)
     held_out_share: float = 0.125
+    held_out_least: int = 16
     held_out_most: int = 80
 
 

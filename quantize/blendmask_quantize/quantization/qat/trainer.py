@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import msgspec
@@ -16,6 +15,7 @@ from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.quantization.ptq import Calibrated
 from blendmask_quantize.quantization.qat.data import QatData
+from blendmask_quantize.quantization.qat.decision import Decision, MatchesOf, decide
 from blendmask_quantize.quantization.qat.fake_quantizers import FakeQuantNetwork, stage_names
 from blendmask_quantize.quantization.qat.options import QatOptions
 from blendmask_quantize.quantization.trace import trace_network
@@ -26,8 +26,8 @@ from blendmask_quantize.training.samples import Batch
 from blendmask_quantize.training.schedule import Group
 from blendmask_quantize.training.stream import AugmentedStream
 
-Criterion = Callable[[Calibrated], Mapping[str, float]]
-"""From weights and ranges to the mask AP of each variant on held-out images."""
+Criterion = Callable[[Calibrated], MatchesOf]
+"""From weights and ranges to what COCO's matching says of each variant on the held-out images."""
 
 
 @dataclass(frozen=True)
@@ -36,33 +36,30 @@ class QatResult:
 
     Attributes:
         calibrated: the weights and ranges that are kept.
-        kept: "qat", or "ptq" where training did not help.
-        scores: mask AP of both on the held-out images, by variant.
+        decision: between training and PTQ.
         ground_truth: source of the instances of the held-out images.
         trained_on, held_out: numbers of images.
     """
 
     calibrated: Calibrated
-    kept: str
-    scores: Mapping[str, Mapping[str, float]]
+    decision: Decision
     ground_truth: str
     trained_on: int
     held_out: int
 
+    @property
+    def kept(self) -> str:
+        """Return "qat", or "ptq" where training did not help."""
+        return self.decision.kept
+
     def __str__(self) -> str:
         """Which network is kept and why, in a sentence."""
-        decision = "training with quantization is kept" if self.kept == "qat" else "PTQ is kept, training did not help"
-        numbers = ", ".join(
-            f"{variant} {100 * self.scores['qat'][variant]:.1f} against {100 * ap:.1f} by PTQ"
-            for variant, ap in self.scores["ptq"].items()
-        )
-        return f"{decision}: mask AP on {self.held_out} held-out images, ground truth by {self.ground_truth}: {numbers}"
+        return f"{self.decision}, on {self.held_out} held-out images, ground truth by {self.ground_truth}"
 
     def record(self) -> dict[str, Any]:
         """What a manifest remembers, in JSON's types."""
-        scores = {name: dict(by_variant) for name, by_variant in self.scores.items()}
-        return {"kept": self.kept, "mask_ap": scores, "ground_truth": self.ground_truth, "trained_on": self.trained_on,
-                "held_out": self.held_out}  # fmt: skip
+        about = {"ground_truth": self.ground_truth, "trained_on": self.trained_on, "held_out": self.held_out}
+        return self.decision.record() | about
 
 
 def run_qat(
@@ -71,13 +68,13 @@ def run_qat(
 ) -> QatResult:  # fmt: skip
     """Train from the result of PTQ, with the float network as teacher, and keep the better of both.
 
-    Better is the mean over the variants of what the criterion says; a tie keeps the trained network.
+    The trained network is kept only where its mask AP, mean over the variants, is better than chance explains.
 
     Args:
         checkpoint: gives configuration and top layer, which is not trained.
         start: calibrated and maybe refined weights and ranges.
         qat_data: images to train on.
-        criterion: mask AP by variant on held-out images.
+        criterion: matches the instances of each variant on held-out images.
         options: how to train.
         work: folder for the log and the checkpoint to resume from; made if missing.
         resume: go on from the folder's checkpoint where there is one.
@@ -97,14 +94,11 @@ def run_qat(
         network, _groups(network, options), losses_of, stream, work, schedule,
         identity=_identity(float_network, start, qat_data, options), resume=resume, on_step=on_step,
     )  # fmt: skip
-    return _better({"ptq": start, "qat": trained.average.calibrated()}, qat_data, criterion)
-
-
-def _better(candidates: Mapping[str, Calibrated], qat_data: QatData[Any], criterion: Criterion) -> QatResult:
-    scores = {name: dict(criterion(candidate)) for name, candidate in candidates.items()}
-    kept = "qat" if fmean(scores["qat"].values()) >= fmean(scores["ptq"].values()) else "ptq"
+    after = trained.average.calibrated()
     held_out = len(qat_data.held_out.ids)
-    return QatResult(candidates[kept], kept, scores, qat_data.ground_truth, len(qat_data.names), held_out)
+    decision = decide(criterion(start), criterion(after), held_out, schedule.seed)
+    kept = after if decision.kept == "qat" else start
+    return QatResult(kept, decision, qat_data.ground_truth, len(qat_data.names), held_out)
 
 
 def _losses(model: BlendMask, float_network: fx.GraphModule, labeled: bool, options: QatOptions) -> LossesOf:

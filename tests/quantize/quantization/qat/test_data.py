@@ -19,7 +19,7 @@ from blendmask_quantize.training.options import TrainOptions
 from tests.quantize.images import PLAIN, SIZE, some_images, write_images
 from tests.quantize.tiny import LABELS, tiny_model
 
-OPTIONS = QatOptions(training=TrainOptions(augmentation=PLAIN), held_out_share=0.25)
+OPTIONS = QatOptions(training=TrainOptions(augmentation=PLAIN), held_out_share=0.25, held_out_least=1)
 COUNT = 12
 
 
@@ -62,10 +62,19 @@ def test_no_plain_image_both_trains_and_judges(folder: Path, checkpoint: Checkpo
 
 def test_the_float_networks_sure_instances_are_the_truth(folder: Path, checkpoint: Checkpoint) -> None:
     held_out = unlabeled_data(folder, checkpoint, one_cup, OPTIONS).held_out
-    annotations = list(held_out.coco.anns.values())
+    annotations = [a for a in held_out.coco.anns.values() if not a["iscrowd"]]
     assert [a["bbox"] for a in annotations] == [[8, 8, 32, 32]] * 3
     assert {a["category_id"] for a in annotations} == {LABELS.category_ids[0]}
     assert annotations[0]["area"] == pytest.approx(32 * 32, rel=0.1)
+
+
+def test_a_small_folder_gives_as_many_images_to_decide_on_as_it_can_spare(folder: Path, checkpoint: Checkpoint) -> None:
+    counts = []
+    for least, most in ((1, 80), (4, 80), (16, 80), (16, 2)):
+        options = replace(OPTIONS, held_out_share=0.1, held_out_least=least, held_out_most=most)
+        qat_data = labeled_data(folder, folder / "annotations.json", checkpoint, options)
+        counts.append(len(qat_data.held_out.ids))
+    assert counts == [1, 4, 4, 2], "at most two in five"
 
 
 def test_the_division_does_not_change(folder: Path, checkpoint: Checkpoint) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +14,13 @@ from torch import Tensor
 
 from blendmask_edge.errors import CheckpointError
 from blendmask_edge.evaluation.annotations import AnnotatedImages
+from blendmask_edge.evaluation.bootstrap import Matches
 from blendmask_edge.imaging import read_image
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
 from blendmask_quantize.quantization.qat.data import QatData
+from blendmask_quantize.quantization.qat.decision import Decision
 from blendmask_quantize.quantization.qat.options import QatOptions
 from blendmask_quantize.quantization.qat.trainer import QatResult, run_qat
 from blendmask_quantize.quantization.trace import trace_network
@@ -32,6 +34,7 @@ from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.resume import RESUME_FILE
 from blendmask_quantize.training.stream import Images
 from tests.quantize.images import PLAIN, some_images, write_images
+from tests.quantize.quantization.qat.matches import detecting
 from tests.quantize.tiny import LABELS, TINY, tiny_model
 
 SCHEDULE = TrainOptions(
@@ -45,8 +48,8 @@ class Interrupted(Exception):
     """What stops a run in the middle."""
 
 
-def even(_: Calibrated) -> dict[str, float]:
-    return {"cpu": 0.5, "tensorrt": 0.5}
+def even(_: Calibrated) -> dict[str, Matches]:
+    return {"cpu": detecting(1), "tensorrt": detecting(1)}
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,11 @@ def start(checkpoint: Checkpoint, inputs: Tensor) -> Calibrated:
     traced = trace_network(checkpoint.model)
     ranges = observe_ranges(traced, inputs.split(1), "max")
     return Calibrated(traced, {name: replace(r, low=r.low / 2, high=r.high / 2) for name, r in ranges.items()})
+
+
+def better_after(start: Calibrated) -> Callable[[Calibrated], dict[str, Matches]]:
+    """A criterion that finds every trained network better than the start."""
+    return lambda candidate: {variant: detecting(1 if candidate is start else 2) for variant in VARIANTS}
 
 
 def qat_data(folder: Path, *, labeled: bool = False) -> QatData:
@@ -105,8 +113,8 @@ def test_a_few_steps_bring_it_nearer_to_the_float_network(
     folder: Path, checkpoint: Checkpoint, start: Calibrated, inputs: Tensor, tmp_path: Path, labeled: bool
 ) -> None:
     options = replace(OPTIONS, training=replace(SCHEDULE, iterations=16, batch=4, learning_rate=1e-3))
-    qat_result = run_qat(checkpoint, start, qat_data(folder, labeled=labeled), even, options, tmp_path)
-    untouched = QatResult(start, "ptq", {}, "labels", 0, 0)
+    qat_result = run_qat(checkpoint, start, qat_data(folder, labeled=labeled), better_after(start), options, tmp_path)
+    untouched = QatResult(start, Decision({}, 0, 0, 0), "labels", 0, 0)
     before, after = (distance(checkpoint, start, result, inputs) for result in (untouched, qat_result))
     assert after < 0.9 * before
     header = (tmp_path / LOG_FILE).read_text().splitlines()[0]
@@ -117,7 +125,7 @@ def test_a_few_steps_bring_it_nearer_to_the_float_network(
 def test_an_interrupted_run_resumes_to_the_same_end(
     folder: Path, checkpoint: Checkpoint, start: Calibrated, tmp_path: Path
 ) -> None:
-    whole = run_qat(checkpoint, start, qat_data(folder), even, OPTIONS, tmp_path / "whole")
+    whole = run_qat(checkpoint, start, qat_data(folder), better_after(start), OPTIONS, tmp_path / "whole")
 
     def stop(step: int, _: Mapping[str, float]) -> None:
         if step == 2:
@@ -127,7 +135,7 @@ def test_an_interrupted_run_resumes_to_the_same_end(
         run_qat(checkpoint, start, qat_data(folder), even, OPTIONS, tmp_path / "parts", on_step=stop)
     steps: list[int] = []
     resumed = run_qat(
-        checkpoint, start, qat_data(folder), even, OPTIONS, tmp_path / "parts", resume=True,
+        checkpoint, start, qat_data(folder), better_after(start), OPTIONS, tmp_path / "parts", resume=True,
         on_step=lambda step, _: steps.append(step),
     )  # fmt: skip
     assert steps == [2, 3]
@@ -138,9 +146,9 @@ def test_an_interrupted_run_resumes_to_the_same_end(
 def test_a_finished_run_is_judged_again_without_training(
     folder: Path, checkpoint: Checkpoint, start: Calibrated, tmp_path: Path
 ) -> None:
-    first = run_qat(checkpoint, start, qat_data(folder), even, OPTIONS, tmp_path)
-
-    again = run_qat(checkpoint, start, qat_data(folder), even, OPTIONS, tmp_path, resume=True, on_step=never)
+    criterion = better_after(start)
+    first = run_qat(checkpoint, start, qat_data(folder), criterion, OPTIONS, tmp_path)
+    again = run_qat(checkpoint, start, qat_data(folder), criterion, OPTIONS, tmp_path, resume=True, on_step=never)
     assert all(torch.equal(value, weights(first)[name]) for name, value in weights(again).items())
 
 
@@ -170,20 +178,30 @@ def test_a_run_with_other_options_is_not_resumed(
         run_qat(checkpoint, start, qat_data(folder), even, other, tmp_path, resume=True)
 
 
-@pytest.mark.parametrize("gain, kept", [(-0.01, "ptq"), (0.0, "qat"), (0.01, "qat")])
-def test_it_keeps_ptq_where_training_made_it_worse(
-    folder: Path, checkpoint: Checkpoint, start: Calibrated, tmp_path: Path, gain: float, kept: str
+@pytest.mark.parametrize("detected, kept", [(0, "ptq"), (1, "ptq"), (2, "qat")])
+def test_it_keeps_ptq_where_training_did_not_help(
+    folder: Path, checkpoint: Checkpoint, start: Calibrated, tmp_path: Path, detected: int, kept: str
 ) -> None:
-    def criterion(candidate: Calibrated) -> dict[str, float]:
-        better = 0.0 if candidate is start else gain
-        return {"cpu": 0.5 + 2 * better, "tensorrt": 0.4}
+    def criterion(candidate: Calibrated) -> dict[str, Matches]:
+        return {"cpu": detecting(1 if candidate is start else detected), "tensorrt": detecting(1)}
 
     qat_result = run_qat(checkpoint, start, qat_data(folder), criterion, OPTIONS, tmp_path)
     assert qat_result.kept == kept
     assert (qat_result.calibrated is start) == (kept == "ptq")
-    assert qat_result.scores["ptq"] == {"cpu": 0.5, "tensorrt": 0.4}
+    assert qat_result.record()["mask_ap"]["ptq"] == {"cpu": pytest.approx(0.5, abs=0.01), "tensorrt": pytest.approx(0.5, abs=0.01)}
     assert ("PTQ is kept" in str(qat_result)) == (kept == "ptq")
     assert "2 held-out images" in str(qat_result)
+
+
+def test_the_same_seed_trains_the_same_network(
+    folder: Path, checkpoint: Checkpoint, start: Calibrated, tmp_path: Path
+) -> None:
+    first, second = (
+        run_qat(checkpoint, start, qat_data(folder), better_after(start), OPTIONS, tmp_path / name) for name in "ab"
+    )
+    assert first.kept == second.kept == "qat"
+    assert first.calibrated.ranges == second.calibrated.ranges
+    assert all(torch.equal(value, weights(second)[name]) for name, value in weights(first).items())
 
 
 def test_a_loss_that_is_no_number_ends_the_run(
