@@ -188,7 +188,8 @@ def test_it_keeps_ptq_where_training_did_not_help(
     qat_result = run_qat(checkpoint, start, qat_data(folder), criterion, OPTIONS, tmp_path)
     assert qat_result.kept == kept
     assert (qat_result.calibrated is start) == (kept == "ptq")
-    assert qat_result.record()["mask_ap"]["ptq"] == {"cpu": pytest.approx(0.5, abs=0.01), "tensorrt": pytest.approx(0.5, abs=0.01)}
+    assert set(qat_result.record()["mask_ap"]["ptq"]) == set(VARIANTS)
+    assert qat_result.record()["mask_ap"]["ptq"]["cpu"] == pytest.approx(0.5, abs=0.01)
     assert ("PTQ is kept" in str(qat_result)) == (kept == "ptq")
     assert "2 held-out images" in str(qat_result)
 
