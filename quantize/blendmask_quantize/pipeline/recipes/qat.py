@@ -43,7 +43,7 @@ class Qat(Ptq):
         training = self.qat.training
         amount = f"{training.iterations} steps of {training.batch} augmented images"
         train = f"train with quantizers: {amount}, learning rate {training.learning_rate:g}"
-        return (*super().stages(), f"{train}; used if held-out images show no loss")
+        return (*super().stages(), f"{train}; used if held-out images show a gain beyond chance")
 
     def overridden(self, options: QuantizeOptions) -> Self:
         """Return the recipe with the options that are given in place of its own settings."""
