@@ -21,7 +21,7 @@ from blendmask_quantize.api.values import (
     whole,
 )
 from blendmask_quantize.model.patterns import parse_pattern
-from blendmask_quantize.pipeline.calibration_set import check_calibration_settings
+from blendmask_quantize.pipeline.calibration_set import COUNT_MOST, check_calibration_settings
 from blendmask_quantize.pipeline.options import QuantizeOptions
 from blendmask_quantize.pipeline.recipe import Recipe
 from blendmask_quantize.quantization.refine.names import check_step_names
@@ -30,7 +30,7 @@ from blendmask_quantize.validation.measure import Evaluation, open_evaluation
 _KINDS = {
     "size": SIZE.or_none(),
     "detections": whole(1, 100),
-    "count": whole(1).or_none(),
+    "count": whole(1, COUNT_MOST).or_none(),
     "seed": whole(0).or_none(),
     "estimator": TEXT.or_none(),
     "steps": each(TEXT, "names of steps").or_none(),

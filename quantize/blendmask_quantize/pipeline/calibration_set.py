@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,10 @@ from blendmask_quantize.runs.progress import OnStep, Progress, silent
 
 HELD_OUT_MOST = 16
 """Images that quantized networks are compared on, where the dataset has as many to spare."""
+COUNT_MOST = 4096
+"""Images of a sample: all are in memory, and their names in the manifest. Ranges settle with some hundred."""
+LONGEST_NAMES = 2**20
+"""Bytes of the names of a sample, which a manifest has room for."""
 FRAMES = 12
 """Images that are kept as the camera gave them, to time a bundle on."""
 _HELD_OUT_LEAST = 8
@@ -173,8 +178,11 @@ def check_calibration_settings(settings: CalibrationSettings, allow: Collection[
     with for_users():
         competing(settings.estimator)
         refusals([], allow)
-        if settings.count < 1:
-            raise EstimationError(f"count is {settings.count}. Expected the number of images to sample, 1 or more.")
+        if not 1 <= settings.count <= COUNT_MOST:
+            raise EstimationError(
+                f"count is {settings.count}. Expected the number of images to sample, 1 to {COUNT_MOST}; 100 to 300 "
+                "are enough."
+            )
 
 
 def load_calibration_set(
@@ -201,6 +209,7 @@ def load_calibration_set(
     check_calibration_settings(settings, allow)
     with for_users():
         selection = dataset.select(settings.count, settings.seed, HELD_OUT_MOST)
+        _check_names(selection)
         reader = _Reader(size, pad_value, progress("reading", _expected(selection, settings.count)))
         sampled = reader.read(selection.samples)
         unreadable = list(reader.unreadable)
@@ -216,6 +225,17 @@ def load_calibration_set(
     images_of = ([one.image for one in part] for part in (selected, held_out))
     calibration = CalibrationSet(next(images_of), CalibrationReport(record), next(images_of), reader.frames)
     return calibration.judged(findings, allow)
+
+
+def _check_names(selection: Selection) -> None:
+    """See that the names can be recorded in a manifest, which has a limit."""
+    names = [] if selection.total is None else [one.name for one in (*selection.samples, *selection.spare)]
+    length = sum(len(os.fsencode(name)) for name in names)
+    if length > LONGEST_NAMES:
+        raise EstimationError(
+            f"The paths of {len(names)} images have {length} bytes, and the bundle records at most {LONGEST_NAMES}. "
+            "Sample fewer images, or give folders shorter names."
+        )
 
 
 def _expected(selection: Selection, count: int) -> int:

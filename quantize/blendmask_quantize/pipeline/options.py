@@ -22,7 +22,7 @@ class QuantizeOptions:
         size: height and width of the network input in pixels, multiples of 32; None takes the configuration's test
             size for a 4:3 image.
         detections: largest number of instances per image, 1 to 100.
-        count: largest number of calibration images, 1 or more; None takes that of the recipe, which is 128.
+        count: largest number of calibration images, 1 to 4096; None takes that of the recipe, which is 128.
         seed: seed of the calibration sample, 0 or more; None takes that of the recipe, which is 0.
         estimator: range estimator: "max", "percentile", "entropy", "mse", or "auto" for the best one per tensor; None
             takes that of the recipe, which is "mse".

@@ -70,6 +70,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("quantize", {"detections": 101}, "detections is 101, expected a whole number from 1 to 100"),
     ("quantize", {"detections": "20"}, "detections is '20'"),
     ("quantize", {"count": 0}, "count is 0"),
+    ("quantize", {"count": 20_000}, "count is 20000, expected a whole number from 1 to 4096"),
     ("quantize", {"count": True}, "count is True"),
     ("quantize", {"seed": -1}, "seed is -1"),
     ("quantize", {"seed": 2**70}, "seed is"),

@@ -12,9 +12,20 @@ import numpy as np
 import pytest
 
 from blendmask_calibration import CalibrationDataset
+from blendmask_edge import Bundle
+from blendmask_edge.bundle import write_bundle
+from blendmask_edge.bundle.manifest import Calibration, CalibrationImage
 from blendmask_edge.errors import CalibrationError
-from blendmask_quantize.pipeline.calibration_set import CalibrationSet, hold_out, load_calibration_set
+from blendmask_quantize.pipeline.calibration_set import (
+    COUNT_MOST,
+    HELD_OUT_MOST,
+    LONGEST_NAMES,
+    CalibrationSet,
+    hold_out,
+    load_calibration_set,
+)
 from blendmask_quantize.pipeline.settings import CalibrationSettings
+from tests.sdk.small_bundles import build_graph, describe
 
 SIZE, GRAY = (64, 96), (127, 127, 127)
 
@@ -55,6 +66,24 @@ def test_images_that_give_no_ranges_are_held_out(tmp_path: Path, images: int, co
     assert found.record == load(folder, count=count, allow=("few-images",)).record
     compared = found.held_out if held else found.images
     assert [id(image) for image in found.compared] == [id(image) for image in compared]
+
+
+def test_names_that_no_manifest_can_record_are_refused_before_an_image_is_read(tmp_path: Path) -> None:
+    folder = tmp_path.joinpath(*[f"{level}" * 200 for level in range(9)])
+    folder.mkdir(parents=True)
+    for index in range(700):
+        (folder / f"{index}.png").touch()
+    with pytest.raises(CalibrationError, match="give folders shorter names"):
+        load(tmp_path, lambda _: pytest.fail("an image was read"), count=4096)
+
+
+def test_a_manifest_records_the_largest_sample_with_the_longest_names(tmp_path: Path) -> None:
+    length = (LONGEST_NAMES - 16 * 16) // COUNT_MOST
+    images = [CalibrationImage(name=f"{index:0{length}d}", sha256="0" * 64) for index in range(COUNT_MOST)]
+    graphs = {"cpu": build_graph()}
+    calibration = Calibration(images=images, seed=0, held_out=images[:HELD_OUT_MOST])
+    path = write_bundle(tmp_path / "a.bmz", describe(graphs, calibration=calibration), graphs)
+    assert Bundle.open(path).manifest.calibration == calibration
 
 
 def test_every_image_that_is_read_is_announced(tmp_path: Path) -> None:
