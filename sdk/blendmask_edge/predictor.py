@@ -20,10 +20,19 @@ from blendmask_edge.labels import Labels
 from blendmask_edge.runtimes.auto_select import open_session
 from blendmask_edge.runtimes.registry import AUTO, SessionOptions
 from blendmask_edge.runtimes.shared import SessionLease
-from blendmask_edge.selection import Selection, check_classes, check_count, check_roi, check_threshold
+from blendmask_edge.selection import (
+    Selection,
+    check_classes,
+    check_count,
+    check_roi,
+    check_share,
+    check_threshold,
+    check_tile,
+)
 from blendmask_edge.streaming.pipeline import Stage, Ticket
 from blendmask_edge.streaming.sources import Source, open_source
 from blendmask_edge.streaming.stream import Stream
+from blendmask_edge.tiling import join_tiles, tile_grid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,6 +47,7 @@ if TYPE_CHECKING:
 
 _MOST_WARM_UP_FRAMES = 10_000
 _MOST_DEPTH = 64
+_MOST_OVERLAP = 0.9
 
 
 class Timings(NamedTuple):
@@ -223,6 +233,44 @@ class MaskPredictor:
         stages = self._stages(channels, self._selection(score_threshold, classes, roi))
         with Stream(Source(iter(batch)), stages, drops_oldest=False, depth=1, on_error=_raise) as results:
             return [result.instances for result in results]
+
+    def predict_tiled(
+        self,
+        image: NDArray[np.uint8],
+        tile: Optional[Tuple[int, int]] = None,
+        overlap: float = 0.25,
+        channels: str = "rgb",
+        *,
+        score_threshold: Optional[float] = None,
+        classes: Optional[Classes] = None,
+    ) -> Instances:
+        """Predict a large image in tiles, so that small instances are not shrunk away; join those that seams cut.
+
+        It takes the time of as many images as there are tiles. An instance larger than a tile is put together from its
+        parts, which is less accurate than a single call that sees it whole.
+
+        Args:
+            image: (H, W, 3) uint8, of any size.
+            tile: height and width of a tile in pixels of the image; None takes those of the network input, which are
+                not resized.
+            overlap: share of a tile that its neighbor covers as well, 0 to 0.9; make the overlap as large as the
+                instances that matter.
+            channels, score_threshold, classes: as for a single call.
+
+        Returns:
+            Instances in pixels of `image`, highest score first, each once.
+
+        Raises:
+            ImageError, ConfigError, InferenceError, ClosedError: as for a single call.
+        """
+        size = check_tile(tile, (self.manifest.input.height, self.manifest.input.width))
+        overlap = check_share("overlap", overlap, _MOST_OVERLAP)
+        height, width = check_image(image, channels).shape[:2]
+        tiles = tile_grid((height, width), size, overlap)
+        regions = [image[y0:y1, x0:x1] for x0, y0, x1, y1 in tiles]
+        found = self.predict_batch(regions, channels, score_threshold=score_threshold, classes=classes)
+        joined = join_tiles(found, tiles, (height, width), self._labels)
+        return joined.agnostic_nms() if self._agnostic_nms else joined
 
     def stream(
         self,

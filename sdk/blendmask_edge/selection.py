@@ -22,6 +22,8 @@ Roi = Tuple[float, float, float, float]
 Classes = Sequence[Union[str, int]]
 """Classes by name or by class id."""
 
+_LEAST_TILE = 16
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -93,6 +95,31 @@ def check_count(name: str, value: Any, most: int) -> None:
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or not 1 <= int(value) <= most:
         raise ConfigError(f"{name} is {value!r}, expected an integer from 1 to {most}.")
+
+
+def check_share(name: str, value: Any, most: float) -> float:
+    """Return an argument that is a number from 0 to `most`.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) <= most:
+        raise ConfigError(f"{name} is {value!r}, expected a number from 0 to {most:g}.")
+    return float(value)
+
+
+def check_tile(value: Any, default: Tuple[int, int]) -> Tuple[int, int]:
+    """Return height and width of a tile; `default` for None.
+
+    Raises:
+        ConfigError: it is not two integers from 16 on.
+    """
+    if value is None:
+        return default
+    is_pair = isinstance(value, (tuple, list)) and len(value) == 2
+    if not is_pair or not all(isinstance(side, Integral) and int(side) >= _LEAST_TILE for side in value):
+        raise ConfigError(f"tile is {value!r}, expected (height, width) in pixels, each {_LEAST_TILE} or more.")
+    return int(value[0]), int(value[1])
 
 
 def check_roi(value: Any) -> Optional[Roi]:

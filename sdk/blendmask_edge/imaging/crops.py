@@ -47,3 +47,11 @@ def union(one: Crop, other: Crop) -> Crop:
     for mask, (left, top) in (one, other):
         joined[top - y : top - y + mask.shape[0], left - x : left - x + mask.shape[1]] |= mask
     return joined, (x, y)
+
+
+def clip_crop(crop: Crop, box: Tuple[int, int, int, int]) -> Crop:
+    """Return the part of a crop inside x0 y0 x1 y1."""
+    mask, (x, y) = crop
+    left, top = max(x, box[0]), max(y, box[1])
+    part = mask[top - y : max(top, box[3]) - y, left - x : max(left, box[2]) - x]
+    return part, (left, top)
