@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from blendmask_edge.comparison.compare import compare
     from blendmask_edge.compilation.compiler import compile
     from blendmask_edge.devices.check import check
+    from blendmask_edge.devices.roofline import estimate
     from blendmask_edge.imaging import read_image
     from blendmask_edge.instances import Instances
     from blendmask_edge.integrations.tracking import Tracker
@@ -63,6 +64,7 @@ _LAZY = {
     "check": "blendmask_edge.devices.check",
     "compare": "blendmask_edge.comparison.compare",
     "compile": "blendmask_edge.compilation.compiler",
+    "estimate": "blendmask_edge.devices.roofline",
     "read_image": "blendmask_edge.imaging",
 }
 
@@ -94,6 +96,7 @@ __all__ = [
     "check",
     "compare",
     "compile",
+    "estimate",
     "read_image",
 ]
 

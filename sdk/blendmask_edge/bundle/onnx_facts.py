@@ -6,7 +6,17 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Dict, FrozenSet, Iterator, Mapping, Optional, Sequence
 
-from blendmask_edge.bundle.onnx_file import FLOAT16, INT8, INT32, UINT8, Node, OnnxFile, Tensor, read_onnx_file
+from blendmask_edge.bundle.onnx_file import (
+    FLOAT16,
+    INT8,
+    INT32,
+    ITEM_BYTES,
+    UINT8,
+    Node,
+    OnnxFile,
+    Tensor,
+    read_onnx_file,
+)
 from blendmask_edge.errors import BundleError
 
 _ZERO_POINTS = {UINT8: "uint8", INT8: "int8", INT32: "int32"}
@@ -25,6 +35,7 @@ class OnnxFacts:
     zero_points: types and signs of the zero points of Q/DQ pairs: "int8", "uint8", "nonzero".
     int32_dequantized: whether a DequantizeLinear takes an INT32 tensor, as biases in ONNX Runtime's default.
     holds_half: whether a weight or scale is FP16.
+    weight_bytes: size of the tensors of the file.
     """
 
     opset: int
@@ -35,6 +46,7 @@ class OnnxFacts:
     zero_points: FrozenSet[str]
     int32_dequantized: bool
     holds_half: bool
+    weight_bytes: int
 
 
 def read_onnx(data: bytes) -> OnnxFacts:
@@ -65,6 +77,7 @@ def _facts(graph: OnnxFile) -> OnnxFacts:
         zero_points=frozenset(_zero_points(graph.nodes, constants)),
         int32_dequantized=any(tensor.dtype == INT32 for tensor in _read(graph.nodes, 0, constants, "DequantizeLinear")),
         holds_half=any(tensor.dtype == FLOAT16 for tensor in constants.values()),
+        weight_bytes=sum(tensor.count * ITEM_BYTES.get(tensor.dtype, 4) for tensor in constants.values()),
     )
 
 

@@ -17,6 +17,9 @@ def check(
         Optional[str], typer.Option(metavar="V", help="TensorRT version. Default: that of the device.")
     ] = None,
     runtime: Annotated[Optional[str], typer.Option(help="Runtime. Default: that of the device.")] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Also estimate the latency there; estimated, not measured.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check whether a bundle can run on a device; no device is needed.
@@ -27,11 +30,16 @@ def check(
     from blendmask_edge.cli import device_report as report
     from blendmask_edge.devices.check import check_bundle
     from blendmask_edge.devices.result import as_options
+    from blendmask_edge.devices.roofline import estimate_route
 
-    result = check_bundle(Bundle.open(bundle), target, as_options(precision, tensorrt, runtime))
+    opened = Bundle.open(bundle)
+    result = check_bundle(opened, target, as_options(precision, tensorrt, runtime))
+    found = estimate_route(opened, result) if estimate else None
     if as_json:
-        print_json(result)
+        print_json(report.result_document(result, found) if estimate else result)
     else:
         print_lines(report.describe_result(result))
+        if estimate:
+            print_lines(report.describe_estimate(result, found))
         print_lines(report.next_steps(result, bundle))
     raise typer.Exit(0 if result.ok else FAILED)

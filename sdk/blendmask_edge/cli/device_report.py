@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import msgspec
 
 from blendmask_edge.cli.columns import align
 from blendmask_edge.devices.case import GPU_RUNTIMES
 from blendmask_edge.devices.result import CheckResult, Route
+from blendmask_edge.devices.roofline import LEFT_OUT, Estimate
 from blendmask_edge.devices.table import Table, Target
 from blendmask_edge.hardware.facts import Fact
 
@@ -56,6 +57,42 @@ def describe_result(result: CheckResult) -> List[str]:
     if not result.ok:
         lines += _way_out(result)
     return lines
+
+
+def result_document(result: CheckResult, estimate: Optional[Estimate]) -> Dict[str, Any]:
+    """Return a result with its estimate as a document to encode."""
+    return {**msgspec.to_builtins(result), "estimate": estimate}
+
+
+def describe_estimate(result: CheckResult, estimate: Optional[Estimate]) -> Iterator[str]:
+    """Yield what is estimated of the latency on a device, what it rests on, and what it leaves out."""
+    if estimate is None:
+        yield f"There is no estimate of the latency for this route on {result.title}; measure it there."
+        return
+    yield f"Estimated, not measured: {_milliseconds(estimate)} a frame; allow a factor of 2 either way."
+    yield from _wrapped("  ", f"{estimate.fixed_ms:.1f} ms of it are launches of layers, whatever their size.")
+    counts = (
+        f"{estimate.layers} layers before fusion, {estimate.macs / 1e9:.1f} G multiply-accumulates, "
+        f"{estimate.traffic_bytes / 1e6:.0f} MB moved a frame; memory: {estimate.weight_bytes / 1e6:.1f} MB of "
+        f"weights, {estimate.activation_bytes / 1e6:.0f} MB of activations at once."
+    )
+    yield from _wrapped("  ", counts)
+    yield from _wrapped("  ", f"From: {estimate.rates}")
+    yield from _wrapped("  ", f"Left out: {estimate.left_out}.")
+
+
+def list_estimates(estimates: Sequence[Estimate]) -> List[str]:
+    """Return one line a target with the range of its latency."""
+    rows: List[Tuple[str, ...]] = [("target", "likely ms", "best", "worst", "launches")]
+    for one in estimates:
+        numbers = (one.likely_ms, one.best_ms, one.worst_ms, one.fixed_ms)
+        rows.append((one.target, *(f"{number:.1f}" for number in numbers)))
+    lines = ["Estimated, not measured, for the network at batch 1; allow a factor of 2 either way.", *align(rows)]
+    return [*lines, *_wrapped("", f"Left out: {LEFT_OUT}.")]
+
+
+def _milliseconds(estimate: Estimate) -> str:
+    return f"{estimate.likely_ms:.1f} ms ({estimate.best_ms:.1f} to {estimate.worst_ms:.1f})"
 
 
 def next_steps(result: CheckResult, bundle: Path) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """`blendmask targets`."""
 
+from pathlib import Path
 from typing import Optional
 
 import typer
@@ -10,6 +11,10 @@ from blendmask_edge.cli.output import print_json, print_lines, say
 
 def targets(
     target: Annotated[Optional[str], typer.Argument(metavar="[T]", help="Device to describe in full.")] = None,
+    estimate: Annotated[
+        Optional[Path],
+        typer.Option(metavar="M.bmz", help="Bundle whose latency to estimate on each device; estimated, not measured."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the supported devices, or show all facts of one with their sources."""
@@ -18,6 +23,17 @@ def targets(
 
     table = load_table()
     device = table.find(target) if target is not None else None
+    if estimate is not None:
+        from blendmask_edge.bundle.reader import Bundle
+        from blendmask_edge.devices.roofline import estimates
+
+        found = estimates(Bundle.open(estimate), [device] if device is not None else table.targets)
+        if as_json:
+            print_json(found)
+        else:
+            print_lines(report.list_estimates(found))
+            say(f"Next: blendmask check {estimate} --target {device.name if device else 'T'} --estimate")
+        return
     if as_json:
         print_json(table if device is None else report.target_document(table, device))
         return

@@ -238,6 +238,21 @@ def accuracy_was_measured(case: Case) -> Iterator[Reason]:
         yield caution(text, Read("manifest of the bundle"))
 
 
+def onnxruntime_starts(case: Case) -> Iterator[Reason]:
+    """One release of ONNX Runtime fails at import on Orin."""
+    if case.runtime == "onnxruntime" and case.target.family == "orin":
+        yield caution(case.table.limits.onnxruntime_on_orin.value, case.table.limits.onnxruntime_on_orin)
+
+
+def graph_is_counted(case: Case) -> Iterator[Reason]:
+    """How large the graph is."""
+    if case.holds_variant and case.facts is not None:
+        nodes = sum(count for name, count in case.facts.operators.items() if not name.startswith("Input("))
+        megabytes = case.facts.weight_bytes / 1e6
+        text = f"the {case.variant} graph has {nodes} operators and {megabytes:.1f} MB of weights"
+        yield ground(text, Read("graph of the bundle"))
+
+
 def advice_is_given(case: Case) -> Iterator[Reason]:
     """What users of the target have met."""
     if case.precision == "int8":
@@ -271,6 +286,8 @@ RULES: Tuple[Rule, ...] = (
     cpu_runs_int8,
     jetpack_python_is_new_enough,
     accuracy_was_measured,
+    onnxruntime_starts,
+    graph_is_counted,
     advice_is_given,
     device_has_reported,
 )

@@ -21,6 +21,26 @@ from blendmask_edge.hardware.facts import Fact, Mark
 _DATA = Path(__file__).with_name("devices.json")
 
 
+class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Peak rates of a device, for estimates of latency.
+
+    device: the one of the target that they are of, the slowest, with its power mode.   int8_tops: dense, None without
+    INT8 instructions.   float_tflops: of the precision that layers outside INT8 run in.   launch_us: of one layer.
+    """
+
+    device: str
+    int8_tops: Optional[float] = None
+    float_tflops: float
+    bandwidth_gb_s: float
+    launch_us: float
+
+    def __str__(self) -> str:
+        """Return device and rates on one line."""
+        int8 = f"{self.int8_tops:g} INT8 TOPS, " if self.int8_tops is not None else ""
+        rates = f"{self.float_tflops:g} TFLOPS, {self.bandwidth_gb_s:g} GB/s, {self.launch_us:g} us a launch"
+        return f"{self.device}: {int8}{rates}"
+
+
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One device, or several that behave alike.
 
@@ -28,7 +48,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     precisions: what to run on it, the best first.   tensorrt: the version to use, with `tensorrt_first` and
     `tensorrt_last` as its bounds and `tensorrt_seen` as the last one that was looked at.   torch_tensorrt: a version of
     `Table.torch_tensorrt`.   cuda_last: last toolkit that compiles for it.   install: how TensorRT gets there.
-    int8: of CPUs only; GPUs have it in `Architecture`.   advice: what to know before promising a speed.
+    rates: for estimates.   int8: of CPUs only; GPUs have it in `Architecture`.   advice: what to know before promising
+    a speed.
     """
 
     name: str
@@ -48,6 +69,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     torch_tensorrt: Optional[Fact[str]] = None
     torch: Optional[Fact[str]] = None
     cuda_last: Optional[Fact[str]] = None
+    rates: Optional[Fact[Rates]] = None
     install: Fact[str]
     advice: List[Fact[str]]
 
@@ -130,6 +152,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     fp16_beside_int8: Fact[str]
     implicit_int8: Fact[str]
     jetpack_first_11: Fact[str]
+    onnxruntime_on_orin: Fact[str]
     portability: Fact[str]
     device_report: Fact[str]
     python: Fact[str]
