@@ -7,6 +7,7 @@ from pathlib import Path
 
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.api.arguments import check_annotations, check_images
+from blendmask_quantize.api.prune import check_pruning
 from blendmask_quantize.api.values import (
     FLAG,
     PATH,
@@ -24,6 +25,7 @@ from blendmask_quantize.model.patterns import parse_pattern
 from blendmask_quantize.pipeline.calibration_set import COUNT_MOST, check_calibration_settings
 from blendmask_quantize.pipeline.options import QuantizeOptions
 from blendmask_quantize.pipeline.recipe import Recipe
+from blendmask_quantize.pipeline.recipes.edge import Edge
 from blendmask_quantize.quantization.refine.names import check_step_names
 from blendmask_quantize.validation.measure import Evaluation, open_evaluation
 
@@ -44,6 +46,10 @@ _KINDS = {
     "iterations": whole(1).or_none(),
     "learning_rate": number(0, math.inf).or_none(),
     "macs": number(0, 1, above=True).or_none(),
+    "parameters": number(0, 1, above=True).or_none(),
+    "latency": number(0, 1, above=True).or_none(),
+    "runtime": TEXT.or_none(),
+    "protect": each(TEXT, "names or patterns of layers"),
     "prune_iterations": whole(0).or_none(),
     "resume": FLAG,
     "keep_float": FLAG,
@@ -69,6 +75,8 @@ def check_options(recipe: Recipe, options: QuantizeOptions) -> Recipe:
     check_step_names(chosen.steps)
     for pattern in chosen.ignored:
         parse_pattern(pattern)
+    if isinstance(chosen, Edge):
+        check_pruning(chosen.pruning)
     if options.annotations is not None:
         check_annotations(Path(options.annotations), "an instances JSON")
     return chosen
@@ -95,8 +103,8 @@ def _check_use(recipe: Recipe, options: QuantizeOptions) -> None:
         )
     if not recipe.prunes and options.prunes:
         raise ConfigError(
-            f"--macs and --prune-iterations are of no use to recipe {recipe.name}, which does not prune: use "
-            "--recipe edge, or leave them out"
+            f"a target of pruning, such as --macs, --prune-iterations or --protect, is of no use to recipe "
+            f"{recipe.name}, which does not prune: use --recipe edge, or leave it out"
         )
     if recipe.prunes and options.annotations is None:
         raise ConfigError(

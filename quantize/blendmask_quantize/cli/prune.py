@@ -17,7 +17,23 @@ def prune(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="P.safetensors", help="Checkpoint to write.", show_default=False)
     ],
-    macs: Annotated[float, typer.Option(help="Share of the multiply-accumulates to keep, 0 to 1.")] = 0.7,
+    macs: Annotated[
+        float | None, typer.Option(help="Share of the multiply-accumulates to keep, 0 to 1. Default: 0.7.")
+    ] = None,
+    parameters: Annotated[float | None, typer.Option(help="Share of the parameters to keep, instead.")] = None,
+    latency: Annotated[
+        float | None, typer.Option(help="Share of the INT8 graph's time on this machine to keep, instead.")
+    ] = None,
+    runtime: Annotated[str, typer.Option(help="--latency: runtime to time, onnxruntime or openvino.")] = "onnxruntime",
+    importance: Annotated[str, typer.Option(help="How channels are chosen: taylor, magnitude or bn_scale.")] = "taylor",
+    multiple: Annotated[
+        int | None,
+        typer.Option(help="Channels come in multiples of this. Default: 8; for --latency, the fastest here.", min=1),
+    ] = None,
+    protect: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LAYER", help="Layer that is not pruned: name, glob, or re:PATTERN; can be repeated."),
+    ] = None,
     config: ConfigOption = None,
     classes: ClassesOption = None,
     iterations: Annotated[int, typer.Option(help="Fine-tuning steps; 0 skips fine-tuning.", min=0)] = 1000,
@@ -29,24 +45,20 @@ def prune(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run with this output.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Prune a checkpoint to a share of its multiply-accumulates, and fine-tune it."""
-    from blendmask_quantize.api.arguments import check_classes
-    from blendmask_quantize.api.prune import check_arguments
+    """Prune a checkpoint to a share of its multiply-accumulates, parameters or latency, and fine-tune it."""
+    from blendmask_quantize.api.prune import prune as run
     from blendmask_quantize.cli import tables
+    from blendmask_quantize.training.options import TrainOptions
 
     if len(images) != len(annotations):
         raise typer.BadParameter(f"{len(images)} folders and {len(annotations)} annotation files: give one per folder")
-    check_arguments(checkpoint, images, annotations, output, macs, config, resume=resume)
-    check_classes(classes)
-    from blendmask_quantize.api.prune import prune as run
-    from blendmask_quantize.training.options import TrainOptions
-
     training = TrainOptions(
         iterations=iterations, batch=batch, learning_rate=learning_rate, precision=precision, workers=workers, seed=seed
     )
     with tables.progress() as progress:
         report = run(
-            checkpoint, images, annotations, output, macs, config=config, classes=classes, training=training,
-            resume=resume, progress=progress,
+            checkpoint, images, annotations, output, macs, parameters=parameters, latency=latency, config=config,
+            classes=classes, training=training, resume=resume, progress=progress, runtime=runtime,
+            importance=importance, multiple=multiple, protect=tuple(protect or ()),
         )  # fmt: skip
     tables.show_pruning(report, as_json=as_json)

@@ -43,6 +43,17 @@ def quantize(
     macs: Annotated[
         float | None, typer.Option(help="edge: share of the multiply-accumulates to keep. Default: 0.7.")
     ] = None,
+    parameters: Annotated[float | None, typer.Option(help="edge: share of the parameters to keep, instead.")] = None,
+    latency: Annotated[
+        float | None, typer.Option(help="edge: share of the INT8 graph's time on this machine to keep, instead.")
+    ] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="--latency: runtime to time, onnxruntime or openvino. Default: onnxruntime.")
+    ] = None,
+    protect: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LAYER", help="edge: layer that is not pruned: name, glob, or re:PATTERN; repeatable."),
+    ] = None,
     prune_iterations: Annotated[
         int | None, typer.Option(help="edge: fine-tuning steps after pruning. Default: 1000.", min=0)
     ] = None,
@@ -94,7 +105,8 @@ def quantize(
         size=parse_size(size), detections=detections, count=count, seed=seed, estimator=estimator,
         steps=_parse_steps(steps), ignored=tuple(map(_parse_pattern, ignored or ())), allow=tuple(allow or ()),
         evaluation=_pair(eval_images, eval_annotations), annotations=annotations, iterations=iterations,
-        learning_rate=learning_rate, macs=macs, prune_iterations=prune_iterations, resume=resume,
+        learning_rate=learning_rate, macs=macs, parameters=parameters, latency=latency, runtime=runtime,
+        protect=tuple(protect or ()), prune_iterations=prune_iterations, resume=resume,
         keep_float=keep_float, license=license,
     )  # fmt: skip
     if explain:

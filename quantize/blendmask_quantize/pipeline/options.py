@@ -38,6 +38,10 @@ class QuantizeOptions:
         qat: all QAT options, instead of those of the recipe.
         macs: share of the multiply-accumulates that pruning keeps, 0 to 1; None takes that of the recipe,
             which is 0.7.
+        parameters, latency: share that pruning keeps of the parameters or of the latency instead, 0 to 1.
+        runtime: runtime that is timed for a share of the latency, "onnxruntime" or "openvino"; None takes that of the
+            recipe.
+        protect: layers that are not pruned, besides those of the recipe: names, globs, or `re:PATTERN`.
         prune_iterations: fine-tuning steps after pruning; None takes those of the recipe, which are 1000.
         pruning: all pruning options, instead of those of the recipe.
         resume: continue the interrupted run with the same output.
@@ -64,6 +68,10 @@ class QuantizeOptions:
     learning_rate: float | None = None
     qat: QatOptions | None = None
     macs: float | None = None
+    parameters: float | None = None
+    latency: float | None = None
+    runtime: str | None = None
+    protect: tuple[str, ...] = ()
     prune_iterations: int | None = None
     pruning: PruneOptions | None = None
     resume: bool = False
@@ -85,4 +93,8 @@ class QuantizeOptions:
     @property
     def prunes(self) -> bool:
         """Whether an option is set that only recipes with pruning have."""
-        return any(value is not None for value in (self.macs, self.prune_iterations, self.pruning))
+        own = (
+            self.macs, self.parameters, self.latency, self.runtime, self.prune_iterations, self.pruning,
+            self.protect or None,
+        )  # fmt: skip
+        return any(value is not None for value in own)

@@ -64,5 +64,5 @@ def make_plan(recipe: Recipe, job: Job) -> Plan:
     in_float = {name: macs for name, macs in layers.items() if name not in everywhere}
     return Plan(
         recipe_settings(recipe), recipe.stages(), job.checkpoint.config.name, job.size,
-        (before, recipe.expected_macs(before)), in_float,
+        (before, recipe.expected_macs(job)), in_float,
     )  # fmt: skip

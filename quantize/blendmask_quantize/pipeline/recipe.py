@@ -35,9 +35,11 @@ class Recipe(RecipeSettings, ABC):
             ConfigError: it cannot; says what can be reached.
         """
 
-    def expected_macs(self, before: int) -> int:
-        """Return the multiply-accumulates that are expected of the result, where the network needs `before`."""
-        return before
+    def expected_macs(self, job: Job) -> int:
+        """Return the multiply-accumulates that are expected of the result, for one image of the job's input size."""
+        from blendmask_quantize.model.macs import count_macs
+
+        return count_macs(job.checkpoint.model, job.size)
 
     @abstractmethod
     def stages(self) -> tuple[str, ...]:

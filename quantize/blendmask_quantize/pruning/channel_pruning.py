@@ -1,126 +1,106 @@
-"""Structural pruning: a network thinned to a share of its multiply-accumulates."""
+"""Structural pruning: a network thinned to a share of its work, its parameters or its time."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-
-import torch
-from torch import Tensor, nn
+from collections.abc import Callable, Iterable, Sequence
 
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.backbones.deformable import refuse_deformable
 from blendmask_quantize.model.blendmask import BlendMask
-from blendmask_quantize.model.memory_format import set_training_layout
-from blendmask_quantize.pruning.budget import LEAST_SHARE, Work, choose_channels, smallest_ratio
+from blendmask_quantize.model.patterns import parse_pattern
+from blendmask_quantize.pruning.budget import (
+    LEAST_SHARE,
+    MULTIPLE,
+    Cost,
+    choose_channels,
+    macs_cost,
+    parameters_cost,
+    smallest_ratio,
+)
 from blendmask_quantize.pruning.groups import ChannelGroup, find_groups, plain_form, unplain
+from blendmask_quantize.pruning.importance import Loss, channel_importance
+from blendmask_quantize.pruning.options import PARAMETERS, PruneOptions
 
-Loss = Callable[[BlendMask], Tensor]
-"""The training loss of a network on some labeled images."""
+CostOf = Callable[[BlendMask, Sequence[ChannelGroup]], Cost]
+"""Gives the cost of a network as a function of its widths, in place of the one that the options name."""
+_DEFAULT = PruneOptions()
 
 
 def prune_network(
-    model: BlendMask, ratio: float, losses: Iterable[Loss], size: tuple[int, int] | None = None
-) -> BlendMask:
+    model: BlendMask, ratio: float, losses: Iterable[Loss], size: tuple[int, int] | None = None, *,
+    options: PruneOptions = _DEFAULT, cost_of: CostOf | None = None,
+) -> BlendMask:  # fmt: skip
     """A thinner network, in evaluation mode and not yet fine-tuned; its configuration holds the widths.
 
     Args:
         model: the network, unchanged by this.
-        ratio: share of the multiply-accumulates to keep, 0 to 1; reached within `budget.TOLERANCE`.
+        ratio: share of the target to keep, 0 to 1; reached within `budget.TOLERANCE`.
         losses: each gives the loss of the network it is handed on other images; a few suffice.
         size: height and width that the multiply-accumulates are counted at; the test size if left out.
+        options: target, importance, multiple and protected layers.
+        cost_of: for the target "latency".
 
     Raises:
-        ConfigError: the ratio cannot be reached; says which can, before a loss is computed. Or the network has
-            deformable convolutions.
+        ConfigError: the ratio cannot be reached; says which can, before a loss is computed. Or a protected layer does
+            not exist, or the network has deformable convolutions.
         DependencyError: torch-pruning is not installed.
     """
-    _check_share(ratio)
+    _check_share(ratio, options.what)
     refuse_deformable(model.config, "prune")
     if ratio == 1:
         return copy.deepcopy(model).eval()
     plain = plain_form(model)
-    groups = find_groups(plain)
-    work = Work(model, groups, size)
-    _check_reachable(ratio, smallest_ratio(groups, work))
-    scores = channel_importance(plain, groups, losses)
-    for group, channels in zip(groups, choose_channels(groups, scores, work, ratio), strict=True):
+    groups = _groups(plain, options)
+    cost = _cost(model, groups, size, options, cost_of)
+    multiple = options.multiple or MULTIPLE
+    _check_reachable(ratio, smallest_ratio(groups, cost, multiple), cost.what)
+    scores = channel_importance(options.importance, plain, groups, losses, cost)
+    for group, channels in zip(groups, choose_channels(groups, scores, cost, ratio, multiple), strict=True):
         if channels:
             group.remove(channels)
     return unplain(plain)
 
 
-def check_ratio(model: BlendMask, ratio: float, size: tuple[int, int] | None = None) -> None:
+def check_ratio(
+    model: BlendMask, options: PruneOptions, size: tuple[int, int] | None = None, cost_of: CostOf | None = None
+) -> None:
     """See that `prune_network` can reach a ratio, as far as that can be told without images.
 
     Raises:
         ConfigError: it cannot; says what can be reached.
         DependencyError: torch-pruning is not installed.
     """
-    _check_share(ratio)
-    groups = find_groups(plain_form(model))
-    _check_reachable(ratio, smallest_ratio(groups, Work(model, groups, size)))
+    _check_share(options.ratio, options.what)
+    refuse_deformable(model.config, "prune")
+    groups = _groups(plain_form(model), options)
+    cost = _cost(model, groups, size, options, cost_of)
+    _check_reachable(options.ratio, smallest_ratio(groups, cost, options.multiple or MULTIPLE), cost.what)
 
 
-def channel_importance(plain: BlendMask, groups: Sequence[ChannelGroup], losses: Iterable[Loss]) -> list[Tensor]:
-    """How much the loss would change without a channel, squared: (width,) for each group, comparable between groups.
-
-    First-order Taylor estimate (Molchanov et al., CVPR 2019, equation 8) at a gate on what reads the channel: the sum
-    over its readers of weight times gradient, squared, averaged over the batches.
-
-    Args:
-        plain: from `plain_form`; its gradients are gone afterwards.
-        groups: from `find_groups`.
-        losses: at least one.
-
-    Raises:
-        ConfigError: there is no loss.
-    """
-    set_training_layout(plain)
-    layers = dict(plain.named_modules())
-    scores = [torch.zeros(group.width) for group in groups]
-    count = 0
-    for loss in losses:
-        count += 1
-        plain.zero_grad()
-        loss(plain).backward()
-        for score, group in zip(scores, groups, strict=True):
-            score += _sensitivity(group, layers) ** 2
-    plain.zero_grad()
-    if count == 0:
-        raise ConfigError("the importance of channels is measured on labeled images: give some")
-    return [score / count for score in scores]
+def _groups(plain: BlendMask, options: PruneOptions) -> list[ChannelGroup]:
+    return find_groups(plain, map(parse_pattern, options.protect))
 
 
-def _sensitivity(group: ChannelGroup, layers: Mapping[str, nn.Module]) -> Tensor:
-    """Gradient (width,) of the loss to a factor on each channel of a group, wherever it is read."""
-    gradient = torch.zeros(group.width)
-    for reader in group.readers:
-        gate = _gate(layers[reader.layer])[list(reader.inputs)]
-        gradient.index_add_(0, torch.tensor(reader.channels), gate)
-    return gradient
+def _cost(
+    model: BlendMask, groups: Sequence[ChannelGroup], size: tuple[int, int] | None, options: PruneOptions,
+    cost_of: CostOf | None,
+) -> Cost:  # fmt: skip
+    if cost_of is not None:
+        return cost_of(model, groups)
+    return parameters_cost(model, groups) if options.target == PARAMETERS else macs_cost(model, groups, size)
 
 
-def _gate(conv: nn.Module) -> Tensor:
-    """Gradient (C,) of the loss to a factor on each input channel of a convolution."""
-    weight: nn.Parameter = conv.weight  # type: ignore[assignment]
-    if weight.grad is None:
-        return torch.zeros(weight.shape[1])
-    return (weight.detach() * weight.grad).sum(dim=(0, 2, 3))
-
-
-def _check_share(ratio: float) -> None:
+def _check_share(ratio: float, what: str) -> None:
     if not 0 < ratio <= 1:
-        raise ConfigError(
-            f"{ratio} is no share of the multiply-accumulates: give a number above 0 and up to 1, e.g. 0.7"
-        )
+        raise ConfigError(f"{ratio} is no share of the {what}: give a number above 0 and up to 1, e.g. 0.7")
 
 
-def _check_reachable(ratio: float, smallest: float) -> None:
+def _check_reachable(ratio: float, smallest: float, what: str) -> None:
     if ratio < smallest:
         raise ConfigError(
-            f"{ratio} of the multiply-accumulates cannot be reached: {smallest:.3f} are left with {LEAST_SHARE} of the "
-            "channels everywhere but in outputs and frozen stages. Ask for "
+            f"{ratio} of the {what} cannot be reached: {smallest:.3f} is left with {LEAST_SHARE} of the "
+            "channels everywhere but in outputs, frozen stages and protected layers. Ask for "
             f"{math.ceil(smallest * 1000) / 1000} or more"
         )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from blendmask_edge.errors import DependencyError, install_command
 from blendmask_quantize.model.blendmask import BlendMask, every_output
 from blendmask_quantize.model.layers import FrozenBatchNorm2d
+from blendmask_quantize.model.patterns import Pattern, matching
 from blendmask_quantize.model.widths import changed_widths
 
 
@@ -41,6 +42,7 @@ class ChannelGroup:
         writers: names of the convolutions that make them; a depthwise one is a writer only.
         readers: what takes them.
         norm_groups: groups of the group normalization on them, 1 where there is none; each loses as many channels.
+        norms: names of the normalizations on them.
         dependency: torch-pruning's record, which removes them.
     """
 
@@ -49,6 +51,7 @@ class ChannelGroup:
     writers: tuple[str, ...]
     readers: tuple[Reader, ...]
     norm_groups: int
+    norms: tuple[str, ...]
     dependency: Any
 
     def remove(self, channels: Sequence[int]) -> None:
@@ -71,22 +74,27 @@ def plain_form(model: BlendMask) -> BlendMask:
     return plain
 
 
-def find_groups(plain: BlendMask) -> list[ChannelGroup]:
+def find_groups(plain: BlendMask, protect: Iterable[Pattern] = ()) -> list[ChannelGroup]:
     """The groups of channels that may be removed.
 
-    Left alone are the outputs (classes, box, centerness, attention, bases, semantic classes) and the backbone stages
-    that the configuration freezes, as fine-tuning could not repair them.
+    Left alone are the outputs (classes, box, centerness, attention, bases, semantic classes), the backbone stages
+    that the configuration freezes, as fine-tuning could not repair them, and groups that a protected layer makes.
 
     Args:
         plain: from `plain_form`.
+        protect: patterns of further layers to leave alone; see `model.patterns.matching`.
 
     Raises:
+        ConfigError: a pattern matches no convolution; near misses are named.
         DependencyError: torch-pruning is not installed.
     """
+    convs = [name for name, module in plain.named_modules() if isinstance(module, nn.Conv2d)]
+    kept = {name for pattern in protect for name in matching(pattern, convs, "protected layer")}
     graph = _trace(plain)
     names = {module: name for name, module in plain.named_modules()}
     groups = graph.get_all_groups(ignored_layers=list(_protected(plain)), root_module_types=[nn.Conv2d])
-    return [_group(graph, dependency, names) for dependency in groups]
+    found = [_group(graph, dependency, names) for dependency in groups]
+    return [group for group in found if kept.isdisjoint(group.writers)]
 
 
 def unplain(plain: BlendMask) -> BlendMask:
@@ -139,16 +147,18 @@ def _protected(model: BlendMask) -> Iterable[nn.Module]:
 def _group(graph: Any, dependency: Any, names: dict[nn.Module, str]) -> ChannelGroup:
     writers: list[str] = []
     readers: list[Reader] = []
+    norms: list[str] = []
     norm_groups = 1
     for item in dependency:
         dep = item.dep
         module = dep.target.module
-        if isinstance(module, nn.GroupNorm):
-            norm_groups = max(norm_groups, module.num_groups)
+        if isinstance(module, (nn.BatchNorm2d, nn.GroupNorm)):
+            norms.append(names[module])
+            norm_groups = max(norm_groups, getattr(module, "num_groups", 1))
         elif isinstance(module, nn.Conv2d):
             if graph.is_out_channel_pruning_fn(dep.handler):
                 writers.append(names[module])
             else:
                 readers.append(Reader(names[module], tuple(item.idxs), tuple(item.root_idxs)))
     width = len(dependency[0].idxs)
-    return ChannelGroup(writers[0], width, tuple(writers), tuple(readers), norm_groups, dependency)
+    return ChannelGroup(writers[0], width, tuple(writers), tuple(readers), norm_groups, tuple(norms), dependency)

@@ -16,8 +16,9 @@ from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoin
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.pruning.budget import TOLERANCE
-from blendmask_quantize.pruning.channel_pruning import Loss, prune_network
-from blendmask_quantize.pruning.options import PruneOptions
+from blendmask_quantize.pruning.channel_pruning import CostOf, prune_network
+from blendmask_quantize.pruning.importance import Loss
+from blendmask_quantize.pruning.options import LATENCY, MACS, PARAMETERS, TAYLOR, PruneOptions
 from blendmask_quantize.runs.network_digest import network_digest
 from blendmask_quantize.runs.progress import OnStep, Progress, silent
 from blendmask_quantize.runs.run_folder import START_FILE, RunFolder, Setting
@@ -37,9 +38,10 @@ class PruneReport:
         path: path of the pruned checkpoint.
         macs: multiply-accumulates for one image of the test size, before and after.
         weights: number of weights, before and after.
-        asked: requested share of the multiply-accumulates, 0 to 1.
+        asked: requested share of the target, 0 to 1.
         iterations: number of fine-tuning steps.
         images: number of training images.
+        target: what was reduced to that share: "macs", "parameters" or "latency".
     """
 
     path: Path
@@ -48,6 +50,7 @@ class PruneReport:
     asked: float
     iterations: int
     images: int
+    target: str = MACS
 
     @property
     def ratio(self) -> float:
@@ -62,14 +65,16 @@ class PruneReport:
 
     def record(self) -> dict[str, Any]:
         """Return the result as JSON types, for the manifest."""
-        return {"asked": self.asked, "ratio": self.ratio, "macs_before": self.macs[0], "macs": self.macs[1],
-                "weights_before": self.weights[0], "weights": self.weights[1], "iterations": self.iterations,
-                "trained_on": self.images}  # fmt: skip
+        return {
+            "target": self.target, "asked": self.asked, "ratio": self.ratio, "macs_before": self.macs[0],
+            "macs": self.macs[1], "weights_before": self.weights[0], "weights": self.weights[1],
+            "iterations": self.iterations, "trained_on": self.images,
+        }  # fmt: skip
 
 
 def prune(
     checkpoint: Checkpoint, sources: Sequence[CocoImages], output: Path, options: PruneOptions,
-    progress: Progress = silent, *, resume: bool = False,
+    progress: Progress = silent, *, resume: bool = False, cost_of: CostOf | None = None,
 ) -> PruneReport:  # fmt: skip
     """Prune a checkpoint, fine-tune it and write it; see `blendmask_quantize.prune`.
 
@@ -80,6 +85,7 @@ def prune(
         options: share to keep, and options of the fine-tuning.
         progress: callback for each stage.
         resume: continue the interrupted run with the same output.
+        cost_of: for the target "latency"; see `prune_network`.
 
     Raises:
         ConfigError: the share cannot be reached.
@@ -94,8 +100,8 @@ def prune(
     with run.active():
         started = (run.path / START_FILE).is_file()
         pruned = (
-            _started(run.path / START_FILE, checkpoint, options.ratio) if started
-            else _prune(checkpoint, sources, options, progress)
+            _started(run.path / START_FILE, checkpoint, options) if started
+            else _prune(checkpoint, sources, options, progress, cost_of)
         )  # fmt: skip
         report = _report(checkpoint, pruned, output, options, sources)
         _fine_tune(pruned, sources, run.path, output, options.training, progress, resume)
@@ -110,21 +116,28 @@ def finished_pruning(
     Raises:
         CheckpointError: the file has another configuration or share, or cannot be read.
     """
-    return _report(checkpoint, _started(path, checkpoint, options.ratio), path, options, sources)
+    return _report(checkpoint, _started(path, checkpoint, options), path, options, sources)
 
 
 def run_settings(checkpoint: Checkpoint, options: PruneOptions) -> dict[str, Setting]:
     """Return the settings that a resumed run must share. The learning rate may change, e.g. after a NaN loss."""
     training = {f"fine-tuning {name}": value for name, value in option_settings(options.training).items()}
     network = network_digest(checkpoint.model)
-    return {"network": network, "macs": options.ratio, "batches": options.batches, **training}
+    runtime = {"runtime": options.runtime} if options.target == LATENCY else {}
+    chosen: dict[str, Setting] = {
+        **runtime, "importance": options.importance, "channel multiple": options.multiple or "default",
+        "list of protected layers": ", ".join(options.protect),
+    }  # fmt: skip
+    return {"network": network, options.target: options.ratio, "batches": options.batches, **chosen, **training}
 
 
 def _prune(
-    checkpoint: Checkpoint, sources: Sequence[CocoImages], options: PruneOptions, progress: Progress
-) -> BlendMask:
-    losses = _losses(sources, options, progress("measuring channels", options.batches))
-    return prune_network(checkpoint.model, options.ratio, losses)
+    checkpoint: Checkpoint, sources: Sequence[CocoImages], options: PruneOptions, progress: Progress,
+    cost_of: CostOf | None,
+) -> BlendMask:  # fmt: skip
+    measured = options.importance == TAYLOR
+    losses = _losses(sources, options, progress("measuring channels", options.batches)) if measured else ()
+    return prune_network(checkpoint.model, options.ratio, losses, options=options, cost_of=cost_of)
 
 
 def _report(
@@ -132,7 +145,7 @@ def _report(
 ) -> PruneReport:
     macs, weights = ((count(checkpoint.model), count(pruned)) for count in (count_macs, _weights))
     images = sum(len(source) for source in sources)
-    return PruneReport(path, macs, weights, options.ratio, options.training.iterations, images)
+    return PruneReport(path, macs, weights, options.ratio, options.training.iterations, images, options.target)
 
 
 def _fine_tune(
@@ -181,15 +194,17 @@ def _check_labels(checkpoint: Checkpoint, images: CocoImages) -> None:
         )
 
 
-def _started(path: Path, checkpoint: Checkpoint, ratio: float) -> BlendMask:
+def _started(path: Path, checkpoint: Checkpoint, options: PruneOptions) -> BlendMask:
     """Return the pruned network of an unfinished run."""
     pruned = load_checkpoint(path).model
     same = replace(pruned.config, widths=()) == replace(checkpoint.config, widths=())
-    reached = count_macs(pruned) / count_macs(checkpoint.model)
-    if not same or not math.isclose(reached, ratio, rel_tol=TOLERANCE):
+    count = {MACS: count_macs, PARAMETERS: _weights}.get(options.target)
+    reached = options.ratio if count is None else count(pruned) / count(checkpoint.model)
+    if not same or not math.isclose(reached, options.ratio, rel_tol=TOLERANCE):
         raise CheckpointError(
-            f"{path} is {pruned.config.name} at {reached:.3f} of the multiply-accumulates, not "
-            f"{checkpoint.config.name} at {ratio}: give another --output, or remove {path.parent} to start again"
+            f"{path} is {pruned.config.name} at {reached:.3f} of the {options.what}, not "
+            f"{checkpoint.config.name} at {options.ratio}: give another --output, or remove {path.parent} to start "
+            "again"
         )
     return pruned
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from blendmask_edge.errors import ConfigError
+from blendmask_quantize.model.config import unknown_name
 from blendmask_quantize.training.options import TrainOptions, with_short_warmup
 
 RATIO = 0.7
 ITERATIONS = 1000
 LEARNING_RATE = 5e-4
+MACS, PARAMETERS, LATENCY = TARGETS = ("macs", "parameters", "latency")
+TAYLOR, MAGNITUDE, BN_SCALE = IMPORTANCES = ("taylor", "magnitude", "bn_scale")
+TIMED_RUNTIMES = ("onnxruntime", "openvino")
+NOUNS = {MACS: "multiply-accumulates", PARAMETERS: "parameters", LATENCY: "latency"}
 
 
 def fine_tuning(options: TrainOptions) -> TrainOptions:
@@ -21,9 +27,16 @@ class PruneOptions:
     """Options of `prune`.
 
     Attributes:
-        ratio: share of the multiply-accumulates to keep, 0 to 1.
+        ratio: share of the target to keep, 0 to 1.
         training: options of the fine-tuning; `iterations=0` skips it.
         batches: number of batches of labeled images on which the importance of channels is measured.
+        target: what is reduced: "macs" (multiply-accumulates), "parameters", or "latency", the time of the INT8 graph
+            on this machine, predicted from measured times of its layers.
+        runtime: for "latency", the runtime that is timed: "onnxruntime" or "openvino".
+        importance: estimate by which channels are chosen: "taylor" (first-order change of the loss), "magnitude" (of
+            the weights) or "bn_scale" (factors of the normalizations).
+        multiple: channels come in multiples of this; None takes 8, and for "latency" the multiple that is fastest here.
+        protect: layers that keep all their channels: names, globs, or `re:PATTERN`.
     """
 
     ratio: float = RATIO
@@ -31,3 +44,55 @@ class PruneOptions:
         default_factory=lambda: fine_tuning(TrainOptions(iterations=ITERATIONS, learning_rate=LEARNING_RATE))
     )
     batches: int = 8
+    target: str = MACS
+    runtime: str = TIMED_RUNTIMES[0]
+    importance: str = TAYLOR
+    multiple: int | None = None
+    protect: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse unknown names and impossible numbers.
+
+        Raises:
+            ConfigError: there is no target, runtime or importance of that name, or a number is out of range.
+        """
+        for kind, name, known in (
+            ("target", self.target, TARGETS), ("importance", self.importance, IMPORTANCES),
+            ("runtime to time", self.runtime, TIMED_RUNTIMES),
+        ):  # fmt: skip
+            if name not in known:
+                raise unknown_name(kind, str(name), known)
+        if not _is_whole(self.batches, 1) or not (self.multiple is None or _is_whole(self.multiple, 1)):
+            raise ConfigError(
+                f"batches is {self.batches!r} and multiple is {self.multiple!r}: give whole numbers of at least 1"
+            )
+
+    @property
+    def what(self) -> str:
+        """The target in words."""
+        return NOUNS[self.target]
+
+
+def with_target(
+    options: PruneOptions, macs: float | None = None, parameters: float | None = None, latency: float | None = None
+) -> PruneOptions:
+    """Return the options with the one target that is given, if any.
+
+    Args:
+        options: of pruning.
+        macs, parameters, latency: shares to keep, 0 to 1.
+
+    Raises:
+        ConfigError: more than one is given.
+    """
+    given = {MACS: macs, PARAMETERS: parameters, LATENCY: latency}
+    found = {target: ratio for target, ratio in given.items() if ratio is not None}
+    if len(found) > 1:
+        raise ConfigError(f"{' and '.join(found)} are both given: a network is pruned to one of them")
+    for target, ratio in found.items():
+        options = replace(options, target=target, ratio=ratio)
+    return options
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -116,7 +116,7 @@ def test_the_plan_names_what_the_recipe_does_and_what_stays_float(small: Path, s
     plan = explain(*given, annotations=scenes / "annotations.json", count=5)
     assert plan.recipe["calibration"]["count"] == 5
     assert plan.macs[1] == round(0.75 * plan.macs[0])
-    assert plan.stages[1] == "prune to 0.75 of the multiply-accumulates"
+    assert plan.stages[1] == "prune to 0.75 of the multiply-accumulates, channels chosen by taylor"
     assert "backbone.bottom_up.stem.conv1.conv" in plan.float_layers
     assert "proposal_generator.fcos_head.cls_logits" in plan.float_layers
     assert "basis_module.tower.4" in plan.float_layers

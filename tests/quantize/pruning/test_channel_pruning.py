@@ -24,9 +24,11 @@ from blendmask_quantize.model.config import BackboneConfig, HeadConfig, ModelCon
 from blendmask_quantize.model.detect import detect
 from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.model.widths import layer_widths
-from blendmask_quantize.pruning.budget import LEAST_SHARE, TOLERANCE, Work, choose_channels, smallest_ratio
-from blendmask_quantize.pruning.channel_pruning import Loss, channel_importance, prune_network
+from blendmask_quantize.pruning.budget import LEAST_SHARE, TOLERANCE, Cost, choose_channels, macs_cost, smallest_ratio
+from blendmask_quantize.pruning.channel_pruning import prune_network
 from blendmask_quantize.pruning.groups import find_groups, plain_form, unplain
+from blendmask_quantize.pruning.importance import Loss, taylor_importance
+from blendmask_quantize.pruning.options import IMPORTANCES, PruneOptions
 from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.ptq import observe_ranges, render
 from blendmask_quantize.quantization.trace import trace_network
@@ -213,11 +215,59 @@ class TestBudget:
             prune_network(tiny_model(SMALL), 0.7, losses(0))
 
 
+class TestOptions:
+    @pytest.mark.parametrize("config", [SMALL, FROZEN, GROUPED])
+    def test_parameters_can_be_the_target(self, config):
+        model = tiny_model(config)
+        pruned = prune_network(model, 0.6, losses(), options=PruneOptions(target="parameters"))
+        before, after = (sum(p.numel() for p in network.parameters()) for network in (model, pruned))
+        assert after / before == pytest.approx(0.6, rel=TOLERANCE)
+
+    @pytest.mark.parametrize("importance", IMPORTANCES)
+    def test_each_importance_spares_the_channels_that_matter(self, importance):
+        model = tiny_model(SMALL)
+        weak = [1, 4, 6, 9, 13, 22, 30, 31]
+        with torch.no_grad():
+            model.basis_module.tower[1][0].weight[weak] *= 1e-3
+            model.basis_module.tower[1][1].weight[weak] *= 1e-3
+            model.basis_module.tower[1][1].bias[weak] = 0
+        pruned = prune_network(model, 0.6, losses(), options=PruneOptions(importance=importance))
+        kept = pruned.basis_module.tower[1][1].weight
+        assert len(kept) < 32
+        assert not torch.isin(kept, model.basis_module.tower[1][1].weight[weak]).any()
+
+    def test_protected_layers_keep_their_channels(self):
+        model = tiny_model(SMALL)
+        pruned = prune_network(model, 0.6, losses(), options=PruneOptions(protect=("basis_module", "re:layer3|res3")))
+        for before, after in zip(layer_widths(model), layer_widths(pruned), strict=True):
+            if "basis_module" in before.layer or "res3" in before.layer:
+                assert after.outputs == before.outputs
+        assert pruned.config.widths
+
+    def test_a_pattern_without_a_match_is_refused_with_near_misses(self):
+        with pytest.raises(ConfigError, match=r"protected layer 'basis_modul': near it are basis_module"):
+            prune_network(tiny_model(SMALL), 0.6, losses(0), options=PruneOptions(protect=("basis_modul",)))
+
+    def test_channels_come_in_the_multiple_asked_for(self):
+        pruned = prune_network(tiny_model(GROUPED), 0.7, losses(), options=PruneOptions(multiple=16))
+        changed = {width.layer: width.outputs for width in pruned.config.widths}
+        before = {width.layer: width.outputs for width in layer_widths(tiny_model(GROUPED))}
+        assert any(width != before[layer] for layer, width in changed.items())
+        assert all(width % 16 == 0 for layer, width in changed.items() if width != before[layer])
+
+    @pytest.mark.parametrize(
+        "changes", [{"target": "mac"}, {"importance": "l1"}, {"runtime": "tensorrt"}, {"multiple": 0}, {"batches": 0}]
+    )
+    def test_impossible_options_are_refused(self, changes):
+        with pytest.raises(ConfigError):
+            PruneOptions(**changes)
+
+
 @pytest.fixture(scope="module")
-def counted() -> tuple[BlendMask, list, Work]:
+def counted() -> tuple[BlendMask, list, Cost]:
     model = tiny_model(GROUPED)
     groups = find_groups(plain_form(model))
-    return model, groups, Work(model, groups)
+    return model, groups, macs_cost(model, groups)
 
 
 class TestChoice:
@@ -266,7 +316,7 @@ class TestImportance:
         plain = plain_form(tiny_model(SMALL))
         groups = find_groups(plain)
         index = next(i for i, group in enumerate(groups) if group.name == "basis_module.tower.1.0")
-        found = channel_importance(plain, groups, losses())[index]
+        found = taylor_importance(plain, groups, losses())[index]
         gate = torch.ones((32, 1, 1), requires_grad=True)
         handle = plain.basis_module.tower[1].register_forward_hook(lambda _module, _inputs, out: out * gate)
         next(losses())(plain).backward()
@@ -277,7 +327,7 @@ class TestImportance:
         plain = plain_form(tiny_model(SMALL))
         groups = find_groups(plain)
         for one, three in zip(
-            channel_importance(plain, groups, losses()), channel_importance(plain, groups, losses(3)), strict=True
+            taylor_importance(plain, groups, losses()), taylor_importance(plain, groups, losses(3)), strict=True
         ):
             torch.testing.assert_close(one, three)
 
@@ -289,8 +339,8 @@ class TestImportance:
         plain = plain_form(model)
         groups = find_groups(plain)
         index = next(i for i, group in enumerate(groups) if group.name == "basis_module.tower.1.0")
-        scores = channel_importance(plain, groups, losses())
-        removed = choose_channels(groups, scores, Work(model, groups), 0.5)[index]
+        scores = taylor_importance(plain, groups, losses())
+        removed = choose_channels(groups, scores, macs_cost(model, groups), 0.5)[index]
         assert (scores[index][unread] == 0).all()
         assert (scores[index][removed[:8]] == 0).all()
         groups[index].remove(unread)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from blendmask_quantize.pipeline.options import QuantizeOptions
 from blendmask_quantize.pipeline.recipes.qat import Qat
-from blendmask_quantize.pruning.options import PruneOptions, fine_tuning
+from blendmask_quantize.pruning.options import MACS, MAGNITUDE, PruneOptions, fine_tuning, with_target
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -45,25 +45,39 @@ class Edge(Qat):
         """
         from blendmask_quantize.pruning.channel_pruning import check_ratio
 
-        check_ratio(job.checkpoint.model, self.pruning.ratio)
+        check_ratio(job.checkpoint.model, self.pruning, job.size)
 
-    def expected_macs(self, before: int) -> int:
-        """Return the multiply-accumulates that are expected of the result, where the network needs `before`."""
-        return round(before * self.pruning.ratio)
+    def expected_macs(self, job: Job) -> int:
+        """Return the multiply-accumulates that are expected of the result, for one image of the job's input size.
+
+        Where they are not the target, channels are chosen by magnitude for this, which needs no images.
+        """
+        from blendmask_quantize.model.macs import count_macs
+        from blendmask_quantize.pruning.channel_pruning import prune_network
+
+        model, options = job.checkpoint.model, self.pruning
+        if options.target == MACS:
+            return round(count_macs(model, job.size) * options.ratio)
+        by_magnitude = replace(options, importance=MAGNITUDE)
+        return count_macs(prune_network(model, options.ratio, (), job.size, options=by_magnitude), job.size)
 
     def stages(self) -> tuple[str, ...]:
         """Describe what `run` does, a line for each stage."""
         training = self.pruning.training
         read, *others = super().stages()
-        prune = f"prune to {self.pruning.ratio:g} of the multiply-accumulates"
+        prune = (
+            f"prune to {self.pruning.ratio:g} of the {self.pruning.what}, channels chosen by {self.pruning.importance}"
+        )
         tune = f"fine-tune: {training.iterations} steps of {training.batch} augmented images"
         return (read, prune, tune, *others)
 
     def overridden(self, options: QuantizeOptions) -> Self:
         """Return the recipe with the options that are given in place of its own settings."""
         pruning = self.pruning if options.pruning is None else options.pruning
-        if options.macs is not None:
-            pruning = replace(pruning, ratio=options.macs)
+        pruning = with_target(pruning, options.macs, options.parameters, options.latency)
+        pruning = replace(
+            pruning, runtime=options.runtime or pruning.runtime, protect=(*pruning.protect, *options.protect)
+        )
         if options.prune_iterations is not None:
             training = replace(pruning.training, iterations=options.prune_iterations)
             pruning = replace(pruning, training=fine_tuning(training))
