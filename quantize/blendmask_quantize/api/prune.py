@@ -91,6 +91,7 @@ def prune(
         chosen = replace(chosen, training=fine_tuning(training))
     check_arguments(checkpoint, folders, files, path, chosen, config)
     labels, on_stage = check_classes(classes), as_progress(progress)
+    from blendmask_quantize.latency.network import latency_cost
     from blendmask_quantize.pruning.job import prune as run
     from blendmask_quantize.training.coco_images import CocoImages
 
@@ -98,7 +99,8 @@ def prune(
     pairs = zip(folders, files, strict=True)
     augmentation = chosen.training.augmentation
     sources = [CocoImages.open(*pair, loaded.config, augmentation, labels=loaded.labels) for pair in pairs]
-    return run(loaded, sources, path, chosen, on_stage, resume=resume)
+    cost_of = latency_cost(loaded.model, None, chosen, on_stage)
+    return run(loaded, sources, path, chosen, on_stage, resume=resume, cost_of=cost_of)
 
 
 def check_arguments(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
+from blendmask_quantize.latency.network import latency_cost
 from blendmask_quantize.pipeline.job import Job
 from blendmask_quantize.pipeline.qat_stages import calibration_settings, image_folder, image_settings, train
 from blendmask_quantize.pipeline.quantized import Quantized
@@ -53,6 +54,8 @@ def _prune(
 ) -> tuple[Path, PruneReport]:
     """Prune and fine-tune on the images that are not held out, or take the result of an earlier run."""
     path, sources = run_folder.path / PRUNED_FILE, [data.training]
+    cost_of = latency_cost(job.checkpoint.model, job.size, options, job.progress)
     if path.exists():
-        return path, finished_pruning(job.checkpoint, sources, path, options)
-    return path, prune(job.checkpoint, sources, path, options, job.progress, resume=job.options.resume)
+        return path, finished_pruning(job.checkpoint, sources, path, options, cost_of)
+    report = prune(job.checkpoint, sources, path, options, job.progress, resume=job.options.resume, cost_of=cost_of)
+    return path, report

@@ -23,6 +23,8 @@ class Plan:
         model: name of the configuration.
         size: height and width of the network input in pixels.
         macs: multiply-accumulates for one image of this size, now and as expected of the result.
+        latency_ms: time of the INT8 graph on this machine in milliseconds, measured before and predicted after; None
+            where it is not a target.
         float_layers: convolutions that stay float in any graph, and their multiply-accumulates for one image, now.
     """
 
@@ -31,6 +33,7 @@ class Plan:
     model: str
     size: tuple[int, int]
     macs: tuple[int, int]
+    latency_ms: tuple[float, float] | None
     float_layers: dict[str, int]
 
     @property
@@ -43,7 +46,7 @@ class Plan:
         return {
             "recipe": self.recipe, "stages": list(self.stages), "model": self.model, "size": list(self.size),
             "macs_before": self.macs[0], "macs": self.macs[1], "float_layers": self.float_layers,
-            "float_share": self.float_share,
+            "float_share": self.float_share, "latency_ms": None if self.latency_ms is None else list(self.latency_ms),
         }  # fmt: skip
 
 
@@ -58,11 +61,12 @@ def make_plan(recipe: Recipe, job: Job) -> Plan:
         ConfigError: the recipe cannot do it, e.g. a share that pruning cannot reach.
     """
     recipe.check(job)
+    expected = recipe.expectation(job)
     layers = macs_by_layer(job.checkpoint.model, job.size)
     before = sum(layers.values())
     everywhere = set.intersection(*(quantized_layers(job.network, variant) for variant in VARIANTS))
     in_float = {name: macs for name, macs in layers.items() if name not in everywhere}
     return Plan(
         recipe_settings(recipe), recipe.stages(), job.checkpoint.config.name, job.size,
-        (before, recipe.expected_macs(job)), in_float,
+        (before, expected.macs), expected.latency_ms, in_float,
     )  # fmt: skip

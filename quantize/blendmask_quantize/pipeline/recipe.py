@@ -14,6 +14,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Expectation:
+    """What is expected of the result of a recipe.
+
+    Attributes:
+        macs: multiply-accumulates for one image of the job's input size.
+        latency_ms: time of the INT8 graph on this machine in milliseconds, measured before and predicted after; None
+            where it is not a target.
+    """
+
+    macs: int
+    latency_ms: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
 class Recipe(RecipeSettings, ABC):
     """A way to quantize a checkpoint, as a value: change it with `dataclasses.replace`, or load it from YAML.
 
@@ -35,11 +49,11 @@ class Recipe(RecipeSettings, ABC):
             ConfigError: it cannot; says what can be reached.
         """
 
-    def expected_macs(self, job: Job) -> int:
-        """Return the multiply-accumulates that are expected of the result, for one image of the job's input size."""
+    def expectation(self, job: Job) -> Expectation:
+        """Return what is expected of the result."""
         from blendmask_quantize.model.macs import count_macs
 
-        return count_macs(job.checkpoint.model, job.size)
+        return Expectation(count_macs(job.checkpoint.model, job.size))
 
     @abstractmethod
     def stages(self) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ MULTIPLE = 8
 """Channels come in multiples of this unless another one is asked for; the integer kernels of CPUs and GPUs fill it."""
 LEAST_SHARE = 0.25
 """Share of its channels that every group keeps."""
+_WIDE = 3
 TOLERANCE = 0.02
 """How far the reached number may lie from the one asked for, relative."""
 
@@ -64,13 +65,15 @@ class Cost:
         fixed: what does not depend on their widths.
         per_channel: further cost of a channel of each group.
         what: is counted, for messages: "multiply-accumulates".
+        multiple: channels in a block, unless another number is asked for.
     """
 
     def __init__(
         self, model: BlendMask, groups: Sequence[ChannelGroup], layers: Iterable[str], price: Price, *,
         fixed: float = 0, per_channel: Sequence[float] = (), what: str = NOUNS[MACS],
+        multiple: int = MULTIPLE,
     ) -> None:  # fmt: skip
-        self.what, self._price = what, price
+        self.what, self.multiple, self._price = what, multiple, price
         self._per_channel = per_channel or [0] * len(groups)
         found = [_layer(name, model, groups) for name in layers]
         self.layers = [layer for layer in found if layer.writer is not None or layer.read]
@@ -167,7 +170,8 @@ def choose_channels(
         scores: importance (width,) of the channels of each group, comparable between groups.
         cost: of the same groups.
         ratio: share of the cost to keep.
-        multiple: channels in a block; what is left of a group is a multiple of it.
+        multiple: channels in a block; what is left of a group is a multiple of it. In groups of fewer than three such
+            blocks it is `MULTIPLE` at most.
 
     Raises:
         ConfigError: no choice of whole blocks comes near enough to the ratio.
@@ -209,6 +213,8 @@ def _blocks(group: ChannelGroup, score: Tensor, multiple: int) -> list[list[int]
 
     Where the channels have a group normalization, each of its groups gives up as many.
     """
+    if group.width < _WIDE * multiple:
+        multiple = min(multiple, MULTIPLE)
     order = score.unflatten(0, (group.norm_groups, -1)).argsort(dim=1, stable=True)
     order = order + torch.arange(group.norm_groups)[:, None] * order.shape[1]
     step = math.lcm(multiple, group.norm_groups) // group.norm_groups

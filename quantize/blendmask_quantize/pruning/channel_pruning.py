@@ -12,7 +12,6 @@ from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.patterns import parse_pattern
 from blendmask_quantize.pruning.budget import (
     LEAST_SHARE,
-    MULTIPLE,
     Cost,
     choose_channels,
     macs_cost,
@@ -54,7 +53,7 @@ def prune_network(
     plain = plain_form(model)
     groups = _groups(plain, options)
     cost = _cost(model, groups, size, options, cost_of)
-    multiple = options.multiple or MULTIPLE
+    multiple = options.multiple or cost.multiple
     _check_reachable(ratio, smallest_ratio(groups, cost, multiple), cost.what)
     scores = channel_importance(options.importance, plain, groups, losses, cost)
     for group, channels in zip(groups, choose_channels(groups, scores, cost, ratio, multiple), strict=True):
@@ -76,7 +75,22 @@ def check_ratio(
     refuse_deformable(model.config, "prune")
     groups = _groups(plain_form(model), options)
     cost = _cost(model, groups, size, options, cost_of)
-    _check_reachable(options.ratio, smallest_ratio(groups, cost, options.multiple or MULTIPLE), cost.what)
+    _check_reachable(options.ratio, smallest_ratio(groups, cost, options.multiple or cost.multiple), cost.what)
+
+
+def predicted_cost(model: BlendMask, pruned: BlendMask, options: PruneOptions, cost_of: CostOf) -> tuple[float, float]:
+    """Return the cost of a network, and of the same after pruning.
+
+    Args:
+        model: the network before pruning.
+        pruned: with fewer channels.
+        options: of pruning.
+        cost_of: gives the cost as a function of the widths.
+    """
+    groups = _groups(plain_form(model), options)
+    cost, layers = cost_of(model, groups), dict(pruned.named_modules())
+    widths: list[int] = [layers[group.name].out_channels for group in groups]
+    return cost.total([group.width for group in groups]), cost.total(widths)
 
 
 def _groups(plain: BlendMask, options: PruneOptions) -> list[ChannelGroup]:

@@ -16,7 +16,7 @@ from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoin
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.pruning.budget import TOLERANCE
-from blendmask_quantize.pruning.channel_pruning import CostOf, prune_network
+from blendmask_quantize.pruning.channel_pruning import CostOf, predicted_cost, prune_network
 from blendmask_quantize.pruning.importance import Loss
 from blendmask_quantize.pruning.options import LATENCY, MACS, PARAMETERS, TAYLOR, PruneOptions
 from blendmask_quantize.runs.network_digest import network_digest
@@ -42,6 +42,8 @@ class PruneReport:
         iterations: number of fine-tuning steps.
         images: number of training images.
         target: what was reduced to that share: "macs", "parameters" or "latency".
+        latency_ms: time of the INT8 graph on this machine in milliseconds, measured before and predicted after; None
+            for another target.
     """
 
     path: Path
@@ -51,6 +53,7 @@ class PruneReport:
     iterations: int
     images: int
     target: str = MACS
+    latency_ms: tuple[float, float] | None = None
 
     @property
     def ratio(self) -> float:
@@ -61,7 +64,12 @@ class PruneReport:
         """Describe what remains, in a sentence."""
         (macs_before, macs), (weights_before, weights) = self.macs, self.weights
         work = f"{macs / 1e9:.2f} of {macs_before / 1e9:.2f} billion multiply-accumulates per image ({self.ratio:.3f})"
-        return f"needs {work} and has {weights / 1e6:.2f} of {weights_before / 1e6:.2f} million weights"
+        text = f"needs {work} and has {weights / 1e6:.2f} of {weights_before / 1e6:.2f} million weights"
+        if self.latency_ms is None:
+            return text
+        return (
+            f"{text}; its INT8 graph is predicted to take {self.latency_ms[1]:.1f} of {self.latency_ms[0]:.1f} ms here"
+        )
 
     def record(self) -> dict[str, Any]:
         """Return the result as JSON types, for the manifest."""
@@ -69,6 +77,7 @@ class PruneReport:
             "target": self.target, "asked": self.asked, "ratio": self.ratio, "macs_before": self.macs[0],
             "macs": self.macs[1], "weights_before": self.weights[0], "weights": self.weights[1],
             "iterations": self.iterations, "trained_on": self.images,
+            **({} if self.latency_ms is None else {"latency_ms": list(self.latency_ms)}),
         }  # fmt: skip
 
 
@@ -103,20 +112,21 @@ def prune(
             _started(run.path / START_FILE, checkpoint, options) if started
             else _prune(checkpoint, sources, options, progress, cost_of)
         )  # fmt: skip
-        report = _report(checkpoint, pruned, output, options, sources)
+        report = _report(checkpoint, pruned, output, options, sources, cost_of)
         _fine_tune(pruned, sources, run.path, output, options.training, progress, resume)
     return report
 
 
 def finished_pruning(
-    checkpoint: Checkpoint, sources: Sequence[CocoImages], path: Path, options: PruneOptions
-) -> PruneReport:
+    checkpoint: Checkpoint, sources: Sequence[CocoImages], path: Path, options: PruneOptions,
+    cost_of: CostOf | None = None,
+) -> PruneReport:  # fmt: skip
     """Return the report for a file that `prune` wrote with the same arguments.
 
     Raises:
         CheckpointError: the file has another configuration or share, or cannot be read.
     """
-    return _report(checkpoint, _started(path, checkpoint, options), path, options, sources)
+    return _report(checkpoint, _started(path, checkpoint, options), path, options, sources, cost_of)
 
 
 def run_settings(checkpoint: Checkpoint, options: PruneOptions) -> dict[str, Setting]:
@@ -141,11 +151,15 @@ def _prune(
 
 
 def _report(
-    checkpoint: Checkpoint, pruned: BlendMask, path: Path, options: PruneOptions, sources: Sequence[CocoImages]
-) -> PruneReport:
+    checkpoint: Checkpoint, pruned: BlendMask, path: Path, options: PruneOptions, sources: Sequence[CocoImages],
+    cost_of: CostOf | None,
+) -> PruneReport:  # fmt: skip
     macs, weights = ((count(checkpoint.model), count(pruned)) for count in (count_macs, _weights))
     images = sum(len(source) for source in sources)
-    return PruneReport(path, macs, weights, options.ratio, options.training.iterations, images, options.target)
+    latency = None if cost_of is None else predicted_cost(checkpoint.model, pruned, options, cost_of)
+    return PruneReport(
+        path, macs, weights, options.ratio, options.training.iterations, images, options.target, latency
+    )  # fmt: skip
 
 
 def _fine_tune(

@@ -36,6 +36,7 @@ class PruneOptions:
         importance: estimate by which channels are chosen: "taylor" (first-order change of the loss), "magnitude" (of
             the weights) or "bn_scale" (factors of the normalizations).
         multiple: channels come in multiples of this; None takes 8, and for "latency" the multiple that is fastest here.
+            Groups of fewer than three times as many channels are pruned by 8.
         protect: layers that keep all their channels: names, globs, or `re:PATTERN`.
     """
 

@@ -75,6 +75,18 @@ class OpenVinoSession:
         self._request = None
 
 
+def compile_once(graph: bytes, options: SessionOptions) -> Any:
+    """Return an `openvino.CompiledModel` of any ONNX graph, compiled as by `load` but not kept.
+
+    Raises:
+        InferenceError: OpenVINO refuses the graph.
+    """
+    try:
+        return _core().compile_model(_read(graph), _DEVICE, _properties(options))
+    except RuntimeError as error:
+        raise _refusal(error) from error
+
+
 @functools.lru_cache(maxsize=None)
 def _core() -> Any:
     """Return the one `Core` of this process, which is never released.

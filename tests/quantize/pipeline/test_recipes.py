@@ -115,7 +115,8 @@ def test_the_plan_names_what_the_recipe_does_and_what_stays_float(small: Path, s
     given = (small, scenes, tmp_path / "m.bmz", file)
     plan = explain(*given, annotations=scenes / "annotations.json", count=5)
     assert plan.recipe["calibration"]["count"] == 5
-    assert plan.macs[1] == round(0.75 * plan.macs[0])
+    assert plan.macs[1] == pytest.approx(0.75 * plan.macs[0], rel=0.02)
+    assert plan.latency_ms is None
     assert plan.stages[1] == "prune to 0.75 of the multiply-accumulates, channels chosen by taylor"
     assert "backbone.bottom_up.stem.conv1.conv" in plan.float_layers
     assert "proposal_generator.fcos_head.cls_logits" in plan.float_layers

@@ -332,14 +332,14 @@ Refused = tuple[type[BlendMaskError], str, dict[str, object]]
         (ConfigError, "did you mean ptq", {"recipe": "ptqq"}),
         (ConfigError, "no step is called 'equalize': did you mean", {"steps": ("equalize",)}),
         (ConfigError, "not a multiple of 32", {"size": (65, 96)}),
-        (ConfigError, "--resume is of no use", {"resume": True}),
+        (ConfigError, "--iterations is of no use", {"iterations": 5}),
         (CalibrationError, "median", {"estimator": "median"}),
         (CalibrationError, "unknown check", {"allow": ("few-pictures",)}),
         (CalibrationError, "not a folder", {"folder": Path("nowhere")}),
         (ConfigError, "count is 0", {"count": 0}),
         (CalibrationError, "--allow few-images", {"count": 5}),
     ],
-    ids=["recipe", "step", "size", "resume", "estimator", "override", "folder", "count", "guard"],
+    ids=["recipe", "step", "size", "iterations", "estimator", "override", "folder", "count", "guard"],
 )
 def test_options_are_refused_before_long_work(
     quantize: Quantize,
@@ -581,10 +581,14 @@ def test_a_full_disk_is_one_message_and_leaves_nothing(
 
 
 @pytest.mark.usefixtures("replayed")
-@pytest.mark.parametrize("moment", ["reading", "calibrating", "exporting", "comparing with float"])
-def test_an_interruption_before_the_bundle_is_done_leaves_nothing(
-    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, scenes: Path, tmp_path: Path, moment: str
-) -> None:
+@pytest.mark.parametrize(
+    "moment, left",
+    [("reading", False), ("calibrating", False), ("exporting", True), ("comparing with float", True)],
+)
+def test_an_interruption_before_the_bundle_is_done_leaves_at_most_the_calibration(
+    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, scenes: Path, tmp_path: Path, moment: str,
+    left: bool,
+) -> None:  # fmt: skip
     def interrupted(name: str, _: int) -> Callable[[], None]:
         def step() -> None:
             if name == moment:
@@ -593,9 +597,12 @@ def test_an_interruption_before_the_bundle_is_done_leaves_nothing(
         return step
 
     data = (scenes, scenes / "annotations.json")
-    (tmp_path / "out").mkdir()
-    with nothing_left(tmp_path / "out", tmp_path / "scratch"), pytest.raises(KeyboardInterrupt):
+    for name in ("out", "other"):
+        (tmp_path / name).mkdir()
+    with nothing_left(tmp_path / "other", tmp_path / "scratch"), pytest.raises(KeyboardInterrupt):
         quantize(checkpoint, tmp_path / "out/m.bmz", replace(options, evaluation=data), interrupted)
+    found = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert found == (["kept-observation.npz"] if left else [])
 
 
 @pytest.mark.usefixtures("replayed")

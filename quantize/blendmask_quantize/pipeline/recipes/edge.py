@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from blendmask_quantize.pipeline.options import QuantizeOptions
+from blendmask_quantize.pipeline.recipe import Expectation
 from blendmask_quantize.pipeline.recipes.qat import Qat
-from blendmask_quantize.pruning.options import MACS, MAGNITUDE, PruneOptions, fine_tuning, with_target
+from blendmask_quantize.pruning.options import MAGNITUDE, PruneOptions, fine_tuning, with_target
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -43,23 +44,23 @@ class Edge(Qat):
         Raises:
             ConfigError: it cannot; says what can be reached.
         """
+        from blendmask_quantize.latency.network import latency_cost
         from blendmask_quantize.pruning.channel_pruning import check_ratio
 
-        check_ratio(job.checkpoint.model, self.pruning, job.size)
+        model = job.checkpoint.model
+        check_ratio(model, self.pruning, job.size, latency_cost(model, job.size, self.pruning, job.progress))
 
-    def expected_macs(self, job: Job) -> int:
-        """Return the multiply-accumulates that are expected of the result, for one image of the job's input size.
-
-        Where they are not the target, channels are chosen by magnitude for this, which needs no images.
-        """
+    def expectation(self, job: Job) -> Expectation:
+        """Return what is expected of the result. Channels are chosen by magnitude for this, which needs no images."""
+        from blendmask_quantize.latency.network import latency_cost
         from blendmask_quantize.model.macs import count_macs
-        from blendmask_quantize.pruning.channel_pruning import prune_network
+        from blendmask_quantize.pruning.channel_pruning import predicted_cost, prune_network
 
-        model, options = job.checkpoint.model, self.pruning
-        if options.target == MACS:
-            return round(count_macs(model, job.size) * options.ratio)
-        by_magnitude = replace(options, importance=MAGNITUDE)
-        return count_macs(prune_network(model, options.ratio, (), job.size, options=by_magnitude), job.size)
+        model, options = job.checkpoint.model, replace(self.pruning, importance=MAGNITUDE)
+        cost_of = latency_cost(model, job.size, options, job.progress)
+        pruned = prune_network(model, options.ratio, (), job.size, options=options, cost_of=cost_of)
+        latency = None if cost_of is None else predicted_cost(model, pruned, options, cost_of)
+        return Expectation(count_macs(pruned, job.size), latency)
 
     def stages(self) -> tuple[str, ...]:
         """Describe what `run` does, a line for each stage."""

@@ -1,0 +1,1 @@
+"""Predicted latency of INT8 graphs, from measured times of their layers."""

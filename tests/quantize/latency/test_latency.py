@@ -1,0 +1,130 @@
+"""Predicted latency: every layer is timed in the form it is exported in, and pruning to a share of it meets the share.
+
+Nothing here depends on a clock: what times a layer is replaced by a count of its work.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from blendmask_edge.errors import ConfigError, RuntimeUnavailableError
+from blendmask_edge.runtimes.registry import RuntimeRow
+from blendmask_quantize import prune
+from blendmask_quantize.latency.layer_graph import INPUT, layer_graph
+from blendmask_quantize.latency.network import LatencyModel
+from blendmask_quantize.latency.shapes import conv_shapes
+from blendmask_quantize.latency.table import LatencyTable
+from blendmask_quantize.latency.timing import time_layer
+from blendmask_quantize.model.config import ModelConfig
+from blendmask_quantize.model.macs import count_macs, macs_by_layer
+from blendmask_quantize.pruning.budget import TOLERANCE
+from blendmask_quantize.pruning.channel_pruning import check_ratio, predicted_cost, prune_network
+from blendmask_quantize.pruning.options import PruneOptions
+from tests.quantize.prunable import SMALL
+from tests.quantize.small_networks import FIVE_LEVELS, LITE, size_of, small_network
+from tests.quantize.tiny import tiny_model
+
+SIZE = (64, 96)
+OPTIONS = PruneOptions(target="latency", importance="magnitude", ratio=0.6)
+
+
+def work(graph: bytes, _runtime: str, block: int = 1) -> float:
+    """The multiply-accumulates of a layer, as if they took a millisecond a million; channels in whole blocks."""
+    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(graph))
+    weight = next(array for array in model.graph.initializer if array.name == "weight")
+    given, result = (value.type.tensor_type.shape.dim for value in (model.graph.input[0], model.graph.output[0]))
+    outputs, inputs, *kernel = weight.dims
+    height, width = (dim.dim_value or 1 for dim in result[1:3])
+    del given
+    channels = [math.ceil(count / block) * block for count in (outputs, inputs)]
+    return 1e-6 * math.prod((*channels, *kernel, height, width))
+
+
+@pytest.fixture
+def latency() -> LatencyModel:
+    model = tiny_model(SMALL)
+    return LatencyModel(10.0, conv_shapes(model, SIZE), LatencyTable("onnxruntime", work))
+
+
+@pytest.mark.parametrize("config", [SMALL, LITE, FIVE_LEVELS], ids=lambda config: config.name)
+def test_every_convolution_that_runs_is_timed(config: ModelConfig) -> None:
+    model = small_network(config)
+    size = size_of(config)
+    assert set(conv_shapes(model, size)) == set(macs_by_layer(model, size)) - {"top_layer"}
+
+
+def test_graphs_of_layers_run_and_have_the_shape_of_the_layer() -> None:
+    ort = pytest.importorskip("onnxruntime")
+    calls = [call for calls in conv_shapes(small_network(LITE), size_of(LITE)).values() for call in calls]
+    chosen = {(call.kernel, call.stride, call.depthwise, call.quantized): call for call in calls}
+    assert {call.depthwise for call in chosen.values()} == {call.quantized for call in chosen.values()} == {True, False}
+    for call in chosen.values():
+        graph = layer_graph(call)
+        onnx.checker.check_model(onnx.load_from_string(graph))
+        session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        dtype = np.uint8 if call.quantized else np.float32
+        (result,) = session.run(None, {INPUT: np.ones((1, call.height, call.width, call.inputs), dtype)})
+        assert result.dtype == dtype
+        high = (
+            call.height + call.padding[0] + call.padding[2] - call.dilation[0] * (call.kernel[0] - 1) - 1
+        ) // call.stride[0] + 1
+        assert result.shape[1] == high
+        assert result.shape[3] == call.outputs
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_layer_is_timed_in_each_runtime(runtime: str) -> None:
+    pytest.importorskip(runtime)
+    call = next(iter(conv_shapes(small_network(LITE), size_of(LITE)).values()))[0]
+    assert time_layer(layer_graph(call), runtime) > 0
+
+
+def test_pruning_meets_the_share_of_the_predicted_latency(latency: LatencyModel) -> None:
+    model = tiny_model(SMALL)
+    pruned = prune_network(model, 0.6, (), options=OPTIONS, cost_of=latency.cost)
+    before, after = predicted_cost(model, pruned, OPTIONS, latency.cost)
+    assert before == pytest.approx(10)
+    assert after / before == pytest.approx(0.6, rel=TOLERANCE)
+    assert count_macs(pruned) < count_macs(model)
+
+
+def test_work_that_no_layer_does_is_never_saved(latency: LatencyModel) -> None:
+    model = tiny_model(SMALL)
+    with pytest.raises(ConfigError, match=r"0\.05 of the latency cannot be reached: .* Ask for 0\.\d+ or more"):
+        check_ratio(model, PruneOptions(target="latency", ratio=0.05), SIZE, latency.cost)
+
+
+@pytest.mark.parametrize("block, multiple", [(1, 8), (16, 16), (32, 32)])
+def test_the_multiple_is_the_smallest_that_saves_time(block: int, multiple: int) -> None:
+    table = LatencyTable("onnxruntime", lambda graph, runtime: work(graph, runtime, block))
+    assert table.multiple() == multiple
+
+
+def test_times_are_measured_once_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BLENDMASK_CACHE", str(tmp_path / "cache"))
+    calls = [call for calls in conv_shapes(tiny_model(SMALL), SIZE).values() for call in calls]
+    first = LatencyTable.of_machine("onnxruntime")
+    first.measure = work
+    first.measure_all(calls)
+    second = LatencyTable.of_machine("onnxruntime")
+    second.measure = lambda *_: pytest.fail("measured again")
+    second.measure_all(calls)
+    assert [second.milliseconds(call) for call in calls] == [first.milliseconds(call) for call in calls]
+    assert LatencyTable.of_machine("openvino").entries == {}
+
+
+def test_a_runtime_that_is_not_installed_is_one_message(
+    checkpoint_path: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RuntimeRow, "installed", False)
+    with pytest.raises(RuntimeUnavailableError, match=r"'openvino' is not installed. Type: pip install"):
+        prune(
+            checkpoint_path, scenes, scenes / "annotations.json", tmp_path / "p.safetensors", latency=0.5,
+            runtime="openvino",
+        )  # fmt: skip
+    assert not list(tmp_path.iterdir())
