@@ -1,98 +1,50 @@
-"""Instance masks on a camera: predict each frame, draw what was found, show it or write it.
+"""Instance masks on a camera: predict each frame, draw the instances, show or write the overlay.
 
     python examples/camera_loop.py kitchen.bmz 0                            # camera 0 in a window; q or Esc ends
     python examples/camera_loop.py kitchen.bmz drive.mp4 --output masks.mp4   # a video file into another
     python examples/camera_loop.py kitchen.bmz images/ --output masks.mp4   # a folder of images, by name
+    python examples/camera_loop.py kitchen.bmz rtsp://robot/front --track   # a network camera, with identities
 
-A window needs the package opencv-python in the place of opencv-python-headless.
+Frames are captured and resized while others run through the network. If the camera is faster than the network, the
+oldest frames are dropped. A window needs a display, and the package opencv-python in the place of
+opencv-python-headless.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-import time
-from collections import deque
 from pathlib import Path
-from typing import Deque, Iterator, Optional, Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 
-from blendmask_edge import BlendMaskError, ImageError, MaskPredictor, OutputError, read_image
+from blendmask_edge import BlendMaskError, MaskPredictor, OutputError
 
-IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 END_KEYS = {ord("q"), 27}
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     """Run the loop until the source or the user ends it."""
     options = parse_arguments(arguments)
-    rate = Rate()
     with MaskPredictor(options.bundle, threads=options.threads, score_threshold=options.score) as predictor:
-        sink = VideoFile(options.output, options.fps) if options.output else Window()
-        try:
-            for frame in at_least_one(frames(options.source), options.source):
-                instances = predictor(frame, channels="bgr")
-                # A robot would act here: instances.class_names, .boxes, and .crops() for masks inside their boxes.
-                overlay = instances.draw(frame)
-                rate.tick()
-                write_text(overlay, f"{rate.fps:.1f} FPS, {len(instances)} instances")
-                if not sink.show(overlay):
-                    break
-        finally:
-            sink.close()
-    print(f"{rate.count} frames, {rate.fps:.1f} FPS at the end, {predictor.runtime}")
+        stream = predictor.stream(options.source, channels="bgr", track=options.track)
+        sink = VideoFile(options.output, options.fps or stream.source_rate or 15) if options.output else Window()
+        with stream:
+            try:
+                for frame, instances in stream:
+                    # A robot would act here: instances.class_names, .boxes, and .crops() for masks inside their boxes.
+                    overlay = instances.draw(frame)
+                    write_text(overlay, f"{stream.report.rate:.1f} FPS, {len(instances)} instances")
+                    if not sink.show(overlay):
+                        break
+            finally:
+                sink.close()
+    print(f"{stream.report}, {predictor.runtime}")
     if options.output:
         print(f"The video lies in {options.output}")
-
-
-def frames(source: str) -> Iterator[np.ndarray]:
-    """Yield the frames, (H, W, 3) uint8 BGR, of a camera ("0"), a video file or a folder of images."""
-    if Path(source).is_dir():
-        files = sorted(path for path in Path(source).iterdir() if path.suffix.lower() in IMAGES)
-        yield from (np.ascontiguousarray(read_image(file)[..., ::-1]) for file in files)
-        return
-    capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
-    if not capture.isOpened():
-        raise ImageError(f"Cannot open {source}. Give the number of a camera, a video file or a folder of images.")
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # a camera then gives its newest frame, not one that waited
-    try:
-        done, frame = capture.read()
-        while done:
-            yield frame
-            done, frame = capture.read()
-    finally:
-        capture.release()
-
-
-def at_least_one(frames: Iterator[np.ndarray], source: str) -> Iterator[np.ndarray]:
-    """Yield the frames, and refuse a source that has none."""
-    first = next(frames, None)
-    if first is None:
-        raise ImageError(f"{source} holds no frame. Give the number of a camera, a video file or a folder of images.")
-    yield first
-    yield from frames
-
-
-class Rate:
-    """Frames in a second of the whole loop, over the last thirty."""
-
-    def __init__(self) -> None:
-        """Start counting."""
-        self.count = 0
-        self._times: Deque[float] = deque([time.perf_counter()], maxlen=31)
-
-    def tick(self) -> None:
-        """Count a frame."""
-        self.count += 1
-        self._times.append(time.perf_counter())
-
-    @property
-    def fps(self) -> float:
-        """Frames in a second; 0 before the first."""
-        elapsed = self._times[-1] - self._times[0]
-        return (len(self._times) - 1) / elapsed if elapsed else 0.0
 
 
 class Window:
@@ -100,6 +52,8 @@ class Window:
 
     def show(self, frame: np.ndarray) -> bool:
         """Show a frame; False when the user wants to end."""
+        if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise OutputError("There is no display. Give --output masks.mp4 to write a video.")
         try:
             cv2.imshow("blendmask", frame)
             return (cv2.waitKey(1) & 0xFF) not in END_KEYS
@@ -154,13 +108,14 @@ def parse_arguments(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", metavar="M.bmz")
-    parser.add_argument("source", help="number of a camera, video file, or folder of images")
+    parser.add_argument("source", help="number of a camera, video file, folder of images, or URL")
     parser.add_argument("--output", type=Path, help="video file to write, .mp4 or .avi; a window if left out")
     parser.add_argument(
         "--score", type=float, help="least score that is shown, 0 to 1; the display threshold if left out"
     )
     parser.add_argument("--threads", type=int, help="threads of the network; the runtime's choice if left out")
-    parser.add_argument("--fps", type=float, default=15, help="of the written video")
+    parser.add_argument("--fps", type=float, help="of the written video; that of the source if left out, else 15")
+    parser.add_argument("--track", action="store_true", help='identities; needs pip install "blendmask-edge[track]"')
     return parser.parse_args(arguments)
 
 

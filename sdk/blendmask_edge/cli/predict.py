@@ -1,23 +1,28 @@
 """`blendmask predict`."""
 
+import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 
 import typer
 
 from blendmask_edge.cli.arguments import Annotated, BundleArgument, JsonOption, ThreadsOption
 from blendmask_edge.cli.command_group import FAILED, INTERRUPTED
-from blendmask_edge.cli.output import one_line, print_json, say, tracked, warn
+from blendmask_edge.cli.output import one_line, print_json, print_lines, say, tracked, warn
 
 if TYPE_CHECKING:
     from blendmask_edge.cli.predict_files import Predictions
+    from blendmask_edge.cli.window import Window
 
 _LOW = 0.1
 
 
 def predict(
     bundle: BundleArgument,
-    images: Annotated[List[Path], typer.Argument(metavar="IMAGE...", help="Images, folders of them, or videos.")],
+    images: Annotated[
+        List[str],
+        typer.Argument(metavar="IMAGE...", help="Images, folders of them, videos, cameras by number, or URLs."),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for overlays and results.")] = Path("out"),
     score: Annotated[
         Optional[float], typer.Option(help="Least score, 0 to 1. Default: the bundle's display threshold.")
@@ -30,17 +35,26 @@ def predict(
     agnostic_nms: Annotated[
         bool, typer.Option("--agnostic-nms", help="Suppress overlapping instances across classes.")
     ] = False,
+    track: Annotated[
+        bool, typer.Option("--track", help="Give instances of videos and cameras the same id in each frame.")
+    ] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Show videos and cameras in a window; q or Esc ends the video.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict instances in images and videos; write overlays and COCO JSON."""
+    """Predict instances in images, videos and cameras; write overlays and COCO JSON."""
     from blendmask_edge.cli.sources import find_sources
 
     files = find_sources(images)
     from blendmask_edge.cli.predict_files import INSTANCES_NAME, predict_files
     from blendmask_edge.predictor import MaskPredictor
 
-    with MaskPredictor(bundle, runtime, threads, score, variant, agnostic_nms) as predictor:
-        predictions = predict_files(predictor, tracked(files, "Predicting"), output, warn)
+    with contextlib.ExitStack() as stack:
+        window = stack.enter_context(_window()) if show else None
+        predictor = stack.enter_context(MaskPredictor(bundle, runtime, threads, score, variant, agnostic_nms))
+        on_frame = window.show if window else None
+        predictions = predict_files(predictor, tracked(files, "Predicting"), output, warn, track, on_frame)
     if not predictions.images:
         raise typer.Exit(_exit_code(predictions, len(files)))
     document = predictions.as_coco()
@@ -48,10 +62,22 @@ def predict(
         failed = [{"file_name": str(file), "error": message} for file, message in predictions.failures]
         print_json({"output": str(output), "failed": failed, **document})
     else:
+        print_lines(f"{source}: {report}" for source, report in predictions.reports)
         say(_found(document, predictor.score_threshold))
         say(f"Saved overlays and {INSTANCES_NAME} to {output}")
         say(f"Next: blendmask info {bundle}")
     raise typer.Exit(_exit_code(predictions, len(files)))
+
+
+@contextlib.contextmanager
+def _window() -> "Iterator[Window]":
+    from blendmask_edge.cli.window import Window
+
+    window = Window()
+    try:
+        yield window
+    finally:
+        window.close()
 
 
 def _exit_code(predictions: "Predictions", files: int) -> int:

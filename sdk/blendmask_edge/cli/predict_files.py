@@ -1,4 +1,4 @@
-"""Predict image and video files: overlays to look at and one COCO file."""
+"""Predict images, videos and cameras: overlays to look at and one COCO file."""
 
 from __future__ import annotations
 
@@ -7,22 +7,28 @@ import errno
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from blendmask_edge.cli.output import encode_json
-from blendmask_edge.cli.sources import is_video
-from blendmask_edge.cli.video import VideoReader, VideoWriter
-from blendmask_edge.errors import ImageError, InferenceError
+from blendmask_edge.cli.sources import is_video, stem_of
+from blendmask_edge.cli.video import VideoWriter
+from blendmask_edge.errors import BlendMaskError, ImageError, InferenceError
 from blendmask_edge.imaging import encode_jpeg, read_image
 from blendmask_edge.storage.atomic import output_error
 from blendmask_edge.storage.temporary import temporary_folder
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from blendmask_edge.bundle.manifest import Manifest
+    from blendmask_edge.cli.sources import Source
     from blendmask_edge.instances import Instances
     from blendmask_edge.predictor import MaskPredictor
-    from blendmask_edge.storage.temporary import temporary_folder
-from blendmask_edge.storage.atomic import PathLike
+    from blendmask_edge.storage.atomic import PathLike
+    from blendmask_edge.streaming.report import StreamReport
+
+    Image = NDArray[np.uint8]
 
 INSTANCES_NAME = "instances.json"
 _MOST_STEM_BYTES = 200
@@ -35,14 +41,16 @@ class Predictions:
     images: COCO images with their `overlay`; those of a video have the `frame` as well, from 0.
     annotations: COCO annotations with their `score`.
     categories: COCO categories of the bundle.
-    failures: (file, message) of each file that could not be read or predicted.
+    failures: (source, message) of each file or frame that could not be read or predicted.
+    reports: rate and losses of each video and camera.
     interrupted: whether the user ended the work before all files were predicted.
     """
 
     images: List[Dict[str, Any]] = field(default_factory=list)
     annotations: List[Dict[str, Any]] = field(default_factory=list)
     categories: List[Dict[str, Any]] = field(default_factory=list)
-    failures: List[Tuple[Path, str]] = field(default_factory=list)
+    failures: List[Tuple[Source, str]] = field(default_factory=list)
+    reports: List[Tuple[Source, StreamReport]] = field(default_factory=list)
     interrupted: bool = False
 
     def add(self, instances: Instances, **image: Any) -> None:
@@ -63,20 +71,24 @@ class Predictions:
 
 def predict_files(
     predictor: MaskPredictor,
-    files: Iterable[Path],
+    sources: Iterable[Source],
     folder: PathLike,
     on_failure: Callable[[str], None],
+    track: bool = False,
+    show: Optional[Callable[[Image], bool]] = None,
 ) -> Predictions:
-    """Write an overlay for each file and `instances.json` for all of them into `folder`.
+    """Write an overlay for each source and `instances.json` for all of them into `folder`.
 
     A file that cannot be read or predicted is reported and the rest goes on. The results appear at the end, all at
     once; where no file can be read, none do. An interruption by the user ends the work, and keeps what is done.
 
     Args:
         predictor: an open predictor.
-        files: images, and videos by their suffix.
+        sources: images, and videos by their suffix; cameras and URLs.
         folder: is made where it is missing.
-        on_failure: takes the message of each file that cannot be read.
+        on_failure: takes the message of each file or frame that cannot be read or predicted.
+        track: whether the instances of videos and cameras get track ids.
+        show: takes each overlay of a video or camera, BGR, and returns whether to go on with it.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -84,7 +96,7 @@ def predict_files(
     found = Predictions(categories=_categories(predictor.manifest))
     with _staged(Path(folder)) as stage:
         try:
-            _predict_all(_Writer(predictor, stage, found), files, on_failure)
+            _predict_all(_Writer(predictor, stage, found, on_failure, track, show), sources)
         except KeyboardInterrupt:
             found.interrupted = True
         if found.images:
@@ -92,29 +104,35 @@ def predict_files(
     return found
 
 
-def _predict_all(writer: _Writer, files: Iterable[Path], on_failure: Callable[[str], None]) -> None:
-    for file in files:
+def _predict_all(writer: _Writer, sources: Iterable[Source]) -> None:
+    for source in sources:
         try:
-            writer.predict(file)
+            writer.predict(source)
         except (ImageError, InferenceError) as error:
-            writer.found.failures.append((file, str(error)))
-            on_failure(str(error))
+            writer.fail(source, str(error))
 
 
 @dataclass
 class _Writer:
-    """Predicts files one by one, with an overlay of each in `stage`."""
+    """Predicts sources one by one, with an overlay of each in `stage`."""
 
     predictor: MaskPredictor
     stage: Path
     found: Predictions
+    on_failure: Callable[[str], None]
+    track: bool
+    show: Optional[Callable[[Image], bool]]
     taken: Set[str] = field(default_factory=set)
 
-    def predict(self, file: Path) -> None:
-        if is_video(file):
-            self._predict_video(file)
+    def predict(self, source: Source) -> None:
+        if isinstance(source, str) or is_video(source):
+            self._predict_video(source)
         else:
-            self._predict_image(file)
+            self._predict_image(source)
+
+    def fail(self, source: Source, message: str) -> None:
+        self.found.failures.append((source, message))
+        self.on_failure(message)
 
     def _predict_image(self, file: Path) -> None:
         image = read_image(file)
@@ -124,16 +142,24 @@ class _Writer:
         (self.stage / overlay).write_bytes(drawn)
         self.found.add(instances, file_name=str(file), overlay=overlay)
 
-    def _predict_video(self, file: Path) -> None:
-        reader, overlay = VideoReader(file), self._unused(file.stem, ".overlay.mp4")
-        writer = VideoWriter(self.stage / overlay, reader.rate)
-        try:
-            for number, frame in enumerate(reader):
-                instances = self.predictor(frame, channels="bgr")
-                writer.write(instances.draw(frame))
-                self.found.add(instances, file_name=str(file), frame=number, overlay=overlay)
-        finally:
-            writer.close()
+    def _predict_video(self, source: Source) -> None:
+        def fail(index: int, error: BlendMaskError) -> None:
+            self.fail(source, f"{source}, frame {index}: {error}")
+
+        stream = self.predictor.stream(source, channels="bgr", on_error=fail, track=self.track)
+        overlay = self._unused(stem_of(source), ".overlay.mp4")
+        writer = VideoWriter(self.stage / overlay, stream.source_rate)
+        with stream:
+            try:
+                for result in stream:
+                    drawn = result.instances.draw(result.frame)
+                    writer.write(drawn)
+                    self.found.add(result.instances, file_name=str(source), frame=result.index, overlay=overlay)
+                    if self.show is not None and not self.show(drawn):
+                        break
+            finally:
+                writer.close()
+                self.found.reports.append((source, stream.report))
 
     def _unused(self, stem: str, suffix: str) -> str:
         while len(os.fsencode(stem)) > _MOST_STEM_BYTES:  # a name has 255 bytes in most file systems

@@ -1,34 +1,48 @@
-"""Find the images and videos that a command line names."""
+"""Find the images, videos and cameras that a command line names."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, Iterable, List
+from typing import Dict, Iterable, List, Union
 
-from blendmask_edge.errors import ImageError
-from blendmask_edge.imaging.folder import images_in
+from blendmask_edge.errors import SourceError
+from blendmask_edge.streaming.sources import is_address, list_images
 
-if TYPE_CHECKING:
-    from blendmask_edge.storage.atomic import PathLike
-
+Source = Union[Path, str]
+"""A file, or the number of a camera or URL."""
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"})
 
 
-def find_sources(paths: Iterable[PathLike]) -> List[Path]:
-    """Return the files among `paths`, and in their place the images directly inside each folder, by name.
+def find_sources(names: Iterable[str]) -> List[Source]:
+    """Return the files and cameras among `names`, and in the place of a folder the images in it, by name.
 
     Raises:
-        ImageError: a path does not exist, or a folder holds no image.
+        SourceError: a path does not exist, or a folder holds no image.
     """
-    found: Dict[Path, None] = {}
-    for path in map(Path, paths):
-        if not os.path.exists(path):
-            raise ImageError(f"{path} does not exist. Give image files, folders of them, or video files.")
-        found.update(dict.fromkeys(images_in(path) if os.path.isdir(path) else [path]))
+    found: Dict[Source, None] = {}
+    for name in names:
+        path = Path(name)
+        if not path.exists() and is_address(name):
+            found[name] = None
+            continue
+        if not path.exists():
+            raise SourceError(
+                f"{path} does not exist. Give image files, folders of them, video files, cameras by number, or URLs."
+            )
+        found.update(dict.fromkeys(list_images(path) if path.is_dir() else [path]))
     return list(found)
 
 
-def is_video(path: Path) -> bool:
-    """Whether the name of a file is that of a video."""
-    return path.suffix.lower() in VIDEO_SUFFIXES
+def is_video(source: Source) -> bool:
+    """Whether a source has more than one frame: a camera or URL, or a file with the name of a video."""
+    return isinstance(source, str) or source.suffix.lower() in VIDEO_SUFFIXES
+
+
+def stem_of(source: Source) -> str:
+    """Return the name of a source without its suffix, for a file that is made of it."""
+    if isinstance(source, Path):
+        return source.stem
+    if source.isdigit():
+        return f"camera-{source}"
+    words = "".join(character if character.isalnum() else " " for character in source.rpartition("://")[2]).split()
+    return "-".join(words)[:80] or "stream"

@@ -1,72 +1,34 @@
-"""Read the frames of a video file, and write frames into one."""
+"""Write frames into a video file."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator, Optional
+from typing import TYPE_CHECKING, Optional
 
 import cv2
-import numpy as np
 
-from blendmask_edge.errors import ImageError, OutputError
+from blendmask_edge.errors import OutputError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     Image = NDArray[np.uint8]
 
 _UNKNOWN_RATE = 25.0
-_MOST_RATE = 1000.0
-
-
-class VideoReader:
-    """The frames of a video file, upright, (H, W, 3) uint8 BGR.
-
-    Attributes:
-        rate: frames in a second; 25 where the file states none.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Open a video file.
-
-        Raises:
-            ImageError: OpenCV cannot open it.
-        """
-        if not _is_utf8(path):
-            raise ImageError(f"{path} has a name that is not UTF-8, which OpenCV cannot open as a video. Rename it.")
-        self._path = path
-        self._capture = cv2.VideoCapture(str(path))
-        if not self._capture.isOpened():
-            raise ImageError(f"{path} is not a video that OpenCV reads. Convert it to MP4 (H.264) or AVI (MJPEG).")
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
-        self.rate = rate if 0 < rate <= _MOST_RATE else _UNKNOWN_RATE
-
-    def __iter__(self) -> Iterator[Image]:
-        """Yield the frames and close the file.
-
-        Raises:
-            ImageError: there is none.
-        """
-        count = 0
-        try:
-            while True:
-                done, frame = self._capture.read()
-                if not done:
-                    break
-                count += 1
-                yield np.asarray(frame, np.uint8)
-        finally:
-            self._capture.release()
-        if not count:
-            raise ImageError(f"{self._path} holds no frame. Give another video file.")
 
 
 class VideoWriter:
     """A video file of frames, (H, W, 3) uint8 BGR; it begins with the first frame and has its size."""
 
-    def __init__(self, path: Path, rate: float) -> None:
-        """Remember the place; nothing is written before the first frame."""
-        self._path, self._rate = path, rate
+    def __init__(self, path: Path, rate: Optional[float]) -> None:
+        """Remember the place; nothing is written before the first frame.
+
+        Args:
+            path: of the file, an MP4.
+            rate: frames per second; None takes 25.
+        """
+        self._path, self._rate = path, rate or _UNKNOWN_RATE
         self._writer: Optional[cv2.VideoWriter] = None
         self._size = (0, 0)
 

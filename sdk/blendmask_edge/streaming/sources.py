@@ -67,8 +67,12 @@ def open_source(source: StreamSource, channels: str) -> Source:
         SourceError: it cannot be opened, or holds no frame.
         ConfigError: it is something else.
     """
+    if isinstance(source, str) and is_address(source):
+        is_camera = source.isdigit()
+        name = f"Camera {source}" if is_camera else source
+        return _captured(int(source) if is_camera else source, name, True, channels)
     if isinstance(source, (str, os.PathLike)):
-        return _open_named(os.fspath(source), channels)
+        return _open_path(os.fspath(source), channels)
     if isinstance(source, Integral) and not isinstance(source, bool):
         return _captured(int(source), f"Camera {source}", True, channels)
     if isinstance(source, np.ndarray) and source.ndim < 4:
@@ -98,10 +102,7 @@ def is_address(source: str) -> bool:
     return source.isdigit() or "://" in source or " ! " in source
 
 
-def _open_named(name: str, channels: str) -> Source:
-    if is_address(name):
-        is_camera = name.isdigit()
-        return _captured(int(name) if is_camera else name, f"Camera {name}" if is_camera else name, True, channels)
+def _open_path(name: str, channels: str) -> Source:
     path = Path(name)
     if not path.exists():
         raise SourceError(f"{name} does not exist. {_EXPECTED}")
