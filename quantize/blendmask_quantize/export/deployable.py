@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from blendmask_edge.errors import ConfigError
-from blendmask_quantize.export.merge import merge_readers
+from blendmask_quantize.export.predictors import BoxPredictors, split_predictors
 from blendmask_quantize.model.blender import ASSEMBLER, assembler_weights
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.config import InputConfig, ModelConfig
@@ -107,18 +107,21 @@ class DeployableGraph(nn.Module):
 
     Args:
         model: gives configuration and top layer.
-        network: normalized image to `Predictions`; the float network or a rendered one.
+        network: normalized image to `Predictions`; the float network or a rendered one. Of a traced one, the graph
+            computes box distances at the candidates alone; see `split_predictors`.
         size: height and width of the input, multiples of the input divisor.
         bounds: sizes of the selection that are asked for; cut to what the network offers at this size.
-        live_rows: whether the outputs have the rows alone that hold a detection, one at least, and suppression the
-            candidates alone that score enough, which makes shapes depend on the image; TensorRT takes no such graph.
+        live_rows: whether the outputs have the rows alone that hold a detection, one at least, and selection and
+            suppression the candidates alone that score enough, which makes shapes depend on the image; TensorRT takes
+            no such graph.
     """
 
     top_weight: Tensor
     top_bias: Tensor
+    box_weight: Tensor
+    box_bias: Tensor
     basis_weights: Tensor
-    positions: Tensor
-    strides: Tensor
+    places: Tensor
     neighbors: Tensor
     padding: Tensor
     mean: Tensor
@@ -131,14 +134,13 @@ class DeployableGraph(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.size, self.live_rows = model.config, size, live_rows
-        self.network = merge_readers(network) if isinstance(network, fx.GraphModule) else network
+        self._given = (network,)  # a tuple, so that its weights are no part of this module
+        self.network, boxes = _lean(network)
         self.asked, self.bounds = bounds, bounds.within(self.config, size)
         sizes, strides = level_sizes(self.config, size), self.config.head.strides
         self._take_blender(model)
-        positions = [locations(*level, stride).float() for level, stride in zip(sizes, strides, strict=True)]
-        self.register_buffer("positions", torch.cat(positions))
-        counts = torch.tensor([len(level) for level in positions])
-        self.register_buffer("strides", torch.tensor(strides).float().repeat_interleave(counts)[:, None])
+        self._take_boxes(boxes)
+        self.register_buffer("places", _places(sizes, strides))
         self.register_buffer("neighbors", _neighbors(sizes))
         self.register_buffer("stretch", _stretch(self.config.attention_size, self.config.resolution))
         self.register_buffer("mean", _per_channel(self.config.input.mean))
@@ -156,6 +158,18 @@ class DeployableGraph(nn.Module):
         self.register_buffer("top_weight", top.weight.detach().permute(0, 2, 3, 1).flatten(1).clone())
         self.register_buffer("top_bias", bias)
         self.register_buffer("padding", torch.zeros(1, top.in_channels))
+
+    def _take_boxes(self, boxes: BoxPredictors | None) -> None:
+        self.predicts_boxes = boxes is not None
+        if boxes is not None:
+            self.register_buffer("box_weight", boxes.weight)
+            self.register_buffer("box_bias", boxes.bias)
+            self.register_buffer("padding", torch.zeros(1, boxes.weight.shape[1] // 9))
+
+    @property
+    def given(self) -> nn.Module:
+        """The network that the graph was made of, with all its predictors."""
+        return self._given[0]
 
     def forward(self, image: Tensor, score_threshold: Tensor | None = None) -> Outputs:
         """Results for `image`, uint8 (1, H, W, 3) RGB, resized and padded.
@@ -205,43 +219,64 @@ class DeployableGraph(nn.Module):
         Pairs that score less than `score_threshold` (1,) are left empty. They hide none that score more, so suppression
         decides about those as it does without a threshold.
         """
-        product, location, class_id = self._best_pairs(predictions)
-        score, accepted = product.sqrt(), product > self.config.inference.score_threshold
-        if score_threshold is not None:
-            accepted = accepted & (score >= score_threshold)
-        score = torch.where(accepted, score, 0.0)
-        distances = _joined(predictions.regression).index_select(1, location).T * self.strides.index_select(0, location)
-        return Chosen(score, class_id, location, decode(self.positions.index_select(0, location), distances, 1))
+        product, location, class_id = self._best_pairs(predictions, score_threshold)
+        score = self._accepted(product, score_threshold).sqrt()
+        found = _scored(score, location, class_id) if self.live_rows else (score, location, class_id)
+        return self._with_boxes(predictions, *found)
 
-    def _best_pairs(self, predictions: Predictions) -> tuple[Tensor, Tensor, Tensor]:
+    def _accepted(self, product: Tensor, score_threshold: Tensor | None) -> Tensor:
+        """Products (N,), 0 where they are too small."""
+        accepted = product > self.config.inference.score_threshold
+        if score_threshold is not None:
+            accepted = accepted & (product.sqrt() >= score_threshold)
+        return torch.where(accepted, product, 0.0)
+
+    def _best_pairs(self, predictions: Predictions, score_threshold: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Product, location and class (C,) of the best pairs, highest product first."""
         limit, parts, first = self.config.inference.candidates_per_level, [], 0
+        levels = [_scores(*level) for level in zip_longest(predictions.logits, predictions.centerness)]
         if limit >= self.bounds.candidates:  # the best C pairs of all levels hold no more than C of any level
-            return self._best_of(_joined(predictions.logits), _joined(predictions.centerness), self.bounds.candidates)
-        for logits, centerness in zip(predictions.logits, predictions.centerness, strict=True):
-            product, location, class_id = self._best_of(logits[0].flatten(1), centerness[0].flatten(1), limit)
+            return self._best_of(torch.cat(levels, dim=1), self.bounds.candidates, score_threshold)
+        for scores in levels:
+            product, location, class_id = self._best_of(scores, limit, score_threshold)
             parts.append((product, location + first, class_id))
-            first += logits.shape[2] * logits.shape[3]
+            first += scores.shape[1]
         products, locations, class_ids = (torch.cat(part) for part in zip(*parts, strict=True))
         product, pair = torch.topk(products, self.bounds.candidates)
         return product, locations.index_select(0, pair), class_ids.index_select(0, pair)
 
-    def _best_of(self, logits: Tensor, centerness: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Product, location and class of the best `limit` pairs, of logits (classes, L) and centerness (1, L).
+    def _best_of(self, scores: Tensor, limit: int, score_threshold: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Product, location and class of the best `limit` pairs, of logits (classes + 1, L), the last the centerness.
 
         The best n pairs lie in the n locations with the best class each, so the rest is dropped before classes are
-        compared.
+        compared; of live rows, those too whose best class does not score enough.
         """
-        centerness, count = centerness[0].sigmoid(), min(limit, logits.shape[1])
-        locations = torch.topk(logits.amax(dim=0).sigmoid() * centerness, count).indices
+        logits, centerness = scores[:-1], scores[-1].sigmoid()
+        classes, count = self.config.num_classes, min(limit, scores.shape[1])
+        best, locations = torch.topk(logits.amax(dim=0).sigmoid() * centerness, count)
+        pairs = min(limit, classes * count)
+        if self.live_rows:
+            least = min(max(_BLOCK, -(-pairs // classes)), count)
+            locations = locations[: _in_blocks(self._accepted(best, score_threshold), least)]
         products = logits.index_select(1, locations).sigmoid() * centerness.index_select(0, locations)
-        product, pair = torch.topk(products.flatten(), min(limit, self.config.num_classes * count))
-        location = locations.repeat(self.config.num_classes).index_select(0, pair)
-        return product, location, torch.arange(self.config.num_classes).repeat_interleave(count).index_select(0, pair)
+        product, pair = torch.topk(products.T.flatten(), pairs)
+        row = ((pair.float() + 0.5) / classes).to(torch.int64)  # runtimes differ in how they divide integers
+        return product, locations.index_select(0, row), pair - row * classes
+
+    def _with_boxes(self, predictions: Predictions, score: Tensor, location: Tensor, class_id: Tensor) -> Chosen:
+        """Candidates with their boxes."""
+        places = self.places.index_select(0, location)
+        positions, strides = places[:, :2], places[:, 2:]
+        if self.predicts_boxes:
+            patches = self._patches(predictions.towers, location)
+            every = F.relu(F.linear(patches, self.box_weight, self.box_bias)).unflatten(1, (-1, 4))
+            distances = (every * strides[:, :, None]).sum(dim=1)  # the stride is 0 of all levels but the location's
+        else:
+            distances = _joined(predictions.regression).index_select(1, location).T * strides.sum(dim=1, keepdim=True)
+        return Chosen(score, class_id, location, decode(positions, distances, 1))
 
     def suppress(self, found: Chosen) -> Chosen:
         """Survivors of class-wise suppression: a fixed point that equals the greedy order once it stops changing."""
-        found = _scored(found) if self.live_rows else found
         score, rows = self._surviving(found), self.bounds.detections
         score, row = torch.topk(score, _count(score, 1, rows) if self.live_rows else rows)
         return Chosen(score, *(part.index_select(0, row) for part in found[1:]))
@@ -260,37 +295,42 @@ class DeployableGraph(nn.Module):
 
     def attention(self, towers: Sequence[Tensor], location: Tensor) -> Tensor:
         """Attention vectors (K, bases * M * M) at the selected locations: gathered 3x3 patches, one product."""
+        return F.linear(self._patches(towers, location), self.top_weight, self.top_bias)
+
+    def _patches(self, towers: Sequence[Tensor], location: Tensor) -> Tensor:
+        """What a 3x3 convolution reads at the locations (N,): (N, 9 * C), channels last."""
         cells = torch.cat([*(tower.permute(0, 2, 3, 1).flatten(0, 2) for tower in towers), self.padding])
         patches = cells.index_select(0, self.neighbors.index_select(0, location).flatten())
-        return F.linear(patches.view(location.shape[0], -1), self.top_weight, self.top_bias)
+        return patches.view(location.shape[0], -1)
 
     def blend(self, bases: Tensor, boxes: Tensor, attention: Tensor) -> Tensor:
         """Mask logits (N, R, R): ROIAlign, weighted by the softmax of the attention (N, bases * M * M)."""
-        pooled = self._pool(bases[0], boxes)
-        maps = attention.view(-1, len(pooled), self.config.attention_size, self.config.attention_size)
+        pooled, side = self._pool(bases[0], boxes), self.config.attention_size
+        maps = attention.unflatten(1, (-1, side, side)).transpose(0, 1)
         # The size is known, so that the interpolation is two products, quicker than resizing in every runtime.
-        weights = [self.stretch @ (maps[:, basis] @ self.stretch.T) for basis in range(len(pooled))]
-        # Softmax written out, one tensor a basis: runtimes are slow along an axis that is not the last.
-        largest = reduce(torch.maximum, weights)
-        weights = [torch.exp(weight - largest) for weight in weights]
-        return _weighted(pooled, weights) / reduce(torch.add, weights)
+        weights = self.stretch[None, None] @ (maps @ self.stretch.T)
+        # Softmax written out along the first axis: runtimes are slow where they find it along one that is not the last.
+        weights = torch.exp(weights - weights.amax(dim=0))
+        return (pooled * weights).sum(dim=0) / weights.sum(dim=0)
 
     def assemble(self, bases: Tensor, boxes: Tensor) -> Tensor:
         """Mask logits (N, R, R): each location of a grid over the box from the basis that is its own."""
-        return _weighted(self._pool(bases[0], boxes), list(self.basis_weights))
+        return (self._pool(bases[0], boxes) * self.basis_weights).sum(dim=0)
 
-    def _pool(self, bases: Tensor, boxes: Tensor) -> list[Tensor]:
-        """Each of the bases (B, H, W), (N, R, R) inside the boxes, one bilinear sample a bin, as ROIAlign takes it.
+    def _pool(self, bases: Tensor, boxes: Tensor) -> Tensor:
+        """Bases (B, H, W) inside N boxes, (B, N, R, R), one bilinear sample a bin, as ROIAlign takes it.
 
         The samples of a box form a grid along the axes, so sampling is one product along x and one along y, which every
-        runtime does several times faster than GridSample; of all boxes at once, the longer axis goes first.
+        runtime does several times faster than GridSample; of all boxes and bases at once, the longer axis goes first.
         """
         _, height, width = bases.shape
-        along_x = self._samples(boxes[:, 0::2], width)
-        along_y = self._samples(boxes[:, 1::2], height)
+        # OpenVINO does not take the product of a constant with a tensor of another rank.
+        along_x = self._samples(boxes[:, 0::2], width)[None]
+        along_y = self._samples(boxes[:, 1::2], height)[None]
         if width < height:
-            return [(along_y @ basis) @ along_x.transpose(1, 2) for basis in bases.unbind()]
-        return [along_y @ (along_x @ basis.T).transpose(1, 2) for basis in bases.unbind()]
+            return (along_y.flatten(1, 2) @ bases).unflatten(1, along_y.shape[1:3]) @ along_x.transpose(2, 3)
+        across = along_x.flatten(1, 2) @ bases.transpose(1, 2)
+        return along_y @ across.unflatten(1, along_x.shape[1:3]).transpose(2, 3)
 
     def _samples(self, ends: Tensor, locations: int) -> Tensor:
         """Weights (K, R, locations) of the bases' locations in each bin of K boxes along one axis.
@@ -308,9 +348,8 @@ class DeployableGraph(nn.Module):
         return F.relu(1 - distance.abs()) * inside[:, :, None]
 
 
-def _weighted(pooled: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
-    """Sum of the pooled bases, each (N, R, R), times its weights."""
-    return reduce(torch.add, [basis * weight for basis, weight in zip(pooled, weights, strict=True)])
+def _lean(network: nn.Module) -> tuple[nn.Module, BoxPredictors | None]:
+    return split_predictors(network) if isinstance(network, fx.GraphModule) else (network, None)
 
 
 def _stretch(locations: int, target: int) -> Tensor:
@@ -355,6 +394,23 @@ def _joined(levels: Sequence[Tensor]) -> Tensor:
     return torch.cat([level.flatten(2) for level in levels], dim=2)[0]
 
 
+def _scores(logits: Tensor, centerness: Tensor | None) -> Tensor:
+    """Class logits and centerness of a level, (classes + 1, locations); `split_predictors` may have joined them."""
+    return torch.cat([part[0].flatten(1) for part in (logits, centerness) if part is not None])
+
+
+def _places(sizes: Sequence[tuple[int, int]], strides: Sequence[int]) -> Tensor:
+    """Position of each location of all levels, x and y in pixels, then the stride of its level in that level's column.
+
+    Returns:
+        (locations, 2 + levels); the other columns of the strides are 0.
+    """
+    positions = [locations(*size, stride).float() for size, stride in zip(sizes, strides, strict=True)]
+    columns = torch.diag(torch.tensor(strides).float())
+    levels = zip(positions, columns, strict=True)
+    return torch.cat([torch.cat([level, column.expand(len(level), -1)], dim=1) for level, column in levels])
+
+
 def _neighbors(sizes: Sequence[tuple[int, int]]) -> Tensor:
     """Locations (locations, 9) under a 3x3 kernel at each location of all levels; one past the last is the padding."""
     locations = sum(height * width for height, width in sizes)
@@ -367,13 +423,20 @@ def _neighbors(sizes: Sequence[tuple[int, int]]) -> Tensor:
     return torch.cat(rows)
 
 
-def _scored(found: Chosen) -> Chosen:
-    """Drop candidates that score 0, in blocks, so that few sizes occur: runtimes prepare for each that is new."""
-    count = len(found.score)
-    blocks: Any = ((found.score[::_BLOCK] > 0).sum() * _BLOCK).clamp(min=min(_BLOCK, count), max=count).item()
-    torch._check(blocks >= 1)
-    torch._check(blocks <= count)
-    return Chosen(*(part[:blocks] for part in found))
+def _scored(score: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """Drop candidates that score 0, in blocks; of scores in descending order, and what belongs to them."""
+    kept = _in_blocks(score, _BLOCK)
+    return tuple(part[:kept] for part in (score, *others))
+
+
+def _in_blocks(values: Tensor, least: int) -> Any:
+    """How many rows hold all values above 0, which come first; in blocks, so that few sizes occur: runtimes prepare for
+    each that is new."""
+    least = min(least, len(values))
+    rows: Any = ((values[::_BLOCK] > 0).sum() * _BLOCK).clamp(min=least, max=len(values)).item()
+    torch._check(rows >= least)
+    torch._check(rows <= len(values))
+    return rows
 
 
 def _count(score: Tensor, least: int, most: int) -> Any:

@@ -106,16 +106,16 @@ def measure_parity(
     model: BlendMask, graph: DeployableGraph, exported: onnx.ModelProto, image: NDArray[np.uint8]
 ) -> Parity:
     """Measure what `check_parity` checks; same arguments."""
-    assert isinstance(graph.network, fx.GraphModule)
+    assert isinstance(graph.given, fx.GraphModule)
     prepared = preprocess(image, graph.size, pad_value(graph.config.input)).image
     outputs, rounded = _run_exported(exported, prepared)
     x, _ = network_input(model, image, graph.size)
     given = graph.normalize(torch.from_numpy(prepared))
-    fed = _FedInterpreter(graph.network, rounded)
+    fed = _FedInterpreter(graph.given, rounded)
     predictions = fed.run(given) if rounded else model(x)
     expected = eager_detections(model, predictions, graph.asked, graph.size)
     return Parity(
-        *_match(expected, outputs, SCORE_TOLERANCE), fed.error, _count_changed(graph.network, exported),
+        *_match(expected, outputs, SCORE_TOLERANCE), fed.error, _count_changed(graph.given, exported),
         _input_error(model, x, given),
     )  # fmt: skip
 

@@ -48,7 +48,8 @@ class Planted(nn.Module):
             tuple(self.get_buffer(f"{name}{level}") for level in range(3))
             for name in ("logits", "regression", "centerness", "towers")
         )
-        return Predictions(tuple(part + shift for part in logits), regression, centerness, towers, self.bases, None)
+        bases = self.bases + shift  # as in a network, they depend on the image
+        return Predictions(tuple(part + shift for part in logits), regression, centerness, towers, bases, None)
 
 
 def graph(config: object = TINY, *, live_rows: bool) -> DeployableGraph:

@@ -93,13 +93,13 @@ def test_bundles_take_the_graph_and_only_what_it_is_made_of(model: onnx.ModelPro
 
 
 def test_plain_operators_of_fixed_shape_only(model: onnx.ModelProto, case: tuple[ModelConfig, str]) -> None:
-    """On the CPU, what follows selection has as many rows as there are detections; all before is fixed."""
+    """On the CPU, what follows the best locations has as many rows as score enough; all before is fixed."""
     assert not {node.op_type for node in model.graph.node} & FORBIDDEN
     assert not of_type(model, "Constant")
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     shapes = signature(inferred.graph.value_info)
     produced = {name for node in model.graph.node for name in node.output if name} - set(OUTPUT_NAMES)
-    fixed = produced if case[1] != "cpu" else produced & ancestors(model, of_type(model, "TopK")[1].output)
+    fixed = produced if case[1] != "cpu" else produced & ancestors(model, of_type(model, "TopK")[0].output)
     assert fixed <= set(shapes)
     assert not [name for name in fixed if 0 in shapes[name][1]]
 

@@ -155,7 +155,7 @@ def test_a_changed_integer_bias_is_found_out(export: Export) -> None:
 
 def test_a_changed_predictor_is_found_out(export: Export) -> None:
     case = export(TINY, "float")
-    for name in ("bbox_pred.weight", "basis_module.tower.3.weight", "top_weight"):
+    for name in ("box_weight", "basis_module.tower.3.weight", "top_weight"):
         (full,) = (tensor.name for tensor in case.model.graph.initializer if tensor.name.endswith(name))
         assert_found_out(case, full, lambda value: value * 1.1)
 
