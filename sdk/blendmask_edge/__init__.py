@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from blendmask_edge.integrations.tracking import Tracker
     from blendmask_edge.labels import Labels
     from blendmask_edge.predictor import MaskPredictor
+    from blendmask_edge.report.api import write_report
     from blendmask_edge.runtimes.registry import available_runtimes
 
     __version__: str
@@ -66,6 +67,7 @@ _LAZY = {
     "compile": "blendmask_edge.compilation.compiler",
     "estimate": "blendmask_edge.devices.roofline",
     "read_image": "blendmask_edge.imaging",
+    "write_report": "blendmask_edge.report.api",
 }
 
 __all__ = [
@@ -98,6 +100,7 @@ __all__ = [
     "compile",
     "estimate",
     "read_image",
+    "write_report",
 ]
 
 

@@ -13,6 +13,7 @@ from blendmask_edge.cli.compile import compile
 from blendmask_edge.cli.info import info
 from blendmask_edge.cli.output import say
 from blendmask_edge.cli.predict import predict
+from blendmask_edge.cli.report import report
 from blendmask_edge.cli.targets import targets
 
 app = typer.Typer(
@@ -41,7 +42,7 @@ def _options(
     del version
 
 
-for _command in (predict, info, bench, compare, targets, check, compile):
+for _command in (predict, info, bench, compare, report, targets, check, compile):
     app.command()(_command)
 
 

@@ -45,7 +45,7 @@ def compare(
     share = None if max_changed is None else parse_share("--max-changed", max_changed)
     from blendmask_edge.comparison.compare import compare as compare_sources
     from blendmask_edge.report.changes import comparison_page
-    from blendmask_edge.report.write import check_output, write_page
+    from blendmask_edge.report.write import check_output, is_html, write_page
 
     if output is not None:
         check_output(output)
@@ -65,7 +65,7 @@ def compare(
     else:
         print_lines(_lines(result))
     if output is not None:
-        write_page(comparison_page(result, share), output)
+        write_page(comparison_page(result, share, is_html(output)), output)
         if not as_json:
             say(f"Saved the changes to {output}")
     if share is not None:

@@ -16,12 +16,13 @@ MOST_PICTURES = 24
 _CHANGES_OF_AN_IMAGE = 12
 
 
-def comparison_page(comparison: Comparison, max_changed: Optional[float] = None) -> Page:
+def comparison_page(comparison: Comparison, max_changed: Optional[float] = None, pictures: bool = True) -> Page:
     """Return the page of a comparison.
 
     Args:
         comparison: from `compare`.
         max_changed: share that may change, 0 to 1; None if there is no limit.
+        pictures: whether the page can show images.
     """
     bad = max_changed is not None and comparison.changed_share > max_changed
     allowed = "" if max_changed is None else f", at most {max_changed:.2%} allowed"
@@ -35,40 +36,42 @@ def comparison_page(comparison: Comparison, max_changed: Optional[float] = None)
         f"{comparison.before} against {comparison.after}",
         f"{comparison.images} images, {counted}; a mask changed if its IoU is below {comparison.mask_iou:.2g}",
     ]
-    return Page("Changed detections", lines, figures, change_sections(comparison, MOST_PICTURES))
+    return Page("Changed detections", lines, figures, change_sections(comparison, MOST_PICTURES, pictures))
 
 
-def change_sections(comparison: Comparison, most_pictures: int, reverse_is_better: bool = False) -> List[Section]:
+def change_sections(
+    comparison: Comparison, most_pictures: int, pictures: bool = True, lost_first: bool = False
+) -> List[Section]:
     """Return the changes by class and by image, with pictures of the worst.
 
     Args:
         comparison: from `compare`.
         most_pictures: show no more images than this.
-        reverse_is_better: show images in which something only appeared after all others.
+        pictures: whether the page can show images.
+        lost_first: put images in which something only appeared after all others.
     """
     if not comparison.instances:
-        return [Section("Changes", ["Neither run has an instance: try a lower score threshold."])]
+        return [Section("Changed detections", ["Neither run has an instance: try a lower score threshold."])]
+    summary = f"{comparison.before} against {comparison.after}: {comparison.summary()}."
     if not comparison.changes:
-        return [Section("Changes", [f"All {comparison.instances} instances are as they were."])]
+        return [Section("Changed detections", [summary])]
     images = list(comparison.by_image().items())
-    if reverse_is_better:
+    if lost_first:
         images.sort(key=lambda item: all(change.kind == APPEARED for change in item[1]))
-    shown = [(name, changes) for name, changes in images if name in comparison.files][:most_pictures]
+    found = [Section("Changed detections", [summary, _class_table(comparison.changes)])]
+    if pictures:
+        found.append(Section("Changed images, the worst first", _picture_blocks(comparison, images, most_pictures)))
+    found.append(Section("Changes by image", [_image_table(images)]))
+    return found
+
+
+def _picture_blocks(comparison: Comparison, images: Sequence[Tuple[str, List[Change]]], most: int) -> List[Block]:
+    shown = [(name, changes) for name, changes in images if name in comparison.files][:most]
     blocks: List[Block] = []
     if len(shown) < len(images):
         blocks.append(_left_out(len(shown), len(images), len(comparison.files)))
-    blocks.append(
-        Pictures(
-            comparison.before,
-            comparison.after,
-            [_picture(name, changes, comparison.files[name]) for name, changes in shown],
-        )
-    )
-    return [
-        Section("Changes by class", [_class_table(comparison.changes)]),
-        Section("Changed images, the worst first", blocks),
-        Section("Changes by image", [_image_table(images)]),
-    ]
+    drawn = [_picture(name, changes, comparison.files[name]) for name, changes in shown]
+    return [*blocks, Pictures(comparison.before, comparison.after, drawn)]
 
 
 def _left_out(shown: int, changed: int, known: int) -> str:

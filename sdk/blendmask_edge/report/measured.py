@@ -1,0 +1,210 @@
+"""Measure the graphs of a report side by side: time, accuracy, layers, and what they predict."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+
+from blendmask_edge.benchmark.layers import LayerTime, time_layers
+from blendmask_edge.benchmark.machine import this_machine, usable_cores
+from blendmask_edge.benchmark.measure import Measured, Track, measure_in_turn
+from blendmask_edge.benchmark.reference import Reference
+from blendmask_edge.bundle.reader import Bundle
+from blendmask_edge.bundle.tensors import constant_inputs
+from blendmask_edge.comparison.compare import MASK_IOU
+from blendmask_edge.comparison.detections import Detection, PredictedImage, Predictions, short_names
+from blendmask_edge.comparison.graphs import NamedGraph
+from blendmask_edge.comparison.result import SCORE_SLACK, Comparison, compare_predictions
+from blendmask_edge.evaluation.annotations import AnnotatedImages
+from blendmask_edge.imaging import image_size, preprocess, read_image
+from blendmask_edge.imaging.folder import images_in
+from blendmask_edge.instances import Labels
+from blendmask_edge.predictor import MaskPredictor
+from blendmask_edge.report.entry import Entry
+from blendmask_edge.runtimes.registry import AUTO
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from blendmask_edge.storage.atomic import PathLike
+
+FLOAT = "float"
+_PROFILED_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to measure: arguments of `MaskPredictor`, and the least number of timed frames."""
+
+    images: PathLike
+    annotations: Optional[PathLike] = None
+    runtime: str = AUTO
+    threads: Optional[int] = None
+    frames: int = 200
+
+
+@dataclass(frozen=True)
+class FolderImages:
+    """The images of a folder, without annotations; ids are their places by name."""
+
+    paths: Sequence[Path]
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """Ids of the images."""
+        return range(len(self.paths))
+
+    def read(self, image_id: int) -> NDArray[np.uint8]:
+        """Return an image, (H, W, 3) uint8 RGB."""
+        return read_image(self.paths[image_id])
+
+
+def measure_graphs(
+    graphs: Sequence[NamedGraph], plan: Plan, track: Track = iter
+) -> Tuple[List[Entry], Optional[Comparison]]:
+    """Measure graphs in turn, and compare what the first and the last one predict.
+
+    Args:
+        graphs: of bundles; a single bundle stands for its float graph, if it has one, and its preferred one.
+        plan: on what and how.
+        track: goes through the frames.
+
+    Returns:
+        The entries, and the comparison if there are two graphs or more.
+
+    Raises:
+        AnnotationError, ImageError: images and annotations do not fit each other or the bundle.
+        BlendMaskError: as `MaskPredictor`.
+    """
+    with ExitStack() as stack:
+        predictors = _open(stack, graphs, plan)
+        images = _images(plan, [predictor for _, predictor in predictors])
+        _choose_runtime(predictors, images)
+        with Reference(plan.threads or usable_cores()) as reference:
+            measured = measure_in_turn(
+                [predictor for _, predictor in predictors], images, reference, plan.frames, track=track
+            )
+        entries = [_entry(*pair, plan, images) for pair in zip(predictors, measured)]
+        comparison = None
+        if len(predictors) > 1:
+            threshold = predictors[0][1].manifest.display_threshold
+            sides = [
+                _predictions(entry.label, predictor, result, images, threshold)
+                for entry, (_, predictor), result in zip(entries, predictors, measured)
+            ]
+            comparison = compare_predictions(sides[0], sides[-1], threshold, MASK_IOU)
+    return entries, comparison
+
+
+def unmeasured(graphs: Sequence[NamedGraph]) -> List[Entry]:
+    """Return what bundles tell of their graphs without a measurement."""
+    entries = []
+    for graph in graphs:
+        bundle = Bundle.open(graph.bundle)
+        variants = list(bundle.manifest.graphs) if graph.variant is None else [graph.variant]
+        for variant in variants:
+            bundle.entry(variant)
+            entries.append(_of_bundle(bundle, variant, f"{graph.bundle.name}:{variant}"))
+    return entries
+
+
+Opened = Tuple[NamedGraph, MaskPredictor]
+Images = Union[AnnotatedImages, FolderImages]
+
+
+def _open(stack: ExitStack, graphs: Sequence[NamedGraph], plan: Plan) -> List[Opened]:
+    """Open each graph with all that it returns, as average precision needs it."""
+    wanted = list(graphs)
+    if len(wanted) == 1 and wanted[0].variant is None and FLOAT in Bundle.open(wanted[0].bundle).manifest.graphs:
+        wanted.insert(0, NamedGraph(wanted[0].bundle, FLOAT))
+    return [
+        (graph, stack.enter_context(MaskPredictor(graph.bundle, plan.runtime, plan.threads, 0.0, graph.variant)))
+        for graph in wanted
+    ]
+
+
+def _images(plan: Plan, predictors: Sequence[MaskPredictor]) -> Images:
+    if plan.annotations is None:
+        paths = images_in(Path(plan.images))
+        for path in paths:
+            image_size(path)  # a file that is no image is told before the long part
+        return FolderImages(paths)
+    images = AnnotatedImages.open(plan.images, plan.annotations)
+    for predictor in predictors:
+        images.check_labels(Labels(predictor.manifest.classes, predictor.manifest.category_ids))
+    return images
+
+
+def _choose_runtime(predictors: Sequence[Opened], images: Images) -> None:
+    """Let `runtime="auto"` decide before what it chose is told."""
+    for _, predictor in predictors:
+        predictor.warm_up(image=images.read(images.ids[0]))
+
+
+def _entry(opened: Opened, measured: Measured, plan: Plan, images: Images) -> Entry:
+    graph, predictor = opened
+    bundle = Bundle.open(graph.bundle)
+    threads = "threads by its own choice" if plan.threads is None else f"threads {plan.threads}"
+    data = "without annotations" if plan.annotations is None else f"of {Path(plan.annotations).name}"
+    told = _of_bundle(bundle, predictor.variant, f"{graph.bundle.stem}:{predictor.variant}")
+    return Entry(
+        label=told.label,
+        source=told.source,
+        setting=f"{predictor.runtime}, {threads}; {len(images.ids)} images {data}, {measured.frames} frames",
+        metrics=measured.metrics,
+        latency_quantiles_ms=measured.latency_quantiles_ms,
+        machine=this_machine(),
+        manifest=bundle.manifest,
+        variant=predictor.variant,
+        bundle_bytes=told.bundle_bytes,
+        layers=_layers(bundle, predictor, plan, images),
+        remarks=tuple(measured.remarks),
+    )
+
+
+def _of_bundle(bundle: Bundle, variant: str, label: str) -> Entry:
+    return Entry(
+        label=label,
+        source=str(bundle.path),
+        manifest=bundle.manifest,
+        variant=variant,
+        bundle_bytes=bundle.path.stat().st_size,
+    )
+
+
+def _layers(bundle: Bundle, predictor: MaskPredictor, plan: Plan, images: Images) -> List[LayerTime]:
+    """Profile a graph that ONNX Runtime runs; other runtimes have no profile here."""
+    if predictor.runtime != "onnxruntime":
+        return []
+    spec = predictor.manifest.input
+    chosen = [images.read(image_id) for image_id in list(images.ids)[:_PROFILED_IMAGES]]
+    inputs = [preprocess(image, (spec.height, spec.width), spec.pad_value).image for image in chosen * 2]
+    constants = constant_inputs(predictor.manifest.display_threshold)
+    return time_layers(bundle.graph(predictor.variant), inputs[: _PROFILED_IMAGES + 1], constants, plan.threads)
+
+
+def _predictions(
+    label: str, predictor: MaskPredictor, measured: Measured, images: Images, threshold: float
+) -> Predictions:
+    """Return what was predicted while it was measured, down to where the like of an instance may score."""
+    manifest = predictor.manifest
+    names = dict(zip(manifest.category_ids, manifest.classes))
+    found: Dict[int, List[Detection]] = {image_id: [] for image_id in images.ids}
+    for result in measured.results:
+        if result["score"] >= threshold - SCORE_SLACK:
+            found[result["image_id"]].append(_detection(result, names))
+    keys = short_names([str(path) for path in images.paths])
+    return Predictions(
+        label,
+        {
+            key: PredictedImage(image_size(path), found[image_id], path)
+            for key, path, image_id in zip(keys, images.paths, images.ids)
+        },
+    )
+
+
+def _detection(result: Dict[str, Any], names: Mapping[int, str]) -> Detection:
+    return Detection(names[result["category_id"]], result["score"], tuple(result["bbox"]), result["segmentation"])
