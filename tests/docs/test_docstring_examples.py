@@ -25,6 +25,7 @@ ROBOT = (
     "compare",
     "compile",
     "read_image",
+    "write_report",
 )
 WORKSTATION = (
     "CalibrationDataset", "QuantizeOptions", "evaluate", "explain", "load_checkpoint", "load_recipe", "prune",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, List, Optional, Sequence
 
 from blendmask_edge.benchmark.latency import QUANTILES
 from blendmask_edge.report.page import Chart
-from blendmask_edge.report.theme import INK, PAPER, SOFT, as_svg, color, drawing, legend_below
+from blendmask_edge.report.theme import INK, SOFT, as_svg, color, drawing, legend_above
 
 if TYPE_CHECKING:
     from blendmask_edge.report.entry import Entry
@@ -29,11 +29,11 @@ def accuracy_against_latency(entries: Sequence[Entry]) -> Optional[Chart]:
             time, accuracy = entry.metrics["latency_p50_ms"], 100 * entry.metrics["mask_ap"]
             low, high = (100 * entry.metrics.get(f"mask_ap_{end}", accuracy / 100) for end in ("low", "high"))
             spread = [[max(0, accuracy - low)], [max(0, high - accuracy)]]
-            axes.errorbar([time], [accuracy], spread, fmt="o", color=color(number), capsize=3, label=entry.label)
+            axes.errorbar([time], [accuracy], spread, fmt="o", color=color(number), capsize=3)
+            axes.annotate(entry.label, (time, accuracy), (6, 4), textcoords="offset points", color=INK, fontsize=8)
         axes.set_xlabel("latency p50, ms")
         axes.set_ylabel("mask AP, %")
-        axes.set_xlim(0, 1.15 * max(entry.metrics["latency_p50_ms"] for _, entry in shown))
-        legend_below(axes)
+        axes.set_xlim(0, 1.35 * max(entry.metrics["latency_p50_ms"] for _, entry in shown))
         return Chart(as_svg(figure), "Accuracy against latency")
 
 
@@ -50,7 +50,7 @@ def latency_distribution(entries: Sequence[Entry]) -> Optional[Chart]:
         axes.set_ylim(0, 100)
         axes.set_xlabel("latency, ms")
         axes.set_ylabel("frames done, %")
-        legend_below(axes)
+        legend_above(figure)
         return Chart(as_svg(figure), "Latency distribution")
 
 
@@ -66,11 +66,11 @@ def stages(entries: Sequence[Entry]) -> Optional[Chart]:
             axes.barh(range(len(shown)), times, left=starts, height=0.6, color=color(number), label=stage)
             starts = [start + time for start, time in zip(starts, times)]
         for row, total in enumerate(starts):
-            axes.text(total, row, f" {total:.1f}", va="center", color=INK)
+            axes.annotate(f"{total:.1f}", (total, row), (5, 0), textcoords="offset points", va="center", color=INK)
         _rows(axes, [entry.label for entry in shown])
-        axes.set_xlim(0, 1.15 * max(starts))
+        axes.set_xlim(0, 1.2 * max(starts))
         axes.set_xlabel("median, ms")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handlelength=1.0)
+        legend_above(figure, len(_STAGES))
         return Chart(as_svg(figure), "Stages of a frame")
 
 
@@ -87,10 +87,11 @@ def classes(entries: Sequence[Entry], names: Sequence[str]) -> Optional[Chart]:
                 axes.plot([min(values), max(values)], [row, row], color=SOFT, linewidth=1, zorder=1)
         for number, entry in shown:
             known = [(100 * entry.class_ap[name], row) for row, name in enumerate(listed) if name in entry.class_ap]
-            axes.scatter(*zip(*known), s=26, color=color(number), edgecolor=PAPER, linewidth=0.5, label=entry.label)
+            face, size = ("none", 52) if number == shown[0][0] and len(shown) > 1 else (color(number), 18)
+            axes.scatter(*zip(*known), s=size, facecolor=face, edgecolor=color(number), label=entry.label, zorder=2)
         _rows(axes, listed)
         axes.set_xlabel("mask AP, %")
-        legend_below(axes)
+        legend_above(figure)
         return Chart(as_svg(figure), "Mask AP by class")
 
 
@@ -107,14 +108,14 @@ def layers(entries: Sequence[Entry], names: Sequence[str]) -> Optional[Chart]:
             axes.barh(rows, [times.get(name, 0) for name in names], height, color=color(number), label=entry.label)
         _rows(axes, [_shortened(name) for name in names])
         axes.set_xlabel("median, ms")
-        legend_below(axes)
+        legend_above(figure)
         return Chart(as_svg(figure), "Slowest layers")
 
 
 def _rows(axes: object, names: List[str]) -> None:
     """Name the rows of a chart, the first one at the top."""
     axes.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in names], color=INK)  # type: ignore[attr-defined]
-    axes.invert_yaxis()  # type: ignore[attr-defined]
+    axes.set_ylim(len(names) - 0.4, -0.6)  # type: ignore[attr-defined]
     axes.grid(axis="y", visible=False)  # type: ignore[attr-defined]
 
 

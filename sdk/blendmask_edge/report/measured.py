@@ -20,7 +20,7 @@ from blendmask_edge.comparison.result import SCORE_SLACK, Comparison, compare_pr
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.imaging import image_size, preprocess, read_image
 from blendmask_edge.imaging.folder import images_in
-from blendmask_edge.instances import Labels
+from blendmask_edge.labels import Labels
 from blendmask_edge.predictor import MaskPredictor
 from blendmask_edge.report.entry import Entry
 from blendmask_edge.runtimes.registry import AUTO

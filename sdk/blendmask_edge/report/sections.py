@@ -19,29 +19,34 @@ Cell = Callable[["Entry"], str]
 
 def headline(entries: Sequence[Entry]) -> List[Figure]:
     """Return the numbers of the last entry, against the first if there are two."""
-    last = entries[-1]
-    first = entries[0] if len(entries) > 1 else None
-    metrics, base = last.metrics, (first.metrics if first is not None else {})
+    last, first = entries[-1], entries[0]
     figures = []
-    if "mask_ap" in metrics:
-        against = (
-            f", {change_of(metrics['mask_ap'], base['mask_ap'])} to {first.label}"
-            if first and "mask_ap" in base
-            else ""
-        )
-        figures.append(Figure(percent(metrics["mask_ap"]), f"mask AP{against}"))
-    if "latency_p50_ms" in metrics:
-        ratio = ""
-        if first is not None and "latency_p50_ms" in base and first.machine == last.machine:
-            ratio = f", {base['latency_p50_ms'] / metrics['latency_p50_ms']:.2f} x as fast as {first.label}"
-        figures.append(Figure(f"{metrics['latency_p50_ms']:.1f} ms", f"latency p50{ratio}"))
-        figures.append(Figure(f"{metrics['latency_p99_ms']:.1f} ms", "latency p99"))
+    if "mask_ap" in last.metrics:
+        figures.append(Figure(percent(last.metrics["mask_ap"]), f"mask AP{_moved(first, last)}"))
+    if "latency_p50_ms" in last.metrics:
+        figures.append(Figure(f"{last.metrics['latency_p50_ms']:.1f} ms", f"latency p50{_speedup(first, last)}"))
+    if "latency_p99_ms" in last.metrics:
+        figures.append(Figure(f"{last.metrics['latency_p99_ms']:.1f} ms", "latency p99"))
     if last.graph_bytes:
         figures.append(Figure(f"{megabytes(last.graph_bytes)} MB", f"graph {last.variant}"))
-    left = [change for change in last.changes if change.result != WITHIN]
     if last.changes:
-        figures.append(Figure(f"{len(left)} of {len(last.changes)}", "limits left", bool(left)))
+        left = sum(change.result != WITHIN for change in last.changes)
+        figures.append(Figure(f"{left} of {len(last.changes)}", "limits left", left > 0))
     return figures
+
+
+def _moved(first: Entry, last: Entry) -> str:
+    if first is last or "mask_ap" not in first.metrics:
+        return ""
+    return f", {change_of(last.metrics['mask_ap'], first.metrics['mask_ap'])} against {first.label}"
+
+
+def _speedup(first: Entry, last: Entry) -> str:
+    """Say how much faster the last entry is; nothing where the machines differ."""
+    if first is last or "latency_p50_ms" not in first.metrics or first.machine != last.machine:
+        return ""
+    ratio = first.metrics["latency_p50_ms"] / last.metrics["latency_p50_ms"]
+    return f", {ratio:.2f} x as fast as {first.label}"
 
 
 def overview(entries: Sequence[Entry], html: bool) -> List[Section]:
@@ -57,7 +62,7 @@ def overview(entries: Sequence[Entry], html: bool) -> List[Section]:
     shown = [chart for chart in drawn if chart is not None]
     blocks: List[Block] = [Charts(shown)] if shown else []
     blocks.append(_measured_table(measured))
-    blocks += [f"{entry.label}: {remark}" for entry in measured for remark in entry.remarks]
+    blocks += _remarks(measured)
     if len({str(entry.machine) for entry in measured}) > 1:
         blocks.append("The entries were measured on different machines: compare their accuracy, not their times.")
     return [Section("Accuracy and speed", blocks)]
@@ -184,6 +189,15 @@ def _measured_table(entries: Sequence[Entry]) -> Table:
     return Table(
         ["", *(entry.label for entry in entries)], [row for row in told if any(cell != ABSENT for cell in row[1:])]
     )
+
+
+def _remarks(entries: Sequence[Entry]) -> List[str]:
+    """Return each remark once, with what it is about."""
+    about: Dict[str, List[str]] = {}
+    for entry in entries:
+        for remark in entry.remarks:
+            about.setdefault(remark, []).append(entry.label)
+    return [f"{', '.join(labels)}: {remark}" for remark, labels in about.items()]
 
 
 def _interval(entry: Entry) -> str:

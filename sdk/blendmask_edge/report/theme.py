@@ -8,7 +8,6 @@ import re
 from typing import TYPE_CHECKING, Any, Iterator, Tuple
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, SOFT, GRID, PAPER, BAD = "#010101", "#010102", "#010103", "#010104", "#010105"
@@ -58,12 +57,13 @@ def as_svg(figure: Figure) -> str:
     svg = re.sub(r"font(-family)?: ?[^;\"]*sans-serif[^;\"]*", _font, svg)
     for placeholder, variable in _VARIABLES.items():
         svg = svg.replace(placeholder, f"var({variable})")
-    return svg.replace('xmlns:xlink="http://www.w3.org/1999/xlink" ', "").replace("xlink:href", "href").strip()
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+    return svg.replace("xlink:href", "href").strip()
 
 
-def legend_below(axes: Axes) -> None:
-    """Put the legend above the axes, where it covers nothing."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, handlelength=1.4)
+def legend_above(figure: Figure, columns: int = 2) -> None:
+    """Put the legend above the chart, where it covers nothing and is cut nowhere."""
+    figure.legend(loc="outside upper left", ncols=columns, borderaxespad=0.2, handlelength=1.2, columnspacing=1.2)
 
 
 def _font(match: re.Match[str]) -> str:

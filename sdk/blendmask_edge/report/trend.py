@@ -47,7 +47,7 @@ def _series(run: Run) -> str:
 
 def _section(folder: str, name: str, runs: List[Run], html: bool) -> Section:
     left = sum(bool(run.left) for run in runs)
-    summary = f"{len(runs)} runs, {left} of them left a limit."
+    summary = f"{len(runs)} run{'s' * (len(runs) > 1)}, {left} of which left a limit."
     blocks: List[Block] = [name, summary]
     if html and len(runs) > 1:
         drawn = [_chart(runs, *metric) for metric in METRICS]
