@@ -56,12 +56,10 @@ class Pipeline:
             source: an `ImageError` of its frames concerns one of them, any other error ends it.
             stages: applied to each frame, in order; an `ImageError` or `InferenceError` concerns one frame.
             depth: most frames that wait between two threads.
-            drops_oldest: whether captured frames and results that wait give way to newer ones.
+            drops_oldest: whether frames that wait give way to newer ones, before each stage, so that none is old when
+                its turn comes.
         """
-        last = len(stages)
-        self._channels: List[Channel[Ticket]] = [
-            Channel(depth, drops_oldest and place in (0, last)) for place in range(last + 1)
-        ]
+        self._channels: List[Channel[Ticket]] = [Channel(depth, drops_oldest) for _ in range(len(stages) + 1)]
         self._source = source
         self._threads = [_thread("capture", _capture, source, self._channels[0])]
         for stage, before, after in zip(stages, self._channels, self._channels[1:]):

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Any, Iterator, List, Tuple
+from typing import Any, Callable, Iterator, List, Tuple
 
 import numpy as np
 import pytest
@@ -35,6 +35,13 @@ def number_of(instances: Any) -> int:
 def alive() -> List[str]:
     """Return the names of the threads of streams."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("blendmask ")]
+
+
+def until(is_done: Callable[[], bool]) -> None:
+    """Wait up to ten seconds."""
+    end = time.monotonic() + 10
+    while not is_done() and time.monotonic() < end:
+        time.sleep(0.002)
 
 
 @pytest.fixture(scope="module")
@@ -194,8 +201,7 @@ def test_newest_frame_is_returned_where_the_loop_is_slow(predictor: MaskPredicto
     for _ in range(60):
         released.release()
         time.sleep(0.002)
-    while captured < 61:
-        time.sleep(0.01)
+    until(lambda: captured == 61)
     result = next(stream)
     assert number_of(result.instances) == result.index + 1
     assert result.index >= 20, "an old result waited"
@@ -203,6 +209,30 @@ def test_newest_frame_is_returned_where_the_loop_is_slow(predictor: MaskPredicto
     released.release(10)
     stream.close()
     released.release(10)
+
+
+def test_network_takes_the_newest_frame_where_it_is_slow(
+    predictor: MaskPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, is_running, may_end = SharedSession.run, threading.Event(), threading.Semaphore(0)
+
+    def slow(session: SharedSession, *arguments: Any) -> Any:
+        is_running.set()
+        may_end.acquire()
+        return run(session, *arguments)
+
+    def source() -> Iterator[np.ndarray]:
+        yield shade(0)
+        is_running.wait()
+        yield from map(shade, range(1, 30))
+        until(lambda: stream.report.dropped == 28)
+        may_end.release()
+
+    monkeypatch.setattr(SharedSession, "run", slow)
+    stream = predictor.stream(source(), drop="oldest")
+    assert next(stream).index == 0
+    may_end.release()
+    assert next(stream).index == 29
 
 
 @pytest.mark.parametrize("how", ["break", "close", "with", "never"])
