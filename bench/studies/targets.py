@@ -21,6 +21,7 @@ from bench.lib.study import study_parser, write_study
 from bench.lib.without_gpu import LAYERS, Network, RefusedError, convert, onnx_counts, parse, segments
 from blendmask_edge import Bundle
 from blendmask_edge.devices import check_bundle, load_table
+from blendmask_edge.runtimes.tensorrt.half import half_remainder
 
 SMS = {"7.5": "turing", "8.6": "rtx-30", "12.0": "rtx-50"}
 _BUNDLE = Path(__file__).parents[2] / "out" / "demo" / "lite0_rt.bmz"
@@ -57,6 +58,9 @@ def structure_rows(name: str, graph: bytes) -> Iterator[Row]:
     yield _row(f"parser/{name}", lambda: parse(graph), pairs)
     for sm in SMS:
         yield _row(f"build/{name}/sm{sm}", lambda sm=sm: parse(graph, sm), {})  # type: ignore[misc]
+    for sm in (*SMS, "8.9"):
+        half = lambda sm=sm: parse(half_remainder(graph), sm, as_it_is=True)  # noqa: E731
+        yield _row(f"half/{name}/sm{sm}", half, pairs)
     whole = {**pairs, "QUANTIZE": nodes["DequantizeLinear"]}
     row = _row(f"converters/{name}", lambda: convert(graph, "8.6", build=True), whole)
     if row["passed"]:

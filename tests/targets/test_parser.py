@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from bench.lib.without_gpu import FIRST_WITH_INT8_CONVOLUTIONS, LAYERS, RefusedError, parse, rtx_version
+from blendmask_edge.runtimes.tensorrt.half import half_remainder
 from tests.targets.conftest import Case
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: make targets-check")
@@ -29,6 +30,17 @@ def test_each_node_becomes_its_layer(case: Case) -> None:
 @pytest.mark.parametrize("sm", SMS)
 def test_the_graph_is_built_ahead_of_time(case: Case, sm: str) -> None:
     assert parse(case.graph, sm).plan_bytes > len(case.graph) / 4
+
+
+@pytest.mark.skipif(rtx_version() < FIRST_WITH_INT8_CONVOLUTIONS, reason="this TensorRT-RTX builds no INT8 convolution")
+@pytest.mark.parametrize("sm", [*SMS, "8.9"])
+def test_the_graph_with_a_half_remainder_is_built_as_it_is(case: Case, sm: str) -> None:
+    """For SM 7.5, too, where products in float32 would have no implementation; all that is rounded stays so."""
+    built = parse(half_remainder(case.graph), sm, as_it_is=True)
+    assert built.plan_bytes > len(case.graph) / 4
+    for layer, node in (("QUANTIZE", "QuantizeLinear"), ("DEQUANTIZE", "DequantizeLinear"), ("CONVOLUTION", "Conv")):
+        assert built.layers[layer] == case.nodes[node]
+    assert set(built.layers) <= LAYERS
 
 
 def test_a_graph_that_is_not_for_tensorrt_is_refused(case: Case) -> None:

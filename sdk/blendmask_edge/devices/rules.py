@@ -15,7 +15,6 @@ from blendmask_edge.devices.table import (
     Operator,
     Parser,
 )
-from blendmask_edge.hardware.facts import Fact
 from blendmask_edge.runtimes.tensorrt.arguments import WEAK_TYPING_LAST
 from blendmask_edge.runtimes.tensorrt.versions import Version
 
@@ -179,7 +178,7 @@ def quantization_is_symmetric(case: Case) -> Iterator[Reason]:
 
 
 def remainder_is_half(case: Case) -> Iterator[Reason]:
-    """Float layers run in FP16 by a flag up to TensorRT 10, from 11 on only if the graph itself is half."""
+    """Float layers run in FP16 by a flag up to TensorRT 10, from 11 on by casts that `compile` puts into the graph."""
     if case.runtime != "tensorrt" or case.tensorrt is None or case.facts is None or case.precision == "fp32":
         return
     limits = case.table.limits
@@ -193,8 +192,9 @@ def remainder_is_half(case: Case) -> Iterator[Reason]:
         yield ground(limits.fp16_beside_int8.value, limits.fp16_beside_int8)
     if not takes_flags and case.precision == "int8":
         yield ground(limits.implicit_int8.value, limits.implicit_int8)
-    if not takes_flags and not case.facts.holds_half:
-        yield _float_graph_refused(case, WEAK_TYPING_LAST)
+    is_slow = case.architecture is not None and case.architecture.fp16.value == "slow"
+    if not takes_flags and not case.facts.holds_half and not is_slow:
+        yield ground(limits.half_by_casts.value, limits.half_by_casts)
 
 
 def torch_tensorrt_is_pinned(case: Case) -> Iterator[Reason]:
@@ -298,13 +298,6 @@ def apply_rules(case: Case) -> Tuple[Reason, ...]:
     order = ("refusal", "caution", "ground")
     reasons = [reason for rule in RULES for reason in rule(case)]
     return tuple(sorted(reasons, key=lambda reason: order.index(reason.kind)))
-
-
-def _float_graph_refused(case: Case, fact: Fact[str]) -> Reason:
-    text = f"TensorRT {case.tensorrt} takes precisions from the graph alone"
-    if case.precision == "fp16":
-        return refusal(f"{text}, and this one is float32", fact, needs="a graph with half weights")
-    return caution(f"{text}: layers that are not quantized run in FP32; up to TensorRT 10 a flag adds FP16", fact)
 
 
 def _opset_cap(case: Case, version: Version) -> Optional[Tuple[int, Sourced, bool]]:

@@ -150,6 +150,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     int32_bias: Fact[str]
     plugins: Fact[str]
     fp16_beside_int8: Fact[str]
+    half_by_casts: Fact[str]
     implicit_int8: Fact[str]
     jetpack_first_11: Fact[str]
     onnxruntime_on_orin: Fact[str]

@@ -63,6 +63,18 @@ def test_tensorrt_11_is_given_no_flag_that_it_lost(make_bundle: MakeBundle, tmp_
     assert ("network", 0) in toolchain.trt.calls
 
 
+def test_tensorrt_11_gets_the_graph_with_a_half_remainder(
+    make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blendmask_edge.runtimes.tensorrt.engine.half_remainder", lambda graph: b"half of " + graph)
+    bundle = make_bundle()
+    graph = bundle.graph("tensorrt")
+    for version, expected in (("11.4.1", b"half of " + graph), ("10.16.1", graph)):
+        toolchain = tools(version)
+        compile_bundle(bundle, "jetson-agx-orin", tmp_path, toolchain=toolchain)
+        assert ("graph", expected) in toolchain.trt.calls
+
+
 def test_options_reach_the_builder(make_bundle: MakeBundle, tmp_path: Path) -> None:
     toolchain = tools()
     compile_bundle(make_bundle(), "jetson-orin-nx", tmp_path, CompileOptions("fp32", workspace_mib=2), toolchain)

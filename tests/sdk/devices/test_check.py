@@ -251,19 +251,14 @@ def test_version_that_was_not_looked_at_is_a_caution(make_bundle: MakeBundle) ->
     assert any("was not looked at" in reason.text for reason in result.reasons)
 
 
-def test_fp16_with_tensorrt_11_needs_half_weights(make_bundle: MakeBundle) -> None:
-    assert "from the graph alone" in only(ask(make_bundle(), "ada", "fp16", "11.1")).text
-    assert ask(make_bundle(), "ada", "fp16", "10.3").ok
-    assert ask(make_bundle(half=True), "ada", "fp16", "11.1").ok
-
-
-@pytest.mark.parametrize(
-    "version, half, warned", [("11.1", False, True), ("11.1", True, False), ("10.3", False, False)]
-)
-def test_float_remainder_of_int8_is_told(make_bundle: MakeBundle, version: str, half: bool, warned: bool) -> None:
-    result = ask(make_bundle(half=half), "ada", tensorrt=version)
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+@pytest.mark.parametrize("version, half, told", [("11.1", False, True), ("11.1", True, False), ("10.3", False, False)])
+def test_half_remainder_by_casts_is_told(
+    make_bundle: MakeBundle, precision: str, version: str, half: bool, told: bool
+) -> None:
+    result = ask(make_bundle(half=half), "ada", precision, version)
     assert result.ok
-    assert any("run in FP32;" in reason.text for reason in result.reasons if reason.kind == "caution") == warned
+    assert any("`compile` adds casts" in reason.text for reason in result.reasons) == told
 
 
 @pytest.mark.parametrize(

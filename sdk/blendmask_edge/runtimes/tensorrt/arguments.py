@@ -1,7 +1,8 @@
 """Build arguments for each version of TensorRT. Pure functions that do not need TensorRT.
 
 TensorRT 8.5 and 8.6 take FP16 and INT8 as builder flags. TensorRT 10 takes these flags, or all precisions from the
-graph ("strongly typed"). TensorRT 11 has no such flags and takes all precisions from the graph.
+graph ("strongly typed"). TensorRT 11 has no such flags and takes all precisions from the graph, so it gets a graph with
+casts where the flag would have been FP16.
 """
 
 from __future__ import annotations
@@ -49,15 +50,18 @@ class BuildArguments:
         network_flags: names in `NetworkDefinitionCreationFlag`.
         builder_flags: names in `BuilderFlag`.
         workspace_bytes: limit of the workspace pool; None takes TensorRT's default.
+        half_remainder: whether to build the graph that `half_remainder` returns.
     """
 
     network_flags: Tuple[str, ...]
     builder_flags: Tuple[str, ...]
     workspace_bytes: Optional[int]
+    half_remainder: bool = False
 
     def as_dict(self) -> Dict[str, object]:
         """Return the arguments by name for the key of the engine cache, without the workspace, its own field there."""
-        return {name: value for name, value in asdict(self).items() if name != "workspace_bytes"}
+        left_out = {"workspace_bytes"} if self.half_remainder else {"workspace_bytes", "half_remainder"}
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 
 def build_arguments(
@@ -79,7 +83,13 @@ def build_arguments(
         flags = _precision_flags(options.precision, architecture)
     elif takes_flags and not flags and version.at_least(Version.parse(STRONG_TYPING_FIRST.value)):
         network = ("STRONGLY_TYPED",)
-    return BuildArguments(network, flags if takes_flags else (), options.workspace_bytes)
+    wants_half = options.precision == "fp16" or "FP16" in _precision_flags(options.precision, architecture)
+    return BuildArguments(
+        network_flags=network,
+        builder_flags=flags if takes_flags else (),
+        workspace_bytes=options.workspace_bytes,
+        half_remainder=wants_half and not takes_flags and not holds_half,
+    )
 
 
 def _precision_flags(precision: Precision, architecture: Architecture) -> Tuple[str, ...]:

@@ -13,6 +13,7 @@ from blendmask_edge.hardware.cuda import Gpu
 from blendmask_edge.runtimes.engines import Engine, EngineKey, engine_cache, find_engine
 from blendmask_edge.runtimes.tensorrt.arguments import EngineOptions, build_arguments
 from blendmask_edge.runtimes.tensorrt.builder import build_engine
+from blendmask_edge.runtimes.tensorrt.half import half_remainder
 from blendmask_edge.runtimes.tensorrt.versions import Version
 from blendmask_edge.storage.cache import Cache
 
@@ -64,5 +65,6 @@ def compile_graph(
     built = find_engine(engines, key)
     if built is not None:
         return Engine(engines.path(built), key, reused=True)
-    path = engines.write(key.file_name, build_engine(toolchain.trt, graph, arguments))
+    built_from = half_remainder(graph) if arguments.half_remainder else graph
+    path = engines.write(key.file_name, build_engine(toolchain.trt, built_from, arguments))
     return Engine(path, key, reused=False)

@@ -36,7 +36,27 @@ def arguments(version: str, precision: Any, sm: str = "8.7", half: bool = False,
 def test_a_float32_graph_gets_flags_where_there_are_some(
     version: str, precision: str, network: Tuple[str, ...], builder: Tuple[str, ...]
 ) -> None:
-    assert arguments(version, precision) == BuildArguments(network, builder, None)
+    found = arguments(version, precision)
+    assert (found.network_flags, found.builder_flags, found.workspace_bytes) == (network, builder, None)
+
+
+@pytest.mark.parametrize(
+    "version, precision, sm, half, expected",
+    [
+        ("10.16.1", "int8", "8.7", False, False),
+        ("11.0", "int8", "8.7", False, True),
+        ("11.4.1", "fp16", "8.7", False, True),
+        ("11.4.1", "fp32", "8.7", False, False),
+        ("11.4.1", "int8", "6.1", False, False),
+        ("11.4.1", "int8", "8.7", True, False),
+    ],
+)
+def test_the_remainder_is_made_half_where_no_flag_can(
+    version: str, precision: str, sm: str, half: bool, expected: bool
+) -> None:
+    found = arguments(version, precision, sm=sm, half=half)
+    assert found.half_remainder is expected
+    assert ("half_remainder" in found.as_dict()) is expected
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
