@@ -79,6 +79,9 @@ Use the Python API <docs/python>
 Train your own classes <docs/train>
 Visualize bases and attention <docs/visualize>
 Detect regressions <docs/benchmark>
+Write a report <docs/report>
+Compare detections <docs/compare>
+Keep a history <docs/history>
 The bundle format <docs/bundle>
 ```
 

@@ -48,7 +48,9 @@ class Reader:
             for line in text.replace("\\\n", " ").splitlines():
                 program, *words = shlex.split(line)
                 if program != "pip":
-                    printed.append(self._run([*PROGRAMS[program], *words, *(more if words[0] == "bench" else ())]))
+                    printed.append(
+                        self._run([*PROGRAMS[program], *words, *(more if words[0] in ("bench", "report") else ())])
+                    )
                     self._allow_any_time()
         return printed
 
@@ -84,9 +86,11 @@ def check_embedded(reader: Reader) -> None:
 
 
 def check_benchmarks(reader: Reader, *more: str) -> None:
-    recorded, held = reader.paste(3, *more)
+    recorded, held, reported = reader.paste(3, *more)
     assert f"Saved the baseline to {BASELINE}" in recorded
     assert f"All metrics are within the limits of {BASELINE}" in held
+    assert "Saved the report to report.html" in reported
+    assert "Accuracy against latency" in (reader.folder / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -112,5 +116,5 @@ def test_installs_name_extras_that_exist() -> None:
     tomllib = pytest.importorskip("tomllib")
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     named = re.findall(r'pip install "\.\[([\w,-]+)\]"', "".join(text for use in (1, 2, 3) for _, text in blocks(use)))
-    assert named == ["quantize", "cpu"]
+    assert named == ["quantize", "cpu", "report"]
     assert {extra for found in named for extra in found.split(",")} <= set(extras)

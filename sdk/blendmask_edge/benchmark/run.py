@@ -149,8 +149,8 @@ def _measure_quietly(request: Request, measure_once: Callable[[], Measured]) -> 
         DisturbedError: a baseline is to be written, and every run was disturbed.
     """
     measured = measure_once()
-    compared = request.baseline is not None and (request.update or not request.accuracy_only)
-    if not (compared or request.record is not None):
+    kept = request.baseline is not None or request.record is not None
+    if not kept or (request.accuracy_only and not request.update):
         return measured
     for _ in range(RUNS - 1):
         if measured.disturbances:
