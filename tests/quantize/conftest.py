@@ -116,7 +116,7 @@ def _quantize_all(checkpoint: Path, photographs: Path, scenes: Path, path: Path)
 def replayed(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """`quantize` takes the graphs of `made` instead of exporting and comparing its own, which is most of its time."""
     monkeypatch.setattr(calibration_set, "FRAMES", 2)
-    monkeypatch.setattr(calibration_set, "HELD_OUT_MOST", 2)
+    monkeypatch.setattr(stages, "TO_COMPARE", calibration_set.HoldOut(2, 8, 1 / 8))
     graphs = [Bundle.open(made.path).graph(variant) for variant in ("float", "cpu", "tensorrt")]
     monkeypatch.setattr(comparison, "export_onnx", lambda _: onnx.load_from_string(graphs.pop(0)))
     monkeypatch.setattr(comparison, "check_parity", lambda *_: made.report.variants["cpu"].parity)

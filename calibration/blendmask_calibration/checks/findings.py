@@ -27,8 +27,9 @@ CODES = (
     "shifted-scores",
     "missed-instances",
     "spurious-instances",
+    "max-drop",
 )
-"""Findings that can be overridden. The last four concern the quantized network and come from its evaluation."""
+"""Findings that can be overridden. The last five concern the quantized network and come from its evaluation."""
 
 
 @dataclass(frozen=True)

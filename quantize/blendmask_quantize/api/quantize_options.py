@@ -29,6 +29,10 @@ from blendmask_quantize.pipeline.recipes.edge import Edge
 from blendmask_quantize.quantization.refine.names import check_step_names
 from blendmask_quantize.validation.measure import Evaluation, open_evaluation
 
+_DROP = Kind(
+    lambda value: number(0.001, 1).fits(value) and value < 1,
+    "a share of the mask AP from 0.001 to below 1, e.g. 0.01 for 1 %; less is within the noise of a measurement",
+)
 _KINDS = {
     "size": SIZE.or_none(),
     "detections": whole(1, 100),
@@ -37,6 +41,8 @@ _KINDS = {
     "estimator": TEXT.or_none(),
     "steps": each(TEXT, "names of steps").or_none(),
     "ignored": each(PATTERN, "names or patterns of layers"),
+    "max_drop": _DROP.or_none(),
+    "max_float_macs": number(0, 1, above=True).or_none(),
     "allow": each(TEXT, "codes of checks"),
     "evaluation": Kind(
         lambda value: isinstance(value, (tuple, list)) and len(value) == 2 and all(map(PATH.fits, value)),
@@ -69,8 +75,8 @@ def check_options(recipe: Recipe, options: QuantizeOptions) -> Recipe:
         AnnotationError: a file is missing.
     """
     check_all(_KINDS, vars(options))
-    _check_use(recipe, options)
     chosen = recipe.overridden(options)
+    _check_use(chosen, options)
     check_calibration_settings(chosen.calibration, options.allow)
     check_step_names(chosen.steps)
     for pattern in chosen.ignored:
@@ -97,10 +103,11 @@ def open_evaluations(options: QuantizeOptions) -> tuple[Evaluation, ...]:
 
 
 def _check_use(recipe: Recipe, options: QuantizeOptions) -> None:
-    if not recipe.trains and options.trains:
-        raise ConfigError(
-            f"{_given(options)} is of no use to recipe {recipe.name}, which does not train: use --recipe qat"
-        )
+    if not recipe.trains and (options.trains or (options.annotations is not None and recipe.max_drop is None)):
+        advice = "use --recipe qat" if options.trains else "use --recipe qat, or give --max-drop"
+        raise ConfigError(f"{_given(options)} is of no use to recipe {recipe.name}, which does not train: {advice}")
+    if recipe.max_drop is None and options.max_float_macs is not None:
+        raise ConfigError("--max-float-macs limits what --max-drop leaves in float: give --max-drop too, or neither")
     if not recipe.prunes and options.prunes:
         raise ConfigError(
             f"a target of pruning, such as --macs, --prune-iterations or --protect, is of no use to recipe "

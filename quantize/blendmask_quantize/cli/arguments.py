@@ -39,3 +39,13 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if len(parts) != 2 or not all(_DIGITS.fullmatch(part) for part in parts):
         raise typer.BadParameter(f"{text!r:.80} is not a size: give height x width, e.g. 384x512")
     return int(parts[0]), int(parts[1])
+
+
+def parse_share(text: str | None) -> float | None:
+    """Parse a share, e.g. 1% or 0.01."""
+    if text is None:
+        return None
+    try:
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r:.80} is not a share: give percent or a number, e.g. 1% or 0.01") from error

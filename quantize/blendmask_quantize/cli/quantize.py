@@ -15,6 +15,7 @@ from blendmask_quantize.cli.arguments import (
     ConfigOption,
     JsonOption,
     SizeOption,
+    parse_share,
     parse_size,
 )
 
@@ -38,7 +39,7 @@ def quantize(
         ),
     ] = "ptq",
     annotations: Annotated[
-        Path | None, typer.Option(help="qat, edge: COCO instances JSON of the calibration images, to train on.")
+        Path | None, typer.Option(help="qat, edge, --max-drop: COCO instances JSON of the calibration images.")
     ] = None,
     macs: Annotated[
         float | None, typer.Option(help="edge: share of the multiply-accumulates to keep. Default: 0.7.")
@@ -75,6 +76,16 @@ def quantize(
         list[str] | None,
         typer.Option(metavar="LAYER", help="Layer that stays float: name, glob, or re:PATTERN; can be repeated."),
     ] = None,
+    max_drop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Largest drop of mask AP, e.g. 1% or 0.01: layers go back to float until it holds on held-out images.",
+        ),
+    ] = None,
+    max_float_macs: Annotated[
+        str | None, typer.Option(metavar="SHARE", help="Largest share of MACs in float for --max-drop. Default: 50%.")
+    ] = None,
     size: SizeOption = None,
     detections: Annotated[int, typer.Option(help="Largest number of instances per image.", min=1, max=100)] = 100,
     count: Annotated[
@@ -104,6 +115,7 @@ def quantize(
     options = QuantizeOptions(
         size=parse_size(size), detections=detections, count=count, seed=seed, estimator=estimator,
         steps=_parse_steps(steps), ignored=tuple(map(_parse_pattern, ignored or ())), allow=tuple(allow or ()),
+        max_drop=parse_share(max_drop), max_float_macs=parse_share(max_float_macs),
         evaluation=_pair(eval_images, eval_annotations), annotations=annotations, iterations=iterations,
         learning_rate=learning_rate, macs=macs, parameters=parameters, latency=latency, runtime=runtime,
         protect=tuple(protect or ()), prune_iterations=prune_iterations, resume=resume,

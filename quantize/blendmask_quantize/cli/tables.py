@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from blendmask_quantize.pruning.job import PruneReport
 
 FLOAT = "float"
+_STAGES = ("pruning", "qat", "max_drop")
 _METRICS = {
     "mask_ap": "mask AP", "box_ap": "box AP", "mask_ap50": "AP50", "mask_ap_small": "small",
     "mask_ap_medium": "medium", "mask_ap_large": "large",
@@ -175,7 +176,10 @@ def _report_dict(report: Report) -> dict[str, Any]:
             outcome.name: {**outcome.record(), **outcome.details, "seconds": outcome.seconds}
             for outcome in report.refined
         },
-        **{name: report.training[name].record() if name in report.training else None for name in ("pruning", "qat")},
+        **{
+            name: report.training[name].record() if name in report.training else None
+            for name in ("pruning", "qat", "max_drop")
+        },
         "display_threshold": None
         if report.display is None
         else {"score": report.display.score, **report.display.metrics()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,10 +32,30 @@ COUNT_MOST = 4096
 """Images of a sample: all are in memory, and their names in the manifest. Ranges settle with some hundred."""
 LONGEST_NAMES = 2**20
 """Bytes of the names of a sample, which a manifest has room for."""
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """How many images are held out.
+
+    Attributes:
+        most: where the dataset has as many beyond the sample.
+        least: as many must be beyond the sample, or images of the sample are held out instead.
+        share: of the sample, 0 to 1, that is held out in this case.
+        needed: fewer are refused.
+    """
+
+    most: int
+    least: int
+    share: float
+    needed: int = 0
+
+
+TO_COMPARE = HoldOut(HELD_OUT_MOST, 8, 1 / 8)
+TO_MEASURE = HoldOut(64, 16, 2 / 5, needed=16)
+"""To measure average precision on, which needs more images than a comparison of instances."""
 FRAMES = 12
 """Images that are kept as the camera gave them, to time a bundle on."""
-_HELD_OUT_LEAST = 8
-_HELD_OUT_SHARE = 8
 
 
 @dataclass(frozen=True)
@@ -187,12 +208,11 @@ def check_calibration_settings(settings: CalibrationSettings, allow: Collection[
 
 def load_calibration_set(
     dataset: CalibrationDataset, settings: CalibrationSettings, size: tuple[int, int], pad_value: Sequence[int],
-    progress: Progress = silent, allow: Collection[str] = (),
+    progress: Progress = silent, allow: Collection[str] = (), hold_out: HoldOut | None = None,
 ) -> CalibrationSet:  # fmt: skip
     """Sample, read, check and preprocess the calibration images.
 
-    Up to 16 images are held out: of those beyond the sample where the dataset has enough, else one in eight of the
-    sample.
+    Images are held out: of those beyond the sample where the dataset has enough, else of the sample.
 
     Args:
         dataset: the images.
@@ -201,23 +221,28 @@ def load_calibration_set(
         pad_value: RGB gray levels of the padding.
         progress: announces how many images are read.
         allow: codes of refusals that are overridden.
+        hold_out: how many are held out; None takes `TO_COMPARE`.
 
     Raises:
-        CalibrationError: no such estimator or override, an item of the dataset that is not an image, or the guard
-            refuses the set; every reason that is not overridden is named.
+        CalibrationError: no such estimator or override, an item of the dataset that is not an image, too few images to
+            hold out, or the guard refuses the set; every reason that is not overridden is named.
     """
+    limits = hold_out or TO_COMPARE
     check_calibration_settings(settings, allow)
     with for_users():
-        selection = dataset.select(settings.count, settings.seed, HELD_OUT_MOST)
+        selection = dataset.select(settings.count, settings.seed, limits.most)
         _check_names(selection)
-        reader = _Reader(size, pad_value, progress("reading", _expected(selection, settings.count)))
+        _check_enough(selection, settings.count, limits)
+        reader = _Reader(size, pad_value, progress("reading", _expected(selection, settings.count, limits)))
         sampled = reader.read(selection.samples)
         unreadable = list(reader.unreadable)
         spare = list(selection.spare)
-        others = reader.read(spare) if len(spare) >= min(_HELD_OUT_LEAST, HELD_OUT_MOST) else []
+        others = reader.read(spare) if len(spare) >= min(limits.least, limits.most) else []
         images, statistics = [one.entry for one in sampled], [one.statistics for one in sampled]
         findings = check_images(images, statistics, unreadable, size, passed_over=dataset.other_files())
-    selected, held_out = (sampled, others) if others else _hold_out(sampled)
+    selected, held_out = (sampled, others) if others else _hold_out(sampled, limits)
+    if len(held_out) < limits.needed:
+        raise _too_few(len(held_out), limits)
     record = CalibrationRecord(
         tuple(one.entry for one in selected), reader.count if selection.total is None else selection.total,
         settings.seed, settings.estimator, held_out=tuple(one.entry for one in held_out),
@@ -238,12 +263,30 @@ def _check_names(selection: Selection) -> None:
         )
 
 
-def _expected(selection: Selection, count: int) -> int:
+def _check_enough(selection: Selection, count: int, limits: HoldOut) -> None:
+    """See that as many images as needed can be held out, where it is known how many there are."""
+    if selection.total is None or not limits.needed:
+        return
+    spare, sampled = max(selection.total - count, 0), min(selection.total, count)
+    available = spare if spare >= limits.least else int(limits.share * sampled)
+    if available < limits.needed:
+        raise _too_few(available, limits)
+
+
+def _too_few(available: int, limits: HoldOut) -> CalibrationError:
+    enough = math.ceil(limits.needed / limits.share)
+    return CalibrationError(
+        f"{available} calibration images can be held out, and {limits.needed} are needed to measure on: give {enough} "
+        "images or more"
+    )
+
+
+def _expected(selection: Selection, count: int, limits: HoldOut) -> int:
     """Return the number of images to read, as far as it is known."""
     if selection.total is None:
         return count
-    spare = min(max(selection.total - count, 0), HELD_OUT_MOST)
-    return min(selection.total, count) + (spare if spare >= min(_HELD_OUT_LEAST, HELD_OUT_MOST) else 0)
+    spare = min(max(selection.total - count, 0), limits.most)
+    return min(selection.total, count) + (spare if spare >= min(limits.least, limits.most) else 0)
 
 
 def read_frames(dataset: CalibrationDataset, settings: CalibrationSettings) -> list[NDArray[np.uint8]]:
@@ -255,8 +298,9 @@ def read_frames(dataset: CalibrationDataset, settings: CalibrationSettings) -> l
 
 
 def hold_out(
-    calibration: CalibrationSet, paths: Sequence[Path], folder: Path, size: tuple[int, int], pad_value: Sequence[int]
-) -> CalibrationSet:
+    calibration: CalibrationSet, paths: Sequence[Path], folder: Path, size: tuple[int, int], pad_value: Sequence[int],
+    most: int = HELD_OUT_MOST,
+) -> CalibrationSet:  # fmt: skip
     """The set with other images held out: the first of `paths` that give no ranges.
 
     Args:
@@ -265,9 +309,10 @@ def hold_out(
         folder: that the set was sampled from.
         size: height and width of the network input.
         pad_value: RGB gray levels of the padding.
+        most: how many are held out.
     """
     used = {folder / image.name for image in calibration.record.images}
-    chosen = [file_sample(path, folder) for path in paths if path not in used][:HELD_OUT_MOST]
+    chosen = [file_sample(path, folder) for path in paths if path not in used][:most]
     held_out = _Reader(size, pad_value, silent("", 0)).read(chosen)
     record = replace(calibration.record, held_out=tuple(found.entry for found in held_out))
     report = replace(calibration.report, record=record)
@@ -279,9 +324,9 @@ def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*old, *new)))
 
 
-def _hold_out(readable: list[_Readable]) -> tuple[list[_Readable], list[_Readable]]:
+def _hold_out(readable: list[_Readable], limits: HoldOut) -> tuple[list[_Readable], list[_Readable]]:
     """Images that give ranges, and images that do not."""
-    count = len(readable) - min(len(readable) // _HELD_OUT_SHARE, HELD_OUT_MOST)
+    count = len(readable) - min(int(limits.share * len(readable)), limits.most)
     return readable[:count], readable[count:]
 
 

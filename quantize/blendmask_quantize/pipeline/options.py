@@ -29,10 +29,15 @@ class QuantizeOptions:
         steps: names of refinement steps; None takes those of the recipe.
         ignored: layers that stay float besides those of the recipe: names of layers or modules, globs, or compiled
             patterns.
+        max_drop: largest share of the float network's mask AP that may be lost, 0.001 or more and below 1, e.g. 0.01;
+            layers go back to float until it holds on held-out images, in every graph. None takes that of the recipe,
+            which sets no bound.
+        max_float_macs: largest share of the multiply-accumulates that `max_drop` may leave in float; None takes that of
+            the recipe, which is 0.5.
         allow: codes of refusals to override, e.g. "few-images".
         evaluation: folder of images and COCO instances JSON to measure accuracy on; None skips the measurement.
-        annotations: COCO instances JSON of the calibration images, for recipes that train. Required by "edge"; without
-            them, "qat" learns from the float network alone.
+        annotations: COCO instances JSON of the calibration images, for recipes that train and for `max_drop`. Required
+            by "edge"; without them, "qat" learns from the float network alone, and `max_drop` compares with it.
         iterations: QAT steps; None takes those of the recipe, which are 400.
         learning_rate: peak learning rate of QAT; None takes that of the recipe, which is 5e-6.
         qat: all QAT options, instead of those of the recipe.
@@ -61,6 +66,8 @@ class QuantizeOptions:
     estimator: str | None = None
     steps: tuple[str, ...] | None = None
     ignored: tuple[str | re.Pattern[str], ...] = ()
+    max_drop: float | None = None
+    max_float_macs: float | None = None
     allow: tuple[str, ...] = ()
     evaluation: tuple[PathLike, PathLike] | None = None
     annotations: PathLike | None = None
@@ -87,7 +94,7 @@ class QuantizeOptions:
     @property
     def trains(self) -> bool:
         """Whether an option is set that only recipes with training have."""
-        own = (self.annotations, self.iterations, self.learning_rate, self.qat)
+        own = (self.iterations, self.learning_rate, self.qat)
         return any(value is not None for value in own)
 
     @property

@@ -50,6 +50,14 @@ class Plan:
         }  # fmt: skip
 
 
+def _bound(recipe: Recipe) -> tuple[str, ...]:
+    """The stage that a bound on the drop adds."""
+    if recipe.max_drop is None:
+        return ()
+    most = f"at most {recipe.max_float_macs:.0%} of the multiply-accumulates"
+    return (f"revert layers to float, {most}, until mask AP drops by at most {recipe.max_drop:.1%}",)
+
+
 def make_plan(recipe: Recipe, job: Job) -> Plan:
     """Plan a job.
 
@@ -67,6 +75,6 @@ def make_plan(recipe: Recipe, job: Job) -> Plan:
     everywhere = set.intersection(*(quantized_layers(job.network, variant) for variant in VARIANTS))
     in_float = {name: macs for name, macs in layers.items() if name not in everywhere}
     return Plan(
-        recipe_settings(recipe), recipe.stages(), job.checkpoint.config.name, job.size,
+        recipe_settings(recipe), (*recipe.stages(), *_bound(recipe)), job.checkpoint.config.name, job.size,
         (before, expected.macs), expected.latency_ms, in_float,
     )  # fmt: skip

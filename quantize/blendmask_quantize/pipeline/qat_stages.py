@@ -10,7 +10,7 @@ from blendmask_edge.errors import ConfigError
 from blendmask_quantize.pipeline.calibration_set import hold_out
 from blendmask_quantize.pipeline.job import Job
 from blendmask_quantize.pipeline.quantized import Quantized
-from blendmask_quantize.pipeline.stages import calibrate, read_images
+from blendmask_quantize.pipeline.stages import calibrate, held_out_limits, read_images
 from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.qat.data import QatData, check_apart, labeled_data, unlabeled_data
 from blendmask_quantize.quantization.qat.options import QatOptions
@@ -99,5 +99,6 @@ def train(job: Job, start: Quantized, data: QatData[Any], options: QatOptions, r
         job.checkpoint, start.calibrated, data, criterion, options, run_folder.path, resume=job.options.resume,
         on_step=lambda *_: on_step(),
     )  # fmt: skip
-    images = hold_out(start.images, data.held_out.paths, image_folder(job), job.size, job.pad_value)
+    most = held_out_limits(job).most
+    images = hold_out(start.images, data.held_out.paths, image_folder(job), job.size, job.pad_value, most)
     return start.trained("qat", result, images, result.calibrated)

@@ -13,11 +13,11 @@ from blendmask_quantize.pipeline.calibration_set import CalibrationSet
 from blendmask_quantize.pipeline.job import Job
 from blendmask_quantize.pipeline.settings import CalibrationSettings
 from blendmask_quantize.quantization.ptq import Calibrated
-from blendmask_quantize.quantization.refine.steps import Outcome
+from blendmask_quantize.quantization.refine.steps import Observed, Outcome
 
 
 class TrainingReport(Protocol):
-    """The result of pruning, or of training with quantizers."""
+    """The result of pruning, of training with quantizers, or of a bound on the drop of accuracy."""
 
     def record(self) -> dict[str, Any]:
         """What a manifest remembers, in JSON's types."""
@@ -36,7 +36,8 @@ class Quantized:
         images: the calibration images, checked.
         fullest: the image with most instances, uint8 (H, W, 3) RGB; as in its file where it has one.
         refined: result of each refinement step.
-        training: results of pruning and training, by name; empty where the recipe does neither.
+        training: results of pruning, training and a bound on the drop, by name; empty where there is none of them.
+        observed: network and ranges before refinement; None once the network is trained.
     """
 
     job: Job
@@ -45,10 +46,12 @@ class Quantized:
     fullest: NDArray[np.uint8]
     refined: tuple[Outcome, ...]
     training: Mapping[str, TrainingReport] = field(default_factory=dict)
+    observed: Observed | None = None
 
     def trained(self, name: str, report: TrainingReport, images: CalibrationSet, calibrated: Calibrated) -> Quantized:
         """The network after a training."""
-        return replace(self, calibrated=calibrated, images=images, training={**self.training, name: report})
+        training = {**self.training, name: report}
+        return replace(self, calibrated=calibrated, images=images, training=training, observed=None)
 
     def recipe_options(self) -> dict[str, Any]:
         """The options that were not the default and the results of each stage, for the manifest."""

@@ -22,6 +22,7 @@ from blendmask_quantize.pipeline.calibration_set import read_frames
 from blendmask_quantize.pipeline.candidate import CPU, FLOAT, Candidate
 from blendmask_quantize.pipeline.comparison import compared
 from blendmask_quantize.pipeline.job import Job
+from blendmask_quantize.pipeline.max_drop import check_labels, hold_drop
 from blendmask_quantize.pipeline.recipe import Recipe
 from blendmask_quantize.pipeline.report import Report, VariantReport, how_to_measure
 from blendmask_quantize.validation.measure import Accuracy, measure_accuracy, measure_latency
@@ -68,7 +69,8 @@ def _candidate(recipe: Recipe, job: Job) -> tuple[Candidate, Frames]:
         except (BundleError, KeyError, ValueError, msgspec.MsgspecError):
             pass  # of another release: made anew
     recipe.check(job)
-    quantized = recipe.run(job)
+    check_labels(job)
+    quantized = hold_drop(recipe.run(job))
     return compared(quantized), quantized.images.frames
 
 

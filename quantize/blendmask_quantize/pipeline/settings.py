@@ -50,6 +50,9 @@ class RecipeSettings:
         calibration: images and ranges.
         steps: names of the refinement steps after calibration.
         ignored: layers that stay float, in the notation of the command line: names, globs, or `re:PATTERN`.
+        max_drop: largest share of the float network's mask AP that may be lost, e.g. 0.01; layers go back to float
+            until it holds on held-out images. None sets no bound.
+        max_float_macs: largest share of the multiply-accumulates that this may leave in float.
     """
 
     name: ClassVar[str]
@@ -62,6 +65,8 @@ class RecipeSettings:
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
     steps: tuple[str, ...] = ("coordinate_descent", "bias_correction")
     ignored: tuple[str, ...] = ()
+    max_drop: Annotated[float, msgspec.Meta(ge=0.001, lt=1)] | None = None
+    max_float_macs: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
 
     def __post_init__(self) -> None:
         """Refuse another precision.
@@ -75,7 +80,9 @@ class RecipeSettings:
     def overridden(self, options: QuantizeOptions) -> Self:
         """Return the recipe with the options that are given in place of its own settings."""
         steps = self.steps if options.steps is None else options.steps
-        return replace(self, calibration=self.calibration.overridden(options), steps=tuple(steps))
+        bound = {"max_drop": options.max_drop, "max_float_macs": options.max_float_macs}
+        given = {name: value for name, value in bound.items() if value is not None}
+        return replace(self, calibration=self.calibration.overridden(options), steps=tuple(steps), **given)  # type: ignore[arg-type]
 
 
 def unsupported_precision(found: object) -> ConfigError:

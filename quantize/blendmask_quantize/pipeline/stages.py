@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,7 +14,10 @@ from blendmask_calibration.histogram import Histogram
 from blendmask_edge.imaging import read_image
 from blendmask_quantize.model.blendmask import Predictions
 from blendmask_quantize.pipeline.calibration_set import (
+    TO_COMPARE,
+    TO_MEASURE,
     CalibrationSet,
+    HoldOut,
     for_users,
     load_calibration_set,
 )
@@ -38,8 +42,9 @@ def read_images(job: Job) -> CalibrationSet:
         CalibrationError: the guard refuses them.
     """
     images = load_calibration_set(
-        job.dataset, job.recipe.calibration, job.size, job.pad_value, job.progress, job.options.allow
-    )
+        job.dataset, job.recipe.calibration, job.size, job.pad_value, job.progress, job.options.allow,
+        held_out_limits(job),
+    )  # fmt: skip
     kept = job.kept.load(_CHANNEL_ORDER)
     if kept is not None:
         given, swapped = json.loads(kept[_SCORES].item())
@@ -48,6 +53,11 @@ def read_images(job: Job) -> CalibrationSet:
         given, swapped = scores_both_ways(job.graph(job.network), images.images, on_image)
     with job.kept.refusable(_CHANNEL_ORDER, lambda: {_SCORES: np.array(json.dumps((given, swapped)))}):
         return images.judged(check_channel_order(given, swapped), job.options.allow)
+
+
+def held_out_limits(job: Job) -> HoldOut:
+    """How many images are held out: more where average precision is measured on them."""
+    return TO_COMPARE if job.recipe.max_drop is None else TO_MEASURE
 
 
 def judge_detections(job: Job, images: CalibrationSet) -> CalibrationSet:
@@ -92,7 +102,21 @@ def calibrate(job: Job, images: CalibrationSet, *, judged: bool = False) -> Quan
             images = images.judged(check_detections(counts), job.options.allow)
     observed = _estimate(job, images, histograms)
     calibrated, refined = _refine(job, observed, images)
-    return Quantized(job, calibrated, images, _original(job, images, int(np.argmax(counts))), refined)
+    fullest = _original(job, images, int(np.argmax(counts)))
+    return Quantized(job, calibrated, images, fullest, refined, observed=observed)
+
+
+def refine_again(quantized: Quantized, calibrated: Calibrated) -> Quantized:
+    """The network with the steps of the job taken anew, from other weights and ranges.
+
+    Args:
+        quantized: from `calibrate`.
+        calibrated: the same network before refinement, with more layers in float.
+    """
+    assert quantized.observed is not None
+    observed = replace(quantized.observed, calibrated=calibrated, reference=calibrated.traced)
+    refined, outcomes = _refine(quantized.job, observed, quantized.images)
+    return replace(quantized, calibrated=refined, refined=outcomes)
 
 
 def _original(job: Job, images: CalibrationSet, index: int) -> NDArray[np.uint8]:

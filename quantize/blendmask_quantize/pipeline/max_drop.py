@@ -1,0 +1,197 @@
+"""The bound on the accuracy that quantization may cost: layers go back to float until it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from blendmask_calibration.checks.findings import OPTION, Finding
+from blendmask_calibration.sampling import list_images
+from blendmask_edge.evaluation.annotations import AnnotatedImages
+from blendmask_quantize.model.macs import macs_by_layer
+from blendmask_quantize.pipeline.calibration_set import CalibrationReport, CalibrationSet
+from blendmask_quantize.pipeline.job import Job
+from blendmask_quantize.pipeline.quantized import Quantized
+from blendmask_quantize.pipeline.stages import refine_again
+from blendmask_quantize.quantization.ignored import ignoring
+from blendmask_quantize.quantization.placement import VARIANTS
+from blendmask_quantize.quantization.ptq import Calibrated
+from blendmask_quantize.quantization.sensitivity.layers import Layer, Layers
+from blendmask_quantize.quantization.sensitivity.search import fewest_in_float
+from blendmask_quantize.validation.drop import DropCriterion
+from blendmask_quantize.validation.ground_truth import GroundTruth, annotated_ids, from_float_network, from_labels
+from blendmask_quantize.validation.sensitivity import measure_changes
+
+MAX_DROP = "max_drop"
+_CODE = "max-drop"
+_RANKED_ON = 6
+"""Held-out images that layers are ranked on."""
+
+Drops = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class DropReport:
+    """The result of a bound on the drop of mask AP.
+
+    Attributes:
+        bound: largest share of the mask AP of the float network that may be lost.
+        before, after: the share that is lost with all layers quantized and in the end, by variant; below 0 where mask
+            AP is gained.
+        reverted: names of the layers that went back to float.
+        float_macs_share: share of the multiply-accumulates in float in the end, those of the predictors included.
+        images: number of held-out images that it was measured on.
+        ground_truth: source of their instances.
+    """
+
+    bound: float
+    before: Drops
+    after: Drops
+    reverted: tuple[str, ...]
+    float_macs_share: float
+    images: int
+    ground_truth: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether the bound holds in every variant."""
+        return max(self.after.values()) <= self.bound
+
+    def record(self) -> dict[str, Any]:
+        """What a manifest remembers, in JSON's types."""
+        return {
+            "bound": self.bound, "holds": self.holds, "before": dict(self.before), "after": dict(self.after),
+            "reverted": list(self.reverted), "float_macs_share": self.float_macs_share, "images": self.images,
+            "ground_truth": self.ground_truth,
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        """What the bound took, in a sentence or two."""
+        where = f"on {self.images} held-out images, ground truth by {self.ground_truth}"
+        text = f"mask AP drops by {_listed(self.before)} {where}; at most {self.bound:.1%} is allowed"
+        if not self.reverted:
+            return f"{text}; no layer is left in float for it"
+        layers = f"{len(self.reverted)} layers in float ({', '.join(self.reverted)})"
+        return f"{text}: with {layers}, {self.float_macs_share:.1%} of the MACs, it drops by {_listed(self.after)}"
+
+    def findings(self) -> list[Finding]:
+        """A refusal where the bound does not hold."""
+        if self.holds:
+            return []
+        message = f"{self}. Allow a larger --max-drop or --max-float-macs, or go on with --recipe qat."
+        return [Finding("refuse", _CODE, message, max(self.after.values()), self.bound, f"{OPTION} {_CODE}")]
+
+
+def _listed(drops: Drops) -> str:
+    return ", ".join(f"{drop:.1%} ({variant})" for variant, drop in drops.items())
+
+
+def check_labels(job: Job) -> None:
+    """See that every image that may be held out is labeled, where labels are given; recipes that train see to it.
+
+    Raises:
+        AnnotationError: one is not, or the labels are of other classes.
+    """
+    folder, annotations = job.dataset.folder, job.options.annotations
+    if job.recipe.max_drop is None or annotations is None or folder is None or job.recipe.trains:
+        return
+    names = [path.relative_to(folder).as_posix() for path in list_images(folder)]
+    coco, ids = annotated_ids(Path(annotations), names)
+    AnnotatedImages(coco, folder, ids).check_labels(job.checkpoint.labels)
+
+
+def hold_drop(quantized: Quantized) -> Quantized:
+    """Revert layers to float until the job's bound, if any, holds on held-out images, or as far as may be.
+
+    Args:
+        quantized: after its recipe.
+
+    Raises:
+        AnnotationError: the labels do not fit the held-out images.
+        CalibrationError: without labels, the float network detects nothing with confidence.
+    """
+    if quantized.job.recipe.max_drop is None:
+        return quantized
+    bound = _Bound(quantized, ground_truth(quantized.job, quantized.images))
+    before = bound.drops(quantized.calibrated)
+    if max(before.values()) <= bound.most:
+        return bound.reported(quantized, before, before, ())
+    most = quantized.job.recipe.max_float_macs
+    reverted, _ = fewest_in_float(bound.layers, bound.changes(), bound.holds_with, most)
+    plain = replace(quantized, calibrated=bound.reverting(reverted), refined=())
+    candidates = [plain] if quantized.observed is None else [refine_again(quantized, plain.calibrated), plain]
+    measured = [(bound.drops(one.calibrated), one) for one in candidates]
+    after, best = min(measured, key=lambda entry: max(entry[0].values()))
+    return bound.reported(best, before, after, reverted)
+
+
+def ground_truth(job: Job, images: CalibrationSet) -> GroundTruth:
+    """The held-out images with their labels, or with what the float network detects in them.
+
+    Raises:
+        AnnotationError: the labels do not fit the images or the network.
+        CalibrationError: without labels, the float network detects nothing with confidence.
+    """
+    if job.options.annotations is not None and job.dataset.folder is not None:
+        names = [image.name for image in images.record.held_out]
+        return from_labels(Path(job.options.annotations), job.dataset.folder, names, job.checkpoint.labels)
+    frames = [image[0] for image in images.held_out]
+    return from_float_network(frames, job.predictor(job.network), job.checkpoint.labels)
+
+
+class _Bound:
+    """Asks whether the bound holds, and remembers what was measured."""
+
+    def __init__(self, quantized: Quantized, data: GroundTruth) -> None:
+        self.quantized, self.job, self.data = quantized, quantized.job, data
+        self.most = float(quantized.job.recipe.max_drop or 0)
+        observed = quantized.observed
+        self.start = quantized.calibrated if observed is None else observed.calibrated
+        macs = macs_by_layer(self.job.checkpoint.model, self.job.size)
+        self.layers = Layers.of(self.start.traced, macs)
+
+    @cached_property
+    def drop(self) -> DropCriterion:
+        """The criterion; the float network is measured once."""
+        return DropCriterion(self.job.predictor, self.job.network, self.data)
+
+    def drops(self, calibrated: Calibrated) -> dict[str, float]:
+        """The share of mask AP that each variant loses."""
+        return {variant: self.drop(calibrated.render(variant)) for variant in VARIANTS}
+
+    def changes(self) -> dict[str, float]:
+        """What each layer changes when it alone is quantized."""
+        few = replace(self.data, frames=self.data.frames[:_RANKED_ON], ids=self.data.ids[:_RANKED_ON])
+        groups = {layer.name: (layer,) for layer in self.layers.quantized}
+        on_trial = self.job.progress("measuring each layer alone", len(few.ids) * len(groups) * len(VARIANTS))
+        changes = measure_changes(self.start, groups, self.job.predictor, few, VARIANTS, on_trial)
+        return {name: change.total for name, change in changes.items()}
+
+    def reverting(self, layers: Collection[Layer]) -> Calibrated:
+        """The weights and ranges before refinement, with some layers in float."""
+        nodes = {node for layer in layers for node in layer.nodes}
+        return Calibrated(ignoring(self.start.traced, nodes), self.start.ranges)
+
+    @cached_property
+    def _on_trial(self) -> Callable[[], None]:
+        return self.job.progress("reverting layers to float", len(self.layers.quantized))
+
+    def holds_with(self, layers: Collection[Layer]) -> bool:
+        """Whether the bound holds in every variant with some layers in float."""
+        calibrated = self.reverting(layers)
+        self._on_trial()
+        return all(self.drop(calibrated.render(variant)) <= self.most for variant in VARIANTS)
+
+    def reported(self, result: Quantized, before: Drops, after: Drops, reverted: Collection[Layer]) -> Quantized:
+        """The network with the report; the finding that the bound does not hold is not judged yet."""
+        names = tuple(layer.name for layer in self.layers.quantized if layer in reverted)
+        report = DropReport(
+            self.most, before, after, names, self.layers.float_share(list(reverted)), len(self.data.ids),
+            self.data.source,
+        )  # fmt: skip
+        calibration = result.images.report
+        judged_later = CalibrationReport(calibration.record, (*calibration.warnings, *report.findings()))
+        return result.trained(MAX_DROP, report, replace(result.images, report=judged_later), result.calibrated)

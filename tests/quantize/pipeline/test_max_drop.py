@@ -1,0 +1,137 @@
+"""A bound on the drop of mask AP: layers go back to float until it holds, or a refusal names what was reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.lib.outliers import Outliers, plant_outliers
+from blendmask_calibration.dataset import CalibrationDataset
+from blendmask_edge.errors import AnnotationError, CalibrationError
+from blendmask_quantize.checkpoints.checkpoint import Checkpoint
+from blendmask_quantize.pipeline import max_drop, stages
+from blendmask_quantize.pipeline.calibration_set import TO_MEASURE, HoldOut, load_calibration_set
+from blendmask_quantize.pipeline.job import Job, make_job
+from blendmask_quantize.pipeline.max_drop import MAX_DROP, DropReport, check_labels, hold_drop
+from blendmask_quantize.pipeline.options import QuantizeOptions
+from blendmask_quantize.pipeline.quantized import Quantized
+from blendmask_quantize.pipeline.recipes.ptq import Ptq
+from blendmask_quantize.pipeline.settings import CalibrationSettings
+from blendmask_quantize.pipeline.stages import calibrate, read_images
+from blendmask_quantize.quantization.placement import VARIANTS
+from blendmask_quantize.quantization.quantized_layers import quantized_layers
+from tests.quantize.small_networks import LITE, small_network
+from tests.quantize.tiny import LABELS
+
+PYRAMID = Outliers(
+    tuple(f"backbone.fpn_output{level}" for level in (3, 4, 5)),
+    ("proposal_generator.fcos_head.share_tower.0", *(f"basis_module.refine.{level}.0" for level in range(3))),
+)
+TOUCHING = {*(f"{name}.conv" for name in PYRAMID.makers), *PYRAMID.readers}
+OTHERS = ("backbone.bottom_up", "basis_module.tower")
+RECIPE = Ptq(
+    calibration=CalibrationSettings(count=17, estimator="max"), steps=("bias_correction",), ignored=OTHERS,
+    max_drop=0.2, max_float_macs=0.999,
+)  # fmt: skip
+OPTIONS = QuantizeOptions(size=(64, 96), detections=20, allow=("few-images", "few-detections", "channel-order"))
+
+Make = Callable[..., Job]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_images() -> Iterator[None]:
+    """Hold out and rank on a few images, to be quick."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "TO_MEASURE", HoldOut(4, 4, 2 / 5, needed=4))
+        patch.setattr(max_drop, "_RANKED_ON", 1)
+        yield
+
+
+@pytest.fixture(scope="module")
+def make(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
+    model = plant_outliers(small_network(LITE), [PYRAMID], 300)
+    checkpoint = Checkpoint(model, LABELS, Path("planted.safetensors"))
+    output = tmp_path_factory.mktemp("max_drop") / "m.bmz"
+
+    def made(recipe: Ptq = RECIPE, folder: Path = photographs, **options: object) -> Job:
+        return make_job(checkpoint, CalibrationDataset(folder), output, recipe, replace(OPTIONS, **options))  # type: ignore[arg-type]
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def start(make: Make) -> Quantized:
+    job = make()
+    return calibrate(job, read_images(job), judged=True)
+
+
+@pytest.fixture(scope="module")
+def held(start: Quantized) -> Quantized:
+    return hold_drop(start)
+
+
+def report_of(quantized: Quantized) -> DropReport:
+    report = quantized.training[MAX_DROP]
+    assert isinstance(report, DropReport)
+    return report
+
+
+def test_the_bound_holds_with_a_few_layers_in_float(start: Quantized, held: Quantized) -> None:
+    report = report_of(held)
+    assert min(report.before.values()) > report.bound
+    assert report.holds
+    assert set(report.reverted) & TOUCHING
+    assert report.float_macs_share < 1
+    for variant in VARIANTS:
+        still = quantized_layers(held.calibrated.traced, variant)
+        assert not still & set(report.reverted)
+        assert still | set(report.reverted) >= quantized_layers(start.calibrated.traced, variant) & TOUCHING
+
+
+def test_the_manifest_and_the_report_name_the_reverted_layers(held: Quantized) -> None:
+    entry = held.recipe_options()[MAX_DROP]
+    assert entry["reverted"] == list(report_of(held).reverted)
+    assert entry["holds"] is True
+    assert entry["images"] == 4
+    assert all(name in str(report_of(held)) for name in entry["reverted"])
+    assert [outcome.name for outcome in held.refined] in ([], ["bias_correction"])
+
+
+def test_a_bound_that_holds_reverts_nothing(start: Quantized) -> None:
+    loose = replace(start, job=replace(start.job, recipe=replace(RECIPE, max_drop=0.999)))
+    report = report_of(hold_drop(loose))
+    assert report.reverted == ()
+    assert report.before == report.after
+    assert hold_drop(replace(start, job=replace(start.job, recipe=replace(RECIPE, max_drop=None)))).training == {}
+
+
+def test_a_bound_out_of_reach_is_refused_with_what_was_reached(start: Quantized) -> None:
+    narrow = replace(RECIPE, max_drop=0.001, max_float_macs=start_share(start) + 0.01)
+    result = hold_drop(replace(start, job=replace(start.job, recipe=narrow)))
+    report = report_of(result)
+    assert not report.holds
+    assert report.float_macs_share <= narrow.max_float_macs
+    with pytest.raises(CalibrationError, match=r"(?s)at most 0.1% is allowed.*--allow max-drop"):
+        result.images.report.judged_anew(())
+    assert result.images.report.judged_anew(("max-drop", *OPTIONS.allow))
+
+
+def start_share(start: Quantized) -> float:
+    """Share of the predictors, which are always in float."""
+    whole = replace(start, job=replace(start.job, recipe=replace(RECIPE, max_drop=0.999)))
+    return report_of(hold_drop(whole)).float_macs_share
+
+
+def test_fewer_images_than_needed_are_refused_before_any_is_read(make: Make) -> None:
+    job = make(replace(RECIPE, calibration=CalibrationSettings(count=34)))
+    with pytest.raises(CalibrationError, match=r"13 calibration images can be held out, and 16 are needed.* give 40"):
+        load_calibration_set(job.dataset, job.recipe.calibration, job.size, job.pad_value, hold_out=TO_MEASURE)
+
+
+def test_labels_of_other_images_are_refused_first(make: Make, scenes: Path) -> None:
+    job = make(annotations=scenes / "annotations.json")
+    with pytest.raises(AnnotationError, match="34 of 34 calibration images are not in"):
+        check_labels(job)
