@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Dict, Optional
 
 import pytest
 
@@ -23,10 +23,15 @@ def make_bundle(tmp_path: Path, make_manifest: Callable[..., Manifest], monkeypa
     for module in ("reader", "writer"):
         monkeypatch.setattr(f"blendmask_edge.bundle.{module}.check_graph", lambda _: None)
 
-    def made(variants: str = "cpu tensorrt float", measured: bool = True, **properties: Any) -> Bundle:
+    def made(
+        variants: str = "cpu tensorrt float", measured: bool = True, manifest: Optional[Dict[str, Any]] = None,
+        **properties: Any,
+    ) -> Bundle:  # fmt: skip
         graph = make_graph(**properties)
         graphs = dict.fromkeys(variants.split(), graph)
         metrics = dict.fromkeys(graphs, MEASURED) if measured else {}
-        return Bundle.open(write_bundle(tmp_path / "m.bmz", make_manifest(graphs, metrics=metrics), graphs))
+        return Bundle.open(
+            write_bundle(tmp_path / "m.bmz", make_manifest(graphs, metrics=metrics, **(manifest or {})), graphs)
+        )
 
     return made

@@ -44,7 +44,8 @@ def quantize(
         calibration: folder of images, `CalibrationDataset`, or iterable of images, (H, W, 3) uint8 RGB.
         output: path of the bundle to write, e.g. "model.bmz".
         recipe: "ptq" (calibration and refinement without training), "qat" (then training with fake quantizers) or
-            "edge" (pruning and fine-tuning first), the path of a YAML file, or a value, as for `load_recipe`.
+            "edge" (pruning and fine-tuning first), "edge-sparse" (also with 2:4 sparse weights), the path of a YAML
+            file, or a value, as for `load_recipe`.
         config: configuration of a checkpoint that does not store its own, as for `load_checkpoint`.
         classes: class names of a checkpoint that does not store its own, as for `load_checkpoint`; None takes those of
             the annotations for training or evaluation.

@@ -19,8 +19,8 @@ def load_recipe(recipe: AnyRecipe) -> Recipe:
     """Load a recipe.
 
     Args:
-        recipe: name of a recipe ("ptq", "qat" or "edge"), path of a YAML file that ends in .yaml or .yml, or a recipe,
-            which is checked.
+        recipe: name of a recipe ("ptq", "qat", "edge" or "edge-sparse"), path of a YAML file that ends in .yaml or
+            .yml, or a recipe, which is checked.
 
     Returns:
         The recipe, a frozen dataclass: change its settings with `dataclasses.replace`.

@@ -34,6 +34,9 @@ def prune(
         list[str] | None,
         typer.Option(metavar="LAYER", help="Layer that is not pruned: name, glob, or re:PATTERN; can be repeated."),
     ] = None,
+    sparsity: Annotated[
+        str | None, typer.Option(help="2:4 sets two of each four weights to zero, for GPUs from Ampere on.")
+    ] = None,
     config: ConfigOption = None,
     classes: ClassesOption = None,
     iterations: Annotated[int, typer.Option(help="Fine-tuning steps; 0 skips fine-tuning.", min=0)] = 1000,
@@ -59,6 +62,6 @@ def prune(
         report = run(
             checkpoint, images, annotations, output, macs, parameters=parameters, latency=latency, config=config,
             classes=classes, training=training, resume=resume, progress=progress, runtime=runtime,
-            importance=importance, multiple=multiple, protect=tuple(protect or ()),
+            importance=importance, multiple=multiple, protect=tuple(protect or ()), sparsity=sparsity,
         )  # fmt: skip
     tables.show_pruning(report, as_json=as_json)

@@ -35,7 +35,8 @@ def quantize(
         str,
         typer.Option(
             metavar="NAME|FILE.yaml",
-            help="ptq: calibrate. qat: train with fake quantizers. edge: prune, fine-tune, then qat. Or a recipe file.",
+            help="ptq: calibrate. qat: train with fake quantizers. edge: prune, fine-tune, then qat. "
+            "edge-sparse: the same with 2:4 sparse weights. Or a recipe file.",
         ),
     ] = "ptq",
     annotations: Annotated[

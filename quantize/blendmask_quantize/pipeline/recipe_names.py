@@ -7,11 +7,12 @@ import re
 from blendmask_quantize.model.config import unknown_name
 from blendmask_quantize.pipeline.recipe import Recipe
 from blendmask_quantize.pipeline.recipes.edge import Edge
+from blendmask_quantize.pipeline.recipes.edge_sparse import EdgeSparse
 from blendmask_quantize.pipeline.recipes.ptq import Ptq
 from blendmask_quantize.pipeline.recipes.qat import Qat
 from blendmask_quantize.pipeline.settings import INT8, unsupported_precision
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (Ptq(), Qat(), Edge())}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (Ptq(), Qat(), Edge(), EdgeSparse())}
 _PRECISION = re.compile(r"(w\d+a\d+|(u?int|bf|fp|float|nf|nvfp|mxfp|[wq])[-_]?\d+)", re.IGNORECASE)
 
 

@@ -88,8 +88,7 @@ def find_groups(plain: BlendMask, protect: Iterable[Pattern] = ()) -> list[Chann
         ConfigError: a pattern matches no convolution; near misses are named.
         DependencyError: torch-pruning is not installed.
     """
-    convs = [name for name, module in plain.named_modules() if isinstance(module, nn.Conv2d)]
-    kept = {name for pattern in protect for name in matching(pattern, convs, "protected layer")}
+    kept = _named(plain, protect)
     graph = _trace(plain)
     names = {module: name for name, module in plain.named_modules()}
     groups = graph.get_all_groups(ignored_layers=list(_protected(plain)), root_module_types=[nn.Conv2d])
@@ -105,6 +104,25 @@ def unplain(plain: BlendMask) -> BlendMask:
     own = model.state_dict()
     model.load_state_dict({key: value for key, value in plain.state_dict().items() if key in own})
     return model.eval()
+
+
+def unpruned_layers(model: BlendMask, protect: Iterable[Pattern] = ()) -> set[str]:
+    """Name the outputs, the layers of frozen stages, and those that are protected.
+
+    Args:
+        model: the network.
+        protect: patterns of layers.
+
+    Raises:
+        ConfigError: a pattern matches no convolution; near misses are named.
+    """
+    always = set(_protected(model))
+    return _named(model, protect) | {name for name, module in model.named_modules() if module in always}
+
+
+def _named(model: BlendMask, protect: Iterable[Pattern]) -> set[str]:
+    convs = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    return {name for pattern in protect for name in matching(pattern, convs, "protected layer")}
 
 
 class _EveryLayer(nn.Module):

@@ -15,10 +15,13 @@ from blendmask_edge.errors import AnnotationError, CheckpointError, OutputError
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.macs import count_macs
+from blendmask_quantize.model.patterns import parse_pattern
+from blendmask_quantize.model.sparsity import keep_zeros
 from blendmask_quantize.pruning.budget import TOLERANCE
 from blendmask_quantize.pruning.channel_pruning import CostOf, predicted_cost, prune_network
 from blendmask_quantize.pruning.importance import Loss
 from blendmask_quantize.pruning.options import LATENCY, MACS, PARAMETERS, TAYLOR, PruneOptions
+from blendmask_quantize.pruning.sparsity import make_sparse
 from blendmask_quantize.runs.network_digest import network_digest
 from blendmask_quantize.runs.progress import OnStep, Progress, silent
 from blendmask_quantize.runs.run_folder import START_FILE, RunFolder, Setting
@@ -136,7 +139,7 @@ def run_settings(checkpoint: Checkpoint, options: PruneOptions) -> dict[str, Set
     runtime = {"runtime": options.runtime} if options.target == LATENCY else {}
     chosen: dict[str, Setting] = {
         **runtime, "importance": options.importance, "channel multiple": options.multiple or "default",
-        "list of protected layers": ", ".join(options.protect),
+        "list of protected layers": ", ".join(options.protect), "sparsity": options.sparsity or "none",
     }  # fmt: skip
     return {"network": network, options.target: options.ratio, "batches": options.batches, **chosen, **training}
 
@@ -147,7 +150,10 @@ def _prune(
 ) -> BlendMask:  # fmt: skip
     measured = options.importance == TAYLOR
     losses = _losses(sources, options, progress("measuring channels", options.batches)) if measured else ()
-    return prune_network(checkpoint.model, options.ratio, losses, options=options, cost_of=cost_of)
+    pruned = prune_network(checkpoint.model, options.ratio, losses, options=options, cost_of=cost_of)
+    if options.sparsity is not None:
+        make_sparse(pruned, map(parse_pattern, options.protect))
+    return pruned
 
 
 def _report(
@@ -171,6 +177,7 @@ def _fine_tune(
         return
     if not (folder / START_FILE).exists():
         save_checkpoint(folder / START_FILE, pruned, sources[0].labels)
+    keep_zeros(pruned)
     stream = AugmentedStream(sources, options.iterations * options.batch, options.seed)
     on_step = progress("fine-tuning", options.iterations)
     train(pruned, stream, folder, options, resume=resume, on_step=lambda *_: on_step()).replace(output)

@@ -13,6 +13,7 @@ ITERATIONS = 1000
 LEARNING_RATE = 5e-4
 MACS, PARAMETERS, LATENCY = TARGETS = ("macs", "parameters", "latency")
 TAYLOR, MAGNITUDE, BN_SCALE = IMPORTANCES = ("taylor", "magnitude", "bn_scale")
+PATTERN = "2:4"
 TIMED_RUNTIMES = ("onnxruntime", "openvino")
 NOUNS = {MACS: "multiply-accumulates", PARAMETERS: "parameters", LATENCY: "latency"}
 
@@ -37,7 +38,9 @@ class PruneOptions:
             the weights) or "bn_scale" (factors of the normalizations).
         multiple: channels come in multiples of this; None takes 8, and for "latency" the multiple that is fastest here.
             Groups of fewer than three times as many channels are pruned by 8.
-        protect: layers that keep all their channels: names, globs, or `re:PATTERN`.
+        protect: layers that keep all their channels and weights: names, globs, or `re:PATTERN`.
+        sparsity: "2:4" sets two of each four weights to neighboring input channels to zero and keeps them there; None
+            leaves weights dense.
     """
 
     ratio: float = RATIO
@@ -50,6 +53,7 @@ class PruneOptions:
     importance: str = TAYLOR
     multiple: int | None = None
     protect: tuple[str, ...] = ()
+    sparsity: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse unknown names and impossible numbers.
@@ -63,6 +67,8 @@ class PruneOptions:
         ):  # fmt: skip
             if name not in known:
                 raise unknown_name(kind, str(name), known)
+        if self.sparsity not in (None, PATTERN):
+            raise unknown_name("sparsity", str(self.sparsity), (PATTERN,))
         if not _is_whole(self.batches, 1) or not (self.multiple is None or _is_whole(self.multiple, 1)):
             raise ConfigError(
                 f"batches is {self.batches!r} and multiple is {self.multiple!r}: give whole numbers of at least 1"

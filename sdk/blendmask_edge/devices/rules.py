@@ -224,6 +224,22 @@ def torch_tensorrt_quantizes(case: Case) -> Iterator[Reason]:
         yield caution(case.release.typed.value, case.release.typed)
 
 
+def sparsity_is_used(case: Case) -> Iterator[Reason]:
+    """2:4 sparse weights are faster only on GPUs that skip the zeros, by TensorRT."""
+    sparsity = case.manifest.recipe.options.get("sparsity")
+    if not sparsity or case.precision != "int8":
+        return
+    architecture = case.architecture if case.runtime in GPU_RUNTIMES else None
+    if architecture is None:
+        text = "the 2:4 sparse weights gain nothing on a CPU, which multiplies by the zeros"
+        yield caution(text, Read("general knowledge", "unverified"))
+    elif architecture.sparsity.value:
+        yield ground(f"SM {architecture.sm} skips the zeros of the 2:4 sparse weights", architecture.sparsity)
+    else:
+        text = f"SM {architecture.sm} has no sparse tensor cores (Ampere and later do): 2:4 sparse weights gain nothing"
+        yield caution(text, architecture.sparsity)
+
+
 def cpu_runs_int8(case: Case) -> Iterator[Reason]:
     """CPUs differ in what INT8 costs and whether it saturates."""
     if case.target.int8 is not None and case.precision == "int8":
@@ -283,6 +299,7 @@ RULES: Tuple[Rule, ...] = (
     top_k_is_small,
     quantization_is_symmetric,
     remainder_is_half,
+    sparsity_is_used,
     cpu_runs_int8,
     jetpack_python_is_new_enough,
     accuracy_was_measured,

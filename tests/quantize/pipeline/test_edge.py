@@ -145,7 +145,10 @@ def shrunk(checkpoint: Checkpoint, options: QuantizeOptions, monkeypatch: pytest
 def test_one_command_gives_a_bundle_that_predicts_with_less_work(
     checkpoint: Checkpoint, options: QuantizeOptions, folder: Path, tmp_path: Path
 ) -> None:
-    quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
+    quantize(checkpoint, tmp_path / "m.bmz", options, quiet, "edge-sparse")
+    sparsity = Bundle.open(tmp_path / "m.bmz").manifest.recipe.options["sparsity"]
+    assert sparsity["layers"] > 50
+    assert min(sparsity["groups"].values()) > 0.8
     plain = replace(options, annotations=None, pruning=None, qat=None)
     quantize(checkpoint, tmp_path / "ptq.bmz", plain, quiet, "ptq")
     with MaskPredictor(tmp_path / "m.bmz", "onnxruntime") as predictor:

@@ -21,6 +21,8 @@ from blendmask_quantize.api.quantize_options import check_options
 from blendmask_quantize.checkpoints.checkpoint import save_checkpoint
 from blendmask_quantize.pipeline.recipe_file import recipe_settings
 from blendmask_quantize.pipeline.recipe_names import RECIPES
+from blendmask_quantize.pipeline.recipes.edge_sparse import EdgeSparse
+from blendmask_quantize.pruning.options import PruneOptions
 from tests.quantize.prunable import SMALL
 from tests.quantize.tiny import LABELS, tiny_model
 
@@ -43,6 +45,8 @@ WRONG: list[tuple[str, str]] = [
     ("recipe: ptq\nversion: 3\nprecision: int4", "int4 is not supported"),
     ("recipe: ptq\nversion: 3\nweights: int4", "weights: int4 is not supported"),
     ("recipe: ptq\nversion: 3\nweight_bits: 4", "weight_bits: 4 is not supported"),
+    ("recipe: edge-sparse\nversion: 1\npruning: {sparsity: null}", "use recipe edge"),
+    ("recipe: edge\nversion: 3\npruning: {target: mac}", "did you mean macs"),
     ("recipe: w4a16\nversion: 3", "w4a16 is not supported"),
 ]
 
@@ -82,6 +86,13 @@ def test_options_go_before_what_the_recipe_says(tmp_path: Path) -> None:
     chosen = check_options(recipe, options)
     assert (chosen.calibration.count, chosen.calibration.estimator, chosen.steps) == (60, "max", ("adaround",))
     assert chosen.qat.training.iterations == 9
+
+
+def test_the_weights_of_edge_sparse_are_sparse_whatever_is_given() -> None:
+    for options in (QuantizeOptions(), QuantizeOptions(pruning=PruneOptions(0.5))):
+        chosen = check_options(load_recipe("edge-sparse"), replace(options, annotations=__file__))
+        assert isinstance(chosen, EdgeSparse)
+        assert chosen.pruning.sparsity == "2:4"
 
 
 def test_impossible_values_of_a_recipe_made_in_python_are_refused() -> None:

@@ -7,6 +7,7 @@ from typing import Any, Callable, List
 import pytest
 
 from blendmask_edge import ConfigError
+from blendmask_edge.bundle.manifest import Recipe
 from blendmask_edge.cli.device_report import describe_result, describe_target, list_targets
 from blendmask_edge.devices import CheckOptions, CheckResult, Reason, check, check_bundle, load_table
 
@@ -386,3 +387,18 @@ def test_a_path_and_plain_words_are_enough(make_bundle: MakeBundle) -> None:
     assert asked == check_bundle(bundle, "jetson-orin-nx", CheckOptions("int8", "10.3", "torch_tensorrt"))
     with pytest.raises(ConfigError, match="precision"):
         check(bundle, "jetson-orin-nx", precision="int4")
+
+
+@pytest.mark.parametrize(
+    "target, kind, words",
+    [
+        ("jetson-orin-nx", "ground", "SM 8.7 skips the zeros"),
+        ("turing", "caution", "SM 7.5 has no sparse tensor cores"),
+        ("x86-vnni", "caution", "gain nothing on a CPU"),
+    ],
+)
+def test_sparse_weights_are_said_to_be_used_or_not(make_bundle: MakeBundle, target: str, kind: str, words: str) -> None:
+    recipe = Recipe(name="edge-sparse", version="1", options={"sparsity": {"pattern": "2:4", "layers": 3}})
+    (reason,) = [one for one in ask(make_bundle(manifest={"recipe": recipe}), target).reasons if "2:4" in one.text]
+    assert (reason.kind, words in reason.text) == (kind, True)
+    assert not any("2:4" in one.text for one in ask(make_bundle(), target).reasons)

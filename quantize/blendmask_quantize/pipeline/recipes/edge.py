@@ -70,7 +70,12 @@ class Edge(Qat):
             f"prune to {self.pruning.ratio:g} of the {self.pruning.what}, channels chosen by {self.pruning.importance}"
         )
         tune = f"fine-tune: {training.iterations} steps of {training.batch} augmented images"
-        return (read, prune, tune, *others)
+        sparse = (
+            ()
+            if self.pruning.sparsity is None
+            else (f"set weights to zero: {self.pruning.sparsity}, kept from here on",)
+        )
+        return (read, prune, *sparse, tune, *others)
 
     def overridden(self, options: QuantizeOptions) -> Self:
         """Return the recipe with the options that are given in place of its own settings."""

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.model.sparsity import keep_zeros
 from blendmask_quantize.quantization.ptq import Calibrated
 from blendmask_quantize.quantization.qat.data import QatData
 from blendmask_quantize.quantization.qat.decision import Decision, MatchesOf, decide
@@ -88,6 +89,7 @@ def run_qat(
     stages = checkpoint.config.backbone.frozen_stages if options.frozen_stages is None else options.frozen_stages
     float_network = trace_network(checkpoint.model)
     network = FakeQuantNetwork(start, options.variants, stage_names(checkpoint.model, stages))
+    keep_zeros(network.weights)
     stream = AugmentedStream([qat_data.training], schedule.iterations * schedule.batch, schedule.seed)
     losses_of = _losses(checkpoint.model, float_network, qat_data.labeled, options)
     trained = optimize(

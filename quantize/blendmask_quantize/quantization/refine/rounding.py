@@ -78,8 +78,11 @@ class WeightQparams:
 
     @property
     def free(self) -> Tensor:
-        """Which weights may go elsewhere: the largest of a channel makes its step, so it keeps its grid point."""
-        return self.nearest.abs() < LARGEST_STEP
+        """Which weights may go elsewhere.
+
+        The largest of a channel makes its step, so it keeps its grid point. A weight that is zero was pruned.
+        """
+        return (self.nearest.abs() < LARGEST_STEP) & (self.weight != 0)
 
 
 Find = Callable[[WeightQparams, Patches], Tensor]

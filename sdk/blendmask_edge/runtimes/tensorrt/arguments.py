@@ -2,7 +2,7 @@
 
 TensorRT 8.5 and 8.6 take FP16 and INT8 as builder flags. TensorRT 10 takes these flags, or all precisions from the
 graph ("strongly typed"). TensorRT 11 has no such flags and takes all precisions from the graph, so it gets a graph with
-casts where the flag would have been FP16.
+casts where the flag would have been FP16. All of them look for 2:4 sparse weights only where a flag says so.
 """
 
 from __future__ import annotations
@@ -84,9 +84,10 @@ def build_arguments(
     elif takes_flags and not flags and version.at_least(Version.parse(STRONG_TYPING_FIRST.value)):
         network = ("STRONGLY_TYPED",)
     wants_half = options.precision == "fp16" or "FP16" in _precision_flags(options.precision, architecture)
+    sparse = ("SPARSE_WEIGHTS",) if options.precision == "int8" and architecture.sparsity.value else ()
     return BuildArguments(
         network_flags=network,
-        builder_flags=flags if takes_flags else (),
+        builder_flags=(*(flags if takes_flags else ()), *sparse),
         workspace_bytes=options.workspace_bytes,
         half_remainder=wants_half and not takes_flags and not holds_half,
     )

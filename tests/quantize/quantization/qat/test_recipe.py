@@ -63,7 +63,7 @@ def no_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_qat_is_a_recipe_that_trains() -> None:
     assert get_recipe("qat").trains
     assert not get_recipe("ptq").trains
-    assert [recipe.name for recipe in RECIPES.values() if recipe.prunes] == ["edge"]
+    assert [recipe.name for recipe in RECIPES.values() if recipe.prunes] == ["edge", "edge-sparse"]
 
 
 @pytest.mark.usefixtures("no_long_work")

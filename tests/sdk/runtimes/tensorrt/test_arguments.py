@@ -22,14 +22,14 @@ def arguments(version: str, precision: Any, sm: str = "8.7", half: bool = False,
 @pytest.mark.parametrize(
     "version, precision, network, builder",
     [
-        ("8.5.2", "int8", ("EXPLICIT_BATCH",), ("INT8", "FP16")),
+        ("8.5.2", "int8", ("EXPLICIT_BATCH",), ("INT8", "FP16", "SPARSE_WEIGHTS")),
         ("8.6.1", "fp16", ("EXPLICIT_BATCH",), ("FP16",)),
         ("8.6.1", "fp32", ("EXPLICIT_BATCH",), ()),
-        ("10.3.0", "int8", (), ("INT8", "FP16")),
+        ("10.3.0", "int8", (), ("INT8", "FP16", "SPARSE_WEIGHTS")),
         ("10.3.0", "fp16", (), ("FP16",)),
         ("10.3.0", "fp32", ("STRONGLY_TYPED",), ()),
-        ("10.16.1", "int8", (), ("INT8", "FP16")),
-        ("11.0", "int8", (), ()),
+        ("10.16.1", "int8", (), ("INT8", "FP16", "SPARSE_WEIGHTS")),
+        ("11.0", "int8", (), ("SPARSE_WEIGHTS",)),
         ("11.4.1", "fp16", (), ()),
     ],
 )
@@ -61,14 +61,22 @@ def test_the_remainder_is_made_half_where_no_flag_can(
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
 def test_a_half_graph_is_strongly_typed_where_the_version_can(precision: str) -> None:
-    assert arguments("10.3", precision, half=True) == BuildArguments(("STRONGLY_TYPED",), (), None)
-    assert arguments("11.1", precision, half=True) == BuildArguments((), (), None)
+    sparse = ("SPARSE_WEIGHTS",) if precision == "int8" else ()
+    assert arguments("10.3", precision, half=True) == BuildArguments(("STRONGLY_TYPED",), sparse, None)
+    assert arguments("11.1", precision, half=True) == BuildArguments((), sparse, None)
     assert "FP16" in arguments("8.6.1", precision, half=True).builder_flags
 
 
 def test_int8_on_pascal_goes_without_fp16() -> None:
     assert arguments("8.6.1", "int8", sm="6.1").builder_flags == ("INT8",)
     assert arguments("8.6.1", "int8", sm="7.5").builder_flags == ("INT8", "FP16")
+
+
+def test_only_gpus_that_skip_zeros_look_for_sparse_weights() -> None:
+    found = {
+        row.sm: "SPARSE_WEIGHTS" in arguments("8.6.1", "int8", sm=row.sm).builder_flags for row in load_architectures()
+    }
+    assert {sm for sm, sparse in found.items() if sparse} == {sm for sm in found if float(sm) >= 8}
 
 
 def test_workspace_is_given_in_bytes() -> None:
