@@ -34,6 +34,12 @@ def prune(
         list[str] | None,
         typer.Option(metavar="LAYER", help="Layer that is not pruned: name, glob, or re:PATTERN; can be repeated."),
     ] = None,
+    rounds: Annotated[
+        int, typer.Option(help="Rounds of pruning, each with its share of the fine-tuning steps.", min=1)
+    ] = 1,
+    distill: Annotated[
+        bool, typer.Option("--distill", help="Fine-tune with the network before pruning as teacher, too.")
+    ] = False,
     sparsity: Annotated[
         str | None, typer.Option(help="2:4 sets two of each four weights to zero, for GPUs from Ampere on.")
     ] = None,
@@ -63,5 +69,6 @@ def prune(
             checkpoint, images, annotations, output, macs, parameters=parameters, latency=latency, config=config,
             classes=classes, training=training, resume=resume, progress=progress, runtime=runtime,
             importance=importance, multiple=multiple, protect=tuple(protect or ()), sparsity=sparsity,
+            rounds=rounds, distill=distill,
         )  # fmt: skip
     tables.show_pruning(report, as_json=as_json)

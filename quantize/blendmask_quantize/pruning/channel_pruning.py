@@ -78,19 +78,19 @@ def check_ratio(
     _check_reachable(options.ratio, smallest_ratio(groups, cost, options.multiple or cost.multiple), cost.what)
 
 
-def predicted_cost(model: BlendMask, pruned: BlendMask, options: PruneOptions, cost_of: CostOf) -> tuple[float, float]:
-    """Return the cost of a network, and of the same after pruning.
+def total_cost(
+    model: BlendMask, options: PruneOptions, cost_of: CostOf | None, size: tuple[int, int] | None = None
+) -> float:
+    """Return what a network costs, pruned or not.
 
     Args:
-        model: the network before pruning.
-        pruned: with fewer channels.
-        options: of pruning.
-        cost_of: gives the cost as a function of the widths.
+        model: the network.
+        options: of pruning; these name the target.
+        cost_of: for the target "latency".
+        size: height and width that the multiply-accumulates are counted at; the test size if left out.
     """
     groups = _groups(plain_form(model), options)
-    cost, layers = cost_of(model, groups), dict(pruned.named_modules())
-    widths: list[int] = [layers[group.name].out_channels for group in groups]
-    return cost.total([group.width for group in groups]), cost.total(widths)
+    return _cost(model, groups, size, options, cost_of).total([group.width for group in groups])
 
 
 def _groups(plain: BlendMask, options: PruneOptions) -> list[ChannelGroup]:

@@ -18,19 +18,20 @@ from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.model.patterns import parse_pattern
 from blendmask_quantize.model.sparsity import keep_zeros
 from blendmask_quantize.pruning.budget import TOLERANCE
-from blendmask_quantize.pruning.channel_pruning import CostOf, predicted_cost, prune_network
+from blendmask_quantize.pruning.channel_pruning import CostOf, prune_network, total_cost
 from blendmask_quantize.pruning.importance import Loss
 from blendmask_quantize.pruning.options import LATENCY, MACS, PARAMETERS, TAYLOR, PruneOptions
 from blendmask_quantize.pruning.sparsity import make_sparse
 from blendmask_quantize.runs.network_digest import network_digest
-from blendmask_quantize.runs.progress import OnStep, Progress, silent
-from blendmask_quantize.runs.run_folder import START_FILE, RunFolder, Setting
+from blendmask_quantize.runs.progress import OnStep, Progress, ignore, silent
+from blendmask_quantize.runs.run_folder import START_FILE, RunFolder, Setting, round_file
 from blendmask_quantize.training.coco_images import CocoImages
+from blendmask_quantize.training.distill import distill
 from blendmask_quantize.training.loop import step_losses, train
-from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.run_settings import data_settings, digest_of, option_settings
 from blendmask_quantize.training.samples import collate
 from blendmask_quantize.training.stream import AugmentedStream
+from blendmask_quantize.training.student import StudentWeights
 
 
 @dataclass(frozen=True)
@@ -109,15 +110,16 @@ def prune(
     _check_labels(checkpoint, sources[0])
     run = RunFolder.beside(output, "blendmask prune", run_settings(checkpoint, options) | _image_settings(sources))
     run.check(resume=resume)
+    job = _Job(checkpoint, sources, options, progress, resume, cost_of)
     with run.active():
-        started = (run.path / START_FILE).is_file()
-        pruned = (
-            _started(run.path / START_FILE, checkpoint, options) if started
-            else _prune(checkpoint, sources, options, progress, cost_of)
-        )  # fmt: skip
-        report = _report(checkpoint, pruned, output, options, sources, cost_of)
-        _fine_tune(pruned, sources, run.path, output, options.training, progress, resume)
-    return report
+        model = checkpoint.model
+        for number in range(1, options.rounds):
+            result = round_file(run.path, number)
+            if not result.is_file():
+                job.round(number, model, result.with_suffix(""), result)
+            model = load_checkpoint(result).model
+        pruned = job.round(options.rounds, model, run.path, output)
+        return _report(checkpoint, pruned, output, options, sources, cost_of)
 
 
 def finished_pruning(
@@ -140,20 +142,76 @@ def run_settings(checkpoint: Checkpoint, options: PruneOptions) -> dict[str, Set
     chosen: dict[str, Setting] = {
         **runtime, "importance": options.importance, "channel multiple": options.multiple or "default",
         "list of protected layers": ", ".join(options.protect), "sparsity": options.sparsity or "none",
+        "rounds": options.rounds, "distillation": "on" if options.distill else "off",
     }  # fmt: skip
     return {"network": network, options.target: options.ratio, "batches": options.batches, **chosen, **training}
 
 
-def _prune(
-    checkpoint: Checkpoint, sources: Sequence[CocoImages], options: PruneOptions, progress: Progress,
-    cost_of: CostOf | None,
-) -> BlendMask:  # fmt: skip
-    measured = options.importance == TAYLOR
-    losses = _losses(sources, options, progress("measuring channels", options.batches)) if measured else ()
-    pruned = prune_network(checkpoint.model, options.ratio, losses, options=options, cost_of=cost_of)
-    if options.sparsity is not None:
-        make_sparse(pruned, map(parse_pattern, options.protect))
-    return pruned
+@dataclass(frozen=True)
+class _Job:
+    """What every round needs; see `prune`."""
+
+    checkpoint: Checkpoint
+    sources: Sequence[CocoImages]
+    options: PruneOptions
+    progress: Progress
+    resume: bool
+    cost_of: CostOf | None
+
+    def round(self, number: int, model: BlendMask, folder: Path, output: Path) -> BlendMask:
+        """Prune, fine-tune and write the result.
+
+        Args:
+            number: of the round, from 1 on.
+            model: the result of the round before.
+            folder: for the state of the fine-tuning.
+            output: path of the file to write.
+
+        Returns:
+            The pruned network, of which only the widths are sure to be those in the file.
+        """
+        start = folder / START_FILE
+        if not start.is_file():
+            pruned = self._prune(number, model)
+        elif number == self.options.rounds:
+            pruned = _started(start, self.checkpoint, self.options)
+        else:
+            pruned = load_checkpoint(start).model
+        self._fine_tune(number, pruned, folder, output)
+        return pruned
+
+    def _prune(self, number: int, model: BlendMask) -> BlendMask:
+        options, ratio = self.options, self.options.ratio
+        if options.rounds > 1:
+            whole, now = (total_cost(each, options, self.cost_of) for each in (self.checkpoint.model, model))
+            ratio = options.share(number) * whole / now
+        measured = options.importance == TAYLOR
+        on_step = self.progress("measuring channels", options.batches) if measured else ignore
+        losses = _losses(self.sources, options, on_step) if measured else ()
+        pruned = prune_network(model, ratio, losses, options=options, cost_of=self.cost_of)
+        if options.sparsity is not None and number == options.rounds:
+            make_sparse(pruned, map(parse_pattern, options.protect))
+        return pruned
+
+    def _fine_tune(self, number: int, pruned: BlendMask, folder: Path, output: Path) -> None:
+        training, labels = self.options.training_of_a_round, self.sources[0].labels
+        if not training.iterations:
+            save_checkpoint(output, pruned, labels)
+            return
+        folder.mkdir(exist_ok=True)
+        if not (folder / START_FILE).exists():
+            save_checkpoint(folder / START_FILE, pruned, labels)
+        keep_zeros(pruned)
+        stream = AugmentedStream(self.sources, training.iterations * training.batch, training.seed + number - 1)
+        on_step = self.progress("fine-tuning", training.iterations)
+        if self.options.distill:
+            path = distill(
+                pruned, self.checkpoint, stream, folder, training, StudentWeights(), labeled=True, resume=self.resume,
+                on_step=lambda *_: on_step(),
+            )  # fmt: skip
+        else:
+            path = train(pruned, stream, folder, training, resume=self.resume, on_step=lambda *_: on_step())
+        path.replace(output)
 
 
 def _report(
@@ -162,25 +220,12 @@ def _report(
 ) -> PruneReport:  # fmt: skip
     macs, weights = ((count(checkpoint.model), count(pruned)) for count in (count_macs, _weights))
     images = sum(len(source) for source in sources)
-    latency = None if cost_of is None else predicted_cost(checkpoint.model, pruned, options, cost_of)
+    latency = None
+    if cost_of is not None:
+        latency = (total_cost(checkpoint.model, options, cost_of), total_cost(pruned, options, cost_of))
     return PruneReport(
         path, macs, weights, options.ratio, options.training.iterations, images, options.target, latency
     )  # fmt: skip
-
-
-def _fine_tune(
-    pruned: BlendMask, sources: Sequence[CocoImages], folder: Path, output: Path,
-    options: TrainOptions, progress: Progress, resume: bool,
-) -> None:  # fmt: skip
-    if not options.iterations:
-        save_checkpoint(output, pruned, sources[0].labels)
-        return
-    if not (folder / START_FILE).exists():
-        save_checkpoint(folder / START_FILE, pruned, sources[0].labels)
-    keep_zeros(pruned)
-    stream = AugmentedStream(sources, options.iterations * options.batch, options.seed)
-    on_step = progress("fine-tuning", options.iterations)
-    train(pruned, stream, folder, options, resume=resume, on_step=lambda *_: on_step()).replace(output)
 
 
 def _losses(sources: Sequence[CocoImages], options: PruneOptions, on_step: OnStep) -> Iterator[Loss]:

@@ -39,6 +39,8 @@ class PruneOptions:
         multiple: channels come in multiples of this; None takes 8, and for "latency" the multiple that is fastest here.
             Groups of fewer than three times as many channels are pruned by 8.
         protect: layers that keep all their channels and weights: names, globs, or `re:PATTERN`.
+        rounds: in how many rounds channels are removed, each followed by its share of the fine-tuning steps.
+        distill: fine-tune with the network before pruning as teacher, besides the labels.
         sparsity: "2:4" sets two of each four weights to neighboring input channels to zero and keeps them there; None
             leaves weights dense.
     """
@@ -53,6 +55,8 @@ class PruneOptions:
     importance: str = TAYLOR
     multiple: int | None = None
     protect: tuple[str, ...] = ()
+    rounds: int = 1
+    distill: bool = False
     sparsity: str | None = None
 
     def __post_init__(self) -> None:
@@ -69,10 +73,23 @@ class PruneOptions:
                 raise unknown_name(kind, str(name), known)
         if self.sparsity not in (None, PATTERN):
             raise unknown_name("sparsity", str(self.sparsity), (PATTERN,))
-        if not _is_whole(self.batches, 1) or not (self.multiple is None or _is_whole(self.multiple, 1)):
-            raise ConfigError(
-                f"batches is {self.batches!r} and multiple is {self.multiple!r}: give whole numbers of at least 1"
-            )
+        for name in ("batches", "rounds", "multiple"):
+            value = getattr(self, name)
+            if not (_is_whole(value, 1) or (value is None and name == "multiple")):
+                raise ConfigError(f"{name} is {value!r}: give a whole number of at least 1")
+        if not isinstance(self.distill, bool):
+            raise ConfigError(f"distill is {self.distill!r}: give True or False")
+
+    def share(self, number: int) -> float:
+        """Return the share of the target that round `number` of 1 to `rounds` leaves of the whole network."""
+        return 1 - (1 - self.ratio) * number / self.rounds
+
+    @property
+    def training_of_a_round(self) -> TrainOptions:
+        """The options of the fine-tuning of one round."""
+        if self.rounds == 1 or not self.training.iterations:
+            return self.training
+        return fine_tuning(replace(self.training, iterations=max(1, self.training.iterations // self.rounds)))
 
     @property
     def what(self) -> str:

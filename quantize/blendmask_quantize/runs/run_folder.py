@@ -24,6 +24,8 @@ START_FILE = "start.safetensors"
 """The pruned network before fine-tuning."""
 PRUNED_FILE = "pruned.safetensors"
 """The pruned network after fine-tuning, where a recipe goes on with it; the run that makes it lies beside it."""
+ROUND_FILES = "round-*.safetensors"
+"""The networks after the earlier rounds of pruning; the state of each round lies in a folder of the same name."""
 LOG_FILES = ("log.csv", "curves.png")
 """The losses of the training loop, as numbers and as a plot."""
 _KEPT = "kept-{}.npz"
@@ -163,7 +165,8 @@ class RunFolder:
             _clear(self.path)
 
     def _is_begun(self) -> bool:
-        return any(os.path.exists(self.path / name) for name in (*_STATE, _NESTED))
+        named = any(os.path.exists(self.path / name) for name in (*_STATE, _NESTED))
+        return named or any(self.path.glob("round-*"))
 
     def _record(self) -> _Record | None:
         """The record in the folder; None where there is none that can be read."""
@@ -217,6 +220,11 @@ def kept_file(folder: Path, stage: str) -> Path:
     return folder / _KEPT.format(stage)
 
 
+def round_file(folder: Path, number: int) -> Path:
+    """Return the file in a run folder that holds the network after an earlier round of pruning."""
+    return folder / ROUND_FILES.replace("*", str(number))
+
+
 def clear_kept(folder: Path) -> None:
     """Remove the kept results of stages, and the folder if nothing else is in it."""
     for path in folder.glob(_KEPT.format("*")):
@@ -227,8 +235,11 @@ def clear_kept(folder: Path) -> None:
 
 def _clear(folder: Path) -> None:
     """Remove the files of a run; a foreign file stays, and the folder with it."""
-    if (folder / _NESTED).is_dir():
-        _clear(folder / _NESTED)
+    for nested in (folder / _NESTED, *folder.glob("round-*/")):
+        if nested.is_dir():
+            _clear(nested)
+    for path in folder.glob(ROUND_FILES):
+        path.unlink()
     for name in (*_STATE, *LOG_FILES, RECORD_FILE):
         (folder / name).unlink(missing_ok=True)
     clear_kept(folder)

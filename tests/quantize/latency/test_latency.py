@@ -23,7 +23,7 @@ from blendmask_quantize.latency.timing import time_layer
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.macs import count_macs, macs_by_layer
 from blendmask_quantize.pruning.budget import TOLERANCE
-from blendmask_quantize.pruning.channel_pruning import check_ratio, predicted_cost, prune_network
+from blendmask_quantize.pruning.channel_pruning import check_ratio, prune_network, total_cost
 from blendmask_quantize.pruning.options import PruneOptions
 from tests.quantize.prunable import SMALL
 from tests.quantize.small_networks import FIVE_LEVELS, LITE, size_of, small_network
@@ -87,7 +87,7 @@ def test_a_layer_is_timed_in_each_runtime(runtime: str) -> None:
 def test_pruning_meets_the_share_of_the_predicted_latency(latency: LatencyModel) -> None:
     model = tiny_model(SMALL)
     pruned = prune_network(model, 0.6, (), options=OPTIONS, cost_of=latency.cost)
-    before, after = predicted_cost(model, pruned, OPTIONS, latency.cost)
+    before, after = (total_cost(each, OPTIONS, latency.cost) for each in (model, pruned))
     assert before == pytest.approx(10)
     assert after / before == pytest.approx(0.6, rel=TOLERANCE)
     assert count_macs(pruned) < count_macs(model)

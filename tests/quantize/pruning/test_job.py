@@ -17,6 +17,7 @@ from blendmask_edge.labels import Labels
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from blendmask_quantize.cli import commands as cli
 from blendmask_quantize.model.macs import count_macs
+from blendmask_quantize.model.sparsity import sparse_layers
 from blendmask_quantize.pruning.budget import TOLERANCE
 from blendmask_quantize.pruning.job import prune
 from blendmask_quantize.pruning.options import PruneOptions, fine_tuning
@@ -241,3 +242,50 @@ class TestCommand:
     def test_folders_and_annotations_go_in_pairs(self, invoke, tmp_path):
         result = invoke("--macs", "0.8", "--images", str(tmp_path))
         assert result.exit_code == 2
+
+
+class TestRounds:
+    def test_each_round_prunes_and_fine_tunes_and_the_share_is_met(self, run, tmp_path):
+        announced: list[tuple[str, int]] = []
+
+        def stage(name: str, total: int):
+            announced.append((name, total))
+            return lambda: None
+
+        report = run(replace(OPTIONS, rounds=2), stage)
+        assert announced == [("measuring channels", 2), ("fine-tuning", 2)] * 2
+        assert report.ratio == pytest.approx(0.7, rel=TOLERANCE)
+        assert load_checkpoint(report.path).config.widths
+        assert {path.name for path in tmp_path.iterdir()} == {"pruned.safetensors"}
+
+    def test_a_round_that_is_done_is_not_done_again(self, run, tmp_path):
+        options, rounds = replace(OPTIONS, rounds=2), iter(range(2))
+
+        def stage(name: str, _total: int):
+            if name == "fine-tuning" and next(rounds) == 1:
+                raise Interrupted
+            return lambda: None
+
+        with pytest.raises(Interrupted):
+            run(options, stage)
+        assert (tmp_path / "pruned.run/round-1.safetensors").is_file()
+        announced: list[str] = []
+
+        def watched(name: str, _total: int):
+            announced.append(name)
+            return lambda: None
+
+        run(options, watched, resume=True)
+        assert announced == ["fine-tuning"]
+        assert {path.name for path in tmp_path.iterdir()} == {"pruned.safetensors"}
+
+    def test_the_network_before_pruning_can_teach(self, run, checkpoint):
+        report = run(replace(OPTIONS, distill=True))
+        options = load_checkpoint(report.path).training[-1].options
+        assert (options["teacher"], options["labeled"]) == (checkpoint.path.name, True)
+        assert report.ratio == pytest.approx(0.7, rel=TOLERANCE)
+
+    def test_sparse_weights_are_sparse_after_fine_tuning(self, run):
+        report = run(replace(OPTIONS, sparsity="2:4", ratio=1.0))
+        assert len(sparse_layers(load_checkpoint(report.path).model)) > 50
+        assert report.ratio == 1

@@ -54,13 +54,15 @@ class Edge(Qat):
         """Return what is expected of the result. Channels are chosen by magnitude for this, which needs no images."""
         from blendmask_quantize.latency.network import latency_cost
         from blendmask_quantize.model.macs import count_macs
-        from blendmask_quantize.pruning.channel_pruning import predicted_cost, prune_network
+        from blendmask_quantize.pruning.channel_pruning import prune_network, total_cost
 
         model, options = job.checkpoint.model, replace(self.pruning, importance=MAGNITUDE)
         cost_of = latency_cost(model, job.size, options, job.progress)
         pruned = prune_network(model, options.ratio, (), job.size, options=options, cost_of=cost_of)
-        latency = None if cost_of is None else predicted_cost(model, pruned, options, cost_of)
-        return Expectation(count_macs(pruned, job.size), latency)
+        macs = count_macs(pruned, job.size)
+        if cost_of is None:
+            return Expectation(macs)
+        return Expectation(macs, (total_cost(model, options, cost_of), total_cost(pruned, options, cost_of)))
 
     def stages(self) -> tuple[str, ...]:
         """Describe what `run` does, a line for each stage."""
@@ -69,7 +71,9 @@ class Edge(Qat):
         prune = (
             f"prune to {self.pruning.ratio:g} of the {self.pruning.what}, channels chosen by {self.pruning.importance}"
         )
-        tune = f"fine-tune: {training.iterations} steps of {training.batch} augmented images"
+        rounds = "" if self.pruning.rounds == 1 else f", in {self.pruning.rounds} rounds of pruning and fine-tuning"
+        teacher = ", the network before pruning as teacher" if self.pruning.distill else ""
+        tune = f"fine-tune: {training.iterations} steps of {training.batch} augmented images{teacher}{rounds}"
         sparse = (
             ()
             if self.pruning.sparsity is None
