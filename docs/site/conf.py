@@ -76,7 +76,9 @@ NAVIGATION = """
 Quantize a checkpoint <docs/quantize>
 Predict in your program <docs/embed>
 Use the Python API <docs/python>
+Select a model <docs/models>
 Train your own classes <docs/train>
+Export to ONNX <docs/export>
 Visualize bases and attention <docs/visualize>
 Detect regressions <docs/benchmark>
 Write a report <docs/report>
