@@ -43,7 +43,7 @@ def test_the_tensorrt_graph_is_built_into_the_cache(make_bundle: MakeBundle, tmp
     assert engine.path.parent == tmp_path / "deep/cache"
     assert not engine.reused
     assert ("graph", bundle.graph("tensorrt")) in toolchain.trt.calls
-    assert flags_of(toolchain.trt) == ["INT8", "FP16"]
+    assert flags_of(toolchain.trt) == ["INT8", "FP16", "SPARSE_WEIGHTS"]
     assert ("network", 0) in toolchain.trt.calls
     assert stat.S_IMODE(engine.path.parent.stat().st_mode) == 0o700
     assert list(engine.path.parent.iterdir()) == [engine.path]
@@ -59,7 +59,7 @@ def test_pascal_is_built_by_8_6_1_without_fp16(make_bundle: MakeBundle, tmp_path
 def test_tensorrt_11_is_given_no_flag_that_it_lost(make_bundle: MakeBundle, tmp_path: Path) -> None:
     toolchain = tools("11.4.1")
     compile_bundle(make_bundle(), "jetson-agx-orin", tmp_path, toolchain=toolchain)
-    assert flags_of(toolchain.trt) == []
+    assert flags_of(toolchain.trt) == ["SPARSE_WEIGHTS"]
     assert ("network", 0) in toolchain.trt.calls
 
 

@@ -24,7 +24,7 @@ def make_tensorrt(version: str, parses: bool = True, builds: bool = True) -> Any
     module.ILogger = ILogger
     module.calls = []
     module.NetworkDefinitionCreationFlag = types.SimpleNamespace()
-    module.BuilderFlag = types.SimpleNamespace(TF32="TF32")
+    module.BuilderFlag = types.SimpleNamespace(TF32="TF32", SPARSE_WEIGHTS="SPARSE_WEIGHTS")
     module.MemoryPoolType = types.SimpleNamespace(WORKSPACE="WORKSPACE")
     if major < 11:
         module.NetworkDefinitionCreationFlag.EXPLICIT_BATCH = 0
