@@ -1,0 +1,149 @@
+"""A quantized graph rewritten so that ONNX Runtime computes it in the arithmetic that a GPU would use.
+
+Documented for TensorRT: INT8 kernels add in INT32, scale in float32 and round to even after clipping; the value between
+product and rounding is never half; what is not quantized is half, where FP16 is on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+_EPILOGUE = {"Relu", "Clip", "Add", "Sub", "Mul"}
+_ROUNDS = ("QuantizeLinear", "DequantizeLinear")
+
+
+def integer_sums(graph: bytes, fold: bool) -> bytes:
+    """The convolutions of dequantized tensors as exact sums of integers, scaled and biased in float32.
+
+    Args:
+        graph: with Q/DQ.
+        fold: multiply the scale of the output into that of the sum where nothing but a ReLU lies between.
+    """
+    rewriter = _Rewriter(graph)
+    for node in list(rewriter.model.graph.node):
+        if rewriter.is_int8(node):
+            rewriter.sum_integers(node, fold)
+    return rewriter.bytes()
+
+
+def rounded_to_half(graph: bytes, inside_kernels: bool) -> bytes:
+    """Every float value rounded to half where it is made.
+
+    Args:
+        graph: with Q/DQ.
+        inside_kernels: also between an INT8 convolution and the rounding of its result, and what it multiplies.
+    """
+    rewriter = _Rewriter(graph)
+    inside = set() if inside_kernels else rewriter.inside_kernels()
+    for node in list(rewriter.model.graph.node):
+        if not inside_kernels and node.op_type in _ROUNDS:
+            continue
+        for place, name in enumerate(node.output):
+            if name in rewriter.floats and name not in inside:
+                rewriter.round_output(node, place)
+    return rewriter.bytes()
+
+
+class _Rewriter:
+    def __init__(self, graph: bytes) -> None:
+        self.model = onnx.load_from_string(graph)
+        typed = onnx.shape_inference.infer_shapes(self.model).graph
+        self.floats = {e.name for e in typed.value_info if e.type.tensor_type.elem_type == TensorProto.FLOAT}
+        self._makers = {name: node for node in self.model.graph.node for name in node.output}
+        self._readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.model.graph.node:
+            for name in node.input:
+                self._readers.setdefault(name, []).append(node)
+        self._arrays = {tensor.name: tensor for tensor in self.model.graph.initializer}
+        self._after: dict[str, list[onnx.NodeProto]] = {}
+        self._instead: dict[str, list[onnx.NodeProto]] = {}
+
+    def is_int8(self, node: onnx.NodeProto) -> bool:
+        """Whether a node is a convolution of dequantized tensors."""
+        makers = [self._makers.get(name) for name in node.input[:2]]
+        return node.op_type == "Conv" and all(m is not None and m.op_type == "DequantizeLinear" for m in makers)
+
+    def inside_kernels(self) -> set[str]:
+        """Tensors between an INT8 convolution and the rounding that its kernel ends in."""
+        return {name for node in self.model.graph.node if node.op_type == _ROUNDS[0] for name in self._back(node)}
+
+    def _back(self, rounding: onnx.NodeProto) -> Iterator[str]:
+        waiting = [rounding.input[0]]
+        while waiting:
+            name = waiting.pop()
+            maker = self._makers.get(name)
+            if maker is None or any(reader.op_type not in (*_EPILOGUE, _ROUNDS[0]) for reader in self._readers[name]):
+                continue
+            if self.is_int8(maker):
+                yield name
+            elif maker.op_type in _EPILOGUE and len(self._readers[name]) == 1:
+                yield name
+                waiting += maker.input
+
+    def sum_integers(self, node: onnx.NodeProto, fold: bool) -> None:
+        """Replace a convolution; its output keeps its name."""
+        (output,), data, weight = node.output, self._makers[node.input[0]], self._makers[node.input[1]]
+        scales = self._array(data.input[1]) * self._array(weight.input[1]).reshape(-1).astype(np.float64)
+        bias = self._array(node.input[2]).astype(np.float64) if len(node.input) > 2 else np.zeros(len(scales))
+        rounding = self._rounding(output) if fold else None
+        if rounding is not None:
+            step = float(self._array(rounding.input[1]))
+            scales, bias = scales / step, bias / step
+            rounding.input[1] = self._constant(f"{output}/one", np.float32(1))
+        sums, integers = f"{output}/sums", f"{output}/integers"
+        weights = self._constant(f"{output}/weights", self._array(weight.input[0]).astype(np.float32))
+        shape = (1, -1, 1, 1)
+        scale = self._constant(f"{output}/scale", scales.astype(np.float32).reshape(shape))
+        offset = self._constant(f"{output}/bias", bias.astype(np.float32).reshape(shape))
+        convolution = onnx.NodeProto()
+        convolution.CopyFrom(node)
+        convolution.input[:], convolution.output[:] = [integers, weights], [sums]
+        self._instead[output] = [
+            helper.make_node("Cast", [data.input[0]], [integers], to=TensorProto.FLOAT),
+            convolution,
+            helper.make_node("Mul", [sums, scale], [f"{output}/scaled"]),
+            helper.make_node("Add", [f"{output}/scaled", offset], [output]),
+        ]
+
+    def _rounding(self, name: str) -> onnx.NodeProto | None:
+        readers = self._readers.get(name, [])
+        if len(readers) == 1 and readers[0].op_type == "Relu":
+            readers = self._readers.get(readers[0].output[0], [])
+        alone = len(readers) == 1 and readers[0].op_type == _ROUNDS[0]
+        return readers[0] if alone else None
+
+    def round_output(self, node: onnx.NodeProto, place: int) -> None:
+        """Let all readers of an output read it rounded to half."""
+        name = node.output[place]
+        exact, half = f"{name}/exact", f"{name}/rounded"
+        node.output[place] = exact
+        self._after.setdefault(exact, []).extend(
+            [
+                helper.make_node("Cast", [exact], [half], to=TensorProto.FLOAT16),
+                helper.make_node("Cast", [half], [name], to=TensorProto.FLOAT),
+            ]
+        )
+
+    def bytes(self) -> bytes:
+        """The changed graph."""
+        nodes: list[onnx.NodeProto] = []
+        for node in self.model.graph.node:
+            nodes += self._instead.get(node.output[0], [node])
+            nodes += [cast for name in node.output for cast in self._after.get(name, [])]
+        kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del self.model.graph.node[:], self.model.graph.value_info[:]
+        self.model.graph.node.extend(kept)
+        return bytes(self.model.SerializeToString())
+
+    def _array(self, name: str) -> NDArray[Any]:
+        return np.asarray(numpy_helper.to_array(self._arrays[name]))
+
+    def _constant(self, name: str, array: NDArray[Any] | np.generic) -> str:
+        self.model.graph.initializer.append(numpy_helper.from_array(np.asarray(array), name))
+        return name
