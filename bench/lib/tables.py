@@ -328,6 +328,25 @@ def _head(*titles: str) -> list[str]:
     return [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
 
 
+def robot_table(rows: Rows) -> str:
+    """Rate of a stream against its slowest stage, and mask AP of large images in one call and in tiles."""
+    lines = _head("measured", "result")
+    if "stream" in rows:
+        row = rows["stream"]
+        share = f"{row['stream_rate']:.1f} FPS, {100 * row['stream_share']:.0f} % of what the slowest stage allows"
+        lines.append(f"| video of 640 x 480 as a stream, {row['threads']} thread for the network | {share} |")
+    if "stream/paced" in rows:
+        row = rows["stream/paced"]
+        shown = f"latency {row['latency_p50_ms']:.0f} ms, {100 * row['dropped_share']:.0f} % of the frames dropped"
+        lines.append(f'| camera of twice that rate, `drop="oldest"` | {shown} |')
+    for name, what in (("4k/single", "a single call"), ("4k/tiles", "tiles")):
+        if name in rows:
+            row = rows[name]
+            shown = f"mask AP {100 * row['mask_ap']:.1f}, AP50 {100 * row['mask_ap50']:.1f}"
+            lines.append(f"| {row['images']} images of 3840 x 2160 with small instances, {what} | {shown} |")
+    return "\n".join(lines)
+
+
 TABLES: dict[str, Callable[[Rows], str]] = {
     "ablations": ablations_table,
     "accuracy": accuracy_table,
@@ -342,6 +361,7 @@ TABLES: dict[str, Callable[[Rows], str]] = {
     "models": models_table,
     "parity": parity_table,
     "refinements": refinements_table,
+    "robot": robot_table,
     "shrink": shrink_table,
     "speed": speed_table,
     "targets": targets_table,

@@ -75,6 +75,7 @@ NAVIGATION = """
 :caption: Guides
 Quantize a checkpoint <docs/quantize>
 Predict in your program <docs/embed>
+Streams on the robot <docs/robot>
 Use the Python API <docs/python>
 Select a model <docs/models>
 Train your own classes <docs/train>
