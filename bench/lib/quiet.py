@@ -29,10 +29,23 @@ def time_quietly(
     Raises:
         DisturbedError: each run was disturbed.
     """
+    return quietly(lambda: time_side_by_side(predictors, images, rest=rest), cpu_times)
+
+
+def quietly(measure: Callable[[], Times], cpu_times: ReadCpuTimes = read_cpu_times) -> Times:
+    """Measure times, `RUNS` times at most until other work took no time of the cores.
+
+    Args:
+        measure: returns milliseconds by name.
+        cpu_times: tells what the processors have done so far.
+
+    Raises:
+        DisturbedError: each run was disturbed.
+    """
     sign = ""
     for _ in range(RUNS):
         before = cpu_times()
-        times = time_side_by_side(predictors, images, rest=rest)
+        times = measure()
         sign = other_work(before, cpu_times())
         if not sign:
             return times

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -134,9 +135,21 @@ def latency_model(
 
 
 def time_network(model: BlendMask, size: tuple[int, int], runtime: str) -> float:
-    """Return the time of the INT8 `cpu` graph in milliseconds, for a frame without instances.
+    """Return the time of the INT8 `cpu` graph in milliseconds, for a frame without instances."""
+    with int8_graph(model, size, runtime) as run:
+        return time_call(run, _SECONDS)
+
+
+@contextmanager
+def int8_graph(model: BlendMask, size: tuple[int, int], runtime: str) -> Iterator[Callable[[], object]]:
+    """Load the INT8 `cpu` graph of a network; yields a function that runs it on a frame without instances.
 
     Weights and ranges do not change the time, so that nothing is calibrated.
+
+    Args:
+        model: the network.
+        size: height and width of its input.
+        runtime: name of the runtime.
     """
     traced = trace_network(model)
     ranges = {
@@ -148,7 +161,7 @@ def time_network(model: BlendMask, size: tuple[int, int], runtime: str) -> float
     session = select(runtime).load().load(exported, SessionOptions(THREADS, _HIGH_SCORE))
     image = np.full((1, *size, 3), 127, np.uint8)
     try:
-        return time_call(lambda: session.run(image), _SECONDS)
+        yield lambda: session.run(image)
     finally:
         session.close()
 

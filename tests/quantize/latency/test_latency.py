@@ -5,7 +5,6 @@ Nothing here depends on a clock: what times a layer is replaced by a count of it
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -25,24 +24,13 @@ from blendmask_quantize.model.macs import count_macs, macs_by_layer
 from blendmask_quantize.pruning.budget import TOLERANCE
 from blendmask_quantize.pruning.channel_pruning import check_ratio, prune_network, total_cost
 from blendmask_quantize.pruning.options import PruneOptions
+from tests.quantize.latency.work import work
 from tests.quantize.prunable import SMALL
 from tests.quantize.small_networks import FIVE_LEVELS, LITE, size_of, small_network
 from tests.quantize.tiny import tiny_model
 
 SIZE = (64, 96)
 OPTIONS = PruneOptions(target="latency", importance="magnitude", ratio=0.6)
-
-
-def work(graph: bytes, _runtime: str, block: int = 1) -> float:
-    """The multiply-accumulates of a layer, as if they took a millisecond a million; channels in whole blocks."""
-    model = onnx.shape_inference.infer_shapes(onnx.load_from_string(graph))
-    weight = next(array for array in model.graph.initializer if array.name == "weight")
-    given, result = (value.type.tensor_type.shape.dim for value in (model.graph.input[0], model.graph.output[0]))
-    outputs, inputs, *kernel = weight.dims
-    height, width = (dim.dim_value or 1 for dim in result[1:3])
-    del given
-    channels = [math.ceil(count / block) * block for count in (outputs, inputs)]
-    return 1e-6 * math.prod((*channels, *kernel, height, width))
 
 
 @pytest.fixture
