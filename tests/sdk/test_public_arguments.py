@@ -21,7 +21,9 @@ from blendmask_edge import (
     Labels,
     MaskPredictor,
     check,
+    compare,
     read_image,
+    write_report,
 )
 
 pytest.importorskip("onnxruntime")
@@ -56,6 +58,25 @@ def test_paths(path: Any, bundle_path: Path) -> None:
         assert len(str(refused.value)) < 400
     with pytest.raises(BlendMaskError, match="orientation"):
         read_image(bundle_path, orientation=path)
+
+
+@pytest.mark.parametrize("path", ODD, ids=repr)
+def test_paths_of_comparisons_and_reports(path: Any, bundle_path: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    calls = [
+        lambda: compare(path, bundle_path, tmp_path),
+        lambda: compare(bundle_path, path, tmp_path),
+        lambda: write_report(path, page),
+        lambda: write_report([path], page),
+        lambda: write_report(bundle_path, path),
+    ]
+    if path is not None:
+        calls += [lambda: compare(bundle_path, bundle_path, path), lambda: write_report(bundle_path, page, path)]
+    for call in calls:
+        with pytest.raises(BlendMaskError) as refused:
+            call()
+        assert len(str(refused.value)) < 400
+    assert not page.exists()
 
 
 @pytest.mark.parametrize("value", [None, 3, 1.5, b"x", ["x"], "x"], ids=repr)

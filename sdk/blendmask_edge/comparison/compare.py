@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Callable, Dict, Iterable, Iterator, List, Opti
 
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.comparison.detections import PredictedImage, Predictions, detections_of, short_names
-from blendmask_edge.comparison.graphs import NamedGraph, named_graph
+from blendmask_edge.comparison.graphs import NamedGraph, named_graph, require_path
 from blendmask_edge.comparison.prediction_file import read_predictions
 from blendmask_edge.comparison.result import SCORE_SLACK, Comparison, compare_predictions
 from blendmask_edge.errors import ConfigError
@@ -73,6 +73,9 @@ def compare(
         >>> result.instances, result.changed_share
         (3, 0.0)
     """
+    for name, path in (("images", images), ("annotations", annotations)):
+        if path is not None:
+            require_path(name, path)
     _check_share("mask_iou", mask_iou)
     if score_threshold is not None:
         _check_share("score_threshold", score_threshold)

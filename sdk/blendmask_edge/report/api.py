@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional, Sequence, Union
 
 from blendmask_edge.benchmark.measure import Track
+from blendmask_edge.comparison.graphs import require_path
 from blendmask_edge.comparison.result import Comparison
 from blendmask_edge.errors import ConfigError
 from blendmask_edge.report import sections
@@ -64,11 +64,14 @@ def write_report(
         >>> write_report("model.bmz", "report.md", images="images", runtime="onnxruntime", frames=1).name
         'report.md'
     """
+    for name, path in (("output", output), ("images", images), ("annotations", annotations)):
+        if path is not None or name == "output":
+            require_path(name, path)
     check_output(output)
     if isinstance(sources, Comparison):
         write_page(comparison_page(sources, pictures=is_html(Path(output))), output)
         return Path(output)
-    paths = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+    paths = list(sources) if isinstance(sources, (list, tuple)) else [require_path("a source", sources)]
     if not isinstance(frames, Integral) or isinstance(frames, bool) or frames < 1:
         raise ConfigError(f"frames is {frames!r}, expected an integer of 1 or more.")
     if annotations is not None and images is None:

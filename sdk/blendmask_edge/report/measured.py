@@ -62,6 +62,10 @@ class FolderImages:
         return read_image(self.paths[image_id])
 
 
+Opened = Tuple[NamedGraph, MaskPredictor]
+Images = Union[AnnotatedImages, FolderImages]
+
+
 def measure_graphs(
     graphs: Sequence[NamedGraph], plan: Plan, track: Track = iter
 ) -> Tuple[List[Entry], Optional[Comparison]]:
@@ -80,9 +84,8 @@ def measure_graphs(
         BlendMaskError: as `MaskPredictor`.
     """
     with ExitStack() as stack:
-        predictors = _open(stack, graphs, plan)
-        images = _images(plan, [predictor for _, predictor in predictors])
-        _choose_runtime(predictors, images)
+        images = _images(plan)
+        predictors = _open(stack, graphs, plan, images)
         with Reference(plan.threads or usable_cores()) as reference:
             measured = measure_in_turn(
                 [predictor for _, predictor in predictors], images, reference, plan.frames, track=track
@@ -111,37 +114,36 @@ def unmeasured(graphs: Sequence[NamedGraph]) -> List[Entry]:
     return entries
 
 
-Opened = Tuple[NamedGraph, MaskPredictor]
-Images = Union[AnnotatedImages, FolderImages]
+def _images(plan: Plan) -> Images:
+    if plan.annotations is not None:
+        return AnnotatedImages.open(plan.images, plan.annotations)
+    paths = images_in(Path(plan.images))
+    for path in paths:
+        image_size(path)  # a file that is no image is told before the long part
+    return FolderImages(paths)
 
 
-def _open(stack: ExitStack, graphs: Sequence[NamedGraph], plan: Plan) -> List[Opened]:
-    """Open each graph with all that it returns, as average precision needs it."""
-    wanted = list(graphs)
-    if len(wanted) == 1 and wanted[0].variant is None and FLOAT in Bundle.open(wanted[0].bundle).manifest.graphs:
-        wanted.insert(0, NamedGraph(wanted[0].bundle, FLOAT))
-    return [
-        (graph, stack.enter_context(MaskPredictor(graph.bundle, plan.runtime, plan.threads, 0.0, graph.variant)))
-        for graph in wanted
-    ]
-
-
-def _images(plan: Plan, predictors: Sequence[MaskPredictor]) -> Images:
-    if plan.annotations is None:
-        paths = images_in(Path(plan.images))
-        for path in paths:
-            image_size(path)  # a file that is no image is told before the long part
-        return FolderImages(paths)
-    images = AnnotatedImages.open(plan.images, plan.annotations)
-    for predictor in predictors:
-        images.check_labels(Labels(predictor.manifest.classes, predictor.manifest.category_ids))
-    return images
-
-
-def _choose_runtime(predictors: Sequence[Opened], images: Images) -> None:
-    """Let `runtime="auto"` decide before what it chose is told."""
-    for _, predictor in predictors:
+def _open(stack: ExitStack, graphs: Sequence[NamedGraph], plan: Plan, images: Images) -> List[Opened]:
+    """Open each graph by one runtime, with all that it returns, as average precision needs it."""
+    runtime = plan.runtime
+    opened: List[Opened] = []
+    for graph in _with_float(graphs):
+        predictor = MaskPredictor(graph.bundle, runtime, plan.threads, 0.0, graph.variant)
+        opened.append((graph, stack.enter_context(predictor)))
+        if isinstance(images, AnnotatedImages):
+            images.check_labels(Labels(predictor.manifest.classes, predictor.manifest.category_ids))
         predictor.warm_up(image=images.read(images.ids[0]))
+        runtime = predictor.runtime if runtime == AUTO else runtime
+    return opened
+
+
+def _with_float(graphs: Sequence[NamedGraph]) -> List[NamedGraph]:
+    """Return the graphs, before a single bundle its float graph if it has one."""
+    if len(graphs) == 1 and graphs[0].variant is None:
+        bundle = graphs[0].bundle
+        if FLOAT in Bundle.open(bundle).manifest.graphs:
+            return [NamedGraph(bundle, FLOAT), *graphs]
+    return list(graphs)
 
 
 def _entry(opened: Opened, measured: Measured, plan: Plan, images: Images) -> Entry:

@@ -31,7 +31,7 @@ def headline(entries: Sequence[Entry]) -> List[Figure]:
         figures.append(Figure(f"{megabytes(last.graph_bytes)} MB", f"graph {last.variant}"))
     if last.changes:
         left = sum(change.result != WITHIN for change in last.changes)
-        figures.append(Figure(f"{left} of {len(last.changes)}", "limits left", left > 0))
+        figures.append(Figure(f"{left} of {len(last.changes)}", "metrics outside their limits", left > 0))
     return figures
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Optional, Sequence
 
 from blendmask_edge.report.numbers import percent, plain
 from blendmask_edge.report.page import Block, Chart, Charts, Section, Table
-from blendmask_edge.report.theme import BAD, INK, SOFT, as_svg, color, drawing
+from blendmask_edge.report.theme import BAD, INK, PAPER, SOFT, as_svg, color, drawing
 
 if TYPE_CHECKING:
     from blendmask_edge.benchmark.history import Run
@@ -47,16 +48,16 @@ def _series(run: Run) -> str:
 
 def _section(folder: str, name: str, runs: List[Run], html: bool) -> Section:
     left = sum(bool(run.left) for run in runs)
-    summary = f"{len(runs)} run{'s' * (len(runs) > 1)}, {left} of which left a limit."
+    summary = f"{len(runs)} run{'s' * (len(runs) > 1)}, {left} with a metric outside its limits."
     blocks: List[Block] = [name, summary]
     if html and len(runs) > 1:
         drawn = [_chart(runs, *metric) for metric in METRICS]
         blocks.append(Charts([chart for chart in drawn if chart is not None]))
         blocks.append(
-            "Band: what the baseline of a run allowed. Cross: a limit was left. Hollow: other work disturbed it."
+            "Band: what the baseline allowed. Cross: outside its limits. Hollow: other work disturbed the times."
         )
     blocks.append(_table(runs))
-    return Section(f"Trend of {folder}", blocks)
+    return Section(f"Trend of {Path(folder).name or folder}", blocks)
 
 
 def _chart(runs: Sequence[Run], metric: str, title: str, factor: float) -> Optional[Chart]:
@@ -72,7 +73,7 @@ def _chart(runs: Sequence[Run], metric: str, title: str, factor: float) -> Optio
             if limit is not None:
                 low, high = factor * limit.low, factor * limit.high
                 axes.fill_between([place - 0.5, place + 0.5], low, high, color=color(1), alpha=0.12, linewidth=0)
-            _point(axes, runs[place], metric, place, value)
+            _point(axes, runs, metric, place, value)
         axes.margins(y=0.15)
         axes.set_xlim(-0.6, len(runs) - 0.4)
         step = -(-len(runs) // _MOST_NAMES)
@@ -82,19 +83,23 @@ def _chart(runs: Sequence[Run], metric: str, title: str, factor: float) -> Optio
         return Chart(as_svg(figure), title)
 
 
-def _point(axes: object, run: Run, metric: str, place: int, value: float) -> None:
-    left = any(change.metric == metric for change in run.left)
+def _point(axes: object, runs: Sequence[Run], metric: str, place: int, value: float) -> None:
+    run, left = runs[place], _is_outside(runs[place], metric)
     hollow = bool(run.disturbances) and metric != "mask_ap"
-    face = "none" if hollow else (BAD if left else color(1))
+    face = PAPER if hollow else (BAD if left else color(1))
     axes.scatter(  # type: ignore[attr-defined]
         [place], [value], s=52 if left else 22, marker="X" if left else "o", facecolor=face,
         edgecolor=BAD if left else color(1), zorder=3,
     )  # fmt: skip
-    if left:
+    if left and not (place and _is_outside(runs[place - 1], metric)):  # names of neighbors would cover each other
         axes.annotate(  # type: ignore[attr-defined]
             run.name[:_LONGEST_NAME].replace("$", r"\$"), (place, value), xytext=(0, 7), textcoords="offset points",
             ha="center", color=INK, fontsize=8,
         )  # fmt: skip
+
+
+def _is_outside(run: Run, metric: str) -> bool:
+    return any(change.metric == metric for change in run.left)
 
 
 def _table(runs: Sequence[Run]) -> Table:
@@ -114,4 +119,4 @@ def _table(runs: Sequence[Run]) -> Table:
                 "; ".join(part for part in (left, note) if part) or "-",
             ]
         )
-    return Table(["run", "measured, UTC", "mask AP", "x reference", "p50 ms", "p99 ms", "limits left"], rows)
+    return Table(["run", "measured, UTC", "mask AP", "x reference", "p50 ms", "p99 ms", "outside its limits"], rows)

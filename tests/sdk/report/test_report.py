@@ -137,7 +137,7 @@ def test_a_history_shows_each_run_and_marks_the_limit_that_was_left(tmp_path: Pa
         append(folder, make_run(day, **{**run, "metrics": {**TIMES, **run.get("metrics", {})}}))
     text = write_report(folder, tmp_path / "trend.html").read_text(encoding="utf-8")
     assert requests_of(text) == []
-    assert "3 runs, 1 of which left a limit." in text
+    assert "3 runs, 1 with a metric outside its limits." in text
     assert "<td>mask_ap worse</td>" in text
     assert "<td>disturbed</td>" in text
     assert text.count("var(--bad)") >= 3, "the run that left a limit is marked in the chart"
@@ -153,7 +153,7 @@ def test_runs_of_another_machine_are_another_line(tmp_path: Path) -> None:
     append(folder, run)
     append(folder, msgspec.structs.replace(run, record=record, label="there"))
     text = write_report(folder, tmp_path / "trend.md").read_text(encoding="utf-8")
-    assert text.count("1 run, 0 of which") == 2
+    assert text.count("1 run, 0 with") == 2
     assert "another processor" in text
 
 
@@ -172,7 +172,7 @@ def test_bench_output_brings_its_limits_along(tmp_path: Path) -> None:
     text = write_report(path, tmp_path / "r.md").read_text(encoding="utf-8").replace("\\", "")
     assert "| mask_ap | 0.6 | 0.5 | 0.59 to 0.61 | worse |" in text
     assert "run: a remark" in text
-    assert "**1 of 1** limits left" in text
+    assert "**1 of 1** metrics outside their limits" in text
 
 
 @pytest.mark.parametrize(
