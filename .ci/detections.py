@@ -6,6 +6,7 @@ detections.py --compare ONE OTHER
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -49,6 +50,6 @@ def compare(one, other):
 
 if __name__ == "__main__":
     if sys.argv[1] == "--compare":
-        one, other = (json.load(open(path)) for path in sys.argv[2:4])
+        one, other = (json.loads(Path(path).read_text()) for path in sys.argv[2:4])
         sys.exit(0 if compare(one, other) else "The detections do not agree.")
     print(json.dumps(detect(sys.argv[1], sys.argv[2:])))
