@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from blendmask_quantize.api.quantize import explain, quantize
     from blendmask_quantize.api.recipes import load_recipe
     from blendmask_quantize.api.registry import list_configs, register_backbone, register_config
+    from blendmask_quantize.api.sensitivity import sensitivity
     from blendmask_quantize.api.train import train
     from blendmask_quantize.api.visualize import visualize
     from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
@@ -64,6 +65,7 @@ _LAZY = {
     "quantize": "blendmask_quantize.api.quantize",
     "register_backbone": "blendmask_quantize.api.registry",
     "register_config": "blendmask_quantize.api.registry",
+    "sensitivity": "blendmask_quantize.api.sensitivity",
     "train": "blendmask_quantize.api.train",
     "visualize": "blendmask_quantize.api.visualize",
 }
@@ -94,6 +96,7 @@ __all__ = [
     "quantize",
     "register_backbone",
     "register_config",
+    "sensitivity",
     "train",
     "visualize",
 ]

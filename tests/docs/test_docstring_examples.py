@@ -29,7 +29,8 @@ ROBOT = (
 )
 WORKSTATION = (
     "CalibrationDataset", "QuantizeOptions", "evaluate", "explain", "load_checkpoint", "load_recipe", "prune",
-    "register_backbone", "register_config", "train", pytest.param("quantize", marks=pytest.mark.slow),
+    "register_backbone", "register_config", "train", pytest.param("sensitivity", marks=pytest.mark.slow),
+    pytest.param("quantize", marks=pytest.mark.slow),
 )  # fmt: skip
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from blendmask_edge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from blendmask_quantize.model.patterns import Pattern
 
 _DIGITS = re.compile("[0-9]{1,9}")
 
@@ -39,6 +44,16 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if len(parts) != 2 or not all(_DIGITS.fullmatch(part) for part in parts):
         raise typer.BadParameter(f"{text!r:.80} is not a size: give height x width, e.g. 384x512")
     return int(parts[0]), int(parts[1])
+
+
+def parse_patterns(texts: list[str] | None) -> tuple[Pattern, ...]:
+    """Parse names and patterns of layers."""
+    from blendmask_quantize.model.patterns import parse_pattern
+
+    try:
+        return tuple(map(parse_pattern, texts or ()))
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def parse_share(text: str | None) -> float | None:

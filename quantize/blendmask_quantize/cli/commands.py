@@ -9,12 +9,13 @@ from blendmask_quantize.cli.evaluate import evaluate
 from blendmask_quantize.cli.export import export
 from blendmask_quantize.cli.prune import prune
 from blendmask_quantize.cli.quantize import quantize
+from blendmask_quantize.cli.sensitivity import sensitivity
 from blendmask_quantize.cli.train import train
 from blendmask_quantize.cli.visualize import visualize
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the `blendmask` application."""
-    for command in (quantize, evaluate, train, distill, prune, export, visualize):
+    for command in (quantize, sensitivity, evaluate, train, distill, prune, export, visualize):
         app.command()(command)
     app.command("teach", hidden=True)(distill)  # its name in the first release

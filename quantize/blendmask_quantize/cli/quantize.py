@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from blendmask_edge.cli.output import warn
-from blendmask_edge.errors import ConfigError
 from blendmask_quantize.cli.arguments import (
     CheckpointArgument,
     ClassesOption,
     ConfigOption,
     JsonOption,
     SizeOption,
+    parse_patterns,
     parse_share,
     parse_size,
 )
 
 if TYPE_CHECKING:
-    from blendmask_quantize.model.patterns import Pattern
+    pass
 
 
 def quantize(
@@ -115,7 +115,7 @@ def quantize(
 
     options = QuantizeOptions(
         size=parse_size(size), detections=detections, count=count, seed=seed, estimator=estimator,
-        steps=_parse_steps(steps), ignored=tuple(map(_parse_pattern, ignored or ())), allow=tuple(allow or ()),
+        steps=_parse_steps(steps), ignored=parse_patterns(ignored), allow=tuple(allow or ()),
         max_drop=parse_share(max_drop), max_float_macs=parse_share(max_float_macs),
         evaluation=_pair(eval_images, eval_annotations), annotations=annotations, iterations=iterations,
         learning_rate=learning_rate, macs=macs, parameters=parameters, latency=latency, runtime=runtime,
@@ -140,15 +140,6 @@ def _parse_steps(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     return () if text == "none" else tuple(name.strip() for name in text.split(","))
-
-
-def _parse_pattern(text: str) -> Pattern:
-    from blendmask_quantize.model.patterns import parse_pattern
-
-    try:
-        return parse_pattern(text)
-    except ConfigError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 def _pair(images: Path | None, annotations: Path | None) -> tuple[Path, Path] | None:

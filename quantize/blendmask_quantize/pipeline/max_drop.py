@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from blendmask_calibration.checks.findings import OPTION, Finding
-from blendmask_calibration.sampling import list_images
-from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_quantize.model.macs import macs_by_layer
-from blendmask_quantize.pipeline.calibration_set import CalibrationReport, CalibrationSet
-from blendmask_quantize.pipeline.job import Job
+from blendmask_quantize.pipeline.calibration_set import CalibrationReport
+from blendmask_quantize.pipeline.ground_truth import held_out_truth
 from blendmask_quantize.pipeline.quantized import Quantized
 from blendmask_quantize.pipeline.stages import refine_again
 from blendmask_quantize.quantization.ignored import ignoring
@@ -22,7 +19,7 @@ from blendmask_quantize.quantization.ptq import Calibrated
 from blendmask_quantize.quantization.sensitivity.layers import Layer, Layers
 from blendmask_quantize.quantization.sensitivity.search import fewest_in_float
 from blendmask_quantize.validation.drop import DropCriterion
-from blendmask_quantize.validation.ground_truth import GroundTruth, annotated_ids, from_float_network, from_labels
+from blendmask_quantize.validation.ground_truth import GroundTruth
 from blendmask_quantize.validation.sensitivity import measure_changes
 
 MAX_DROP = "max_drop"
@@ -89,20 +86,6 @@ def _listed(drops: Drops) -> str:
     return ", ".join(f"{drop:.1%} ({variant})" for variant, drop in drops.items())
 
 
-def check_labels(job: Job) -> None:
-    """See that every image that may be held out is labeled, where labels are given; recipes that train see to it.
-
-    Raises:
-        AnnotationError: one is not, or the labels are of other classes.
-    """
-    folder, annotations = job.dataset.folder, job.options.annotations
-    if job.recipe.max_drop is None or annotations is None or folder is None or job.recipe.trains:
-        return
-    names = [path.relative_to(folder).as_posix() for path in list_images(folder)]
-    coco, ids = annotated_ids(Path(annotations), names)
-    AnnotatedImages(coco, folder, ids).check_labels(job.checkpoint.labels)
-
-
 def hold_drop(quantized: Quantized) -> Quantized:
     """Revert layers to float until the job's bound, if any, holds on held-out images, or as far as may be.
 
@@ -115,7 +98,10 @@ def hold_drop(quantized: Quantized) -> Quantized:
     """
     if quantized.job.recipe.max_drop is None:
         return quantized
-    bound = _Bound(quantized, ground_truth(quantized.job, quantized.images))
+    job = quantized.job
+    reference = job.predictor(job.network)
+    data = held_out_truth(job.checkpoint, job.dataset, job.options.annotations, quantized.images, reference)
+    bound = _Bound(quantized, data)
     before = bound.drops(quantized.calibrated)
     if max(before.values()) <= bound.most:
         return bound.reported(quantized, before, before, ())
@@ -126,20 +112,6 @@ def hold_drop(quantized: Quantized) -> Quantized:
     measured = [(bound.drops(one.calibrated), one) for one in candidates]
     after, best = min(measured, key=lambda entry: max(entry[0].values()))
     return bound.reported(best, before, after, reverted)
-
-
-def ground_truth(job: Job, images: CalibrationSet) -> GroundTruth:
-    """The held-out images with their labels, or with what the float network detects in them.
-
-    Raises:
-        AnnotationError: the labels do not fit the images or the network.
-        CalibrationError: without labels, the float network detects nothing with confidence.
-    """
-    if job.options.annotations is not None and job.dataset.folder is not None:
-        names = [image.name for image in images.record.held_out]
-        return from_labels(Path(job.options.annotations), job.dataset.folder, names, job.checkpoint.labels)
-    frames = [image[0] for image in images.held_out]
-    return from_float_network(frames, job.predictor(job.network), job.checkpoint.labels)
 
 
 class _Bound:

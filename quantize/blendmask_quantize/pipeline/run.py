@@ -21,8 +21,9 @@ from blendmask_quantize.export.bundle import Measured, with_graphs, with_measure
 from blendmask_quantize.pipeline.calibration_set import read_frames
 from blendmask_quantize.pipeline.candidate import CPU, FLOAT, Candidate
 from blendmask_quantize.pipeline.comparison import compared
+from blendmask_quantize.pipeline.ground_truth import check_labels
 from blendmask_quantize.pipeline.job import Job
-from blendmask_quantize.pipeline.max_drop import check_labels, hold_drop
+from blendmask_quantize.pipeline.max_drop import hold_drop
 from blendmask_quantize.pipeline.recipe import Recipe
 from blendmask_quantize.pipeline.report import Report, VariantReport, how_to_measure
 from blendmask_quantize.validation.measure import Accuracy, measure_accuracy, measure_latency
@@ -69,7 +70,8 @@ def _candidate(recipe: Recipe, job: Job) -> tuple[Candidate, Frames]:
         except (BundleError, KeyError, ValueError, msgspec.MsgspecError):
             pass  # of another release: made anew
     recipe.check(job)
-    check_labels(job)
+    if job.recipe.max_drop is not None and not job.recipe.trains:  # recipes that train check their labels
+        check_labels(job.checkpoint, job.dataset, job.options.annotations)
     quantized = hold_drop(recipe.run(job))
     return compared(quantized), quantized.images.frames
 

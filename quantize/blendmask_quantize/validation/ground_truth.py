@@ -23,6 +23,10 @@ DOUBTFUL = 0.05
 """Score from which a detection of the float network is neither right nor wrong, if it is less than `CONFIDENT`."""
 
 
+LABELED, DETECTED = "labels", "the float network"
+"""Sources of instances."""
+
+
 @dataclass(frozen=True)
 class GroundTruth:
     """Images in memory, and their instances.
@@ -31,7 +35,7 @@ class GroundTruth:
         frames: (H, W, 3) uint8 RGB each.
         coco: the instances.
         ids: of the images in `coco`.
-        source: who says so: "labels" or "the float network".
+        source: of the instances, `LABELED` or `DETECTED`.
     """
 
     frames: Sequence[NDArray[np.uint8]]
@@ -89,7 +93,7 @@ def from_labels(annotations: Path, folder: Path, names: Sequence[str], labels: L
     coco, ids = annotated_ids(annotations, names)
     images = AnnotatedImages(coco, folder, ids)
     images.check_labels(labels)
-    return GroundTruth([images.read(number) for number in ids], coco, ids, "labels")
+    return GroundTruth([images.read(number) for number in ids], coco, ids, LABELED)
 
 
 def from_float_network(frames: Sequence[NDArray[np.uint8]], predict: Predictor, labels: Labels) -> GroundTruth:
@@ -117,4 +121,4 @@ def from_float_network(frames: Sequence[NDArray[np.uint8]], predict: Predictor, 
             f"the float network detects no instance with confidence in {len(frames)} held-out images, so nothing can "
             "be compared with it: calibrate on images of what it was trained for, or give --annotations"
         )
-    return GroundTruth(frames, coco, ids, "the float network")
+    return GroundTruth(frames, coco, ids, DETECTED)

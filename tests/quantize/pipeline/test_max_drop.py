@@ -14,8 +14,9 @@ from blendmask_edge.errors import AnnotationError, CalibrationError
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.pipeline import max_drop, stages
 from blendmask_quantize.pipeline.calibration_set import TO_MEASURE, HoldOut, load_calibration_set
+from blendmask_quantize.pipeline.ground_truth import check_labels
 from blendmask_quantize.pipeline.job import Job, make_job
-from blendmask_quantize.pipeline.max_drop import MAX_DROP, DropReport, check_labels, hold_drop
+from blendmask_quantize.pipeline.max_drop import MAX_DROP, DropReport, hold_drop
 from blendmask_quantize.pipeline.options import QuantizeOptions
 from blendmask_quantize.pipeline.quantized import Quantized
 from blendmask_quantize.pipeline.recipes.ptq import Ptq
@@ -132,6 +133,6 @@ def test_fewer_images_than_needed_are_refused_before_any_is_read(make: Make) -> 
 
 
 def test_labels_of_other_images_are_refused_first(make: Make, scenes: Path) -> None:
-    job = make(annotations=scenes / "annotations.json")
+    job = make()
     with pytest.raises(AnnotationError, match="34 of 34 calibration images are not in"):
-        check_labels(job)
+        check_labels(job.checkpoint, job.dataset, scenes / "annotations.json")
