@@ -80,6 +80,7 @@ Use the Python API <docs/python>
 Select a model <docs/models>
 Train your own classes <docs/train>
 Export to ONNX <docs/export>
+Find sensitive layers, bound the drop <docs/sensitivity>
 Visualize bases and attention <docs/visualize>
 Detect regressions <docs/benchmark>
 Write a report <docs/report>

@@ -33,6 +33,7 @@ class Change:
         missed, spurious: instances that are not detected, or that the float network does not detect; share of the
             instances of the float network.
         mask_ap: mask AP less that of the float network; None without labels.
+        retention: mask AP over that of the float network; None without labels, or where the float network has none.
     """
 
     masks: float
@@ -40,6 +41,7 @@ class Change:
     missed: float
     spurious: float
     mask_ap: float | None = None
+    retention: float | None = None
 
     @property
     def total(self) -> float:
@@ -108,9 +110,11 @@ def _mask_ap(data: GroundTruth, results: Results) -> float:
 
 def _change(trials: Sequence[_Trial], data: GroundTruth, float_ap: float | None) -> Change:
     compared = [_compared(total(trial.images)) for trial in trials]
-    aps = [] if float_ap is None else [_mask_ap(data, trial.results) - float_ap for trial in trials]
     means = {name: fmean(one[name] for one in compared) for name in compared[0]}
-    return Change(**means, mask_ap=fmean(aps) if aps else None)
+    if float_ap is None:
+        return Change(**means)
+    mask_ap = fmean(_mask_ap(data, trial.results) for trial in trials)
+    return Change(**means, mask_ap=mask_ap - float_ap, retention=mask_ap / float_ap if float_ap else None)
 
 
 def _compared(fidelity: Fidelity) -> dict[str, float]:
