@@ -24,7 +24,7 @@ from blendmask_quantize.validation.sensitivity import measure_changes
 
 MAX_DROP = "max_drop"
 _CODE = "max-drop"
-_RANKED_ON = 6
+_RANKED_ON = 4
 """Held-out images that layers are ranked on."""
 
 Drops = Mapping[str, float]
