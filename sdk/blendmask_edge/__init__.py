@@ -36,11 +36,13 @@ from blendmask_edge.errors import (
     OutputError,
     RegressionError,
     RuntimeUnavailableError,
+    SignatureError,
     SourceError,
 )
 
 if TYPE_CHECKING:
     from blendmask_edge.bundle.reader import Bundle
+    from blendmask_edge.bundle.signing import sign_bundle
     from blendmask_edge.comparison.compare import compare
     from blendmask_edge.compilation.compiler import compile
     from blendmask_edge.devices.check import check
@@ -67,6 +69,7 @@ _LAZY = {
     "compile": "blendmask_edge.compilation.compiler",
     "estimate": "blendmask_edge.devices.roofline",
     "read_image": "blendmask_edge.imaging",
+    "sign_bundle": "blendmask_edge.bundle.signing",
     "write_report": "blendmask_edge.report.api",
 }
 
@@ -91,6 +94,7 @@ __all__ = [
     "OutputError",
     "RegressionError",
     "RuntimeUnavailableError",
+    "SignatureError",
     "SourceError",
     "Tracker",
     "__version__",
@@ -100,6 +104,7 @@ __all__ = [
     "compile",
     "estimate",
     "read_image",
+    "sign_bundle",
     "write_report",
 ]
 

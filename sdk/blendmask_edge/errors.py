@@ -33,6 +33,10 @@ class BundleError(BlendMaskError):
     """A file is not a valid bundle, or lacks the requested graph. Fetch or build it again."""
 
 
+class SignatureError(BundleError):
+    """A bundle lacks a required signature, or has that of another key. Do not use it; get it from its author."""
+
+
 class CheckpointError(BlendMaskError):
     """A checkpoint cannot be read or belongs to another configuration. Give the matching one."""
 

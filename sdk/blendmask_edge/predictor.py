@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blendmask_edge.bundle.manifest import Manifest
+    from blendmask_edge.bundle.signature import Keys
     from blendmask_edge.bundle.tensors import Outputs
     from blendmask_edge.imaging import ImageTransform
     from blendmask_edge.selection import Classes, Roi
@@ -109,6 +110,7 @@ class MaskPredictor:
         score_threshold: Optional[float] = None,
         variant: Optional[str] = None,
         agnostic_nms: bool = False,
+        public_key: Optional[Keys] = None,
     ) -> None:
         """Open a bundle and load its graph.
 
@@ -126,8 +128,10 @@ class MaskPredictor:
             variant: name of the graph; None takes the one that the runtime prefers.
             agnostic_nms: suppress instances that overlap a higher-scoring one of any class, for display; the graph
                 itself suppresses within each class, as average precision needs. See `Instances.agnostic_nms`.
+            public_key: Ed25519 public keys in PEM format, one of which must have signed the bundle; see `Bundle.open`.
 
         Raises:
+            SignatureError: a signature is required, and missing or wrong.
             BundleError: the file is not a valid bundle, or has no such graph.
             RuntimeUnavailableError: the runtime is not installed or has no device.
             InferenceError: the runtime refuses the graph, or the graph does not match the manifest.
@@ -139,8 +143,9 @@ class MaskPredictor:
         self._arguments: Dict[str, Any] = {
             "path": str(Path(path).absolute()), "runtime": runtime, "threads": threads,
             "score_threshold": score_threshold, "variant": variant, "agnostic_nms": agnostic_nms,
+            "public_key": _located(public_key),
         }  # fmt: skip
-        bundle = Bundle.open(path)
+        bundle = Bundle.open(path, public_key)
         self.manifest: Manifest = bundle.manifest
         self._threshold = self.manifest.display_threshold if threshold is None else threshold
         self._session = SessionLease(
@@ -469,6 +474,13 @@ def _check_arguments(path: object, runtime: object, variant: object, agnostic_nm
     if variant is not None and not isinstance(variant, str):
         raise ConfigError(f'variant is {variant!r}, expected a name such as "cpu"; leave it out for the preferred one.')
     _check_flag("agnostic_nms", agnostic_nms)
+
+
+def _located(public_key: Optional[Keys]) -> Any:
+    """Return keys with absolute paths."""
+    if isinstance(public_key, (list, tuple)):
+        return [_located(key) for key in public_key]
+    return str(Path(public_key).absolute()) if isinstance(public_key, (str, os.PathLike)) else public_key
 
 
 def _check_flag(name: str, value: object) -> None:

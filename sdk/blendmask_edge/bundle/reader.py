@@ -6,12 +6,13 @@ import contextlib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Iterator
+from typing import Iterable, Iterator, Optional
 
 from blendmask_edge.bundle.archive import Archive
 from blendmask_edge.bundle.graph_check import check_graph
 from blendmask_edge.bundle.limits import MAX_MANIFEST_BYTES
 from blendmask_edge.bundle.manifest import MANIFEST_NAME, GraphEntry, Manifest, decode_manifest
+from blendmask_edge.bundle.signature import SIGNATURE_BYTES, SIGNATURE_NAME, Keys, check_signature, required_keys
 from blendmask_edge.errors import BundleError
 from blendmask_edge.storage.atomic import PathLike
 from blendmask_edge.storage.bounded import open_regular
@@ -38,13 +39,18 @@ class Bundle:
     manifest: Manifest
 
     @classmethod
-    def open(cls, path: PathLike) -> Bundle:
-        """Open a bundle: check the zip file and read its manifest.
+    def open(cls, path: PathLike, public_key: Optional[Keys] = None) -> Bundle:
+        """Open a bundle: check the zip file and its signature, and read its manifest.
 
         Args:
             path: path of the .bmz file.
+            public_key: Ed25519 public keys in PEM format (paths of files, or bytes), one of which must have signed the
+                bundle. None takes the paths in $BLENDMASK_PUBLIC_KEY; where that is not set, no signature is required.
 
         Raises:
+            SignatureError: a signature is required, and missing or wrong.
+            ConfigError: a key cannot be read.
+            DependencyError: a signature is required, and the package cryptography is not installed.
             BundleError: the file is missing, is not a zip file, exceeds a limit, has invalid names or an invalid
                 manifest, or lacks a graph that the manifest names.
         """
@@ -54,7 +60,11 @@ class Bundle:
             if size > MAX_MANIFEST_BYTES:
                 raise BundleError(f"{MANIFEST_NAME} unpacks to {size} bytes, at most {MAX_MANIFEST_BYTES} are allowed")
             data = archive.read(MANIFEST_NAME)
+            signature = _signature(archive)
             sizes = {name: member.size for name, member in archive.members.items()}
+        keys = required_keys(public_key)
+        if keys:
+            check_signature(location, data, signature, keys)
         manifest = _located(location, data)
         for entry in manifest.graphs.values():
             if entry.file not in sizes:
@@ -119,6 +129,12 @@ def _opened(path: Path) -> Iterator[Archive]:
         raise BundleError(f"Cannot read {path}: {reason}. Give the path of a .bmz file.") from error
     except BundleError as error:
         raise _refusal(path, str(error)) from error
+
+
+def _signature(archive: Archive) -> Optional[bytes]:
+    """Return the signature; None where there is none, or one of another length."""
+    member = archive.members.get(SIGNATURE_NAME)
+    return archive.read(SIGNATURE_NAME) if member is not None and member.size == SIGNATURE_BYTES else None
 
 
 def _hashed(archive: Archive, entry: GraphEntry) -> bytes:

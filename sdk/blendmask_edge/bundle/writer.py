@@ -36,6 +36,16 @@ def write_bundle(path: PathLike, manifest: Manifest, graphs: Mapping[str, bytes]
         raise BundleError(f"The manifest has {len(header)} bytes, at most {MAX_MANIFEST_BYTES} are read. Shorten it.")
     decode_manifest(header)
     members = {MANIFEST_NAME: header, **{entry.file: graphs[name] for name, entry in manifest.graphs.items()}}
+    return write_members(path, members)
+
+
+def write_members(path: PathLike, members: Mapping[str, bytes]) -> Path:
+    """Write the members of a bundle, keyed by name, to `path` and return it.
+
+    Raises:
+        BundleError: a reader would refuse the file.
+        OutputError: `path` cannot be written; nothing is left behind.
+    """
     with replacing(path) as stream:
         _write_zip(stream, members)
     return Path(path)

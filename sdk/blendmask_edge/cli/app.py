@@ -14,7 +14,9 @@ from blendmask_edge.cli.info import info
 from blendmask_edge.cli.output import say
 from blendmask_edge.cli.predict import predict
 from blendmask_edge.cli.report import report
+from blendmask_edge.cli.sign import sign
 from blendmask_edge.cli.targets import targets
+from blendmask_edge.cli.verify import verify
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -42,7 +44,7 @@ def _options(
     del version
 
 
-for _command in (predict, info, bench, compare, report, targets, check, compile):
+for _command in (predict, info, bench, compare, report, targets, check, compile, sign, verify):
     app.command()(_command)
 
 

@@ -41,6 +41,12 @@ def predict(
     show: Annotated[
         bool, typer.Option("--show", help="Show videos and cameras in a window; q or Esc ends the video.")
     ] = False,
+    require_signature: Annotated[
+        Optional[List[Path]],
+        typer.Option(
+            metavar="PUBLIC.pem", help="Refuse a bundle that this key did not sign; several are alternatives."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict instances in images, videos and cameras; write overlays and COCO JSON."""
@@ -52,7 +58,9 @@ def predict(
 
     with contextlib.ExitStack() as stack:
         window = stack.enter_context(_window()) if show else None
-        predictor = stack.enter_context(MaskPredictor(bundle, runtime, threads, score, variant, agnostic_nms))
+        predictor = stack.enter_context(
+            MaskPredictor(bundle, runtime, threads, score, variant, agnostic_nms, require_signature or None)
+        )
         on_frame = window.show if window else None
         predictions = predict_files(predictor, tracked(files, "Predicting"), output, warn, track, on_frame)
     if not predictions.images:
