@@ -40,7 +40,8 @@ def write_report(
 
     Args:
         sources: a `Comparison`, or one or several of: a bundle or a graph of one ("model.bmz:float"), a baseline, a
-            record or the JSON output of `blendmask bench`, a folder of records, a JSON file of sensitivity. A bundle
+            record or the JSON output of `blendmask bench`, a folder of records, the JSON output of `blendmask
+            sensitivity`. A bundle
             with a float graph is compared with it; of several, the first is the reference.
         output: file to write; ends in .html or .md.
         images: folder of images, on which bundles are measured; without, what the bundle itself tells is shown.

@@ -9,6 +9,8 @@ from blendmask_edge.report.page import Chart
 from blendmask_edge.report.theme import INK, SOFT, as_svg, color, drawing, legend_above
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from blendmask_edge.report.entry import Entry
 
 _STAGES = ("preprocess", "network", "postprocess")
@@ -112,11 +114,11 @@ def layers(entries: Sequence[Entry], names: Sequence[str]) -> Optional[Chart]:
         return Chart(as_svg(figure), "Slowest layers")
 
 
-def _rows(axes: object, names: List[str]) -> None:
+def _rows(axes: Axes, names: List[str]) -> None:
     """Name the rows of a chart, the first one at the top."""
-    axes.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in names], color=INK)  # type: ignore[attr-defined]
-    axes.set_ylim(len(names) - 0.4, -0.6)  # type: ignore[attr-defined]
-    axes.grid(axis="y", visible=False)  # type: ignore[attr-defined]
+    axes.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in names], color=INK)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
 
 
 def _shortened(name: str, most: int = 30) -> str:

@@ -117,22 +117,22 @@ def layers(entries: Sequence[Entry], sensitivity: Mapping[str, float], html: boo
         for layer in entry.layers:
             totals[layer.name] = max(totals.get(layer.name, 0.0), layer.milliseconds)
     names = sorted(totals, key=lambda name: -totals[name])[: charts.MOST_LAYERS]
-    names += [name for name in sorted(sensitivity, key=lambda layer: sensitivity[layer])[:5] if name not in names]
+    names += [name for name in sorted(sensitivity, key=lambda layer: -sensitivity[layer])[:5] if name not in names]
     if not names:
         return []
     times = [{layer.name: layer.milliseconds for layer in entry.layers} for entry in shown]
-    kept = ["mask AP kept, %"] if sensitivity else []
+    alone = ["1 - mask IoU if it alone is quantized"] if sensitivity else []
     rows = [
         [
             name,
             *(plain(layer.get(name), 2) for layer in times),
-            *([percent(sensitivity.get(name))] if kept else []),
+            *([plain(sensitivity.get(name), 3)] if alone else []),
         ]
         for name in names
     ]
     chart = charts.layers(entries, [name for name in names if name in totals]) if html else None
     blocks: List[Block] = [Charts([chart])] if chart is not None else []
-    blocks.append(Table(["layer", *(f"{entry.label}, ms" for entry in shown), *kept], rows))
+    blocks.append(Table(["layer", *(f"{entry.label}, ms" for entry in shown), *alone], rows))
     blocks.append(
         "Times are from ONNX Runtime's profile, which adds some of its own. Names in brackets are operators other than "
         "convolutions, all of a kind together."

@@ -19,7 +19,9 @@ from blendmask_edge.report.entry import Entry
 if TYPE_CHECKING:
     from blendmask_edge.storage.atomic import PathLike
 
-_KNOWN = "a bundle, a baseline or record of `blendmask bench`, its --json output, a folder of records, or a sensitivity"
+_KNOWN = (
+    "a bundle, a baseline, record or --json output of `bench`, a folder of records, or --json output of `sensitivity`"
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Sources:
         graphs: to be measured.
         entries: measured before.
         histories: runs by folder.
-        sensitivity: mask AP that is kept if only this layer is quantized, by layer.
+        sensitivity: 1 - mask IoU against the float network if this layer alone is quantized, by layer.
     """
 
     graphs: Sequence[NamedGraph] = ()
@@ -47,7 +49,20 @@ class _Bench(msgspec.Struct):
     remarks: List[str] = []
 
 
+class _Layer(msgspec.Struct):
+    name: str
+    masks: float
+
+
+class _Sensitivity(msgspec.Struct):
+    """The output of `blendmask sensitivity --json`."""
+
+    layers: List[_Layer]
+
+
 class _Study(msgspec.Struct):
+    """A result in bench/results."""
+
     study: str
     rows: List[Dict[str, Any]]
 
@@ -57,7 +72,7 @@ def read_sources(paths: Sequence[PathLike]) -> Sources:
 
     Args:
         paths: bundles (`M.bmz`, `M.bmz:float`), JSON files of `blendmask bench`, folders of records, a JSON file of
-            sensitivity.
+            `blendmask sensitivity`.
 
     Raises:
         ConfigError: nothing is given.
@@ -115,8 +130,10 @@ def _read_json(path: Path) -> Tuple[Optional[Entry], Dict[str, float]]:
     if "record" in keys:
         bench = _decode(path, data, _Bench)
         return _entry(bench.record, path.stem, str(path), tuple(bench.changes), tuple(bench.remarks)), {}
+    if {"layers", "together"} <= keys:
+        return None, {layer.name: layer.masks for layer in _decode(path, data, _Sensitivity).layers}
     if {"study", "rows"} <= keys:
-        return None, _sensitivity(path, _decode(path, data, _Study))
+        return None, _of_study(path, _decode(path, data, _Study))
     raise BaselineError(f"{path} holds none of what a report is made of. Give {_KNOWN}.")
 
 
@@ -127,9 +144,9 @@ def _decode(path: Path, data: bytes, kind: Any) -> Any:
         raise BaselineError(f"{path} is not sound: {error}. Give {_KNOWN}.") from error
 
 
-def _sensitivity(path: Path, study: _Study) -> Dict[str, float]:
-    rows = {str(row.get("name")): row.get("retention") for row in study.rows}
-    layers = {name: float(kept) for name, kept in rows.items() if isinstance(kept, (int, float))}
+def _of_study(path: Path, study: _Study) -> Dict[str, float]:
+    rows = {str(row.get("name")).rpartition("/layer/")[2]: row.get("mask_iou") for row in study.rows}
+    layers = {name: 1 - overlap for name, overlap in rows.items() if isinstance(overlap, (int, float))}
     if study.study != "sensitivity" or not layers:
         raise BaselineError(f"{path} is a result of {study.study!r} and tells no sensitivity. Give {_KNOWN}.")
     return layers

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
 
 from blendmask_edge.report.numbers import percent, plain
 from blendmask_edge.report.page import Block, Chart, Charts, Section, Table
 from blendmask_edge.report.theme import BAD, INK, PAPER, SOFT, as_svg, color, drawing
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from blendmask_edge.benchmark.history import Run
 
 METRICS = (
@@ -78,24 +80,27 @@ def _chart(runs: Sequence[Run], metric: str, title: str, factor: float) -> Optio
         axes.set_xlim(-0.6, len(runs) - 0.4)
         step = -(-len(runs) // _MOST_NAMES)
         shown = list(range(len(runs) - 1, -1, -step))[::-1]
-        names = [runs[place].name[:_LONGEST_NAME].replace("$", r"\$") for place in shown]
+        names = [_short(runs[place]) for place in shown]
         axes.set_xticks(shown, names, rotation=45, ha="right", color=SOFT)
         return Chart(as_svg(figure), title)
 
 
-def _point(axes: object, runs: Sequence[Run], metric: str, place: int, value: float) -> None:
-    run, left = runs[place], _is_outside(runs[place], metric)
-    hollow = bool(run.disturbances) and metric != "mask_ap"
-    face = PAPER if hollow else (BAD if left else color(1))
-    axes.scatter(  # type: ignore[attr-defined]
-        [place], [value], s=52 if left else 22, marker="X" if left else "o", facecolor=face,
-        edgecolor=BAD if left else color(1), zorder=3,
-    )  # fmt: skip
+def _point(axes: Axes, runs: Sequence[Run], metric: str, place: int, value: float) -> None:
+    """Draw a run: a cross with its name where the metric is outside its limits, hollow where its time is disturbed."""
+    left = _is_outside(runs[place], metric)
+    edge = BAD if left else color(1)
+    face = PAPER if runs[place].disturbances and metric != "mask_ap" else edge
+    size, marker = (52, "X") if left else (22, "o")
+    axes.scatter([place], [value], s=size, marker=marker, facecolor=face, edgecolor=edge, zorder=3)
     if left and not (place and _is_outside(runs[place - 1], metric)):  # names of neighbors would cover each other
-        axes.annotate(  # type: ignore[attr-defined]
-            run.name[:_LONGEST_NAME].replace("$", r"\$"), (place, value), xytext=(0, 7), textcoords="offset points",
-            ha="center", color=INK, fontsize=8,
-        )  # fmt: skip
+        known = sorted(run.record.metrics[metric] for run in runs if metric in run.record.metrics)
+        above = runs[place].record.metrics[metric] >= known[len(known) // 2]
+        at: Any = {"xytext": (0, 8 if above else -14), "textcoords": "offset points", "ha": "center"}
+        axes.annotate(_short(runs[place]), (place, value), color=INK, fontsize=8, **at)
+
+
+def _short(run: Run) -> str:
+    return run.name[:_LONGEST_NAME].replace("$", r"\$")
 
 
 def _is_outside(run: Run, metric: str) -> bool:

@@ -158,10 +158,13 @@ def test_runs_of_another_machine_are_another_line(tmp_path: Path) -> None:
 
 
 def test_sensitivity_stands_beside_the_layers(bundle_path: Path, tmp_path: Path) -> None:
-    study = tmp_path / "sensitivity.json"
-    study.write_text(json.dumps({"study": "sensitivity", "rows": [{"name": "stem", "retention": 0.87}]}))
-    text = write_report([bundle_path, study], tmp_path / "r.md").read_text(encoding="utf-8")
-    assert "| stem | 87.0 |" in text
+    path = tmp_path / "sensitivity.json"
+    layers = [{"name": "stem", "masks": 0.13, "scores": 0.01}, {"name": "tower", "masks": 0.02, "scores": 0.01}]
+    study = [{"name": "planted/layer/stem", "mask_iou": 0.87}, {"name": "planted/layer/tower", "mask_iou": 0.98}]
+    for document in ({"layers": layers, "together": {}}, {"study": "sensitivity", "rows": study}):
+        path.write_text(json.dumps(document))
+        text = write_report([bundle_path, path], tmp_path / "r.md").read_text(encoding="utf-8")
+        assert text.index("| stem | 0.130 |") < text.index("| tower | 0.020 |")
 
 
 def test_bench_output_brings_its_limits_along(tmp_path: Path) -> None:
@@ -227,3 +230,19 @@ def test_html_without_its_packages_says_what_to_install(
             with pytest.raises(DependencyError, match=r"report\].*Or write Markdown|pip install"):
                 write_report(bundle_path, tmp_path / "r.html")
             assert write_report(bundle_path, tmp_path / "r.md").is_file()
+
+
+def test_an_interrupted_report_leaves_the_former_page(
+    measured: Tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    page = tmp_path / "report.md"
+    page.write_text("the former one")
+    monkeypatch.setattr("blendmask_edge.report.measured.measure_in_turn", stopped)
+    bundle, images, _ = measured
+    words = ["report", bundle, "--images", images, "--runtime", "onnxruntime", "--threads", 1, "--output", page]
+    assert CliRunner().invoke(app, list(map(str, words))).exit_code == 130
+    assert page.read_text() == "the former one"
+    assert list(tmp_path.iterdir()) == [page]
