@@ -1,6 +1,6 @@
-"""What shrinking costs and gains: each recipe on the shipped model, with accuracy, work, size and latency.
+"""What shrinking costs and gains: each recipe on a network, with accuracy, work, size and latency.
 
-    python -m bench.studies.shrink --data HOMESCENES --work FOLDER
+    python -m bench.studies.shrink --data HOMESCENES --work FOLDER [--name NETWORK --checkpoint C]
 
 HOMESCENES holds `train/`, `val/` and `val_seen/` with their `.json` files. What is made lies in FOLDER, and what lies
 there is not made again: after a cut the same command goes on.
@@ -10,9 +10,15 @@ there is not made again: after a cut the same command goes on.
 | `float` | the shipped checkpoint |
 | `ptq` | recipe `ptq`, calibrated on a sample of `train` |
 | `qat/labels`, `qat/no-labels` | recipe `qat`, trained on `train` with its labels and without |
-| `pruned-70` | thinned to 0.7 of the multiply-accumulates, fine-tuned on `train`, float |
+| `pruned-70` | pruned to 0.7 of the multiply-accumulates, fine-tuned on `train`, float |
 | `pruned-70/ptq` | that, with recipe `ptq` |
-| `edge` | recipe `edge`: thinned to 0.7, fine-tuned, then trained with quantization, with labels |
+| `pruned-50/ptq`, `pruned-50/qat`, `pruned-30/qat` | pruned to 0.5 and 0.3, with recipe `ptq`, or `qat` with labels |
+| `latency-50/qat` | pruned to half of the latency in ONNX Runtime, with recipe `qat` and labels |
+| `edge` | recipe `edge`: pruned to 0.7, fine-tuned, then trained with quantization, with labels |
+| `edge-sparse` | the same with 2:4 sparse weights |
+
+Names of rows begin with that of the network, `shipped` unless another one is given; rows of other networks stay in the
+result. A network that cannot be pruned that far has a row with `error` in place of metrics.
 
 Accuracy is that of each graph in ONNX Runtime: `ptq/cpu/val`, `ptq/tensorrt/val` ... Latency is of the `cpu` graph, of
 `float` and `pruned-70` a float graph that makes masks for the same rows, in both runtimes: `ptq/onnxruntime`,
@@ -42,7 +48,7 @@ from bench.lib.float_baseline import with_comparable_float
 from bench.lib.progress import stage
 from bench.lib.quiet import time_quietly
 from bench.lib.scenes import SPLITS, accuracy, frames, scenes_parser
-from bench.lib.study import run_study, write_study
+from bench.lib.study import read_rows, run_study, write_study
 from blendmask_edge import Bundle, MaskPredictor
 from blendmask_edge.benchmark.side_by_side import latency_metrics
 from blendmask_edge.evaluation.annotations import read_coco
@@ -55,6 +61,11 @@ from blendmask_quantize.model.macs import count_macs
 
 RATIO = 0.7
 PRUNED = "pruned-70"
+TARGETS = {
+    PRUNED: ("--macs", RATIO), "pruned-50": ("--macs", 0.5), "pruned-30": ("--macs", 0.3),
+    "latency-50": ("--latency", 0.5),
+}  # fmt: skip
+"""Options of `blendmask prune`, by the name of the pruned checkpoint."""
 RUNTIMES = ("onnxruntime", "openvino")
 _TIMED_IMAGES = 40
 
@@ -67,14 +78,14 @@ class Experiment:
         name: of its rows.
         recipe: of `quantize`.
         labels: whether it is trained with labels.
-        pruned: whether it is made of the pruned checkpoint.
+        pruned: name of the pruned checkpoint that it is made of; empty for the whole network.
         float_name: what the rows of its float graph are called; None leaves that graph out.
     """
 
     name: str
     recipe: str
     labels: bool = False
-    pruned: bool = False
+    pruned: str = ""
     float_name: str | None = None
 
     @property
@@ -94,8 +105,13 @@ EXPERIMENTS = (
     Experiment("ptq", "ptq", float_name="float"),
     Experiment("qat/labels", "qat", labels=True),
     Experiment("qat/no-labels", "qat"),
-    Experiment(f"{PRUNED}/ptq", "ptq", pruned=True, float_name=PRUNED),
+    Experiment(f"{PRUNED}/ptq", "ptq", pruned=PRUNED, float_name=PRUNED),
+    Experiment("pruned-50/ptq", "ptq", pruned="pruned-50"),
+    Experiment("pruned-50/qat", "qat", labels=True, pruned="pruned-50"),
+    Experiment("pruned-30/qat", "qat", labels=True, pruned="pruned-30"),
+    Experiment("latency-50/qat", "qat", labels=True, pruned="latency-50"),
     Experiment("edge", "edge", labels=True),
+    Experiment("edge-sparse", "edge-sparse", labels=True),
 )
 
 
@@ -103,21 +119,25 @@ def main() -> None:
     """Make what is missing, measure it and write bench/results/shrink.json."""
     options = _parse_arguments()
     _check_setting(options)
-    bundles = {experiment: _made(experiment, options) for experiment in EXPERIMENTS}
+    failed = _unreachable(options)
+    bundles = {each: _made(each, options) for each in EXPERIMENTS if each.pruned not in failed}
     facts = {
         name: columns
-        for experiment in EXPERIMENTS
+        for experiment in bundles
         for name, columns in _facts(experiment, bundles[experiment], options).items()
     }
     measured = {
-        name: columns
-        for experiment in EXPERIMENTS
-        for name, columns in _accuracy(experiment, bundles[experiment], options)
+        name: columns for experiment in bundles for name, columns in _accuracy(experiment, bundles[experiment], options)
     }
     rows = _accuracy_rows(measured, facts) + _latency_rows(bundles, facts, options)
-    for row in rows:
-        print(f"{row['name']:<28}" + "  ".join(f"{name} {row[name]:.4g}" for name in row if name != "name"))
-    print(f"Written: {write_study('shrink', rows, options.output)}")
+    rows += [{"name": each.name, "error": failed[each.pruned]} for each in EXPERIMENTS if each.pruned in failed]
+    rows = [{**row, "name": f"{options.name}/{row['name']}"} for row in rows]
+    for row in (row for row in rows if "error" not in row):
+        print(f"{row['name']:<36}" + "  ".join(f"{name} {row[name]:.4g}" for name in row if name != "name"))
+    others = [
+        row for name, row in read_rows("shrink", options.output).items() if not name.startswith(f"{options.name}/")
+    ]
+    print(f"Written: {write_study('shrink', others + rows, options.output)}")
 
 
 def _check_setting(options: argparse.Namespace) -> None:
@@ -145,23 +165,36 @@ def _made(experiment: Experiment, options: argparse.Namespace) -> Path:
     """The bundle of a experiment, made if it is missing."""
     path: Path = options.work / f"{experiment.name.replace('/', '-')}.bmz"
     if not path.exists():
-        checkpoint = _pruned(options) if experiment.pruned else options.checkpoint
+        checkpoint = _pruned(experiment.pruned, options) if experiment.pruned else options.checkpoint
         words = ["--calibration", options.data / "train", "--recipe", experiment.recipe, "--output", path]
         words += ["--annotations", options.data / "train.json"] if experiment.labels else []
         words += ["--keep-float"] if experiment.float_name else []
         words += ["--resume", "--iterations", options.qat_iterations] if experiment.recipe != "ptq" else []
         words += (
-            ["--macs", RATIO, "--prune-iterations", options.prune_iterations] if experiment.recipe == "edge" else []
+            ["--macs", RATIO, "--prune-iterations", options.prune_iterations]
+            if experiment.recipe.startswith("edge")
+            else []
         )
         blendmask("quantize", checkpoint, *words)
     return path
 
 
-def _pruned(options: argparse.Namespace) -> Path:
-    """The pruned checkpoint, made if it is missing."""
-    path: Path = options.work / f"{PRUNED}.safetensors"
+def _unreachable(options: argparse.Namespace) -> dict[str, str]:
+    """Make the pruned checkpoints; returns why there is none, by name."""
+    failed = {}
+    for name in dict.fromkeys(each.pruned for each in EXPERIMENTS if each.pruned):
+        try:
+            _pruned(name, options)
+        except SystemExit:
+            failed[name] = f"`blendmask prune {' '.join(map(str, TARGETS[name]))}` failed"
+    return failed
+
+
+def _pruned(name: str, options: argparse.Namespace) -> Path:
+    """A pruned checkpoint, made if it is missing."""
+    path: Path = options.work / f"{name}.safetensors"
     if not path.exists():
-        data, how = options.data, ["--macs", RATIO, "--iterations", options.prune_iterations, "--resume"]
+        data, how = options.data, [*TARGETS[name], "--iterations", options.prune_iterations, "--resume"]
         images = ["--images", data / "train", "--annotations", data / "train.json"]
         blendmask("prune", options.checkpoint, *images, "--output", path, *how)
     return path
@@ -227,7 +260,7 @@ def _latency_rows(
     """Every timed graph in every runtime, interleaved in one run on images of `val`."""
     graphs = {
         name: (_comparable(experiment, bundles[experiment], options), variant)
-        for experiment in EXPERIMENTS
+        for experiment in bundles
         for name, variant in experiment.timed.items()
     }
     images = frames(options.data, "val", min(options.limit or _TIMED_IMAGES, _TIMED_IMAGES))
@@ -253,12 +286,14 @@ def _comparable(experiment: Experiment, bundle: Path, options: argparse.Namespac
         return bundle
     path: Path = options.work / f"{experiment.name.replace('/', '-')}-timed.bmz"
     if not path.exists():
-        with_comparable_float(bundle, _pruned(options) if experiment.pruned else options.checkpoint, path)
+        checkpoint = _pruned(experiment.pruned, options) if experiment.pruned else options.checkpoint
+        with_comparable_float(bundle, checkpoint, path)
     return path
 
 
 def _parse_arguments() -> argparse.Namespace:
     parser = scenes_parser(__doc__, "work", "checkpoint", "threads")
+    parser.add_argument("--name", default="shipped", help="of the network, with which names of rows begin")
     parser.add_argument("--prune-iterations", type=int, default=1000, help="of fine-tuning after pruning")
     parser.add_argument("--qat-iterations", type=int, default=400, help="of training with quantization")
     return parser.parse_args()

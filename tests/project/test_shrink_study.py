@@ -49,7 +49,7 @@ class Commands:
         name = given[given.index("--recipe") + 1]
         qat_options = {"qat": {"trained_on": 6, "kept": "ptq"}} if name != "ptq" else {}
         recipe = Recipe(
-            name=name, version="1", options={**qat_options, **({"pruning": PRUNING} if name == "edge" else {})}
+            name=name, version="1", options={**qat_options, **({"pruning": PRUNING} if name.startswith("edge") else {})}
         )
         write_bundle(output, describe(graphs, config=config, input=size, recipe=recipe), graphs)
 
@@ -92,14 +92,18 @@ def interrupted(*_: object, **__: object) -> None:
 
 
 def rows(folder: Path) -> dict[str, dict[str, Any]]:
-    return {row["name"]: row for row in json.loads((folder / "shrink.json").read_text())["rows"]}
+    found = json.loads((folder / "shrink.json").read_text())["rows"]
+    return {row["name"].removeprefix("shipped/"): row for row in found}
 
 
 @pytest.mark.usefixtures("commands")
 def test_each_graph_has_its_accuracy_and_each_recipe_its_latency(tmp_path: Path) -> None:
     shrink.main()
     found = rows(tmp_path)
-    quantized = ("ptq", "qat/labels", "qat/no-labels", "pruned-70/ptq", "edge")
+    quantized = (
+        "ptq", "qat/labels", "qat/no-labels", "pruned-70/ptq", "pruned-50/ptq", "pruned-50/qat", "pruned-30/qat",
+        "latency-50/qat", "edge", "edge-sparse",
+    )  # fmt: skip
     graphs = {"float", "pruned-70", *(f"{name}/{variant}" for name in quantized for variant in ("cpu", "tensorrt"))}
     runs = {f"{name}/{runtime}" for name in ("float", "pruned-70", *quantized) for runtime in shrink.RUNTIMES}
     assert set(found) == {f"{graph}/{split}" for graph in graphs for split in ("val", "val_seen")} | runs
@@ -107,8 +111,21 @@ def test_each_graph_has_its_accuracy_and_each_recipe_its_latency(tmp_path: Path)
     assert found["edge/openvino"]["latency_p50_ms"] > 0
     assert {"mask_ap", "box_ap", "retention", "macs", "size_ratio"} <= set(found["edge/tensorrt/val_seen"])
     trained = {name: found[f"{name}/onnxruntime"]["training_images"] for name in ("float", "pruned-70", *quantized)}
-    assert list(trained.values()) == [0, 1, 0, 6, 6, 1, 7]
+    assert list(trained.values()) == [0, 1, 0, 6, 6, 1, 1, 6, 6, 6, 7, 7]
     assert found["edge/cpu/val"]["training_kept"] == 0
+
+
+def test_what_cannot_be_pruned_that_far_has_a_row_that_says_so(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "shrink.json").write_text(json.dumps({"rows": [{"name": "rt_r50/float/val", "mask_ap": 0.5}]}))
+    monkeypatch.setattr(shrink, "EXPERIMENTS", (shrink.EXPERIMENTS[0], *shrink.EXPERIMENTS[7:8]))
+    commands.fails_on = "latency-50.safetensors"
+    shrink.main()
+    found = rows(tmp_path)
+    assert found["latency-50/qat"]["error"] == "`blendmask prune --latency 0.5` failed"
+    assert found["ptq/openvino"]["latency_p50_ms"] > 0
+    assert found["rt_r50/float/val"]["mask_ap"] == 0.5, "rows of another network stay"
 
 
 @pytest.mark.slow
@@ -121,13 +138,17 @@ def test_study_that_was_cut_off_makes_only_what_is_missing(commands: Commands, m
         cut.setattr(shrink, "time_quietly", interrupted)
         with pytest.raises(KeyboardInterrupt):
             shrink.main()
-    assert commands.made[before:] == ["pruned-70-ptq.bmz", "edge.bmz"]
+    assert commands.made[before:] == [
+        "pruned-70-ptq.bmz", "pruned-50-ptq.bmz", "pruned-50-qat.bmz", "pruned-30-qat.bmz", "latency-50-qat.bmz",
+        "edge.bmz", "edge-sparse.bmz",
+    ]  # fmt: skip
     monkeypatch.setattr(shrink, "blendmask", interrupted)
     monkeypatch.setattr(shrink, "accuracy", interrupted)
     shrink.main()
     resumed = [words for words in commands.given if "--resume" in words]
     assert {Path(words[words.index("--output") + 1]).name for words in resumed} == {
-        "qat-labels.bmz", "qat-no-labels.bmz", "pruned-70.safetensors", "edge.bmz",
+        "qat-labels.bmz", "qat-no-labels.bmz", *(f"{name}.safetensors" for name in shrink.TARGETS), "edge.bmz",
+        "edge-sparse.bmz", "pruned-50-qat.bmz", "pruned-30-qat.bmz", "latency-50-qat.bmz",
     }  # fmt: skip
 
 
