@@ -35,22 +35,22 @@ def cut(model: onnx.ModelProto) -> list[Stage]:
     """The stages of a deployable graph with coefficients at kept locations, in the order that they run in."""
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     known = {value.name: value for value in (*inferred.value_info, *inferred.input, *inferred.output)}
-    members = _members(model.graph)
+    members = stage_members(model.graph)
     return [_stage(model, name, members[name], known) for name in STAGES if members[name]]
 
 
-def _members(graph: onnx.GraphProto) -> dict[str, set[str]]:
+def stage_members(graph: onnx.GraphProto) -> dict[str, set[str]]:
     """First outputs of the nodes of each stage: what a stage needs and none before it has."""
-    network = _before(graph, [name for node in graph.node if node.op_type == "Conv" for name in node.output])
+    network = before(graph, [name for node in graph.node if node.op_type == "Conv" for name in node.output])
     network |= {n.output[0] for n in graph.node if n.op_type in _BESIDE_CONVS and _all_within(graph, n, network)}
-    selection = _before(graph, OUTPUT_NAMES[:3]) - network
-    vectors = _before(graph, [name for node in graph.node if node.op_type == "Gemm" for name in node.output])
+    selection = before(graph, OUTPUT_NAMES[:3]) - network
+    vectors = before(graph, [name for node in graph.node if node.op_type == "Gemm" for name in node.output])
     vectors -= network | selection
     masks = {node.output[0] for node in graph.node} - network - selection - vectors
     return dict(zip(STAGES, (network, selection, vectors, masks), strict=True))
 
 
-def _before(graph: onnx.GraphProto, names: Iterable[str]) -> set[str]:
+def before(graph: onnx.GraphProto, names: Iterable[str]) -> set[str]:
     """First outputs of the nodes that the tensors are computed by."""
     makers = {output: node for node in graph.node for output in node.output}
     reached: set[str] = set()

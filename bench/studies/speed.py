@@ -150,7 +150,7 @@ def _measured(name: str, network: TimedNetwork, image: NDArray[np.uint8], option
         products = {runtime: gemm_probes(runtime, options.threads) for runtime in RUNTIMES}
         read: dict[Any, Callable[[int], Any]] = {
             **{
-                ("calls", graph): partial(_frame, each, image, times.counts, graph)
+                ("calls", graph): partial(frame_milliseconds, each, image, times.counts, graph)
                 for graph, each in predictors.items()
             },
             **{("stages", *key): partial(_milliseconds, run, given) for key, (run, given) in stages.items()},
@@ -160,21 +160,22 @@ def _measured(name: str, network: TimedNetwork, image: NDArray[np.uint8], option
                 for macs, run, given in probes
             },
         }
-        for key, readings in read_in_turn(read, _announced(range(WARM_UP, options.rounds), on_round)).items():
+        for key, readings in read_in_turn(read, announced(range(WARM_UP, options.rounds), on_round)).items():
             times.keep(key, readings)
     return times
 
 
-def _announced(turns: Iterable[int], on_turn: Callable[[], None]) -> Iterator[int]:
+def announced(turns: Iterable[int], on_turn: Callable[[], None]) -> Iterator[int]:
     """The turns; `on_turn` is called after each."""
     for turn in turns:
         yield turn
         on_turn()
 
 
-def _frame(
+def frame_milliseconds(
     predictor: MaskPredictor, image: NDArray[np.uint8], counts: dict[str, int], graph: str, _: int
 ) -> tuple[float, ...]:
+    """Milliseconds of preparing, running, finishing, and pasting all masks; `counts` gets the instances of `graph`."""
     instances = predictor(image)
     start = time.perf_counter()
     instances.crops()
@@ -192,7 +193,7 @@ def _stages(
 ) -> dict[tuple[str, str], tuple[RunGraph, Arrays]]:
     """Each stage of the INT8 graph in each runtime, and what to give it."""
     stages: dict[tuple[str, str], tuple[RunGraph, Arrays]] = {}
-    values: dict[str, NDArray[Any]] = _given(network, image)
+    values: dict[str, NDArray[Any]] = graph_inputs(network, image)
     for part in cut(network.graphs[INT8]):
         given = {name: values[name] for name in part.inputs}
         for runtime in RUNTIMES:
@@ -202,7 +203,8 @@ def _stages(
     return stages
 
 
-def _given(network: TimedNetwork, image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+def graph_inputs(network: TimedNetwork, image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    """What a graph of the network takes for an image (H, W, 3) uint8 RGB."""
     with MaskPredictor(network.bundle, "onnxruntime", 1, 0, variant=INT8) as predictor:
         prepared = preprocess(image, network.size, predictor.manifest.input.pad_value)
     return {INPUT_NAME: prepared.image, **constant_inputs()}
@@ -210,7 +212,7 @@ def _given(network: TimedNetwork, image: NDArray[np.uint8]) -> dict[str, NDArray
 
 def _layers(runtime: str, network: TimedNetwork, image: NDArray[np.uint8], options: argparse.Namespace) -> Layers:
     graph = network.graphs[INT8].SerializeToString()
-    return layer_times(runtime, graph, _given(network, image), options.threads, options.rounds)
+    return layer_times(runtime, graph, graph_inputs(network, image), options.threads, options.rounds)
 
 
 def _frame_columns(times: Times, graph: str) -> dict[str, float]:
