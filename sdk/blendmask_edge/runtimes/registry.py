@@ -127,8 +127,8 @@ RUNTIMES = (
         extra="tensorrt",
         ready=_with_driver,
         needs_gpu=True,
-        remark="; on a Jetson, it comes with JetPack (apt install python3-libnvinfer) and is visible in virtual "
-        "environments created with --system-site-packages",
+        remark="  (on a Jetson it comes with JetPack: make the environment with --system-site-packages; if python3 "
+        "lacks it outside, too: apt install python3-libnvinfer)",
     ),
     RuntimeRow(
         name="onnxruntime-tensorrt",

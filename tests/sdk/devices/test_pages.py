@@ -58,3 +58,32 @@ def test_commands_of_a_page_have_options_that_exist(page: Path) -> None:
         usage = CliRunner().invoke(app, [command, "--help"], terminal_width=200).output
         for option in re.findall(r"--[a-z-]+", words):
             assert option in usage
+
+
+FAMILY = pytest.mark.parametrize(
+    "page", [page for page in sorted(PAGES.glob("*.md")) if page.stem != "README"], ids=lambda page: page.stem
+)
+
+
+@FAMILY
+def test_a_page_leads_from_a_fresh_device_to_the_first_prediction_on_one_screen(page: Path) -> None:
+    text = page.read_text("utf-8")
+    steps = re.findall(r"^(?:sudo \S+|\S+ -m venv|pip install|blendmask \w+)", text.split("```")[1], re.M)
+    order = [step for step in steps if not step.startswith("sudo")]
+    assert order[0].endswith("-m venv")
+    assert order[-1] == "blendmask predict"
+    assert "blendmask check" in order
+    assert "pip install" in order
+    if "tensorrt" in text.split("```")[1]:
+        assert "blendmask compile" in order
+    for mark in ("verified", "documented", "estimated", "unknown"):
+        assert re.search(rf"^\| {mark} \| .+ \|$", text, re.M)
+    assert len(text.splitlines()) <= 40
+
+
+@pytest.mark.parametrize(
+    "target", [row for row in TABLE.targets if row.kind == "jetson"], ids=lambda target: target.name
+)
+def test_a_jetson_is_told_the_likely_cause_first_and_to_flash_last(target: Any) -> None:
+    advice = target.install.value
+    assert advice.index("--system-site-packages") < advice.index("python3-libnvinfer") < advice.index("flash JetPack")
