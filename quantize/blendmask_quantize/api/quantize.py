@@ -118,6 +118,8 @@ def _prepare(
     base, path = load_recipe(recipe), as_path("output", output)
     wanted = changed(options, QuantizeOptions(), changes, "quantize")
     chosen = check_options(base, wanted)
+    if wanted.teacher is not None:
+        check_checkpoint(wanted.teacher, "teacher")
     check_size(known_config(checkpoint, config), wanted.size)
     labels = check_classes(classes)
     dataset = as_dataset(calibration)
@@ -126,4 +128,5 @@ def _prepare(
     from blendmask_quantize.pipeline.job import make_job
 
     loaded = open_checkpoint(checkpoint, config, labels, wanted.annotation_files)
-    return chosen, make_job(loaded, dataset, path, chosen, wanted, evaluation, progress)
+    teacher = None if wanted.teacher is None else open_checkpoint(wanted.teacher, None, loaded.labels)
+    return chosen, make_job(loaded, dataset, path, chosen, wanted, evaluation, progress, teacher)

@@ -51,6 +51,7 @@ _KINDS = {
     "annotations": PATH.or_none(),
     "iterations": whole(1).or_none(),
     "learning_rate": number(0, math.inf).or_none(),
+    "teacher": PATH.or_none(),
     "macs": number(0, 1, above=True).or_none(),
     "parameters": number(0, 1, above=True).or_none(),
     "latency": number(0, 1, above=True).or_none(),
@@ -113,6 +114,10 @@ def _check_use(recipe: Recipe, options: QuantizeOptions) -> None:
             f"a target of pruning, such as --macs, --prune-iterations or --protect, is of no use to recipe "
             f"{recipe.name}, which does not prune: use --recipe edge, or leave it out"
         )
+    if recipe.prunes and options.teacher is not None:
+        raise ConfigError(
+            f"recipe {recipe.name} learns from the checkpoint before pruning: leave --teacher out, or use --recipe qat"
+        )
     if recipe.prunes and options.annotations is None:
         raise ConfigError(
             f"recipe {recipe.name} prunes, which needs labels to train on: give --annotations, the COCO instances JSON "
@@ -123,6 +128,6 @@ def _check_use(recipe: Recipe, options: QuantizeOptions) -> None:
 def _given(options: QuantizeOptions) -> str:
     named = {
         "--annotations": options.annotations is not None, "--iterations": options.iterations is not None,
-        "--learning-rate": options.learning_rate is not None,
+        "--learning-rate": options.learning_rate is not None, "--teacher": options.teacher is not None,
     }  # fmt: skip
     return next((name for name, is_given in named.items() if is_given), "qat")

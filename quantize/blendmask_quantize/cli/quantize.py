@@ -63,6 +63,9 @@ def quantize(
     learning_rate: Annotated[
         float | None, typer.Option(help="qat, edge: peak learning rate of QAT. Default: 5e-6.", min=0)
     ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="qat: checkpoint to learn from, such as that before pruning. Default: CKPT.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run with this output.")] = False,
     estimator: Annotated[
         str | None,
@@ -118,8 +121,8 @@ def quantize(
         steps=_parse_steps(steps), ignored=parse_patterns(ignored), allow=tuple(allow or ()),
         max_drop=parse_share(max_drop), max_float_macs=parse_share(max_float_macs),
         evaluation=_pair(eval_images, eval_annotations), annotations=annotations, iterations=iterations,
-        learning_rate=learning_rate, macs=macs, parameters=parameters, latency=latency, runtime=runtime,
-        protect=tuple(protect or ()), prune_iterations=prune_iterations, resume=resume,
+        learning_rate=learning_rate, teacher=teacher, macs=macs, parameters=parameters, latency=latency,
+        runtime=runtime, protect=tuple(protect or ()), prune_iterations=prune_iterations, resume=resume,
         keep_float=keep_float, license=license,
     )  # fmt: skip
     if explain:

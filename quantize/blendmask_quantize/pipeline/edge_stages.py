@@ -33,7 +33,7 @@ def run(job: Job, pruning: PruneOptions, options: QatOptions) -> Quantized:
     path, report = _prune(job, data, pruning, run_folder)
     thinned = job.of(load_checkpoint(path))
     start = calibrate(thinned, images, judged=True)
-    trained = train(thinned, start, data, options, run_folder)
+    trained = train(thinned, start, data, options, run_folder, teacher=job.checkpoint)
     return replace(trained, training={"pruning": report, **trained.training})
 
 

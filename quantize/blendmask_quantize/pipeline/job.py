@@ -30,6 +30,7 @@ from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.runs.network_digest import network_digest
 from blendmask_quantize.runs.progress import Progress, silent
 from blendmask_quantize.runs.run_folder import RunFolder
+from blendmask_quantize.training.student import check_teacher
 from blendmask_quantize.validation.graph_predictor import GraphPredictor
 from blendmask_quantize.validation.measure import Evaluation
 
@@ -50,6 +51,7 @@ class Job:
         steps: of refinement after calibration.
         evaluation: data that accuracy is measured on; empty for none, else one.
         progress: announces stages.
+        teacher: network that training with quantizers learns from; None takes the float one.
         resources: closed when the bundle is written, or when that fails.
     """
 
@@ -64,6 +66,7 @@ class Job:
     steps: tuple[Step, ...]
     evaluation: tuple[Evaluation, ...] = ()
     progress: Progress = silent
+    teacher: Checkpoint | None = None
     resources: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -117,13 +120,13 @@ class Job:
 def make_job(
     checkpoint: Checkpoint, dataset: CalibrationDataset, output: Path, recipe: RecipeSettings,
     options: QuantizeOptions,
-    evaluation: tuple[Evaluation, ...] = (), progress: Progress = silent,
+    evaluation: tuple[Evaluation, ...] = (), progress: Progress = silent, teacher: Checkpoint | None = None,
 ) -> Job:  # fmt: skip
     """See that all can be done, as far as that can be told without reading the calibration images.
 
     Raises:
-        ConfigError: unknown step, an input size that the network cannot take, an ignored layer that does not exist, or
-            deformable convolutions.
+        ConfigError: unknown step, an input size that the network cannot take, an ignored layer that does not exist,
+            deformable convolutions, or a teacher with other outputs.
         AnnotationError: the evaluation data do not fit the network.
         OutputError: the disk of the output, or that of temporary files, has no room for the bundle.
     """
@@ -133,9 +136,13 @@ def make_job(
     steps = tuple(chosen_steps(recipe.steps, recipe.calibration.estimator))
     for data in evaluation:
         data.images.check_labels(checkpoint.labels)
+    if teacher is not None:
+        check_teacher(checkpoint.config, teacher)
     network = _traced(checkpoint, recipe, options)
     bounds = Bounds(detections=options.detections).within(checkpoint.config, size)
-    return Job(checkpoint, network, dataset, output, recipe, options, size, bounds, steps, evaluation, progress)
+    return Job(
+        checkpoint, network, dataset, output, recipe, options, size, bounds, steps, evaluation, progress, teacher
+    )
 
 
 def _traced(checkpoint: Checkpoint, recipe: RecipeSettings, options: QuantizeOptions) -> fx.GraphModule:

@@ -41,6 +41,8 @@ class QuantizeOptions:
         iterations: QAT steps; None takes those of the recipe, which are 400.
         learning_rate: peak learning rate of QAT; None takes that of the recipe, which is 5e-6.
         qat: all QAT options, instead of those of the recipe.
+        teacher: checkpoint that "qat" learns from, such as that before pruning; None takes the quantized checkpoint.
+            "edge" learns from the checkpoint before pruning anyway.
         macs: share of the multiply-accumulates that pruning keeps, 0 to 1; None takes that of the recipe,
             which is 0.7.
         parameters, latency: share that pruning keeps of the parameters or of the latency instead, 0 to 1.
@@ -74,6 +76,7 @@ class QuantizeOptions:
     iterations: int | None = None
     learning_rate: float | None = None
     qat: QatOptions | None = None
+    teacher: PathLike | None = None
     macs: float | None = None
     parameters: float | None = None
     latency: float | None = None
@@ -94,7 +97,7 @@ class QuantizeOptions:
     @property
     def trains(self) -> bool:
         """Whether an option is set that only recipes with training have."""
-        own = (self.iterations, self.learning_rate, self.qat)
+        own = (self.iterations, self.learning_rate, self.qat, self.teacher)
         return any(value is not None for value in own)
 
     @property

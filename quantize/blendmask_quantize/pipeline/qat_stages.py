@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from blendmask_calibration.dataset import list_images
 from blendmask_edge.errors import ConfigError
+from blendmask_edge.evaluation.predictions import Predictor
+from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.pipeline.calibration_set import hold_out
 from blendmask_quantize.pipeline.job import Job
 from blendmask_quantize.pipeline.quantized import Quantized
@@ -15,6 +18,7 @@ from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.qat.data import QatData, check_apart, labeled_data, unlabeled_data
 from blendmask_quantize.quantization.qat.options import QatOptions
 from blendmask_quantize.quantization.qat.trainer import run_qat
+from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.runs.run_folder import RunFolder, Setting
 from blendmask_quantize.training.labeled_images import file_digest, listing_digest
 from blendmask_quantize.validation.mask_criterion import MaskCriterion
@@ -38,9 +42,17 @@ def _split(job: Job, folder: Path, options: QatOptions) -> QatData[Any]:
     if job.options.annotations is not None:
         data = labeled_data(folder, Path(job.options.annotations), job.checkpoint, options)
     else:
-        data = unlabeled_data(folder, job.checkpoint, job.predictor(job.network), options)
+        data = unlabeled_data(folder, job.checkpoint, _reference(job), options)
     check_apart(data, folder, job.evaluation_paths)
     return data
+
+
+def _reference(job: Job) -> Predictor:
+    """The predictor whose detections stand for labels: of the teacher, where there is one."""
+    if job.teacher is None:
+        return job.predictor(job.network)
+    taught = replace(job, checkpoint=job.teacher)
+    return taught.predictor(trace_network(job.teacher.model))
 
 
 def image_folder(job: Job) -> Path:
@@ -82,7 +94,10 @@ def image_settings(job: Job) -> dict[str, Setting]:
     return {"image folder": listing, "annotations file": file_digest(Path(job.options.annotations))}
 
 
-def train(job: Job, start: Quantized, data: QatData[Any], options: QatOptions, run_folder: RunFolder) -> Quantized:
+def train(
+    job: Job, start: Quantized, data: QatData[Any], options: QatOptions, run_folder: RunFolder,
+    teacher: Checkpoint | None = None,
+) -> Quantized:  # fmt: skip
     """Train with quantizers in place, and keep the better of both.
 
     Args:
@@ -91,13 +106,14 @@ def train(job: Job, start: Quantized, data: QatData[Any], options: QatOptions, r
         data: to train on and to judge by.
         options: how to train.
         run_folder: for the state of training.
+        teacher: network to learn from; None takes that of the job, or the float network.
     """
     on_step = job.progress("training with quantization", options.training.iterations)
     on_image = job.progress("evaluating on held-out images", 2 * len(VARIANTS) * len(data.held_out.ids))
     criterion = MaskCriterion(job.predictor, data.held_out, on_image)
     result = run_qat(
         job.checkpoint, start.calibrated, data, criterion, options, run_folder.path, resume=job.options.resume,
-        on_step=lambda *_: on_step(),
+        on_step=lambda *_: on_step(), teacher=teacher or job.teacher,
     )  # fmt: skip
     most = held_out_limits(job).most
     images = hold_out(start.images, data.held_out.paths, image_folder(job), job.size, job.pad_value, most)

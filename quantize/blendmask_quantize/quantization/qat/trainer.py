@@ -12,16 +12,15 @@ import msgspec
 from torch import Tensor, fx, nn
 
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
-from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.sparsity import keep_zeros
 from blendmask_quantize.quantization.ptq import Calibrated
 from blendmask_quantize.quantization.qat.data import QatData
 from blendmask_quantize.quantization.qat.decision import Decision, MatchesOf, decide
 from blendmask_quantize.quantization.qat.fake_quantizers import FakeQuantNetwork, stage_names
 from blendmask_quantize.quantization.qat.options import QatOptions
+from blendmask_quantize.quantization.qat.teacher import QatTeacher
 from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.runs.network_digest import network_digest
-from blendmask_quantize.training.distillation import Teacher
 from blendmask_quantize.training.loop import LossesOf, OnStep, optimize, supervised_losses
 from blendmask_quantize.training.samples import Batch
 from blendmask_quantize.training.schedule import Group
@@ -66,8 +65,9 @@ class QatResult:
 def run_qat(
     checkpoint: Checkpoint, start: Calibrated, qat_data: QatData[Any], criterion: Criterion,
     options: QatOptions, work: Path, *, resume: bool = False, on_step: OnStep | None = None,
+    teacher: Checkpoint | None = None,
 ) -> QatResult:  # fmt: skip
-    """Train from the result of PTQ, with the float network as teacher, and keep the better of both.
+    """Train from the result of PTQ, with a float network as teacher, and keep the better of both.
 
     The trained network is kept only where its mask AP, mean over the variants, is better than chance explains.
 
@@ -80,6 +80,7 @@ def run_qat(
         work: folder for the log and the checkpoint to resume from; made if missing.
         resume: go on from the folder's checkpoint where there is one.
         on_step: called after every step with its number and losses.
+        teacher: network to learn from, such as that before pruning; None takes the float one.
 
     Raises:
         DivergedError: a loss is not finite.
@@ -91,10 +92,10 @@ def run_qat(
     network = FakeQuantNetwork(start, options.variants, stage_names(checkpoint.model, stages))
     keep_zeros(network.weights)
     stream = AugmentedStream([qat_data.training], schedule.iterations * schedule.batch, schedule.seed)
-    losses_of = _losses(checkpoint.model, float_network, qat_data.labeled, options)
+    losses_of = _losses(QatTeacher(checkpoint.model, float_network, teacher), qat_data.labeled, options)
     trained = optimize(
         network, _groups(network, options), losses_of, stream, work, schedule,
-        identity=_identity(float_network, start, qat_data, options), resume=resume, on_step=on_step,
+        identity=_identity(float_network, start, qat_data, options, teacher), resume=resume, on_step=on_step,
     )  # fmt: skip
     after = trained.average.calibrated()
     held_out = len(qat_data.held_out.ids)
@@ -103,16 +104,12 @@ def run_qat(
     return QatResult(kept, decision, qat_data.ground_truth, len(qat_data.names), held_out)
 
 
-def _losses(model: BlendMask, float_network: fx.GraphModule, labeled: bool, options: QatOptions) -> LossesOf:
-    teacher = Teacher(model, float_network)
-
+def _losses(teacher: QatTeacher, labeled: bool, options: QatOptions) -> LossesOf:
     def losses_of(forward: nn.Module, batch: Batch, step: int) -> dict[str, Tensor]:
-        x = model.normalize(batch.pixels)
-        student = forward(x, options.variants[step % len(options.variants)])
-        teacher.to(x.device)
-        losses = teacher.losses(student, teacher(x), options.distill)
+        student = forward(teacher.normalize(batch.pixels), options.variants[step % len(options.variants)])
+        losses = teacher.losses(student, batch.pixels, options.distill)
         if labeled:
-            supervised = supervised_losses(student, teacher, batch, options.training, step)
+            supervised = supervised_losses(student, teacher.own, batch, options.training, step)
             losses |= {name: options.label_weight * loss for name, loss in supervised.items()}
         return losses
 
@@ -130,7 +127,10 @@ def _groups(network: FakeQuantNetwork, options: QatOptions) -> list[Group]:
     ]
 
 
-def _identity(float_network: fx.GraphModule, start: Calibrated, qat_data: QatData[Any], options: QatOptions) -> str:
+def _identity(
+    float_network: fx.GraphModule, start: Calibrated, qat_data: QatData[Any], options: QatOptions,
+    teacher: Checkpoint | None,
+) -> str:  # fmt: skip
     """Hash of what a run depends on.
 
     Without the learning rate, which may be lowered to go on, and without the ranges and refined weights, whose last
@@ -138,4 +138,5 @@ def _identity(float_network: fx.GraphModule, start: Calibrated, qat_data: QatDat
     """
     options = replace(options, training=replace(options.training, learning_rate=0.0))
     parts = [network_digest(float_network), sorted(start.ranges), qat_data.names, qat_data.labeled, options]
+    parts += [] if teacher is None else [network_digest(teacher.model)]
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()

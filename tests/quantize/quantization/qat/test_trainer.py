@@ -22,6 +22,7 @@ from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
 from blendmask_quantize.quantization.qat.data import QatData
 from blendmask_quantize.quantization.qat.decision import Decision
 from blendmask_quantize.quantization.qat.options import QatOptions
+from blendmask_quantize.quantization.qat.teacher import QatTeacher
 from blendmask_quantize.quantization.qat.trainer import QatResult, run_qat
 from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.training.coco_images import CocoImages
@@ -120,6 +121,28 @@ def test_a_few_steps_bring_it_nearer_to_the_float_network(
     header = (tmp_path / LOG_FILE).read_text().splitlines()[0]
     assert "distill_masks" in header
     assert ("loss_mask" in header) == labeled
+
+
+def test_it_learns_from_a_wider_network_that_is_given_as_teacher(
+    folder: Path, checkpoint: Checkpoint, start: Calibrated, inputs: Tensor, tmp_path: Path
+) -> None:
+    wide = Checkpoint(tiny_model(replace(TINY, pyramid_width=24), seed=3), LABELS, Path("wide.safetensors"))
+    options = replace(OPTIONS, training=replace(SCHEDULE, iterations=16, batch=4, learning_rate=1e-3))
+    data, criterion = qat_data(folder), better_after(start)
+    trained = run_qat(checkpoint, start, data, criterion, options, tmp_path, teacher=wide)
+    taught = QatTeacher(checkpoint.model, trace_network(checkpoint.model), wide)
+    pixels = torch.from_numpy(np.stack([read_image(folder / f"{i}.png") for i in range(4)])).permute(0, 3, 1, 2)
+
+    def distance_to_teacher(calibrated: Calibrated) -> float:
+        with torch.no_grad():
+            found = taught.losses(calibrated.render("cpu")(inputs), pixels, DistillWeights())
+        assert {"distill_masks", "distill_bases", "distill_classes"} <= set(found)
+        assert "distill_towers" not in found, "their channels differ"
+        return float(sum(found.values()))
+
+    assert distance_to_teacher(trained.calibrated) < 0.9 * distance_to_teacher(start)
+    with pytest.raises(CheckpointError, match="another run"):
+        run_qat(checkpoint, start, data, criterion, options, tmp_path, resume=True)
 
 
 def test_an_interrupted_run_resumes_to_the_same_end(
