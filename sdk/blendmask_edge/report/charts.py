@@ -116,7 +116,7 @@ def layers(entries: Sequence[Entry], names: Sequence[str]) -> Optional[Chart]:
 
 def _rows(axes: Axes, names: List[str]) -> None:
     """Name the rows of a chart, the first one at the top."""
-    axes.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in names], color=INK)
+    axes.set_yticks(range(len(names)), names, color=INK)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
 

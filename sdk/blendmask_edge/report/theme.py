@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import warnings
 from typing import TYPE_CHECKING, Any, Iterator, Tuple
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ _SETTINGS: Any = {
     "svg.fonttype": "none", "svg.hashsalt": "blendmask", "font.size": 9, "font.family": "sans-serif",
     "text.color": INK, "axes.labelcolor": SOFT, "axes.edgecolor": GRID, "xtick.color": SOFT, "ytick.color": SOFT,
     "axes.facecolor": "none", "figure.facecolor": "none", "axes.grid": True, "grid.color": GRID, "axes.axisbelow": True,
-    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 9,
+    "text.parse_math": False, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
+    "legend.fontsize": 9,
 }  # fmt: skip
 
 
@@ -50,7 +52,9 @@ def drawing(height: float, rows: int = 1) -> Iterator[Tuple[Figure, Any]]:
 def as_svg(figure: Figure) -> str:
     """Return a figure as inline SVG whose colors and font are those of the page."""
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of letters that Matplotlib's font lacks; the browser has others
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)

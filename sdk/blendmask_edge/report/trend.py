@@ -100,7 +100,7 @@ def _point(axes: Axes, runs: Sequence[Run], metric: str, place: int, value: floa
 
 
 def _short(run: Run) -> str:
-    return run.name[:_LONGEST_NAME].replace("$", r"\$")
+    return run.name[:_LONGEST_NAME]
 
 
 def _is_outside(run: Run, metric: str) -> bool:

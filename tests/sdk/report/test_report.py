@@ -35,17 +35,22 @@ def recorded(folder: Path, name: str, **metrics: float) -> Path:
     return path
 
 
+def graph_of_classes(*class_ids: int) -> bytes:
+    """Return the small graph with other classes of its four rows."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(build_graph())
+    for weight in model.graph.initializer:
+        if weight.name == "class":
+            weight.CopyFrom(onnx.numpy_helper.from_array(np.array([class_ids], np.int32), "class"))
+    return bytes(model.SerializeToString())
+
+
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Tuple[Path, Path, Path]:
     """Return a bundle whose cpu graph misses an instance of its float graph, images and annotations."""
     pytest.importorskip("onnxruntime")
-    onnx = pytest.importorskip("onnx")
     folder = tmp_path_factory.mktemp("measured")
-    model = onnx.load_from_string(build_graph())
-    for weight in model.graph.initializer:
-        if weight.name == "class":
-            weight.CopyFrom(onnx.numpy_helper.from_array(np.array([[0, 0, 2, -1]], np.int32), "class"))
-    graphs = {"float": build_graph(), "cpu": model.SerializeToString()}
+    graphs = {"float": build_graph(), "cpu": graph_of_classes(0, 0, 2, -1)}
     bundle = write_bundle(folder / "m.bmz", describe(graphs), graphs)
     (folder / "images").mkdir()
     for name in ("a.png", "b.png"):
@@ -246,3 +251,25 @@ def test_an_interrupted_report_leaves_the_former_page(
     assert CliRunner().invoke(app, list(map(str, words))).exit_code == 130
     assert page.read_text() == "the former one"
     assert list(tmp_path.iterdir()) == [page]
+
+
+def test_names_in_any_script_and_with_dollars_are_drawn_as_they_are(tmp_path: Path, recwarn: Any) -> None:
+    need_html()
+    names = {"mask_ap/$\\frac{$": 0.3, "mask_ap/カップ": 0.4, "mask_ap/a & b": 0.5}
+    paths = [recorded(tmp_path, label, **names) for label in ("a$^$", "新")]
+    text = write_report(paths, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert ">$\\frac{$</text>" in text
+    assert ">カップ</text>" in text
+    assert ">a &amp; b</text>" in text
+    assert not recwarn.list
+
+
+def test_nothing_detected_is_reported(measured: Tuple[Path, Path, Path], tmp_path: Path) -> None:
+    _, images, annotations = measured
+    graphs = {name: graph_of_classes(-1, -1, -1, -1) for name in ("float", "cpu")}
+    bundle = write_bundle(tmp_path / "n.bmz", describe(graphs), graphs)
+    options: Dict[str, Any] = {"runtime": "onnxruntime", "threads": 1, "frames": 1}
+    page = write_report(bundle, tmp_path / "r.md", images, annotations, **options)
+    text = page.read_text(encoding="utf-8")
+    assert "| mask AP | 0.0 | 0.0 |" in text
+    assert "Neither run has an instance" in text
