@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, NamedTuple, NoReturn, Optional, Tuple, Union
 
+import cv2
 import numpy as np
 
 from blendmask_edge.bundle.reader import Bundle
@@ -121,7 +122,8 @@ class MaskPredictor:
                 If several can run the bundle, "auto" times them for about a second on the first frame with instances
                 and stores the result for 30 days in the cache folder (`$BLENDMASK_CACHE`, or
                 `~/.cache/blendmask-edge`). Call `warm_up` with an image to time them at once.
-            threads: threads within an operator, 1 to 256; None leaves the number to the runtime.
+            threads: threads within an operator, 1 to 256, and of OpenCV, whose pool belongs to the process; None leaves
+                the numbers to the runtime and to OpenCV.
             score_threshold: least score of an instance, 0 to 1. None takes the bundle's `display_threshold`, which is
                 chosen for display; 0 returns everything that the graph outputs, as average precision needs. The
                 graph computes no masks of instances that score less.
@@ -151,6 +153,8 @@ class MaskPredictor:
         self._session = SessionLease(
             open_session(bundle, runtime, variant, replace(options, score_threshold=self._threshold))
         )
+        if threads is not None:
+            cv2.setNumThreads(int(threads))
         self._agnostic_nms = agnostic_nms
         self._labels = Labels(self.manifest.classes, self.manifest.category_ids)
         self._last = threading.local()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Iterator
 
+import cv2
 import numpy as np
 import pytest
 
@@ -118,6 +122,26 @@ def test_threads_with_predictors_of_their_own_get_what_one_gets_alone(predictor:
         assert_equal(one, other)
     for each in predictors:
         each.close()
+
+
+COUNT_THREADS = """
+import os, sys
+from blendmask_edge import MaskPredictor, read_image
+with MaskPredictor(sys.argv[1], "onnxruntime", threads=1) as predictor:
+    before = len(os.listdir("/proc/self/task"))
+    image = read_image(sys.argv[2])
+    predictor(image).draw(image)
+    print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux")
+def test_one_thread_is_one_thread_in_opencv_too(bundle_path: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "large.bmp"), np.full((1500, 2000, 3), 255, np.uint8))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", COUNT_THREADS, str(bundle_path), str(tmp_path / "large.bmp")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "0", done.stderr
 
 
 LABELS = Labels(["mug", "bowl"], [47, 51])
