@@ -125,7 +125,9 @@ def _predict_each(
                 predictor.warm_up(image=read_image(next(iter(files.values()))))
                 runtime = predictor.runtime
         for graph, predictor in zip(graphs, opened):
-            source = f"{graph.bundle.name} ({predictor.variant}, {predictor.runtime})"
+            twice = sum(other.bundle.name == graph.bundle.name for other in graphs) > 1
+            name = str(graph.bundle) if twice and len({other.bundle for other in graphs}) > 1 else graph.bundle.name
+            source = f"{name} ({predictor.variant}, {predictor.runtime})"
             yield Predictions(source, _predict(predictor, files, track or iter))
 
 

@@ -12,6 +12,7 @@ from blendmask_edge.comparison.result import Comparison
 from blendmask_edge.errors import ConfigError
 from blendmask_edge.report import sections
 from blendmask_edge.report.changes import change_sections, comparison_page
+from blendmask_edge.report.entry import Entry, distinct
 from blendmask_edge.report.measured import Plan, measure_graphs, unmeasured
 from blendmask_edge.report.page import Page, Section
 from blendmask_edge.report.sources import Sources, entry_of_run, read_sources
@@ -20,7 +21,6 @@ from blendmask_edge.report.write import check_output, is_html, write_page
 from blendmask_edge.runtimes.registry import AUTO
 
 if TYPE_CHECKING:
-    from blendmask_edge.report.entry import Entry
     from blendmask_edge.storage.atomic import PathLike
 
 MOST_PICTURES = 12
@@ -92,7 +92,7 @@ def _page(sources: Sources, plan: Optional[Plan], html: bool, track: Track) -> P
         entries += unmeasured(sources.graphs)
     trends = [section for folder, runs in sources.histories.items() for section in trend_sections(folder, runs, html)]
     latest = [entry_of_run(runs[-1], folder, f"latest: {runs[-1].name}") for folder, runs in sources.histories.items()]
-    entries += latest
+    entries = distinct([*entries, *latest])
     return Page(
         _title(sources, entries),
         _lines(sources, plan),

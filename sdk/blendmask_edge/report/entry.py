@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Dict, Mapping, Optional, Sequence, Tuple
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Tuple
 
 if TYPE_CHECKING:
     from blendmask_edge.benchmark.gate import Change
@@ -55,3 +57,17 @@ class Entry:
     def graph_bytes(self) -> Optional[int]:
         """Size of the graph; None if it is unknown."""
         return None if self.manifest is None else self.manifest.graphs[self.variant].size
+
+
+def distinct(entries: Sequence[Entry]) -> List[Entry]:
+    """Return entries whose labels differ: equal ones get the folder of their file, or else their place."""
+    by_folder = [replace(entry, label=f"{Path(entry.source).parent.name}/{entry.label}") for entry in entries]
+    found = [long if _is_twice(entry, entries) else entry for entry, long in zip(entries, by_folder)]
+    return [
+        replace(entry, label=f"{entry.label} ({place})") if _is_twice(entry, found) else entry
+        for place, entry in enumerate(found, start=1)
+    ]
+
+
+def _is_twice(entry: Entry, entries: Sequence[Entry]) -> bool:
+    return Counter(other.label for other in entries)[entry.label] > 1

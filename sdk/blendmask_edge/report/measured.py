@@ -22,7 +22,7 @@ from blendmask_edge.imaging import image_size, preprocess, read_image
 from blendmask_edge.imaging.folder import images_in
 from blendmask_edge.labels import Labels
 from blendmask_edge.predictor import MaskPredictor
-from blendmask_edge.report.entry import Entry
+from blendmask_edge.report.entry import Entry, distinct
 from blendmask_edge.runtimes.registry import AUTO
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def measure_graphs(
             measured = measure_in_turn(
                 [predictor for _, predictor in predictors], images, reference, plan.frames, track=track
             )
-        entries = [_entry(*pair, plan, images) for pair in zip(predictors, measured)]
+        entries = distinct([_entry(*pair, plan, images) for pair in zip(predictors, measured)])
         comparison = None
         if len(predictors) > 1:
             threshold = predictors[0][1].manifest.display_threshold

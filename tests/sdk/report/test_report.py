@@ -273,3 +273,13 @@ def test_nothing_detected_is_reported(measured: Tuple[Path, Path, Path], tmp_pat
     text = page.read_text(encoding="utf-8")
     assert "| mask AP | 0.0 | 0.0 |" in text
     assert "Neither run has an instance" in text
+
+
+def test_entries_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for folder in ("old", "new"):
+        (tmp_path / folder).mkdir()
+    paths = [recorded(tmp_path / folder, "kitchen") for folder in ("old", "new")]
+    text = write_report(paths, tmp_path / "r.md").read_text(encoding="utf-8")
+    assert "| mask AP | old/kitchen | new/kitchen | change |" in text
+    text = write_report([paths[0], paths[0]], tmp_path / "r.md").read_text(encoding="utf-8")
+    assert "| mask AP | old/kitchen (1) | old/kitchen (2) | change |" in text
