@@ -12,7 +12,7 @@ from blendmask_quantize.model.config import BackboneConfig, BasesConfig, HeadCon
 TINY = ModelConfig(
     "TINY",
     num_classes=3,
-    backbone=BackboneConfig(norm="BN", frozen_stages=1, stem_width=4, res2_width=8, bottleneck_width=4),
+    backbone=BackboneConfig(depth=26, norm="BN", frozen_stages=1, stem_width=4, res2_width=8, bottleneck_width=4),
     pyramid_width=16,
     head=HeadConfig(norm="BN", shared_convs=1, size_bounds=(32, 64)),
     bases=BasesConfig(width=8, convs=1, norm="BN"),

@@ -19,7 +19,7 @@ class BackboneConfig:
 
     Attributes:
         kind: "resnet", "dla34", "lite0", or a name given to `register_backbone`.
-        depth: ResNet depth, 50 or 101.
+        depth: ResNet depth, 26, 50 or 101.
         norm: normalization of every convolution.
         frozen_stages: how many stages, the stem counted first, are not trained.
         stem_width, res2_width, bottleneck_width: ResNet channels of the stem, res2's output and its 3x3 convolutions.

@@ -75,5 +75,5 @@ def test_second_stage_of_a_residual_backbone_is_computed_where_the_third_reads_i
             name.removeprefix("backbone.bottom_up.").removesuffix(".conv"): stride
             for name, stride in strides(traced).items()
         }
-        assert (found["res2.2.conv2"], found["res3.0.conv1"]) == expected
+        assert (found["res2.1.conv2"], found["res3.0.conv1"]) == expected
         assert found["res4.0.conv1"] == 2

@@ -10,7 +10,8 @@ from blendmask_quantize.model.backbones.deformable import DeformableConvNorm, of
 from blendmask_quantize.model.config import BackboneConfig
 from blendmask_quantize.model.layers import conv_norm
 
-BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+BLOCKS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+"""Bottlenecks of res2 to res5 by depth. Depth 26 is for small networks of your own; no released one has it."""
 
 
 class Stem(nn.Module):
@@ -71,7 +72,9 @@ class ResNet(nn.Module):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         if config.depth not in BLOCKS:
-            raise ConfigError(f"no ResNet of depth {config.depth} is built here: use {' or '.join(map(str, BLOCKS))}")
+            raise ConfigError(
+                f"no ResNet of depth {config.depth} is built here: use one of {', '.join(map(str, BLOCKS))}"
+            )
         if config.deform_interval < 1:
             raise ConfigError(f"deform_interval is {config.deform_interval}: use 1 for every block, or more")
         self.stem = Stem(config.stem_width, config.norm)
