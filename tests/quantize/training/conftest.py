@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Callable
 
 import pytest
 
+from blendmask_quantize.training import distill, loop
 from tests.quantize.training_parity import TrainingReference
+
+
+@pytest.fixture(scope="session", autouse=True)
+def undrawn() -> Iterator[None]:
+    """Leave out the plot at the end of each run, which takes as long as its steps; `test_curves` draws it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (loop, distill):
+            patch.setattr(module, "draw_curves", lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import textwrap
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 import pytest
@@ -21,8 +21,10 @@ from blendmask_edge.errors import CheckpointError
 from blendmask_edge.imaging import read_image
 from blendmask_quantize.checkpoints.checkpoint import load_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
+from blendmask_quantize.training import loop
 from blendmask_quantize.training.augment import Augmentation
 from blendmask_quantize.training.coco_images import CocoImages
+from blendmask_quantize.training.curves import draw_curves
 from blendmask_quantize.training.loop import DivergedError, train
 from blendmask_quantize.training.losses import LossOptions
 from blendmask_quantize.training.options import TrainOptions
@@ -64,28 +66,49 @@ def images(tmp_path_factory) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A run that nothing stopped: folder, losses by step, weights before and after, the top layer's after each step."""
+
+    folder: Path
+    losses: Losses
+    before: dict[str, Tensor]
+    after: dict[str, Tensor]
+    top_layers: list[Tensor]
+
+
+@pytest.fixture(scope="module")
+def whole(images: Path, tmp_path_factory) -> Whole:
+    folder, model, top_layers = tmp_path_factory.mktemp("whole"), new_model(), []
+    before = state_of(model)
+    losses, _ = train_into(
+        folder, images, model=model, after=lambda _, model: top_layers.append(model.top_layer.weight.detach().clone())
+    )
+    return Whole(folder, losses, before, state_of(model), top_layers)
+
+
 @pytest.fixture
 def run(images: Path, tmp_path: Path) -> Callable[..., tuple[Losses, BlendMask]]:
-    """Train into a folder; gives the losses of every step and the trained network."""
+    """Train into a folder of the test; gives the losses of every step and the trained network."""
+    return lambda folder="run", *given, **named: train_into(tmp_path / folder, images, *given, **named)
 
-    def run(
-        folder: str = "run", options: TrainOptions = OPTIONS, *, model: BlendMask | None = None, resume: bool = False,
-        after: Callable[[int, BlendMask], None] | None = None, losses: Losses | None = None,
-        origin: Origin = NEW,
-    ) -> tuple[Losses, BlendMask]:  # fmt: skip
-        model, losses = model or new_model(), {} if losses is None else losses
-        source = CocoImages.open(images, images / "annotations.json", TINY, options.augmentation)
-        stream = AugmentedStream([source], options.iterations * options.batch, options.seed)
 
-        def on_step(step: int, numbers: dict[str, float]) -> None:
-            losses[step] = numbers
-            if after is not None:
-                after(step, model)
+def train_into(
+    folder: Path, images: Path, options: TrainOptions = OPTIONS, *, model: BlendMask | None = None,
+    resume: bool = False, after: Callable[[int, BlendMask], None] | None = None, losses: Losses | None = None,
+    origin: Origin = NEW,
+) -> tuple[Losses, BlendMask]:  # fmt: skip
+    model, losses = model or new_model(), {} if losses is None else losses
+    source = CocoImages.open(images, images / "annotations.json", TINY, options.augmentation)
+    stream = AugmentedStream([source], options.iterations * options.batch, options.seed)
 
-        assert train(model, stream, tmp_path / folder, options, resume=resume, on_step=on_step, origin=origin).is_file()
-        return losses, model
+    def on_step(step: int, numbers: dict[str, float]) -> None:
+        losses[step] = numbers
+        if after is not None:
+            after(step, model)
 
-    return run
+    assert train(model, stream, folder, options, resume=resume, on_step=on_step, origin=origin).is_file()
+    return losses, model
 
 
 def interrupt_after(last: int) -> Callable[[int, BlendMask], None]:
@@ -104,67 +127,58 @@ def read_log(path: Path) -> tuple[list[str], list[list[str]]]:
 
 class TestARun:
     def test_the_loss_falls(self, run):
-        options = replace(OPTIONS, iterations=40, batch=4, augmentation=PLAIN)
+        options = replace(OPTIONS, iterations=24, batch=4, save_every=24, augmentation=PLAIN)
         losses, _ = run(options=options)
-        totals = [losses[step]["total"] for step in range(40)]
+        totals = [losses[step]["total"] for step in range(24)]
         assert sum(totals[-5:]) < 0.7 * sum(totals[:5])
 
-    def test_every_step_is_logged(self, run, tmp_path):
-        losses, _ = run()
-        header, rows = read_log(tmp_path / "run/log.csv")
+    def test_every_step_is_logged(self, whole):
+        header, rows = read_log(whole.folder / "log.csv")
         assert header == ["iteration", "seconds", *LOSSES]
         assert [int(row[0]) for row in rows] == list(range(8))
         for step, row in enumerate(rows):
-            assert [float(value) for value in row[2:]] == pytest.approx([losses[step][n] for n in LOSSES], abs=1e-5)
+            assert [float(value) for value in row[2:]] == pytest.approx(
+                [whole.losses[step][n] for n in LOSSES], abs=1e-5
+            )
 
-    def test_the_total_is_the_plain_sum(self, run):
-        losses, _ = run()
-        for numbers in losses.values():
+    def test_the_total_is_the_plain_sum(self, whole):
+        for numbers in whole.losses.values():
             assert numbers["total"] == pytest.approx(sum(numbers[name] for name in LOSSES[:-1]), rel=1e-6)
 
-    def test_the_model_carries_configuration_and_labels(self, run, tmp_path):
-        run()
-        loaded = load_checkpoint(tmp_path / "run/model.safetensors")
+    def test_the_model_says_what_it_is_and_how_it_was_trained(self, whole):
+        loaded = load_checkpoint(whole.folder / "model.safetensors")
         assert (loaded.config, loaded.labels) == (TINY, LABELS)
-
-    def test_the_model_says_how_it_was_trained(self, run, tmp_path):
-        run(options=replace(OPTIONS, workers=0))
-        (record,) = load_checkpoint(tmp_path / "run/model.safetensors").training
+        (record,) = loaded.training
         assert (record.iterations, record.augmented_images, record.images) == (8, 16, 4)
         assert 0 <= record.hours < 0.1
         assert record.options["learning_rate"] == 3e-3
         assert record.options["augmentation"]["crop"] == list(SIZE)
 
-    def test_a_run_from_a_checkpoint_says_both(self, run, tmp_path):
-        run("a")
-        model, origin = starting_network(None, tmp_path / "a/model.safetensors", LABELS, 0)
-        run("b", model=model, origin=origin)
+    def test_a_run_from_a_checkpoint_says_both(self, run, whole, tmp_path):
+        model, origin = starting_network(None, whole.folder / "model.safetensors", LABELS, 0)
+        run("b", replace(OPTIONS, iterations=1), model=model, origin=origin)
         first, second = load_checkpoint(tmp_path / "b/model.safetensors").training
         assert (first.weights, second.weights, second.initialized) == ("", "model.safetensors", ())
 
-    def test_the_curves_are_drawn(self, run, tmp_path):
+    def test_the_curves_are_drawn(self, run, tmp_path, monkeypatch):
         pytest.importorskip("matplotlib")
-        run()
+        monkeypatch.setattr(loop, "draw_curves", draw_curves)
+        run(options=replace(OPTIONS, iterations=2))
         image = read_image(tmp_path / "run/curves.png")
         assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50
 
-    def test_the_model_is_the_average_of_the_weights(self, run, tmp_path):
-        seen: list[Tensor] = []
-        run(after=lambda _, model: seen.append(model.top_layer.weight.detach().clone()))
-        average = seen[0]
-        for weight in seen[1:]:
+    def test_the_model_is_the_average_of_the_weights(self, whole):
+        average = whole.top_layers[0]
+        for weight in whole.top_layers[1:]:
             average = average + 0.5 * (weight - average)
-        torch.testing.assert_close(weights_of(tmp_path / "run/model.safetensors")["top_layer.weight"], average)
+        torch.testing.assert_close(weights_of(whole.folder / "model.safetensors")["top_layer.weight"], average)
 
-    def test_frozen_stages_stay_as_they_are(self, run):
-        model = new_model()
-        before = state_of(model)
-        run(model=model)
-        stem = {key for key in before if "bottom_up.stem" in key}
+    def test_frozen_stages_stay_as_they_are(self, whole):
+        stem = {key for key in whole.before if "bottom_up.stem" in key}
         assert stem
-        moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+        moved = {key for key, value in whole.after.items() if not torch.equal(value, whole.before[key])}
         assert not stem & moved
-        assert moved > {"top_layer.weight", "backbone.bottom_up.res5.2.conv3.weight", "basis_module.seg_head.0.weight"}
+        assert moved > {"top_layer.weight", "backbone.bottom_up.res5.1.conv3.weight", "basis_module.seg_head.0.weight"}
 
     def test_the_backbone_learns_at_its_own_rate(self, run):
         model = new_model()
@@ -179,11 +193,14 @@ class TestARun:
         assert losses[7]["total"] < losses[0]["total"]
         assert model.top_layer.weight.dtype == torch.float32
 
-    def test_two_runs_are_the_same(self, run):
-        assert run("a")[0] == run("b")[0]
+    def test_two_runs_are_the_same(self, run, whole):
+        assert run()[0] == whole.losses
 
-    def test_another_seed_augments_otherwise(self, run):
-        assert run("a")[0][0] != run("b", replace(OPTIONS, seed=6))[0][0]
+    def test_another_seed_augments_otherwise(self, run, whole):
+        losses: Losses = {}
+        with pytest.raises(Interrupted):
+            run(options=replace(OPTIONS, seed=6), after=interrupt_after(0), losses=losses)
+        assert losses[0] != whole.losses[0]
 
 
 def before_key(state: dict[str, Tensor], parameter: str) -> Tensor:
@@ -211,37 +228,25 @@ class TestResuming:
         run("parts", resume=True)
         assert [int(row[0]) for row in read_log(log)[1]] == list(range(8))
 
-    @pytest.mark.parametrize("last", [3, 4, 7])
-    def test_an_interrupted_run_goes_on_as_if_it_had_not_been(self, run, tmp_path, last):
-        whole, _ = run("whole")
+    @pytest.mark.parametrize("ends", [(3,), (7,), (4, 6)])
+    def test_an_interrupted_run_goes_on_as_if_it_had_not_been(self, run, whole, tmp_path, ends):
         parts: Losses = {}
-        with pytest.raises(Interrupted):
-            run("parts", after=interrupt_after(last), losses=parts)
-        run("parts", model=new_model(seed=9), resume=True, losses=parts)
-        assert parts == whole
-        self.assert_same_results(tmp_path)
-
-    def test_it_may_be_interrupted_twice(self, run, tmp_path):
-        whole, _ = run("whole")
-        parts: Losses = {}
-        for last in (3, 6):
+        for last in ends:
             with pytest.raises(Interrupted):
                 run("parts", after=interrupt_after(last), losses=parts, resume=True)
-        run("parts", resume=True, losses=parts)
-        assert parts == whole
-        self.assert_same_results(tmp_path)
+        run("parts", model=new_model(seed=9), resume=True, losses=parts)
+        assert parts == whole.losses
+        self.assert_same_results(tmp_path / "parts", whole.folder)
 
-    def test_a_run_without_a_checkpoint_yet_starts_anew(self, run, tmp_path):
+    def test_a_run_without_a_checkpoint_yet_starts_anew(self, run, whole, tmp_path):
         with pytest.raises(Interrupted):
             run("parts", after=interrupt_after(1))
         run("parts")
-        run("whole")
-        self.assert_same_results(tmp_path)
+        self.assert_same_results(tmp_path / "parts", whole.folder)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("workers", [0, 2])
-    def test_a_killed_process_goes_on_as_if_it_had_not_been(self, run, images, tmp_path, workers):
-        whole, _ = run("whole")
+    def test_a_killed_process_goes_on_as_if_it_had_not_been(self, run, whole, images, tmp_path, workers):
         script = textwrap.dedent("""
             import os, signal, sys
             from dataclasses import replace
@@ -264,12 +269,11 @@ class TestResuming:
         killed = subprocess.run(command, cwd=Path(__file__).parents[3], env=environment, check=False)
         assert killed.returncode == -signal.SIGKILL
         rest, _ = run("parts", replace(OPTIONS, workers=workers), resume=True)
-        assert rest == {step: numbers for step, numbers in whole.items() if step >= 3}
-        self.assert_same_results(tmp_path)
+        assert rest == {step: numbers for step, numbers in whole.losses.items() if step >= 3}
+        self.assert_same_results(tmp_path / "parts", whole.folder)
 
     @staticmethod
-    def assert_same_results(tmp_path: Path) -> None:
-        parts, whole = tmp_path / "parts", tmp_path / "whole"
+    def assert_same_results(parts: Path, whole: Path) -> None:
         assert (parts / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
         logs = [read_log(folder / "log.csv") for folder in (parts, whole)]
         without_seconds = [(header, [[row[0], *row[2:]] for row in rows]) for header, rows in logs]
