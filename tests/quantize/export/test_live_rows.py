@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 
 import numpy as np
@@ -77,8 +78,15 @@ def assert_same(ours: list[NDArray[np.generic]], theirs: list[NDArray[np.generic
 
 
 @pytest.fixture(scope="module")
-def exported() -> onnx.ModelProto:
-    return export_onnx(graph(live_rows=True))
+def printed() -> io.StringIO:
+    """What the export of `exported` prints."""
+    return io.StringIO()
+
+
+@pytest.fixture(scope="module")
+def exported(printed: io.StringIO) -> onnx.ModelProto:
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        return export_onnx(graph(live_rows=True))
 
 
 def test_the_images_give_no_detection_one_some_and_a_full_house() -> None:
@@ -105,9 +113,9 @@ def test_onnx_runtime_takes_each_count_after_each_other(exported: onnx.ModelProt
             )
 
 
-def test_export_needs_no_second_attempt_which_prints_the_whole_graph(capfd: pytest.CaptureFixture[str]) -> None:
-    export_onnx(graph(live_rows=True))
-    assert capfd.readouterr() == ("", "")
+@pytest.mark.usefixtures("exported")
+def test_export_needs_no_second_attempt_which_prints_the_whole_graph(printed: io.StringIO) -> None:
+    assert printed.getvalue() == ""
 
 
 def test_rows_below_the_threshold_are_not_computed(exported: onnx.ModelProto) -> None:

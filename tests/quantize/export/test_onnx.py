@@ -24,10 +24,10 @@ from tests.quantize.export.conftest import Export, calibrated
 from tests.quantize.small_networks import ASSEMBLER, DEEPLAB, DLA, FIVE_LEVELS, LITE, WEIGHTED_SUM
 from tests.quantize.tiny import TINY
 
-CASES = [
-    (TINY, "float"), (TINY, "cpu"), (TINY, "tensorrt"), (LITE, "cpu"), (LITE, "tensorrt"), (DEEPLAB, "cpu"),
-    (WEIGHTED_SUM, "float"), (ASSEMBLER, "float"),
-]  # fmt: skip
+CASES = [(TINY, "float"), (TINY, "cpu"), (TINY, "tensorrt"), (LITE, "cpu")]
+LITE_TENSORRT = pytest.param((LITE, "tensorrt"), marks=pytest.mark.slow)
+DEEPLAB_CPU = pytest.param((DEEPLAB, "cpu"), marks=pytest.mark.slow)
+BLENDERS = [pytest.param((config, "float"), marks=pytest.mark.slow) for config in (WEIGHTED_SUM, ASSEMBLER)]
 FIVE = [pytest.param((FIVE_LEVELS, variant), marks=pytest.mark.slow) for variant in ("cpu", "tensorrt")]
 JOINED = [pytest.param((DLA, variant), marks=pytest.mark.slow) for variant in ("cpu", "tensorrt")]
 FORBIDDEN = {
@@ -37,7 +37,9 @@ FORBIDDEN = {
 LARGEST_TOPK = 3840
 
 
-@pytest.fixture(params=[*CASES, *FIVE, *JOINED], ids=lambda case: f"{case[0].name}-{case[1]}")
+@pytest.fixture(
+    params=[*CASES, LITE_TENSORRT, DEEPLAB_CPU, *BLENDERS, *FIVE, *JOINED], ids=lambda case: f"{case[0].name}-{case[1]}"
+)
 def case(request: pytest.FixtureRequest) -> tuple[ModelConfig, str]:
     return request.param
 
@@ -146,14 +148,12 @@ def activation_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     return of_type(model, "QuantizeLinear")
 
 
-@pytest.fixture(params=[(TINY, "tensorrt"), (LITE, "tensorrt"), FIVE[1], JOINED[1]], ids=lambda case: case[0].name)
+@pytest.fixture(params=[(TINY, "tensorrt"), LITE_TENSORRT, FIVE[1], JOINED[1]], ids=lambda case: case[0].name)
 def tensorrt(request: pytest.FixtureRequest, export: Export) -> onnx.ModelProto:
     return export(*request.param).model
 
 
-@pytest.fixture(
-    params=[(TINY, "cpu"), (LITE, "cpu"), (DEEPLAB, "cpu"), FIVE[0], JOINED[0]], ids=lambda case: case[0].name
-)
+@pytest.fixture(params=[(TINY, "cpu"), (LITE, "cpu"), DEEPLAB_CPU, FIVE[0], JOINED[0]], ids=lambda case: case[0].name)
 def cpu(request: pytest.FixtureRequest, export: Export) -> tuple[ModelConfig, onnx.ModelProto]:
     return request.param[0], export(*request.param).model
 
@@ -174,7 +174,7 @@ def test_tensorrt_is_symmetric_int8_with_explicit_zero_points(tensorrt: onnx.Mod
 
 def test_tensorrt_weights_are_per_output_channel_and_activations_per_tensor(tensorrt: onnx.ModelProto) -> None:
     values, weights = constants(tensorrt), weight_inputs(tensorrt)
-    assert len(weights) >= 49
+    assert len(weights) >= 30
     for node in weights:
         integers, scale = values[node.input[0]], values[node.input[1]]
         assert scale.shape == integers.shape[:1]
@@ -238,7 +238,7 @@ def nearest(node: onnx.NodeProto) -> bool:
     return node.op_type == "Resize" and any(a.name == "mode" and a.s == b"nearest" for a in node.attribute)
 
 
-@pytest.mark.parametrize("config", [TINY, LITE], ids=lambda config: config.name)
+@pytest.mark.parametrize("config", [TINY, pytest.param(LITE, marks=pytest.mark.slow)], ids=lambda config: config.name)
 def test_variants_hold_the_same_weights_and_ranges(config: ModelConfig, export: Export) -> None:
     cpu, tensorrt = (export(config, variant).model for variant in ("cpu", "tensorrt"))
     pairs = list(zip(weight_inputs(cpu), weight_inputs(tensorrt), strict=True))

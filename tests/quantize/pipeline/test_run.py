@@ -763,7 +763,7 @@ def test_a_measurement_that_fails_does_not_cost_the_bundle(
 
 
 @pytest.mark.usefixtures("replayed")
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 3))])
 def test_few_images_pass_every_stage_where_they_are_allowed(
     quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, count: int
 ) -> None:

@@ -25,7 +25,8 @@ from tests.quantize.small_networks import DEEPLAB, FIVE_LEVELS, FROZEN, LITE
 from tests.quantize.tiny import TINY
 
 CASES = [
-    (TINY, "float"), (TINY, "tensorrt"), (LITE, "tensorrt"),
+    (TINY, "float"), (TINY, "tensorrt"),
+    pytest.param(LITE, "tensorrt", marks=pytest.mark.slow),
     pytest.param(FROZEN, "tensorrt", marks=pytest.mark.slow),
     pytest.param(FIVE_LEVELS, "tensorrt", marks=pytest.mark.slow),
     pytest.param(DEEPLAB, "tensorrt", marks=pytest.mark.slow),

@@ -92,6 +92,15 @@ def qat_data(folder: Path, *, labeled: bool = False) -> QatData:
     return QatData(training, labeled, AnnotatedImages(COCO(), folder, (1, 2)), tuple(p.name for p in paths))
 
 
+@pytest.fixture(scope="module")
+def finished(
+    folder: Path, checkpoint: Checkpoint, start: Calibrated, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, QatResult]:
+    """The folder of a whole run, and what it gave."""
+    path = tmp_path_factory.mktemp("finished")
+    return path, run_qat(checkpoint, start, qat_data(folder), better_after(start), OPTIONS, path)
+
+
 def distance(checkpoint: Checkpoint, start: Calibrated, qat_result: QatResult, x: Tensor) -> float:
     """How far the rendered networks are from the float one."""
     teacher = Teacher(checkpoint.model, start.traced)
@@ -146,9 +155,9 @@ def test_it_learns_from_a_wider_network_that_is_given_as_teacher(
 
 
 def test_an_interrupted_run_resumes_to_the_same_end(
-    folder: Path, checkpoint: Checkpoint, start: Calibrated, tmp_path: Path
+    folder: Path, checkpoint: Checkpoint, start: Calibrated, finished: tuple[Path, QatResult], tmp_path: Path
 ) -> None:
-    whole = run_qat(checkpoint, start, qat_data(folder), better_after(start), OPTIONS, tmp_path / "whole")
+    whole = finished[1]
 
     def stop(step: int, _: Mapping[str, float]) -> None:
         if step == 2:
@@ -166,22 +175,21 @@ def test_an_interrupted_run_resumes_to_the_same_end(
     assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(resumed).items())
 
 
-def test_a_finished_run_is_judged_again_without_training(
-    folder: Path, checkpoint: Checkpoint, start: Calibrated, tmp_path: Path
+def test_a_finished_run_is_evaluated_again_without_training(
+    folder: Path, checkpoint: Checkpoint, start: Calibrated, finished: tuple[Path, QatResult]
 ) -> None:
+    path, first = finished
     criterion = better_after(start)
-    first = run_qat(checkpoint, start, qat_data(folder), criterion, OPTIONS, tmp_path)
-    again = run_qat(checkpoint, start, qat_data(folder), criterion, OPTIONS, tmp_path, resume=True, on_step=never)
+    again = run_qat(checkpoint, start, qat_data(folder), criterion, OPTIONS, path, resume=True, on_step=never)
     assert all(torch.equal(value, weights(first)[name]) for name, value in weights(again).items())
 
 
 def test_a_run_is_resumed_where_sums_in_another_order_gave_ranges_with_other_last_digits(
-    folder: Path, checkpoint: Checkpoint, start: Calibrated, tmp_path: Path
+    folder: Path, checkpoint: Checkpoint, start: Calibrated, finished: tuple[Path, QatResult]
 ) -> None:
-    run_qat(checkpoint, start, qat_data(folder), even, OPTIONS, tmp_path)
     ranges = {name: replace(found, high=found.high * (1 + 1e-6)) for name, found in start.ranges.items()}
     again = Calibrated(start.traced, ranges)
-    run_qat(checkpoint, again, qat_data(folder), even, OPTIONS, tmp_path, resume=True, on_step=never)
+    run_qat(checkpoint, again, qat_data(folder), even, OPTIONS, finished[0], resume=True, on_step=never)
 
 
 def test_an_unfinished_run_is_not_overwritten_unasked(
@@ -193,22 +201,21 @@ def test_an_unfinished_run_is_not_overwritten_unasked(
 
 
 def test_a_run_with_other_options_is_not_resumed(
-    folder: Path, checkpoint: Checkpoint, start: Calibrated, tmp_path: Path
+    folder: Path, checkpoint: Checkpoint, start: Calibrated, finished: tuple[Path, QatResult]
 ) -> None:
-    run_qat(checkpoint, start, qat_data(folder), even, OPTIONS, tmp_path)
     other = replace(OPTIONS, range_rate=OPTIONS.range_rate / 2)
     with pytest.raises(CheckpointError, match="another run"):
-        run_qat(checkpoint, start, qat_data(folder), even, other, tmp_path, resume=True)
+        run_qat(checkpoint, start, qat_data(folder), even, other, finished[0], resume=True)
 
 
 @pytest.mark.parametrize("detected, kept", [(0, "ptq"), (1, "ptq"), (2, "qat")])
 def test_it_keeps_ptq_where_training_did_not_help(
-    folder: Path, checkpoint: Checkpoint, start: Calibrated, tmp_path: Path, detected: int, kept: str
+    folder: Path, checkpoint: Checkpoint, start: Calibrated, finished: tuple[Path, QatResult], detected: int, kept: str
 ) -> None:
     def criterion(candidate: Calibrated) -> dict[str, Matches]:
         return {"cpu": detecting(1 if candidate is start else detected), "tensorrt": detecting(1)}
 
-    qat_result = run_qat(checkpoint, start, qat_data(folder), criterion, OPTIONS, tmp_path)
+    qat_result = run_qat(checkpoint, start, qat_data(folder), criterion, OPTIONS, finished[0], resume=True)
     assert qat_result.kept == kept
     assert (qat_result.calibrated is start) == (kept == "ptq")
     assert set(qat_result.record()["mask_ap"]["ptq"]) == set(VARIANTS)
@@ -218,11 +225,9 @@ def test_it_keeps_ptq_where_training_did_not_help(
 
 
 def test_the_same_seed_trains_the_same_network(
-    folder: Path, checkpoint: Checkpoint, start: Calibrated, tmp_path: Path
+    folder: Path, checkpoint: Checkpoint, start: Calibrated, finished: tuple[Path, QatResult], tmp_path: Path
 ) -> None:
-    first, second = (
-        run_qat(checkpoint, start, qat_data(folder), better_after(start), OPTIONS, tmp_path / name) for name in "ab"
-    )
+    first, second = finished[1], run_qat(checkpoint, start, qat_data(folder), better_after(start), OPTIONS, tmp_path)
     assert first.kept == second.kept == "qat"
     assert first.calibrated.ranges == second.calibrated.ranges
     assert all(torch.equal(value, weights(second)[name]) for name, value in weights(first).items())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import Tensor, fx, nn
@@ -36,17 +38,28 @@ def case(config: ModelConfig) -> tuple[Calibrated, list[Tensor]]:
     return Calibrated(traced, observe_ranges(traced, inputs, "max")), inputs
 
 
-Found = tuple[Calibrated, list[Tensor], Rounded]
+@dataclass(frozen=True)
+class Result:
+    """Roundings, the network that they were found for, and its tensors before."""
+
+    start: Calibrated
+    before: dict[str, Tensor]
+    rounded: Rounded
 
 
 @pytest.fixture(
     scope="module",
-    params=[(TINY, "adaround"), (LITE, "adaround"), (TINY, "coordinate_descent"), (LITE, "coordinate_descent")],
-)
-def found(request: pytest.FixtureRequest) -> Found:
+    params=[
+        (TINY, "adaround"), (LITE, "coordinate_descent"),
+        pytest.param((LITE, "adaround"), marks=pytest.mark.slow),
+        pytest.param((TINY, "coordinate_descent"), marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+def result(request: pytest.FixtureRequest) -> Result:
     config, way = request.param
     start, inputs = case(config)
-    return start, inputs, find_roundings(start, inputs, WAYS[way], FEW)
+    before = {name: value.clone() for name, value in start.traced.state_dict().items()}
+    return Result(start, before, find_roundings(start, inputs, WAYS[way], FEW))
 
 
 def integers(calibrated: Calibrated, variant: str) -> dict[str, IntegerConv2d]:
@@ -54,8 +67,8 @@ def integers(calibrated: Calibrated, variant: str) -> dict[str, IntegerConv2d]:
     return {name: module for name, module in modules if isinstance(module, IntegerConv2d)}
 
 
-def test_each_weight_goes_to_a_neighboring_grid_point(found: Found) -> None:
-    start, _, rounded = found
+def test_each_weight_goes_to_a_neighboring_grid_point(result: Result) -> None:
+    start, rounded = result.start, result.rounded
     assert rounded.changed
     assert rounded.tried == len(place(start.traced, "cpu").convs)
     before, after = integers(start, "cpu"), integers(rounded.calibrated, "cpu")
@@ -70,21 +83,18 @@ def test_each_weight_goes_to_a_neighboring_grid_point(found: Found) -> None:
         assert rounding_distance < 1e-3 or name not in rounded.changed
 
 
-def test_the_variants_share_the_integers(found: Found) -> None:
-    one, other = (integers(found[2].calibrated, variant) for variant in VARIANTS)
+def test_the_variants_share_the_integers(result: Result) -> None:
+    one, other = (integers(result.rounded.calibrated, variant) for variant in VARIANTS)
     assert all(torch.equal(one[name].integers, other[name].integers) for name in one)
 
 
-def test_kept_layers_have_less_error_on_held_out_images(found: Found) -> None:
-    assert all(left < 1 for left in found[2].changed.values())
+def test_changed_layers_have_less_error_on_held_out_images(result: Result) -> None:
+    assert all(left < 1 for left in result.rounded.changed.values())
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_the_start_is_left_as_it_was(way: str) -> None:
-    start, inputs = case(TINY)
-    before = {name: value.clone() for name, value in start.traced.state_dict().items()}
-    find_roundings(start, inputs, WAYS[way], Sampling(patches=64))
-    assert all(torch.equal(value, before[name]) for name, value in start.traced.state_dict().items())
+def test_the_start_is_left_as_it_was(result: Result) -> None:
+    after = result.start.traced.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in result.before.items())
 
 
 class Layers(nn.Module):

@@ -48,7 +48,7 @@ def test_the_range_is_wide_where_the_readers_need_the_outlier(weight: float, bes
     assert choices["relu"].errors[best] == min(choices["relu"].errors.values())
 
 
-@pytest.mark.parametrize("config", [TINY, LITE], ids=lambda config: config.name)
+@pytest.mark.parametrize("config", [TINY, pytest.param(LITE, marks=pytest.mark.slow)], ids=lambda config: config.name)
 def test_every_tensor_takes_the_range_of_the_estimator_it_names(config: ModelConfig) -> None:
     model = small_network(config)
     traced = trace_network(model)
