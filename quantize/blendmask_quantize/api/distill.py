@@ -11,20 +11,15 @@ from blendmask_edge.errors import ConfigError
 from blendmask_quantize.api.arguments import (
     AnyCheckpoint,
     as_paths,
-    as_progress,
-    changed,
     check_backbone,
     check_checkpoint,
     check_config,
-    check_folder_output,
     check_folders,
-    check_tensorboard,
     open_checkpoint,
 )
-from blendmask_quantize.api.values import FLAG, as_path
+from blendmask_quantize.api.training_run import check_run
 from blendmask_quantize.pipeline.options import PathLike
 from blendmask_quantize.runs.progress import Progress
-from blendmask_quantize.runs.run_folder import MODEL_FILE, RunFolder
 from blendmask_quantize.training.options import DISTILLATION, TrainOptions
 
 if TYPE_CHECKING:
@@ -58,23 +53,15 @@ def distill(
         CalibrationError: a folder of images is missing or empty.
         ConfigError: the student does not fit the teacher, or an option is out of range.
     """
-    folders, path = as_paths("images", images), as_path("output", output)
+    folders = as_paths("images", images)
     check_checkpoint(teacher, "teacher")
     check_folders(folders)
     known = check_config(config)
     if known is None:
         raise ConfigError("config is None, expected the configuration of the student")
-    on_stage = as_progress(progress)
-    FLAG.check("resume", resume)
-    chosen = changed(options, DISTILLATION, changes, "distill")
-    chosen.check_learns()
-    check_tensorboard(chosen.tensorboard)
-    check_folder_output(path)
-    run_folder = RunFolder(path, "blendmask distill", result=MODEL_FILE)
-    run_folder.check_state(resume=resume)
+    run = check_run("distill", output, options, DISTILLATION, changes, resume=resume, progress=progress)
     check_backbone(known)
-    from blendmask_quantize.training.job import make_distill_job, run_job
+    from blendmask_quantize.training.job import make_distill_job
 
     given = Path(config) if isinstance(config, os.PathLike) else config
-    job = make_distill_job(folders, chosen, given, open_checkpoint(teacher, None))
-    return run_job(job, run_folder, on_stage, resume=resume)
+    return run.train(make_distill_job(folders, run.options, given, open_checkpoint(teacher, None)))

@@ -12,20 +12,16 @@ from blendmask_quantize.api.arguments import (
     AnyConfig,
     as_config,
     as_paths,
-    as_progress,
-    changed,
     check_backbone,
     check_checkpoint,
     check_config,
-    check_folder_output,
     check_pairs,
-    check_tensorboard,
     open_checkpoint,
 )
-from blendmask_quantize.api.values import FLAG, as_path, check_all
+from blendmask_quantize.api.training_run import check_run
+from blendmask_quantize.api.values import FLAG
 from blendmask_quantize.pipeline.options import PathLike
 from blendmask_quantize.runs.progress import Progress
-from blendmask_quantize.runs.run_folder import MODEL_FILE, RunFolder
 from blendmask_quantize.training.options import TrainOptions
 
 
@@ -75,20 +71,13 @@ def train(
         if checkpoint is not None:
             check_checkpoint(checkpoint, name)
     known = check_config(config)
-    path, on_stage = as_path("output", output), as_progress(progress)
-    check_all({"keep_empty": FLAG, "resume": FLAG}, {"keep_empty": keep_empty, "resume": resume})
-    chosen = changed(options, TrainOptions(), changes, "train")
-    chosen.check_learns()
-    check_tensorboard(chosen.tensorboard)
-    check_folder_output(path)
-    run_folder = RunFolder(path, "blendmask train", result=MODEL_FILE)
-    run_folder.check_state(resume=resume)
+    FLAG.check("keep_empty", keep_empty)
+    run = check_run("train", output, options, TrainOptions(), changes, resume=resume, progress=progress)
     if weights is None:
         check_backbone(known)
-    from blendmask_quantize.training.job import make_job, run_job
+    from blendmask_quantize.training.job import make_job
 
     given = Path(weights) if isinstance(weights, (str, os.PathLike)) else weights
     pairs = zip(folders, files, strict=True)
     by = None if teacher is None else open_checkpoint(teacher, None, annotations=files)
-    job = make_job(pairs, chosen, as_config(config), given, teacher=by, keep_empty=keep_empty)
-    return run_job(job, run_folder, on_stage, resume=resume)
+    return run.train(make_job(pairs, run.options, as_config(config), given, teacher=by, keep_empty=keep_empty))

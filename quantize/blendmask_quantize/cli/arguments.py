@@ -33,6 +33,10 @@ SizeOption = Annotated[
     str | None, typer.Option(metavar="HxW", help="Network input. Default: the configuration's test size.")
 ]
 ImagesOption = Annotated[Path, typer.Option(help="Folder of images.", show_default=False)]
+ImageFoldersOption = Annotated[list[Path], typer.Option(help="Folder of images; can be repeated.", show_default=False)]
+AnnotationFilesOption = Annotated[
+    list[Path], typer.Option(help="COCO instances JSON, one per folder.", show_default=False)
+]
 AnnotationsOption = Annotated[Path, typer.Option(help="COCO instances JSON of the images.", show_default=False)]
 
 

@@ -7,13 +7,20 @@ from typing import Annotated
 
 import typer
 
-from blendmask_quantize.cli.arguments import CheckpointArgument, ClassesOption, ConfigOption, JsonOption
+from blendmask_quantize.cli.arguments import (
+    AnnotationFilesOption,
+    CheckpointArgument,
+    ClassesOption,
+    ConfigOption,
+    ImageFoldersOption,
+    JsonOption,
+)
 
 
 def prune(
     checkpoint: CheckpointArgument,
-    images: Annotated[list[Path], typer.Option(help="Folder of images; can be repeated.", show_default=False)],
-    annotations: Annotated[list[Path], typer.Option(help="COCO instances JSON, one per folder.", show_default=False)],
+    images: ImageFoldersOption,
+    annotations: AnnotationFilesOption,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="P.safetensors", help="Checkpoint to write.", show_default=False)
     ],
