@@ -6,6 +6,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,11 +15,15 @@ import onnx
 import pytest
 import torch
 
+from blendmask_edge.benchmark.side_by_side import time_side_by_side
+from blendmask_edge.bundle import reader, writer
 from blendmask_edge.bundle.reader import Bundle
+from blendmask_edge.hardware.timing import WARM_UP
 from blendmask_quantize import QuantizeOptions, quantize
 from blendmask_quantize.checkpoints.checkpoint import save_checkpoint
 from blendmask_quantize.pipeline import calibration_set, comparison, stages
 from blendmask_quantize.pipeline.report import Report
+from blendmask_quantize.validation import measure
 from tests.made_once import made_once
 from tests.quantize.images import some_images, write_images
 from tests.quantize.tiny import LABELS, tiny_model
@@ -117,6 +122,9 @@ def replayed(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """`quantize` takes the graphs of `made` instead of exporting and comparing its own, which is most of its time."""
     monkeypatch.setattr(calibration_set, "FRAMES", 2)
     monkeypatch.setattr(stages, "TO_COMPARE", calibration_set.HoldOut(2, 8, 1 / 8))
+    for module in (reader, writer):
+        monkeypatch.setattr(module, "check_graph", lambda _: None)  # which `made` passed
+    monkeypatch.setattr(measure, "time_side_by_side", partial(time_side_by_side, rounds=WARM_UP + 1, rest=0))
     graphs = [Bundle.open(made.path).graph(variant) for variant in ("float", "cpu", "tensorrt")]
     monkeypatch.setattr(comparison, "export_onnx", lambda _: onnx.load_from_string(graphs.pop(0)))
     monkeypatch.setattr(comparison, "check_parity", lambda *_: made.report.variants["cpu"].parity)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +90,22 @@ def run(images, checkpoint, tmp_path):
     return call
 
 
+@pytest.fixture(scope="module")
+def stopped(images, checkpoint, tmp_path_factory) -> Path:
+    """The folder of a run that broke off at its first step of training."""
+    folder = tmp_path_factory.mktemp("stopped")
+    output, stage = folder / "pruned.safetensors", interrupting("fine-tuning", 0)
+    with pytest.raises(Interrupted):
+        prune(checkpoint, [source_in(images)], output, OPTIONS, stage)
+    return folder / "pruned.run"
+
+
+@pytest.fixture
+def begun(stopped, tmp_path) -> Path:
+    """A copy of it where `run` takes it."""
+    return Path(shutil.copytree(stopped, tmp_path / "pruned.run"))
+
+
 class TestPruning:
     def test_the_file_holds_the_thinner_network_trained(self, run, checkpoint, tmp_path):
         untrained = load_checkpoint(run(UNTRAINED, name="untrained.safetensors").path)
@@ -131,20 +148,19 @@ class TestResuming:
         resumed = load_checkpoint(run(resume=True).path).model.state_dict()
         assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
 
+    @pytest.mark.usefixtures("begun")
     def test_importance_is_not_measured_again(self, run):
-        with pytest.raises(Interrupted):
-            run(stage=interrupting("fine-tuning", 0))
         run(stage=interrupting("measuring channels", 0), resume=True)
 
     def test_nothing_to_resume_is_a_new_run(self, run):
         assert run(resume=True).path.is_file()
 
+    @pytest.mark.usefixtures("begun")
     def test_a_run_of_another_ratio_is_not_continued(self, run):
-        with pytest.raises(Interrupted):
-            run(stage=interrupting("fine-tuning", 0))
         with pytest.raises(CheckpointError, match=r"macs 0\.7 instead of 0\.5"):
             run(replace(OPTIONS, ratio=0.5), resume=True)
 
+    @pytest.mark.usefixtures("begun")
     @pytest.mark.parametrize(
         "change, message",
         [({"learning_rate": 1e-4}, None), ({"ema": 0.1}, r"fine-tuning ema 0\.\d+ instead of 0\.1"),
@@ -152,8 +168,6 @@ class TestResuming:
         ids=["rate", "ema", "optimizer"],
     )  # fmt: skip
     def test_options_that_change_the_weights_must_be_the_same(self, run, change, message):
-        with pytest.raises(Interrupted):
-            run(stage=interrupting("fine-tuning", 0))
         other = replace(OPTIONS, training=replace(OPTIONS.training, **change))
         if message is None:
             assert run(other, resume=True).path.is_file()
@@ -161,9 +175,8 @@ class TestResuming:
             with pytest.raises(CheckpointError, match=message):
                 run(other, resume=True)
 
+    @pytest.mark.usefixtures("begun")
     def test_a_run_on_other_annotations_is_not_continued(self, run, images):
-        with pytest.raises(Interrupted):
-            run(stage=interrupting("fine-tuning", 0))
         annotations = images / "annotations.json"
         text = annotations.read_text()
         annotations.write_text(text + " ")
