@@ -333,9 +333,9 @@ _IMAGES: dict[str, Builder] = {
 
 def _instances(annotation: Mapping[str, Any], **image: Any) -> bytes:
     entry = {"id": 1, "file_name": "a.jpg", "height": 32, "width": 32, **image}
-    found = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 9, 1, 9, 9]], **annotation}
+    instance = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 9, 1, 9, 9]], **annotation}
     category = {"id": 1, "name": "cup"}
-    return json.dumps({"images": [entry], "annotations": [found], "categories": [category]}).encode()
+    return json.dumps({"images": [entry], "annotations": [instance], "categories": [category]}).encode()
 
 
 def _polygon(text: bytes) -> bytes:

@@ -54,7 +54,7 @@ class DenseGraph(DeployableGraph):
     """Coefficients at all locations, of which the kept ones are used."""
 
     def attention(self, towers: tuple[Tensor, ...], cell: Tensor) -> Tensor:  # type: ignore[override]
-        """Attention vectors (N, bases * M * M) at the kept cells."""
+        """Attention vectors (N, bases * M * M) at the selected locations."""
         weight = self.top_weight.unflatten(1, (towers[0].shape[1], 3, 3))
         dense = [F.conv2d(tower, weight, self.top_bias, padding=1).flatten(2) for tower in towers]
         return torch.cat(dense, dim=2)[0].index_select(1, cell).T

@@ -166,8 +166,8 @@ def _accuracy(name: str, network: Checkpoint, split: str, options: argparse.Name
     if not path.is_file():
         count = options.limit or len(list((options.data / split).glob("*.jpg")))
         step = stage(f"measuring {name} on {split}", count)
-        found = accuracy(TorchPredictor(network.model, network.labels), options.data, split, options.limit, step)
-        write_bytes(path, json.dumps(found).encode())
+        metrics = accuracy(TorchPredictor(network.model, network.labels), options.data, split, options.limit, step)
+        write_bytes(path, json.dumps(metrics).encode())
     result: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
     return result
 

@@ -46,12 +46,12 @@ def read() -> dict[str, Any]:
         bundle = Bundle.open(_GOLDEN)
         return bundle.manifest, [bundle.graph(name) for name in bundle.manifest.graphs]
 
-    sound, found = load(), Counter[str]()
+    sound, counts = load(), Counter[str]()
     for number in each_fault(load):
         with injected(number):
             answer = _answer(load)
-        found["refused" if answer is None else "right" if answer == sound else "partial"] += 1
-    return _row("read a bundle, a call fails", found)
+        counts["refused" if answer is None else "right" if answer == sound else "partial"] += 1
+    return _row("read a bundle, a call fails", counts)
 
 
 def write(folder: Path, killed: bool) -> dict[str, Any]:
@@ -64,14 +64,14 @@ def write(folder: Path, killed: bool) -> dict[str, Any]:
         return write_bundle(path, bundle.manifest, graphs)
 
     save()
-    new, found = path.read_bytes(), Counter[str]()
+    new, counts = path.read_bytes(), Counter[str]()
     for number in each_fault(save):
         path.write_bytes(_OLDER)
-        found[_killed(save, number) if killed else _failed(save, number)] += 1
-        found[_kind(path.read_bytes(), _OLDER, new)] += 1
+        counts[_killed(save, number) if killed else _failed(save, number)] += 1
+        counts[_kind(path.read_bytes(), _OLDER, new)] += 1
         save()
-        found["left"] += len(list(folder.iterdir())) - 1
-    return _row(f"write a bundle, {'the process is killed' if killed else 'a call fails'}", found)
+        counts["left"] += len(list(folder.iterdir())) - 1
+    return _row(f"write a bundle, {'the process is killed' if killed else 'a call fails'}", counts)
 
 
 def keep(folder: Path) -> dict[str, Any]:
@@ -82,16 +82,16 @@ def keep(folder: Path) -> dict[str, Any]:
         cache.keep("a.engine", new)
         return cache.read("a.engine")
 
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for number in each_fault(use):
         cache.write("a.engine", older)
         with injected(number):
             answer = use()
-        found["right" if answer == new else "missed"] += 1
-        found[_kind(cache.read("a.engine"), older, new)] += 1
+        counts["right" if answer == new else "missed"] += 1
+        counts[_kind(cache.read("a.engine"), older, new)] += 1
         use()
-        found["left"] += len(list(cache.folder.iterdir())) - 1
-    return _row("keep and read an engine, a call fails", found)
+        counts["left"] += len(list(cache.folder.iterdir())) - 1
+    return _row("keep and read an engine, a call fails", counts)
 
 
 def _kind(content: bytes | None, older: bytes, new: bytes) -> str:
@@ -121,9 +121,9 @@ def _answer(work: Callable[[], Any]) -> Any:
         return None
 
 
-def _row(name: str, found: Counter[str]) -> dict[str, Any]:
-    faults = sum(found[metric] for metric in OUTCOMES[:4])
-    return {"name": name, "faults": faults, **{metric: found[metric] for metric in OUTCOMES}}
+def _row(name: str, counts: Counter[str]) -> dict[str, Any]:
+    faults = sum(counts[metric] for metric in OUTCOMES[:4])
+    return {"name": name, "faults": faults, **{metric: counts[metric] for metric in OUTCOMES}}
 
 
 if __name__ == "__main__":

@@ -62,11 +62,11 @@ def row(name: str, folder: Path) -> dict[str, Any]:
     if done.returncode:
         sys.exit(f"error: {name} ended the reader with {done.returncode}: {done.stderr[-2000:]}")
     size = path.stat().st_size
-    found = {"name": name, "file_bytes": size, "allowed_bytes": allowed_bytes(path), **json.loads(done.stdout)}
-    shown = f"{found['peak_bytes'] / 1e6:.1f} MB, {found['cpu_seconds']:.2f} s"
-    print(f"{name:<60}{size:>10} bytes  {shown}  {found['answer'][:100]}", flush=True)
+    measured = {"name": name, "file_bytes": size, "allowed_bytes": allowed_bytes(path), **json.loads(done.stdout)}
+    shown = f"{measured['peak_bytes'] / 1e6:.1f} MB, {measured['cpu_seconds']:.2f} s"
+    print(f"{name:<60}{size:>10} bytes  {shown}  {measured['answer'][:100]}", flush=True)
     path.unlink()
-    return {**found, **BEFORE.get(name, {})}
+    return {**measured, **BEFORE.get(name, {})}
 
 
 def allowed_bytes(path: Path) -> int:
@@ -98,8 +98,8 @@ def measure(kind: str, sound: str, path: str) -> dict[str, Any]:
     except BlendMaskError as error:
         answer = str(error).replace(path, Path(path).name)
     seconds = time.process_time() - start
-    found = {"peak_bytes": _peak_bytes() - before, "cpu_seconds": round(seconds, 3), "refused": refused}
-    return {**found, "answer": answer[:300], "answer_characters": len(answer)}
+    measured = {"peak_bytes": _peak_bytes() - before, "cpu_seconds": round(seconds, 3), "refused": refused}
+    return {**measured, "answer": answer[:300], "answer_characters": len(answer)}
 
 
 def _peak_bytes() -> int:

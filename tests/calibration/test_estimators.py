@@ -49,9 +49,9 @@ def root_error(values: np.ndarray, high: float, levels: int) -> float:
 @every_estimator
 @given(tensors, steps)
 def test_a_range_is_positive_within_the_data_and_signed_as_they_are(estimator, values: np.ndarray, levels: int) -> None:
-    found = estimator(Histogram.of(values), levels)
-    assert FLOOR <= found.high <= max(np.abs(values).max(), FLOOR)
-    assert found.low == (-found.high if (values < 0).any() else 0.0)
+    estimated = estimator(Histogram.of(values), levels)
+    assert FLOOR <= estimated.high <= max(np.abs(values).max(), FLOOR)
+    assert estimated.low == (-estimated.high if (values < 0).any() else 0.0)
 
 
 @every_estimator
@@ -67,16 +67,16 @@ def test_data_scaled_by_a_power_of_two_scale_the_range(estimator, values: np.nda
 @every_estimator
 @pytest.mark.parametrize("values", [np.zeros(10), np.full(10, 1e-30), np.full(10, -1e-30)], ids=["0", "+", "-"])
 def test_a_silent_tensor_gets_a_range_whose_scale_survives_half_precision(estimator, values: np.ndarray) -> None:
-    found = estimator(Histogram.of(values), 255)
-    assert found.high == FLOOR
-    assert np.float16(found.high / 255) > 0
+    estimated = estimator(Histogram.of(values), 255)
+    assert estimated.high == FLOOR
+    assert np.float16(estimated.high / 255) > 0
 
 
 @every_estimator
 @pytest.mark.parametrize("constant", [0.3, 1.0, -7.7])
 def test_a_constant_tensor_keeps_its_value(estimator, constant: float) -> None:
-    found = estimator(Histogram.of(np.full(50, constant)), 127)
-    assert quantized(np.array([constant]), found.high, 127)[0] == pytest.approx(constant, rel=1e-3)
+    estimated = estimator(Histogram.of(np.full(50, constant)), 127)
+    assert quantized(np.array([constant]), estimated.high, 127)[0] == pytest.approx(constant, rel=1e-3)
 
 
 @every_estimator
@@ -87,9 +87,9 @@ def test_a_tensor_never_observed_is_refused(estimator) -> None:
 
 @given(tensors)
 def test_max_covers_every_value(values: np.ndarray) -> None:
-    found = Max()(Histogram.of(values), 255)
-    assert found.low <= values.min()
-    assert values.max() <= found.high
+    estimated = Max()(Histogram.of(values), 255)
+    assert estimated.low <= values.min()
+    assert values.max() <= estimated.high
 
 
 @given(tensors, st.floats(0.1, 100), st.floats(0.1, 100))
@@ -179,7 +179,7 @@ def test_a_collector_tells_the_estimator_how_many_steps_each_tensor_has() -> Non
     collector.observe("relu", [1.0])
     collector.observe("sum", [-1.0])
     told = collector.ranges(lambda _, levels: Range(0.0, levels), unsigned_levels=200, signed_levels=100)
-    assert {name: found.high for name, found in told.items()} == {"relu": 200, "sum": 100}
+    assert {name: estimated.high for name, estimated in told.items()} == {"relu": 200, "sum": 100}
 
 
 def test_a_collector_names_the_tensor_that_is_not_finite() -> None:

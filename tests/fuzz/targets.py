@@ -38,14 +38,14 @@ _FILE = _FOLDER / f"blendmask-fuzz-{os.getpid()}"
 def manifest(data: bytes) -> bool:
     """A manifest that is taken is what Python's own parser reads, and is the same when it is written and read again."""
     try:
-        found = decode_manifest(data)
+        result = decode_manifest(data)
     except BundleError:
         return False
     document = json.loads(data)
-    assert (found.model, found.classes, found.detections) == tuple(
+    assert (result.model, result.classes, result.detections) == tuple(
         document[name] for name in ("model", "classes", "detections")
     )
-    assert decode_manifest(encode_manifest(found)) == found
+    assert decode_manifest(encode_manifest(result)) == result
     return True
 
 
@@ -66,8 +66,8 @@ def bundle(data: bytes) -> bool:
     """Everything of a bundle, from the zip to the graphs."""
     try:
         members = Archive(io.BytesIO(data))
-        found = decode_manifest(members.read(MANIFEST_NAME))
-        for entry in found.graphs.values():
+        result = decode_manifest(members.read(MANIFEST_NAME))
+        for entry in result.graphs.values():
             check_graph(members.read(entry.file))
     except BundleError:
         return False
@@ -99,13 +99,13 @@ def coco(data: bytes) -> bool:
     """Annotations that are taken give a mask for each instance."""
     _FILE.write_bytes(data)
     try:
-        found = read_coco(_FILE)
+        result = read_coco(_FILE)
     except AnnotationError:
         return False
-    for annotation in found.dataset["annotations"]:
-        entry = found.imgs[annotation["image_id"]]
+    for annotation in result.dataset["annotations"]:
+        entry = result.imgs[annotation["image_id"]]
         if entry["height"] * entry["width"] <= _MOST_DECODED:
-            assert found.annToMask(annotation).shape == (entry["height"], entry["width"])
+            assert result.annToMask(annotation).shape == (entry["height"], entry["width"])
     return True
 
 
@@ -147,9 +147,9 @@ def seeds(target: str) -> List[bytes]:
     if target in ("bundle", "archive"):
         return bundles
     if target in ("manifest", "graph"):
-        found = [_members(data) for data in bundles]
+        result = [_members(data) for data in bundles]
         suffix = ".json" if target == "manifest" else ".onnx"
-        return sorted({content for members in found for name, content in members.items() if name.endswith(suffix)})
+        return sorted({content for members in result for name, content in members.items() if name.endswith(suffix)})
     return _coco_seeds() if target == "coco" else _image_seeds()
 
 
@@ -165,9 +165,9 @@ def _coco_seeds() -> List[bytes]:
     documents = []
     for mask in (polygon, counts, packed):
         entry = {"id": 3, "file_name": "a.jpg", "height": 8, "width": 12}
-        found = {"id": 1, "image_id": 3, "category_id": 2, "segmentation": mask, "iscrowd": int(mask is counts),
+        result = {"id": 1, "image_id": 3, "category_id": 2, "segmentation": mask, "iscrowd": int(mask is counts),
                  "bbox": [1, 1, 8, 6], "area": 20.5}  # fmt: skip
-        documents.append({"images": [entry], "annotations": [found], "categories": [{"id": 2, "name": "cup"}]})
+        documents.append({"images": [entry], "annotations": [result], "categories": [{"id": 2, "name": "cup"}]})
     return [json.dumps(document).encode() for document in documents]
 
 
@@ -177,7 +177,7 @@ def _image_seeds() -> List[bytes]:
     pixels = Image.fromarray(np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3))
     turned = Image.Exif()
     turned[0x112] = 6
-    found = []
+    result = []
     formats: List[Tuple[str, Dict[str, Any]]] = [
         ("JPEG", {"exif": turned}),
         ("JPEG", {"progressive": True}),
@@ -193,5 +193,5 @@ def _image_seeds() -> List[bytes]:
     for name, options in formats:
         stream = io.BytesIO()
         pixels.save(stream, name, **options)
-        found.append(stream.getvalue())
-    return [*found, b"P2 # gray\n2 2 255\n0 1 2 3\n"]
+        result.append(stream.getvalue())
+    return [*result, b"P2 # gray\n2 2 255\n0 1 2 3\n"]

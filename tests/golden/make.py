@@ -145,7 +145,7 @@ def manifest(graphs: dict[str, bytes]) -> Manifest:
         name: GraphEntry.describe(name, data, opset=17, precision="float32" if name == "float" else "int8")
         for name, data in graphs.items()
     }
-    found = Measurement(data="images (some.json)", images=5, metrics={"mask_ap": 0.25, "mask_ap/cup": 0.5})
+    result = Measurement(data="images (some.json)", images=5, metrics={"mask_ap": 0.25, "mask_ap/cup": 0.5})
     fidelity = Fidelity(
         images=2, matched=9, missed=1, spurious=2, score_drift=0.01, box_iou=0.98, mask_iou=0.96, mask_iou_low=0.9
     )
@@ -169,7 +169,7 @@ def manifest(graphs: dict[str, bytes]) -> Manifest:
         display_measurement=Measurement(data="some.json", images=7, metrics={"f1": 0.5, "recall": 0.4}),
         detections=ROWS,
         mask_size=CELLS,
-        metrics={name: [found] for name in graphs},
+        metrics={name: [result] for name in graphs},
         fidelity={"cpu": fidelity, "tensorrt": fidelity},
         versions={"onnx": onnx.__version__},
         license="Apache-2.0",
@@ -190,9 +190,9 @@ def expected(path: Path, variants: list[str]) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {"image": image()}
     for variant in variants:
         with MaskPredictor(path, "onnxruntime", threads=1, score_threshold=0, variant=variant) as predictor:
-            found = predictor(arrays["image"])
+            result = predictor(arrays["image"])
         for name in ("boxes", "scores", "class_ids", "masks"):
-            arrays[f"{variant}/{name}"] = getattr(found, name)
+            arrays[f"{variant}/{name}"] = getattr(result, name)
     return arrays
 
 

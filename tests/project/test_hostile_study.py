@@ -25,11 +25,11 @@ def test_hostile_file_is_refused_within_its_memory(name: str, tmp_path: Path) ->
     kind = name.partition("/")[0]
     (tmp_path / "sound").mkdir()
     sound, path = written(f"{kind}/benign", tmp_path / "sound"), written(name, tmp_path)
-    found = measure(kind, str(sound), str(path))
-    assert found["refused"] == (TAKEN not in name)
-    assert found["answer_characters"] < 1000
+    measured = measure(kind, str(sound), str(path))
+    assert measured["refused"] == (TAKEN not in name)
+    assert measured["answer_characters"] < 1000
     if kind != "annotation":  # which lists take some dozen bytes a number, however they are written
-        assert found["peak_bytes"] <= allowed_bytes(path)
+        assert measured["peak_bytes"] <= allowed_bytes(path)
 
 
 def test_files_that_were_measured_before_are_still_made() -> None:

@@ -10,8 +10,8 @@ from tests.reference_values import CASES
 
 
 def test_a_stage_is_its_worst_array() -> None:
-    found = [Agreement("fpn.p3", 1e-5, 5e-5), Agreement("cand.class", 0, 0), Agreement("fpn.p4", 2e-5, 5e-5)]
-    rows = {row["name"]: row for row in rows_of(found, "r50", "float32")}
+    agreements = [Agreement("fpn.p3", 1e-5, 5e-5), Agreement("cand.class", 0, 0), Agreement("fpn.p4", 2e-5, 5e-5)]
+    rows = {row["name"]: row for row in rows_of(agreements, "r50", "float32")}
     assert rows.keys() == {"r50/fpn/float32", "r50/cand/float32"}
     assert rows["r50/cand/float32"]["error_over_allowed"] == 0
     stage = rows["r50/fpn/float32"]

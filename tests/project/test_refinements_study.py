@@ -61,11 +61,11 @@ def quantizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Quantizer:
         "categories": [{"id": 10, "name": "red"}],
     }
     (tmp_path / "scenes/val.json").write_text(json.dumps(document))
-    found = Quantizer()
-    monkeypatch.setattr(refinements, "quantize", found)
+    results = Quantizer()
+    monkeypatch.setattr(refinements, "quantize", results)
     words = ["--data", tmp_path / "scenes", "--work", tmp_path / "work", "--output", tmp_path, "--threads", 1]
     monkeypatch.setattr(sys, "argv", ["refinements", *map(str, words)])
-    return found
+    return results
 
 
 def rows(folder: Path) -> dict[str, dict[str, Any]]:
@@ -75,7 +75,7 @@ def rows(folder: Path) -> dict[str, dict[str, Any]]:
 @pytest.mark.usefixtures("quantizer")
 def test_every_estimator_and_step_has_its_rows(tmp_path: Path) -> None:
     refinements.main()
-    found = rows(tmp_path)
+    results = rows(tmp_path)
     names = ["ptq-max", "ptq-percentile", "ptq-entropy", "ptq-mse", "ptq-auto", *refinements.STEPS, "ptq", "all"]
     graphs = {"float/val"} | {f"{name}/{variant}/val" for name in names for variant in ("cpu", "tensorrt")}
     steps = {"ptq-auto/step/ranges", *(f"{name}/step/{name}" for name in refinements.STEPS)}
@@ -83,11 +83,11 @@ def test_every_estimator_and_step_has_its_rows(tmp_path: Path) -> None:
         f"all/step/{name}" for name in ("ranges", "cross_layer_equalization", "coordinate_descent", "bias_correction")
     }
     steps |= {f"ptq/step/{name}" for name in ("coordinate_descent", "bias_correction")}
-    assert set(found) == graphs | steps
-    assert found["all/tensorrt/val"]["mask_iou"] == 0.96
-    assert found["bias_correction/cpu/val"]["retention"] == 1
-    assert "mask_iou" not in found["float/val"]
-    assert found["bias_correction/step/bias_correction"] == {
+    assert set(results) == graphs | steps
+    assert results["all/tensorrt/val"]["mask_iou"] == 0.96
+    assert results["bias_correction/cpu/val"]["retention"] == 1
+    assert "mask_iou" not in results["float/val"]
+    assert results["bias_correction/step/bias_correction"] == {
         "name": "bias_correction/step/bias_correction", "kept": 1, "seconds": 2.5, "mask_iou_before": 0.95,
         "mask_iou": 0.96,
     }  # fmt: skip

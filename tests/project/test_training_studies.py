@@ -41,11 +41,11 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Folders of the runs that were asked for; a stand-in writes random weights at once, or fails."""
-    found: list[str] = []
+    trained_names: list[str] = []
 
     def train(model: BlendMask, stream: Any, output: Path, options: Any, **_: Any) -> None:
-        found.append(output.name)
-        if output.name == "k2" and "fail" in found:
+        trained_names.append(output.name)
+        if output.name == "k2" and "fail" in trained_names:
             raise KeyboardInterrupt
         run = TrainingRun(options.iterations, len(stream), stream.num_images, 0.25)
         output.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(ablations, "train", train)
     monkeypatch.setattr(ablations, "new_network", start)
-    return found
+    return trained_names
 
 
 def study(monkeypatch: pytest.MonkeyPatch, data: Path, work: Path, *more: str) -> dict[str, dict[str, Any]]:

@@ -161,10 +161,10 @@ def run(reference: Reference, dtype: torch.dtype) -> Arrays:
     x = reference.network_input(model)
     arrays, predictions = features(model, x)
     config = model.config
-    found = candidates(predictions, config.head.strides, config.inference)
-    survivors = found[suppress(found.boxes, found.scores, found.class_id, config.inference.nms_threshold)]
-    kept = _in_recorded_order(reference, select(found, config.inference), predictions, config.head.strides)
-    arrays |= _described("cand", _canonical(found), predictions, config.head.strides)
+    result = candidates(predictions, config.head.strides, config.inference)
+    survivors = result[suppress(result.boxes, result.scores, result.class_id, config.inference.nms_threshold)]
+    kept = _in_recorded_order(reference, select(result, config.inference), predictions, config.head.strides)
+    arrays |= _described("cand", _canonical(result), predictions, config.head.strides)
     arrays |= {"nms.num_before_topk": np.array(len(survivors.scores))}
     arrays |= _numbers(**{"nms.scores_all": survivors.scores.sort(descending=True).values})
     detected = _described("det", kept, predictions, config.head.strides) | _masks(model, predictions, kept)
@@ -218,23 +218,23 @@ def _dense_attention(model: BlendMask, tower: Tensor) -> Tensor:
     return model.top_layer(tower)
 
 
-def _described(name: str, found: Candidates, predictions: Predictions, strides: tuple[int, ...]) -> Arrays:
+def _described(name: str, result: Candidates, predictions: Predictions, strides: tuple[int, ...]) -> Arrays:
     """Level, location, position, class, score and box of candidates."""
-    positions = found.boxes.new_zeros((len(found.level), 2))
+    positions = result.boxes.new_zeros((len(result.level), 2))
     for level, stride in enumerate(strides):
-        mine = found.level == level
+        mine = result.level == level
         height, width = predictions.logits[level].shape[-2:]
-        positions[mine] = locations(height, width, stride)[found.location[mine]].to(positions)
+        positions[mine] = locations(height, width, stride)[result.location[mine]].to(positions)
     parts = {
-        "level": found.level, "loc_index": found.location, "loc_xy": positions, "class": found.class_id,
-        "score": found.scores, "box": found.boxes,
+        "level": result.level, "loc_index": result.location, "loc_xy": positions, "class": result.class_id,
+        "score": result.scores, "box": result.boxes,
     }  # fmt: skip
     return _numbers(**{f"{name}.{part}": value for part, value in parts.items()})
 
 
-def _canonical(found: Candidates) -> Candidates:
-    order = np.lexsort((found.class_id.numpy(), found.location.numpy(), found.level.numpy()))
-    return found[torch.from_numpy(order)]
+def _canonical(result: Candidates) -> Candidates:
+    order = np.lexsort((result.class_id.numpy(), result.location.numpy(), result.level.numpy()))
+    return result[torch.from_numpy(order)]
 
 
 def _in_recorded_order(

@@ -148,19 +148,19 @@ def train_one_step(reference: TrainingReference, dtype: torch.dtype) -> TrainedS
 def training_agreements(reference: TrainingReference, dtype: torch.dtype) -> list[Agreement]:
     """Run one step and compare every stage, loss and gradient norm."""
     step = train_one_step(reference, dtype)
-    found = [compare(reference, stage, ours, dtype) for stage, ours in step.forward.items()]
+    result = [compare(reference, stage, ours, dtype) for stage, ours in step.forward.items()]
     for name, wanted in reference.about["losses_f64"].items():
-        found.append(_relative(f"losses.{name}", step.losses[name], wanted, LOSSES, dtype))
+        result.append(_relative(f"losses.{name}", step.losses[name], wanted, LOSSES, dtype))
     for name, about in reference.gradients.items():
         gradient = step.state[name].grad
         if gradient is not None and about["l2"] >= _LEAST_GRADIENT:
-            found.append(_relative(f"gradients.{name}", gradient.norm(), about["l2"], GRADIENTS, dtype))
-    return found
+            result.append(_relative(f"gradients.{name}", gradient.norm(), about["l2"], GRADIENTS, dtype))
+    return result
 
 
-def _relative(stage: str, found: Tensor, wanted: float, tolerance: Tolerance, dtype: torch.dtype) -> Agreement:
+def _relative(stage: str, result: Tensor, wanted: float, tolerance: Tolerance, dtype: torch.dtype) -> Agreement:
     allowed = tolerance.double if dtype == torch.float64 else tolerance.single
-    return Agreement(stage, abs(found.item() - wanted) / abs(wanted), allowed)
+    return Agreement(stage, abs(result.item() - wanted) / abs(wanted), allowed)
 
 
 @torch.no_grad()

@@ -98,8 +98,8 @@ def draw_instances(rng: np.random.Generator) -> Instances:
 def annotate(instances: Dict[int, Instances]) -> Dict[str, Any]:
     """Return COCO annotations that the instances fit exactly."""
     annotations: List[Dict[str, Any]] = []
-    for image_id, found in instances.items():
-        for result in found.to_coco(image_id):
+    for image_id, detected in instances.items():
+        for result in detected.to_coco(image_id):
             area = int(result["bbox"][2] * result["bbox"][3])
             annotations.append({"id": len(annotations) + 1, "iscrowd": 0, "area": area, **result})
     entries = [{"id": i, "file_name": f"{i}.png", "height": HEIGHT, "width": WIDTH} for i in instances]

@@ -170,8 +170,8 @@ def test_drawing_marks_the_masks_and_leaves_the_image_alone(three: Instances) ->
 def test_drawing_works_at_any_size(size: Tuple[int, int]) -> None:
     box = [0, 0, size[1], size[0]]
     raw = outputs([box, box], [0.9, 0.8], [0, 1])
-    found = Instances.from_outputs(raw, ImageTransform(size, size), LABELS)
-    assert found.draw(np.zeros((*size, 3), np.uint8)).shape == (*size, 3)
+    converted = Instances.from_outputs(raw, ImageTransform(size, size), LABELS)
+    assert converted.draw(np.zeros((*size, 3), np.uint8)).shape == (*size, 3)
 
 
 def test_drawing_on_another_image_is_refused(three: Instances) -> None:

@@ -94,10 +94,10 @@ def known_config(checkpoint: AnyCheckpoint, config: AnyConfig) -> ModelConfig | 
     Raises:
         ConfigError: as `check_config`; or one is given for a checkpoint that is loaded already.
     """
-    found = check_config(config)
+    named = check_config(config)
     if not _is_checkpoint(checkpoint):
-        return found or stored_config(Path(str(checkpoint)))
-    if found is not None:
+        return named or stored_config(Path(str(checkpoint)))
+    if named is not None:
         raise ConfigError("the checkpoint is loaded already: give the configuration to load_checkpoint")
     return checkpoint.config  # type: ignore[union-attr]
 

@@ -82,10 +82,10 @@ def _translate(model: Mapping[str, Any], inputs: Mapping[str, Any], name: str) -
 def _check(model: Mapping[str, Any], built: Mapping[str, Mapping[str, Any]]) -> None:
     for section, keys in built.items():
         for key, value in keys.items():
-            found = model.get(section, {}).get(key, value)
-            if found != value:
+            stated = model.get(section, {}).get(key, value)
+            if stated != value:
                 raise ConfigError(
-                    f"{section}.{key} is {found!r}, only {value!r} is built here: use a released configuration"
+                    f"{section}.{key} is {stated!r}, only {value!r} is built here: use a released configuration"
                 )
 
 

@@ -120,10 +120,10 @@ def read_authors_yaml(path: Path) -> ModelConfig:
         DependencyError: PyYAML is not installed.
     """
     keys = _merged(_DEFAULTS, _read(path, ()))
-    found = keys["MODEL"]["META_ARCHITECTURE"] if isinstance(keys["MODEL"], Mapping) else None
-    if found != _BUILT:
+    stated = keys["MODEL"]["META_ARCHITECTURE"] if isinstance(keys["MODEL"], Mapping) else None
+    if stated != _BUILT:
         raise ConfigError(
-            f"{path} describes {found!r}, expected META_ARCHITECTURE {_BUILT!r}: give one of configs/BlendMask, with "
+            f"{path} describes {stated!r}, expected META_ARCHITECTURE {_BUILT!r}: give one of configs/BlendMask, with "
             f"the file that its {_BASE} names beside it"
         )
     try:
@@ -197,7 +197,7 @@ def _plain(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        found = ast.literal_eval(value)
-        return list(found) if isinstance(found, tuple) else found
+        stated = ast.literal_eval(value)
+        return list(stated) if isinstance(stated, tuple) else stated
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return value

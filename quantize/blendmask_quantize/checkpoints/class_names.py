@@ -117,11 +117,11 @@ class _AnnotatedCategories(_Annotations):
 def _categories(path: Path) -> tuple[list[dict[str, Any]], set[int]]:
     """The categories of annotations and the ids of those that are used, without reading the rest of the file."""
     try:
-        found = msgspec.json.decode(read_bounded(path, MAX_FILE_BYTES).removeprefix(_BOM), type=_AnnotatedCategories)
+        parsed = msgspec.json.decode(read_bounded(path, MAX_FILE_BYTES).removeprefix(_BOM), type=_AnnotatedCategories)
     except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
         document = read_document(path)  # says what is wrong
         return document["categories"], {annotation["category_id"] for annotation in document["annotations"]}
-    return _plain(found.categories), {annotation.category_id for annotation in found.annotations}
+    return _plain(parsed.categories), {annotation.category_id for annotation in parsed.annotations}
 
 
 def _plain(categories: Sequence[_Category]) -> list[dict[str, Any]]:
@@ -133,13 +133,13 @@ def _from_file(path: Path) -> Labels:
         content = read_bounded(path, MAX_FILE_BYTES).removeprefix(_BOM)
         if path.suffix.lower() != ".json":
             return _numbered(content.decode().splitlines())
-        found = msgspec.json.decode(content, type=_Annotations | list[str])
+        parsed = msgspec.json.decode(content, type=_Annotations | list[str])
     except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise AnnotationError(
             f"{path} cannot be read as names of classes ({_reason(error)}): give names with commas "
             "between them, a text file with one name a line, or COCO annotations (.json)"
         ) from error
-    return _numbered(found) if isinstance(found, list) else coco_labels(_plain(found.categories))
+    return _numbered(parsed) if isinstance(parsed, list) else coco_labels(_plain(parsed.categories))
 
 
 def _reason(error: Exception) -> str:
@@ -154,8 +154,8 @@ def _numbered(names: Sequence[str]) -> Labels:
 def _checked(labels: Labels, source: str) -> Labels:
     twice = sorted(name for name, count in Counter(labels.names).items() if count > 1)
     if not labels.names or twice:
-        found = f"names {reprlib.repr(twice[0])} twice" if twice else "names no class"
-        raise AnnotationError(f"{source} {found}: give each class of the network one name")
+        fault = f"names {reprlib.repr(twice[0])} twice" if twice else "names no class"
+        raise AnnotationError(f"{source} {fault}: give each class of the network one name")
     long = next((name for name in labels.names if len(name) > _MOST_CHARACTERS), None)
     if long is not None:
         raise AnnotationError(

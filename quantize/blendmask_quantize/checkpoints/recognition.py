@@ -31,17 +31,17 @@ def with_class_count(config: ModelConfig, state: Mapping[str, Tensor]) -> ModelC
 
 def exact_configs(state: Mapping[str, Tensor]) -> list[ModelConfig]:
     """The registered configurations whose network the state dict fills, each with the state dict's classes."""
-    found = shapes_of(state)
+    given = shapes_of(state)
     fitted = (with_class_count(get_config(name), state) for name in list_configs())
-    return [config for config in fitted if not differences(_network_shapes(config), found)]
+    return [config for config in fitted if not differences(_network_shapes(config), given)]
 
 
 def nearest_config(state: Mapping[str, Tensor]) -> str | None:
     """The registered configuration that shares most names and shapes with a state dict; None below one half."""
-    found = set(shapes_of(state).items())
-    shared = {name: len(found & set(_network_shapes(get_config(name)).items())) for name in list_configs()}
+    given = set(shapes_of(state).items())
+    shared = {name: len(given & set(_network_shapes(get_config(name)).items())) for name in list_configs()}
     best = max(shared, key=lambda name: shared[name])
-    return best if 2 * shared[best] >= max(len(found), 1) else None
+    return best if 2 * shared[best] >= max(len(given), 1) else None
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -49,11 +49,11 @@ def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in state.items()}
 
 
-def differences(own: Shapes, found: Shapes) -> str:
+def differences(own: Shapes, given: Shapes) -> str:
     """What a state dict lacks of a network, has beside it, and has in another shape; empty where it fills it."""
-    missing = [key for key in own if key not in found and not dispensable(key)]
-    unexpected = [key for key in found if key not in own and not dispensable(key)]
-    shapes = [f"{k} is {found[k]}, expected {own[k]}" for k in own if k in found and found[k] != own[k]]
+    missing = [key for key in own if key not in given and not dispensable(key)]
+    unexpected = [key for key in given if key not in own and not dispensable(key)]
+    shapes = [f"{k} is {given[k]}, expected {own[k]}" for k in own if k in given and given[k] != own[k]]
     groups = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
     return "; ".join(f"{len(keys)} {what} ({_some(keys)})" for what, keys in groups if keys)
 

@@ -161,7 +161,7 @@ class ModelConfig:
         pyramid_width: channels of every pyramid level.
         extra_levels: levels below P5 made by stride-2 convolutions (P6, P7).
         blender: how bases become a mask: "attention", "weighted_sum" or "assembler"; see `model/blender.py`.
-        attention_size: side M of an object's attention maps; 1 for "weighted_sum". For "assembler", of its grid.
+        attention_size: side M of an instance's attention maps; 1 for "weighted_sum". For "assembler", of its grid.
         resolution: side R of a blended mask.
         widths: the layers of a pruned network whose channels are fewer than the rest of the configuration says.
     """

@@ -50,10 +50,10 @@ def matching(pattern: Pattern, layers: Iterable[str], what: str) -> list[str]:
         ConfigError: it stands for none of the layers; near misses are named.
     """
     known = list(dict.fromkeys(layers))
-    found = [name for name in known if _matches(pattern, name)]
-    if not found:
+    matches = [name for name in known if _matches(pattern, name)]
+    if not matches:
         raise _nothing(pattern, known, what)
-    return found
+    return matches
 
 
 def _matches(pattern: Pattern, name: str) -> bool:

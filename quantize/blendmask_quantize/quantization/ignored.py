@@ -33,9 +33,9 @@ def mark_ignored(traced: fx.GraphModule, patterns: Sequence[Pattern]) -> None:
     """
     layers = {node: layer_of(node) for node in traced.graph.nodes if kind(traced, node) == "conv"}
     for pattern in patterns:
-        found = set(matching(pattern, layers.values(), "ignored layer"))
+        matches = set(matching(pattern, layers.values(), "ignored layer"))
         for node, name in layers.items():
-            if name in found:
+            if name in matches:
                 node.meta[_MARK] = True
 
 

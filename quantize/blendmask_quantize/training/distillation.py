@@ -89,8 +89,8 @@ class Teacher(nn.Module):
     def losses(self, student: Predictions, outputs: TeacherOutputs, weights: DistillWeights) -> dict[str, Tensor]:
         """Return the scalar losses of a student's predictions for the same batch, by name, weighted."""
         masks = self.mask_logits(student, outputs.instances)
-        found = distances(student, outputs, masks)
-        return {f"distill_{f.name}": getattr(weights, f.name) * found[f.name] for f in fields(weights)}
+        terms = distances(student, outputs, masks)
+        return {f"distill_{f.name}": getattr(weights, f.name) * terms[f.name] for f in fields(weights)}
 
     def mask_logits(self, predictions: Predictions, instances: Instances) -> Tensor:
         """Return blended mask logits (D, R, R) in the boxes of `instances`, from the attention at their locations."""

@@ -114,13 +114,13 @@ def make_distill_job(
     """
     wanted = replace(find_config(config), num_classes=teacher.config.num_classes)
     check_teacher(wanted, teacher)
-    found = [_list_images(folder) for folder in folders]
+    listed = [_list_images(folder) for folder in folders]
     model = new_network(wanted, options.seed)
-    sources = [PlainImages(paths, teacher.labels, wanted, options.augmentation) for paths in found]
+    sources = [PlainImages(paths, teacher.labels, wanted, options.augmentation) for paths in listed]
     stream = AugmentedStream(sources, options.augmented_images, options.seed)
     listings = [
         listing_digest((path.relative_to(folder).as_posix(), path.stat().st_size) for path in paths)
-        for folder, paths in zip(folders, found, strict=True)
+        for folder, paths in zip(folders, listed, strict=True)
     ]
     settings = _settings([("", listing) for listing in listings], model, stream, options, teacher)
     return TrainingJob(model, NEW, stream, options, settings, teacher, labeled=False)

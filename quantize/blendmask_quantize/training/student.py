@@ -102,12 +102,12 @@ def student_losses(
     features, outputs = teacher
     masks = blended_masks(predictions, outputs.instances, student.top_layer, student.config)
     distances = [relative_distance(*pair) for pair in zip(adapted, _maps(features), strict=True)]
-    found = {
+    terms = {
         "features": torch.stack(distances).mean(),
         **detection_distances(predictions, outputs),
         "masks": mask_distance(masks, outputs),
     }
-    return {f"distill_{f.name}": getattr(weights, f.name) * found[f.name] for f in fields(weights)}
+    return {f"distill_{f.name}": getattr(weights, f.name) * terms[f.name] for f in fields(weights)}
 
 
 def check_teacher(student: ModelConfig, teacher: Checkpoint) -> None:

@@ -119,12 +119,12 @@ def assign(
     """
     _check_levels(level_sizes, strides, size_bounds)
     grid = _grid(level_sizes, strides, size_bounds, boxes[0].device)
-    found = [_match(grid, of_image, radius) for of_image in boxes]
+    matches = [_match(grid, of_image, radius) for of_image in boxes]
     firsts = np.cumsum([0, *map(len, boxes[:-1])]).tolist()
-    numbered = [torch.where(index >= 0, index + first, -1) for (index, _), first in zip(found, firsts, strict=True)]
+    numbered = [torch.where(index >= 0, index + first, -1) for (index, _), first in zip(matches, firsts, strict=True)]
     locations = [height * width for height, width in level_sizes]
     instance_index = _by_level(torch.stack(numbered), locations)
-    regression = _by_level(torch.stack([distances for _, distances in found]), locations)
+    regression = _by_level(torch.stack([distances for _, distances in matches]), locations)
     images = torch.arange(len(boxes), device=grid.x.device)[:, None].expand(-1, len(grid.x))
     level, y, x = (values.expand(len(boxes), -1) for values in (grid.level, grid.y, grid.x))
     # The background's index, -1, picks the last entry.

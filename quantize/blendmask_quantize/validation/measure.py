@@ -121,7 +121,7 @@ def measure_accuracy(
 
     display = choose_display_threshold(images.coco, results[displayed], images.ids)
     return Accuracy(
-        {variant: measured(score(images.coco, found, images.ids)) for variant, found in results.items()},
+        {variant: measured(score(images.coco, detections, images.ids)) for variant, detections in results.items()},
         display,
         measured(display.metrics()) if display is not None else None,
     )

@@ -83,12 +83,12 @@ def _facts(graph: OnnxFile) -> OnnxFacts:
 
 def _constants(graph: OnnxFile) -> Dict[str, Tensor]:
     """Return the tensors of the file by name, those of Constant operators too."""
-    found = {tensor.name: tensor for tensor in graph.constants}
+    tensors = {tensor.name: tensor for tensor in graph.constants}
     for node in graph.nodes:
         value = node.attributes.get("value")
         if node.operator == "Constant" and isinstance(value, Tensor) and node.outputs:
-            found[node.outputs[0]] = value
-    return found
+            tensors[node.outputs[0]] = value
+    return tensors
 
 
 def _counted_name(node: Node) -> str:

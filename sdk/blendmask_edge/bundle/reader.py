@@ -114,8 +114,8 @@ def _location(path: PathLike) -> Path:
     try:
         return Path(path)
     except TypeError as error:
-        found = type(path).__name__
-        raise BundleError(f"The path is a {found}, expected str or Path. Give the path of a .bmz file.") from error
+        kind = type(path).__name__
+        raise BundleError(f"The path is a {kind}, expected str or Path. Give the path of a .bmz file.") from error
 
 
 @contextlib.contextmanager

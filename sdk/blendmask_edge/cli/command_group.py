@@ -43,11 +43,11 @@ class CommandGroup(TyperGroup):
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
-        found, ctx.meta[ENTRY_POINTS] = _find_added(cmd_name)
+        added, ctx.meta[ENTRY_POINTS] = _find_added(cmd_name)
         mistyped = difflib.get_close_matches(cmd_name, super().list_commands(ctx))
-        if found is None and not _workstation_loads() and not mistyped:
+        if added is None and not _workstation_loads() and not mistyped:
             raise DependencyError(_needs_newer_python(cmd_name))
-        return found
+        return added
 
     def list_commands(self, ctx: Any) -> List[str]:
         """Return all names that can be typed here; those of packages that cannot be imported are left out."""
@@ -129,8 +129,8 @@ def _commands_of(point: Any) -> Dict[str, Any]:
 
 def _entry_points() -> List[Any]:
     """Return the entry points that this Python can load."""
-    found: Any = importlib.metadata.entry_points()
-    points = found.select(group=ENTRY_POINTS) if hasattr(found, "select") else found.get(ENTRY_POINTS, ())
+    installed: Any = importlib.metadata.entry_points()
+    points = installed.select(group=ENTRY_POINTS) if hasattr(installed, "select") else installed.get(ENTRY_POINTS, ())
     return [point for point in points if _workstation_loads() or not point.value.startswith(WORKSTATION)]
 
 

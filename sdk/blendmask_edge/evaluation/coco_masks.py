@@ -83,8 +83,8 @@ def _polygons_fault(masks: Sequence[Mask], sizes: Sequence[Size]) -> Optional[Fa
     lengths = np.fromiter(map(len, polygons), np.int64, len(polygons))
     odd = np.flatnonzero((lengths < _FEWEST_NUMBERS) | (lengths % 2 != 0))
     if len(odd):
-        found = f"holds a polygon of {lengths[odd[0]]} numbers"
-        return owners[odd[0]], f"{found}, expected x and y of three points at least"
+        problem = f"holds a polygon of {lengths[odd[0]]} numbers"
+        return owners[odd[0]], f"{problem}, expected x and y of three points at least"
     return _outside(polygons, lengths, owners, sizes)
 
 

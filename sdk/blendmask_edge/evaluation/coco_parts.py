@@ -80,17 +80,17 @@ def _decode(part: bytes) -> List[Any]:
     Raises:
         ValueError: it is none.
     """
-    found = json.loads(part, object_pairs_hook=_object)
-    if not isinstance(found, list):
+    parsed = json.loads(part, object_pairs_hook=_object)
+    if not isinstance(parsed, list):
         raise ValueError
-    return found
+    return parsed
 
 
 def _object(pairs: List[Any]) -> Dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    parsed = dict(pairs)
+    if len(parsed) != len(pairs):
         raise ValueError
-    return found
+    return parsed
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -62,9 +62,9 @@ def choose_display_threshold(
         return None
     best = np.flatnonzero(f1 == f1.max())
     place = int(best[len(best) // 2])
-    found = hits[place]
-    precision = float(found / (found + alarms[place]))
-    return DisplayThreshold(float(thresholds[place]), float(f1[place]), precision, float(found / annotated))
+    correct = hits[place]
+    precision = float(correct / (correct + alarms[place]))
+    return DisplayThreshold(float(thresholds[place]), float(f1[place]), precision, float(correct / annotated))
 
 
 def _matched(coco: COCO, results: List[Dict[str, Any]], ids: Sequence[int]) -> Tuple[Floats, Floats, int]:

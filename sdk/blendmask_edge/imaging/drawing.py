@@ -78,8 +78,8 @@ def _draw_mask(canvas: Image, mark: Mark, color: Color, thickness: int) -> None:
     view = canvas[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]]
     levels = np.arange(256)[:, None] * (1 - _FILL) + np.array(color) * _FILL
     np.copyto(view, cv2.LUT(view, levels.astype(np.uint8)[None]), where=mask[..., None])
-    found = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(x0, y0))
-    cv2.drawContours(canvas, found[0], -1, color, thickness, cv2.LINE_AA)
+    contours = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(x0, y0))
+    cv2.drawContours(canvas, contours[0], -1, color, thickness, cv2.LINE_AA)
 
 
 def _draw_captions(canvas: Image, marks: Sequence[Mark], colors: Sequence[Color], size: float) -> None:

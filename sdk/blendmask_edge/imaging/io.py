@@ -147,9 +147,9 @@ def _opened(name: str) -> Iterator[BinaryIO]:
     """Open an image file that is neither empty nor too large."""
     path = Path(name)
     try:
-        found = path.stat()
-        size = found.st_size
-        if not stat.S_ISREG(found.st_mode):
+        status = path.stat()
+        size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"{path} is not a file. Give the path of an image file.")
         if size > MAX_FILE_BYTES:
             raise ImageError(f"{path} has {size} bytes, at most {MAX_FILE_BYTES} are read. Give a smaller image.")

@@ -132,12 +132,12 @@ class Cache:
 
     def names(self) -> List[str]:
         """Return the names of the regular files, the newest first; none where the folder is missing or not ours."""
-        found: List[Tuple[int, str]] = []
+        dated: List[Tuple[int, str]] = []
         with contextlib.suppress(OSError, OutputError), self._opened() as folder, os.scandir(folder) as entries:
             files = [entry for entry in entries if not entry.name.endswith(TEMPORARY_SUFFIX)]
             regular = [entry for entry in files if entry.is_file(follow_symlinks=False)]
-            found = [(entry.stat(follow_symlinks=False).st_mtime_ns, entry.name) for entry in regular]
-        return [name for _, name in sorted(found, reverse=True)]
+            dated = [(entry.stat(follow_symlinks=False).st_mtime_ns, entry.name) for entry in regular]
+        return [name for _, name in sorted(dated, reverse=True)]
 
     @contextlib.contextmanager
     def _opened(self, make: bool = False) -> Iterator[int]:

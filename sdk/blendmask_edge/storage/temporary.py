@@ -107,10 +107,10 @@ def _locked(temporary: str, mode: int, dir_fd: Optional[int]) -> Optional[int]:
 
 def _is_ours(descriptor: int, temporary: str, dir_fd: Optional[int]) -> bool:
     """Whether the locked file is a regular one of this user alone, and still has the name it was opened by."""
-    found = os.fstat(descriptor)
+    status = os.fstat(descriptor)
     here = os.stat(temporary, dir_fd=dir_fd, follow_symlinks=False)
-    is_plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_uid == os.geteuid()
-    return is_plain and os.path.samestat(found, here)
+    is_plain = stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_uid == os.geteuid()
+    return is_plain and os.path.samestat(status, here)
 
 
 @contextlib.contextmanager
@@ -154,8 +154,8 @@ def _locked_folder(folder: Path) -> Optional[int]:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        found, here = os.fstat(descriptor), folder.lstat()
-        if found.st_uid == os.geteuid() and os.path.samestat(found, here):
+        status, here = os.fstat(descriptor), folder.lstat()
+        if status.st_uid == os.geteuid() and os.path.samestat(status, here):
             return descriptor
     except OSError as error:
         if error.errno in _NO_LOCKS:

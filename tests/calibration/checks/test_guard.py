@@ -45,7 +45,7 @@ def check(
     odd_statistics: ImageStatistics = GOOD,
     limits: Limits | None = None,
 ) -> list[Finding]:
-    """Judge `count` good images, some of which have the given faults."""
+    """Check `count` good images, some of which have the given faults."""
     shown = images(count)
     shown[:small] = [replace(image, height=100, width=120) for image in shown[:small]]
     shown[: repeated + 1] = [replace(image, fingerprint=shown[0].fingerprint) for image in shown[: repeated + 1]]

@@ -79,11 +79,11 @@ def test_they_are_refused_without_torch(given: dict[str, Any], change: str) -> N
 def test_packages_that_are_missing_are_named_before_the_data_are_read(
     given: dict[str, Any], monkeypatch: pytest.MonkeyPatch, package: str, message: str, change: dict[str, Any]
 ) -> None:
-    found = importlib.util.find_spec
+    real = importlib.util.find_spec
 
     def find(name: str, *others: Any) -> Any:
         missing = name == package
-        return None if missing else sys.modules["json"].__spec__ if "efficientnet" in name else found(name, *others)
+        return None if missing else sys.modules["json"].__spec__ if "efficientnet" in name else real(name, *others)
 
     monkeypatch.setattr(importlib.util, "find_spec", find)
     monkeypatch.setattr("blendmask_quantize.training.labeled_images.open_document", lambda _: pytest.fail("read"))

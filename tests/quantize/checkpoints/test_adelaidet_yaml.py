@@ -126,22 +126,22 @@ class TestReading:
         reference = Reference(parity / case)
         path = tmp_path / f"{case}.yaml"
         path.write_bytes((parity / case / "config.json").read_bytes())
-        found = read_authors_yaml(path)
-        assert replace(found, backbone=reference.config.backbone) == reference.config
-        if found.backbone.kind != "dla34":
-            assert found == reference.config
+        result = read_authors_yaml(path)
+        assert replace(result, backbone=reference.config.backbone) == reference.config
+        if result.backbone.kind != "dla34":
+            assert result == reference.config
 
     def test_a_recorded_checkpoint_is_read_with_its_file(self, parity: Path, tmp_path: Path) -> None:
         path = tmp_path / "effective.yaml"
         path.write_bytes((parity / "rt_bnhead/config.json").read_bytes())
-        found = load_checkpoint(parity / "rt_bnhead/weights.safetensors", path)
-        assert found.config == read_authors_yaml(path)
+        result = load_checkpoint(parity / "rt_bnhead/weights.safetensors", path)
+        assert result.config == read_authors_yaml(path)
 
     def test_a_changed_class_count_changes_the_detector_only(self, folder: Path) -> None:
         """A semantic head of the reference keeps its own class count, and predictions do not need it."""
-        found = read_authors_yaml(written(folder, "_BASE_: R_50_3x.yaml\nMODEL: {FCOS: {NUM_CLASSES: 12}}"))
+        result = read_authors_yaml(written(folder, "_BASE_: R_50_3x.yaml\nMODEL: {FCOS: {NUM_CLASSES: 12}}"))
         expected = get_config("R_50_3x")
-        assert found == replace(expected, name="mine", num_classes=12, bases=replace(expected.bases, semantic=False))
+        assert result == replace(expected, name="mine", num_classes=12, bases=replace(expected.bases, semantic=False))
         both = "_BASE_: R_50_3x.yaml\nMODEL: {FCOS: {NUM_CLASSES: 12}, BASIS_MODULE: {NUM_CLASSES: 12}}"
         assert read_authors_yaml(written(folder, both)) == replace(expected, name="mine", num_classes=12)
 

@@ -75,9 +75,9 @@ class TestLoading:
         loaded = load_checkpoint(FORMS[form](tmp_path, model.state_dict()), TINY).model
         tolerance = 1e-3 if form == "half precision" else 0
         for key, value in model.state_dict().items():
-            found = loaded.state_dict()[key]
-            assert found.dtype == value.dtype
-            torch.testing.assert_close(found, value, rtol=tolerance, atol=tolerance, msg=key)
+            tensor = loaded.state_dict()[key]
+            assert tensor.dtype == value.dtype
+            torch.testing.assert_close(tensor, value, rtol=tolerance, atol=tolerance, msg=key)
 
     def test_the_network_is_ready_to_predict(self, model, image, tmp_path):
         loaded = load_checkpoint(FORMS["bare"](tmp_path, model.state_dict()), TINY).model

@@ -49,9 +49,9 @@ def test_each_object_adds_a_row():
 
 def test_bases_are_colored_by_sign_on_one_scale():
     """A basis of nothing is white; one that votes for instances everywhere is red, one that votes against is blue."""
-    found = stages_of(instances=0)
-    bases = np.stack([np.full_like(found.bases[0], value) for value in (0, 2, -2, 2)])
-    figure = draw_figure(Stages(found.image, bases, found.attention, found.instances), TINY, "a.png").astype(int)
+    empty = stages_of(instances=0)
+    bases = np.stack([np.full_like(empty.bases[0], value) for value in (0, 2, -2, 2)])
+    figure = draw_figure(Stages(empty.image, bases, empty.attention, empty.instances), TINY, "a.png").astype(int)
     tile = (figure.shape[1] - 2 * 28 + 14) // 5
     middles = [figure[160:180, 28 + tile * column + tile // 2] for column in range(1, 5)]
     zero, positive, negative, same = (middle.mean(axis=0) for middle in middles)

@@ -47,9 +47,9 @@ class TestDeformableConvolution:
     def test_only_the_named_blocks_of_the_named_stages_have_one(self) -> None:
         with torch.device("meta"):
             model = BlendMask(get_config("R_101_dcni3_5x"))
-        found = [name for name, module in model.named_modules() if isinstance(module, DeformableConv2d)]
+        with_offsets = [name for name, module in model.named_modules() if isinstance(module, DeformableConv2d)]
         blocks = ["res3.0", "res3.3", *(f"res4.{index}" for index in range(0, 23, 3)), "res5.0"]
-        assert found == [f"backbone.bottom_up.{block}.conv2.conv" for block in blocks]
+        assert with_offsets == [f"backbone.bottom_up.{block}.conv2.conv" for block in blocks]
 
     def test_its_work_is_that_of_an_ordinary_one(self) -> None:
         plain = tiny_model(replace(DEFORMABLE, backbone=replace(DEFORMABLE.backbone, deform_stages=())))

@@ -49,8 +49,8 @@ class TestAttention:
         conv = nn.Conv2d(3, 8, 3, padding=1).double()
         tower = seeded(2, 3, height, width)
         image, y, x = torch.tensor(locations, dtype=torch.int64).reshape(-1, 3).T
-        found = attention_at(conv, tower, image, y, x)
-        torch.testing.assert_close(found, conv(tower)[image, :, y, x], rtol=1e-12, atol=1e-12)
+        result = attention_at(conv, tower, image, y, x)
+        torch.testing.assert_close(result, conv(tower)[image, :, y, x], rtol=1e-12, atol=1e-12)
 
 
 class TestConvNorm:

@@ -94,9 +94,9 @@ class TestForward:
     def test_nothing_found_is_an_empty_result(self):
         model = tiny_model()
         torch.nn.init.constant_(model.proposal_generator.fcos_head.ctrness.bias, -50)
-        found = detect(model, torch.zeros(1, 3, 64, 64))
-        assert found.candidates.boxes.shape == (0, 4)
-        assert found.mask_logits.shape == (0, 28, 28)
+        result = detect(model, torch.zeros(1, 3, 64, 64))
+        assert result.candidates.boxes.shape == (0, 4)
+        assert result.mask_logits.shape == (0, 28, 28)
 
 
 class TestNormalization:
@@ -222,8 +222,8 @@ class TestImageNetBackbone:
         reference.load_state_dict(converter.convert(find_backbone_weights()), strict=False)
         x = torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
-            stages, found = reference.stage_outputs(x), model.backbone.bottom_up(x)
-        for stage, ours in zip((1, 2, 4, 6), found, strict=True):
+            stages, result = reference.stage_outputs(x), model.backbone.bottom_up(x)
+        for stage, ours in zip((1, 2, 4, 6), result, strict=True):
             torch.testing.assert_close(ours, stages[stage], rtol=1e-5, atol=1e-5)
 
     def test_another_file_is_refused(self, model, tmp_path):

@@ -64,12 +64,12 @@ class TestTheWholeWay:
     def test_detect_is_the_stages_in_a_row(self, case):
         reference = Reference(FOLDERS[case])
         model = reference.model(torch.float64)
-        found = detect(model, reference.network_input(model))
+        result = detect(model, reference.network_input(model))
         staged = run(reference, torch.float64)
         rank = np.argsort(-staged["det.score"])
-        np.testing.assert_array_equal(found.candidates.scores, staged["det.score"][rank])
-        np.testing.assert_array_equal(found.candidates.boxes, staged["det.box"][rank])
-        np.testing.assert_allclose(found.mask_logits, staged["det.mask_logits"][rank], atol=1e-12)
+        np.testing.assert_array_equal(result.candidates.scores, staged["det.score"][rank])
+        np.testing.assert_array_equal(result.candidates.boxes, staged["det.box"][rank])
+        np.testing.assert_allclose(result.mask_logits, staged["det.mask_logits"][rank], atol=1e-12)
 
 
 def nearest(instances: Instances, boxes: np.ndarray, classes: np.ndarray) -> list[int]:
@@ -82,9 +82,9 @@ def nearest(instances: Instances, boxes: np.ndarray, classes: np.ndarray) -> lis
 @pytest.mark.skipif(PARITY == SHIPPED, reason="the whole recording is not beside this checkout")
 def test_the_shipped_case_is_part_of_the_recording():
     shipped, whole = SHIPPED / make.CASE, PARITY / make.CASE
-    found, expected = np.load(shipped / "inference.npz"), make.sampled(dict(np.load(whole / "inference.npz")))
-    assert set(found.files) == set(expected)
-    assert all(np.array_equal(found[name], values) for name, values in expected.items())
+    result, expected = np.load(shipped / "inference.npz"), make.sampled(dict(np.load(whole / "inference.npz")))
+    assert set(result.files) == set(expected)
+    assert all(np.array_equal(result[name], values) for name, values in expected.items())
     assert (shipped / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
     np.testing.assert_array_equal(Reference(shipped).images[0], Reference(whole).images[0])
 
@@ -92,8 +92,8 @@ def test_the_shipped_case_is_part_of_the_recording():
 class TestSelection:
     @pytest.mark.parametrize("case, threshold", [("a", 0.6), ("b", 0.6), ("c", 0.5)])
     def test_suppression(self, nms_units, case, threshold):
-        found = self.as_candidates(nms_units, case)
-        kept = select(found, InferenceConfig(nms_threshold=threshold, detections=0))
+        result = self.as_candidates(nms_units, case)
+        kept = select(result, InferenceConfig(nms_threshold=threshold, detections=0))
         assert kept.location.tolist() == nms_units[f"{case}.keep"].tolist()
 
     def test_equal_scores_at_the_cut_are_all_kept(self, nms_units):
@@ -130,9 +130,9 @@ class TestBlender:
     def test_pooling_and_blending(self, parity, size, dtype, allowed):
         bases, boxes, vectors = self.recorded(parity, f"full.m{size}", dtype, "bases", "boxes", "top_feat")
         pooled = pool_bases(bases, boxes, torch.zeros(len(boxes), dtype=torch.int64))
-        found = sigmoid(blend(pooled, vectors, size).numpy())
+        result = sigmoid(blend(pooled, vectors, size).numpy())
         (wanted,) = self.recorded(parity, f"full.m{size}", dtype, "mask_prob")
-        assert np.abs(found - wanted.numpy()).max() <= allowed
+        assert np.abs(result - wanted.numpy()).max() <= allowed
 
     @staticmethod
     def recorded(parity: Path, case: str, dtype: torch.dtype, *names: str) -> list[torch.Tensor]:

@@ -31,8 +31,8 @@ def thinned(**changes: Any) -> ModelConfig:
 
 class TestBuilding:
     def test_the_layers_have_the_channels_of_the_table(self):
-        found = set(layer_widths(BlendMask(thinned())))
-        assert set(NARROW_TOWER) <= found
+        result = set(layer_widths(BlendMask(thinned())))
+        assert set(NARROW_TOWER) <= result
         assert set(changed_widths(BlendMask(thinned()), BlendMask(TINY))) == set(NARROW_TOWER)
 
     def test_weights_keep_their_first_channels_and_stay_trainable(self):
@@ -96,8 +96,8 @@ class TestCheckpoints:
         assert loaded.config.widths == NARROW_TOWER
         x = torch.randn((1, 3, 64, 64), generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
-            expected, found = model(x).bases, loaded(x).bases
-        torch.testing.assert_close(found, expected, rtol=0, atol=2e-2 * float(expected.abs().max()) if half else 0)
+            expected, result = model(x).bases, loaded(x).bases
+        torch.testing.assert_close(result, expected, rtol=0, atol=2e-2 * float(expected.abs().max()) if half else 0)
 
     def test_widths_of_the_training_only_head_go_with_it(self, tmp_path):
         head = (LayerWidth("basis_module.seg_head.0", 16, 4), LayerWidth("basis_module.seg_head.1", 4, 4))

@@ -110,18 +110,18 @@ class TestPruning:
     def test_the_file_holds_the_thinner_network_trained(self, run, checkpoint, tmp_path):
         untrained = load_checkpoint(run(UNTRAINED, name="untrained.safetensors").path)
         report = run()
-        found = load_checkpoint(report.path)
-        assert count_macs(found.model) / count_macs(checkpoint.model) == pytest.approx(0.7, rel=TOLERANCE)
-        assert found.config == untrained.config
-        assert found.labels == LABELS
-        assert not torch.equal(found.model.top_layer.weight, untrained.model.top_layer.weight)
+        loaded = load_checkpoint(report.path)
+        assert count_macs(loaded.model) / count_macs(checkpoint.model) == pytest.approx(0.7, rel=TOLERANCE)
+        assert loaded.config == untrained.config
+        assert loaded.labels == LABELS
+        assert not torch.equal(loaded.model.top_layer.weight, untrained.model.top_layer.weight)
         assert {path.name for path in tmp_path.iterdir()} == {"pruned.safetensors", "untrained.safetensors"}
 
     def test_the_report_counts_work_and_weights(self, run, checkpoint):
         report = run(UNTRAINED)
-        found = load_checkpoint(report.path).model
-        assert report.macs == (count_macs(checkpoint.model), count_macs(found))
-        assert report.weights[1] == sum(parameter.numel() for parameter in found.parameters()) < report.weights[0]
+        loaded = load_checkpoint(report.path).model
+        assert report.macs == (count_macs(checkpoint.model), count_macs(loaded))
+        assert report.weights[1] == sum(parameter.numel() for parameter in loaded.parameters()) < report.weights[0]
         assert report.ratio == pytest.approx(0.7, rel=TOLERANCE)
 
     def test_the_checkpoint_handed_in_stays(self, run, checkpoint):
@@ -243,9 +243,9 @@ class TestCommand:
     def test_json_for_machines(self, invoke, tmp_path):
         result = invoke("--macs", "0.8", "--iterations", "0", "--json")
         assert result.exit_code == 0, result.output
-        found = json.loads(result.stdout)
-        assert found["checkpoint"] == str(tmp_path / "a.safetensors")
-        assert found["macs"] / found["macs_before"] == pytest.approx(0.8, rel=TOLERANCE)
+        loaded = json.loads(result.stdout)
+        assert loaded["checkpoint"] == str(tmp_path / "a.safetensors")
+        assert loaded["macs"] / loaded["macs_before"] == pytest.approx(0.8, rel=TOLERANCE)
 
     def test_images_that_are_not_there(self, invoke, tmp_path):
         result = invoke("--images", str(tmp_path), "--annotations", str(tmp_path / "nowhere.json"))

@@ -44,8 +44,8 @@ def tensors(predictions: Predictions) -> list[Tensor]:
     return [tensor for part in parts for tensor in part] + [predictions.bases]
 
 
-def assert_same(found: Predictions, expected: Predictions) -> None:
-    for ours, theirs in zip(tensors(found), tensors(expected), strict=True):
+def assert_same(result: Predictions, expected: Predictions) -> None:
+    for ours, theirs in zip(tensors(result), tensors(expected), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * theirs.abs().max().item())
 
 

@@ -52,13 +52,13 @@ def test_the_max_range_is_the_largest_magnitude_over_all_images(
     with torch.no_grad():
         for x in inputs:
             Watch(traced).run(x)
-    assert {name: found.high for name, found in ranges.items()} == pytest.approx(seen)
+    assert {name: actual.high for name, actual in ranges.items()} == pytest.approx(seen)
 
 
 def test_ranges_are_signed_where_the_placement_says_so(traced: fx.GraphModule, ranges: dict[str, Range]) -> None:
     for point in calibration_points(traced):
-        found = ranges[point.node]
-        assert found.low == (-found.high if point.signed else 0.0)
+        actual = ranges[point.node]
+        assert actual.low == (-actual.high if point.signed else 0.0)
 
 
 def test_a_signed_tensor_that_happens_to_be_positive_is_judged_by_127_steps(traced: fx.GraphModule) -> None:
@@ -78,7 +78,7 @@ def test_a_signed_tensor_that_happens_to_be_positive_is_judged_by_127_steps(trac
 
 def test_each_image_is_reported(traced: fx.GraphModule, inputs: list[Tensor]) -> None:
     calls: list[int] = []
-    observe_ranges(traced, inputs, "max", lambda found: calls.append(len(found.logits)))
+    observe_ranges(traced, inputs, "max", lambda actual: calls.append(len(actual.logits)))
     assert calls == [3] * len(inputs)
 
 
@@ -139,8 +139,8 @@ def test_the_rendered_network_is_close_to_the_float_one(
     traced: fx.GraphModule, inputs: list[Tensor], ranges: dict[str, Range], variant: str
 ) -> None:
     with torch.no_grad():
-        expected, found = traced(inputs[0]).bases, render(traced, ranges, variant)(inputs[0]).bases
-    assert (found - expected).abs().mean() < 0.1 * expected.std()
+        expected, actual = traced(inputs[0]).bases, render(traced, ranges, variant)(inputs[0]).bases
+    assert (actual - expected).abs().mean() < 0.1 * expected.std()
 
 
 def test_recipes_are_found_by_name_and_the_nearest_is_suggested() -> None:

@@ -71,9 +71,9 @@ def test_second_stage_of_a_residual_backbone_is_computed_where_the_third_reads_i
     for fine, expected in ((False, (2, 1)), (True, (1, 2))):
         config = replace(TINY, bases=replace(TINY.bases, fine=fine))
         traced = trace_network(small_network(config))
-        found = {
+        by_name = {
             name.removeprefix("backbone.bottom_up.").removesuffix(".conv"): stride
             for name, stride in strides(traced).items()
         }
-        assert (found["res2.1.conv2"], found["res3.0.conv1"]) == expected
-        assert found["res4.0.conv1"] == 2
+        assert (by_name["res2.1.conv2"], by_name["res3.0.conv1"]) == expected
+        assert by_name["res4.0.conv1"] == 2

@@ -30,11 +30,11 @@ def arguments(tmp_path: Path) -> list[str]:
 @pytest.fixture
 def received(monkeypatch) -> list[TrainOptions]:
     """The options of the runs that the command asks for."""
-    found: list[TrainOptions] = []
+    options_given: list[TrainOptions] = []
 
     def train(_, stream, output, options, **others):
         assert not others["resume"]
-        found.append(options)
+        options_given.append(options)
         assert len(stream) == options.augmented_images
         return output / loop.MODEL_FILE
 
@@ -43,7 +43,7 @@ def received(monkeypatch) -> list[TrainOptions]:
     monkeypatch.setattr(start, "find_backbone_weights", lambda: None)
     monkeypatch.setattr(arguments_of_functions, "find_backbone_weights", lambda: None)
     monkeypatch.setattr("blendmask_quantize.api.train.check_tensorboard", lambda _: None)
-    return found
+    return options_given
 
 
 def test_its_defaults_are_those_of_the_library(arguments, received):

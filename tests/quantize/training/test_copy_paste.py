@@ -106,8 +106,8 @@ class TestSamplesWithPastedInstances:
 
     def test_crowds_are_not_pasted(self, images):
         source = self.source(images, paste=1.0)
-        found = {c for seed in range(30) for c in source.sample(1, np.random.default_rng(seed)).classes.tolist()}
-        assert found == {0, 1}
+        sampled = {c for seed in range(30) for c in source.sample(1, np.random.default_rng(seed)).classes.tolist()}
+        assert sampled == {0, 1}
 
     def test_the_most_is_kept(self, images):
         source = self.source(images, paste=1.0, paste_most=1)

@@ -25,15 +25,15 @@ def write_log(folder: Path, steps: int, **last: float) -> Path:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The figures that are drawn."""
     figure = pytest.importorskip("matplotlib.figure").Figure
-    found: list[Any] = []
+    figures: list[Any] = []
 
     class Watched(figure):
         def savefig(self, *args: Any, **keywords: Any) -> None:
-            found.append(self)
+            figures.append(self)
             super().savefig(*args, **keywords)
 
     monkeypatch.setattr("matplotlib.figure.Figure", Watched)
-    return found
+    return figures
 
 
 def test_losses_have_names_and_ticks_that_are_plain_numbers(tmp_path: Path, drawn: list[Any]) -> None:

@@ -24,8 +24,8 @@ def gradients(conv: nn.Conv2d, x: Tensor, *, mixed: bool) -> dict[str, Tensor]:
     with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
         y = conv(leaf)
     (y.float() * torch.linspace(-1, 1, y.numel()).view_as(y)).sum().backward()
-    found = {"x": leaf.grad} | {name: p.grad.clone() for name, p in conv.named_parameters()}
-    return found | {"y": y.detach()}
+    computed = {"x": leaf.grad} | {name: p.grad.clone() for name, p in conv.named_parameters()}
+    return computed | {"y": y.detach()}
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -110,16 +110,16 @@ def test_a_student_that_says_the_same_has_nothing_to_learn_but_the_adapters(
     )  # fmt: skip
     model = tiny_model(frozen)
     same = Checkpoint(model, LABELS, Path("teacher.safetensors"))
-    found: Losses = []
+    losses_of_step: Losses = []
     training = replace(TRAINING, iterations=1)
     source = PlainImages(list_images(folder), LABELS, frozen, PLAIN)
     stream = AugmentedStream([source], training.augmented_images, 0)
     training_distill.distill(
         tiny_model(frozen), same, stream, tmp_path / "run", training, StudentWeights(),
-        on_step=lambda _, numbers: found.append(numbers),
+        on_step=lambda _, numbers: losses_of_step.append(numbers),
     )  # fmt: skip
-    assert found[0].pop("distill_features") == pytest.approx(found[0].pop("total"))
-    assert all(abs(value) < 1e-5 for value in found[0].values())
+    assert losses_of_step[0].pop("distill_features") == pytest.approx(losses_of_step[0].pop("total"))
+    assert all(abs(value) < 1e-5 for value in losses_of_step[0].values())
 
 
 def test_the_model_is_a_whole_network_and_says_who_taught_it(run: Callable[..., Losses], tmp_path: Path) -> None:

@@ -34,15 +34,15 @@ def arguments(tmp_path: Path) -> list[str]:
 @pytest.fixture
 def received(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """Student, stream and options of the runs that the command asks for."""
-    found: list[tuple[Any, ...]] = []
+    calls: list[tuple[Any, ...]] = []
 
     def run(student: Any, _: Any, stream: Any, output: Path, options: Any, *__: Any, **___: Any) -> Path:
-        found.append((student, stream, options))
+        calls.append((student, stream, options))
         return output / MODEL_FILE
 
     monkeypatch.setattr(job, "distill", run)
     monkeypatch.setattr(job, "check_teacher", lambda *_: None)
-    return found
+    return calls
 
 
 def test_options_reach_the_run(arguments: list[str], received: list[tuple[Any, ...]]) -> None:

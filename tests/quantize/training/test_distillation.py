@@ -81,12 +81,12 @@ def test_the_weights_scale_the_losses(teacher: Teacher, outputs: TeacherOutputs)
 
 def test_the_masks_are_those_that_inference_blends(model: BlendMask, outputs: TeacherOutputs, x: Tensor) -> None:
     for image in range(2):
-        found = detect(model, x[image : image + 1])
+        eager = detect(model, x[image : image + 1])
         mine = outputs.instances.image == image
         assert 0 < mine.sum() <= DETECTIONS
-        kept = found.candidates[torch.arange(int(mine.sum()))]
+        kept = eager.candidates[torch.arange(int(mine.sum()))]
         torch.testing.assert_close(outputs.instances.boxes[mine], kept.boxes, rtol=1e-4, atol=1e-3)
-        torch.testing.assert_close(outputs.mask_logits[mine], found.mask_logits[: mine.sum()], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(outputs.mask_logits[mine], eager.mask_logits[: mine.sum()], rtol=1e-3, atol=1e-3)
 
 
 def test_images_without_instances_teach_that_there_are_none(model: BlendMask, x: Tensor) -> None:

@@ -77,10 +77,10 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
-    assert found.keys() == wanted.keys()
+def assert_same(result: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert result.keys() == wanted.keys()
     for name, value in wanted.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")
+        torch.testing.assert_close(result[name], value, rtol=1e-5, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")
 
 
 class TestAgainstTheReference:
@@ -89,9 +89,9 @@ class TestAgainstTheReference:
         recorded = np.load(parity / "units/losses.npz")
         logits, ground_truth = (torch.from_numpy(recorded[k]).to(dtype) for k in ("focal_logits", "focal_targets"))
         labels = torch.where(ground_truth.any(dim=1), ground_truth.argmax(dim=1), logits.shape[1])
-        found = focal_loss(logits, labels)
-        assert found.dtype == torch.float32
-        assert found.item() == pytest.approx(recorded["focal_sum_f32"].item(), rel=1e-7)
+        result = focal_loss(logits, labels)
+        assert result.dtype == torch.float32
+        assert result.item() == pytest.approx(recorded["focal_sum_f32"].item(), rel=1e-7)
         rows = [focal_loss(logits[i : i + 1], labels[i : i + 1]).item() for i in range(len(labels))]
         np.testing.assert_allclose(rows, recorded["focal_elementwise_f32"].sum(axis=1), rtol=1e-6)
 
@@ -120,18 +120,18 @@ class TestAgainstTheReference:
         def uniform(rows: Tensor) -> Tensor:
             return torch.zeros((len(rows), 4 * 14 * 14), dtype=dtype)
 
-        found = training_losses(predictions, step.assigned(), step.instances(), None, uniform)
+        result = training_losses(predictions, step.assigned(), step.instances(), None, uniform)
         wanted = step.json("training/meta.json")["losses_f64"]
         for name in ("loss_fcos_cls", "loss_fcos_loc", "loss_fcos_ctr"):
-            assert found[name].item() == pytest.approx(wanted[name], rel=tolerance), name
+            assert result[name].item() == pytest.approx(wanted[name], rel=tolerance), name
 
     @pytest.mark.parametrize("case", recorded_cases("training/targets.npz"))
     def test_the_semantic_target_takes_the_top_left_pixel_of_each_location(self, recording, case):
         step = recording(case)
         locations = torch.from_numpy(step.arrays["sem_target_downsampled"]).long()
         logits = torch.randn((2, 13, 36, 36), generator=seeded(0))
-        found = semantic_loss(logits, step.semantic())
-        torch.testing.assert_close(found, 0.3 * F.cross_entropy(logits, locations))
+        result = semantic_loss(logits, step.semantic())
+        torch.testing.assert_close(result, 0.3 * F.cross_entropy(logits, locations))
 
 
 def semantic_loss(logits: Tensor, semantic: Tensor) -> Tensor:
@@ -289,11 +289,11 @@ class TestSampledMaskPositives:
 
     def test_only_the_mask_loss_is_sampled_and_by_the_given_generator(self):
         options = LossOptions(mask_positives=2)
-        found = Step().losses(options, generator=seeded(5))
-        assert_same(found, Step().losses(options, generator=seeded(5)))
+        result = Step().losses(options, generator=seeded(5))
+        assert_same(result, Step().losses(options, generator=seeded(5)))
         full = Step().losses()
-        assert found.pop("loss_mask") != full.pop("loss_mask")
-        assert_same(found, full)
+        assert result.pop("loss_mask") != full.pop("loss_mask")
+        assert_same(result, full)
 
     def test_the_top_layer_is_evaluated_at_the_drawn_positives_only(self):
         step, asked = Step(), []
@@ -319,9 +319,9 @@ class TestAttention:
     def test_it_equals_the_dense_top_layer_at_the_rows(self):
         step = Step()
         rows = torch.arange(0, len(step.targets.labels), 5)
-        found = attention_of(step.top_layer, step.predictions.towers, step.targets)(rows)
+        result = attention_of(step.top_layer, step.predictions.towers, step.targets)(rows)
         dense = [step.top_layer(tower).permute(0, 2, 3, 1).flatten(0, 2) for tower in step.predictions.towers]
-        torch.testing.assert_close(found, torch.cat(dense)[rows])
+        torch.testing.assert_close(result, torch.cat(dense)[rows])
 
 
 class TestSeveralProcesses:

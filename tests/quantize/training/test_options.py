@@ -68,9 +68,9 @@ def test_left_out_warm_up_and_average_suit_every_length(iterations: int) -> None
 
 
 def test_a_long_run_has_the_usual_ones() -> None:
-    found = resolved(TrainOptions())
-    assert (found.warmup, found.ema) == (200, 0.998)
-    assert resolved(replace(found, iterations=100)).warmup == 200
+    result = resolved(TrainOptions())
+    assert (result.warmup, result.ema) == (200, 0.998)
+    assert resolved(replace(result, iterations=100)).warmup == 200
 
 
 @pytest.mark.parametrize(

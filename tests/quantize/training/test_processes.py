@@ -90,13 +90,13 @@ def exchange(rank: int, port: int, folder: Path) -> None:
     """Exchange numbers, gradients and statistics, and write down the result."""
     join(rank, port)
     distributed.init_process_group("gloo")
-    found: dict[str, Tensor] = {"mean": mean_over_processes(torch.tensor([1.0 + rank, 10.0 * rank]))}
+    result: dict[str, Tensor] = {"mean": mean_over_processes(torch.tensor([1.0 + rank, 10.0 * rank]))}
     parameters = [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(3))]
     parameters[0].grad = torch.full((2,), 2.0 + rank)
     if rank == 0:
         parameters[1].grad = torch.full((3,), 4.0)
     average_gradients(parameters)
-    found |= {"first": parameters[0].grad, "second": parameters[1].grad}
+    result |= {"first": parameters[0].grad, "second": parameters[1].grad}
     norm = batch_norm()
     model = nn.Sequential(norm)
     with synchronized(model):
@@ -105,8 +105,8 @@ def exchange(rank: int, port: int, folder: Path) -> None:
         y = model(x)
         (y * weights()[2 * rank : 2 * rank + 2]).sum().backward()
     assert type(norm) is nn.BatchNorm2d
-    found |= {"y": y.detach(), "x": x.grad, "running_mean": norm.running_mean, "running_var": norm.running_var}
-    torch.save(found, folder / f"{rank}.pt")
+    result |= {"y": y.detach(), "x": x.grad, "running_mean": norm.running_mean, "running_var": norm.running_var}
+    torch.save(result, folder / f"{rank}.pt")
     distributed.destroy_process_group()
 
 
@@ -167,8 +167,8 @@ class TestTwoProcesses:
 
     def test_they_exchange_means(self, tmp_path):
         multiprocessing.spawn(exchange, (free_port(), tmp_path), nprocs=2)
-        found = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
-        for part in found:
+        result = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+        for part in result:
             assert part["mean"].tolist() == [1.5, 5.0]
             assert part["first"].tolist() == [2.5, 2.5]
             assert part["second"].tolist() == [2.0, 2.0, 2.0]
@@ -176,9 +176,9 @@ class TestTwoProcesses:
         y = norm(x)
         (y * weights()).sum().backward()
         close = {"rtol": 1e-4, "atol": 1e-5}
-        torch.testing.assert_close(torch.cat([part["y"] for part in found]), y.detach(), **close)
-        torch.testing.assert_close(torch.cat([part["x"] for part in found]), x.grad, **close)
-        for part in found:
+        torch.testing.assert_close(torch.cat([part["y"] for part in result]), y.detach(), **close)
+        torch.testing.assert_close(torch.cat([part["x"] for part in result]), x.grad, **close)
+        for part in result:
             torch.testing.assert_close(part["running_mean"], norm.running_mean, **close)
             torch.testing.assert_close(part["running_var"], norm.running_var, **close)
 

@@ -63,43 +63,43 @@ class TestAgainstTheReference:
         classes = [torch.from_numpy(recorded[f"{levels}.img{i}.classes"]).long() for i in range(3)]
         bounds = [upper for _, upper in about["sizes_of_interest"][:-1]]
         sizes = [tuple(size) for size in recorded[f"{levels}.level_hw"].tolist()]
-        found = assign(boxes, classes, sizes, about["strides"], bounds, about["background_label"], about["radius"])
-        self.assert_equal(found, {key.removeprefix(f"{levels}."): recorded[key] for key in recorded.files})
+        result = assign(boxes, classes, sizes, about["strides"], bounds, about["background_label"], about["radius"])
+        self.assert_equal(result, {key.removeprefix(f"{levels}."): recorded[key] for key in recorded.files})
 
     @pytest.mark.parametrize("case", recorded_cases("training/targets.npz"))
     def test_training_batch(self, recording, case):
-        recorded, found = recording(case).arrays, recording(case).assigned()
-        self.assert_equal(found, recorded)
-        np.testing.assert_array_equal(found.level, recorded["level"])
-        np.testing.assert_array_equal(found.image, recorded["image"])
-        stride = torch.tensor(recording(case).head["FPN_STRIDES"])[found.level]
-        xy = torch.stack([found.x, found.y], dim=1) * stride[:, None] + stride[:, None] // 2
+        recorded, result = recording(case).arrays, recording(case).assigned()
+        self.assert_equal(result, recorded)
+        np.testing.assert_array_equal(result.level, recorded["level"])
+        np.testing.assert_array_equal(result.image, recorded["image"])
+        stride = torch.tensor(recording(case).head["FPN_STRIDES"])[result.level]
+        xy = torch.stack([result.x, result.y], dim=1) * stride[:, None] + stride[:, None] // 2
         np.testing.assert_array_equal(xy, recorded["loc_xy"])
 
     @staticmethod
-    def assert_equal(found: Targets, recorded: dict[str, np.ndarray]) -> None:
-        rows = found.positives
-        np.testing.assert_array_equal(found.labels, recorded["labels"])
+    def assert_equal(result: Targets, recorded: dict[str, np.ndarray]) -> None:
+        rows = result.positives
+        np.testing.assert_array_equal(result.labels, recorded["labels"])
         np.testing.assert_array_equal(rows, recorded["pos_inds"])
-        np.testing.assert_array_equal(found.instance_index[rows], recorded["pos_gt_inds"])
-        np.testing.assert_array_equal(found.regression[rows], recorded["pos_reg_targets"])
+        np.testing.assert_array_equal(result.instance_index[rows], recorded["pos_gt_inds"])
+        np.testing.assert_array_equal(result.regression[rows], recorded["pos_reg_targets"])
         # MKL's square root, which torch takes on Intel's processors, may differ in the last bit.
-        np.testing.assert_array_max_ulp(found.centerness[rows].numpy(), recorded["pos_ctr_targets"], maxulp=1)
+        np.testing.assert_array_max_ulp(result.centerness[rows].numpy(), recorded["pos_ctr_targets"], maxulp=1)
 
     def test_centerness(self, parity):
         recorded = np.load(parity / "units/losses.npz")
-        found = centerness(torch.from_numpy(recorded["target_ltrb"]))
-        np.testing.assert_allclose(found, recorded["ctr_target"], rtol=1e-7)
+        result = centerness(torch.from_numpy(recorded["target_ltrb"]))
+        np.testing.assert_allclose(result, recorded["ctr_target"], rtol=1e-7)
 
     def test_polygon_masks(self, recording):
         polygons = recording("r50").json("training/gt_polygons_resized.json")
-        found = [mask_targets(polygons[f"img{i}"], boxes) for i, boxes in enumerate(recording("r50").boxes)]
-        assert torch.equal(torch.cat(found), recording("r50").object_masks)
+        result = [mask_targets(polygons[f"img{i}"], boxes) for i, boxes in enumerate(recording("r50").boxes)]
+        assert torch.equal(torch.cat(result), recording("r50").object_masks)
 
     def test_bitmap_masks(self, recording):
         step = recording("rt_bnhead")
-        found = [mask_targets(bitmaps, boxes) for bitmaps, boxes in zip(step.bitmaps, step.boxes, strict=True)]
-        assert torch.equal(torch.cat(found), step.object_masks)
+        result = [mask_targets(bitmaps, boxes) for bitmaps, boxes in zip(step.bitmaps, step.boxes, strict=True)]
+        assert torch.equal(torch.cat(result), step.object_masks)
 
 
 @pytest.fixture(scope="module")
@@ -164,31 +164,31 @@ class TestAssignment:
     @given(st.lists(instances(), min_size=1, max_size=3))
     @settings(deadline=None, max_examples=60)
     def test_a_positive_lies_in_its_box_near_the_center_at_a_fitting_size(self, boxes):
-        found = assigned(boxes)
-        rows = found.positives
-        of = torch.cat(boxes)[found.instance_index[rows]]
-        stride = torch.tensor(STRIDES)[found.level[rows], None]
-        point = centers(found, rows)
+        result = assigned(boxes)
+        rows = result.positives
+        of = torch.cat(boxes)[result.instance_index[rows]]
+        stride = torch.tensor(STRIDES)[result.level[rows], None]
+        point = centers(result, rows)
         sides = torch.cat([point - of[:, :2], of[:, 2:] - point], dim=1)
         assert (sides > 0).all()
         assert ((point - (of[:, :2] + of[:, 2:]) / 2).abs() < 1.5 * stride).all()
-        limits = torch.tensor([(-1, 64), (64, 128), (128, 1e8)])[found.level[rows]]
+        limits = torch.tensor([(-1, 64), (64, 128), (128, 1e8)])[result.level[rows]]
         longest = sides.amax(dim=1)
         assert ((limits[:, 0] <= longest) & (longest <= limits[:, 1])).all()
-        torch.testing.assert_close(found.regression[rows] * stride, sides)
+        torch.testing.assert_close(result.regression[rows] * stride, sides)
 
     @given(st.lists(instances(), min_size=1, max_size=3))
     @settings(deadline=None, max_examples=40)
     def test_background_is_everything_else(self, boxes):
-        found = assigned(boxes)
-        background = torch.ones(len(found.labels), dtype=torch.bool)
-        background[found.positives] = False
-        assert (found.labels[background] == BACKGROUND).all()
-        assert (found.instance_index[background] == -1).all()
-        assert not found.regression[background].any()
-        assert not found.centerness[background].any()
-        assert (found.labels[found.positives] < BACKGROUND).all()
-        assert ((found.centerness[found.positives] > 0) & (found.centerness[found.positives] <= 1)).all()
+        result = assigned(boxes)
+        background = torch.ones(len(result.labels), dtype=torch.bool)
+        background[result.positives] = False
+        assert (result.labels[background] == BACKGROUND).all()
+        assert (result.instance_index[background] == -1).all()
+        assert not result.regression[background].any()
+        assert not result.centerness[background].any()
+        assert (result.labels[result.positives] < BACKGROUND).all()
+        assert ((result.centerness[result.positives] > 0) & (result.centerness[result.positives] <= 1)).all()
 
     @given(instances(), st.randoms(use_true_random=False))
     @settings(deadline=None, max_examples=40)
@@ -197,11 +197,11 @@ class TestAssignment:
         boxes = boxes[[i for i, value in enumerate(area) if not (area[:i] == value).any()]]
         order = torch.arange(len(boxes))[random.sample(range(len(boxes)), len(boxes))]
         classes = torch.arange(len(boxes)) % CLASSES
-        found, shuffled = assigned([boxes], [classes]), assigned([boxes[order]], [classes[order]])
-        assert torch.equal(shuffled.labels, found.labels)
-        assert torch.equal(shuffled.regression, found.regression)
-        rows = found.positives
-        assert torch.equal(order[shuffled.instance_index[rows]], found.instance_index[rows])
+        result, shuffled = assigned([boxes], [classes]), assigned([boxes[order]], [classes[order]])
+        assert torch.equal(shuffled.labels, result.labels)
+        assert torch.equal(shuffled.regression, result.regression)
+        rows = result.positives
+        assert torch.equal(order[shuffled.instance_index[rows]], result.instance_index[rows])
 
     @given(st.lists(instances(), min_size=2, max_size=4))
     @settings(deadline=None, max_examples=40)
@@ -220,37 +220,37 @@ class TestAssignment:
     @settings(deadline=None, max_examples=40)
     def test_a_mirrored_image_gets_mirrored_targets(self, boxes):
         mirrored = torch.stack([SIDE - boxes[:, 2], boxes[:, 1], SIDE - boxes[:, 0], boxes[:, 3]], dim=1)
-        found, opposite = assigned([boxes]), assigned([mirrored])
-        columns = torch.tensor([width for _, width in SIZES])[found.level]
-        partner = torch.arange(len(found.x)) - found.x + (columns - 1 - found.x)
-        assert torch.equal(opposite.labels[partner], found.labels)
-        assert torch.equal(opposite.regression[partner][:, [2, 1, 0, 3]], found.regression)
+        result, opposite = assigned([boxes]), assigned([mirrored])
+        columns = torch.tensor([width for _, width in SIZES])[result.level]
+        partner = torch.arange(len(result.x)) - result.x + (columns - 1 - result.x)
+        assert torch.equal(opposite.labels[partner], result.labels)
+        assert torch.equal(opposite.regression[partner][:, [2, 1, 0, 3]], result.regression)
 
     def test_locations_run_by_level_then_image_then_row(self):
-        found = assigned([box(), box()])
-        location = torch.stack([found.level, found.image, found.y, found.x], dim=1).tolist()
+        result = assigned([box(), box()])
+        location = torch.stack([result.level, result.image, result.y, result.x], dim=1).tolist()
         assert location == sorted(location)
         assert len(location) == 2 * sum(height * width for height, width in SIZES)
 
     def test_images_without_instances_are_background_only(self):
-        found = assigned([box(), box(10, 10, 60, 60), box()])
-        assert set(found.image[found.positives].tolist()) == {1}
-        assert (found.labels[found.image != 1] == BACKGROUND).all()
-        assert set(found.instance_index[found.positives].tolist()) == {0}
+        result = assigned([box(), box(10, 10, 60, 60), box()])
+        assert set(result.image[result.positives].tolist()) == {1}
+        assert (result.labels[result.image != 1] == BACKGROUND).all()
+        assert set(result.instance_index[result.positives].tolist()) == {0}
 
     def test_a_batch_without_any_instance_has_no_positives(self):
-        found = assigned([box(), box()])
-        assert len(found.positives) == 0
-        assert (found.labels == BACKGROUND).all()
+        result = assigned([box(), box()])
+        assert len(result.positives) == 0
+        assert (result.labels == BACKGROUND).all()
 
     def test_the_smaller_of_two_instances_wins_where_they_overlap(self):
-        found = assigned([box(20, 20, 76, 76, 46, 46, 66, 66)], [torch.tensor([3, 1])])
-        assert label_at(found, 0, 5) == 3  # center 44: in the larger only
-        assert label_at(found, 0, 6) == 1  # center 52: in both
+        result = assigned([box(20, 20, 76, 76, 46, 46, 66, 66)], [torch.tensor([3, 1])])
+        assert label_at(result, 0, 5) == 3  # center 44: in the larger only
+        assert label_at(result, 0, 6) == 1  # center 52: in both
 
     def test_the_first_of_two_equal_instances_wins(self):
-        found = assigned([box(20, 20, 70, 70, 20, 20, 70, 70)], [torch.tensor([2, 4])])
-        assert set(found.labels.tolist()) == {2, BACKGROUND}
+        result = assigned([box(20, 20, 70, 70, 20, 20, 70, 70)], [torch.tensor([2, 4])])
+        assert set(result.labels.tolist()) == {2, BACKGROUND}
 
     def test_a_size_on_the_border_belongs_to_both_levels(self):
         # Center 68 of the finest level: 64 from the left side of the first box, and 64.25 from the second's.
@@ -307,8 +307,8 @@ class TestMaskTargets:
 
     def test_a_box_without_width_is_scaled_as_if_it_had_a_tenth_of_a_pixel(self):
         sliver = np.array([5, 5, 5.05, 5, 5.05, 9, 5, 9])
-        found = mask_targets([[sliver]], box(5, 5, 5, 9))
-        assert found[0, 28].nonzero().flatten().tolist() == list(range(28))
+        result = mask_targets([[sliver]], box(5, 5, 5, 9))
+        assert result[0, 28].nonzero().flatten().tolist() == list(range(28))
 
     def test_a_half_covered_sample_counts_as_mask(self):
         stripes = (torch.arange(8) % 2).expand(1, 8, 8)

@@ -57,8 +57,8 @@ class TestOneTrainingStep:
     def test_gradient_elements(self, step, recording, case):
         done = step(case, DOUBLE)
         for name, about in recording(case).gradients.items():
-            found = done.state[name].grad.flatten()[about["idx"]]
-            np.testing.assert_allclose(found, about["val"], rtol=0, atol=1e-6 * about["absmax"] + 1e-10, err_msg=name)
+            result = done.state[name].grad.flatten()[about["idx"]]
+            np.testing.assert_allclose(result, about["val"], rtol=0, atol=1e-6 * about["absmax"] + 1e-10, err_msg=name)
 
     def test_frozen_parameters_get_no_gradient(self, step, recording, case):
         done = step(case, SINGLE)
@@ -75,9 +75,9 @@ class TestOneTrainingStep:
     def test_running_statistics_after_one_forward(self, step, recording, case, dtype, tolerance):
         done = step(case, dtype)
         for name, about in recording(case).json("training/bn_after.json").items():
-            found = done.state[name]
+            result = done.state[name]
             if name.endswith("num_batches_tracked"):
-                assert found.item() == about["after"], name
+                assert result.item() == about["after"], name
             else:
-                np.testing.assert_allclose(found[:4], about["after_first4"], rtol=tolerance, atol=1e-4, err_msg=name)
-                assert found.norm().item() == pytest.approx(about["after_l2"], rel=tolerance), name
+                np.testing.assert_allclose(result[:4], about["after_first4"], rtol=tolerance, atol=1e-4, err_msg=name)
+                assert result.norm().item() == pytest.approx(about["after_l2"], rel=tolerance), name

@@ -20,9 +20,9 @@ def test_scores_are_those_of_the_graph_on_the_image_and_on_its_swapped_copy() ->
     assert len(steps) == 4
     for image, before, after in zip(images, given, swapped, strict=True):
         with torch.no_grad():
-            found = [graph(torch.from_numpy(p.copy())).scores[0] for p in (image, image[..., ::-1])]
-        np.testing.assert_allclose(before, found[0][found[0] > 0], atol=1e-6)
-        np.testing.assert_allclose(after, found[1][found[1] > 0], atol=1e-6)
+            both_scores = [graph(torch.from_numpy(p.copy())).scores[0] for p in (image, image[..., ::-1])]
+        np.testing.assert_allclose(before, both_scores[0][both_scores[0] > 0], atol=1e-6)
+        np.testing.assert_allclose(after, both_scores[1][both_scores[1] > 0], atol=1e-6)
         assert before != after
 
 

@@ -69,8 +69,8 @@ class TestScores:
     def test_a_missed_class_counts_for_itself_only(self, annotations):
         without_plates = Oracle(IMAGES, lambda things: [thing for thing in things if thing.category != PLATE])
         metrics = evaluate(without_plates, annotations.parent, annotations)
-        found = [metrics[name] for name in ("mask_ap/cup", "mask_ap/plate", "mask_ap")]
-        assert found == pytest.approx([1, 0, 0.5])
+        answer = [metrics[name] for name in ("mask_ap/cup", "mask_ap/plate", "mask_ap")]
+        assert answer == pytest.approx([1, 0, 0.5])
 
     def test_the_wrong_class_scores_nothing(self, annotations):
         wrong = Oracle(IMAGES, lambda things: [Thing(FORK, thing.box) for thing in things])
@@ -97,8 +97,8 @@ class TestACheckpoint:
         write_images(tmp_path, some_images(2))
         content = describe([[], []])
         for image in content["images"]:
-            found = predict(read_image(tmp_path / image["file_name"]))[:20].to_coco(image["id"])
-            content["annotations"] += [{**result, "iscrowd": 0, "area": 900, "score": None} for result in found]
+            answer = predict(read_image(tmp_path / image["file_name"]))[:20].to_coco(image["id"])
+            content["annotations"] += [{**result, "iscrowd": 0, "area": 900, "score": None} for result in answer]
         for identity, annotation in enumerate(content["annotations"], start=1):
             annotation["id"] = identity
         metrics = evaluate(predict, tmp_path, write_annotations(tmp_path, content))

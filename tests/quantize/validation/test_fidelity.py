@@ -38,21 +38,27 @@ def test_a_network_agrees_with_itself() -> None:
 
 
 def test_broken_masks_show_in_the_masks_alone() -> None:
-    found = compare_instances([(TWO, instances((10, 0.9, 0), (100, 0.5, 1), filled=0.25))])
-    assert (found.matched, found.missed, found.spurious, found.score_drift, found.box_iou) == (2, 0, 0, 0, 1)
-    assert found.mask_iou == pytest.approx(0.25)
+    result = compare_instances([(TWO, instances((10, 0.9, 0), (100, 0.5, 1), filled=0.25))])
+    assert (result.matched, result.missed, result.spurious, result.score_drift, result.box_iou) == (
+        2,
+        0,
+        0,
+        0,
+        1,
+    )
+    assert result.mask_iou == pytest.approx(0.25)
 
 
 def test_scores_that_shift_show_in_the_scores_alone() -> None:
-    found = compare_instances([(TWO, instances((10, 0.7, 0), (100, 0.4, 1)))])
-    assert (found.matched, found.missed, found.spurious, found.mask_iou) == (2, 0, 0, 1)
-    assert found.score_drift == pytest.approx(0.15)
+    result = compare_instances([(TWO, instances((10, 0.7, 0), (100, 0.4, 1)))])
+    assert (result.matched, result.missed, result.spurious, result.mask_iou) == (2, 0, 0, 1)
+    assert result.score_drift == pytest.approx(0.15)
 
 
 def test_boxes_that_move_show_in_boxes_and_masks() -> None:
-    found = compare_instances([(TWO, instances((14, 0.9, 0), (104, 0.5, 1)))])
-    assert found.box_iou == pytest.approx(16 / 24)
-    assert found.mask_iou == pytest.approx(16 / 24, abs=0.05)
+    result = compare_instances([(TWO, instances((14, 0.9, 0), (104, 0.5, 1)))])
+    assert result.box_iou == pytest.approx(16 / 24)
+    assert result.mask_iou == pytest.approx(16 / 24, abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -61,9 +67,9 @@ def test_boxes_that_move_show_in_boxes_and_masks() -> None:
     ids=["missing", "another class", "another place"],
 )
 def test_an_object_without_its_like_is_lost_and_the_other_spurious(candidate: Instances) -> None:
-    found = compare_instances([(TWO, candidate)])
-    assert (found.instances, found.matched, found.missed) == (2, 1, 1)
-    assert found.spurious == len(candidate) - 1
+    result = compare_instances([(TWO, candidate)])
+    assert (result.instances, result.matched, result.missed) == (2, 1, 1)
+    assert result.spurious == len(candidate) - 1
 
 
 def test_an_object_is_matched_once() -> None:
@@ -89,17 +95,17 @@ def test_two_empty_masks_agree() -> None:
 
 @pytest.mark.parametrize("pair", [(NONE, NONE), (NONE, TWO), (TWO, NONE)])
 def test_where_nothing_is_matched_there_is_no_number(pair: tuple[Instances, Instances]) -> None:
-    found = compare_instances([pair])
-    assert (found.missed, found.spurious) == (len(pair[0]), len(pair[1]))
-    assert math.isnan(found.mask_iou)
-    assert set(found.record()) == {"images", "matched", "missed", "spurious"}
+    result = compare_instances([pair])
+    assert (result.missed, result.spurious) == (len(pair[0]), len(pair[1]))
+    assert math.isnan(result.mask_iou)
+    assert set(result.record()) == {"images", "matched", "missed", "spurious"}
 
 
 def test_the_low_quantile_shows_the_few_masks_that_broke() -> None:
     good, bad = TWO[:1], replace(TWO[:1], mask_logits=-TWO[:1].mask_logits)
-    found = compare_instances([(good, good)] * 9 + [(good, bad)])
-    assert found.mask_iou == pytest.approx(0.9)
-    assert found.mask_iou_low < 0.6
+    result = compare_instances([(good, good)] * 9 + [(good, bad)])
+    assert result.mask_iou == pytest.approx(0.9)
+    assert result.mask_iou_low < 0.6
 
 
 rows = st.lists(st.tuples(st.integers(0, 170), st.floats(0.23, 1), st.integers(0, 2)), min_size=1, max_size=6)

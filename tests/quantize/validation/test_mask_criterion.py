@@ -1,4 +1,4 @@
-"""The judge: perfect agreement with itself, less with coarser rounding."""
+"""The criterion: perfect agreement with itself, less with coarser rounding."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ def held_out(
 
 def test_the_graph_finds_what_the_checkpoint_finds(checkpoint: Checkpoint, calibrated: Calibrated) -> None:
     image = paint(some_images(1)[0])
-    found = predictor_of(checkpoint)(calibrated.traced)(image)
+    predicted = predictor_of(checkpoint)(calibrated.traced)(image)
     expected = TorchPredictor(checkpoint.model, checkpoint.labels)(image)
-    assert len(found) > 0
-    count = min(len(found), len(expected), 5)
-    np.testing.assert_allclose(found.boxes[:count], expected.boxes[:count], atol=1e-2)
-    np.testing.assert_allclose(found.scores[:count], expected.scores[:count], atol=1e-4)
+    assert len(predicted) > 0
+    count = min(len(predicted), len(expected), 5)
+    np.testing.assert_allclose(predicted.boxes[:count], expected.boxes[:count], atol=1e-2)
+    np.testing.assert_allclose(predicted.scores[:count], expected.scores[:count], atol=1e-4)
 
 
 def mask_aps(matches: dict[str, Matches]) -> dict[str, float]:
-    return {variant: found.metrics(np.ones(4, np.int64))["mask_ap"] for variant, found in matches.items()}
+    return {variant: predicted.metrics(np.ones(4, np.int64))["mask_ap"] for variant, predicted in matches.items()}
 
 
 def test_it_scores_every_variant_and_finds_the_worse_network(

@@ -42,9 +42,9 @@ def test_machine_that_others_use_in_bursts_is_disturbed() -> None:
 
 @pytest.mark.parametrize(("busy", "own", "disturbed"), [(9.0, 9.0, False), (10.5, 9.0, False), (12.0, 9.0, True)])
 def test_time_that_others_had_is_what_was_busy_less_our_own(busy: float, own: float, disturbed: bool) -> None:
-    found = disturbances(frames(), CpuTimes(100, 50, 7), CpuTimes(120, 50 + busy, 7 + own))
-    assert bool(found) == disturbed
-    assert not found or "took 15% of the cores' time" in found[0]
+    result = disturbances(frames(), CpuTimes(100, 50, 7), CpuTimes(120, 50 + busy, 7 + own))
+    assert bool(result) == disturbed
+    assert not result or "took 15% of the cores' time" in result[0]
 
 
 @pytest.mark.parametrize("before", [None, CpuTimes(1, 1, 1)])
@@ -58,9 +58,9 @@ def test_usable_cores_alone_are_counted_steal_included(tmp_path: Path, monkeypat
     monkeypatch.setattr(disturbance, "_STAT", stat)
     monkeypatch.setattr(disturbance.os, "sched_getaffinity", lambda _: {0})
     monkeypatch.setattr(disturbance.os, "sysconf", lambda _: 100)
-    found = read_cpu_times()
-    assert found is not None
-    assert (found.total, found.busy) == (10.0, 1.75)
+    result = read_cpu_times()
+    assert result is not None
+    assert (result.total, result.busy) == (10.0, 1.75)
 
 
 def test_a_system_without_counters_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

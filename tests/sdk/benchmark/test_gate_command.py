@@ -122,14 +122,14 @@ def told(result: Any) -> Dict[str, str]:
     return {row[0]: row[-1] for row in rows}
 
 
-def shifted(found: Instances) -> Instances:
+def shifted(predicted: Instances) -> Instances:
     """Masks four cells to the right, boxes untouched."""
-    return replace(found, mask_logits=np.roll(found.mask_logits, 4, axis=2))
+    return replace(predicted, mask_logits=np.roll(predicted.mask_logits, 4, axis=2))
 
 
-def forgetful(found: Instances) -> Instances:
+def forgetful(predicted: Instances) -> Instances:
     """Every object but the last."""
-    return found[:-1]
+    return predicted[:-1]
 
 
 def test_run_without_a_fault_passes(bench: Bench) -> None:
@@ -220,7 +220,7 @@ def test_an_interrupted_run_leaves_the_baseline_as_it_was(bench: Bench, tmp_path
 
 
 def test_nothing_detected_is_measured_and_told(bench: Bench) -> None:
-    nothing = {"change": lambda found: found[:0]}
+    nothing = {"change": lambda predicted: predicted[:0]}
     result = bench(**nothing)
     assert result.exit_code == 3
     assert "mask_ap75 not measured" in result.output

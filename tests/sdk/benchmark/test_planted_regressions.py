@@ -57,21 +57,21 @@ def baseline(scenes: Scenes) -> Baseline:
 
 def moved(baseline: Baseline, metrics: Dict[str, float]) -> Dict[str, Set[str]]:
     """Return the metrics by result, those within left out."""
-    found: Dict[str, Set[str]] = {}
+    predicted: Dict[str, Set[str]] = {}
     for change in compare(baseline, metrics):
-        found.setdefault(change.result, set()).add(change.metric)
-    found.pop(WITHIN, None)
-    return found
+        predicted.setdefault(change.result, set()).add(change.metric)
+    predicted.pop(WITHIN, None)
+    return predicted
 
 
-def shifted(found: Instances) -> Instances:
+def shifted(predicted: Instances) -> Instances:
     """Masks a few cells to the right, boxes untouched."""
-    return replace(found, mask_logits=np.roll(found.mask_logits, 4, axis=2))
+    return replace(predicted, mask_logits=np.roll(predicted.mask_logits, 4, axis=2))
 
 
-def forgetful(found: Instances) -> Instances:
+def forgetful(predicted: Instances) -> Instances:
     """Every object but the last."""
-    return found[:-1]
+    return predicted[:-1]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -111,10 +111,10 @@ def test_shifted_masks_are_caught_with_boxes_untouched(scenes: Scenes, baseline:
 
 
 def test_nothing_found_is_caught(scenes: Scenes, baseline: Baseline) -> None:
-    found = moved(baseline, run(scenes, change=lambda found: found[:0]))
-    assert found == {WORSE: {"mask_ap", "box_ap"}, MISSING: {"mask_ap75"}}
+    predicted = moved(baseline, run(scenes, change=lambda predicted: predicted[:0]))
+    assert predicted == {WORSE: {"mask_ap", "box_ap"}, MISSING: {"mask_ap75"}}
     with pytest.raises(RegressionError, match="mask_ap75 not measured"):
-        require_within(compare(baseline, run(scenes, change=lambda found: found[:0])))
+        require_within(compare(baseline, run(scenes, change=lambda predicted: predicted[:0])))
 
 
 def test_hiccup_in_every_tenth_frame_is_caught(scenes: Scenes, baseline: Baseline) -> None:

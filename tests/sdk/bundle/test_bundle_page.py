@@ -21,14 +21,14 @@ PAGE = (Path(__file__).parents[3] / "docs/bundle.md").read_text(encoding="utf-8"
 PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 
-def structs_of(struct: Any, found: Dict[str, Any]) -> Dict[str, Any]:
+def structs_of(struct: Any, collected: Dict[str, Any]) -> Dict[str, Any]:
     """Return a struct and all that its fields hold, by name."""
-    found[struct.__name__] = struct
+    collected[struct.__name__] = struct
     for hint in typing.get_type_hints(struct).values():
         for part in (hint, *nested(hint)):
-            if isinstance(part, type) and issubclass(part, msgspec.Struct) and part.__name__ not in found:
-                structs_of(part, found)
-    return found
+            if isinstance(part, type) and issubclass(part, msgspec.Struct) and part.__name__ not in collected:
+                structs_of(part, collected)
+    return collected
 
 
 def nested(hint: Any) -> List[Any]:

@@ -51,8 +51,8 @@ def in_words_of_schema_2(document: Any) -> Any:
 
 
 def test_golden_files_are_as_they_were_when_they_were_added() -> None:
-    found = {path.name for path in GOLDEN.iterdir() if path.suffix in (".bmz", ".npz")}
-    assert found == set(SUMS)
+    result = {path.name for path in GOLDEN.iterdir() if path.suffix in (".bmz", ".npz")}
+    assert result == set(SUMS)
     for name, digest in SUMS.items():
         assert hashlib.sha256((GOLDEN / name).read_bytes()).hexdigest() == digest, f"{name} was changed"
 
@@ -90,12 +90,12 @@ def test_prediction_is_what_it_was(path: Path, variant: str) -> None:
         expected = {name: arrays[f"{variant}/{name}"] for name in ("boxes", "scores", "class_ids", "masks")}
         image = arrays["picture" if "picture" in arrays else "image"]
     with MaskPredictor(path, "onnxruntime", threads=1, score_threshold=0, variant=variant) as predictor:
-        found = predictor(image)
-    assert len(found) == 3
-    np.testing.assert_array_equal(found.class_ids, expected["class_ids"])
-    np.testing.assert_allclose(found.boxes, expected["boxes"], atol=0.01)
-    np.testing.assert_allclose(found.scores, expected["scores"], atol=0.005)
-    either, both = found.masks | expected["masks"], found.masks & expected["masks"]
+        result = predictor(image)
+    assert len(result) == 3
+    np.testing.assert_array_equal(result.class_ids, expected["class_ids"])
+    np.testing.assert_allclose(result.boxes, expected["boxes"], atol=0.01)
+    np.testing.assert_allclose(result.scores, expected["scores"], atol=0.005)
+    either, both = result.masks | expected["masks"], result.masks & expected["masks"]
     assert (both.sum(axis=(1, 2)) >= 0.98 * either.sum(axis=(1, 2))).all()
     assert either.any(axis=(1, 2)).all()
 

@@ -195,10 +195,10 @@ def assert_the_same_or_refused(path: Path, data: bytes | bytearray, sound: Path)
     """What `data`, written to `path`, reads as is the sound bundle, or it is refused."""
     path.write_bytes(data)
     try:
-        found = opened_whole(path)
+        contents = opened_whole(path)
     except BundleError:
         return
-    assert found == opened_whole(sound)
+    assert contents == opened_whole(sound)
 
 
 @settings(max_examples=150, deadline=None)

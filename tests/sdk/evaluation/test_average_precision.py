@@ -24,26 +24,26 @@ def measured(scenes: Any, change: Any) -> Dict[str, float]:
 
 
 def test_the_annotations_themselves_score_one(scenes: Any) -> None:
-    metrics = measured(scenes, lambda found: found)
+    metrics = measured(scenes, lambda result: result)
     for name in ("mask_ap", "mask_ap50", "mask_ap75", "box_ap", "mask_ap/red", "box_ap/blue"):
         assert metrics[name] == pytest.approx(1, abs=1e-6)
 
 
 def test_shifted_masks_lose_mask_ap_alone(scenes: Any) -> None:
-    metrics = measured(scenes, lambda found: replace(found, mask_logits=np.roll(found.mask_logits, 6, axis=2)))
+    metrics = measured(scenes, lambda result: replace(result, mask_logits=np.roll(result.mask_logits, 6, axis=2)))
     assert metrics["box_ap"] == pytest.approx(1, abs=1e-6)
     assert metrics["mask_ap"] < 0.9
 
 
 def test_a_class_that_is_never_found_scores_nothing(scenes: Any) -> None:
-    metrics = measured(scenes, lambda found: found[found.class_ids != 2])
+    metrics = measured(scenes, lambda result: result[result.class_ids != 2])
     assert metrics["mask_ap/blue"] == 0
     assert metrics["mask_ap/red"] == pytest.approx(1, abs=1e-6)
     assert metrics["mask_ap"] == pytest.approx(2 / 3, abs=1e-6)
 
 
 def test_nothing_found_scores_nothing(scenes: Any) -> None:
-    assert measured(scenes, lambda found: found[:0]) == {"mask_ap": 0.0, "box_ap": 0.0}
+    assert measured(scenes, lambda result: result[:0]) == {"mask_ap": 0.0, "box_ap": 0.0}
 
 
 def test_sizes_that_are_not_shown_are_left_out(scenes: Any) -> None:
@@ -76,10 +76,10 @@ def small_object_and_thin_false_alarm(scenes: Any) -> Tuple[Any, Any]:
     false[50:90, 20] = 1
     entry = {**document["annotations"][0], "bbox": [10, 10, 20, 20], "area": 400, "segmentation": encoded(true)}
     document["annotations"] = [entry]
-    found = {"image_id": 1, "category_id": entry["category_id"], "score": 0.5}
+    result = {"image_id": 1, "category_id": entry["category_id"], "score": 0.5}
     results = [
-        {**found, "bbox": [10.0, 10.0, 20.0, 20.0], "segmentation": encoded(true)},
-        {**found, "bbox": [20.0, 50.0, 100.0, 40.0], "segmentation": encoded(false), "score": 0.9},
+        {**result, "bbox": [10.0, 10.0, 20.0, 20.0], "segmentation": encoded(true)},
+        {**result, "bbox": [20.0, 50.0, 100.0, 40.0], "segmentation": encoded(false), "score": 0.9},
     ]
     return read_coco(scenes.rewritten(document)), results
 

@@ -90,22 +90,22 @@ def scenes(draw: st.DrawFn) -> Tuple[COCO, Instances, Instances, List[int]]:
 def test_each_image_once_is_the_summary_of_coco_to_the_last_digit(scene: Any) -> None:
     coco, _, results, _ = scene
     ids = sorted(coco.imgs)
-    found = Matches.of(coco, results, ids).metrics(np.ones(len(ids), np.int64))
-    assert {name: found[name] for name in STATS if name in found} == by_coco(coco, results)
-    assert found == {name: value for name, value in score(coco, results, ids).items() if name.startswith("mask")}
+    own = Matches.of(coco, results, ids).metrics(np.ones(len(ids), np.int64))
+    assert {name: own[name] for name in STATS if name in own} == by_coco(coco, results)
+    assert own == {name: value for name, value in score(coco, results, ids).items() if name.startswith("mask")}
 
 
 @settings(max_examples=80, deadline=None)
 @given(scene=scenes())
 def test_a_draw_is_what_coco_says_of_images_repeated_and_left_out(scene: Any) -> None:
     coco, instances, results, counts = scene
-    found = Matches.of(coco, results, sorted(coco.imgs)).metrics(np.array(counts))
+    own = Matches.of(coco, results, sorted(coco.imgs)).metrics(np.array(counts))
     drawn, answers = repeated(instances, counts), repeated(results, counts)
     if not answers:
-        assert not any(found.values())
+        assert not any(own.values())
         return
     expected = by_coco(document(sum(counts), drawn), answers)
-    assert {name: found[name] for name in STATS if name in found} == expected
+    assert {name: own[name] for name in STATS if name in own} == expected
 
 
 def test_equal_scores_of_a_repeated_image_are_taken_in_turn() -> None:
@@ -153,10 +153,10 @@ def test_interval_is_the_middle_and_passes_over_what_is_no_number() -> None:
 
 def test_intervals_hold_the_score_and_narrow_with_more_images(scenes: Any) -> None:
     coco = read_coco(scenes.annotations)
-    found = {number: instances[instances.scores > 0.6] for number, instances in scenes.instances.items()}
+    own = {number: instances[instances.scores > 0.6] for number, instances in scenes.instances.items()}
     widths = []
-    for ids in (list(found)[:4], list(found)):
-        results = [result for number in ids for result in found[number].to_coco(number)]
+    for ids in (list(own)[:4], list(own)):
+        results = [result for number in ids for result in own[number].to_coco(number)]
         ends, reached = score_intervals(coco, results, ids, 200), score(coco, results, ids)
         for task in ("mask", "box"):
             assert ends[f"{task}_ap_low"] <= reached[f"{task}_ap"] <= ends[f"{task}_ap_high"]

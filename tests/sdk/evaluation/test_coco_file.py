@@ -85,12 +85,12 @@ def masks(coco: COCO) -> List[bytes]:
 
 
 def test_sound_file_is_read_as_pycocotools_reads_it(tmp_path: Path) -> None:
-    found, expected = read_coco(written(tmp_path, sound())), by_pycocotools(sound())
-    assert masks(found) == masks(expected)
-    assert [image["file_name"] for image in found.imgs.values()] == ["a.jpg", "b/c.jpg", "negative.jpg"]
-    assert list(found.cats) == list(expected.cats)
+    result, expected = read_coco(written(tmp_path, sound())), by_pycocotools(sound())
+    assert masks(result) == masks(expected)
+    assert [image["file_name"] for image in result.imgs.values()] == ["a.jpg", "b/c.jpg", "negative.jpg"]
+    assert list(result.cats) == list(expected.cats)
     for field in ("image_id", "category_id", "bbox", "area", "iscrowd"):
-        assert [a[field] for a in found.anns.values()] == [a[field] for a in expected.anns.values()]
+        assert [a[field] for a in result.anns.values()] == [a[field] for a in expected.anns.values()]
 
 
 def test_average_precision_agrees_with_pycocotools_to_the_last_digit(tmp_path: Path) -> None:
@@ -106,9 +106,9 @@ def test_average_precision_agrees_with_pycocotools_to_the_last_digit(tmp_path: P
         expected = COCOeval(reference, reference.loadRes(copy.deepcopy(results)), "segm")
         expected.evaluate()
         expected.accumulate()
-        found = match(read_coco(written(tmp_path, document)), results, [3, 4, 5], "mask")
-        found.accumulate()
-    np.testing.assert_array_equal(found.eval["precision"], expected.eval["precision"])
+        result = match(read_coco(written(tmp_path, document)), results, [3, 4, 5], "mask")
+        result.accumulate()
+    np.testing.assert_array_equal(result.eval["precision"], expected.eval["precision"])
 
 
 @pytest.mark.parametrize("ids", [[0, 1, 2, 3, 4], [7, 7, 7, 7, 7], [-1, 0, 2**62, 5, 5], [None] * 5])
@@ -354,12 +354,12 @@ def test_mutated_file_is_refused_or_read_as_it_stands(
     path = tmp_path_factory.getbasetemp() / "mutated.json"
     path.write_text(json.dumps(document))
     try:
-        found = read_coco(path)
+        result = read_coco(path)
     except AnnotationError:
         return
     sized = [{**annotation, "id": number} for number, annotation in enumerate(document["annotations"], start=1)]
-    assert masks(found) == masks(by_pycocotools({**document, "annotations": sized}))
-    assert all(a["image_id"] in found.imgs and a["category_id"] in found.cats for a in found.anns.values())
+    assert masks(result) == masks(by_pycocotools({**document, "annotations": sized}))
+    assert all(a["image_id"] in result.imgs and a["category_id"] in result.cats for a in result.anns.values())
 
 
 @settings(max_examples=200, deadline=None)
@@ -380,17 +380,17 @@ class TestTwoReaders:
     @staticmethod
     def both(path: Path, monkeypatch: pytest.MonkeyPatch) -> List[Any]:
         """Return what each makes of a file: the document, or the message."""
-        found: List[Any] = []
+        result: List[Any] = []
         for quick in (True, False):
             with monkeypatch.context() as patched:
                 patched.setattr(coco_file, "_CHUNK", 2)
                 if not quick:
                     patched.setattr(coco_file, "split", lambda _: None)
                 try:
-                    found.append(coco_file.read_document(path))
+                    result.append(coco_file.read_document(path))
                 except AnnotationError as error:
-                    found.append(str(error))
-        return found
+                    result.append(str(error))
+        return result
 
     @pytest.mark.parametrize(
         "change",

@@ -50,10 +50,10 @@ def tensors(predictions: Predictions) -> list[Tensor]:
     return [tensor for part in levels for tensor in part] + [predictions.bases]
 
 
-def assert_same_up_to_ties(found: Predictions, expected: Predictions) -> None:
+def assert_same_up_to_ties(result: Predictions, expected: Predictions) -> None:
     """One value that falls on the other side of a tie moves all that read it, by little; another scale moves all."""
     off: list[Tensor] = []
-    for one, other in zip(tensors(found), tensors(expected), strict=True):
+    for one, other in zip(tensors(result), tensors(expected), strict=True):
         off.append(((one - other).abs() > 1e-5 * other.abs().max()).flatten())
         torch.testing.assert_close(one, other, rtol=0, atol=0.05 * other.abs().max().item())
     assert torch.cat(off).float().mean() < 0.3

@@ -60,19 +60,19 @@ def test_the_network_computes_what_it_did(config: ModelConfig) -> None:
     model = small_network(config, seed)
     traced = unbalanced(trace_network(model), spread=2.5, seed=seed)
     x = network_input(model, image(seed, size_of(config)))
-    found = equalize(traced, [x])
+    result = equalize(traced, [x])
     with torch.no_grad():
-        for one, other in zip(tensors(found.traced(x)), tensors(traced(x)), strict=True):
+        for one, other in zip(tensors(result.traced(x)), tensors(traced(x)), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5 * other.abs().max().item())
 
 
 def test_it_also_computes_that_for_images_it_has_not_seen() -> None:
     model = small_network(TINY)
     traced = unbalanced(trace_network(model), 2.0)
-    found = equalize(traced, [network_input(model, image(0))]).traced
+    result = equalize(traced, [network_input(model, image(0))]).traced
     bright = 20 * torch.randn((1, 3, 64, 96), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        for one, other in zip(tensors(found(bright)), tensors(traced(bright)), strict=True):
+        for one, other in zip(tensors(result(bright)), tensors(traced(bright)), strict=True):
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5 * other.abs().max().item())
 
 
@@ -99,10 +99,10 @@ def test_the_input_is_left_as_it_was() -> None:
     model = small_network(TINY)
     traced = unbalanced(trace_network(model), 3.0)
     before = copy.deepcopy(traced.state_dict())
-    found = equalize(traced, [network_input(model, image(0))])
+    result = equalize(traced, [network_input(model, image(0))])
     assert all(torch.equal(value, before[name]) for name, value in traced.state_dict().items())
-    assert found.tensors > 0
-    assert found.changed <= set(nodes(traced))
+    assert result.tensors > 0
+    assert result.changed <= set(nodes(traced))
 
 
 def test_a_network_of_unbalanced_channels_survives_rounding_only_with_it() -> None:

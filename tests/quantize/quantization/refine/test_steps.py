@@ -47,7 +47,7 @@ def start(given: Given) -> Observed:
 
 
 def saying(*totals: float | None) -> tuple[Criterion, list[Calibrated]]:
-    """A judge that says these drifts one after the other, and what it was shown."""
+    """A criterion that says these drifts one after the other, and what it was shown."""
     said: Iterator[float | None] = iter(totals)
     seen: list[Calibrated] = []
 
@@ -65,14 +65,14 @@ def quiet() -> None:
 
 def test_what_does_not_help_is_left_out_and_the_next_step_starts_without_it(start: Observed, given: Given) -> None:
     criterion, seen = saying(0.4, 0.5, 0.3, 0.35)
-    found, outcomes = refine(
+    result, outcomes = refine(
         start, chosen_steps(["bias_correction", "cross_layer_equalization"], "auto"), given, criterion, quiet
     )
     assert [(outcome.name, outcome.kept) for outcome in outcomes] == [
         ("cross_layer_equalization", False), (RANGES, True), ("bias_correction", False),
     ]  # fmt: skip
-    assert found is seen[2]
-    weights = found.traced.state_dict()
+    assert result is seen[2]
+    weights = result.traced.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in start.calibrated.traced.state_dict().items())
     assert [outcome.before.total for outcome in outcomes if outcome.before] == [0.4, 0.4, 0.3]
     assert "does not help" in str(outcomes[0])
@@ -81,29 +81,29 @@ def test_what_does_not_help_is_left_out_and_the_next_step_starts_without_it(star
 
 def test_every_step_together_keeps_weights_and_ranges_of_one_network(start: Observed, given: Given) -> None:
     criterion, _ = saying(0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
-    found, outcomes = refine(start, chosen_steps(NAMES, "auto"), given, criterion, quiet)
+    result, outcomes = refine(start, chosen_steps(NAMES, "auto"), given, criterion, quiet)
     assert [outcome.name for outcome in outcomes] == list(STEPS)
     assert all(outcome.kept for outcome in outcomes)
     x = given.inputs[0]
     with torch.no_grad():
-        expected, rendered = start.reference(x).bases, found.render("cpu")(x).bases
+        expected, rendered = start.reference(x).bases, result.render("cpu")(x).bases
     assert (rendered - expected).abs().mean() < 0.1 * expected.std()
     ranges = next(outcome for outcome in outcomes if outcome.name == RANGES)
-    assert sum(ranges.details["estimators"].values()) == len(found.ranges)
-    assert set(ranges.details[BY_TENSOR]) == set(found.ranges)
+    assert sum(ranges.details["estimators"].values()) == len(result.ranges)
+    assert set(ranges.details[BY_TENSOR]) == set(result.ranges)
     assert BY_TENSOR not in ranges.record()
 
 
 def test_without_steps_nothing_is_measured(start: Observed, given: Given) -> None:
-    found, outcomes = refine(start, [], given, lambda _: pytest.fail("measured"), quiet)
-    assert found is start.calibrated
+    result, outcomes = refine(start, [], given, lambda _: pytest.fail("measured"), quiet)
+    assert result is start.calibrated
     assert outcomes == ()
 
 
 def test_without_an_instance_to_compare_no_step_is_kept(start: Observed, given: Given) -> None:
     criterion, _ = saying(None)
-    found, (outcome,) = refine(start, chosen_steps(["bias_correction"], "mse"), given, criterion, quiet)
-    assert found is start.calibrated
+    result, (outcome,) = refine(start, chosen_steps(["bias_correction"], "mse"), given, criterion, quiet)
+    assert result is start.calibrated
     assert not outcome.kept
     assert "show no instance" in str(outcome)
 

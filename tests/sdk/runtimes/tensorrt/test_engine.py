@@ -44,8 +44,8 @@ def test_all_that_an_engine_depends_on_changes_its_file(tmp_path: Path) -> None:
 def test_an_engine_built_with_a_workspace_is_found_by_who_asks_for_none(tmp_path: Path) -> None:
     graph = make_graph()
     built = compile_graph(graph, tools(), tmp_path, WORKSPACE)
-    found = compile_graph(graph, tools(parses=False), tmp_path)
-    assert (found.path, found.reused) == (built.path, True)
+    result = compile_graph(graph, tools(parses=False), tmp_path)
+    assert (result.path, result.reused) == (built.path, True)
     other = compile_graph(graph, tools(), tmp_path, EngineOptions(workspace_bytes=128 * 2**20))
     assert not other.reused
     os.utime(built.path, ns=(0, 0))
