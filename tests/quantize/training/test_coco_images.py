@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from blendmask_edge.errors import AnnotationError
-from blendmask_quantize.training.augment import Augmentation
 from blendmask_quantize.training.coco_images import CocoImages
 from blendmask_quantize.training.labeled_images import read_labeled_images
-from blendmask_quantize.training.samples import Sample, collate
+from blendmask_quantize.training.samples import collate
 from tests.quantize.images import (
     PLAIN,
     SIZE,
@@ -21,21 +20,7 @@ from tests.quantize.images import (
     write_images,
 )
 from tests.quantize.tiny import LABELS, TINY
-
-CUP, PLATE, FORK = LABELS.category_ids
-THINGS = [Thing(PLATE, (8, 8, 40, 32)), Thing(FORK, (30, 20, 80, 60))]
-
-
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
-def load(tmp_path, images: list[list[Thing]], options: Augmentation = PLAIN, config=TINY) -> CocoImages:
-    return CocoImages.open(tmp_path, write_images(tmp_path, images), config, options)
-
-
-def only_sample(tmp_path, things: list[Thing], options: Augmentation = PLAIN) -> Sample:
-    return load(tmp_path, [things], options).sample(0, rng())
+from tests.quantize.training.painted import CUP, THINGS, load, only_sample, rng
 
 
 class TestSamples:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 from blendmask_edge.errors import AnnotationError
-from blendmask_quantize.training.augment import Augmentation
 from blendmask_quantize.training.coco_images import CocoImages
 from blendmask_quantize.training.samples import Sample
 from blendmask_quantize.training.sampling import repeated
@@ -22,22 +20,8 @@ from tests.quantize.images import (
     write_annotations,
     write_images,
 )
-from tests.quantize.tiny import LABELS, TINY
-
-CUP, PLATE, FORK = LABELS.category_ids
-THINGS = [Thing(PLATE, (8, 8, 40, 32)), Thing(FORK, (30, 20, 80, 60))]
-
-
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
-def load(tmp_path, images: list[list[Thing]], options: Augmentation = PLAIN, config=TINY) -> CocoImages:
-    return CocoImages.open(tmp_path, write_images(tmp_path, images), config, options)
-
-
-def only_sample(tmp_path, things: list[Thing], options: Augmentation = PLAIN) -> Sample:
-    return load(tmp_path, [things], options).sample(0, rng())
+from tests.quantize.tiny import TINY
+from tests.quantize.training.painted import CUP, THINGS, load
 
 
 class TestAugmentedStream:
