@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from blendmask_edge.errors import AnnotationError, CheckpointError, OutputError
+from blendmask_edge.errors import AnnotationError, CheckpointError
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.macs import count_macs
@@ -94,7 +93,8 @@ def prune(
     Args:
         checkpoint: the trained network.
         sources: labeled images with the categories of the checkpoint.
-        output: path of the `.safetensors` file to write. Until it is finished, a folder beside it holds the state.
+        output: path of the `.safetensors` file to write. Until it is finished, a folder beside it holds the
+            state. The caller sees that it can be written.
         options: share to keep, and options of the fine-tuning.
         progress: callback for each stage.
         resume: continue the interrupted run with the same output.
@@ -106,7 +106,6 @@ def prune(
         CheckpointError: there is an unfinished run, or one of another command, share, network or other images.
         OutputError: the output cannot be written.
     """
-    _check_output(output)
     _check_labels(checkpoint, sources[0])
     run = RunFolder.beside(output, "blendmask prune", run_settings(checkpoint, options) | _image_settings(sources))
     run.check(resume=resume)
@@ -241,13 +240,6 @@ def _losses(sources: Sequence[CocoImages], options: PruneOptions, on_step: OnSte
 
         yield loss
         on_step()
-
-
-def _check_output(output: Path) -> None:
-    if output.suffix != ".safetensors" or os.path.isdir(output) or not os.path.isdir(output.parent):
-        raise OutputError(
-            f"the output {output} must be a .safetensors file in a folder that exists: e.g. -o pruned.safetensors"
-        )
 
 
 def _check_labels(checkpoint: Checkpoint, images: CocoImages) -> None:
