@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -20,6 +22,8 @@ TINY = ModelConfig(
     resolution=28,
     input=InputConfig(channels="rgb", mean=(127, 127, 127), std=(64, 64, 64), test_short=64, test_long=96),
 )
+DEEP = replace(TINY, name="TINY_DEEP", backbone=replace(TINY.backbone, depth=50))
+"""The same with a ResNet-50, in which errors of rounding add up."""
 LABELS = Labels(("cup", "plate", "fork"), (2, 5, 9))
 
 

@@ -91,7 +91,7 @@ def test_quantize_takes_them_from_the_evaluation(
             bare, photographs, tmp_path / "m.bmz", config=TINY, size=(64, 96),
             evaluation=(scenes, scenes / "annotations.json"),
         )  # fmt: skip
-    assert begun[0].checkpoint.labels == LABELS
+    assert begun[1].checkpoint.labels == LABELS
 
 
 def test_prune_takes_them_from_the_training(bare: Path, scenes: Path, tmp_path: Path, begun: list[Any]) -> None:

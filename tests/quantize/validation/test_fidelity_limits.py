@@ -22,7 +22,7 @@ from blendmask_quantize.validation.fidelity import Fidelity, compare_instances
 from blendmask_quantize.validation.fidelity_limits import FidelityLimits, check_fidelity
 from blendmask_quantize.validation.graph_predictor import GraphPredictor
 from tests.quantize.images import SIZE, paint, some_images
-from tests.quantize.tiny import LABELS, tiny_model
+from tests.quantize.tiny import DEEP, LABELS, tiny_model
 
 IMAGES = [paint(things) for things in some_images(6)]
 SOUND = Fidelity(16, matched=100, missed=2, spurious=1, score_drift=0.01, box_iou=0.96, mask_iou=0.94, mask_iou_low=0.7)
@@ -35,7 +35,7 @@ def predictor(checkpoint: Checkpoint, network: nn.Module) -> GraphPredictor:
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    return Checkpoint(tiny_model(), LABELS, Path("tiny.safetensors"))
+    return Checkpoint(tiny_model(DEEP), LABELS, Path("tiny.safetensors"))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def narrowed(calibrated: Calibrated, part: str, times: float) -> Calibrated:
 
 def with_predictor(calibrated: Calibrated, name: str, change: Callable[[nn.Conv2d], None]) -> Calibrated:
     """The same ranges with one predictor of the head changed, on every level."""
-    network = trace_network(tiny_model())
+    network = trace_network(tiny_model(DEEP))
     for path, module in network.named_modules():
         if name in path and isinstance(module, nn.Conv2d):
             change(module)
@@ -99,7 +99,7 @@ def test_bases_with_ranges_far_too_small_are_refused_for_their_masks_alone(
 def test_spoiled_coefficients_are_refused_for_their_masks_alone(
     calibrated: Calibrated, criterion: Callable[[Checkpoint, Calibrated], list[Finding]]
 ) -> None:
-    spoiled = tiny_model()
+    spoiled = tiny_model(DEEP)
     assert spoiled.top_layer is not None
     nn.init.normal_(spoiled.top_layer.weight, generator=torch.Generator().manual_seed(1))
     refused = refusals(criterion(Checkpoint(spoiled, LABELS, Path("tiny.safetensors")), calibrated))

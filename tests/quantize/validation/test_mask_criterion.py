@@ -21,7 +21,7 @@ from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.validation.graph_predictor import GraphPredictor, PredictorOf
 from blendmask_quantize.validation.mask_criterion import MaskCriterion
 from tests.quantize.images import SIZE, paint, some_images, write_images
-from tests.quantize.tiny import LABELS, tiny_model
+from tests.quantize.tiny import DEEP, LABELS, tiny_model
 
 
 def predictor_of(checkpoint: Checkpoint, detections: int = 100) -> PredictorOf:
@@ -33,7 +33,7 @@ def predictor_of(checkpoint: Checkpoint, detections: int = 100) -> PredictorOf:
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    return Checkpoint(tiny_model(), LABELS, Path("tiny.safetensors"))
+    return Checkpoint(tiny_model(DEEP), LABELS, Path("tiny.safetensors"))
 
 
 @pytest.fixture(scope="module")
