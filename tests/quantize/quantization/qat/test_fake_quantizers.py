@@ -127,7 +127,7 @@ def test_frozen_stages_and_the_ranges_before_them_are_left_alone(
     assert frozen == {n for n, _ in network.named_parameters() if ".stem." in n or ".res2." in n}
     ranges = {name for name, p in network.log_growth.items() if not p.requires_grad}
     assert "x" in ranges
-    assert "backbone_bottom_up_res2_2_conv3_conv" in ranges
+    assert "backbone_bottom_up_res2_1_conv3_conv" in ranges
     assert not any("res3" in name or "fpn" in name for name in ranges)
 
 
