@@ -96,9 +96,19 @@ def rows(folder: Path) -> dict[str, dict[str, Any]]:
     return {row["name"].removeprefix("shipped/"): row for row in found}
 
 
-@pytest.mark.usefixtures("commands")
-def test_each_graph_has_its_accuracy_and_each_recipe_its_latency(tmp_path: Path) -> None:
+def assert_exist(commands: Commands) -> None:
+    """See that every command and option that the study calls can be typed."""
+    group = typer.main.get_command(app)
+    context = group.make_context("blendmask", ["info"], resilient_parsing=True)
+    for name, *words in commands.given:
+        command = group.get_command(context, name)
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_each_graph_has_its_accuracy_and_each_recipe_its_latency(commands: Commands, tmp_path: Path) -> None:
     shrink.main()
+    assert_exist(commands)
     found = rows(tmp_path)
     quantized = (
         "ptq", "qat/labels", "qat/no-labels", "pruned-70/ptq", "pruned-50/ptq", "pruned-50/qat", "pruned-30/qat",
@@ -150,16 +160,6 @@ def test_study_that_was_cut_off_makes_only_what_is_missing(commands: Commands, m
         "qat-labels.bmz", "qat-no-labels.bmz", *(f"{name}.safetensors" for name in shrink.TARGETS), "edge.bmz",
         "edge-sparse.bmz", "pruned-50-qat.bmz", "pruned-30-qat.bmz", "latency-50-qat.bmz",
     }  # fmt: skip
-
-
-def test_commands_of_the_study_exist(commands: Commands) -> None:
-    shrink.main()
-    group = typer.main.get_command(app)
-    context = group.make_context("blendmask", ["info"], resilient_parsing=True)
-    for name, *words in commands.given:
-        command = group.get_command(context, name)
-        known = {option for parameter in command.params for option in parameter.opts}
-        assert {word for word in words if word.startswith("--")} <= known
 
 
 def test_work_of_another_setting_is_refused(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
