@@ -231,9 +231,11 @@ def load_calibration_set(
     check_calibration_settings(settings, allow)
     with for_users():
         selection = dataset.select(settings.count, settings.seed, limits.most)
+        count = _count(selection.total, settings.count, limits)
+        if count != settings.count:
+            selection = dataset.select(count, settings.seed, limits.most)
         _check_names(selection)
-        _check_enough(selection, settings.count, limits)
-        reader = _Reader(size, pad_value, progress("reading", _expected(selection, settings.count, limits)))
+        reader = _Reader(size, pad_value, progress("reading", _expected(selection, count, limits)))
         sampled = reader.read(selection.samples)
         unreadable = list(reader.unreadable)
         spare = list(selection.spare)
@@ -263,18 +265,22 @@ def _check_names(selection: Selection) -> None:
         )
 
 
-def _check_enough(selection: Selection, count: int, limits: HoldOut) -> None:
-    """See that as many images as needed can be held out, where it is known how many there are."""
-    if selection.total is None or not limits.needed:
-        return
-    spare, sampled = max(selection.total - count, 0), min(selection.total, count)
-    available = spare if spare >= limits.least else int(limits.share * sampled)
-    if available < limits.needed:
-        raise _too_few(available, limits)
+def _count(total: int | None, count: int, limits: HoldOut) -> int:
+    """How many images to sample, so that as many as needed can be held out beyond them.
+
+    Raises:
+        CalibrationError: there are too few images.
+    """
+    if total is None or not limits.needed:
+        return count
+    sampled = min(count, math.floor((1 - limits.share) * total))
+    if total - sampled < limits.needed:
+        raise _too_few(total - sampled, limits)
+    return sampled
 
 
 def _too_few(available: int, limits: HoldOut) -> CalibrationError:
-    enough = math.ceil(limits.needed / limits.share)
+    enough = math.floor((limits.needed - 1) / limits.share) + 1
     return CalibrationError(
         f"{available} calibration images can be held out, and {limits.needed} are needed to measure on: give {enough} "
         "images or more"

@@ -20,7 +20,9 @@ from blendmask_quantize.pipeline.calibration_set import (
     COUNT_MOST,
     HELD_OUT_MOST,
     LONGEST_NAMES,
+    TO_MEASURE,
     CalibrationSet,
+    HoldOut,
     hold_out,
     load_calibration_set,
 )
@@ -30,10 +32,12 @@ from tests.sdk.small_bundles import build_graph, describe
 SIZE, GRAY = (64, 96), (127, 127, 127)
 
 
-def load(source: Any, announce: Any = None, allow: tuple[str, ...] = (), **settings: Any) -> CalibrationSet:
+def load(
+    source: Any, announce: Any = None, allow: tuple[str, ...] = (), limits: HoldOut | None = None, **settings: Any
+) -> CalibrationSet:  # fmt: skip
     progress = (lambda _name, total: announce(total)) if announce else lambda _name, _total: lambda: None
     return load_calibration_set(
-        CalibrationDataset(source), CalibrationSettings(**settings), SIZE, GRAY, progress, allow
+        CalibrationDataset(source), CalibrationSettings(**settings), SIZE, GRAY, progress, allow, limits
     )
 
 
@@ -161,3 +165,14 @@ def test_batches_of_a_loader_count_as_images() -> None:
 def test_an_item_that_is_not_an_image_is_named() -> None:
     with pytest.raises(CalibrationError, match=r"image 0 is float32 with shape \(64, 96, 3\).*0 to 255"):
         load(iter([np.zeros((64, 96, 3), np.float32)]))
+
+
+def test_as_many_images_are_held_out_to_measure_on_as_the_refusal_asks_for(tmp_path: Path) -> None:
+    folder = write_images(tmp_path, 38)
+    for count in (17, 30, 40, 128):
+        found = load(folder, count=count, limits=TO_MEASURE)
+        assert len(found.held_out) >= 16
+        assert len(found.images) == min(count, 22)
+    (folder / "00.png").unlink()
+    with pytest.raises(CalibrationError, match="give 38 images or more"):
+        load(folder, count=40, limits=TO_MEASURE)
