@@ -344,6 +344,12 @@ def robot_table(rows: Rows) -> str:
             row = rows[name]
             shown = f"mask AP {100 * row['mask_ap']:.1f}, AP50 {100 * row['mask_ap50']:.1f}"
             lines.append(f"| {row['images']} images of 3840 x 2160 with small instances, {what} | {shown} |")
+    for name, row in rows.items():
+        if name.startswith("install/"):
+            what = name.split("/")[1] + (", without unused packages" if name.endswith("/needed") else "")
+            largest = [f"{key.partition('/')[2]} {value}" for key, value in row.items() if key.startswith("megabytes/")]
+            shown = f"{row['megabytes']} MB in {row['packages']} packages: {', '.join(largest)}, others"
+            lines.append(f"| install of `[cpu]` on Python {what} | {shown} |")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Measure the SDK as a robot uses it: a stream, and a large image in tiles.
+"""Measure the SDK as a robot uses it: a stream, a large image in tiles, the size of the install.
 
     python -m bench.studies.robot M.bmz --data HOMESCENES
     python -m bench.studies.robot M.bmz --data HOMESCENES --parts tiles
@@ -10,6 +10,10 @@ that the slowest stage alone allows. `stream/paced` is a camera of twice that ra
 `4k/single`, `4k/tiles`: images of 3840 x 2160 in which ten scenes of the held-out split lie at their own size, so that
 most instances are small; mask AP of one call and of tiles of the network's input. Independent of other work.
 
+`install/VERSION`: megabytes and packages of the wheel with the extra `cpu` in an empty environment of each of
+`--pythons`, and of its largest packages; `install/VERSION/needed` is without those that prediction never imports, and
+predicts to prove it.
+
 Nothing else may run beside the stream: a disturbed round is repeated, and refused in the end. Rows of parts that are
 left out stay as they are.
 """
@@ -19,6 +23,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +39,7 @@ from pycocotools import mask as coco_mask
 
 from bench.lib.scenes import frames, scenes_parser
 from bench.lib.study import read_rows, run_study, write_study
-from blendmask_edge import DisturbedError, MaskPredictor, read_image
+from blendmask_edge import ConfigError, DisturbedError, MaskPredictor, read_image
 from blendmask_edge.benchmark.disturbance import other_work, read_cpu_times
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.average_precision import evaluate
@@ -229,7 +235,68 @@ def _moved(annotation: dict[str, Any], x: int, y: int, scene: dict[str, Any], im
     }
 
 
+def install_rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Sizes of the packages that a robot gets, by version of Python."""
+    if options.wheel is None:
+        raise ConfigError("The part install needs --wheel FILE.whl, which `make wheel` builds.")
+    for interpreter in options.pythons:
+        with tempfile.TemporaryDirectory() as folder:
+            python = Path(folder) / "bin" / "python"
+            _run(interpreter, "-m", "venv", folder)
+            _run(python, "-m", "pip", "install", "--quiet", f"{options.wheel}[cpu]")
+            version = _run(python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
+            yield _install_row(f"install/{version}", python)
+            unused = sorted(UNUSED & set(json.loads(_run(python, "-c", _SIZES))))
+            if unused:
+                _run(python, "-m", "pip", "uninstall", "--quiet", "-y", *unused)
+                _run(python, "-c", _PREDICT, options.bundle.absolute())
+                yield _install_row(f"install/{version}/needed", python)
+
+
+UNUSED = {
+    "coloredlogs", "contourpy", "cycler", "fonttools", "humanfriendly", "importlib-resources", "importlib_resources",
+    "kiwisolver", "matplotlib", "mpmath", "pillow", "pyparsing", "python-dateutil", "six", "sympy", "tzdata", "zipp",
+}  # fmt: skip
+"""Packages that others ask for and the SDK never imports; of these, pycocotools' evaluation needs matplotlib."""
+_LARGEST = 4
+_SIZES = """
+import importlib.metadata as metadata, json
+sizes = {}
+for found in metadata.distributions():
+    files = [found.locate_file(file) for file in found.files or ()]
+    sizes[found.metadata["Name"].lower()] = sum(file.stat().st_size for file in files if file.is_file())
+print(json.dumps({name: size for name, size in sizes.items() if name not in ("pip", "setuptools")}))
+"""
+_PREDICT = """
+import sys, numpy
+from blendmask_edge import MaskPredictor
+with MaskPredictor(sys.argv[1]) as predictor:
+    predictor(numpy.zeros((480, 640, 3), numpy.uint8)).rles()
+"""
+
+
+def _install_row(name: str, python: Path) -> dict[str, Any]:
+    sizes = json.loads(_run(python, "-c", _SIZES))
+    largest = sorted(sizes, key=sizes.get, reverse=True)[:_LARGEST]
+    return {
+        "name": name,
+        "megabytes": round(sum(sizes.values()) / 1e6),
+        "packages": len(sizes),
+        **{f"megabytes/{package}": round(sizes[package] / 1e6) for package in largest},
+    }
+
+
+def _run(*words: object) -> str:
+    """Run a command outside of this checkout's Python path, and return what it prints."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([str(word) for word in words], env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ConfigError(f"{words[0]} {words[1]} {words[2]} failed: {done.stderr[-500:]}")
+    return done.stdout
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[dict[str, Any]]]] = {
+    "install": install_rows,
     "stream": stream_rows,
     "tiles": tile_rows,
 }
@@ -246,6 +313,8 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="of the network in the stream")
     parser.add_argument("--images", type=int, default=20, help="large images, of ten scenes each")
     parser.add_argument("--overlap", type=float, default=0.25, help="share of a tile that its neighbor covers as well")
+    parser.add_argument("--wheel", type=Path, help="for the part install; `make wheel` builds it")
+    parser.add_argument("--pythons", nargs="+", default=[sys.executable], help="interpreters for the part install")
     return parser.parse_args()
 
 
