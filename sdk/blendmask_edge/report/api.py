@@ -41,8 +41,8 @@ def write_report(
     Args:
         sources: a `Comparison`, or one or several of: a bundle or a graph of one ("model.bmz:float"), a baseline, a
             record or the JSON output of `blendmask bench`, a folder of records, the JSON output of `blendmask
-            sensitivity`. A bundle
-            with a float graph is compared with it; of several, the first is the reference.
+            sensitivity`. A bundle with a float graph is compared with it. Of several, the first is the reference, and
+            earlier measurements come before bundles.
         output: file to write; ends in .html or .md.
         images: folder of images, on which bundles are measured; without, what the bundle itself tells is shown.
         annotations: COCO instances JSON of the images, for average precision.
