@@ -14,13 +14,20 @@ import zipfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
+import msgspec
 import numpy as np
 
-from blendmask_edge import AnnotationError, BundleError, ImageError, read_image
+from blendmask_edge import AnnotationError, BaselineError, BundleError, ImageError, read_image
+from blendmask_edge.benchmark.gate import Change
+from blendmask_edge.benchmark.history import Run, decode_run
+from blendmask_edge.benchmark.machine import Machine
+from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
 from blendmask_edge.bundle import MANIFEST_NAME, decode_manifest, encode_manifest
 from blendmask_edge.bundle.archive import Archive
 from blendmask_edge.bundle.graph_check import check_graph
 from blendmask_edge.bundle.onnx_file import read_onnx_file
+from blendmask_edge.comparison.prediction_file import read_predictions
+from blendmask_edge.comparison.result import compare_predictions
 from blendmask_edge.evaluation.annotations import read_coco
 from blendmask_edge.imaging.headers import read_header
 
@@ -109,6 +116,30 @@ def coco(data: bytes) -> bool:
     return True
 
 
+def predictions(data: bytes) -> bool:
+    """Predictions that are taken do not differ from themselves, and each instance is counted once."""
+    _FILE.write_bytes(data)
+    try:
+        found = read_predictions(_FILE, None)
+        result = compare_predictions(found, found, 0.5, 0.9)
+    except AnnotationError:
+        return False
+    detections = [one for image in found.images.values() for one in image.detections]
+    assert result.instances == sum(one.score >= 0.5 for one in detections)
+    assert not result.changes
+    return True
+
+
+def record(data: bytes) -> bool:
+    """A record that is taken is the same when it is written and read again."""
+    try:
+        found = decode_run("file", data)
+    except BaselineError:
+        return False
+    assert decode_run("file", msgspec.json.encode(found)) == found
+    return True
+
+
 def image_header(data: bytes) -> bool:
     """A header that is taken states an image that may be decoded."""
     try:
@@ -137,7 +168,8 @@ def image(data: bytes) -> bool:
 
 
 TARGETS: Dict[str, Callable[[bytes], bool]] = {
-    target.__name__: target for target in (manifest, archive, bundle, graph, coco, image_header, image)
+    target.__name__: target
+    for target in (manifest, archive, bundle, graph, coco, predictions, record, image_header, image)
 }
 
 
@@ -150,7 +182,8 @@ def seeds(target: str) -> List[bytes]:
         result = [_members(data) for data in bundles]
         suffix = ".json" if target == "manifest" else ".onnx"
         return sorted({content for members in result for name, content in members.items() if name.endswith(suffix)})
-    return _coco_seeds() if target == "coco" else _image_seeds()
+    made = {"coco": _coco_seeds, "predictions": _prediction_seeds, "record": _record_seeds}
+    return made.get(target, _image_seeds)()
 
 
 def _members(data: bytes) -> Dict[str, bytes]:
@@ -169,6 +202,31 @@ def _coco_seeds() -> List[bytes]:
                  "bbox": [1, 1, 8, 6], "area": 20.5}  # fmt: skip
         documents.append({"images": [entry], "annotations": [result], "categories": [{"id": 2, "name": "cup"}]})
     return [json.dumps(document).encode() for document in documents]
+
+
+def _prediction_seeds() -> List[bytes]:
+    """Return what `blendmask predict` writes, with all forms of masks."""
+    found = []
+    for seed in _coco_seeds():
+        document = json.loads(seed)
+        document["annotations"][0]["score"] = 0.75
+        found.append(json.dumps(document).encode())
+    return found
+
+
+def _record_seeds() -> List[bytes]:
+    machine = Machine(cpu="cpu", architecture="x86_64", cores=2, flags=["avx2"], system="Linux", python="3.11.7")
+    subject = Subject(model="TINY", variant="cpu", graph_sha256="0" * 64, runtime="onnxruntime", threads=1)
+    data = Data(annotations="a.json", sha256="1" * 64, images=5)
+    kept = Record(
+        created="2026-01-01T00:00:00+00:00",
+        setting=Setting(subject=subject, data=data, machine=machine),
+        frames=100,
+        metrics={"mask_ap": 0.5},
+        latency_quantiles_ms=[1.5] * 21,
+    )
+    left = Change("mask_ap", 0.5, None, 0.495, 0.51)
+    return [msgspec.json.encode(Run(record=kept)), msgspec.json.encode(Run(label="a", record=kept, changes=[left]))]
 
 
 def _image_seeds() -> List[bytes]:

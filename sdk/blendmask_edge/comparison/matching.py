@@ -40,11 +40,12 @@ def mask_overlap(one: Detection, other: Detection) -> float:
 
 
 def _box_overlaps(before: Sequence[Detection], after: Sequence[Detection]) -> NDArray[np.float64]:
-    """IoU (N, M) of the boxes, 0 between classes."""
+    """IoU (N, M) of the boxes, 1 for equal ones even without area, 0 between classes."""
     if not (before and after):
         return np.zeros((len(before), len(after)))
     boxes = [np.array([detection.box for detection in side], np.float64) for side in (before, after)]
     overlaps = np.asarray(rle_codec.iou(*boxes, [0] * len(after)), np.float64)
+    overlaps[(boxes[0][:, None] == boxes[1]).all(axis=2)] = 1
     names = [np.array([detection.class_name for detection in side]) for side in (before, after)]
     overlaps[names[0][:, None] != names[1]] = 0
     return overlaps
