@@ -14,18 +14,18 @@ class _Requests(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: List[str] = []
+        self.requests: List[str] = []
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
         for name, value in attrs:
             if name in _FETCHED and not (value or "").startswith(("data:", "#")):
-                self.found.append(f"{tag} {name}={value}")
+                self.requests.append(f"{tag} {name}={value}")
         if tag in ("script", "iframe", "object", "embed"):
-            self.found.append(tag)
+            self.requests.append(tag)
 
 
 def requests_of(text: str) -> List[str]:
     """Return all that a page would ask for, and all that could run in it."""
     parser = _Requests()
     parser.feed(text)
-    return parser.found + re.findall(r"url\((?!#)[^)]*\)|@import", text)
+    return parser.requests + re.findall(r"url\((?!#)[^)]*\)|@import", text)

@@ -117,7 +117,7 @@ class _Layers:
             return ""
         for name in node.inputs[1:2]:
             maker = self._makers.get(name)
-            found = _WEIGHTS.match(maker.inputs[0] if maker is not None and maker.inputs else name)
-            if found:
-                return found[1]
+            match = _WEIGHTS.match(maker.inputs[0] if maker is not None and maker.inputs else name)
+            if match:
+                return match[1]
         return ""

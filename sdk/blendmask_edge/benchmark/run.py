@@ -149,8 +149,8 @@ def _measure_quietly(request: Request, measure_once: Callable[[], Measured]) -> 
         DisturbedError: a baseline is to be written, and every run was disturbed.
     """
     measured = measure_once()
-    kept = request.baseline is not None or request.record is not None
-    if not kept or (request.accuracy_only and not request.update):
+    has_use = request.baseline is not None or request.record is not None
+    if not has_use or (request.accuracy_only and not request.update):
         return measured
     for _ in range(RUNS - 1):
         if measured.disturbances:

@@ -1,1 +1,1 @@
-"""Two sets of predictions of the same images, held against each other: what `blendmask compare` does."""
+"""Two sets of predictions of the same images, compared with each other: what `blendmask compare` does."""

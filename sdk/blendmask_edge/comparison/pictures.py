@@ -62,8 +62,8 @@ def draw_changes(image: Image, changes: Sequence[Change]) -> Tuple[Image, Image]
 
 
 def _detections(changes: Sequence[Change]) -> List[Detection]:
-    found: List[Optional[Detection]] = [side for change in changes for side in (change.before, change.after)]
-    return [detection for detection in found if detection is not None]
+    sides: List[Optional[Detection]] = [side for change in changes for side in (change.before, change.after)]
+    return [detection for detection in sides if detection is not None]
 
 
 def _part(changes: Sequence[Change], width: int, height: int) -> Tuple[int, int, int, int]:

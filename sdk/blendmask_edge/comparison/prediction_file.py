@@ -136,15 +136,15 @@ def _fault(result: _Result, sizes: Dict[int, Tuple[int, int]], categories: Set[i
 def _images(document: _Document, folder: Path, images: Optional[PathLike]) -> Dict[str, PredictedImage]:
     names = {category.id: category.name for category in document.categories}
     sizes = {image.id: (image.height, image.width) for image in document.images}
-    found: Dict[int, List[Detection]] = {image.id: [] for image in document.images}
+    detections: Dict[int, List[Detection]] = {image.id: [] for image in document.images}
     for result in document.annotations:
         height, width = sizes[result.image_id]
         rle = compressed(_plain(result.segmentation), height, width)
-        found[result.image_id].append(Detection(names[result.category_id], result.score, result.bbox, rle))
+        detections[result.image_id].append(Detection(names[result.category_id], result.score, result.bbox, rle))
     return {
         name: PredictedImage(
             sizes[image.id],
-            sorted(found[image.id], key=lambda detection: -detection.score),
+            sorted(detections[image.id], key=lambda detection: -detection.score),
             _file(image, folder, images),
         )
         for name, image in zip(_names(document.images), document.images)

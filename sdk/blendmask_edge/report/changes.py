@@ -58,11 +58,11 @@ def change_sections(
     images = list(comparison.by_image().items())
     if lost_first:
         images.sort(key=lambda item: all(change.kind == APPEARED for change in item[1]))
-    found = [Section("Changed detections", [summary, _class_table(comparison.changes)])]
+    parts = [Section("Changed detections", [summary, _class_table(comparison.changes)])]
     if pictures:
-        found.append(Section("Changed images, the worst first", _picture_blocks(comparison, images, most_pictures)))
-    found.append(Section("Changes by image", [_image_table(images)]))
-    return found
+        parts.append(Section("Changed images, the worst first", _picture_blocks(comparison, images, most_pictures)))
+    parts.append(Section("Changes by image", [_image_table(images)]))
+    return parts
 
 
 def _picture_blocks(comparison: Comparison, images: Sequence[Tuple[str, List[Change]]], most: int) -> List[Block]:
@@ -70,13 +70,13 @@ def _picture_blocks(comparison: Comparison, images: Sequence[Tuple[str, List[Cha
     blocks: List[Block] = []
     if len(shown) < len(images):
         blocks.append(_left_out(len(shown), len(images), len(comparison.files)))
-    drawn = [_picture(name, changes, comparison.files[name]) for name, changes in shown]
-    return [*blocks, Pictures(comparison.before, comparison.after, drawn)]
+    pictures = [_picture(name, changes, comparison.files[name]) for name, changes in shown]
+    return [*blocks, Pictures(comparison.before, comparison.after, pictures)]
 
 
 def _left_out(shown: int, changed: int, known: int) -> str:
     if not known:
-        return "No pictures: the images were not found. Give their folder with --images."
+        return "No pictures: the images are missing. Give their folder with --images."
     return f"The {shown} worst of {changed} changed images."
 
 

@@ -62,10 +62,10 @@ class Entry:
 def distinct(entries: Sequence[Entry]) -> List[Entry]:
     """Return entries whose labels differ: equal ones get the folder of their file, or else their place."""
     by_folder = [replace(entry, label=f"{Path(entry.source).parent.name}/{entry.label}") for entry in entries]
-    found = [long if _is_twice(entry, entries) else entry for entry, long in zip(entries, by_folder)]
+    labeled = [long if _is_twice(entry, entries) else entry for entry, long in zip(entries, by_folder)]
     return [
-        replace(entry, label=f"{entry.label} ({place})") if _is_twice(entry, found) else entry
-        for place, entry in enumerate(found, start=1)
+        replace(entry, label=f"{entry.label} ({place})") if _is_twice(entry, labeled) else entry
+        for place, entry in enumerate(labeled, start=1)
     ]
 
 

@@ -194,15 +194,15 @@ def _predictions(
     """Return what was predicted while it was measured, down to where the like of an instance may score."""
     manifest = predictor.manifest
     names = dict(zip(manifest.category_ids, manifest.classes))
-    found: Dict[int, List[Detection]] = {image_id: [] for image_id in images.ids}
+    detections: Dict[int, List[Detection]] = {image_id: [] for image_id in images.ids}
     for result in measured.results:
         if result["score"] >= threshold - SCORE_SLACK:
-            found[result["image_id"]].append(_detection(result, names))
+            detections[result["image_id"]].append(_detection(result, names))
     keys = short_names([str(path) for path in images.paths])
     return Predictions(
         label,
         {
-            key: PredictedImage(image_size(path), found[image_id], path)
+            key: PredictedImage(image_size(path), detections[image_id], path)
             for key, path, image_id in zip(keys, images.paths, images.ids)
         },
     )

@@ -54,12 +54,12 @@ def overview(entries: Sequence[Entry], html: bool) -> List[Section]:
     measured = [entry for entry in entries if entry.metrics]
     if not measured:
         return []
-    drawn: List[Optional[Chart]] = []
+    candidates: List[Optional[Chart]] = []
     if html:
-        drawn = [
+        candidates = [
             draw(entries) for draw in (charts.accuracy_against_latency, charts.latency_distribution, charts.stages)
         ]
-    shown = [chart for chart in drawn if chart is not None]
+    shown = [chart for chart in candidates if chart is not None]
     blocks: List[Block] = [Charts(shown)] if shown else []
     blocks.append(_measured_table(measured))
     blocks += _remarks(measured)
@@ -142,9 +142,9 @@ def layers(entries: Sequence[Entry], sensitivity: Mapping[str, float], html: boo
 
 def bundles(entries: Sequence[Entry]) -> List[Section]:
     """Return size and origin of each bundle, and what was measured when it was made."""
-    found = {entry.source: entry for entry in entries if entry.manifest is not None}
+    by_source = {entry.source: entry for entry in entries if entry.manifest is not None}
     sections = []
-    for entry in found.values():
+    for entry in by_source.values():
         if entry.manifest is not None:
             sections.append(Section(f"Bundle: {_name(entry.source)}", list(_bundle_blocks(entry, entry.manifest))))
     return sections
@@ -227,7 +227,7 @@ def _bundle_blocks(entry: Entry, manifest: Manifest) -> List[Block]:
         for name, graph in manifest.graphs.items()
     ]
     blocks: List[Block] = [Table([], facts)]
-    blocks.append(Table(["graph", "precision", "MB", "instances of float found, mask IoU"], graphs))
+    blocks.append(Table(["graph", "precision", "MB", "matched with float, mask IoU"], graphs))
     measured = [
         [variant, f"{one.images} images of {one.data}", *(percent(one.metrics.get(m)) for m in ("mask_ap", "box_ap"))]
         for variant, measurements in manifest.metrics.items()

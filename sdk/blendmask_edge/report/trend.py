@@ -53,8 +53,8 @@ def _section(folder: str, name: str, runs: List[Run], html: bool) -> Section:
     summary = f"{len(runs)} run{'s' * (len(runs) > 1)}, {left} with a metric outside its limits."
     blocks: List[Block] = [name, summary]
     if html and len(runs) > 1:
-        drawn = [_chart(runs, *metric) for metric in METRICS]
-        blocks.append(Charts([chart for chart in drawn if chart is not None]))
+        candidates = [_chart(runs, *metric) for metric in METRICS]
+        blocks.append(Charts([chart for chart in candidates if chart is not None]))
         blocks.append(
             "Band: what the baseline allowed. Cross: outside its limits. Hollow: other work disturbed the times."
         )

@@ -28,7 +28,7 @@ def run(*words: object) -> Any:
 @pytest.fixture
 def runs(scenes: Scenes, tmp_path: Path) -> tuple:
     """Return two runs, the second without one instance of the first image and with a changed mask there."""
-    changed = in_first(lambda found: shifted(found)[:-1])
+    changed = in_first(lambda instances: shifted(instances)[:-1])
     return run_of(scenes, tmp_path / "a"), run_of(scenes, tmp_path / "b", changed)
 
 
@@ -108,7 +108,7 @@ def test_pictures_mark_the_changes_where_they_are(scenes: Scenes, tmp_path: Path
     from blendmask_edge import compare
 
     before = run_of(scenes, tmp_path / "a")
-    after = run_of(scenes, tmp_path / "b", in_first(lambda found: found[1:]))
+    after = run_of(scenes, tmp_path / "b", in_first(lambda instances: instances[1:]))
     (change,) = compare(before, after).changes
     image = np.full((96, 128, 3), 90, np.uint8)
     first, second = draw_changes(image, [change])

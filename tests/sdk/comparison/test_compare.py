@@ -26,12 +26,14 @@ ALL = 12 * INSTANCES
 Change = Callable[[int, Instances], Instances]
 
 
-def run_of(scenes: Scenes, folder: Path, change: Change = lambda _, found: found, **fields: Any) -> Path:
+def run_of(scenes: Scenes, folder: Path, change: Change = lambda _, instances: instances, **fields: Any) -> Path:
     """Write what a predictor that knows the answers, some of them changed, would have written."""
     folder.mkdir()
     document: Dict[str, Any] = scenes.document()
     document["annotations"] = [
-        result for image_id, found in scenes.instances.items() for result in change(image_id, found).to_coco(image_id)
+        result
+        for image_id, instances in scenes.instances.items()
+        for result in change(image_id, instances).to_coco(image_id)
     ]
     document.update(fields)
     (folder / "instances.json").write_text(json.dumps(document))
@@ -39,13 +41,13 @@ def run_of(scenes: Scenes, folder: Path, change: Change = lambda _, found: found
 
 
 def in_first(change: Callable[[Instances], Instances]) -> Change:
-    return lambda image_id, found: change(found) if image_id == 1 else found
+    return lambda image_id, instances: change(instances) if image_id == 1 else instances
 
 
-def shifted(found: Instances) -> Instances:
-    logits = found.mask_logits.copy()
+def shifted(instances: Instances) -> Instances:
+    logits = instances.mask_logits.copy()
     logits[0] = np.roll(logits[0], 20, axis=1)
-    return replace(found, mask_logits=logits)
+    return replace(instances, mask_logits=logits)
 
 
 def test_a_run_against_itself_changes_nothing(scenes: Scenes, tmp_path: Path) -> None:
@@ -58,9 +60,9 @@ def test_a_run_against_itself_changes_nothing(scenes: Scenes, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("change", "kind", "together"),
     [
-        (lambda found: found[1:], "vanished", ALL),
+        (lambda instances: instances[1:], "vanished", ALL),
         (shifted, "mask changed", ALL),
-        (lambda found: replace(found, scores=np.r_[np.float32(0.3), found.scores[1:]]), "vanished", ALL),
+        (lambda instances: replace(instances, scores=np.r_[np.float32(0.3), instances.scores[1:]]), "vanished", ALL),
     ],
     ids=["left out", "other mask", "score fell"],
 )
@@ -69,7 +71,7 @@ def test_a_planted_change_is_the_only_one(
 ) -> None:
     before, after = run_of(scenes, tmp_path / "a"), run_of(scenes, tmp_path / "b", in_first(change))
     result = compare(before, after)
-    assert [(found.image, found.kind) for found in result.changes] == [("1.png", kind)]
+    assert [(change.image, change.kind) for change in result.changes] == [("1.png", kind)]
     assert result.changed_share == 1 / together
     with pytest.raises(RegressionError, match=r"1 of 48 instances changed \(2\.08%\)") as caught:
         result.require_at_most(0.02)
@@ -78,7 +80,7 @@ def test_a_planted_change_is_the_only_one(
 
 
 def test_what_is_new_appeared(scenes: Scenes, tmp_path: Path) -> None:
-    before = run_of(scenes, tmp_path / "a", in_first(lambda found: found[:-1]))
+    before = run_of(scenes, tmp_path / "a", in_first(lambda instances: instances[:-1]))
     (change,) = compare(before, run_of(scenes, tmp_path / "b")).changes
     assert change.kind == "appeared"
     assert change.before is None
@@ -86,8 +88,8 @@ def test_what_is_new_appeared(scenes: Scenes, tmp_path: Path) -> None:
 
 
 def test_another_class_is_another_instance(scenes: Scenes, tmp_path: Path) -> None:
-    def relabeled(found: Instances) -> Instances:
-        return replace(found, class_ids=np.r_[(found.class_ids[:1] + 1) % 3, found.class_ids[1:]])
+    def relabeled(instances: Instances) -> Instances:
+        return replace(instances, class_ids=np.r_[(instances.class_ids[:1] + 1) % 3, instances.class_ids[1:]])
 
     result = compare(run_of(scenes, tmp_path / "a"), run_of(scenes, tmp_path / "b", in_first(relabeled)))
     assert sorted(change.kind for change in result.changes) == ["appeared", "vanished"]
@@ -95,7 +97,7 @@ def test_another_class_is_another_instance(scenes: Scenes, tmp_path: Path) -> No
 
 def test_a_score_that_crosses_the_threshold_a_little_is_no_change(scenes: Scenes, tmp_path: Path) -> None:
     def rescored(score: float) -> Change:
-        return in_first(lambda found: replace(found, scores=np.full_like(found.scores, score)))
+        return in_first(lambda instances: replace(instances, scores=np.full_like(instances.scores, score)))
 
     before, after = (run_of(scenes, tmp_path / str(score), rescored(score)) for score in (0.71, 0.69))
     assert compare(before, after, score_threshold=0.7).changes == ()
@@ -108,16 +110,16 @@ def test_a_score_that_crosses_the_threshold_a_little_is_no_change(scenes: Scenes
 def test_every_instance_is_counted_once(data: st.DataObject) -> None:
     corner, side = st.integers(0, 40), st.integers(4, 20)
 
-    def drawn() -> Predictions:
+    def predictions() -> Predictions:
         rows = data.draw(st.lists(st.tuples(corner, corner, side, side, st.floats(0, 1)), max_size=6))
-        found = [
+        detections = [
             Detection("cup", score, (x, y, w, h), encode_crop((np.ones((h, w), np.bool_), (x, y)), (64, 64)))
             for x, y, w, h, score in rows
         ]
-        return Predictions("run", {"a": PredictedImage((64, 64), found)})
+        return Predictions("run", {"a": PredictedImage((64, 64), detections)})
 
-    one, other = drawn(), drawn()
-    counts = [sum(found.score >= 0.5 for found in run.images["a"].detections) for run in (one, other)]
+    one, other = predictions(), predictions()
+    counts = [sum(detection.score >= 0.5 for detection in run.images["a"].detections) for run in (one, other)]
     result = compare_predictions(one, other, 0.5, 0.9)
     assert max(counts) <= result.instances <= sum(counts)
     assert result.count("vanished") <= counts[0]
@@ -248,5 +250,5 @@ def test_shares_out_of_range_are_refused(tmp_path: Path, name: str, value: Any) 
 
 def test_labels_of_the_scenes_are_named(scenes: Scenes, tmp_path: Path) -> None:
     before = run_of(scenes, tmp_path / "a")
-    after = run_of(scenes, tmp_path / "b", lambda _, found: found[found.class_ids != 0])
+    after = run_of(scenes, tmp_path / "b", lambda _, instances: instances[instances.class_ids != 0])
     assert {change.class_name for change in compare(before, after).changes} == {LABELS.names[0]}
