@@ -238,7 +238,7 @@ def _new_network(path: Path, config: ModelConfig) -> BlendMask:
     """Build the network; if it was pruned, check that the widths of consecutive layers match."""
     try:
         model = BlendMask(config)
-        if config.widths:
+        if config.widths or config.dropped:
             side = max(config.input.divisor, *config.head.strides)
             with torch.no_grad():
                 every_output(copy.deepcopy(model).to("meta").eval(), torch.empty((1, 3, side, side), device="meta"))

@@ -41,6 +41,9 @@ def prune(
         list[str] | None,
         typer.Option(metavar="LAYER", help="Layer that is not pruned: name, glob, or re:PATTERN; can be repeated."),
     ] = None,
+    depth: Annotated[
+        float, typer.Option(help="Drop residual blocks while the loss rises by this share at most, e.g. 0.02.", min=0)
+    ] = 0.0,
     rounds: Annotated[
         int, typer.Option(help="Rounds of pruning, each with its share of the fine-tuning steps.", min=1)
     ] = 1,
@@ -76,6 +79,7 @@ def prune(
             checkpoint, images, annotations, output, macs, parameters=parameters, latency=latency, config=config,
             classes=classes, training=training, resume=resume, progress=progress, runtime=runtime,
             importance=importance, multiple=multiple, protect=tuple(protect or ()), sparsity=sparsity,
+            depth=depth,
             rounds=rounds, distill=distill,
         )  # fmt: skip
     tables.show_pruning(report, as_json=as_json)

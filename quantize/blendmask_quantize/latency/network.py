@@ -74,16 +74,12 @@ class LatencyModel:
         def price(name: str, inputs: int, outputs: int) -> float:
             return scale * _price(times[name], inputs, outputs)
 
-        rest = self.network_ms - scale * whole
+        layers = dict(model.named_modules())
+        left = [name for name in self.shapes if name in layers]
         return Cost(
-            model,
-            groups,
-            self.shapes,
-            price,
-            fixed=rest,
-            what=NOUNS[LATENCY],
+            model, groups, left, price, fixed=self.network_ms - scale * whole, what=NOUNS[LATENCY],
             multiple=self.table.multiple(self.progress),
-        )
+        )  # fmt: skip
 
 
 def latency_cost(

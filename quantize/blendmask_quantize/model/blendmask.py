@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from blendmask_quantize.model.blender import attention_channels
 from blendmask_quantize.model.bottom_module import make_bottom_module
 from blendmask_quantize.model.config import ModelConfig
+from blendmask_quantize.model.depth import drop_blocks
 from blendmask_quantize.model.fcos import FCOSHead
 from blendmask_quantize.model.layers import normal_
 from blendmask_quantize.model.nms import suppression
@@ -67,6 +68,7 @@ class BlendMask(nn.Module):
         self.proposal_generator = ProposalGenerator(config)
         self.basis_module = make_bottom_module(config, self.backbone.bottom_up.widths[0])
         self.top_layer = _top_layer(config)
+        drop_blocks(self, config.dropped)
         apply_widths(self, config.widths)
 
     def forward(self, x: Tensor) -> Predictions:

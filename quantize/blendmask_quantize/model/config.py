@@ -164,6 +164,7 @@ class ModelConfig:
         attention_size: side M of an instance's attention maps; 1 for "weighted_sum". For "assembler", of its grid.
         resolution: side R of a blended mask.
         widths: the layers of a pruned network whose channels are fewer than the rest of the configuration says.
+        dropped: names of residual blocks that a pruned network lacks.
     """
 
     name: str
@@ -179,6 +180,7 @@ class ModelConfig:
     input: InputConfig = field(default_factory=InputConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     widths: tuple[LayerWidth, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the numbers, see `check_limits`.

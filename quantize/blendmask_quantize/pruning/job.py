@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from blendmask_quantize.model.patterns import parse_pattern
 from blendmask_quantize.model.sparsity import keep_zeros
 from blendmask_quantize.pruning.budget import TOLERANCE
 from blendmask_quantize.pruning.channel_pruning import CostOf, prune_network, total_cost
+from blendmask_quantize.pruning.depth import candidate_blocks, without_idle_blocks
 from blendmask_quantize.pruning.importance import Loss
 from blendmask_quantize.pruning.options import LATENCY, MACS, PARAMETERS, TAYLOR, PruneOptions
 from blendmask_quantize.pruning.sparsity import make_sparse
@@ -141,7 +141,7 @@ def run_settings(checkpoint: Checkpoint, options: PruneOptions) -> dict[str, Set
     chosen: dict[str, Setting] = {
         **runtime, "importance": options.importance, "channel multiple": options.multiple or "default",
         "list of protected layers": ", ".join(options.protect), "sparsity": options.sparsity or "none",
-        "rounds": options.rounds, "distillation": "on" if options.distill else "off",
+        "rounds": options.rounds, "depth": options.depth, "distillation": "on" if options.distill else "off",
     }  # fmt: skip
     return {"network": network, options.target: options.ratio, "batches": options.batches, **chosen, **training}
 
@@ -181,9 +181,11 @@ class _Job:
 
     def _prune(self, number: int, model: BlendMask) -> BlendMask:
         options, ratio = self.options, self.options.ratio
-        if options.rounds > 1:
+        if options.depth and number == 1:
+            model = self._shallow(model)
+        if options.rounds > 1 or options.depth:
             whole, now = (total_cost(each, options, self.cost_of) for each in (self.checkpoint.model, model))
-            ratio = options.share(number) * whole / now
+            ratio = min(1.0, options.share(number) * whole / now)
         measured = options.importance == TAYLOR
         on_step = self.progress("measuring channels", options.batches) if measured else ignore
         losses = _losses(self.sources, options, on_step) if measured else ()
@@ -191,6 +193,13 @@ class _Job:
         if options.sparsity is not None and number == options.rounds:
             make_sparse(pruned, map(parse_pattern, options.protect))
         return pruned
+
+    def _shallow(self, model: BlendMask) -> BlendMask:
+        options = self.options
+        protect = [parse_pattern(pattern) for pattern in options.protect]
+        on_step = self.progress("measuring blocks", len(candidate_blocks(model, protect)))
+        losses = list(_losses(self.sources, options, ignore))
+        return without_idle_blocks(model, losses, options.depth, protect, on_step)
 
     def _fine_tune(self, number: int, pruned: BlendMask, folder: Path, output: Path) -> None:
         training, labels = self.options.training_of_a_round, self.sources[0].labels
@@ -255,10 +264,11 @@ def _check_labels(checkpoint: Checkpoint, images: CocoImages) -> None:
 def _started(path: Path, checkpoint: Checkpoint, options: PruneOptions) -> BlendMask:
     """Return the pruned network of an unfinished run."""
     pruned = load_checkpoint(path).model
-    same = replace(pruned.config, widths=()) == replace(checkpoint.config, widths=())
+    same = replace(pruned.config, widths=(), dropped=()) == replace(checkpoint.config, widths=(), dropped=())
     count = {MACS: count_macs, PARAMETERS: _weights}.get(options.target)
     reached = options.ratio if count is None else count(pruned) / count(checkpoint.model)
-    if not same or not math.isclose(reached, options.ratio, rel_tol=TOLERANCE):
+    least = 0 if options.depth else (1 - TOLERANCE) * options.ratio
+    if not same or not least <= reached <= (1 + TOLERANCE) * options.ratio:
         raise CheckpointError(
             f"{path} is {pruned.config.name} at {reached:.3f} of the {options.what}, not "
             f"{checkpoint.config.name} at {options.ratio}: give another --output, or remove {path.parent} to start "

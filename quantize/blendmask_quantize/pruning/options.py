@@ -39,6 +39,8 @@ class PruneOptions:
         multiple: channels come in multiples of this; None takes 8, and for "latency" the multiple that is fastest here.
             Groups of fewer than three times as many channels are pruned by 8.
         protect: layers that keep all their channels and weights: names, globs, or `re:PATTERN`.
+        depth: residual blocks are dropped while the loss, before fine-tuning, rises by no more than this share of it,
+            e.g. 0.02; 0 keeps them all.
         rounds: in how many rounds channels are removed, each followed by its share of the fine-tuning steps.
         distill: fine-tune with the network before pruning as teacher, besides the labels.
         sparsity: "2:4" sets two of each four weights to neighboring input channels to zero and keeps them there; None
@@ -55,6 +57,7 @@ class PruneOptions:
     importance: str = TAYLOR
     multiple: int | None = None
     protect: tuple[str, ...] = ()
+    depth: float = 0.0
     rounds: int = 1
     distill: bool = False
     sparsity: str | None = None
@@ -77,6 +80,8 @@ class PruneOptions:
             value = getattr(self, name)
             if not (_is_whole(value, 1) or (value is None and name == "multiple")):
                 raise ConfigError(f"{name} is {value!r}: give a whole number of at least 1")
+        if not isinstance(self.depth, (int, float)) or isinstance(self.depth, bool) or not 0 <= self.depth < 1:
+            raise ConfigError(f"depth is {self.depth!r}: give a share of the loss of at least 0 and less than 1")
         if not isinstance(self.distill, bool):
             raise ConfigError(f"distill is {self.distill!r}: give True or False")
 

@@ -293,6 +293,12 @@ class TestRounds:
         assert (options["teacher"], options["labeled"]) == (checkpoint.path.name, True)
         assert report.ratio == pytest.approx(0.7, rel=TOLERANCE)
 
+    def test_blocks_are_dropped_before_channels(self, run):
+        report = run(replace(OPTIONS, depth=0.9))
+        found = load_checkpoint(report.path)
+        assert found.config.dropped
+        assert count_macs(found.model) == report.macs[1] <= 0.7 * (1 + TOLERANCE) * report.macs[0]
+
     def test_sparse_weights_are_sparse_after_fine_tuning(self, run):
         report = run(replace(OPTIONS, sparsity="2:4", ratio=1.0))
         assert len(sparse_layers(load_checkpoint(report.path).model)) > 50

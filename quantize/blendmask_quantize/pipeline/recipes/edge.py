@@ -74,6 +74,8 @@ class Edge(Qat):
         rounds = "" if self.pruning.rounds == 1 else f", in {self.pruning.rounds} rounds of pruning and fine-tuning"
         teacher = ", the network before pruning as teacher" if self.pruning.distill else ""
         tune = f"fine-tune: {training.iterations} steps of {training.batch} augmented images{teacher}{rounds}"
+        if self.pruning.depth:
+            prune = f"drop residual blocks while the loss rises by {self.pruning.depth:g} at most, and {prune}"
         sparse = (
             ()
             if self.pruning.sparsity is None
