@@ -33,8 +33,9 @@ class Matches:
     """What COCO's matching said of every detection of a predictor, whence the AP of any draw of the images.
 
     task: "mask" or "box".
-    classes: K names.
+    classes: names of the K classes that the annotations show; the others have no AP, however many there are.
     strata: what was matched by class and size.
+    sizes: number of sizes.
     thresholds: (R,) recalls at which precision is read.
     overlaps: number T of overlaps at which it was matched.
     """
@@ -42,6 +43,7 @@ class Matches:
     task: str
     classes: Sequence[str]
     strata: Sequence[Sequence[_Stratum]]
+    sizes: int
     thresholds: Floats
     overlaps: int
 
@@ -54,13 +56,14 @@ class Matches:
         per_stratum = [matched.evalImgs[start : start + images] for start in range(0, len(matched.evalImgs), images)]
         sizes, overlaps = len(params.areaRng), len(params.iouThrs)
         strata = [_Stratum.of(evaluated, overlaps) for evaluated in per_stratum]
-        by_class = [strata[start : start + sizes] for start in range(0, len(strata), sizes)]
-        return cls(task, names, by_class, np.asarray(params.recThrs), overlaps)
+        by_class = zip(names, (strata[start : start + sizes] for start in range(0, len(strata), sizes)))
+        shown = [(name, row) for name, row in by_class if any(stratum.annotated.any() for stratum in row)]
+        names, rows = [name for name, _ in shown], [row for _, row in shown]
+        return cls(task, names, rows, sizes, np.asarray(params.recThrs), overlaps)
 
     def metrics(self, counts: Counts) -> Dict[str, float]:
         """Return what `accuracy.score` would of images drawn `counts` (I,) times each, neighbors when repeated."""
-        sizes = len(self.strata[0])
-        precision = -np.ones((self.overlaps, len(self.thresholds), len(self.classes), sizes))
+        precision = -np.ones((self.overlaps, len(self.thresholds), len(self.classes), self.sizes))
         for index, row in enumerate(self.strata):
             for size, stratum in enumerate(row):
                 stratum.fill(precision[:, :, index, size], counts, self.thresholds)

@@ -118,6 +118,14 @@ def test_equal_scores_of_a_repeated_image_are_taken_in_turn() -> None:
     assert matches.metrics(np.array([2]))["mask_ap"] == pytest.approx((51 + 50 * 2 / 3) / 101)
 
 
+def test_classes_that_nothing_shows_cost_nothing() -> None:
+    coco = document(1, [{"image_id": 0, "category_id": 3, "iscrowd": 0, **rectangle(0, 0, 40, 40)}])
+    coco.dataset["categories"] += [{"id": 10 + index, "name": f"unused {index}"} for index in range(2000)]
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    assert Matches.of(coco, [], [0]).classes == ["cup"]
+
+
 def test_nothing_found_is_zero_in_every_draw() -> None:
     ground_truth = {"image_id": 1, "category_id": 3, "iscrowd": 0, **rectangle(4, 8, 40, 40)}
     matches = Matches.of(document(3, [ground_truth]), [], [0, 1, 2])
