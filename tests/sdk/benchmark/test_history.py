@@ -38,10 +38,10 @@ def test_runs_come_back_in_the_order_of_their_time(tmp_path: Path) -> None:
     runs = [make_run(3, label="third"), make_run(1, commit="abc"), make_run(2, changes=[left], disturbances=["noise"])]
     files = [append(folder, run) for run in runs]
     assert len(set(files)) == 3
-    found = read_history(folder)
-    assert found == [runs[1], runs[2], runs[0]]
-    assert [run.name for run in found] == ["abc", "2026-01-02T00:00:00+00:00", "third"]
-    assert [[change.result for change in run.left] for run in found] == [[], ["worse"], []]
+    history = read_history(folder)
+    assert history == [runs[1], runs[2], runs[0]]
+    assert [run.name for run in history] == ["abc", "2026-01-02T00:00:00+00:00", "third"]
+    assert [[change.result for change in run.left] for run in history] == [[], ["worse"], []]
 
 
 def test_two_runs_of_one_second_are_two_records(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_each_image_is_shown_to_all_in_alternating_order_after_a_rest(scenes: Sc
             return super().__call__(image)
 
     slow = TYPICAL._replace(inference=2 * TYPICAL.inference)
-    first, second = Named(scenes, clock), Named(scenes, clock, change=lambda found: found[:-1], seconds=slow)
+    first, second = Named(scenes, clock), Named(scenes, clock, change=lambda instances: instances[:-1], seconds=slow)
     first.name, second.name = "first", "second"
     quick, late = measure_in_turn(
         [first, second], images, reference_of(clock), 24, clock, resamples=0, cpu_times=lambda: None, sleep=rests.append
