@@ -4,8 +4,9 @@
     python -m bench.studies.robot M.bmz --data HOMESCENES --parts tiles
 
 `stream`: a video of 640 x 480 is predicted frame by frame, which gives the time of each stage alone, and as a stream
-that drops nothing, in alternating rounds with the same threads. `stream_share` is the rate of the stream over the one
-that the slowest stage alone allows. `stream/paced` is a camera of twice that rate, whose oldest frames are dropped.
+that drops nothing, in alternating rounds with the same threads, with all instances that the graph outputs.
+`stream_share` is the rate of the stream over the one that the slowest stage alone allows. `stream/paced` is a camera
+of twice that rate, whose oldest frames are dropped.
 
 `4k/single`, `4k/tiles`: images of 3840 x 2160 in which ten scenes of the held-out split lie at their own size, so that
 most instances are small; mask AP of one call and of tiles of the network's input. Independent of other work.
@@ -65,7 +66,10 @@ def main() -> None:
 
 def stream_rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Rates of a video as a stream against its slowest stage."""
-    with tempfile.TemporaryDirectory() as folder, MaskPredictor(options.bundle, threads=options.threads) as predictor:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        MaskPredictor(options.bundle, "onnxruntime", options.threads, score_threshold=0) as predictor,
+    ):
         video = _write_video(Path(folder) / "drive.avi", frames(options.data, "val", FRAMES))
         predictor.warm_up(image=frames(options.data, "val", 1)[0])
         readings = quietly(
@@ -168,7 +172,10 @@ def _write_video(path: Path, images: Sequence[Image]) -> Path:
 
 def tile_rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Mask AP of large images in one call and in tiles."""
-    with tempfile.TemporaryDirectory() as name, MaskPredictor(options.bundle, score_threshold=0) as predictor:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        MaskPredictor(options.bundle, "onnxruntime", score_threshold=0) as predictor,
+    ):
         folder = Path(name)
         _write_large_images(options.data, folder, options.images)
         images = AnnotatedImages.open(folder, folder / "large.json")
