@@ -23,6 +23,7 @@ DOCUMENTS = (
     _ROOT / "docs" / "models.md",
     _ROOT / "docs" / "quantize.md",
     _ROOT / "docs" / "robot.md",
+    _ROOT / "docs" / "sensitivity.md",
     _ROOT / "docs" / "targets" / "README.md",
     _ROOT / "quantize" / "README.md",
     _ROOT / "examples" / "homescenes" / "MODEL_CARD.md",

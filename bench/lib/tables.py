@@ -251,6 +251,24 @@ def agreement_table(rows: Rows) -> str:
     return "\n".join(lines)
 
 
+def sensitivity_table(rows: Rows) -> str:
+    """What planted outlier channels cost, what a bound on the drop brings back, and the most sensitive layers."""
+    lines = _head("network, graph", "mask AP", "retention", "MACs in float", "reverted layers")
+    for name in (name for name, row in rows.items() if "/layer/" not in name):
+        row, (network, _, graph) = rows[name], name.rpartition("/")
+        accuracy = f"{100 * row['mask_ap']:.1f} | {100 * row['retention']:.1f} %"
+        bound = f"{100 * row['float_macs_share']:.1f} % | {len(row['reverted'])}" if "reverted" in row else "- | -"
+        lines.append(f"| {network}, `{graph}` | {accuracy} | {bound} |")
+    layers = [(name.rpartition("/")[2], row) for name, row in rows.items() if "/layer/" in name]
+    if not layers:
+        return "\n".join(lines)
+    worst = ", ".join(f"`{name}` (mask IoU {row['mask_iou']:.2f})" for name, row in layers[:_WORST])
+    return "\n".join([*lines, "", f"Most sensitive of {len(layers)} layers of the planted network: {worst}."])
+
+
+_WORST = 5
+
+
 def clipping_table(rows: Rows) -> str:
     """Mask AP with masks pooled from the whole box and from its visible part."""
     lines = _head("masks pooled from", "mask AP, unseen / seen instances")
@@ -358,6 +376,7 @@ TABLES: dict[str, Callable[[Rows], str]] = {
     "accuracy": accuracy_table,
     "agreement": agreement_table,
     "clipping": clipping_table,
+    "sensitivity": sensitivity_table,
     "first_light": first_light_table,
     "gate": gate_table,
     "faults": faults_table,

@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.lib.outliers import Outliers, plant_outliers
 from blendmask_calibration.dataset import CalibrationDataset
 from blendmask_edge.errors import AnnotationError, CalibrationError
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
+from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.pipeline import max_drop, stages
 from blendmask_quantize.pipeline.calibration_set import TO_MEASURE, HoldOut, load_calibration_set
 from blendmask_quantize.pipeline.ground_truth import check_labels
@@ -24,7 +26,7 @@ from blendmask_quantize.pipeline.settings import CalibrationSettings
 from blendmask_quantize.pipeline.stages import calibrate, read_images
 from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.quantized_layers import quantized_layers
-from tests.quantize.small_networks import LITE, small_network
+from tests.quantize.small_networks import DLA, FIVE_LEVELS, LITE, size_of, small_network
 from tests.quantize.tiny import LABELS
 
 PYRAMID = Outliers(
@@ -124,6 +126,28 @@ def start_share(start: Quantized) -> float:
     """Share of the predictors, which are always in float."""
     whole = replace(start, job=replace(start.job, recipe=replace(RECIPE, max_drop=0.999)))
     return report_of(hold_drop(whole)).float_macs_share
+
+
+BASES = Outliers(tuple(f"basis_module.refine.{level}.1" for level in range(3)), ("basis_module.tower.0.0",))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config, outliers", [(DLA, PYRAMID), (FIVE_LEVELS, BASES)], ids=["DLA-34", "GN heads"])
+def test_the_bound_holds_for_other_architectures(
+    config: ModelConfig, outliers: Outliers, photographs: Path, tmp_path: Path
+) -> None:
+    model = plant_outliers(small_network(config), [outliers], 300)
+    with torch.no_grad():  # be confident of what is detected
+        model.proposal_generator.fcos_head.cls_logits.bias += 1
+        model.proposal_generator.fcos_head.ctrness.bias += 3
+    checkpoint = Checkpoint(model, LABELS, Path("planted.safetensors"))
+    recipe = replace(RECIPE, ignored=("backbone.bottom_up",), max_drop=0.05)
+    options = replace(OPTIONS, size=size_of(config))
+    job = make_job(checkpoint, CalibrationDataset(photographs), tmp_path / "m.bmz", recipe, options)
+    report = report_of(hold_drop(calibrate(job, read_images(job), judged=True)))
+    assert max(report.before.values()) > 0.1
+    assert report.holds
+    assert report.reverted
 
 
 def test_fewer_images_than_needed_are_refused_before_any_is_read(make: Make) -> None:
