@@ -50,6 +50,42 @@ def rounded_to_half(graph: bytes, inside_kernels: bool) -> bytes:
     return rewriter.bytes()
 
 
+def emulated_half(graph: bytes) -> bytes:
+    """A graph with half layers as one of float layers whose results are rounded to half.
+
+    ONNX Runtime has no half kernels for CPUs: it computes in float, and leaves out the roundings between.
+    """
+    model = onnx.load_from_string(graph)
+    typed = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph.value_info
+    halves = {entry.name for entry in typed if entry.type.tensor_type.elem_type == TensorProto.FLOAT16}
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        made = [name for name in node.output if name in halves]
+        if node.op_type == "Cast":
+            source, target = node.input[0], node.output[0]
+            to = node.attribute[0].i
+            from_half = source in halves and to == TensorProto.FLOAT
+            nodes += _rounded(source, target) if made else [helper.make_node("Identity", [source], [target])
+                                                             if from_half else node]  # fmt: skip
+            continue
+        for place, name in enumerate(node.output):
+            if name in halves:
+                node.output[place] = f"{name}/exact"
+        nodes += [node, *(cast for name in made for cast in _rounded(f"{name}/exact", name))]
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del model.graph.node[:], model.graph.value_info[:]
+    model.graph.node.extend(kept)
+    return bytes(model.SerializeToString())
+
+
+def _rounded(source: str, target: str) -> list[onnx.NodeProto]:
+    half = f"{target}/rounded"
+    return [
+        helper.make_node("Cast", [source], [half], to=TensorProto.FLOAT16),
+        helper.make_node("Cast", [half], [target], to=TensorProto.FLOAT),
+    ]
+
+
 class _Rewriter:
     def __init__(self, graph: bytes) -> None:
         self.model = onnx.load_from_string(graph)
@@ -121,14 +157,9 @@ class _Rewriter:
     def round_output(self, node: onnx.NodeProto, place: int) -> None:
         """Let all readers of an output read it rounded to half."""
         name = node.output[place]
-        exact, half = f"{name}/exact", f"{name}/rounded"
+        exact = f"{name}/exact"
         node.output[place] = exact
-        self._after.setdefault(exact, []).extend(
-            [
-                helper.make_node("Cast", [exact], [half], to=TensorProto.FLOAT16),
-                helper.make_node("Cast", [half], [name], to=TensorProto.FLOAT),
-            ]
-        )
+        self._after.setdefault(exact, []).extend(_rounded(exact, name))
 
     def bytes(self) -> bytes:
         """The changed graph."""

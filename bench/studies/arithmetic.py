@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.lib.arithmetic import integer_sums, rounded_to_half
+from bench.lib.arithmetic import emulated_half, integer_sums, rounded_to_half
 from bench.lib.scenes import accuracy, scenes_parser
 from bench.lib.study import run_study, write_study
 from bench.studies.agreement import AsWritten
@@ -42,7 +42,7 @@ REWRITES: dict[str, Callable[[bytes], bytes]] = {
     "half": lambda graph: rounded_to_half(graph, inside_kernels=False),
     "folded-half": lambda graph: integer_sums(rounded_to_half(graph, inside_kernels=False), fold=True),
     "half-kernels": lambda graph: rounded_to_half(graph, inside_kernels=True),
-    "half-remainder": half_remainder,
+    "half-remainder": lambda graph: emulated_half(half_remainder(graph)),
 }
 
 

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from bench.lib.arithmetic import integer_sums, rounded_to_half
+from bench.lib.arithmetic import emulated_half, integer_sums, rounded_to_half
 from bench.studies.arithmetic import REWRITES
+from blendmask_edge.runtimes.tensorrt.half import half_remainder
 
 SHAPE = (1, 3, 12, 12)
 
@@ -95,6 +96,13 @@ def test_half_stays_out_of_int8_kernels_unless_asked() -> None:
 def test_values_are_what_half_holds() -> None:
     (d1,) = run(rounded_to_half(network(), inside_kernels=True), "d1")
     np.testing.assert_array_equal(d1, d1.astype(np.float16).astype(np.float32))
+
+
+def test_emulated_half_rounds_what_is_half_and_nothing_else() -> None:
+    changed = half_remainder(network())
+    values = dict(zip(("y", "c2"), run(emulated_half(changed), "y", "c2"), strict=True))
+    np.testing.assert_array_equal(values["y"], values["y"].astype(np.float16))
+    assert (values["c2"] != values["c2"].astype(np.float16)).any()
 
 
 @pytest.mark.parametrize("name", REWRITES)

@@ -101,10 +101,17 @@ class _Reader:
 
     def calls(self) -> Iterator[_Call]:
         for node in self.nodes:
-            if node.op_type == "DequantizeLinear":
+            if node.op_type == "Cast" and node.input[0] in self.constants:
+                self.constants[node.output[0]] = self.cast(node)
+            elif node.op_type == "DequantizeLinear":
                 yield self.rounding(node)
             elif node.op_type != "QuantizeLinear":
                 yield self.call(node)
+
+    def cast(self, node: NodeProto) -> Any:
+        """A constant in another type, so that who reads it still reads a constant."""
+        (to,) = (attribute.i for attribute in node.attribute if attribute.name == "to")
+        return self.constants[node.input[0]].astype(onnx.helper.tensor_dtype_to_np_dtype(to))
 
     def rounding(self, node: NodeProto) -> _Call:
         """Rounding of an activation there and back, or of a stored weight."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from blendmask_edge.errors import DependencyError, InferenceError, install_command
+from blendmask_edge.runtimes.tensorrt.half import half_remainder
 from blendmask_quantize.export.torch_tensorrt.from_onnx import OnnxModule, round_to_steps
 
 _FLAGLESS = (2, 10)
@@ -45,6 +46,8 @@ def export_program(graph: bytes, device: str = "cpu") -> torch.export.ExportedPr
 def compile_program(graph: bytes, precision: str, workspace_bytes: int | None, device: str = "cuda") -> bytes:
     """Compile a graph for the GPU here; return what `torch_tensorrt.load` reads, an exported program.
 
+    What is not quantized runs in half: by a flag, or by casts where there is none.
+
     Args:
         graph: as for `export_program`.
         precision: "int8" or "fp32", which is what the graph is.
@@ -55,8 +58,11 @@ def compile_program(graph: bytes, precision: str, workspace_bytes: int | None, d
         InferenceError: Torch-TensorRT refuses the program, or would leave a part of it to torch.
         BundleError, DependencyError: as `export_program`.
     """
-    program = export_program(graph, device)
+    define_quantize_op()
     torch_tensorrt = importlib.import_module("torch_tensorrt")
+    if precision == "int8" and not takes_flags(torch_tensorrt.__version__):
+        graph = half_remainder(graph)
+    program = export_program(graph, device)
     arguments = compile_arguments(torch_tensorrt.__version__, precision, workspace_bytes)
     inputs = list(program.example_inputs[0])
     try:
@@ -82,9 +88,14 @@ def compile_arguments(version: str, precision: str, workspace_bytes: int | None 
     arguments: dict[str, Any] = {"require_full_compilation": True, "min_block_size": 1}
     if workspace_bytes is not None:
         arguments["workspace_size"] = workspace_bytes
-    if tuple(int(part) for part in version.split(".")[:2]) < _FLAGLESS:
+    if takes_flags(version):
         arguments["enabled_precisions"] = set(_FLAGS[precision])
     return arguments
+
+
+def takes_flags(version: str) -> bool:
+    """Whether a Torch-TensorRT is asked for precisions; newer ones take them from the program alone."""
+    return tuple(int(part) for part in version.split(".")[:2]) < _FLAGLESS
 
 
 @cache

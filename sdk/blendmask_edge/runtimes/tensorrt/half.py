@@ -3,22 +3,24 @@
 TensorRT 11 has no FP16 flag: layers outside INT8 would run in FP32. The rounding, the weights, the ranges and the INT8
 convolutions stay as they are. These stay in float32, too:
 
-- `boxes` and what leads to them or follows from them, such as overlaps, up to the next product: half has a step of 1
-  beyond 1024 pixels, and areas overflow it;
-- `scores` and what leads to them, so that the order of candidates stays;
-- what leads to a QuantizeLinear, since TensorRT fuses it into INT8 kernels.
+- `boxes` and `scores`, what leads to them from the convolution on that predicts them, and what follows from boxes, such
+  as overlaps: half has a step of 1 beyond 1024 pixels, areas overflow it, and the order of candidates must stay;
+- what leads to a QuantizeLinear, or follows an INT8 convolution as its activation, since TensorRT fuses it into INT8
+  kernels.
 
-Products, such as float convolutions and those of suppression and masks, always run in half.
+Matrix products, such as those of suppression and masks, always run in half, and so do all other convolutions.
 """
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Optional, Sequence, Set, Union
+from typing import Dict, FrozenSet, Iterable, List, Optional, Sequence, Set, Union
 
 from blendmask_edge.bundle.onnx_edit import CastNode, EditedNode, with_nodes
 from blendmask_edge.bundle.onnx_file import FLOAT, FLOAT16, Node, OnnxFile, read_onnx_file
 
-_PRODUCTS = {"Conv", "ConvTranspose", "MatMul", "Gemm"}
+_CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
+_PRODUCTS = _CONVOLUTIONS | {"MatMul", "Gemm"}
+_ACTIVATIONS = {"Relu", "Clip"}
 _ROUNDS = {"QuantizeLinear", "DequantizeLinear"}
 _NOT_FLOAT = {
     "QuantizeLinear", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "And", "Or", "Not", "Shape",
@@ -80,14 +82,11 @@ class _Tensors:
 
 def _in_half(file: OnnxFile, tensors: _Tensors) -> Set[int]:
     """Return the numbers of the nodes that run in half."""
-    exact = _leading_to(_EXACT_OUTPUTS, file, tensors)
+    exact = _leading_to(_EXACT_OUTPUTS, file, tensors, last=_CONVOLUTIONS)
     exact |= _following(_leading_to([_GEOMETRY], file, tensors), file, tensors)
     exact |= _leading_to([n.inputs[0] for n in file.nodes if n.operator == "QuantizeLinear"], file, tensors)
-    half = {
-        number
-        for number, node in enumerate(file.nodes)
-        if (node.operator in _PRODUCTS or number not in exact) and _computes(node, tensors)
-    }
+    exact |= {n for n, node in enumerate(file.nodes) if _is_activation_of_int8(node, file, tensors)}
+    half = {number for number, node in enumerate(file.nodes) if number not in exact and _computes(node, tensors)}
     for number in sorted(half, reverse=True):
         node = file.nodes[number]
         readers = [reader for name in node.outputs for reader in tensors.readers.get(name, ())]
@@ -107,8 +106,18 @@ def _is_int8(node: Node, tensors: _Tensors) -> bool:
     return node.operator in _PRODUCTS and tensors.dequantized.issuperset(node.inputs[:2])
 
 
-def _leading_to(names: Iterable[str], file: OnnxFile, tensors: _Tensors) -> Set[int]:
-    """Return the nodes whose float results lead to tensors, back to products and rounding."""
+def _is_activation_of_int8(node: Node, file: OnnxFile, tensors: _Tensors) -> bool:
+    maker = tensors.makers.get(node.inputs[0]) if node.operator in _ACTIVATIONS else None
+    return maker is not None and _is_int8(file.nodes[maker], tensors)
+
+
+def _leading_to(
+    names: Iterable[str], file: OnnxFile, tensors: _Tensors, last: FrozenSet[str] = frozenset()
+) -> Set[int]:
+    """Return the nodes whose float results lead to tensors, back to products and rounding.
+
+    Products are left out, but for those of the operators `last`.
+    """
     found: Set[int] = set()
     waiting = list(names)
     while waiting:
@@ -116,6 +125,8 @@ def _leading_to(names: Iterable[str], file: OnnxFile, tensors: _Tensors) -> Set[
         if number is None or number in found:
             continue
         node = file.nodes[number]
+        if node.operator in last:
+            found.add(number)
         if node.operator in _PRODUCTS | _ROUNDS:
             continue
         found.add(number)

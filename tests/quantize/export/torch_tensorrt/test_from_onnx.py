@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import Tensor
 
+from bench.lib.arithmetic import emulated_half
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, constant_inputs
 from blendmask_edge.errors import BundleError
+from blendmask_edge.runtimes.tensorrt.half import half_remainder
 from blendmask_quantize.export.parity import unoptimised_session
 from blendmask_quantize.export.torch_tensorrt.from_onnx import OnnxModule, round_to_steps
 from blendmask_quantize.model.config import ModelConfig
@@ -82,6 +84,17 @@ def test_the_module_computes_the_graph(config: ModelConfig, variant: str, export
     for ours, theirs in zip(outputs, expected, strict=True):
         assert ours.numpy().dtype == theirs.dtype
         np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-4, atol=1e-3)
+
+
+def test_the_module_computes_a_graph_with_a_half_remainder(export: Export) -> None:
+    case = export(TINY, "tensorrt")
+    graph = half_remainder(case.model.SerializeToString())
+    expected, rounded = run_onnx(onnx.load_from_string(emulated_half(graph)), case.image)
+    with torch.no_grad():
+        outputs = OnnxModule(graph, Fed(rounded))(torch.from_numpy(case.image), torch.zeros(1))
+    for ours, theirs in zip(outputs, expected, strict=True):
+        assert ours.numpy().dtype == theirs.dtype
+        np.testing.assert_allclose(ours.numpy(), theirs, rtol=0.02, atol=0.05)
 
 
 def test_rounding_is_that_of_the_standard() -> None:
