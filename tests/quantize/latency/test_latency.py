@@ -14,6 +14,7 @@ import pytest
 from blendmask_edge.errors import ConfigError, RuntimeUnavailableError
 from blendmask_edge.runtimes.registry import RuntimeRow
 from blendmask_quantize import prune
+from blendmask_quantize.latency import network
 from blendmask_quantize.latency.layer_graph import INPUT, layer_graph
 from blendmask_quantize.latency.network import LatencyModel
 from blendmask_quantize.latency.shapes import conv_shapes
@@ -104,6 +105,25 @@ def test_times_are_measured_once_a_machine(tmp_path: Path, monkeypatch: pytest.M
     second.measure_all(calls)
     assert [second.milliseconds(call) for call in calls] == [first.milliseconds(call) for call in calls]
     assert LatencyTable.of_machine("openvino").entries == {}
+
+
+def test_a_disturbed_measurement_is_told_and_not_kept(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, table = tiny_model(SMALL), LatencyTable("onnxruntime", work)
+    monkeypatch.setattr(network, "_DISTURBED", {})
+    monkeypatch.setattr(network, "time_network", lambda *_: 5.0)
+    monkeypatch.setattr(network, "other_work", lambda *_: "Others took 40%.")
+    assert network.latency_model(model, SIZE, "onnxruntime", table=table).network_ms == 5
+    assert "Others took 40%. The latency is predicted from 5.0 ms" in caplog.text
+    assert not any(name.startswith("network") for name in table.entries)
+    monkeypatch.setattr(network, "time_network", lambda *_: pytest.fail("measured again in the same process"))
+    assert network.latency_model(model, SIZE, "onnxruntime", table=table).network_ms == 5
+    monkeypatch.setattr(network, "_DISTURBED", {})
+    monkeypatch.setattr(network, "other_work", lambda *_: "")
+    monkeypatch.setattr(network, "time_network", lambda *_: 4.0)
+    assert network.latency_model(model, SIZE, "onnxruntime", table=table).network_ms == 4
+    assert 4.0 in table.entries.values()
 
 
 def test_a_runtime_that_is_not_installed_is_one_message(
