@@ -398,7 +398,7 @@ class MaskPredictor:
     def _selection(self, score_threshold: Optional[float], classes: Optional[Classes], roi: Optional[Roi]) -> Selection:
         least = self._threshold
         threshold = least if score_threshold is None else check_threshold(score_threshold, least)
-        return Selection(threshold, check_classes(classes, self._labels), check_roi(roi), self._agnostic_nms)
+        return Selection(threshold, check_classes(classes, self._labels.names), check_roi(roi), self._agnostic_nms)
 
     def _predict(
         self, image: NDArray[np.uint8], channels: str, selection: Selection, is_typical: bool = False

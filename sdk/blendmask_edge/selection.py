@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blendmask_edge.instances import Instances
-    from blendmask_edge.labels import Labels
 
 Roi = Tuple[float, float, float, float]
 """Region of interest, x0 y0 x1 y1 in pixels of the image."""
@@ -139,8 +138,12 @@ def check_roi(value: Any) -> Optional[Roi]:
     return x0, y0, x1, y1
 
 
-def check_classes(value: Any, labels: Labels) -> Optional[FrozenSet[int]]:
+def check_classes(value: Any, names: Sequence[str]) -> Optional[FrozenSet[int]]:
     """Return class ids of names or ids, or None.
+
+    Args:
+        value: names or class ids, or None.
+        names: those of all classes.
 
     Raises:
         ConfigError: it is not a list of them, or a class is unknown.
@@ -149,7 +152,7 @@ def check_classes(value: Any, labels: Labels) -> Optional[FrozenSet[int]]:
         return None
     if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, set, frozenset, np.ndarray)):
         raise ConfigError(f'classes is {value!r}, expected a list of names or class ids, such as ["mug", 3].')
-    return frozenset(_class_id(item, labels.names) for item in value)
+    return frozenset(_class_id(item, names) for item in value)
 
 
 def _class_id(item: Any, names: Sequence[str]) -> int:

@@ -35,6 +35,13 @@ def predict(
     agnostic_nms: Annotated[
         bool, typer.Option("--agnostic-nms", help="Suppress overlapping instances across classes.")
     ] = False,
+    classes: Annotated[
+        Optional[List[str]],
+        typer.Option("--class", metavar="NAME", help="Class to predict; can be repeated. Default: all."),
+    ] = None,
+    tiled: Annotated[
+        bool, typer.Option("--tiled", help="Predict images in tiles of the network's input size, for small instances.")
+    ] = False,
     track: Annotated[
         bool, typer.Option("--track", help="Give instances of videos and cameras the same id in each frame.")
     ] = False,
@@ -53,16 +60,18 @@ def predict(
     from blendmask_edge.cli.sources import find_sources
 
     files = find_sources(images)
-    from blendmask_edge.cli.predict_files import INSTANCES_NAME, predict_files
+    from blendmask_edge.cli.predict_files import INSTANCES_NAME, Options, predict_files
     from blendmask_edge.predictor import MaskPredictor
+    from blendmask_edge.selection import check_classes
 
     with contextlib.ExitStack() as stack:
         window = stack.enter_context(_window()) if show else None
         predictor = stack.enter_context(
             MaskPredictor(bundle, runtime, threads, score, variant, agnostic_nms, require_signature or None)
         )
-        on_frame = window.show if window else None
-        predictions = predict_files(predictor, tracked(files, "Predicting"), output, warn, track, on_frame)
+        options = Options(classes or None, tiled, track, window.show if window else None)
+        check_classes(options.classes, predictor.manifest.classes)
+        predictions = predict_files(predictor, tracked(files, "Predicting"), output, warn, options)
     if not predictions.images:
         raise typer.Exit(_exit_code(predictions, len(files)))
     document = predictions.as_coco()

@@ -34,6 +34,22 @@ INSTANCES_NAME = "instances.json"
 _MOST_STEM_BYTES = 200
 
 
+@dataclass(frozen=True)
+class Options:
+    """How to predict.
+
+    classes: names of the classes to return; None returns all.
+    is_tiled: whether images are predicted in tiles of the network's input size.
+    track: whether the instances of videos and cameras get track ids.
+    show: takes each overlay of a video or camera, BGR, and returns whether to go on with it.
+    """
+
+    classes: Optional[List[str]] = None
+    is_tiled: bool = False
+    track: bool = False
+    show: Optional[Callable[[Image], bool]] = None
+
+
 @dataclass
 class Predictions:
     """What was predicted, and what could not be read.
@@ -74,8 +90,7 @@ def predict_files(
     sources: Iterable[Source],
     folder: PathLike,
     on_failure: Callable[[str], None],
-    track: bool = False,
-    show: Optional[Callable[[Image], bool]] = None,
+    options: Options,
 ) -> Predictions:
     """Write an overlay for each source and `instances.json` for all of them into `folder`.
 
@@ -87,8 +102,7 @@ def predict_files(
         sources: images, and videos by their suffix; cameras and URLs.
         folder: is made where it is missing.
         on_failure: takes the message of each file or frame that cannot be read or predicted.
-        track: whether the instances of videos and cameras get track ids.
-        show: takes each overlay of a video or camera, BGR, and returns whether to go on with it.
+        options: how to predict.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -96,7 +110,7 @@ def predict_files(
     found = Predictions(categories=_categories(predictor.manifest))
     with _staged(Path(folder)) as stage:
         try:
-            _predict_all(_Writer(predictor, stage, found, on_failure, track, show), sources)
+            _predict_all(_Writer(predictor, stage, found, on_failure, options), sources)
         except KeyboardInterrupt:
             found.interrupted = True
         if found.images:
@@ -120,8 +134,7 @@ class _Writer:
     stage: Path
     found: Predictions
     on_failure: Callable[[str], None]
-    track: bool
-    show: Optional[Callable[[Image], bool]]
+    options: Options
     taken: Set[str] = field(default_factory=set)
 
     def predict(self, source: Source) -> None:
@@ -136,7 +149,8 @@ class _Writer:
 
     def _predict_image(self, file: Path) -> None:
         image = read_image(file)
-        instances = self.predictor(image)
+        predict = self.predictor.predict_tiled if self.options.is_tiled else self.predictor
+        instances = predict(image, classes=self.options.classes)
         drawn = encode_jpeg(instances.draw(image))
         overlay = self._unused(file.stem, ".overlay.jpg")
         (self.stage / overlay).write_bytes(drawn)
@@ -146,7 +160,9 @@ class _Writer:
         def fail(index: int, error: BlendMaskError) -> None:
             self.fail(source, f"{source}, frame {index}: {error}")
 
-        stream = self.predictor.stream(source, channels="bgr", on_error=fail, track=self.track)
+        stream = self.predictor.stream(
+            source, channels="bgr", on_error=fail, classes=self.options.classes, track=self.options.track
+        )
         overlay = self._unused(stem_of(source), ".overlay.mp4")
         writer = VideoWriter(self.stage / overlay, stream.source_rate)
         with stream:
@@ -155,7 +171,7 @@ class _Writer:
                     drawn = result.instances.draw(result.frame)
                     writer.write(drawn)
                     self.found.add(result.instances, file_name=str(source), frame=result.index, overlay=overlay)
-                    if self.show is not None and not self.show(drawn):
+                    if self.options.show is not None and not self.options.show(drawn):
                         break
             finally:
                 writer.close()

@@ -165,10 +165,10 @@ def test_an_image_that_the_runtime_fails_on_is_reported_alone(
 ) -> None:
     predict = MaskPredictor.__call__
 
-    def failing(predictor: MaskPredictor, image: Any, channels: str = "rgb") -> Any:
+    def failing(predictor: MaskPredictor, image: Any, **options: Any) -> Any:
         if image.shape[0] == 40:
             raise InferenceError("The runtime failed.")
-        return predict(predictor, image, channels)
+        return predict(predictor, image, **options)
 
     monkeypatch.setattr(MaskPredictor, "__call__", failing)
     result = call("predict", bundle_path, images, "-o", tmp_path / "out", "--runtime", "onnxruntime")

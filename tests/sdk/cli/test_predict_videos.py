@@ -129,6 +129,26 @@ def test_what_is_a_camera_and_what_a_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert [stem_of(source) for source in found] == ["camera-0", "7", "robot-front-x-1"]
 
 
+@pytest.mark.usefixtures("rectangle_network")
+def test_tiles_and_classes_of_the_command_line(bundle_path: Path, tmp_path: Path) -> None:
+    rectangles = [Rectangle((40, 20, 70, 60)), Rectangle((100, 50, 120, 64), 1)]
+    cv2.imwrite(str(tmp_path / "large.png"), paint(rectangles, (96, 144))[..., ::-1])
+    for words, found in ((["--tiled"], [1, 2]), (["--tiled", "--class", "green"], [2]), (["--class", "red"], [1])):
+        result = call("predict", bundle_path, tmp_path / "large.png", "-o", tmp_path / "out", *words)
+        assert result.exit_code == 0, result.output
+        document = json.loads((tmp_path / "out/instances.json").read_text())
+        assert [annotation["category_id"] for annotation in document["annotations"]] == [
+            10 * number for number in found
+        ]
+
+
+def test_unknown_class_is_one_message_before_the_work(bundle_path: Path, video: Path, tmp_path: Path) -> None:
+    result = call("predict", bundle_path, video, "-o", tmp_path / "out", "--class", "mauve")
+    assert result.exit_code == 1
+    assert "mauve" in result.output
+    assert not (tmp_path / "out").exists()
+
+
 def test_camera_that_is_not_there_is_one_message(bundle_path: Path, tmp_path: Path) -> None:
     result = call("predict", bundle_path, 97, "-o", tmp_path / "out")
     assert result.exit_code == 1
