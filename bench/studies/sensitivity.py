@@ -50,22 +50,27 @@ _LOSSES = ("missed-instances", "spurious-instances", "broken-masks", "shifted-sc
 
 def main() -> None:
     """Measure and write bench/results/sensitivity.json."""
-    options = scenes_parser(__doc__, "checkpoint").parse_args()
+    parser = scenes_parser(__doc__, "checkpoint")
+    parser.add_argument("--size", help="network input HxW, smaller to be quick; default: the configuration's")
+    options = parser.parse_args()
+    size = tuple(map(int, options.size.split("x"))) if options.size else None
     shipped = load_checkpoint(options.checkpoint)
     planted = replace(shipped, model=plant_outliers(shipped.model, OUTLIERS, FACTOR))
     rows: list[dict[str, Any]] = []
     with _calibration_folder(options.data) as folder:
-        for made in _stages(shipped, planted, folder, options.data / f"{SPLIT}.json"):
+        for made in _stages(shipped, planted, folder, options.data / f"{SPLIT}.json", size):
             rows += made
             print(f"Written: {write_study('sensitivity', rows, options.output)}", flush=True)
 
 
-def _stages(shipped: Checkpoint, planted: Checkpoint, folder: Path, labels: Path) -> Iterator[list[dict[str, Any]]]:
+def _stages(
+    shipped: Checkpoint, planted: Checkpoint, folder: Path, labels: Path, size: Any
+) -> Iterator[list[dict[str, Any]]]:
     """The rows of one stage after the other."""
-    yield _rows("planted/ptq", _quantize(planted, folder))
-    yield _rows("planted/max-drop", _quantize(planted, folder, max_drop=BOUND, annotations=labels))
-    yield _layer_rows(planted, folder, labels)
-    yield _rows("shipped/ptq", _quantize(shipped, folder))
+    yield _rows("planted/ptq", _quantize(planted, folder, size=size))
+    yield _rows("planted/max-drop", _quantize(planted, folder, size=size, max_drop=BOUND, annotations=labels))
+    yield _layer_rows(planted, folder, labels, size)
+    yield _rows("shipped/ptq", _quantize(shipped, folder, size=size))
 
 
 @contextmanager
@@ -77,11 +82,11 @@ def _calibration_folder(data: Path) -> Iterator[Path]:
         yield Path(scratch)
 
 
-def _quantize(checkpoint: Checkpoint, folder: Path, **bound: Any) -> Report:
+def _quantize(checkpoint: Checkpoint, folder: Path, **changes: Any) -> Report:
     with tempfile.TemporaryDirectory() as scratch:
         return quantize(
             checkpoint, folder, Path(scratch) / "model.bmz", count=COUNT, allow=_LOSSES, progress=stage,
-            evaluation=(EVALUATION, EVALUATION.with_suffix(".json")), **bound,
+            evaluation=(EVALUATION, EVALUATION.with_suffix(".json")), **changes,
         )  # fmt: skip
 
 
@@ -100,10 +105,17 @@ def _rows(name: str, report: Report) -> list[dict[str, Any]]:
     return rows
 
 
-def _layer_rows(checkpoint: Checkpoint, folder: Path, labels: Path) -> list[dict[str, Any]]:
+def _layer_rows(checkpoint: Checkpoint, folder: Path, labels: Path, size: Any) -> list[dict[str, Any]]:
     """A row for each layer, most sensitive first, where all others stay float."""
     report = sensitivity(
-        checkpoint, folder, annotations=labels, images=COMPARED, count=COUNT, variants=("cpu",), progress=stage
+        checkpoint,
+        folder,
+        annotations=labels,
+        images=COMPARED,
+        count=COUNT,
+        variants=("cpu",),
+        size=size,
+        progress=stage,
     )
     return [
         {
