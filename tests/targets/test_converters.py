@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from bench.lib.without_gpu import FIRST_WITH_INT8_CONVOLUTIONS, LAYERS, convert, rtx_version, segments
+from blendmask_edge.runtimes.tensorrt.half import half_remainder
 from tests.targets.conftest import Case
 
 try:
@@ -43,6 +44,15 @@ def check(layers: Counter[str], nodes: Counter[str]) -> None:
 
 def test_the_whole_program_is_one_segment(case: Case) -> None:
     assert segments(case.graph, SM) == ("_run_on_acc_0",)
+
+
+@pytest.mark.skipif(rtx_version() < FIRST_WITH_INT8_CONVOLUTIONS, reason="this TensorRT-RTX builds no INT8 convolution")
+def test_the_program_with_a_half_remainder_is_one_engine_with_the_same_rounding(case: Case) -> None:
+    graph = half_remainder(case.graph)
+    assert segments(graph, SM) == ("_run_on_acc_0",)
+    network = convert(graph, SM, build=True)
+    check(network.layers, case.nodes)
+    assert network.plan_bytes > len(graph) / 4
 
 
 @pytest.mark.skipif(rtx_version() < FIRST_WITH_INT8_CONVOLUTIONS, reason="this TensorRT-RTX builds no INT8 convolution")
