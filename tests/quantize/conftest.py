@@ -18,7 +18,6 @@ import torch
 from blendmask_edge.benchmark.side_by_side import time_side_by_side
 from blendmask_edge.bundle import reader, writer
 from blendmask_edge.bundle.reader import Bundle
-from blendmask_edge.hardware.timing import WARM_UP
 from blendmask_quantize import QuantizeOptions, quantize
 from blendmask_quantize.checkpoints.checkpoint import save_checkpoint
 from blendmask_quantize.pipeline import calibration_set, comparison, stages
@@ -124,7 +123,7 @@ def replayed(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "TO_COMPARE", calibration_set.HoldOut(2, 8, 1 / 8))
     for module in (reader, writer):
         monkeypatch.setattr(module, "check_graph", lambda _: None)  # which `made` passed
-    monkeypatch.setattr(measure, "time_side_by_side", partial(time_side_by_side, rounds=WARM_UP + 1, rest=0))
+    monkeypatch.setattr(measure, "time_side_by_side", partial(time_side_by_side, rounds=1, rest=0))
     graphs = [Bundle.open(made.path).graph(variant) for variant in ("float", "cpu", "tensorrt")]
     monkeypatch.setattr(comparison, "export_onnx", lambda _: onnx.load_from_string(graphs.pop(0)))
     monkeypatch.setattr(comparison, "check_parity", lambda *_: made.report.variants["cpu"].parity)
