@@ -305,7 +305,7 @@ class DeployableGraph(nn.Module):
 
     def blend(self, bases: Tensor, boxes: Tensor, attention: Tensor) -> Tensor:
         """Mask logits (N, R, R): ROIAlign, weighted by the softmax of the attention (N, bases * M * M)."""
-        pooled, side = self._pool(bases[0], boxes), self.config.attention_size
+        pooled, side = self._pool(bases.flatten(0, 1), boxes), self.config.attention_size
         maps = attention.unflatten(1, (-1, side, side)).transpose(0, 1)
         # The size is known, so that the interpolation is two products, quicker than resizing in every runtime.
         weights = self.stretch[None, None] @ (maps @ self.stretch.T)
@@ -315,7 +315,7 @@ class DeployableGraph(nn.Module):
 
     def assemble(self, bases: Tensor, boxes: Tensor) -> Tensor:
         """Mask logits (N, R, R): each location of a grid over the box from the basis that is its own."""
-        return (self._pool(bases[0], boxes) * self.basis_weights).sum(dim=0)
+        return (self._pool(bases.flatten(0, 1), boxes) * self.basis_weights).sum(dim=0)
 
     def _pool(self, bases: Tensor, boxes: Tensor) -> Tensor:
         """Bases (B, H, W) inside N boxes, (B, N, R, R), one bilinear sample a bin, as ROIAlign takes it.
@@ -396,7 +396,7 @@ def _joined(levels: Sequence[Tensor]) -> Tensor:
 
 def _scores(logits: Tensor, centerness: Tensor | None) -> Tensor:
     """Class logits and centerness of a level, (classes + 1, locations); `split_predictors` may have joined them."""
-    return torch.cat([part[0].flatten(1) for part in (logits, centerness) if part is not None])
+    return torch.cat([part.flatten(0, 1).flatten(1) for part in (logits, centerness) if part is not None])
 
 
 def _places(sizes: Sequence[tuple[int, int]], strides: Sequence[int]) -> Tensor:
@@ -450,7 +450,7 @@ def _count(score: Tensor, least: int, most: int) -> Any:
 
 def _overlap(boxes: Tensor, threshold: float) -> Tensor:
     """Which pairs (C, C) have an intersection over union above the threshold, without dividing."""
-    x0, y0, x1, y1 = boxes.T[:, :, None].unbind()
+    x0, y0, x1, y1 = (boxes[:, side : side + 1] for side in range(4))
     widths = F.relu(torch.minimum(x1, x1.T) - torch.maximum(x0, x0.T))
     heights = F.relu(torch.minimum(y1, y1.T) - torch.maximum(y0, y0.T))
     shared, area = widths * heights, (x1 - x0) * (y1 - y0)

@@ -12,7 +12,11 @@ import onnx
 import onnx_ir as ir
 import torch
 from onnx import version_converter
-from onnx_ir.passes.common import CommonSubexpressionEliminationPass, LiftConstantsToInitializersPass
+from onnx_ir.passes.common import (
+    CommonSubexpressionEliminationPass,
+    DeduplicateInitializersPass,
+    LiftConstantsToInitializersPass,
+)
 from onnxscript import opset18, optimizer, rewriter
 from onnxscript.rewriter.rules.common import fuse_pad_into_conv_rule
 
@@ -25,6 +29,9 @@ OPSET = 17
 _IR_VERSION = 8
 """The file format of that opset's time, so that runtimes of that time read it."""
 _EXPORTER_OPSET = 18
+
+_SHARED_ELEMENTS = 64
+"""Up to this size, equal constants are one: shapes, axes and scales; larger ones are weights, and all different."""
 
 _op: Any = opset18
 
@@ -58,9 +65,10 @@ def _tidy(model: ir.Model) -> None:
     """Fold constants and drop what is left over; the exporter's own clean-up tries many more rules, in vain."""
     optimizer.fold_constants(model)
     optimizer.remove_unused_nodes(model)
-    CommonSubexpressionEliminationPass()(model)
     rewriter.rewrite(model, [fuse_pad_into_conv_rule])
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    DeduplicateInitializersPass(size_limit=_SHARED_ELEMENTS)(model)
+    CommonSubexpressionEliminationPass()(model)
     optimizer.remove_unused_nodes(model)
 
 
@@ -78,6 +86,11 @@ def _dequantize_channels(integers: Any, scale: Any) -> Any:
     return _op.DequantizeLinear(integers, scale, _constant(np.zeros(integers.shape[0], np.int8)), axis=0)
 
 
+def _index_select(x: Any, dim: int, index: Any) -> Any:
+    """The exporter's own makes a vector of 64-bit integers of the index first, which it is."""
+    return _op.Gather(x, index, axis=dim)
+
+
 def _mean(x: Any, dim: list[int], keepdim: bool = False) -> Any:
     """The mean of an image. As ReduceMean, whose form changed with opset 18, it could not be written in 17."""
     assert keepdim
@@ -92,5 +105,6 @@ def _constant(value: Any) -> Any:
 _TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.blendmask.quantize_dequantize.default: _quantize_dequantize,
     torch.ops.blendmask.dequantize_channels.default: _dequantize_channels,
+    torch.ops.aten.index_select.default: _index_select,
     torch.ops.aten.mean.dim: _mean,
 }

@@ -107,6 +107,7 @@ def measure_parity(
 ) -> Parity:
     """Measure what `check_parity` checks; same arguments."""
     assert isinstance(graph.given, fx.GraphModule)
+    assert isinstance(graph.network, fx.GraphModule)
     prepared = preprocess(image, graph.size, pad_value(graph.config.input)).image
     outputs, rounded = _run_exported(exported, prepared)
     x, _ = network_input(model, image, graph.size)
@@ -115,7 +116,7 @@ def measure_parity(
     predictions = fed.run(given) if rounded else model(x)
     expected = eager_detections(model, predictions, graph.asked, graph.size)
     return Parity(
-        *_match(expected, outputs, SCORE_TOLERANCE), fed.error, _count_changed(graph.given, exported),
+        *_match(expected, outputs, SCORE_TOLERANCE), fed.error, _count_changed(graph.network, exported),
         _input_error(model, x, given),
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from blendmask_quantize.model.blendmask import Predictions
 from blendmask_quantize.quantization.nodes import kind, tensor_inputs
+from blendmask_quantize.quantization.quantizer import IntegerConv2d
 
 _LOGITS, _REGRESSION, _CENTERNESS, _TOWERS = (Predictions._fields.index(name) for name in Predictions._fields[:4])
 
@@ -70,24 +71,32 @@ def _take_boxes(network: fx.GraphModule, results: fx.Node) -> BoxPredictors | No
 def _join_classes(network: fx.GraphModule, results: fx.Node) -> None:
     """Make one convolution of the two predictors of each level, if those of all levels allow it."""
     pairs = list(zip(results.args[_LOGITS], results.args[_CENTERNESS], strict=True))  # type: ignore[arg-type]
-    if not all(_can_join(network, *pair) for pair in pairs):
+    joined = [_joined(network, *pair) for pair in pairs]
+    if any(conv is None for conv in joined):
         return
     whole = []
-    for first, second in pairs:
-        name = f"joined_{first.name}"
-        convs = [_plain_conv(network, node) for node in (first, second)]
-        network.add_submodule(name, _side_by_side([conv for conv in convs if conv is not None]))
+    for conv, (first, _) in zip(joined, pairs, strict=True):
+        network.add_submodule(f"joined_{first.name}", conv)  # type: ignore[arg-type]
         with network.graph.inserting_before(first):
-            whole.append(network.graph.call_module(name, (first.args[0],)))
+            whole.append(network.graph.call_module(f"joined_{first.name}", (first.args[0],)))
     results.update_arg(_LOGITS, tuple(whole))
     results.update_arg(_CENTERNESS, ())
 
 
-def _can_join(network: fx.GraphModule, first: fx.Node, second: fx.Node) -> bool:
-    one, other = _plain_conv(network, first), _plain_conv(network, second)
-    if one is None or other is None or _form(one) != _form(other):
-        return False
-    return tensor_inputs(first) == tensor_inputs(second)
+def _joined(network: fx.GraphModule, first: fx.Node, second: fx.Node) -> nn.Module | None:
+    """Two predictors of the same tensor as one, both float or both with integer weights; None if they do not fit."""
+    if tensor_inputs(first) != tensor_inputs(second):
+        return None
+    one, other = (network.get_submodule(str(node.target)) for node in (first, second))
+    if isinstance(one, IntegerConv2d) and isinstance(other, IntegerConv2d) and _fit(one.conv, other.conv):
+        return _integers_side_by_side(one, other)
+    pair = [_plain_conv(network, node) for node in (first, second)]
+    floats = [conv for conv in pair if conv is not None]
+    return _side_by_side(floats) if len(floats) == len(pair) and _fit(*floats) else None
+
+
+def _fit(one: nn.Conv2d, other: nn.Conv2d) -> bool:
+    return _form(one) == _form(other) and one.groups == other.groups == 1
 
 
 def _plain_conv(network: fx.GraphModule, node: fx.Node) -> nn.Conv2d | None:
@@ -113,4 +122,13 @@ def _side_by_side(convs: Sequence[nn.Conv2d]) -> nn.Conv2d:
     joined.out_channels = sum(conv.out_channels for conv in convs)
     joined.weight = nn.Parameter(torch.cat([conv.weight for conv in convs]), requires_grad=False)
     joined.bias = nn.Parameter(torch.cat([_bias(conv) for conv in convs]), requires_grad=False)
+    return joined
+
+
+def _integers_side_by_side(one: IntegerConv2d, other: IntegerConv2d) -> IntegerConv2d:
+    """As `_side_by_side`; the input is the same, so only what is kept for each output channel is put together."""
+    joined = copy.deepcopy(one)
+    joined.conv.out_channels += other.conv.out_channels
+    for name, buffer in one.named_buffers():
+        joined.register_buffer(name, torch.cat([buffer, other.get_buffer(name)]))
     return joined

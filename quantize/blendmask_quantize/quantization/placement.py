@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
+from blendmask_quantize.model.blendmask import Predictions
 from blendmask_quantize.quantization.ignored import is_ignored
 from blendmask_quantize.quantization.nodes import fused_activation, kind, tensor_inputs
 
@@ -56,7 +57,8 @@ def place(traced: fx.GraphModule, variant: str) -> Placement:
     convs = [node for node in traced.graph.nodes if _is_quantized_conv(traced, node)]
     if variant == "cpu":
         between = [node for node in traced.graph.nodes if _is_integer_arithmetic(traced, node)]
-        chosen = set(_inputs_of(traced, convs + between)) | {_result(traced, node) for node in convs + between}
+        inner = [node for node in convs if not _is_predictor(traced, node)]
+        chosen = set(_inputs_of(traced, convs + between)) | {_result(traced, node) for node in inner + between}
         chosen |= set(_passing(traced, chosen))
     else:
         chosen = set(_inputs_of(traced, convs)) | set(_skip_branches(traced, convs))
@@ -86,10 +88,26 @@ def calibration_points(traced: fx.GraphModule) -> tuple[Point, ...]:
 
 
 def _is_quantized_conv(traced: fx.GraphModule, node: fx.Node) -> bool:
-    """Every convolution but the ignored ones and the predictors, which only the network's output reads."""
+    """Every convolution but the ignored ones and the predictors of boxes, whose rounding would move the boxes.
+
+    The results of the other predictors are not rounded, as nothing computes with their integers.
+    """
     if kind(traced, node) != "conv" or is_ignored(node):
         return False
-    return any(kind(traced, user) != "output" for user in _result(traced, node).users)
+    return not _is_predictor(traced, node) or any(_is_of_scores_or_bases(user, node) for user in node.users)
+
+
+def _is_predictor(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether only the network's output reads a convolution."""
+    return all(kind(traced, user) == "output" for user in _result(traced, node).users)
+
+
+def _is_of_scores_or_bases(results: fx.Node, node: fx.Node) -> bool:
+    """Whether a node is class logits, centerness or bases among the results of a network."""
+    if results.target is not Predictions:
+        return False
+    logits, _, centerness, _, bases, *_ = results.args
+    return node in (*logits, *centerness, bases)  # type: ignore[misc]
 
 
 def _is_integer_arithmetic(traced: fx.GraphModule, node: fx.Node) -> bool:

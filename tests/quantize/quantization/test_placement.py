@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from blendmask_edge.errors import ConfigError
+from blendmask_quantize.model.blendmask import Predictions
 from blendmask_quantize.quantization.nodes import kind, tensor_inputs
 from blendmask_quantize.quantization.placement import VARIANTS, Placement, calibration_points, place
 from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
@@ -25,7 +26,6 @@ from tests.quantize.small_networks import (
 )
 from tests.quantize.tiny import TINY
 
-PREDICTORS = ("cls_logits", "bbox_pred", "ctrness")
 PASSED = ("nearest", "max_pool")
 
 
@@ -84,13 +84,17 @@ def test_every_integer_convolution_reads_rounded_values(rendered: Rendered) -> N
     assert all(rendered.rounded(tensor_inputs(conv)[0]) for conv in convs)
 
 
-def test_predictors_stay_float_and_nothing_else_does(rendered: Rendered) -> None:
-    convs = rendered.of_kind("conv")
-    last = [node for node in convs if "basis_module.tower" in str(node.target)][-1]
-    for conv in convs:
+def test_box_predictors_stay_float_and_nothing_else_does(rendered: Rendered) -> None:
+    for conv in rendered.of_kind("conv"):
         is_float = not isinstance(rendered.module(conv), IntegerConv2d)
-        is_predictor = conv is last or any(name in str(conv.target) for name in PREDICTORS)
-        assert is_float == is_predictor, conv.target
+        assert is_float == ("bbox_pred" in str(conv.target)), conv.target
+
+
+def test_results_of_the_network_are_not_rounded(rendered: Rendered) -> None:
+    (results,) = (node for node in rendered.nodes if node.target is Predictions)
+    logits, regression, centerness, _, bases, _ = results.args
+    for result in (*logits, *regression, *centerness, bases):
+        assert not rendered.rounds(result), result
 
 
 def test_sums_have_one_rounded_operand_in_tensorrt_and_two_on_the_cpu(rendered: Rendered) -> None:
