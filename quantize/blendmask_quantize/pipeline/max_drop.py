@@ -39,7 +39,7 @@ class DropReport:
         before, after: the share that is lost with all layers quantized and in the end, by variant; below 0 where mask
             AP is gained.
         reverted: names of the layers that went back to float.
-        float_macs_share: share of the multiply-accumulates in float in the end, those of the predictors included.
+        float_macs_share: share of the multiply-accumulates in float in the end, those of the box predictors included.
         images: number of held-out images that it was measured on.
         ground_truth: source of their instances.
     """

@@ -192,6 +192,20 @@ def test_tensorrt_biases_are_float(tensorrt: onnx.ModelProto) -> None:
             assert values[node.input[2]].dtype == np.float32
 
 
+@pytest.mark.parametrize("config, most", [(TINY, 297), (LITE, 273)], ids=lambda value: getattr(value, "name", ""))
+def test_tensorrt_has_few_layers_beside_convolutions(config: ModelConfig, most: int, export: Export) -> None:
+    """Each is a launch of its own on a small GPU; raise a limit only for something that is worth it."""
+    nodes = export(config, "tensorrt").model.graph.node
+    others = [n.op_type for n in nodes if n.op_type not in ("Conv", "QuantizeLinear", "DequantizeLinear")]
+    assert len(others) <= most, Counter(others)
+
+
+def test_equal_shapes_and_scales_are_stored_once(model: onnx.ModelProto) -> None:
+    small = [array for array in constants(model).values() if array.size <= 64]
+    different = {(array.dtype.str, array.shape, array.tobytes()) for array in small}
+    assert len(small) == len(different)
+
+
 def test_tensorrt_casts_the_image_before_it_moves_it(tensorrt: onnx.ModelProto) -> None:
     assert [node.op_type for node in tensorrt.graph.node if INPUT_NAME in node.input] == ["Cast"]
 

@@ -123,7 +123,7 @@ def test_a_bound_out_of_reach_is_refused_with_what_was_reached(start: Quantized)
 
 
 def start_share(start: Quantized) -> float:
-    """Share of the predictors, which are always in float."""
+    """Share of the box predictors, which are always in float."""
     whole = replace(start, job=replace(start.job, recipe=replace(RECIPE, max_drop=0.999)))
     return report_of(hold_drop(whole)).float_macs_share
 
