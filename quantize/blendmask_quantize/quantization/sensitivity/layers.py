@@ -73,7 +73,7 @@ class Layers:
         return sum(layer.macs for layer in layers) / self.total_macs
 
     def float_share(self, reverted: Sequence[Layer] = ()) -> float:
-        """Share of all multiply-accumulates, 0 to 1, in float: of the box predictors, and of layers that are reverted."""
+        """Share of all multiply-accumulates, 0 to 1, in float: of box predictors, and of layers that are reverted."""
         return 1 - self.share(self.quantized) + self.share(reverted)
 
 
