@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import msgspec
 
 from blendmask_edge.cli.columns import align
-from blendmask_edge.devices.case import GPU_RUNTIMES
+from blendmask_edge.devices.case import COMPILING_RUNTIMES
 from blendmask_edge.devices.result import CheckResult, Route
 from blendmask_edge.devices.roofline import LEFT_OUT, Estimate
 from blendmask_edge.devices.table import Table, Target
@@ -104,7 +104,7 @@ def next_steps(result: CheckResult, bundle: Path) -> Iterator[str]:
         version = f" --tensorrt {way.tensorrt}" if way.tensorrt is not None else ""
         words = f"--precision {way.precision}{version} --runtime {way.runtime}"
         yield f"Next: blendmask check {bundle} --target {result.target} {words}"
-    elif way.runtime in GPU_RUNTIMES:
+    elif way.runtime in COMPILING_RUNTIMES:
         runtime = "" if way.runtime == "tensorrt" else f" --runtime {way.runtime}"
         words = f"--target {result.target} --precision {way.precision}{runtime}"
         yield f"Next, on the device: blendmask compile {bundle} {words}"

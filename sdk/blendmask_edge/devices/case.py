@@ -11,7 +11,10 @@ from blendmask_edge.devices.table import JetPack, Table, Target, TorchTensorRT
 from blendmask_edge.hardware.architectures import Architecture, Precision
 from blendmask_edge.runtimes.tensorrt.versions import Version
 
-GPU_RUNTIMES = ("tensorrt", "torch_tensorrt")
+COMPILING_RUNTIMES = ("tensorrt", "torch_tensorrt")
+"""Those that `blendmask compile` compiles for."""
+ONNXRUNTIME_GPU = ("onnxruntime-cuda", "onnxruntime-tensorrt")
+GPU_RUNTIMES = (*COMPILING_RUNTIMES, *ONNXRUNTIME_GPU)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Dict, Iterator, Optional, Tuple, Union
 from blendmask_edge.bundle.manifest import Manifest
 from blendmask_edge.bundle.onnx_facts import OnnxFacts, read_onnx
 from blendmask_edge.bundle.reader import Bundle
-from blendmask_edge.devices.case import GPU_RUNTIMES, Case
+from blendmask_edge.devices.case import COMPILING_RUNTIMES, GPU_RUNTIMES, Case
 from blendmask_edge.devices.result import CheckOptions, CheckResult, Reason, Route, as_options
 from blendmask_edge.devices.rules import apply_rules
 from blendmask_edge.devices.table import Table, Target, TorchTensorRT, load_table
@@ -20,6 +20,8 @@ _VARIANTS = {
     "tensorrt": {"int8": "tensorrt", "fp16": "float", "fp32": "float"},
     "torch_tensorrt": {"int8": "tensorrt", "fp32": "float"},
     "onnxruntime": _CPU_VARIANTS,
+    "onnxruntime-cuda": {"int8": "tensorrt", "fp32": "float"},
+    "onnxruntime-tensorrt": {"int8": "tensorrt", "fp16": "float"},
     "openvino": _CPU_VARIANTS,
 }
 
@@ -41,7 +43,8 @@ def check(
         target: name or alias of a device, as listed by `blendmask targets`.
         precision: "int8", "fp16" or "fp32".
         tensorrt: TensorRT version such as "10.3"; None takes that of the device.
-        runtime: "onnxruntime", "openvino", "tensorrt" or "torch_tensorrt"; None takes that of the device.
+        runtime: "onnxruntime", "openvino", "tensorrt", "torch_tensorrt", "onnxruntime-cuda" or "onnxruntime-tensorrt";
+            None takes that of the device.
 
     Returns:
         The answer, the reasons with their sources, and the route that works.
@@ -134,7 +137,7 @@ def _versions(
 ) -> Tuple[Optional[TorchTensorRT], Optional[Version]]:
     """Return the Torch-TensorRT release and the TensorRT version that a runtime uses on a device."""
     wanted = Version.parse_exact(requested) if requested is not None else None
-    if runtime not in GPU_RUNTIMES or target.tensorrt is None:
+    if runtime not in COMPILING_RUNTIMES or target.tensorrt is None:
         return None, None
     if runtime == "tensorrt" or target.torch_tensorrt is None:
         return None, wanted or Version.parse(target.tensorrt.value)

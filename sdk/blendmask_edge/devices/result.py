@@ -14,6 +14,8 @@ RUNTIME_TITLES = {
     "tensorrt": "TensorRT",
     "torch_tensorrt": "Torch-TensorRT",
     "onnxruntime": "ONNX Runtime",
+    "onnxruntime-cuda": "ONNX Runtime with CUDA",
+    "onnxruntime-tensorrt": "ONNX Runtime with TensorRT",
     "openvino": "OpenVINO",
 }
 
@@ -45,7 +47,7 @@ def as_precision(text: str) -> Precision:
 
 
 def as_options(precision: str, tensorrt: Optional[str], runtime: Optional[str]) -> CheckOptions:
-    """Return options from text; see `CheckOptions`. Names of runtimes may contain "-" for "_".
+    """Return options from text; see `CheckOptions`. In names of runtimes "-" and "_" are the same.
 
     Raises:
         ConfigError: the precision or runtime is unknown, or the TensorRT version is invalid or incomplete.
@@ -53,8 +55,9 @@ def as_options(precision: str, tensorrt: Optional[str], runtime: Optional[str]) 
     for argument, value in (("runtime", runtime), ("tensorrt", tensorrt)):
         if value is not None and not isinstance(value, str):
             raise ConfigError(f"{argument} is {value!r}, expected text; leave it out for that of the device.")
-    name = runtime.replace("-", "_") if runtime is not None else None
-    if name is not None and name not in RUNTIME_TITLES:
+    names = {title.replace("-", "_"): title for title in RUNTIME_TITLES}
+    name = names.get(runtime.replace("-", "_")) if runtime is not None else None
+    if runtime is not None and name is None:
         raise ConfigError(f"Unknown runtime {runtime!r}; known: {', '.join(RUNTIME_TITLES)}.")
     if tensorrt is not None:
         Version.parse_exact(tensorrt)

@@ -11,7 +11,7 @@ from typing import List, Optional, Sequence, Union
 
 from blendmask_edge.bundle.graph_cost import GraphCost, LayerCost, graph_cost
 from blendmask_edge.bundle.reader import Bundle
-from blendmask_edge.devices.case import GPU_RUNTIMES
+from blendmask_edge.devices.case import COMPILING_RUNTIMES
 from blendmask_edge.devices.check import check_bundle
 from blendmask_edge.devices.result import CheckResult, as_precision
 from blendmask_edge.devices.table import Rates, Table, Target, load_table
@@ -119,7 +119,7 @@ def estimate_route(bundle: Bundle, result: CheckResult) -> Optional[Estimate]:
         BundleError: the graph cannot be read.
     """
     route, table = result.route, load_table()
-    if route is None or route.needs or route.runtime not in GPU_RUNTIMES or route.variant is None:
+    if route is None or route.needs or route.runtime not in COMPILING_RUNTIMES or route.variant is None:
         return None
     cost = graph_cost(bundle.graph(route.variant))
     return estimate_graph(cost, table.find(result.target), route.precision, table)

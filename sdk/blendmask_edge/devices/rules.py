@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Callable, Iterator, Optional, Tuple
 
-from blendmask_edge.devices.case import GPU_RUNTIMES, Case
+from blendmask_edge.devices.case import GPU_RUNTIMES, ONNXRUNTIME_GPU, Case
 from blendmask_edge.devices.reasons import Read, Sourced, caution, ground, refusal
 from blendmask_edge.devices.result import RUNTIME_TITLES, Reason
 from blendmask_edge.devices.table import (
@@ -33,6 +33,9 @@ def variant_is_held(case: Case) -> Iterator[Reason]:
     if case.variant is None and case.runtime not in GPU_RUNTIMES:
         text = f"no graph of a bundle is {case.precision.upper()} on a CPU"
         yield refusal(text, Read("bundle format"))
+    elif case.variant is None and case.runtime in ONNXRUNTIME_GPU:
+        text = f"{RUNTIME_TITLES[case.runtime]} does not run {case.precision.upper()} here"
+        yield refusal(text, Read("runtimes of this package"))
     elif case.variant is None:
         text = "no graph of a bundle is FP16, which a program of Torch-TensorRT would have to be made from"
         yield refusal(text, Read("bundle format"))
@@ -45,7 +48,7 @@ def variant_is_held(case: Case) -> Iterator[Reason]:
 
 def int8_path(case: Case) -> Iterator[Reason]:
     """INT8 needs dp4a or tensor cores."""
-    if case.architecture is not None and case.precision == "int8":
+    if case.architecture is not None and case.precision == "int8" and case.runtime != "onnxruntime-cuda":
         fact = case.architecture.int8
         if fact.value == "none":
             yield refusal(f"SM {case.architecture.sm} has no INT8 path, so INT8 engines do not help", fact)
@@ -254,6 +257,22 @@ def accuracy_was_measured(case: Case) -> Iterator[Reason]:
         yield caution(text, Read("manifest of the bundle"))
 
 
+def onnxruntime_gpu_fits(case: Case) -> Iterator[Reason]:
+    """The package for GPUs is built with one CUDA, which must compile for the target."""
+    if case.runtime not in ONNXRUNTIME_GPU or case.target.kind == "cpu":
+        return
+    built, last = case.table.limits.onnxruntime_gpu_cuda, case.target.cuda_last
+    if case.target.kind == "jetson":
+        yield caution(case.table.limits.onnxruntime_gpu_jetson.value, case.table.limits.onnxruntime_gpu_jetson)
+    elif last is not None and not Version.parse(last.value).at_least(Version.parse(built.value)):
+        text = f"onnxruntime-gpu is built with CUDA {built.value}; the last that compiles for this GPU is {last.value}"
+        yield refusal(text, built)
+    else:
+        yield ground(f"onnxruntime-gpu is built with CUDA {built.value}, which the driver must support", built)
+    if case.runtime == "onnxruntime-cuda" and case.precision == "int8":
+        yield caution("the CUDA provider computes INT8 graphs in float32, rounding between", Read("provider options"))
+
+
 def onnxruntime_starts(case: Case) -> Iterator[Reason]:
     """One release of ONNX Runtime fails at import on Orin."""
     if case.runtime == "onnxruntime" and case.target.family == "orin":
@@ -303,6 +322,7 @@ RULES: Tuple[Rule, ...] = (
     cpu_runs_int8,
     jetpack_python_is_new_enough,
     accuracy_was_measured,
+    onnxruntime_gpu_fits,
     onnxruntime_starts,
     graph_is_counted,
     advice_is_given,

@@ -154,6 +154,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     implicit_int8: Fact[str]
     jetpack_first_11: Fact[str]
     onnxruntime_on_orin: Fact[str]
+    onnxruntime_gpu_cuda: Fact[str]
+    onnxruntime_gpu_jetson: Fact[str]
     portability: Fact[str]
     device_report: Fact[str]
     python: Fact[str]

@@ -402,3 +402,29 @@ def test_sparse_weights_are_said_to_be_used_or_not(make_bundle: MakeBundle, targ
     (reason,) = [one for one in ask(make_bundle(manifest={"recipe": recipe}), target).reasons if "2:4" in one.text]
     assert (reason.kind, words in reason.text) == (kind, True)
     assert not any("2:4" in one.text for one in ask(make_bundle(), target).reasons)
+
+
+@pytest.mark.parametrize(
+    "target, runtime, precision, ok, text",
+    [
+        ("ada", "onnxruntime-cuda", "fp32", True, "built with CUDA 13.0, which the driver must support"),
+        ("ada", "onnxruntime_cuda", "int8", True, "computes INT8 graphs in float32"),
+        ("ada", "onnxruntime-tensorrt", "int8", True, "runs INT8 on tensor cores"),
+        ("ada", "onnxruntime-cuda", "fp16", False, "does not run FP16"),
+        ("gtx-1080-ti", "onnxruntime-cuda", "fp32", False, "the last that compiles for this GPU is 12.9"),
+        ("jetson-orin-nx", "onnxruntime-tensorrt", "int8", True, "no onnxruntime-gpu for aarch64"),
+        ("x86-vnni", "onnxruntime-cuda", "fp32", False, "needs an NVIDIA GPU"),
+    ],
+)
+def test_onnxruntime_on_a_gpu_is_checked(
+    make_bundle: MakeBundle, target: str, runtime: str, precision: str, ok: bool, text: str
+) -> None:
+    result = check_bundle(make_bundle(), target, CheckOptions(precision, runtime=runtime))
+    assert result.ok is ok
+    assert any(text in reason.text for reason in result.reasons)
+    assert result.route is not None
+
+
+def test_onnxruntime_that_fails_on_orin_is_named(make_bundle: MakeBundle) -> None:
+    result = check_bundle(make_bundle(), "jetson-orin-nx", CheckOptions(runtime="onnxruntime"))
+    assert any("1.22.0 fails at import" in reason.text for reason in result.reasons)
