@@ -88,6 +88,6 @@ class RecipeSettings:
 def unsupported_precision(found: object) -> ConfigError:
     """Return the refusal of everything but INT8."""
     return ConfigError(
-        f"{found} is not supported: weights and activations are quantized to INT8, the one precision that "
-        f"every runtime here takes. Leave it out, or write {INT8}; for a still smaller network, use recipe edge"
+        f"{found} is not supported: every recipe quantizes weights and activations to INT8, the one precision that "
+        "every runtime here takes. For a still smaller network, use recipe edge"
     )
