@@ -93,7 +93,8 @@ The bundle format <docs/bundle>
 :hidden:
 :caption: Devices
 Check and compile <docs/targets/README>
-CPUs <docs/targets/cpu>
+x86-64 CPUs <docs/targets/cpu>
+ARM CPUs <docs/targets/arm-cpu>
 Jetson Orin <docs/targets/orin>
 Jetson Thor <docs/targets/thor>
 Jetson Xavier <docs/targets/xavier>
