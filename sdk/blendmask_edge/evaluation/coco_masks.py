@@ -20,6 +20,8 @@ Fault = Tuple[int, str]
 """Place in the list, and what is wrong."""
 
 _FEWEST_NUMBERS = 6
+_LONGEST_OUTLINE = 2**20
+"""Pixels around a polygon. cocoapi needs some 50 bytes for each: a zigzag of 8 MB of text would take 14 GB."""
 _OFFSET, _HIGHEST = 48, 111
 _MORE, _NEGATIVE, _BITS = 0x20, 0x10, 5
 _LONGEST_NUMBER = 7
@@ -54,8 +56,8 @@ def compressed(segmentation: Any, height: int, width: int) -> Any:
 def masks_fault(masks: Sequence[Mask], sizes: Sequence[Size]) -> Optional[Fault]:
     """Say which mask cannot be decoded as it was meant; None if all can.
 
-    Polygons need three points each, within one image size around the image; run lengths need the size of the image
-    and must fill it exactly.
+    Polygons need three points each, within one image size around the image, and an outline of bounded length; run
+    lengths need the size of the image and must fill it exactly.
 
     Args:
         masks: polygons or run lengths.
@@ -97,10 +99,25 @@ def _outside(
     points, limits = numbers.reshape(-1, 2), np.repeat(sides, lengths // 2, axis=0)
     wrong = np.flatnonzero(~((points >= -limits) & (points <= 2 * limits)).all(axis=1))
     if not len(wrong):
-        return None
+        return _too_long(points, lengths // 2, owners)
     place = owners[int(np.searchsorted(np.cumsum(lengths // 2), wrong[0], side="right"))]
     (x, y), (height, width) = points[wrong[0]], sizes[place]
     return place, f"holds the point ({x:g}, {y:g}), expected pixels of an image of {width} x {height}"
+
+
+def _too_long(points: NDArray[np.float64], lengths: Ints, owners: Sequence[int]) -> Optional[Fault]:
+    """Return the first mask of which a polygon has too long an outline, whose length cocoapi takes memory for."""
+    if not len(lengths):
+        return None
+    starts = np.cumsum(lengths) - lengths
+    following = np.roll(points, -1, axis=0)
+    following[starts + lengths - 1] = points[starts]
+    outlines = np.add.reduceat(np.abs(following - points).max(axis=1), starts)
+    long = np.flatnonzero(outlines > _LONGEST_OUTLINE)
+    if not len(long):
+        return None
+    problem = f"holds a polygon with an outline of {outlines[long[0]]:.0f} pixels"
+    return owners[int(long[0])], f"{problem}, expected at most {_LONGEST_OUTLINE}"
 
 
 def _sizes_fault(placed: Placed, sizes: Sequence[Size]) -> Optional[Fault]:

@@ -194,6 +194,7 @@ SEGMENTATIONS = {
     "empty polygon": ([[]], "polygon of 0 numbers"),
     "missing": (None, "`segmentation`"),
     "text": ("polygon", "`segmentation`"),
+    "zigzag": ([[0, 0, 40, 30] * 14_000], "an outline of 1120000 pixels, expected at most 1048576"),
     "text in a polygon": ([["1", "1", "9", "1", "9", "9"]], "`segmentation`"),
     "not a number": ([[10, 10, float("nan"), 10, 20, 20]], "point"),
     "infinite": ([[10, 10, float("inf"), 10, 20, 20]], "point"),
