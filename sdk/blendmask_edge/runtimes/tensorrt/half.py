@@ -3,12 +3,13 @@
 TensorRT 11 has no FP16 flag: layers outside INT8 would run in FP32. The rounding, the weights, the ranges and the INT8
 convolutions stay as they are. These stay in float32, too:
 
-- `boxes` and `scores`, what leads to them from the convolution on that predicts them, and what follows from boxes, such
-  as overlaps: half has a step of 1 beyond 1024 pixels, areas overflow it, and the order of candidates must stay;
+- `boxes` and `scores`, what leads to them from the convolution on that predicts them, or from the features that the
+  product of boxes at the candidates reads, and what follows from boxes, such as overlaps: half has a step of 1 beyond
+  1024 pixels, areas overflow it, and the order of candidates must stay;
 - what leads to a QuantizeLinear, or follows an INT8 convolution as its activation, since TensorRT fuses it into INT8
   kernels.
 
-Matrix products, such as those of suppression and masks, always run in half, and so do all other convolutions.
+All other matrix products, such as those of suppression and masks, run in half, and so do all other convolutions.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from blendmask_edge.bundle.onnx_edit import CastNode, EditedNode, with_nodes
 from blendmask_edge.bundle.onnx_file import FLOAT, FLOAT16, Node, OnnxFile, read_onnx_file
 
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
-_PRODUCTS = _CONVOLUTIONS | {"MatMul", "Gemm"}
+_PREDICTORS = _CONVOLUTIONS | {"Gemm"}
+_PRODUCTS = _PREDICTORS | {"MatMul"}
 _ACTIVATIONS = {"Relu", "Clip"}
 _ROUNDS = {"QuantizeLinear", "DequantizeLinear"}
 _NOT_FLOAT = {
@@ -82,7 +84,7 @@ class _Tensors:
 
 def _in_half(file: OnnxFile, tensors: _Tensors) -> Set[int]:
     """Return the numbers of the nodes that run in half."""
-    exact = _leading_to(_EXACT_OUTPUTS, file, tensors, last=_CONVOLUTIONS)
+    exact = _leading_to(_EXACT_OUTPUTS, file, tensors, last=_PREDICTORS)
     exact |= _following(_leading_to([_GEOMETRY], file, tensors), file, tensors)
     exact |= _leading_to([n.inputs[0] for n in file.nodes if n.operator == "QuantizeLinear"], file, tensors)
     exact |= {n for n, node in enumerate(file.nodes) if _is_activation_of_int8(node, file, tensors)}
@@ -116,7 +118,7 @@ def _leading_to(
 ) -> Set[int]:
     """Return the nodes whose float results lead to tensors, back to products and rounding.
 
-    Products are left out, but for those of the operators `last`.
+    Products are left out, but for those of the operators `last`; of a Gemm, what leads to it belongs to it, too.
     """
     found: Set[int] = set()
     waiting = list(names)
@@ -127,7 +129,7 @@ def _leading_to(
         node = file.nodes[number]
         if node.operator in last:
             found.add(number)
-        if node.operator in _PRODUCTS | _ROUNDS:
+        if node.operator in _PRODUCTS | _ROUNDS and not (node.operator == "Gemm" and node.operator in last):
             continue
         found.add(number)
         waiting += tensors.float_inputs(node)
