@@ -301,5 +301,5 @@ class TestRounds:
 
     def test_sparse_weights_are_sparse_after_fine_tuning(self, run):
         report = run(replace(OPTIONS, sparsity="2:4", ratio=1.0))
-        assert len(sparse_layers(load_checkpoint(report.path).model)) > 50
+        assert len(sparse_layers(load_checkpoint(report.path).model)) > 40
         assert report.ratio == 1
