@@ -9,14 +9,14 @@ import pytest
 from bench.lib import yolo
 from bench.lib.frame_parts import PARTS, part_times, parts_of
 from bench.lib.sessions import RUNTIMES
-from bench.lib.timed_networks import INT8, TimedNetwork
+from bench.lib.timed_networks import FLOAT, INT8, TimedNetwork
 from bench.studies import frame
 from blendmask_edge.bundle.tensors import OUTPUT_NAMES
 from tests.project.conftest import IMAGE
 
 pytest.importorskip("openvino")
-IN_THE_GRAPH = set(PARTS) - {"depthwise"}
-"""The tiny network has no depthwise convolution."""
+IN_THE_GRAPH = set(PARTS) - {"depthwise", "float_convolutions"}
+"""The tiny network has no depthwise convolution, and all its convolutions are quantized."""
 
 
 def test_each_operator_of_the_graph_has_a_part(network: TimedNetwork) -> None:
@@ -28,7 +28,8 @@ def test_each_operator_of_the_graph_has_a_part(network: TimedNetwork) -> None:
     kinds = {node.op_type for node in graph.node if parts[node.name] == "suppression"}
     assert {"MatMul", "Min"} <= kinds
     assert "TopK" not in kinds
-    assert {node.op_type for node in graph.node if parts[node.name] == "float_convolutions"} == {"Conv"}
+    assert {node.op_type for node in graph.node if parts[node.name] == "int8_convolutions"} == {"Conv"}
+    assert "float_convolutions" in parts_of(network.graphs[FLOAT]).values()
 
 
 def test_layers_count_for_the_operator_that_they_are_made_of() -> None:

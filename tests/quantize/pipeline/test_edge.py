@@ -324,10 +324,10 @@ def test_a_run_of_the_prune_command_is_left_alone(checkpoint, options, folder, t
         (ConfigError, r"Ask for 0\.\d+ or more", {"pruning": PruneOptions(0.01)}),
         (ConfigError, "above 0 and up to 1", {"pruning": PruneOptions(1.2)}),
         (ConfigError, "above 0 and up to 1", {"pruning": PruneOptions(0)}),
-        (ConfigError, "--macs .* of no use to recipe qat.*--recipe edge", {"recipe": "qat"}),
+        (ConfigError, "--macs.* of no use to recipe qat.*--recipe edge", {"recipe": "qat"}),
         (
             ConfigError,
-            "--macs .* of no use to recipe ptq.*--recipe edge",
+            "--macs.* of no use to recipe ptq.*--recipe edge",
             {"recipe": "ptq", "annotations": None, "qat": None},
         ),
         (AnnotationError, "cannot be read", {"annotations": Path("nowhere.json")}),

@@ -23,7 +23,7 @@ from tests.quantize.prunable import SMALL
 from tests.quantize.small_networks import LITE, small_network
 from tests.quantize.tiny import LABELS
 
-IDLE = {"SMALL": "backbone.bottom_up.res4.2", "TINY_LITE": "backbone.bottom_up.blocks.5.1"}
+IDLE = {"SMALL": "backbone.bottom_up.res4.1", "TINY_LITE": "backbone.bottom_up.blocks.5.1"}
 
 
 def image() -> torch.Tensor:

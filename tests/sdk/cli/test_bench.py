@@ -215,10 +215,10 @@ def test_annotations_that_match_no_image_are_refused_before_measuring(scene: Dic
     ("words", "message"),
     [
         (["--baseline", "none.json"], "Cannot read none.json"),
-        (["--baseline", "none/none.json", "--update-baseline"], "does not exist"),
+        (["--baseline", "none/none.json", "--update-baseline"], "Cannot write none/none.json"),
         (["--update-baseline"], "name the baseline to write"),
         (["--runtime", "onnx_runtime"], "Did you mean onnxruntime?"),
-        (["--runtime", "tensorrt"], '[tensorrt]"; on a Jetson, it comes with JetPack'),
+        (["--runtime", "tensorrt"], '[tensorrt]"  (on a Jetson it comes with'),
         (["--threads", "0"], "threads is 0"),
         (["--variant", "tpu"], "tpu"),
     ],
