@@ -76,6 +76,7 @@ NAVIGATION = """
 Quantize a checkpoint <docs/quantize>
 Predict in your program <docs/embed>
 Streams on the robot <docs/robot>
+ROS 2 <docs/ros2>
 Use the Python API <docs/python>
 Select a model <docs/models>
 Train your own classes <docs/train>

@@ -63,6 +63,23 @@ def read_image(path: PathLike, orientation: str = "upright") -> Image:
     name = _name_of(path)
     with _opened(name) as stream:
         data = stream.read(MAX_FILE_BYTES)
+    return decode_image(data, name, orientation)
+
+
+def decode_image(data: bytes, name: str, orientation: str = "upright") -> Image:
+    """Decode the content of an image file as RGB, as `read_image` does.
+
+    Args:
+        data: content of the file.
+        name: of the image, for messages.
+        orientation: "upright" or "stored"; see `read_image`.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageError: the content is damaged, or too large.
+    """
     header = read_header(io.BytesIO(data), name)
     stored = _decode(data, header, name)
     image = _as_rgb(_as_8_bits(stored, name), name)
