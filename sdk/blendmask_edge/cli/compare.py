@@ -28,7 +28,7 @@ def compare(
         Optional[str], typer.Option(metavar="SHARE", help="Fail if more instances changed, e.g. 1%.")
     ] = None,
     output: Annotated[
-        Optional[Path], typer.Option("--output", "-o", metavar="F.html", help="Page of all changes with pictures.")
+        Optional[Path], typer.Option("--output", "-o", metavar="F.html", help="Page of all changes with overlays.")
     ] = None,
     score: Annotated[
         Optional[float], typer.Option(help="Instances count from this score. Default: the bundle's, else 0.5.")

@@ -23,7 +23,7 @@ from blendmask_edge.runtimes.registry import AUTO
 if TYPE_CHECKING:
     from blendmask_edge.storage.atomic import PathLike
 
-MOST_PICTURES = 12
+MOST_OVERLAYS = 12
 
 
 def write_report(
@@ -70,7 +70,7 @@ def write_report(
             require_path(name, path)
     check_output(output)
     if isinstance(sources, Comparison):
-        write_page(comparison_page(sources, pictures=is_html(Path(output))), output)
+        write_page(comparison_page(sources, overlays=is_html(Path(output))), output)
         return Path(output)
     paths = list(sources) if isinstance(sources, (list, tuple)) else [require_path("a source", sources)]
     if not isinstance(frames, Integral) or isinstance(frames, bool) or frames < 1:
@@ -104,7 +104,7 @@ def _page(sources: Sources, plan: Optional[Plan], html: bool, track: Track) -> P
 def _entry_sections(
     entries: Sequence[Entry], sources: Sources, html: bool, comparison: Optional[Comparison]
 ) -> List[Section]:
-    changes = [] if comparison is None else change_sections(comparison, MOST_PICTURES, html, lost_first=True)
+    changes = [] if comparison is None else change_sections(comparison, MOST_OVERLAYS, html, lost_first=True)
     return [
         *sections.overview(entries, html),
         *sections.limits(entries),

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
 
-from blendmask_edge.comparison.pictures import draw_changes
+from blendmask_edge.comparison.overlays import draw_changes
 from blendmask_edge.comparison.result import APPEARED, KINDS, MASK, Change, Comparison
 from blendmask_edge.imaging import encode_jpeg, read_image
-from blendmask_edge.report.page import Block, Figure, Page, Picture, Pictures, Section, Table
+from blendmask_edge.report.page import Block, Figure, Overlay, Overlays, Page, Section, Table
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-MOST_PICTURES = 24
+MOST_OVERLAYS = 24
 _CHANGES_OF_AN_IMAGE = 12
 
 
-def comparison_page(comparison: Comparison, max_changed: Optional[float] = None, pictures: bool = True) -> Page:
+def comparison_page(comparison: Comparison, max_changed: Optional[float] = None, overlays: bool = True) -> Page:
     """Return the page of a comparison.
 
     Args:
         comparison: from `compare`.
         max_changed: share that may change, 0 to 1; None if there is no limit.
-        pictures: whether the page can show images.
+        overlays: whether the page can show images.
     """
     bad = max_changed is not None and comparison.changed_share > max_changed
     allowed = "" if max_changed is None else f", at most {max_changed:.2%} allowed"
@@ -36,18 +36,18 @@ def comparison_page(comparison: Comparison, max_changed: Optional[float] = None,
         f"{comparison.before} against {comparison.after}",
         f"{comparison.images} images, {counted}; a mask changed if its IoU is below {comparison.mask_iou:.2g}",
     ]
-    return Page("Changed detections", lines, figures, change_sections(comparison, MOST_PICTURES, pictures))
+    return Page("Changed detections", lines, figures, change_sections(comparison, MOST_OVERLAYS, overlays))
 
 
 def change_sections(
-    comparison: Comparison, most_pictures: int, pictures: bool = True, lost_first: bool = False
+    comparison: Comparison, most_overlays: int, overlays: bool = True, lost_first: bool = False
 ) -> List[Section]:
-    """Return the changes by class and by image, with pictures of the worst.
+    """Return the changes by class and by image, with overlays of the worst.
 
     Args:
         comparison: from `compare`.
-        most_pictures: show no more images than this.
-        pictures: whether the page can show images.
+        most_overlays: show no more images than this.
+        overlays: whether the page can show images.
         lost_first: put images in which something only appeared after all others.
     """
     if not comparison.instances:
@@ -59,32 +59,32 @@ def change_sections(
     if lost_first:
         images.sort(key=lambda item: all(change.kind == APPEARED for change in item[1]))
     parts = [Section("Changed detections", [summary, _class_table(comparison.changes)])]
-    if pictures:
-        parts.append(Section("Changed images, the worst first", _picture_blocks(comparison, images, most_pictures)))
+    if overlays:
+        parts.append(Section("Changed images, the worst first", _overlay_blocks(comparison, images, most_overlays)))
     parts.append(Section("Changes by image", [_image_table(images)]))
     return parts
 
 
-def _picture_blocks(comparison: Comparison, images: Sequence[Tuple[str, List[Change]]], most: int) -> List[Block]:
+def _overlay_blocks(comparison: Comparison, images: Sequence[Tuple[str, List[Change]]], most: int) -> List[Block]:
     shown = [(name, changes) for name, changes in images if name in comparison.files][:most]
     blocks: List[Block] = []
     if len(shown) < len(images):
         blocks.append(_left_out(len(shown), len(images), len(comparison.files)))
-    pictures = [_picture(name, changes, comparison.files[name]) for name, changes in shown]
-    return [*blocks, Pictures(comparison.before, comparison.after, pictures)]
+    overlays = [_overlay(name, changes, comparison.files[name]) for name, changes in shown]
+    return [*blocks, Overlays(comparison.before, comparison.after, overlays)]
 
 
 def _left_out(shown: int, changed: int, known: int) -> str:
     if not known:
-        return "No pictures: the images are missing. Give their folder with --images."
+        return "No overlays: the images are missing. Give their folder with --images."
     return f"The {shown} worst of {changed} changed images."
 
 
-def _picture(name: str, changes: Sequence[Change], file: Path) -> Picture:
+def _overlay(name: str, changes: Sequence[Change], file: Path) -> Overlay:
     before, after = (encode_jpeg(side) for side in draw_changes(read_image(file), changes))
     texts = [(change.kind, _text(change)) for change in changes[:_CHANGES_OF_AN_IMAGE]]
     more = len(changes) - len(texts)
-    return Picture(name, before, after, [*texts, *([("more", f"{more} more changes")] if more > 0 else [])])
+    return Overlay(name, before, after, [*texts, *([("more", f"{more} more changes")] if more > 0 else [])])
 
 
 def _text(change: Change) -> str:

@@ -1,4 +1,4 @@
-"""Write a page as one HTML file that asks for nothing: styles, charts and pictures are inside it."""
+"""Write a page as one HTML file that asks for nothing: styles, charts and overlays are inside it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 from blendmask_edge.errors import DependencyError, install_command
-from blendmask_edge.report.page import Charts, Pictures, Table
+from blendmask_edge.report.page import Charts, Overlays, Table
 
 if TYPE_CHECKING:
     from blendmask_edge.report.page import Page
@@ -65,5 +65,5 @@ def _data_uri(jpeg: bytes) -> str:
 
 
 def _kind(block: Any) -> str:
-    kinds = ((Table, "table"), (Charts, "charts"), (Pictures, "pictures"))
+    kinds = ((Table, "table"), (Charts, "charts"), (Overlays, "overlays"))
     return next((name for kind, name in kinds if isinstance(block, kind)), "text")

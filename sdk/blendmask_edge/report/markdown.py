@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import Iterator, List
 
-from blendmask_edge.report.page import Block, Charts, Page, Pictures, Table
+from blendmask_edge.report.page import Block, Charts, Overlays, Page, Table
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]#|~])")
 
 
 def render_markdown(page: Page) -> str:
-    """Return a page as Markdown; charts are left out, and of pictures the text stays."""
+    """Return a page as Markdown; charts are left out, and of overlays the text stays."""
     lines = [f"# {_escape(page.title)}", ""]
     for line in page.lines:
         lines += [_escape(line), ""]
@@ -30,9 +30,9 @@ def _block(block: Block) -> Iterator[str]:
         yield _escape(block)
     elif isinstance(block, Table):
         yield from _table(block)
-    elif isinstance(block, Pictures):
-        for picture in block.pictures:
-            yield f"- {_escape(picture.name)}: {_escape('; '.join(text for _, text in picture.changes))}"
+    elif isinstance(block, Overlays):
+        for overlay in block.overlays:
+            yield f"- {_escape(overlay.name)}: {_escape('; '.join(text for _, text in overlay.changes))}"
 
 
 def _table(table: Table) -> Iterator[str]:

@@ -31,7 +31,7 @@ class Charts:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Overlay:
     """An image before and after, as JPEG, and what changed in it."""
 
     name: str
@@ -42,15 +42,15 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Overlays:
     """Images with what `before` and `after` stand for."""
 
     before: str
     after: str
-    pictures: Sequence[Picture]
+    overlays: Sequence[Overlay]
 
 
-Block = Union[str, Table, Charts, Pictures]
+Block = Union[str, Table, Charts, Overlays]
 """A string is a paragraph."""
 
 

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from blendmask_edge.cli.app import app
-from blendmask_edge.comparison.pictures import COLORS, draw_changes
+from blendmask_edge.comparison.overlays import COLORS, draw_changes
 from blendmask_edge.comparison.result import MASK, VANISHED, Change
 from tests.sdk.comparison.test_compare import in_first, run_of, shifted
 from tests.sdk.pages import requests_of
@@ -56,10 +56,10 @@ def test_the_page_shows_each_changed_image_and_asks_for_nothing(runs: tuple, sce
     assert run(*runs, "--images", scenes.folder, "--output", page, "--max-changed", "0%").exit_code == 3
     text = page.read_text(encoding="utf-8")
     assert requests_of(text) == []
-    pictures = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', text)
-    assert len(pictures) == 2
-    for picture in pictures:
-        assert cv2.imdecode(np.frombuffer(base64.b64decode(picture), np.uint8), cv2.IMREAD_COLOR) is not None
+    overlays = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', text)
+    assert len(overlays) == 2
+    for overlay in overlays:
+        assert cv2.imdecode(np.frombuffer(base64.b64decode(overlay), np.uint8), cv2.IMREAD_COLOR) is not None
     assert "4.17%" in text
     assert "prefers-color-scheme: dark" in text
 
@@ -104,7 +104,7 @@ def test_names_from_files_stay_text(scenes: Scenes, tmp_path: Path) -> None:
     assert "<script" not in (tmp_path / "page.md").read_text(encoding="utf-8")
 
 
-def test_pictures_mark_the_changes_where_they_are(scenes: Scenes, tmp_path: Path) -> None:
+def test_overlays_mark_the_changes_where_they_are(scenes: Scenes, tmp_path: Path) -> None:
     from blendmask_edge import compare
 
     before = run_of(scenes, tmp_path / "a")
