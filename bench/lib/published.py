@@ -2,17 +2,17 @@
 
     python -m bench.lib.published        # writes the tables into the documents below
 
-A table is between `<!-- table: NAME -->` and `<!-- end -->`; `bench.lib.tables.TABLES` renders it. If its times were
-measured with an earlier protocol, a note below the table says so.
+A table is between `<!-- table: NAME -->` and `<!-- end -->`; `bench.lib.tables.TABLES` renders it. A note below
+the table says if its times were measured with an earlier protocol, or its graphs were those of an earlier version.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.lib.study import has_current_timing, read_rows
+from bench.lib.study import has_current_graphs, has_current_timing, read_rows
 from bench.lib.tables import TABLES, Rows
 
 _ROOT = Path(__file__).parents[2]
@@ -28,27 +28,39 @@ DOCUMENTS = (
     _ROOT / "quantize" / "README.md",
     _ROOT / "examples" / "homescenes" / "MODEL_CARD.md",
 )
+_PARAGRAPH = "\n\n"
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _TIMED = {"ablations", "first_light", "gate", "shrink", "speed"}
-_OUTDATED = "\n\n*The times were measured with an earlier protocol and are to be measured again.*"
+_QUANTIZED = {"accuracy", "agreement", "first_light", "gate", "refinements", "shrink", "speed", "targets"}
+
+
+def notes_on(study: str) -> list[str]:
+    """Return what a reader must know of results that are older than the code."""
+    notes = []
+    if study in _TIMED and not has_current_timing(study):
+        notes.append("*The times were measured with an earlier protocol and are to be measured again.*")
+    if study in _QUANTIZED and not has_current_graphs(study):
+        notes.append(
+            "*Measured with INT8 graphs of an earlier version, whose predictors were float; to be measured again.*"
+        )
+    return notes
 
 
 def fill(
-    text: str, rows_of: Callable[[str], Rows] = read_rows, is_current: Callable[[str], bool] = has_current_timing
+    text: str, rows_of: Callable[[str], Rows] = read_rows, notes_of: Callable[[str], Sequence[str]] = notes_on
 ) -> str:
     """Return `text` with its tables rendered.
 
     Args:
         text: Markdown of a document.
         rows_of: returns the rows of a study; empty if it has not been run.
-        is_current: whether the times of a study were measured with the current protocol.
+        notes_of: returns the notes below the table of a study.
     """
 
     def render(match: re.Match[str]) -> str:
         rows = rows_of(match[2])
-        table = TABLES[match[2]](rows) if rows else "Not measured yet."
-        note = "" if match[2] not in _TIMED or is_current(match[2]) else _OUTDATED
-        return f"{match[1]}{table}{note}\n{match[3]}"
+        parts = [TABLES[match[2]](rows), *notes_of(match[2])] if rows else ["Not measured yet."]
+        return f"{match[1]}{_PARAGRAPH.join(parts)}\n{match[3]}"
 
     return _TABLE.sub(render, text)
 

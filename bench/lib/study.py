@@ -17,6 +17,11 @@ from blendmask_edge import BlendMaskError
 RESULTS = Path(__file__).parents[1] / "results"
 TIMING_PROTOCOL = 2
 """2: `blendmask_edge.benchmark.side_by_side`. Files without the field were timed without a rest between runtimes."""
+GRAPH_VERSION = 2
+"""2: predictors of classes, centerness and bases are quantized. Files without the field measured them in float.
+
+Increase it with every change of the exported graphs that changes accuracy or time.
+"""
 
 
 def study_parser(description: str | None) -> argparse.ArgumentParser:
@@ -52,6 +57,7 @@ def write_study(study: str, rows: Sequence[Mapping[str, Any]], folder: Path = RE
         "machine": machine_record(),
         "command": command_line(study, sys.argv[1:]),
         "timing_protocol": TIMING_PROTOCOL,
+        "graph_version": GRAPH_VERSION,
         "rows": list(rows),
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,8 +76,18 @@ def read_rows(study: str, folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
 
 def has_current_timing(study: str, folder: Path = RESULTS) -> bool:
     """Whether the times of a study were measured with the current protocol, or it has not been run."""
+    return _field(study, "timing_protocol", folder) in (None, TIMING_PROTOCOL)
+
+
+def has_current_graphs(study: str, folder: Path = RESULTS) -> bool:
+    """Whether a study measured graphs of the current version, or it has not been run."""
+    return _field(study, "graph_version", folder) in (None, GRAPH_VERSION)
+
+
+def _field(study: str, name: str, folder: Path) -> int | None:
+    """A version number in the file of a study: 1 if the file lacks it, None if there is no file."""
     path = folder / f"{study}.json"
-    return not path.is_file() or json.loads(path.read_text(encoding="utf-8")).get("timing_protocol") == TIMING_PROTOCOL
+    return int(json.loads(path.read_text(encoding="utf-8")).get(name, 1)) if path.is_file() else None
 
 
 def command_line(study: str, arguments: Sequence[str]) -> str:

@@ -6,13 +6,14 @@ import ast
 import json
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bench.lib.machine import machine_record
 from bench.lib.published import DOCUMENTS, fill
-from bench.lib.study import has_current_timing, read_rows, write_study
+from bench.lib.study import has_current_graphs, has_current_timing, read_rows, write_study
 from bench.lib.tables import TABLES
 
 ROWS = {
@@ -52,7 +53,7 @@ def test_a_study_writes_rows_machine_and_command(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(sys, "argv", ["first_light.py", "--data", "/somewhere/private/homescenes", "--limit", "8"])
     path = write_study("first_light", list(ROWS.values()), tmp_path)
     document = json.loads(path.read_text(encoding="utf-8"))
-    assert list(document) == ["study", "created", "machine", "command", "timing_protocol", "rows"]
+    assert list(document) == ["study", "created", "machine", "command", "timing_protocol", "graph_version", "rows"]
     assert document["command"] == "python -m bench.studies.first_light --data homescenes --limit 8"
     assert read_rows("first_light", tmp_path) == ROWS
 
@@ -63,27 +64,31 @@ def test_a_study_that_was_not_run_has_no_rows(tmp_path: Path) -> None:
 
 def test_filling_replaces_what_stood_between_the_marks_and_nothing_else() -> None:
     page = "before\n<!-- table: first_light -->\nold\n<!-- end -->\nafter\n"
-    filled = fill(page, {"first_light": ROWS}.__getitem__, lambda _: True)
+    filled = fill(page, {"first_light": ROWS}.__getitem__, lambda _: [])
     assert "old" not in filled
     assert filled.startswith("before\n<!-- table: first_light -->\n| graph |")
     assert filled.endswith("2.04 x |\n<!-- end -->\nafter\n")
     assert "Not measured yet." in fill(page, {"first_light": {}}.__getitem__)
 
 
-def test_a_table_with_times_of_an_earlier_protocol_says_so() -> None:
+def test_a_table_of_older_results_says_so() -> None:
     page = "<!-- table: first_light -->\n<!-- end -->"
-    rows_of = {"first_light": ROWS}.__getitem__
-    assert "earlier protocol" not in fill(page, rows_of, {"first_light": True}.__getitem__)
-    assert "earlier protocol" in fill(page, rows_of, {"first_light": False}.__getitem__)
+    filled = fill(page, {"first_light": ROWS}.__getitem__, lambda study: [f"*{study} is old.*"])
+    assert filled.endswith("2.04 x |\n\n*first_light is old.*\n<!-- end -->")
 
 
-def test_a_study_records_the_timing_protocol(tmp_path: Path) -> None:
-    assert has_current_timing("first_light", tmp_path)
+@pytest.mark.parametrize(
+    ("field", "is_current"), [("timing_protocol", has_current_timing), ("graph_version", has_current_graphs)]
+)
+def test_a_study_records_its_protocol_and_the_version_of_the_graphs(
+    field: str, is_current: Callable[[str, Path], bool], tmp_path: Path
+) -> None:
+    assert is_current("first_light", tmp_path)
     path = write_study("first_light", [{"name": "float/val"}], tmp_path)
-    assert has_current_timing("first_light", tmp_path)
+    assert is_current("first_light", tmp_path)
     document = json.loads(path.read_text())
-    path.write_text(json.dumps({key: value for key, value in document.items() if key != "timing_protocol"}))
-    assert not has_current_timing("first_light", tmp_path)
+    path.write_text(json.dumps({key: value for key, value in document.items() if key != field}))
+    assert not is_current("first_light", tmp_path)
 
 
 @pytest.mark.parametrize("study", [study for study in TABLES if read_rows(study)])
