@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, shape_inference
 
 from bench.lib.scenes import CALIBRATION, CHECKPOINT
 from blendmask_edge import read_image
@@ -48,11 +48,13 @@ def tensorrt_graph(model: BlendMask, size: tuple[int, int]) -> bytes:
 
 
 def products_in_half(graph: bytes) -> bytes:
-    """A graph whose matrix products take and give float16, between casts; the rest stays as it is."""
+    """Return a graph whose matrix products take and give float16, between casts where they do not yet."""
     model = onnx.load_from_string(graph)
+    inferred = shape_inference.infer_shapes(model).graph.value_info
+    half = {value.name for value in inferred if value.type.tensor_type.elem_type == TensorProto.FLOAT16}
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
-        is_product = node.op_type in ("MatMul", "Gemm")
+        is_product = node.op_type in ("MatMul", "Gemm") and node.output[0] not in half
         nodes += _in_half(node) if is_product else [node]
     kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del model.graph.node[:], model.graph.value_info[:]

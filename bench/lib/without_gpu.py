@@ -69,17 +69,17 @@ def onnx_counts(graph: bytes) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load_from_string(graph).graph.node)
 
 
-def parse(graph: bytes, sm: str | None = None, as_it_is: bool = False) -> Network:
+def parse(graph: bytes, sm: str | None = None) -> Network:
     """Parse an ONNX file, and build it for a compute capability such as "8.6" if one is given.
 
-    TensorRT-RTX has no float32 matrix products before SM 8.0, so there the graph's are made half first, unless it is to
-    be taken `as_it_is`.
+    TensorRT-RTX, unlike TensorRT, has no float32 matrix products before SM 8.0. There, those of the graph are built in
+    half.
 
     Raises:
         RefusedError: with the first errors of TensorRT-RTX.
     """
     trt, start = importlib.import_module("tensorrt_rtx"), time.perf_counter()
-    if sm is not None and _numbers(sm) < _FIRST_WITH_FLOAT_PRODUCTS and not as_it_is:
+    if sm is not None and _numbers(sm) < _FIRST_WITH_FLOAT_PRODUCTS:
         graph = products_in_half(graph)
     log = tensorrt_log(trt)
     log.take()

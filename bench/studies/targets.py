@@ -59,7 +59,7 @@ def structure_rows(name: str, graph: bytes) -> Iterator[Row]:
     for sm in SMS:
         yield _row(f"build/{name}/sm{sm}", lambda sm=sm: parse(graph, sm), {})  # type: ignore[misc]
     for sm in (*SMS, "8.9"):
-        half = lambda sm=sm: parse(half_remainder(graph), sm, as_it_is=True)  # noqa: E731
+        half = lambda sm=sm: parse(half_remainder(graph), sm)  # noqa: E731
         yield _row(f"half/{name}/sm{sm}", half, pairs)
     whole = {**pairs, "QUANTIZE": nodes["DequantizeLinear"]}
     row = _row(f"converters/{name}", lambda: convert(graph, "8.6", build=True), whole)

@@ -34,9 +34,8 @@ def test_the_graph_is_built_ahead_of_time(case: Case, sm: str) -> None:
 
 @pytest.mark.skipif(rtx_version() < FIRST_WITH_INT8_CONVOLUTIONS, reason="this TensorRT-RTX builds no INT8 convolution")
 @pytest.mark.parametrize("sm", [*SMS, "8.9"])
-def test_the_graph_with_a_half_remainder_is_built_as_it_is(case: Case, sm: str) -> None:
-    """For SM 7.5, too, where products in float32 would have no implementation; all that is rounded stays so."""
-    built = parse(half_remainder(case.graph), sm, as_it_is=True)
+def test_the_graph_with_a_half_remainder_is_built(case: Case, sm: str) -> None:
+    built = parse(half_remainder(case.graph), sm)
     assert built.plan_bytes > len(case.graph) / 4
     for layer, node in (("QUANTIZE", "QuantizeLinear"), ("DEQUANTIZE", "DequantizeLinear"), ("CONVOLUTION", "Conv")):
         assert built.layers[layer] == case.nodes[node]
