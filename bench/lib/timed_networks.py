@@ -114,8 +114,14 @@ def _let_pass(model: BlendMask, network: fx.GraphModule, size: tuple[int, int], 
             break
         low, high = (middle, high) if passed < INSTANCES else (low, middle)
     for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d) and "cls_logits" in name and module.bias is not None:
-            module.bias += middle
+        if "cls_logits" in name and getattr(module, "bias", None) is not None:
+            _shift(module, middle)
+
+
+def _shift(predictor: nn.Module, amount: float) -> None:
+    """Add `amount` to the bias of a convolution, which may hold it in integer steps."""
+    steps = amount / predictor.bias_scale if getattr(predictor, "has_integer_bias", False) else torch.tensor(amount)
+    predictor.bias += steps.round().to(predictor.bias.dtype) if steps.ndim else steps
 
 
 def _write(model: BlendMask, size: tuple[int, int], graphs: Mapping[str, onnx.ModelProto], bundle: Path) -> None:

@@ -149,7 +149,8 @@ def test_one_command_gives_a_bundle_that_predicts_with_less_work(
     sparsity = Bundle.open(tmp_path / "m.bmz").manifest.recipe.options["sparsity"]
     assert sparsity["layers"] > 40
     assert min(sparsity["groups"].values()) > 0.8
-    plain = replace(options, annotations=None, pruning=None, qat=None)
+    allow = (*options.allow, "missed-instances", "spurious-instances")
+    plain = replace(options, annotations=None, pruning=None, qat=None, allow=allow)
     quantize(checkpoint, tmp_path / "ptq.bmz", plain, quiet, "ptq")
     with MaskPredictor(tmp_path / "m.bmz", "onnxruntime") as predictor:
         found = predictor(read_image(folder / "0.png"))
