@@ -26,6 +26,7 @@ from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import get_config
 from blendmask_quantize.model.predictor import pad_value
 from blendmask_quantize.quantization.ptq import observe_ranges, render
+from blendmask_quantize.quantization.quantizer import IntegerConv2d
 from blendmask_quantize.quantization.trace import trace_network
 
 DENSE, FLOAT, INT8 = "dense", "float", "int8"
@@ -114,14 +115,17 @@ def _let_pass(model: BlendMask, network: fx.GraphModule, size: tuple[int, int], 
             break
         low, high = (middle, high) if passed < INSTANCES else (low, middle)
     for name, module in network.named_modules():
-        if "cls_logits" in name and getattr(module, "bias", None) is not None:
+        if "cls_logits" in name and isinstance(module, (nn.Conv2d, IntegerConv2d)) and module.bias is not None:
             _shift(module, middle)
 
 
-def _shift(predictor: nn.Module, amount: float) -> None:
-    """Add `amount` to the bias of a convolution, which may hold it in integer steps."""
-    steps = amount / predictor.bias_scale if getattr(predictor, "has_integer_bias", False) else torch.tensor(amount)
-    predictor.bias += steps.round().to(predictor.bias.dtype) if steps.ndim else steps
+def _shift(predictor: nn.Conv2d | IntegerConv2d, amount: float) -> None:
+    """Add `amount` to the bias of a convolution."""
+    assert predictor.bias is not None
+    if isinstance(predictor, IntegerConv2d) and predictor.has_integer_bias:
+        predictor.bias += (amount / predictor.bias_scale).round().to(torch.int32)
+    else:
+        predictor.bias += amount
 
 
 def _write(model: BlendMask, size: tuple[int, int], graphs: Mapping[str, onnx.ModelProto], bundle: Path) -> None:
