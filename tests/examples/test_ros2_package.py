@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import configparser
 import runpy
+import shutil
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -48,6 +50,16 @@ def test_colcon_finds_the_package_its_files_and_its_program(arguments: dict[str,
     assert config["install"]["install_scripts"] == f"$base/lib/{name}"
     assert config["build_scripts"]["executable"] == "/usr/bin/env python3", "the Python of an environment is not used"
     assert arguments["entry_points"]["console_scripts"] == [f"masks = {name}.node:main"]
+
+
+@pytest.mark.skipif(shutil.which("colcon") is None, reason="colcon is not installed")
+def test_colcon_builds_the_package(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "src/blendmask_ros2")
+    done = subprocess.run(["colcon", "build"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    installed = tmp_path / "install/blendmask_ros2"
+    assert (installed / "lib/blendmask_ros2/masks").read_text().startswith("#!/usr/bin/env python3\n")
+    assert (installed / "share/blendmask_ros2/launch/masks.launch.py").is_file()
 
 
 def test_manifest_names_the_packages_of_all_messages() -> None:

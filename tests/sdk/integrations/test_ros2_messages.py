@@ -147,9 +147,10 @@ def test_depth_is_not_taken_for_a_gray_image(kind: str) -> None:
         image_from_message(make_compressed(kind, data))
 
 
-def test_image_comes_back() -> None:
-    rgb = colors()
+@pytest.mark.parametrize("rgb", [colors(), colors()[::4], colors()[1:3, 2:5], colors()[:, ::-1]])
+def test_image_comes_back_whatever_its_memory(rgb: np.ndarray) -> None:
     message = through_cdr(image_message(rgb, HEADER, MESSAGES))
+    assert message.step == 3 * rgb.shape[1]
     assert message.header == HEADER
     np.testing.assert_array_equal(image_from_message(message), rgb)
 

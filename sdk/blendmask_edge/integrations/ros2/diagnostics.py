@@ -63,7 +63,7 @@ class Health:
             return _ERROR, f"stopped: {self.stopped}"
         failed = self.now.failed - self.before.failed
         if failed:
-            return _WARN, f"{failed} frames failed, the last one: {self.last_failure}"
+            return _WARN, f"frames without result: {failed}; the last one: {self.last_failure}"
         if self.now.received == self.before.received:
             return _WARN, f"no images on {self.topic}"
         return _OK, f"{self.rate:.1f} frames per second"

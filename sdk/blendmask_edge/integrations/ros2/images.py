@@ -153,6 +153,6 @@ def _message(image: NDArray[Any], encoding: str, header: Any, messages: MessageF
         width=int(image.shape[1]),
         encoding=encoding,
         is_bigendian=int(sys.byteorder == "big"),
-        step=int(packed.strides[0]),
+        step=int(packed[0].nbytes),
         data=messages.octets(packed.view(np.uint8).reshape(-1)),
     )
