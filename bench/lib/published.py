@@ -30,8 +30,8 @@ DOCUMENTS = (
 )
 _PARAGRAPH = "\n\n"
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_TIMED = {"ablations", "first_light", "gate", "shrink", "speed"}
-_QUANTIZED = {"accuracy", "agreement", "first_light", "gate", "refinements", "shrink", "speed", "targets"}
+_TIMED = {"ablations", "first_light", "frame", "gate", "shrink", "speed"}
+_QUANTIZED = {"accuracy", "agreement", "first_light", "frame", "gate", "refinements", "shrink", "speed", "targets"}
 
 
 def notes_on(study: str) -> list[str]:

@@ -330,6 +330,28 @@ def speed_table(rows: Rows) -> str:
     return "\n".join(lines)
 
 
+_FRAME = (
+    ("INT8 convolutions", ("int8_convolutions",)), ("depthwise", ("depthwise",)),
+    ("selection, NMS, coefficients", ("selection", "suppression", "coefficients")), ("masks", ("masks",)),
+    ("layout, rest", ("float_convolutions", "layout", "other")),
+    ("outside the graph", ("preprocess", "postprocess", "paste")),
+)  # fmt: skip
+"""Columns of the frame, and the parts that each sums up."""
+
+
+def frame_table(rows: Rows) -> str:
+    """Milliseconds of each part of a frame, beside the network of YOLO26n-seg."""
+    lines = _head("network, runtime, graph", "latency p50", *(title for title, _ in _FRAME), "latency / peer")
+    for name, row in rows.items():
+        if "latency_p50_ms" not in row:
+            continue
+        ours = "peer_ratio" in row
+        parts = [f"{sum(row[f'{part}_ms'] for part in parts):.1f}" if ours else "-" for _, parts in _FRAME]
+        cells = [name.replace("/", ", "), f"{row['latency_p50_ms']:.1f} ms", *parts]
+        lines.append(f"| {' | '.join(cells)} | {row['peer_ratio']:.2f} x |" if ours else f"| {' | '.join(cells)} | - |")
+    return "\n".join(lines)
+
+
 def _against_target(row: Mapping[str, Any], metric: str, factor: float, form: str, least: bool) -> str:
     """Value, with its target and whether it is met if the row has one."""
     if metric not in row:
@@ -378,6 +400,7 @@ TABLES: dict[str, Callable[[Rows], str]] = {
     "clipping": clipping_table,
     "sensitivity": sensitivity_table,
     "first_light": first_light_table,
+    "frame": frame_table,
     "gate": gate_table,
     "faults": faults_table,
     "fuzz": fuzz_table,
