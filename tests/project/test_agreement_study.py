@@ -26,6 +26,8 @@ from tests.quantize.small_networks import image
 
 pytest.importorskip("openvino")
 
+pytestmark = pytest.mark.slow
+
 MARGIN = 0.01
 """By how much a runtime may agree less than rounding alone explains: the spread of some 500 instances."""
 

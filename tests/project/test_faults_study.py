@@ -13,6 +13,7 @@ from bench.studies.faults import keep, read, write
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks")
 
 
+@pytest.mark.slow
 def test_faults_end_in_an_error_or_the_right_result_and_leave_whole_files(tmp_path: Path) -> None:
     rows = [read(), write(tmp_path / "a", killed=False), write(tmp_path / "b", killed=True), keep(tmp_path)]
     for row in rows:

@@ -15,6 +15,8 @@ from blendmask_edge.bundle.tensors import OUTPUT_NAMES
 from tests.project.conftest import IMAGE
 
 pytest.importorskip("openvino")
+
+pytestmark = pytest.mark.slow
 IN_THE_GRAPH = set(PARTS) - {"depthwise", "float_convolutions"}
 """The tiny network has no depthwise convolution, and all its convolutions are quantized."""
 

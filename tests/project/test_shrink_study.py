@@ -24,6 +24,8 @@ from tests.sdk.small_bundles import build_graph, describe
 
 pytest.importorskip("openvino")
 
+pytestmark = pytest.mark.slow
+
 PRUNING = {"trained_on": 7, "ratio": 0.7}
 
 

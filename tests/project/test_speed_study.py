@@ -46,6 +46,7 @@ def test_stages_one_after_another_give_what_the_graph_gives(network: TimedNetwor
     assert (values["scores"] > 0).sum() == INSTANCES
 
 
+@pytest.mark.slow
 def test_multiply_accumulates_are_those_of_the_exported_convolutions(network: TimedNetwork) -> None:
     counted = conv_macs(network.graphs[INT8])
     stem = next(iter(counted.values()))

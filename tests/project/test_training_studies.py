@@ -80,6 +80,7 @@ def test_every_variant_has_a_row_a_split(monkeypatch, data, trained, tmp_path):
     assert rows["no-semantic/val"]["macs"] == rows["base/val"]["macs"]
 
 
+@pytest.mark.slow
 def test_after_a_cut_it_goes_on_and_nothing_is_trained_twice(monkeypatch, data, trained, tmp_path):
     trained.append("fail")
     only = ("--only", "base", "k2")
@@ -117,6 +118,7 @@ def test_data_that_lack_a_split_are_named(monkeypatch, data, tmp_path):
         study(monkeypatch, data, tmp_path / "work")
 
 
+@pytest.mark.slow
 def test_the_training_study_says_what_a_checkpoint_took(monkeypatch, data, tmp_path):
     torch.manual_seed(0)
     runs = (TrainingRun(4000, 32000, 5843, 1.1), TrainingRun(1000, 8000, 1500, 0.3))

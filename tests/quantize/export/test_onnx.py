@@ -193,6 +193,7 @@ def test_tensorrt_biases_are_float(tensorrt: onnx.ModelProto) -> None:
 
 
 @pytest.mark.parametrize("config, most", [(TINY, 297), (LITE, 273)], ids=lambda value: getattr(value, "name", ""))
+@pytest.mark.slow
 def test_tensorrt_has_few_layers_beside_convolutions(config: ModelConfig, most: int, export: Export) -> None:
     """Each is a launch of its own on a small GPU; raise a limit only for something that is worth it."""
     nodes = export(config, "tensorrt").model.graph.node

@@ -82,6 +82,7 @@ def report_of(quantized: Quantized) -> DropReport:
     return report
 
 
+@pytest.mark.slow
 def test_the_bound_holds_with_a_few_layers_in_float(start: Quantized, held: Quantized) -> None:
     report = report_of(held)
     assert min(report.before.values()) > report.bound
@@ -111,6 +112,7 @@ def test_a_bound_that_holds_reverts_nothing(start: Quantized) -> None:
     assert hold_drop(replace(start, job=replace(start.job, recipe=replace(RECIPE, max_drop=None)))).training == {}
 
 
+@pytest.mark.slow
 def test_a_bound_out_of_reach_is_refused_with_what_was_reached(start: Quantized) -> None:
     narrow = replace(RECIPE, max_drop=0.001, max_float_macs=start_share(start) + 0.01)
     result = hold_drop(replace(start, job=replace(start.job, recipe=narrow)))

@@ -252,6 +252,7 @@ class TestCommand:
         assert result.exit_code == 2
 
 
+@pytest.mark.slow
 class TestRounds:
     def test_each_round_prunes_and_fine_tunes_and_the_share_is_met(self, run, tmp_path):
         announced: list[tuple[str, int]] = []

@@ -92,6 +92,7 @@ def weights_of(path: Path) -> dict[str, Tensor]:
     return load_checkpoint(path).model.state_dict()
 
 
+@pytest.mark.slow
 def test_the_student_comes_nearer_in_everything(run: Callable[..., Losses]) -> None:
     losses = run(training=replace(TRAINING, iterations=40, batch=4))
     assert {*losses[0]} == {*NAMES, "total"}
@@ -230,6 +231,7 @@ class TestPublicFunction:
             self.run(tmp_path / "nowhere", tmp_path)
 
 
+@pytest.mark.slow
 class TestWithLabels:
     """`train(teacher=...)`: both kinds of losses in one run."""
 

@@ -74,6 +74,7 @@ def test_writer_leaves_the_older_bundle_whatever_fails(write: Callable[[], Any])
     assert names(path.parent) == ["a.bmz"]
 
 
+@pytest.mark.slow
 def test_writer_that_is_killed_anywhere_leaves_the_older_or_the_new_bundle(write: Callable[[], Any]) -> None:
     """And what it leaves beside it, the next one takes over."""
     path = write()

@@ -105,6 +105,7 @@ def test_the_input_is_left_as_it_was() -> None:
     assert result.changed <= set(nodes(traced))
 
 
+@pytest.mark.slow
 def test_a_network_of_unbalanced_channels_survives_rounding_only_with_it() -> None:
     model = small_network(TINY)
     inputs = [network_input(model, image(seed)) for seed in range(3)]

@@ -79,6 +79,7 @@ def test_what_does_not_help_is_left_out_and_the_next_step_starts_without_it(star
     assert "is kept" in str(outcomes[1])
 
 
+@pytest.mark.slow
 def test_every_step_together_keeps_weights_and_ranges_of_one_network(start: Observed, given: Given) -> None:
     criterion, _ = saying(0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
     result, outcomes = refine(start, chosen_steps(NAMES, "auto"), given, criterion, quiet)
