@@ -218,7 +218,7 @@ def test_annotations_that_match_no_image_are_refused_before_measuring(scene: Dic
         (["--baseline", "none/none.json", "--update-baseline"], "Cannot write none/none.json"),
         (["--update-baseline"], "name the baseline to write"),
         (["--runtime", "onnx_runtime"], "Did you mean onnxruntime?"),
-        (["--runtime", "tensorrt"], '[tensorrt]"  (on a Jetson it comes with'),
+        (["--runtime", "tensorrt"], "on a Jetson it comes with"),
         (["--threads", "0"], "threads is 0"),
         (["--variant", "tpu"], "tpu"),
     ],
