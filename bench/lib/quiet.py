@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from blendmask_edge.hardware.timing import REST_SECONDS
 
 RUNS = 3
 Times = dict[str, list[float]]
+Reading = TypeVar("Reading")
 
 
 def time_quietly(
@@ -32,11 +34,11 @@ def time_quietly(
     return quietly(lambda: time_side_by_side(predictors, images, rest=rest), cpu_times)
 
 
-def quietly(measure: Callable[[], Times], cpu_times: ReadCpuTimes = read_cpu_times) -> Times:
-    """Measure times, `RUNS` times at most until other work took no time of the cores.
+def quietly(measure: Callable[[], Reading], cpu_times: ReadCpuTimes = read_cpu_times) -> Reading:
+    """Measure, `RUNS` times at most until other work took no time of the cores.
 
     Args:
-        measure: returns milliseconds by name.
+        measure: takes the times and returns them in any form.
         cpu_times: tells what the processors have done so far.
 
     Raises:
@@ -45,9 +47,9 @@ def quietly(measure: Callable[[], Times], cpu_times: ReadCpuTimes = read_cpu_tim
     sign = ""
     for _ in range(RUNS):
         before = cpu_times()
-        times = measure()
+        reading = measure()
         sign = other_work(before, cpu_times())
         if not sign:
-            return times
+            return reading
         print(f"disturbed: {sign}", flush=True)
     raise DisturbedError(f"Each of {RUNS} timings was disturbed. {sign} Nothing was written.")

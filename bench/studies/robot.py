@@ -38,17 +38,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from bench.lib.quiet import quietly
 from bench.lib.scenes import frames, scenes_parser
 from bench.lib.study import read_rows, run_study, write_study
-from blendmask_edge import ConfigError, DisturbedError, MaskPredictor, read_image
-from blendmask_edge.benchmark.disturbance import other_work, read_cpu_times
+from blendmask_edge import ConfigError, MaskPredictor, read_image
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.average_precision import evaluate
 from blendmask_edge.imaging import resize
 
 Image = NDArray[np.uint8]
 STAGES = ("capture", "preprocess", "inference", "postprocess")
-FRAME_SIZE, FRAMES, ROUNDS, RUNS = (480, 640), 150, 3, 3
+FRAME_SIZE, FRAMES, ROUNDS = (480, 640), 150, 3
 LARGE_SIZE, CELLS, SCENES = (2160, 3840), (5, 7), 10
 """Of a large image: its size, how many scenes would fit in rows and columns, and how many it shows."""
 
@@ -143,23 +143,6 @@ def _read(video: Path) -> Iterator[Image]:
     capture = cv2.VideoCapture(str(video))
     while (read := capture.read())[0]:
         yield np.asarray(read[1], np.uint8)
-
-
-def quietly(read: Callable[[], Any]) -> Any:
-    """Return a reading during which no other process took the cores.
-
-    Raises:
-        DisturbedError: each of `RUNS` readings was disturbed.
-    """
-    sign = ""
-    for _ in range(RUNS):
-        before = read_cpu_times()
-        reading = read()
-        sign = other_work(before, read_cpu_times())
-        if not sign:
-            return reading
-        print(f"disturbed: {sign}", flush=True)
-    raise DisturbedError(f"Each of {RUNS} readings was disturbed. {sign} Nothing was written.")
 
 
 def _write_video(path: Path, images: Sequence[Image]) -> Path:

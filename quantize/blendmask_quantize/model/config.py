@@ -6,7 +6,7 @@ Names and numbers follow AdelaiDet `configs/BlendMask/*.yaml` and `adet/config/d
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from blendmask_edge.errors import ConfigError
@@ -260,6 +260,16 @@ def unknown_name(kind: str, name: str, known: Iterable[str], advice: str = "") -
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.3)
     hint = f"did you mean {near[0]}? " if near else ""
     return ConfigError(f"no {kind} is called {name!r}: {hint}known are {', '.join(names)}{advice}")
+
+
+def check_name(kind: str, name: str, known: Collection[str]) -> None:
+    """See that a `kind` has a name.
+
+    Raises:
+        ConfigError: it is not among the known ones; the nearest one is suggested.
+    """
+    if name not in known:
+        raise unknown_name(kind, str(name), known)
 
 
 def get_config(name: str) -> ModelConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from blendmask_edge.errors import ConfigError
-from blendmask_quantize.model.config import unknown_name
+from blendmask_quantize.model.config import check_name
 from blendmask_quantize.training.options import TrainOptions, with_short_warmup
 
 RATIO = 0.7
@@ -72,10 +72,9 @@ class PruneOptions:
             ("target", self.target, TARGETS), ("importance", self.importance, IMPORTANCES),
             ("runtime to time", self.runtime, TIMED_RUNTIMES),
         ):  # fmt: skip
-            if name not in known:
-                raise unknown_name(kind, str(name), known)
-        if self.sparsity not in (None, PATTERN):
-            raise unknown_name("sparsity", str(self.sparsity), (PATTERN,))
+            check_name(kind, name, known)
+        if self.sparsity is not None:
+            check_name("sparsity", self.sparsity, (PATTERN,))
         for name in ("batches", "rounds", "multiple"):
             value = getattr(self, name)
             if not (_is_whole(value, 1) or (value is None and name == "multiple")):

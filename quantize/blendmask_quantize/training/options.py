@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from blendmask_edge.errors import ConfigError
-from blendmask_quantize.model.config import unknown_name
+from blendmask_quantize.model.config import check_name
 from blendmask_quantize.training.augment import Augmentation
 from blendmask_quantize.training.loss_options import LossOptions
 from blendmask_quantize.training.sampling import SamplingOptions
@@ -112,8 +112,7 @@ class TrainOptions:
             ("optimizer", self.optimizer, OPTIMIZERS), ("schedule", self.schedule, SCHEDULES),
             ("precision", self.precision, PRECISIONS),
         ):  # fmt: skip
-            if name not in known:
-                raise unknown_name(kind, name, known)
+            check_name(kind, name, known)
         for name, least in _LEAST.items():
             _check_whole(name, getattr(self, name), least)
         for name, (least_value, below) in _RANGES.items():

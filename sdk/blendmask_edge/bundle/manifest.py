@@ -90,6 +90,12 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     held_out: List[CalibrationImage] = []
     clipped: Dict[str, float] = {}
 
+    def summary(self) -> str:
+        """Return the number of images, the seed, the estimator and the overrides in a few words."""
+        estimator = f", {self.estimator} ranges" if self.estimator else ""
+        overrides = f", overrides: {', '.join(self.overrides)}" if self.overrides else ""
+        return f"{len(self.images)} images, seed {self.seed}{estimator}{overrides}"
+
 
 class GraphEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One graph file of the bundle: name, SHA-256, bytes, ONNX opset and precision ("int8", "float32")."""

@@ -24,7 +24,7 @@ def summarize(bundle: Bundle) -> List[Tuple[str, str]]:
         ("classes", _classes(manifest)),
         ("display threshold", _display_threshold(manifest)),
         ("recipe", f"{manifest.recipe.name} {manifest.recipe.version}"),
-        ("calibration", _calibration(manifest)),
+        ("calibration", manifest.calibration.summary() if manifest.calibration else "none"),
     ]
     for variant, graph in manifest.graphs.items():
         rows.append((f"graph {variant}", f"{graph.precision}, opset {graph.opset}, {graph.size / 1e6:.2f} MB"))
@@ -48,15 +48,6 @@ def _display_threshold(manifest: Manifest) -> str:
         return f"score {manifest.display_threshold:g}, not measured"
     values = ", ".join(f"{name} {value:.3f}" for name, value in measured.metrics.items())
     return f"score {manifest.display_threshold:g}: {values} on {measured.images} images of {measured.data}"
-
-
-def _calibration(manifest: Manifest) -> str:
-    record = manifest.calibration
-    if record is None:
-        return "none"
-    overrides = f", overrides: {', '.join(record.overrides)}" if record.overrides else ""
-    estimator = f", {record.estimator} ranges" if record.estimator else ""
-    return f"{len(record.images)} images, seed {record.seed}{estimator}{overrides}"
 
 
 def _measurement(measurement: Measurement) -> str:

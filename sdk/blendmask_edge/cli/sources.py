@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Dict, Iterable, List, Union
 
 from blendmask_edge.errors import SourceError
-from blendmask_edge.streaming.sources import is_address, list_images
+from blendmask_edge.imaging.folder import images_in
+from blendmask_edge.streaming.sources import is_address
 
 Source = Union[Path, str]
 """A file, or the number of a camera or URL."""
@@ -29,7 +30,7 @@ def find_sources(names: Iterable[str]) -> List[Source]:
             raise SourceError(
                 f"{path} does not exist. Give image files, folders of them, video files, cameras by number, or URLs."
             )
-        found.update(dict.fromkeys(list_images(path) if path.is_dir() else [path]))
+        found.update(dict.fromkeys(images_in(path) if path.is_dir() else [path]))
     return list(found)
 
 

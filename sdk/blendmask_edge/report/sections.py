@@ -216,7 +216,7 @@ def _bundle_blocks(entry: Entry, manifest: Manifest) -> List[Block]:
         ["bundle", f"{megabytes(entry.bundle_bytes)} MB"],
         ["recipe", f"{manifest.recipe.name} {manifest.recipe.version}"],
         *(["option", f"{name}: {value}"] for name, value in manifest.recipe.options.items()),
-        ["calibration", _calibration(manifest)],
+        ["calibration", manifest.calibration.summary() if manifest.calibration else "none"],
         ["display threshold", f"{manifest.display_threshold:.2g}"],
         ["license", manifest.license],
         ["made", f"{manifest.created} by {manifest.generator}"],
@@ -236,15 +236,6 @@ def _bundle_blocks(entry: Entry, manifest: Manifest) -> List[Block]:
     if measured:
         blocks.append(Table(["measured when it was made", "data", "mask AP", "box AP"], measured))
     return blocks
-
-
-def _calibration(manifest: Manifest) -> str:
-    record = manifest.calibration
-    if record is None:
-        return "none"
-    estimator = f", {record.estimator} ranges" if record.estimator else ""
-    overrides = f", overrides: {', '.join(record.overrides)}" if record.overrides else ""
-    return f"{len(record.images)} images, seed {record.seed}{estimator}{overrides}"
 
 
 def _fidelity(manifest: Manifest, variant: str) -> str:

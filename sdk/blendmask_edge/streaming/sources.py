@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, List, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, Optional, Union
 
 import cv2
 import numpy as np
 
 from blendmask_edge.errors import ConfigError, ImageError, SourceError
 from blendmask_edge.imaging import read_image
+from blendmask_edge.imaging.folder import IMAGE_SUFFIXES, images_in
 from blendmask_edge.streaming.capture import CapturedFrames
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     Image = NDArray[np.uint8]
 
 StreamSource = Union[int, str, "os.PathLike[str]", Iterable["Image"]]
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 _EXPECTED = "Give the number of a camera, a video file, a folder of images, a URL, or an iterable of frames."
 
 
@@ -82,21 +82,6 @@ def open_source(source: StreamSource, channels: str) -> Source:
     return Source(map(_copy, source))
 
 
-def list_images(folder: Path) -> List[Path]:
-    """Return the images directly inside a folder, by name.
-
-    Raises:
-        SourceError: the folder cannot be read, or holds no image.
-    """
-    try:
-        images = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    except OSError as error:
-        raise SourceError(f"Cannot read {folder}: {error.strerror}. Give another folder.") from error
-    if not images:
-        raise SourceError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}). Give another folder.")
-    return images
-
-
 def is_address(source: str) -> bool:
     """Whether a text names a camera, URL or GStreamer pipeline rather than a file."""
     return source.isdigit() or "://" in source or " ! " in source
@@ -107,7 +92,7 @@ def _open_path(name: str, channels: str) -> Source:
     if not path.exists():
         raise SourceError(f"{name} does not exist. {_EXPECTED}")
     if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
-        files = list_images(path) if path.is_dir() else [path]
+        files = images_in(path) if path.is_dir() else [path]
         return Source(map(partial(_read_file, channels=channels), files))
     try:
         name.encode("utf-8")
