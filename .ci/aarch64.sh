@@ -16,7 +16,7 @@ tests=${TESTS-tests/sdk/imaging/test_masks.py tests/sdk/imaging/test_resize.py t
   tests/sdk/test_instances.py}
 packages="python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libc6 zlib1g libexpat1 libffi8 libssl3 libbz2-1.0
   liblzma5 libsqlite3-0 libuuid1 libgcc-s1 libstdc++6 libgomp1 libcrypt1 libtinfo6 libreadline8"
-wheels="numpy opencv-python-headless msgspec pycocotools typer rich onnxruntime"
+wheels="numpy pillow simplejpeg msgspec pycocotools typer rich onnxruntime"
 
 command -v apt-get dpkg >/dev/null || { echo "aarch64: no apt here, not checked"; exit; }
 
@@ -49,7 +49,7 @@ set_up() {
   .venv/bin/pip install --quiet --disable-pip-version-check --target "$place/site" --upgrade --python-version 3.11 \
     --platform manylinux2014_aarch64 --platform manylinux_2_17_aarch64 --platform manylinux_2_27_aarch64 \
     --platform manylinux_2_28_aarch64 --implementation cp --abi cp311 --abi abi3 --abi none --only-binary=:all: \
-    ${PIP_OPTIONS:-} $wheels pytest hypothesis onnx pillow
+    ${PIP_OPTIONS:-} $wheels pytest hypothesis onnx opencv-python-headless
   # ONNX Runtime reads the processor's text, which must be that of the emulated one.
   mkdir -p "$place/root/proc"
   printf 'processor\t: 0\nBogoMIPS\t: 100.00\nFeatures\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid %s\n%s\n\n' \

@@ -25,7 +25,7 @@ check() {
     bin/python "$root/.ci/sdk_alone.py" "$(realpath "$root/$bundle")" "$(realpath "$root/$image")"
   fi
   cd "$root"
-  $pip pytest hypothesis onnx pillow
+  $pip pytest hypothesis onnx opencv-python-headless  # by which tests write images
   # shellcheck disable=SC2086  # a list of folders
   "$place/bin/python" -m pytest -q -x -p no:cacheprovider $tests
 }

@@ -9,10 +9,10 @@ import sys
 import blendmask_edge
 
 bundle, image = sys.argv[1:]
-loaded = {"torch", "cv2", "onnxruntime", "numpy"} & set(sys.modules)
+loaded = {"torch", "cv2", "PIL", "onnxruntime", "numpy"} & set(sys.modules)
 if loaded:
     sys.exit(f"`import blendmask_edge` loaded {sorted(loaded)}")
-arrived = [name for name in ("torch", "torchvision", "onnx") if importlib.util.find_spec(name)]
+arrived = [name for name in ("torch", "torchvision", "onnx", "cv2") if importlib.util.find_spec(name)]
 if arrived:
     sys.exit(f"the extra [cpu] brought {arrived}")
 with blendmask_edge.MaskPredictor(bundle) as predictor:

@@ -45,7 +45,7 @@ def threads() -> int | None:
 
 @pytest.fixture(scope="session")
 def manifest(bundle_path: Path) -> Manifest:
-    """What the bundle says of itself."""
+    """Return the manifest of the bundle."""
     return Bundle.open(bundle_path).manifest
 
 

@@ -6,8 +6,8 @@
     python examples/camera_loop.py kitchen.bmz rtsp://robot/front --track   # a network camera, with identities
 
 Frames are captured and resized while others run through the network. If the camera is faster than the network, the
-oldest frames are dropped. A window needs a display, and the package opencv-python in the place of
-opencv-python-headless.
+oldest frames are dropped. Needs the extra `video`; a window needs a display as well, and the package opencv-python in
+the place of opencv-python-headless.
 """
 
 from __future__ import annotations

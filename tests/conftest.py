@@ -1,8 +1,20 @@
-"""No test is timed: how long an example takes says how busy the machine is."""
+"""What all tests share: the profiles of property tests, and a collector of garbage that is not slowed by the tests."""
 
 from __future__ import annotations
 
-from hypothesis import settings
+import gc
 
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+from hypothesis import HealthCheck, settings
+
+_UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The same examples each time, so that what fails is due to the change; "explore" draws others.
+settings.register_profile("fast", _UNTIMED, max_examples=25, derandomize=True)
+settings.register_profile("thorough", _UNTIMED, max_examples=200, derandomize=True)
+settings.register_profile("explore", _UNTIMED, max_examples=1000)
+settings.load_profile("fast")  # another one by --hypothesis-profile
+
+
+def pytest_collection_finish() -> None:
+    """Keep modules and thousands of tests out of the passes of the garbage collector."""
+    gc.collect()
+    gc.freeze()

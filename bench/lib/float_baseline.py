@@ -13,7 +13,8 @@ from blendmask_edge import Bundle
 from blendmask_edge.bundle import write_bundle
 from blendmask_edge.bundle.manifest import GraphEntry
 from blendmask_quantize import load_checkpoint
-from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.bounds import Bounds
+from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.export.onnx import OPSET, export_onnx
 from blendmask_quantize.quantization.trace import trace_network
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import onnx
 from onnx import NodeProto
@@ -71,11 +71,25 @@ def _network_part(node: NodeProto, rounded: set[str]) -> str:
 
 
 def _part(name: str, kind: str, parts: Mapping[str, str]) -> str:
-    """Runtimes add to the name of a node behind it, and ONNX Runtime drops `node_` in places."""
+    node = node_of(name, kind, parts)
+    if node is not None:
+        return parts[node]
+    return "layout" if kind in _LAYOUT else "other"
+
+
+def node_of(name: str, kind: str, nodes: Container[str]) -> str | None:
+    """The node of a graph that a layer of a runtime starts with; None where the runtime has added the layer.
+
+    Runtimes add to the name of a node behind it, and ONNX Runtime drops `node_` in places.
+
+    Args:
+        name, kind: of the layer, from `layer_times`.
+        nodes: names of the nodes.
+    """
     text = re.sub("^fused ", "", name).partition("/")[0]
     while text and kind not in ("Reorder", "ReorderInput", "ReorderOutput"):
         for known in (text, f"node_{text}"):
-            if known in parts:
-                return parts[known]
+            if known in nodes:
+                return known
         text = text.rpartition("_")[0]
-    return "layout" if kind in _LAYOUT else "other"
+    return None

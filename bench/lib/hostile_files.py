@@ -342,6 +342,12 @@ def _polygon(text: bytes) -> bytes:
     return _instances({}).replace(b"[[1, 1, 9, 1, 9, 9]]", text)
 
 
+def _polygons(count: int, segmentation: Sequence[Sequence[int]]) -> bytes:
+    document = json.loads(_instances({"segmentation": segmentation}))
+    document["annotations"] *= count
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
 def _document(build: Callable[[], bytes]) -> Builder:
     return lambda: ("hostile.json", build())
 
@@ -354,7 +360,13 @@ _ANNOTATIONS: dict[str, Builder] = {
     "text of 10 MB as an id": _document(lambda: _instances({"image_id": "x" * LARGE})),
     "coordinates that are not finite": _document(lambda: _polygon(b"[[NaN,1,9,1,9,Infinity]]")),
     "coordinates of 1e300": _document(lambda: _polygon(b"[[1e300,1,9,1,9,9]]")),
-    "polygon of 2 million points, accepted": _document(lambda: _polygon(b"[[" + b"1,9," * 1_999_999 + b"1,9]]")),
+    "polygon of 2 million points": _document(lambda: _polygon(b"[[" + b"1,9," * 1_999_999 + b"1,9]]")),
+    "polygon of 250,000 points, accepted": _document(lambda: _polygon(b"[[" + b"1,9," * 249_999 + b"1,9]]")),
+    "100 polygons of 20,000 points, accepted": _document(
+        lambda: _polygons(100, [[1, 9] * 19_998 + [9, 9, 9, 1]]),
+    ),
+    "polygon of 8 MB in zigzag": _document(lambda: _polygon(b"[[" + b"0,0,31,31," * 799_999 + b"0,31,31,0]]")),
+    "polygon of 1 MB in zigzag": _document(lambda: _polygon(b"[[" + b"0,0,31,31," * 99_999 + b"0,31,31,0]]")),
     "image of 2 billion pixels": _document(lambda: _instances({}, height=46_000, width=46_000)),
     "RLE of 2 billion pixels": _document(
         lambda: _instances({"segmentation": {"size": [46_000, 46_000], "counts": "0"}, "iscrowd": 1})

@@ -10,5 +10,5 @@ from blendmask_edge.benchmark.machine import this_machine
 
 
 def machine_record() -> dict[str, Any]:
-    """What a measurement was made on; see `blendmask_edge.benchmark.machine.Machine`."""
+    """The machine of a measurement; see `blendmask_edge.benchmark.machine.Machine`."""
     return dict(msgspec.to_builtins(this_machine()))

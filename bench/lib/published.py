@@ -20,9 +20,11 @@ DOCUMENTS = (
     _ROOT / "README.md",
     _ROOT / "SECURITY.md",
     _ROOT / "docs" / "benchmark.md",
+    _ROOT / "docs" / "comparison.md",
     _ROOT / "docs" / "models.md",
     _ROOT / "docs" / "quantize.md",
     _ROOT / "docs" / "robot.md",
+    _ROOT / "docs" / "scale.md",
     _ROOT / "docs" / "sensitivity.md",
     _ROOT / "docs" / "targets" / "README.md",
     _ROOT / "quantize" / "README.md",
@@ -30,8 +32,24 @@ DOCUMENTS = (
 )
 _PARAGRAPH = "\n\n"
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_TIMED = {"ablations", "first_light", "frame", "gate", "shrink", "speed"}
-_QUANTIZED = {"accuracy", "agreement", "first_light", "frame", "gate", "refinements", "shrink", "speed", "targets"}
+_STUDIES = {"outside": "robot", "peers_summary": "peers", "robot_faults": "robot"}
+"""Study of a table, where it has another name."""
+_TIMED = {"ablations", "first_light", "frame", "gate", "paper", "peers", "shrink", "speed"}
+_QUANTIZED = {
+    "accuracy",
+    "agreement",
+    "arithmetic",
+    "estimate",
+    "first_light",
+    "frame",
+    "gate_accuracy",
+    "peers",
+    "refinements",
+    "saturation",
+    "shrink",
+    "speed",
+    "targets",
+}
 
 
 def notes_on(study: str) -> list[str]:
@@ -58,8 +76,9 @@ def fill(
     """
 
     def render(match: re.Match[str]) -> str:
-        rows = rows_of(match[2])
-        parts = [TABLES[match[2]](rows), *notes_of(match[2])] if rows else ["Not measured yet."]
+        study = _STUDIES.get(match[2], match[2])
+        rows = rows_of(study)
+        parts = [TABLES[match[2]](rows), *notes_of(study)] if rows else ["Not measured yet."]
         return f"{match[1]}{_PARAGRAPH.join(parts)}\n{match[3]}"
 
     return _TABLE.sub(render, text)

@@ -12,7 +12,8 @@ from bench.lib.scenes import CALIBRATION, CHECKPOINT
 from blendmask_edge import read_image
 from blendmask_edge.imaging import preprocess
 from blendmask_quantize import load_checkpoint
-from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.bounds import Bounds
+from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import get_config
@@ -22,29 +23,50 @@ from blendmask_quantize.quantization.ptq import observe_ranges, render
 from blendmask_quantize.quantization.trace import trace_network
 
 RT_R_50 = "RT_R_50_4x_bn-head_syncbn_shtw"
-RT_R_50_SIZE = (256, 352)
+DLA_34 = "DLA_34_syncbn_4x"
+SMALL_SIZE = (256, 352)
 _IMAGES = 3
+
+
+def shipped_network() -> DeployableGraph:
+    """The shipped checkpoint, quantized for TensorRT, at its own size."""
+    model = load_checkpoint(CHECKPOINT).model
+    return quantized_network(model, padded_test_size(model.config.input))
+
+
+def rt_r_50_network() -> DeployableGraph:
+    """RT_R_50 with seeded random weights, small so that it is quickly built."""
+    return random_network(RT_R_50)
+
+
+def dla_34_network() -> DeployableGraph:
+    """DLA-34 with seeded random weights, small so that it is quickly built."""
+    return random_network(DLA_34)
+
+
+def random_network(config: str) -> DeployableGraph:
+    """A configuration with seeded random weights, quantized for TensorRT."""
+    torch.manual_seed(0)
+    return quantized_network(BlendMask(get_config(config)).eval(), SMALL_SIZE)
 
 
 def shipped_graph() -> bytes:
     """The `tensorrt` graph of the shipped checkpoint, at its own size."""
-    model = load_checkpoint(CHECKPOINT).model
-    return tensorrt_graph(model, padded_test_size(model.config.input))
+    return as_onnx(shipped_network())
 
 
-def rt_r_50_graph(size: tuple[int, int] = RT_R_50_SIZE) -> bytes:
-    """The `tensorrt` graph of RT_R_50 with seeded random weights, small so that it is quickly built."""
-    torch.manual_seed(0)
-    return tensorrt_graph(BlendMask(get_config(RT_R_50)).eval(), size)
-
-
-def tensorrt_graph(model: BlendMask, size: tuple[int, int]) -> bytes:
-    """The `tensorrt` graph of a network, calibrated on a few shipped images."""
+def quantized_network(model: BlendMask, size: tuple[int, int]) -> DeployableGraph:
+    """A network quantized for TensorRT, calibrated on a few shipped images."""
     traced = trace_network(model)
     paths = sorted(CALIBRATION.glob("*.jpg"))[:_IMAGES]
     inputs = [_network_input(model, read_image(path), size) for path in paths]
     network = render(traced, observe_ranges(traced, inputs, "max"), "tensorrt")
-    return bytes(export_onnx(DeployableGraph(model, network, size, Bounds())).SerializeToString())
+    return DeployableGraph(model, network, size, Bounds()).eval()
+
+
+def as_onnx(network: DeployableGraph) -> bytes:
+    """The graph that a bundle would carry."""
+    return bytes(export_onnx(network).SerializeToString())
 
 
 def products_in_half(graph: bytes) -> bytes:

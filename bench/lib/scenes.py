@@ -23,7 +23,7 @@ EVALUATION = SCENES / "evaluation"
 SPLITS = ("val", "val_seen")
 """Instances that training never showed, and new images of those that it did."""
 METRICS = ("mask_ap", "box_ap", "mask_ap50", "mask_ap_small", "mask_ap_medium", "mask_ap_large")
-"""What a row says of accuracy, where the images show it."""
+"""Accuracy columns of a row, where the images show them."""
 
 
 _OPTIONS: dict[str, dict[str, Any]] = {

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from bench.lib.columns import MET, head
+from bench.lib.gate_tables import gate_accuracy_table, gate_table, scaling_table
+from bench.lib.peer_tables import paper_table, peers_summary_table, peers_table
+from bench.lib.robot.tables import outside_table, robot_faults_table, robot_table
+
 Rows = Mapping[str, Mapping[str, Any]]
 
 
 def first_light_table(rows: Rows) -> str:
     """Accuracy and latency of the shipped model, float against INT8."""
-    lines = _head("graph", "mask AP, unseen instances", "mask AP, seen instances", "latency p50", "speedup")
+    lines = head("graph", "mask AP, unseen instances", "mask AP, seen instances", "latency p50", "speedup")
     for name in ("float", "int8"):
         val, seen = rows[f"{name}/val"], rows[f"{name}/val_seen"]
         accuracy = f"{100 * val['mask_ap']:.1f} | {100 * seen['mask_ap']:.1f}"
@@ -20,7 +25,7 @@ def first_light_table(rows: Rows) -> str:
 
 def accuracy_table(rows: Rows) -> str:
     """Share of the float graph's mask AP that each INT8 graph keeps, and agreement with it on photographs."""
-    lines = _head(
+    lines = head(
         "graph, instances",
         "mask AP, float",
         "mask AP",
@@ -34,9 +39,7 @@ def accuracy_table(rows: Rows) -> str:
         before, after = 100 * rows[f"float/{split}"]["mask_ap"], 100 * row["mask_ap"]
         share, low, high = (100 * row[metric] for metric in ("retention", "retention_low", "retention_high"))
         worst = " | ".join(f"{100 * row[f'retention_{kind}_worst']:.1f} %" for kind in ("class", "size"))
-        shown = (
-            f"{before:.1f} | {after:.1f} | {share:.1f} % ({low:.1f} to {high:.1f}) | {worst} | {_MET[row['passed']]}"
-        )
+        shown = f"{before:.1f} | {after:.1f} | {share:.1f} % ({low:.1f} to {high:.1f}) | {worst} | {MET[row['passed']]}"
         lines.append(f"| {graph}, {_SPLITS[split]} | {shown} |")
     photos = [(name.removesuffix("/photos"), row) for name, row in rows.items() if "target_mask_ap50" in row]
     return "\n".join(lines + [line for graph, row in photos for line in ("", _photos_line(graph, row))])
@@ -47,11 +50,10 @@ def _photos_line(graph: str, row: Mapping[str, Any]) -> str:
     against = (
         f"`{graph}` on {row['images']} photographs, compared with {row['instances']} detections of the float graph"
     )
-    return f"{against}: mask AP50 {ap:.1f} ({low:.1f} to {high:.1f}), {_MET[row['passed']]}."
+    return f"{against}: mask AP50 {ap:.1f} ({low:.1f} to {high:.1f}), {MET[row['passed']]}."
 
 
 _SPLITS = {"val": "unseen", "val_seen": "seen"}
-_MET = {0: "missed", 1: "met"}
 
 
 def training_table(rows: Rows) -> str:
@@ -62,7 +64,7 @@ def training_table(rows: Rows) -> str:
         for task in ("mask", "box")
     ]
     suffixes = [key.removeprefix("mask_ap") for key in columns[0][2] if key.startswith("mask_ap")]
-    lines = _head("instances", *(title for title, _, _ in columns))
+    lines = head("instances", *(title for title, _, _ in columns))
     for suffix in suffixes:
         label = {"": "all, 50:95", "50": "all, IoU 0.5", "75": "all, IoU 0.75"}.get(suffix, suffix.lstrip("_/"))
         lines.append(
@@ -84,7 +86,7 @@ def _cost(row: Mapping[str, Any]) -> list[str]:
 
 def hostile_table(rows: Rows) -> str:
     """Memory and time for each hostile file, and its memory before limits were introduced."""
-    lines = _head("file", "bytes", "peak memory", "before", "CPU time", "result")
+    lines = head("file", "bytes", "peak memory", "before", "CPU time", "result")
     for name, row in rows.items():
         if name.endswith("/benign"):
             continue
@@ -100,7 +102,7 @@ _HAPPENED = {"refused": "one error", "right": "correct result", "missed": "cache
 
 def faults_table(rows: Rows) -> str:
     """Consequence of each injected fault."""
-    lines = _head("fault", "places", "consequence", "file afterwards", "partial files", "remaining temporary files")
+    lines = head("fault", "places", "consequence", "file afterwards", "partial files", "remaining temporary files")
     for name, row in rows.items():
         happened = ", ".join(f"{row[metric]} {text}" for metric, text in _HAPPENED.items() if row[metric])
         after = f"{row['older']} older, {row['new']} new" if row["older"] + row["new"] else "unchanged"
@@ -110,7 +112,7 @@ def faults_table(rows: Rows) -> str:
 
 def fuzz_table(rows: Rows) -> str:
     """Fuzzed inputs of each reader."""
-    lines = _head("reader", "executions", "crashes")
+    lines = head("reader", "executions", "crashes")
     lines += [f"| {name} | {row['executions']:,} | {row['crashes']} |" for name, row in rows.items()]
     return "\n".join([*lines, f"| all | {sum(row['executions'] for row in rows.values()):,} | |"])
 
@@ -125,7 +127,7 @@ def _shown_seconds(seconds: float) -> str:
 
 def ablations_table(rows: Rows) -> str:
     """Accuracy and time of each variant of the network."""
-    lines = _head("variant", "mask AP, unseen / seen instances", "box AP", "latency p50")
+    lines = head("variant", "mask AP, unseen / seen instances", "box AP", "latency p50")
     for name in [row.removesuffix("/val") for row in rows if row.endswith("/val")]:
         seen = [rows[f"{name}/{split}"] for split in ("val", "val_seen")]
         aps = [" / ".join(f"{100 * row[f'{task}_ap']:.1f}" for row in seen) for task in ("mask", "box")]
@@ -136,7 +138,7 @@ def ablations_table(rows: Rows) -> str:
 def learning_curve_table(rows: Rows) -> str:
     """Accuracy of a training run at several steps."""
     metrics = ("mask_ap", "box_ap", "mask_ap_small", "mask_ap_medium", "mask_ap_large")
-    lines = _head("steps", "mask AP", "box AP", "mask AP, small", "medium", "large")
+    lines = head("steps", "mask AP", "box AP", "mask AP, small", "medium", "large")
     for row in rows.values():
         lines.append(f"| {row['iterations']} | " + " | ".join(f"{100 * row[name]:.1f}" for name in metrics) + " |")
     return "\n".join(lines)
@@ -152,7 +154,7 @@ def shrink_table(rows: Rows) -> str:
         "graph",
     ]
     heads += ["ONNX Runtime", "OpenVINO", "speedup over float", "trained on"]
-    lines, unhelped = _head(*heads), []
+    lines, unhelped = head(*heads), []
     for name in [row.removesuffix("/openvino") for row in rows if row.endswith("/openvino")]:
         measured, other = rows[f"{name}/onnxruntime"], rows[f"{name}/openvino"]
         quantized = f"{name}/cpu/val" in rows
@@ -174,27 +176,9 @@ def shrink_table(rows: Rows) -> str:
     return "\n".join(lines + (kept if unhelped else []))
 
 
-def gate_table(rows: Rows) -> str:
-    """Planted faults that the gate detected, and the spread of runs without a fault."""
-    planted = {name.removeprefix("planted/"): row for name, row in rows.items() if name.startswith("planted/")}
-    caught = [name for name, row in planted.items() if row["caught"]]
-    lines = [f"Planted faults detected, {len(caught)} of {len(planted)}: {', '.join(caught)}.", ""]
-    lines += _head(
-        "load of the machine", "runs", "false alarms", "inconclusive", "latency p50", "ratio to the reference"
-    )
-    for name in (name for name in rows if "runs" in rows[name]):
-        low, high = ([rows[name][f"{metric}_{end}"] for metric in _SPREAD] for end in ("low", "high"))
-        counts = [rows[name][count] for count in ("runs", "false_alarms", "inconclusive")]
-        cells = [name, *counts, f"{low[0]:.0f} to {high[0]:.0f} ms"]
-        lines.append(f"| {' | '.join(map(str, cells))} | {low[1]:.2f} to {high[1]:.2f} |")
-    return "\n".join(lines)
-
-
 def _both_splits(rows: Rows, graph: str, digits: int = 1) -> str:
     return " / ".join(f"{100 * rows[f'{graph}/{split}']['mask_ap']:.{digits}f}" for split in ("val", "val_seen"))
 
-
-_SPREAD = ("latency_p50_ms", "latency_ratio")
 
 _SPEED: tuple[tuple[str, float, str, bool], ...] = (
     ("speedup_vs_float", 1, "{:.2f} x", True), ("outside_share", 100, "{:.1f} %", False),
@@ -217,23 +201,33 @@ def parity_table(rows: Rows) -> str:
         stage, _, precision = name.partition("/")[2].rpartition("/")
         share = row.get("error_over_allowed", float("inf"))
         reached.setdefault(stage, {}).setdefault(precision, []).append(share)
-    lines = _head("stage", "cases", "float32, reached / allowed", "float64")
+    lines = head("stage", "cases", "float32, reached / allowed", "float64")
     for stage, title in _STAGES.items():
         single, double = reached[stage]["float32"], reached[stage]["float64"]
         lines.append(f"| {title} | {len(single)} | {max(single):.2f} | {max(double):.2f} |")
     return "\n".join(lines)
 
 
+_WAYS = (
+    ("parser/{}", "ONNX parser", "build"),
+    ("half/{}/sm8.6", "ONNX parser, FP16 around what is quantized", "half"),
+    ("straight/{}", "Torch-TensorRT converters, straight from the network", "none"),
+    ("converters/{}", "Torch-TensorRT converters, from the graph", "none"),
+)
+"""Row of a graph, title, and what the rows of builds for other GPUs begin with."""
+
+
 def targets_table(rows: Rows) -> str:
     """Layers of the parsed graphs, and results of the check."""
-    lines = _head("graph", "accepted by", "layers", "QUANTIZE", "DEQUANTIZE", "convolutions", "built for SM")
-    ways = {"parser": "ONNX parser", "converters": "Torch-TensorRT converters"}
-    for way, title in ways.items():
-        for graph in ("shipped", "rt_r_50"):
-            row = rows[f"{way}/{graph}"]
+    lines = head("graph", "accepted by", "layers", "QUANTIZE", "DEQUANTIZE", "convolutions", "built for SM")
+    for way, title, built in _WAYS:
+        for graph in ("shipped", "rt_r_50", "dla_34"):
+            row = rows.get(way.format(graph))
+            if row is None:
+                continue
             counts = [row[f"{kind}layers"] for kind in ("", "quantize_", "dequantize_", "convolution_")]
-            builds = [name for name in rows if name.startswith(f"build/{graph}/") and rows[name]["passed"]]
-            sms = ", ".join(name.partition("/sm")[2] for name in builds) if way == "parser" else "8.6"
+            builds = [name for name in rows if name.startswith(f"{built}/{graph}/") and rows[name]["passed"]]
+            sms = ", ".join(sorted((name.partition("/sm")[2] for name in builds), key=float)) or "8.6"
             lines.append(f"| {graph} | {title} | {' | '.join(map(str, counts))} | {sms} |")
     answers = {name.split("/")[0]: row["passed"] for name, row in rows.items() if name.endswith("/check")}
     refused = ", ".join(f"`{target}`" for target, passed in answers.items() if not passed)
@@ -241,19 +235,84 @@ def targets_table(rows: Rows) -> str:
     return "\n".join([*lines, "", f"{yes}, not for {refused}." if refused else f"{yes}."])
 
 
+def arithmetic_table(rows: Rows) -> str:
+    """Accuracy of the `tensorrt` graph in each arithmetic, and its instances against those of the reference."""
+    lines = head("arithmetic", "mask AP", "box AP", "mask IoU to the reference", "missed", "spurious")
+    for name, row in rows.items():
+        aps = f"{100 * row['mask_ap']:.2f} | {100 * row['box_ap']:.2f}"
+        lines.append(f"| `{name}` | {aps} | {row['mask_iou']:.3f} | {row['missed']} | {row['spurious']} |")
+    first = next(iter(rows.values()))
+    accuracies = [100 * row["mask_ap"] for row in rows.values()]
+    spread = f"Mask AP differs by {max(accuracies) - min(accuracies):.2f} at most, on {first['images']} images"
+    return "\n".join([*lines, "", f"{spread} of unseen objects with {first['instances']} instances in the reference."])
+
+
+def estimate_table(rows: Rows) -> str:
+    """How far estimated times of layers, and of published networks, are off."""
+    known = {name.partition("/")[2]: row for name, row in rows.items() if name.startswith("published/")}
+    layers = {name: row for name, row in rows.items() if not name.startswith("published/")}
+    lines = []
+    if not layers:
+        lines += ["Times of layers on a CPU: not measured yet.", ""]
+    else:
+        heads = ("runtime on this CPU, INT8 convolutions", "layers", "median factor", "90 %", "rank correlation")
+        lines += [*head(*heads), *(_factors_line(name, row) for name, row in layers.items()), ""]
+    if any(row.get("without_vnni") for row in layers.values()):
+        kernels = "ONNX Runtime ran exact, slower INT8 kernels and OpenVINO float32 arithmetic"
+        lines += [f"*This CPU has no VNNI: {kernels}.*", ""]
+    if any(row.get("other_work") for row in layers.values()):
+        lines += ["*The machine did other work meanwhile; each time is the least of many frames.*", ""]
+    if known:
+        lines += head("network on an Orin Nano Super", "published", "estimated", "range")
+    for name, row in known.items():
+        span = f"{row['estimated_best_ms']:.1f} to {row['estimated_worst_ms']:.1f} ms"
+        lines.append(f"| {name} | {row['published_ms']:.1f} ms | {row['estimated_ms']:.1f} ms | {span} |")
+    return "\n".join(lines).rstrip()
+
+
+def _factors_line(name: str, row: Mapping[str, Any]) -> str:
+    runtime, _, part = name.partition("/")
+    factors = f"{row['layers']} | {row['factor_p50']:.2f} | {row['factor_p90']:.2f} | {row['rank_correlation']:.2f}"
+    return f"| {runtime}, {part.replace('_', ' ')} | {factors} |"
+
+
 def agreement_table(rows: Rows) -> str:
     """Agreement of each runtime with the INT8 graph as written, and of the graph with itself."""
-    lines = _head("graph, runtime", "instances", "matched", "mask IoU", "box IoU", "score drift", "target")
+    lines = head("graph, runtime", "instances", "matched", "mask IoU", "box IoU", "score drift", "target")
     for name, row in rows.items():
         ious = f"{row['mask_iou']:.3f} | {row['box_iou']:.3f} | {row['score_drift']:.3f}"
         title, share = name.replace("/", ", "), f"{100 * row['matched_share']:.1f} %"
-        lines.append(f"| {title} | {row['instances']} | {share} | {ious} | {_MET[row['passed']]} |")
+        lines.append(f"| {title} | {row['instances']} | {share} | {ious} | {MET[row['passed']]} |")
+    return "\n".join(lines)
+
+
+_ARITHMETIC = {
+    "reference": "as written, in float32", "onnxruntime": "ONNX Runtime, by the SDK",
+    "openvino": "OpenVINO, by the SDK", "onnxruntime-default": "ONNX Runtime, by default",
+    "openvino-default": "OpenVINO, by default",
+}  # fmt: skip
+
+
+def saturation_table(rows: Rows) -> str:
+    """Mask AP of the INT8 graphs in each arithmetic, beside the graph as written, and time beside the float graph."""
+    lines = head("graph, arithmetic", "unseen", "change", "seen", "change", "float / latency")
+    for name, row in rows.items():
+        variant, arithmetic, split = name.split("/")
+        if split != "val":
+            continue
+        cells = [
+            f"{100 * rows[f'{variant}/{arithmetic}/{which}']['mask_ap']:.1f} | "
+            f"{100 * rows[f'{variant}/{arithmetic}/{which}']['mask_ap_change']:+.1f}"
+            for which in _SPLITS
+        ]
+        ratio = f"{row['speedup_vs_float']:.2f} x" if "speedup_vs_float" in row else "-"
+        lines.append(f"| `{variant}`, {_ARITHMETIC[arithmetic]} | {' | '.join(cells)} | {ratio} |")
     return "\n".join(lines)
 
 
 def sensitivity_table(rows: Rows) -> str:
-    """What planted outlier channels cost, what a bound on the drop brings back, and the most sensitive layers."""
-    lines = _head("network, graph", "mask AP", "retention", "MACs in float", "reverted layers")
+    """Loss by planted outlier channels, gain by a bound on the drop, and the most sensitive layers."""
+    lines = head("network, graph", "mask AP", "retention", "MACs in float", "reverted layers")
     for name in (name for name, row in rows.items() if "/layer/" not in name):
         row, (network, _, graph) = rows[name], name.rpartition("/")
         accuracy = f"{100 * row['mask_ap']:.1f} | {100 * row['retention']:.1f} %"
@@ -271,7 +330,7 @@ _WORST = 5
 
 def clipping_table(rows: Rows) -> str:
     """Mask AP with masks pooled from the whole box and from its visible part."""
-    lines = _head("masks pooled from", "mask AP, unseen / seen instances")
+    lines = head("masks pooled from", "mask AP, unseen / seen instances")
     names = {"whole": "the whole box, as the reference does", "visible": "its visible part"}
     return "\n".join(lines + [f"| {title} | {_both_splits(rows, name, digits=2)} |" for name, title in names.items()])
 
@@ -281,7 +340,7 @@ def refinements_table(rows: Rows) -> str:
     base = 100 * rows["float/val"]["mask_ap"]
     heads = ["ranges, steps", f"mask AP (float {base:.2f})", "mask AP, `tensorrt` graph", "mask IoU with float"]
     heads += ["step kept", "duration"]
-    lines = _head(*heads)
+    lines = head(*heads)
     for name in [row.removesuffix("/cpu/val") for row in rows if row.endswith("/cpu/val")]:
         both = [rows[f"{name}/{variant}/val"] for variant in ("cpu", "tensorrt")]
         steps = {row.rpartition("/")[2]: rows[row] for row in rows if row.startswith(f"{name}/step/")}
@@ -298,7 +357,7 @@ _BACKBONES = {"R_50": "ResNet-50", "R_101_dcni": "ResNet-101, deformable", "R_10
 def models_table(rows: Rows) -> str:
     """Registered configurations with their size, work and published accuracy."""
     heads = ["configuration", "backbone", "input", "parameters", "GMAC", "box AP, COCO", "mask AP, COCO"]
-    lines = _head(*heads)
+    lines = head(*heads)
     for name, row in rows.items():
         backbone = next((title for part, title in _BACKBONES.items() if part in name), "EfficientNet-Lite0")
         aps = [f"{100 * row[f'published_{task}_ap']:.1f}" if f"published_{task}_ap" in row else "-" for task in _TASKS]
@@ -321,7 +380,7 @@ def speed_table(rows: Rows) -> str:
         "after the network",
     ]
     heads += ["convolutions / limit"]
-    lines = _head(*heads)
+    lines = head(*heads)
     for name, row in rows.items():
         if "latency_p50_ms" in row:
             cells = [name.replace("/", ", "), f"{row['latency_p50_ms']:.0f} ms"]
@@ -341,7 +400,7 @@ _FRAME = (
 
 def frame_table(rows: Rows) -> str:
     """Milliseconds of each part of a frame, beside the network of YOLO26n-seg."""
-    lines = _head("network, runtime, graph", "latency p50", *(title for title, _ in _FRAME), "latency / peer")
+    lines = head("network, runtime, graph", "latency p50", *(title for title, _ in _FRAME), "latency / peer")
     for name, row in rows.items():
         if "latency_p50_ms" not in row:
             continue
@@ -360,56 +419,36 @@ def _against_target(row: Mapping[str, Any], metric: str, factor: float, form: st
     if target is None:
         return shown
     met = row[metric] >= target if least else row[metric] <= target
-    return f"{shown} ({'at least' if least else 'at most'} {form.format(factor * target)}: {_MET[met]})"
-
-
-def _head(*titles: str) -> list[str]:
-    """Return the header lines of a table."""
-    return [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
-
-
-def robot_table(rows: Rows) -> str:
-    """Rate of a stream against its slowest stage, and mask AP of large images in one call and in tiles."""
-    lines = _head("measured", "result")
-    if "stream" in rows:
-        row = rows["stream"]
-        share = f"{row['stream_rate']:.1f} FPS, {100 * row['stream_share']:.0f} % of what the slowest stage allows"
-        lines.append(f"| video of 640 x 480 as a stream, {row['threads']} thread for the network | {share} |")
-    if "stream/paced" in rows:
-        row = rows["stream/paced"]
-        shown = f"latency {row['latency_p50_ms']:.0f} ms, {100 * row['dropped_share']:.0f} % of the frames dropped"
-        lines.append(f'| camera of twice that rate, `drop="oldest"` | {shown} |')
-    for name, what in (("4k/single", "a single call"), ("4k/tiles", "tiles")):
-        if name in rows:
-            row = rows[name]
-            shown = f"mask AP {100 * row['mask_ap']:.1f}, AP50 {100 * row['mask_ap50']:.1f}"
-            lines.append(f"| {row['images']} images of 3840 x 2160 with small instances, {what} | {shown} |")
-    for name, row in rows.items():
-        if name.startswith("install/"):
-            what = name.split("/")[1] + (", without unused packages" if name.endswith("/needed") else "")
-            largest = [f"{key.partition('/')[2]} {value}" for key, value in row.items() if key.startswith("megabytes/")]
-            shown = f"{row['megabytes']} MB in {row['packages']} packages: {', '.join(largest)}, others"
-            lines.append(f"| install of `[cpu]` on Python {what} | {shown} |")
-    return "\n".join(lines)
+    return f"{shown} ({'at least' if least else 'at most'} {form.format(factor * target)}: {MET[met]})"
 
 
 TABLES: dict[str, Callable[[Rows], str]] = {
     "ablations": ablations_table,
     "accuracy": accuracy_table,
     "agreement": agreement_table,
+    "arithmetic": arithmetic_table,
     "clipping": clipping_table,
     "sensitivity": sensitivity_table,
+    "estimate": estimate_table,
     "first_light": first_light_table,
     "frame": frame_table,
     "gate": gate_table,
+    "gate_accuracy": gate_accuracy_table,
+    "scaling": scaling_table,
     "faults": faults_table,
     "fuzz": fuzz_table,
     "hostile": hostile_table,
     "learning_curve": learning_curve_table,
     "models": models_table,
+    "paper": paper_table,
     "parity": parity_table,
+    "peers": peers_table,
+    "peers_summary": peers_summary_table,
     "refinements": refinements_table,
+    "outside": outside_table,
     "robot": robot_table,
+    "robot_faults": robot_faults_table,
+    "saturation": saturation_table,
     "shrink": shrink_table,
     "speed": speed_table,
     "targets": targets_table,

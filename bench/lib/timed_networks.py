@@ -20,7 +20,8 @@ from blendmask_edge.bundle import InputSpec, Manifest, Recipe, write_bundle
 from blendmask_edge.bundle.manifest import GraphEntry, Nms
 from blendmask_edge.imaging import preprocess
 from blendmask_quantize import load_checkpoint
-from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.bounds import Bounds
+from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.export.onnx import OPSET, export_onnx
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import get_config
@@ -38,7 +39,7 @@ _BOX_SIDES = 3.0
 
 @dataclass(frozen=True)
 class TimedNetwork:
-    """What is timed of a network.
+    """The timed forms of a network.
 
     Attributes:
         bundle: holds the graphs, as variants.

@@ -22,7 +22,7 @@ import torch
 
 from bench.lib.quantized_graphs import products_in_half
 from blendmask_edge.runtimes.tensorrt.log import tensorrt_log
-from blendmask_quantize.export.torch_tensorrt.program import compile_arguments, define_quantize_op, export_program
+from blendmask_quantize.export.torch_tensorrt.api_family import family_of
 
 FIRST_WITH_INT8_CONVOLUTIONS = (1, 7)
 """TensorRT-RTX 1.6 builds no convolution of quantized activations."""
@@ -52,11 +52,13 @@ class Network:
         layers: number of layers by type.
         plan_bytes: size of the engine built for `sm`; 0 where none was asked for.
         seconds: of filling the network and building, together.
+        convolutions: names of the convolution layers, where the graph was parsed.
     """
 
     layers: Counter[str]
     plan_bytes: int
     seconds: float
+    convolutions: tuple[str, ...] = ()
 
 
 def rtx_version() -> tuple[int, ...]:
@@ -94,30 +96,31 @@ def parse(graph: bytes, sm: str | None = None) -> Network:
         plan = builder.build_serialized_network(network, config)
         if plan is None:
             raise RefusedError(f"TensorRT-RTX {trt.__version__} does not build it for SM {sm}: {log.take()}")
-    return Network(_layers(network), memoryview(plan).nbytes, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return Network(_layers(network), memoryview(plan).nbytes, seconds, _convolutions(network))
 
 
-def convert(graph: bytes, sm: str, *, build: bool) -> Network:
-    """Take a graph through Torch-TensorRT as one network: export, lowering, converters, and the build if wanted.
+def convert(program: torch.export.ExportedProgram, sm: str, *, build: bool) -> Network:
+    """Take a program through Torch-TensorRT as one network: lowering, converters, and the build if wanted.
 
     Raises:
         RefusedError: an operator has no converter, a layer is illegal, or the network cannot be built.
     """
     with pretended_gpu(sm), _refusals():
         start = time.perf_counter()
-        torch_tensorrt, program, arguments = _prepared(graph)
+        torch_tensorrt, arguments = _compiler_of(program)
         layers, plan_bytes = _interpret(torch_tensorrt, program, arguments, sm, build)
         return Network(layers, plan_bytes, time.perf_counter() - start)
 
 
-def segments(graph: bytes, sm: str) -> tuple[str, ...]:
-    """Parts into which `blendmask compile` would divide a graph; more than one means that torch runs some of it.
+def segments(program: torch.export.ExportedProgram, sm: str) -> tuple[str, ...]:
+    """Parts into which `blendmask compile` would divide a program; more than one means that torch runs some of it.
 
     Raises:
         RefusedError: an operator has no converter.
     """
     with pretended_gpu(sm), _refusals():
-        torch_tensorrt, program, arguments = _prepared(graph)
+        torch_tensorrt, arguments = _compiler_of(program)
         partitioned = torch_tensorrt.dynamo.compile(program, **arguments, dryrun=True)
         return tuple(name for name, _ in partitioned.named_children())
 
@@ -155,13 +158,11 @@ def _refusals() -> Iterator[None]:
         raise RefusedError(f"Torch-TensorRT refuses it: {error}") from error
 
 
-def _prepared(graph: bytes) -> tuple[Any, Any, dict[str, Any]]:
-    """Torch-TensorRT, the program of a graph, and what `blendmask compile` says of it."""
-    define_quantize_op()
+def _compiler_of(program: torch.export.ExportedProgram) -> tuple[Any, dict[str, Any]]:
+    """Torch-TensorRT, and what `blendmask compile` says to it of a quantized program."""
     torch_tensorrt = importlib.import_module("torch_tensorrt")
-    program = export_program(graph)
-    arguments = compile_arguments(torch_tensorrt.__version__, "int8")
-    return torch_tensorrt, program, {**arguments, "arg_inputs": list(program.example_inputs[0])}
+    arguments = family_of(torch_tensorrt.__version__).arguments("int8")
+    return torch_tensorrt, {**arguments, "arg_inputs": list(program.example_inputs[0])}
 
 
 def _interpret(
@@ -221,3 +222,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _layers(network: Any) -> Counter[str]:
     return Counter(network.get_layer(number).type.name for number in range(network.num_layers))
+
+
+def _convolutions(network: Any) -> tuple[str, ...]:
+    layers = (network.get_layer(number) for number in range(network.num_layers))
+    return tuple(layer.name for layer in layers if layer.type.name == "CONVOLUTION")

@@ -32,12 +32,9 @@ from bench.lib.progress import stage
 from bench.lib.scenes import CALIBRATION, CHECKPOINT, EVALUATION
 from bench.lib.sessions import RUNTIMES
 from bench.lib.study import run_study, study_parser, write_study
-from blendmask_edge import Bundle, Instances, Labels, MaskPredictor, read_image
-from blendmask_edge.bundle import Manifest
-from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs, constant_inputs
+from blendmask_edge import Bundle, Instances, MaskPredictor, read_image
 from blendmask_edge.evaluation.predictions import Predictor
-from blendmask_edge.imaging import preprocess
-from blendmask_quantize.export.parity import unoptimised_session
+from blendmask_quantize.validation.as_written import AsWritten
 from blendmask_quantize.validation.fidelity import Fidelity, compare_instances
 
 VARIANTS = ("cpu", "tensorrt")
@@ -46,21 +43,6 @@ NOISE = 1e-6
 """Relative, of a float32 sum of some tens of products."""
 _METRICS = ("score_drift", "box_iou", "mask_iou", "mask_iou_low")
 TARGETS = {"matched_share": 0.99, "mask_iou": 0.99}
-
-
-class AsWritten:
-    """Predict with a graph in ONNX Runtime, every operator of it computed by itself."""
-
-    def __init__(self, manifest: Manifest, graph: bytes) -> None:
-        self.manifest, self.session = manifest, unoptimised_session(graph)
-
-    def __call__(self, image: NDArray[np.uint8]) -> Instances:
-        """Instances in an image (H, W, 3) uint8 RGB."""
-        spec = self.manifest.input
-        prepared = preprocess(image, (spec.height, spec.width), spec.pad_value)
-        outputs = Outputs(*self.session.run(list(OUTPUT_NAMES), {INPUT_NAME: prepared.image, **constant_inputs()}))
-        labels = Labels(self.manifest.classes, self.manifest.category_ids)
-        return Instances.from_outputs(outputs, prepared.transform, labels, self.manifest.score_threshold)
 
 
 def main() -> None:

@@ -3,14 +3,8 @@
     make demo
     python -m bench.studies.arithmetic --data HOMESCENES --limit 200
 
-ONNX Runtime without optimizations computes rewritten graphs, so no GPU is needed; see `bench/lib/arithmetic.py`.
-
-- `reference`: Q/DQ as written, in float32, which the manifest's AP was measured with.
-- `integer`: exact integer sums, scale and bias in float32.   `folded`: the scale of the output multiplied in, as
-  TensorRT fuses it.
-- `half`: every float value outside INT8 kernels rounded to half.   `folded-half`: both.
-- `half-kernels`: half inside INT8 kernels, too, as for a kernel without an INT8 implementation.
-- `half-remainder`: the graph that TensorRT 11 gets, with boxes and scores in float32.
+ONNX Runtime without optimizations computes rewritten graphs in float32, so neither a GPU nor a CPU with VNNI is needed;
+rows are those of `blendmask_quantize.validation.gpu_arithmetic.GRAPH_IN`.
 
 `mask_iou`, `missed` and `spurious` compare instances of a score of at least 0.3 with those of `reference`.
 """
@@ -25,25 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.lib.arithmetic import emulated_half, integer_sums, rounded_to_half
 from bench.lib.scenes import accuracy, scenes_parser
 from bench.lib.study import run_study, write_study
-from bench.studies.agreement import AsWritten
 from blendmask_edge import Bundle, Instances
-from blendmask_edge.runtimes.tensorrt.half import half_remainder
+from blendmask_quantize.validation.as_written import AsWritten
 from blendmask_quantize.validation.fidelity import compare_instances
+from blendmask_quantize.validation.gpu_arithmetic import GRAPH_IN
 
 _BUNDLE = Path(__file__).parents[2] / "out" / "demo" / "lite0_rt.bmz"
 _MOST = 200
-REWRITES: dict[str, Callable[[bytes], bytes]] = {
-    "reference": lambda graph: graph,
-    "integer": lambda graph: integer_sums(graph, fold=False),
-    "folded": lambda graph: integer_sums(graph, fold=True),
-    "half": lambda graph: rounded_to_half(graph, inside_kernels=False),
-    "folded-half": lambda graph: integer_sums(rounded_to_half(graph, inside_kernels=False), fold=True),
-    "half-kernels": lambda graph: rounded_to_half(graph, inside_kernels=True),
-    "half-remainder": lambda graph: emulated_half(half_remainder(graph)),
-}
 
 
 class Recorded:
@@ -65,7 +49,7 @@ def main() -> None:
     graph = bundle.graph("tensorrt")
     rows: list[dict[str, Any]] = []
     reference: list[Instances] = []
-    for name, rewrite in REWRITES.items():
+    for name, rewrite in GRAPH_IN.items():
         recorded = Recorded(AsWritten(bundle.manifest, rewrite(graph)))
         metrics = accuracy(recorded, options.data, "val", options.limit or _MOST)
         reference = reference or recorded.instances

@@ -3,35 +3,41 @@
     make demo
     python -m bench.studies.estimate
 
-ONNX Runtime's profiler gives the time of each INT8 convolution of the shipped `cpu` graph on this CPU, one thread. Two
-numbers, a rate and a bandwidth, are fitted on every second of them (`onnxruntime/fitted`) and predict the others
-(`onnxruntime/held_out`). `factor_p50` is the median of the larger of prediction over time and time over prediction.
-It says how far the form of the model holds, and nothing of a GPU: the shares for those are not fitted here.
+ONNX Runtime's and OpenVINO's profilers give the time of each INT8 convolution of the shipped `cpu` graph on this CPU,
+one thread: the least of many frames, which other work of the machine disturbs least. Two numbers, a rate and a
+bandwidth, are fitted on every second of them (`RUNTIME/fitted`) and predict the others (`RUNTIME/held_out`).
+`factor_p50` is the median of the larger of prediction over time and time over prediction. It says how far the form of
+the model holds; the shares for GPUs are not fitted here. On x86 without VNNI (`without_vnni`) the SDK takes slower,
+exact INT8 kernels in ONNX Runtime and float32 arithmetic in OpenVINO, so the rows are of these.
+
+`published/NETWORK` compares the estimate for a Jetson Orin Nano Super with published INT8 times of YOLO11 on it: in
+`passed`, whether the time lies in the range. Those networks come from ultralytics, which is optional. Rows that a call
+does not measure, for want of ultralytics or by `--only`, stay as they are in the file.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import re
-import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 
-from bench.lib.study import run_study, study_parser, write_study
+from bench.lib.frame_parts import node_of
+from bench.lib.published_times import published_rows
+from bench.lib.sessions import CONVOLUTIONS, RUNTIMES, Layers, layer_times
+from bench.lib.study import read_rows, run_study, study_parser, write_study
 from blendmask_edge import Bundle
 from blendmask_edge.benchmark.disturbance import other_work, read_cpu_times
 from blendmask_edge.bundle.graph_cost import LayerCost, graph_cost
 from blendmask_edge.bundle.tensors import INPUT_NAME, constant_inputs
 from blendmask_edge.devices.roofline import Assumptions, layer_seconds
 from blendmask_edge.devices.table import Rates
+from blendmask_edge.hardware.cpu import saturates_int8
 
 _BUNDLE = Path(__file__).parents[2] / "out" / "demo" / "lite0_rt.bmz"
 _WHOLE = Assumptions(efficiency=1.0, bandwidth=1.0, unfused=1.0)
@@ -39,55 +45,82 @@ _INT8_OVER_FLOAT = 4
 """Rate of INT8 products over that of float32 ones, by the width of the instructions."""
 _TOPS = np.geomspace(0.02, 2.0, 60)
 _GB_S = np.geomspace(0.5, 60.0, 60)
-_FRAMES, _WARM_UP = 60, 10
-_KERNEL, _ADDED = "_kernel_time", re.compile(r"_token_\d+$")
-"""What ONNX Runtime adds to the name of a node."""
+_FRAMES = 100
+_TARGET_FACTOR = 1.25
+_CPU, _PUBLISHED = "cpu", "published"
 
 
 def main() -> None:
     """Profile, fit, predict, and write bench/results/estimate.json."""
     options = _parse_arguments()
+    bundle, runtimes = Bundle.open(options.bundle), () if options.only == _PUBLISHED else RUNTIMES
+    rows = [row for runtime in runtimes for row in runtime_rows(runtime, bundle, options.frames)]
+    published = [] if options.only == _CPU else list(published_rows())
+    for row in [*rows, *published]:
+        print("  ".join(f"{name} {value}" for name, value in row.items()))
+    if not published and options.only != _CPU:
+        print("no new rows of published times: type pip install ultralytics")
+    measured = {row["name"]: row for row in [*rows, *published]}
+    print(f"Written: {write_study('estimate', with_earlier(measured, options.output), options.output)}")
+
+
+def with_earlier(measured: dict[str, dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """Rows of a call, and those of earlier ones that it did not measure; layers first."""
+    rows = {**read_rows("estimate", folder), **measured}
+    return sorted(rows.values(), key=lambda row: row["name"].startswith(f"{_PUBLISHED}/"))
+
+
+def runtime_rows(runtime: str, bundle: Bundle, frames: int) -> Iterator[dict[str, Any]]:
+    """How well half of the layers of a runtime predict themselves, and the other half."""
     before = read_cpu_times()
-    profiled = profile(Bundle.open(options.bundle), options.frames)
+    size = bundle.manifest.input
+    profiled = profile(runtime, bundle.graph("cpu"), (size.height, size.width), frames)
     disturbed = int(bool(other_work(before, read_cpu_times())))
     costs, seconds = list(profiled), np.array(list(profiled.values()))
     rates = fit(costs[::2], seconds[::2])
-    rows = [
-        {"name": f"onnxruntime/{part}", **quality(costs[start::2], seconds[start::2], rates), "other_work": disturbed}
-        for start, part in enumerate(("fitted", "held_out"))
-    ]
-    for row in rows:
-        print("  ".join(f"{name} {value}" for name, value in row.items()))
-    print(f"Written: {write_study('estimate', rows, options.output)}")
+    for start, part in enumerate(("fitted", "held_out")):
+        row = {"name": f"{runtime}/{part}", **quality(costs[start::2], seconds[start::2], rates)}
+        target = {"target_factor_p50": _TARGET_FACTOR, "passed": int(row["factor_p50"] <= _TARGET_FACTOR)}
+        conditions = {"without_vnni": int(saturates_int8()), "other_work": disturbed}
+        yield {**row, **(target if part == "held_out" else {}), **conditions}
 
 
-def profile(bundle: Bundle, frames: int) -> dict[LayerCost, float]:
-    """Median seconds of each INT8 convolution of the `cpu` graph, by its cost."""
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
-    settings.enable_profiling = True
-    size = bundle.manifest.input
-    image = np.random.default_rng(0).integers(0, 256, (1, size.height, size.width, 3), np.uint8)
-    with tempfile.TemporaryDirectory() as folder:
-        settings.profile_file_prefix = str(Path(folder) / "profile")
-        session = ort.InferenceSession(bundle.graph("cpu"), settings, providers=["CPUExecutionProvider"])
-        names = {entry.name for entry in session.get_inputs()}
-        feed = {INPUT_NAME: image, **{name: array for name, array in constant_inputs().items() if name in names}}
-        for _ in range(_WARM_UP + frames):
-            session.run(None, feed)
-        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    return convolutions(bundle.graph("cpu"), events)
+def profile(runtime: str, graph: bytes, size: tuple[int, int], frames: int) -> dict[LayerCost, float]:
+    """Least seconds of each INT8 convolution of a graph, by its cost.
+
+    Args:
+        runtime: one of `RUNTIMES`.
+        graph: the ONNX file.
+        size: height and width of its input.
+        frames: number of runs.
+    """
+    image = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
+    names = {entry.name for entry in onnx.load_from_string(graph).graph.input}
+    feed = {INPUT_NAME: image, **{name: array for name, array in constant_inputs().items() if name in names}}
+    return convolutions(graph, layer_times(runtime, graph, feed, 1, frames, np.min))
 
 
-def convolutions(graph: bytes, events: Sequence[Mapping[str, Any]]) -> dict[LayerCost, float]:
-    """Median seconds of each INT8 convolution of a profile after the first frames, by cost, in the graph's order."""
-    times: dict[str, list[float]] = defaultdict(list)
-    for event in events:
-        if event.get("args", {}).get("op_name") == "QLinearConv" and event["name"].endswith(_KERNEL):
-            times[_ADDED.sub("", event["name"].removesuffix(_KERNEL))].append(1e-6 * event["dur"])
+def convolutions(graph: bytes, layers: Layers) -> dict[LayerCost, float]:
+    """Seconds of each INT8 convolution of a profile, by cost, in the graph's order.
+
+    Args:
+        graph: the ONNX file.
+        layers: from `layer_times` of this graph.
+    """
     nodes = {node.output[0]: node.name for node in onnx.load_from_string(graph).graph.node}
-    timed = {layer: times.get(nodes[layer.name], []) for layer in graph_cost(graph).layers}
-    return {layer: float(np.median(found[_WARM_UP:])) for layer, found in timed.items() if found}
+    times = _by_node(layers, set(nodes.values()))
+    costs = [cost for cost in graph_cost(graph).layers if cost.is_int8 and cost.operator == "Conv"]
+    return {cost: times[nodes[cost.name]] for cost in costs if nodes[cost.name] in times}
+
+
+def _by_node(layers: Layers, nodes: set[str]) -> dict[str, float]:
+    """Seconds by node; a node that several layers could stand for is left out."""
+    times: dict[str, list[float]] = defaultdict(list)
+    for (name, kind), spent in layers.items():
+        node = node_of(name, kind, nodes) if kind in CONVOLUTIONS else None
+        if node is not None:
+            times[node].append(1e-3 * spent)
+    return {node: found[0] for node, found in times.items() if len(found) == 1}
 
 
 def fit(costs: Sequence[LayerCost], seconds: NDArray[np.float64]) -> Rates:
@@ -130,6 +163,9 @@ def _rates(tops: float, bandwidth: float) -> Rates:
 def _parse_arguments() -> argparse.Namespace:
     parser = study_parser(__doc__)
     parser.add_argument("--bundle", type=Path, default=_BUNDLE, help="bundle of the shipped model, as of `make demo`")
+    parser.add_argument(
+        "--only", choices=(_CPU, _PUBLISHED), help="times of this CPU, which must be idle, or published times"
+    )
     parser.add_argument("--frames", type=int, default=_FRAMES, help="frames that are timed")
     return parser.parse_args()
 

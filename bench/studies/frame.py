@@ -1,4 +1,4 @@
-"""What a frame of the shipped network costs, part by part, beside the network of YOLO26n-seg, in one run, two threads.
+"""Time of a frame of the shipped network, part by part, beside the network of YOLO26n-seg, in one run, two threads.
 
     python -m bench.studies.frame
 
@@ -12,7 +12,8 @@ The image is 640x480, and ten instances pass, as in `speed`. All are timed in tu
 layers, in a session of its own, so they are somewhat more together. `peer_ratio` is the frame over the quickest
 precision of the peer, whose own postprocessing is not counted.
 
-The peer is optional: `pip install ultralytics nncf` (ultralytics is AGPL-3.0). Without it, its rows say so.
+The peer is optional: `make peers` installs it (ultralytics is AGPL-3.0), and `.venv-peers/bin/python` runs the study
+with it. Without it, its rows say so.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from bench.lib.scenes import CALIBRATION, CHECKPOINT
 from bench.lib.sessions import RUNTIMES, layer_times
 from bench.lib.study import run_study, study_parser, write_study
 from bench.lib.timed_networks import INT8, TimedNetwork, timed_network, trained_network
-from bench.lib.yolo import PRECISIONS, MissingPeerError, open_peer
+from bench.peers.packages import MissingPeerError
+from bench.peers.yolo import PRECISIONS, open_peer
 from bench.studies.speed import IMAGE_SIZE, announced, frame_milliseconds, graph_inputs
 from blendmask_edge import MaskPredictor, read_image
 from blendmask_edge.benchmark.side_by_side import THREADS

@@ -2,6 +2,7 @@
 
     make fuzz                                      # a minute for each reader
     python -m bench.studies.fuzz --seconds 280     # longer; --add adds to the counts of earlier runs
+    python -m bench.studies.fuzz --executions 100000 --only record     # a number of inputs, on a busy machine
 
 Each reader runs in a separate process under atheris, guided by coverage, from the valid files of tests/fuzz/targets.py
 and from the corpus of earlier runs in `--folder`. A target fails if the reader raises a foreign error, or accepts a
@@ -38,9 +39,8 @@ def main() -> None:
 def fuzz(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Fuzz one reader, and return its row."""
     command = [options.python, "-m", "tests.fuzz.run", name, str(options.folder)]
-    done = subprocess.run(
-        [*command, f"-max_total_time={options.seconds}"], cwd=_ROOT, capture_output=True, text=True, check=False
-    )
+    limit = f"-runs={options.executions}" if options.executions else f"-max_total_time={options.seconds}"
+    done = subprocess.run([*command, limit], cwd=_ROOT, capture_output=True, text=True, errors="replace", check=False)
     count = re.search(r"number_of_executed_units: (\d+)", done.stderr)
     if count is None:
         sys.exit(f"error: {name} could not be fuzzed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
@@ -58,6 +58,7 @@ def _sum(row: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
 def _parse_arguments() -> argparse.Namespace:
     parser = study_parser(__doc__)
     parser.add_argument("--seconds", type=int, default=60, help="for each reader (default: 60)")
+    parser.add_argument("--executions", type=int, default=0, help="for each reader, however long they take")
     parser.add_argument("--only", default="", choices=["", *TARGETS], metavar="READER", help=", ".join(TARGETS))
     parser.add_argument("--add", action="store_true", help="add to the counts of the last result")
     parser.add_argument(

@@ -1,12 +1,31 @@
-"""Test the gate: does `blendmask bench` detect planted faults, and pass runs without one?
+"""Test the gate's limits on time: are planted slowdowns detected, and does a sound bundle pass, on a busy machine too?
 
-    python -m bench.studies.gate M.bmz --images DIR --annotations J.json --threads 1
+    python -m bench.studies.gate --minutes 11
+    python -m bench.studies.gate --minutes 30 --threads 1    # 50 runs of each case; then --threads 2
 
-One run writes a baseline with the default limits. Then faults are planted in the same predictor, one per run: the
-expected metric of each must leave its limits (`caught` 1). Runs without a fault must pass, alone (`quiet`) and beside
-processes that keep half or all of the cores busy (`busy`), or be inconclusive there; any other result is a false alarm.
-Accuracy and time are measured as the command does, on the first `--count` annotated images. Nothing else may run at the
-same time.
+The network is a small one of a few milliseconds, so that there is time for many runs. For 1 and 2 threads, quiet and
+beside processes that keep half or all of the cores busy, the sound bundle and bundles whose network takes 5, 10 and
+30 % longer are measured in turn. Each run is held to the default limits against the baseline, a quiet run with the same
+number of threads. A slowdown is spent as computation of this process right after the network.
+Every case has the same share of the minutes, and as many runs as fit into it, at most `--runs`. Rows of numbers of
+threads that are not measured stay as they are in the result.
+
+| row | what |
+|---|---|
+| `quiet/threads-N`, `busy/half/threads-N`, `busy/all/threads-N` | the sound bundle by load |
+| `planted/slower-SHARE/LOAD/threads-N` | a slower one |
+
+| metric | content |
+|---|---|
+| `runs`, `inconclusive` | all runs, and those that were disturbed, which count neither way |
+| `reported` | conclusive runs in which a default limit on time was left |
+| `caught`, or `false_alarm_rate` of the sound bundle | their share of the conclusive runs; absent if there is none |
+| `..._low`, `..._high` | its 95 % interval (Wilson) |
+| `reported/LIMIT` | conclusive runs whose latency or network exceeds its baseline by more than this share |
+| `latency_ratio`, `latency_ratio_low`, `latency_ratio_high` | over that of the baseline, of all runs: mean and ends |
+| `latency_p99_ratio` ... | the same of the 99th percentile |
+
+Nothing else may run at the same time. Faults of accuracy and memory need no clock: see `gate_accuracy`.
 """
 
 from __future__ import annotations
@@ -15,9 +34,10 @@ import argparse
 import contextlib
 import math
 import multiprocessing
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,117 +45,139 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.lib.study import study_parser, write_study
-from blendmask_edge import DisturbedError, Instances, Labels, MaskPredictor
-from blendmask_edge.benchmark.baseline import Baseline, new_baseline
-from blendmask_edge.benchmark.gate import WITHIN, WORSE, compare
+from bench.lib.rates import rate_of, spread_of
+from bench.lib.study import read_rows, run_study, study_parser, write_study
+from bench.lib.tiny_bundle import write_tiny_bundle, write_tiny_images
+from blendmask_edge import DisturbedError, Instances, MaskPredictor
+from blendmask_edge.benchmark.baseline import Baseline, is_time, new_baseline
+from blendmask_edge.benchmark.gate import WITHIN, compare
 from blendmask_edge.benchmark.machine import this_machine, usable_cores
-from blendmask_edge.benchmark.measure import Measured, TimedPredictor, measure
+from blendmask_edge.benchmark.measure import Measured, measure
 from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
 from blendmask_edge.benchmark.reference import Reference
 from blendmask_edge.evaluation.annotations import AnnotatedImages
-from blendmask_edge.predictor import Timings
+from blendmask_edge.prediction.image_pipeline import Timings
 
-Metrics = dict[str, float]
-Measure = Callable[[TimedPredictor], Measured]
-_SHOWN = (
-    "mask_ap",
-    "box_ap",
-    "latency_ratio",
-    "network_ratio",
-    "postprocess_ratio",
-    "latency_p50_ms",
-    "reference_p50_ms",
-)
+SLOWDOWNS = (0.0, 0.05, 0.10, 0.30)
+"""Shares of the network's time that are planted; 0 is the sound bundle."""
+LOADS = {"quiet": 0.0, "busy/half": 0.5, "busy/all": 1.0}
+"""Shares of the cores that other processes keep busy."""
+THREADS = (1, 2)
+_LAYERS, _IMAGES, _BASELINES = 4, 10, 5
+_RATIOS = ("latency_ratio", "latency_p99_ratio")
+_LIMITED, _LIMITS = ("latency_ratio", "network_ratio"), (0.03, 0.05, 0.08, 0.10, 0.15)
 
 
 @dataclass
-class Faulty:
-    """A predictor with a fault: it takes longer by a share of the network's time, or answers something else.
-
-    slower: share that is spent within the network.
-    postprocess: share that is spent after it.
-    change: what becomes of the answer.
-    """
+class Slower:
+    """A predictor whose network takes longer by a share of its time."""
 
     predictor: MaskPredictor
-    slower: float = 0.0
-    postprocess: float = 0.0
-    change: Callable[[Instances], Instances] = lambda instances: instances
+    share: float
     timings: Timings = Timings(0.0, 0.0, 0.0)  # noqa: RUF009
 
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
-        """Predict with the fault."""
+        """Predict, and compute on for the share."""
         instances = self.predictor(image)
         network = self.predictor.timings.inference
-        _spin((self.slower + self.postprocess) * network)
-        self.timings = self.predictor.timings._replace(inference=(1 + self.slower) * network)
-        return self.change(instances)
+        _spin(self.share * network)
+        self.timings = self.predictor.timings._replace(inference=(1 + self.share) * network)
+        return instances
 
 
-def shift_masks(cells: int) -> Callable[[Instances], Instances]:
-    """Move each mask to the right within its box by cells of its 56; boxes stay."""
-    return lambda instances: replace(instances, mask_logits=np.roll(instances.mask_logits, cells, axis=2))
+@dataclass(frozen=True)
+class Bench:
+    """The inputs of a run besides the predictor."""
 
+    images: AnnotatedImages
+    reference: Reference
+    frames: int
 
-def lose_instances(share: float) -> Callable[[Instances], Instances]:
-    """Leave out a share of the instances, whatever their score."""
-    rng = np.random.default_rng(0)
-    return lambda instances: instances[rng.random(len(instances)) >= share]
-
-
-FAULTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "network-15%-slower": ("network_ratio", {"slower": 0.15}),
-    "network-30%-slower": ("latency_ratio", {"slower": 0.30}),
-    "postprocess-10%-of-network": ("postprocess_ratio", {"postprocess": 0.10}),
-    "lost-instances-5%": ("mask_ap", {"change": lose_instances(0.05)}),
-    "lost-instances-20%": ("box_ap", {"change": lose_instances(0.20)}),
-    "shifted-masks-1-cell": ("mask_ap", {"change": shift_masks(1)}),
-    "shifted-masks-3-cells": ("mask_ap75", {"change": shift_masks(3)}),
-}
-"""What is planted, and the metric that must tell."""
-LOADS = {"quiet": 0.0, "busy/half": 0.5, "busy/all": 1.0}
-"""Shares of the cores that other processes keep busy."""
+    def run(self, predictor: MaskPredictor, share: float) -> Measured:
+        """One run with a slowdown; average precision is left out by the comparison."""
+        return measure(Slower(predictor, share), self.images, self.reference, self.frames, resamples=0)
 
 
 def main() -> None:
     """Measure and write bench/results/gate.json."""
     options = _parse_arguments()
-    with MaskPredictor(options.bundle, options.runtime, options.threads, score_threshold=0) as predictor:
-        labels = Labels(predictor.manifest.classes, predictor.manifest.category_ids)
-        annotated = AnnotatedImages.open(options.images, options.annotations, labels)
-        images = replace(annotated, ids=annotated.ids[: options.count])
-        with Reference(options.threads or usable_cores()) as reference:
-
-            def run(tested: TimedPredictor) -> Measured:
-                return measure(tested, images, reference, options.frames)
-
-            print(f"{len(FAULTS)} faults and {options.runs} runs at each of {len(LOADS)} loads", flush=True)
-            data = Data.of(options.annotations, len(images.ids))
-            subject = Subject.of(predictor, options.threads)
-            setting = Setting(subject=subject, data=data, machine=this_machine())
-            baseline = _baseline(setting, _quiet(run(predictor)))
-            rows = list(study(predictor, baseline, run, options.runs))
-    print(f"Written: {write_study('gate', rows, options.output)}")
+    rows = read_rows("gate", options.output)
+    seconds = 60 * options.minutes / (len(options.threads) * len(LOADS))
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = write_tiny_bundle(Path(folder) / "model.bmz", _LAYERS)
+        images = AnnotatedImages.open(*write_tiny_images(Path(folder), _IMAGES))
+        for threads in options.threads:
+            rows |= {row["name"]: row for row in measure_threads(bundle, images, threads, seconds, options)}
+            print(f"Written: {write_study('gate', list(rows.values()), options.output)}", flush=True)
 
 
-def study(predictor: MaskPredictor, baseline: Baseline, run: Measure, runs: int) -> Iterator[dict[str, Any]]:
-    """The rows, each printed as it is measured."""
-    for name, (telling, fault) in FAULTS.items():
-        metrics = _quiet(run(Faulty(predictor, **fault)))
-        row = {"name": f"planted/{name}", "caught": int(_moved(baseline, metrics).get(telling) == WORSE)}
-        yield _printed({**row, **{key: round(metrics[key], 4) for key in _SHOWN}})
-    for name, share in LOADS.items():
-        with load(math.ceil(share * usable_cores())):
-            measured = [run(predictor) for _ in range(runs)]
-        inconclusive = sum(bool(run.disturbances) for run in measured)
-        alarms = sum(bool(_moved(baseline, run.metrics)) for run in measured if not run.disturbances)
-        counts = {"runs": runs, "false_alarms": alarms, "inconclusive": inconclusive}
-        yield _printed({"name": name, **counts, **_range([run.metrics for run in measured])})
+def measure_threads(
+    bundle: Path, images: AnnotatedImages, threads: int, seconds: float, options: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    """Rows of one number of threads, each printed as it is measured.
+
+    Args:
+        bundle: the sound bundle.
+        images: annotated.
+        threads: of network and reference.
+        seconds: for each load.
+        options: of the command line.
+    """
+    with (
+        MaskPredictor(bundle, options.runtime, threads, score_threshold=0) as predictor,
+        Reference(threads) as reference,
+    ):
+        bench = Bench(images, reference, options.frames)
+        setting = Setting(
+            subject=Subject.of(predictor, threads),
+            data=Data(annotations="generated", sha256="", images=len(images.ids)), machine=this_machine(),
+        )  # fmt: skip
+        sound = _quiet(lambda: bench.run(predictor, 0.0))
+        baseline = new_baseline(Record(created="", setting=setting, frames=options.frames, metrics=sound.metrics))
+        for load, share in LOADS.items():
+            with busy(math.ceil(share * usable_cores())):
+                runs = _runs_within(bench, predictor, seconds, options.runs)
+            yield from (_row(f"{load}/threads-{threads}", share, each, baseline) for share, each in runs.items())
+
+
+def _runs_within(bench: Bench, predictor: MaskPredictor, seconds: float, most: int) -> dict[float, list[Measured]]:
+    """Runs of each slowdown in turn, until the time is spent."""
+    found: dict[float, list[Measured]] = {share: [] for share in SLOWDOWNS}
+    end = time.monotonic() + seconds
+    for _ in range(most):
+        for share, runs in found.items():
+            runs.append(bench.run(predictor, share))
+        if time.monotonic() > end:
+            break
+    return found
+
+
+def _row(place: str, share: float, runs: list[Measured], baseline: Baseline) -> dict[str, Any]:
+    conclusive = [run for run in runs if not run.disturbances]
+    reported = [
+        any(change.result != WITHIN and is_time(change.metric) for change in compare(baseline, run.metrics))
+        for run in conclusive
+    ]
+    counts = {"runs": len(runs), "inconclusive": len(runs) - len(conclusive), "reported": sum(reported)}
+    slower = [max(_ratio(run, name, baseline) for name in _LIMITED) for run in conclusive]
+    tried = {f"reported/{limit:g}": sum(each > 1 + limit for each in slower) for limit in _LIMITS}
+    ratios: dict[str, float] = {}
+    for name in _RATIOS:
+        if name in baseline.record.metrics:
+            ratios |= spread_of(name, [_ratio(run, name, baseline) for run in runs])
+    name = f"planted/slower-{share:.0%}/{place}" if share else place
+    row = {"name": name, **counts, **rate_of(reported, share > 0), **tried, **ratios}
+    print(f"{datetime.now():%H:%M:%S} {row}", flush=True)
+    return row
+
+
+def _ratio(run: Measured, metric: str, baseline: Baseline) -> float:
+    """A metric over that of the baseline."""
+    return run.metrics[metric] / baseline.record.metrics[metric]
 
 
 @contextlib.contextmanager
-def load(processes: int) -> Iterator[None]:
+def busy(processes: int) -> Iterator[None]:
     """Keep that many cores busy while the block runs."""
     workers = [multiprocessing.get_context("spawn").Process(target=_burn, daemon=True) for _ in range(processes)]
     for worker in workers:
@@ -149,39 +191,18 @@ def load(processes: int) -> Iterator[None]:
             worker.join()
 
 
-def _quiet(measured: Measured) -> Metrics:
-    """Metrics of a run that nothing disturbed.
+def _quiet(run: Callable[[], Measured]) -> Measured:
+    """A run that nothing disturbed, of a few that are tried.
 
     Raises:
-        DisturbedError: other work shared the processor.
+        DisturbedError: other work shared the processor with each.
     """
-    if measured.disturbances:
-        raise DisturbedError(f"The machine is not quiet: {' '.join(measured.disturbances)}")
-    return measured.metrics
-
-
-def _baseline(setting: Setting, metrics: Metrics) -> Baseline:
-    return new_baseline(Record(created="", setting=setting, frames=0, metrics=metrics))
-
-
-def _moved(baseline: Baseline, metrics: Metrics) -> dict[str, str]:
-    """Results of the metrics that left their limits."""
-    moved = [change for change in compare(baseline, metrics) if change.result != WITHIN]
-    for change in moved:
-        print(f"  {change.metric} {change.result}: {change.now} against {change.low:.4g} to {change.high:.4g}")
-    return {change.metric: change.result for change in moved}
-
-
-def _range(measured: list[Metrics]) -> Metrics:
-    ends = {"low": min, "high": max}
-    names = ("latency_ratio", "latency_p50_ms")
-    return {f"{name}_{end}": round(of(m[name] for m in measured), 4) for name in names for end, of in ends.items()}
-
-
-def _printed(row: dict[str, Any]) -> dict[str, Any]:
-    words = [f"{value}" if name == "name" else f"{name} {value}" for name, value in row.items()]
-    print(f"{datetime.now():%H:%M:%S}  " + "  ".join(words), flush=True)
-    return row
+    for _ in range(_BASELINES):
+        measured = run()
+        if not measured.disturbances:
+            return measured
+        print(f"disturbed: {' '.join(measured.disturbances)}", flush=True)
+    raise DisturbedError(f"The machine is not quiet: {' '.join(measured.disturbances)}")
 
 
 def _spin(seconds: float) -> None:
@@ -199,16 +220,13 @@ def _burn() -> None:
 
 def _parse_arguments() -> argparse.Namespace:
     parser = study_parser(__doc__)
-    parser.add_argument("bundle", type=Path, metavar="M.bmz")
-    parser.add_argument("--images", type=Path, required=True, help="folder of annotated images")
-    parser.add_argument("--annotations", type=Path, required=True, help="their COCO JSON")
     parser.add_argument("--runtime", default="onnxruntime")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--count", type=int, default=100, help="annotated images that are used")
     parser.add_argument("--frames", type=int, default=100, help="least number of timed frames of a run")
-    parser.add_argument("--runs", type=int, default=5, help="runs without a fault")
+    parser.add_argument("--runs", type=int, default=50, help="most runs of each case")
+    parser.add_argument("--threads", type=int, nargs="+", default=THREADS, help="numbers of threads to measure")
+    parser.add_argument("--minutes", type=float, default=11, help="duration of all runs")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    run_study(main)

@@ -1,4 +1,4 @@
-"""What shrinking costs and gains: each recipe on a network, with accuracy, work, size and latency.
+"""Cost and gain of shrinking: each recipe on a network, with accuracy, work, size and latency.
 
     python -m bench.studies.shrink --data HOMESCENES --work FOLDER [--name NETWORK --checkpoint C]
 

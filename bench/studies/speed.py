@@ -204,7 +204,7 @@ def _stages(
 
 
 def graph_inputs(network: TimedNetwork, image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-    """What a graph of the network takes for an image (H, W, 3) uint8 RGB."""
+    """The inputs of a graph for an image (H, W, 3) uint8 RGB."""
     with MaskPredictor(network.bundle, "onnxruntime", 1, 0, variant=INT8) as predictor:
         prepared = preprocess(image, network.size, predictor.manifest.input.pad_value)
     return {INPUT_NAME: prepared.image, **constant_inputs()}

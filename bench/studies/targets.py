@@ -4,9 +4,10 @@
     PYTHONPATH=$(echo .venv-trt/rtx-*) .venv-trt/bin/python -m bench.studies.targets
 
 Nothing runs on a GPU. `TARGET/check` is 1 if the check accepts INT8 in the target's own runtime. `TARGET/ahead-of-time`
-is 1 if TensorRT-RTX builds the graph for the target's SM. `parser`, `build` and `converters` have layers, size and time
-for the shipped graph and for RT_R_50 with random weights at 256 x 352. The plans are those of TensorRT-RTX; TensorRT's
-sizes and build times differ.
+is 1 if TensorRT-RTX builds the graph for the target's SM. `parser`, `build` and `converters` have layers and size for
+the shipped graph, and for RT_R_50 and DLA-34 with random weights at 256 x 352; `half` builds what TensorRT 11 gets;
+`straight` converts the program from the network, `converters` that from the graph. The plans are those of TensorRT-RTX;
+TensorRT's sizes differ.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.lib.quantized_graphs import rt_r_50_graph
+from bench.lib.quantized_graphs import as_onnx, dla_34_network, rt_r_50_network, shipped_network
 from bench.lib.study import study_parser, write_study
 from bench.lib.without_gpu import LAYERS, Network, RefusedError, convert, onnx_counts, parse, segments
 from blendmask_edge import Bundle
 from blendmask_edge.devices import check_bundle, load_table
 from blendmask_edge.runtimes.tensorrt.half import half_remainder
+from blendmask_quantize.export.deployable import DeployableGraph
+from blendmask_quantize.export.torch_tensorrt.program import export_network, export_program
 
 SMS = {"7.5": "turing", "8.6": "rtx-30", "12.0": "rtx-50"}
 _BUNDLE = Path(__file__).parents[2] / "out" / "demo" / "lite0_rt.bmz"
@@ -30,11 +33,13 @@ Row = dict[str, Any]
 
 
 def main() -> None:
-    """Check, parse, build and convert, and write bench/results/devices.json."""
+    """Check, parse, build and convert, and write bench/results/targets.json."""
     options = _parse_arguments()
     bundle = Bundle.open(options.bundle)
-    graphs = {"shipped": bundle.graph("tensorrt"), "rt_r_50": rt_r_50_graph()}
+    networks = {"shipped": shipped_network(), "rt_r_50": rt_r_50_network(), "dla_34": dla_34_network()}
+    graphs = {name: as_onnx(network) for name, network in networks.items()} | {"shipped": bundle.graph("tensorrt")}
     rows = [*check_rows(bundle), *(row for name in graphs for row in structure_rows(name, graphs[name]))]
+    rows += [row for name in networks for row in converted_rows(name, graphs[name], networks[name])]
     built = {row["name"]: row for row in rows}
     rows += [
         {"name": f"{target}/ahead-of-time", "passed": built[f"build/shipped/sm{sm}"]["passed"]}
@@ -52,7 +57,7 @@ def check_rows(bundle: Bundle) -> Iterator[Row]:
 
 
 def structure_rows(name: str, graph: bytes) -> Iterator[Row]:
-    """Rows of a graph: the parser, a build for each SM, the converters."""
+    """Rows of a graph: the parser, and a build for each SM."""
     nodes = onnx_counts(graph)
     pairs = {"QUANTIZE": nodes["QuantizeLinear"], "DEQUANTIZE": nodes["DequantizeLinear"], "CONVOLUTION": nodes["Conv"]}
     yield _row(f"parser/{name}", lambda: parse(graph), pairs)
@@ -61,12 +66,18 @@ def structure_rows(name: str, graph: bytes) -> Iterator[Row]:
     for sm in (*SMS, "8.9"):
         half = lambda sm=sm: parse(half_remainder(graph), sm)  # noqa: E731
         yield _row(f"half/{name}/sm{sm}", half, pairs)
-    whole = {**pairs, "QUANTIZE": nodes["DequantizeLinear"]}
-    row = _row(f"converters/{name}", lambda: convert(graph, "8.6", build=True), whole)
-    if row["passed"]:
-        row["segments"] = len(segments(graph, "8.6"))
-        row["passed"] = int(row["segments"] == 1)
-    yield row
+
+
+def converted_rows(name: str, graph: bytes, network: DeployableGraph) -> Iterator[Row]:
+    """Rows of the programs for Torch-TensorRT: straight from the network, and from the graph."""
+    nodes = onnx_counts(graph)
+    whole = dict.fromkeys(("QUANTIZE", "DEQUANTIZE"), nodes["DequantizeLinear"]) | {"CONVOLUTION": nodes["Conv"]}
+    for way, make in (("straight", lambda: export_network(network)), ("converters", lambda: export_program(graph))):
+        row = _row(f"{way}/{name}", lambda make=make: convert(make(), "8.6", build=True), whole)  # type: ignore[misc]
+        if row["passed"]:
+            row["segments"] = len(segments(make(), "8.6"))
+            row["passed"] = int(row["segments"] == 1)
+        yield row
 
 
 def _row(name: str, run: Callable[[], Network], expected: Mapping[str, int]) -> Row:
@@ -79,8 +90,7 @@ def _row(name: str, run: Callable[[], Network], expected: Mapping[str, int]) -> 
     passed = all(layers[kind] == count for kind, count in expected.items()) and set(layers) <= LAYERS
     counted = {f"{kind.lower()}_layers": layers[kind] for kind in ("QUANTIZE", "DEQUANTIZE", "CONVOLUTION")}
     size = {"size_bytes": network.plan_bytes} if network.plan_bytes else {}
-    seconds = round(network.seconds, 2)
-    return {"name": name, "passed": int(passed), "layers": layers.total(), **counted, **size, "seconds": seconds}
+    return {"name": name, "passed": int(passed), "layers": layers.total(), **counted, **size}
 
 
 def _parse_arguments() -> argparse.Namespace:

@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def facts(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What the network costs to run, and what it took to train it."""
+    """Cost of running the network, and of training it."""
     model, runs = checkpoint.model, checkpoint.training
     columns: dict[str, Any] = {
         "macs": count_macs(model),

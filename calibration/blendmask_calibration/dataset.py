@@ -14,7 +14,16 @@ import numpy.typing as npt
 
 from blendmask_calibration.errors import CalibrationError, require, require_whole
 from blendmask_calibration.images import CalibrationImage, describe, describe_pixels, require_rgb
-from blendmask_calibration.sampling import list_images, other_files, require_seed, sample, shuffled
+from blendmask_calibration.sampling import (
+    GIVE_IMAGES,
+    describe_other_files,
+    holds_image,
+    list_images,
+    other_files,
+    require_seed,
+    sample,
+    shuffled,
+)
 
 Pixels = npt.NDArray[np.uint8]
 Reader = Callable[[Path], Pixels]
@@ -93,6 +102,7 @@ class CalibrationDataset:
                 f"A transform was given for the folder {self.folder}. It applies to the items of an iterable: leave "
                 "it out, or give an iterable."
             )
+        require(not (isinstance(source, str) and not source), "source", source, "a folder, or an iterable of images")
         if self.folder is not None and not os.path.isdir(self.folder):
             raise CalibrationError(
                 f"{self.folder} is not a folder. Expected a folder of images: check the path and try again."
@@ -130,6 +140,17 @@ class CalibrationDataset:
         ordered = [file_sample(path, self.folder) for path in sample(files, max(len(files), 1), seed)]
         # From the end, as QAT holds out its images: the two overlap as much as they can.
         return Selection(ordered[:count], ordered[count:][-spare:], len(ordered))
+
+    def require_images(self) -> None:
+        """Raise unless the folder holds an image file; do nothing for an iterable, which is read later.
+
+        Raises:
+            CalibrationError: the folder holds none, no longer exists, or cannot be read.
+        """
+        if self.folder is not None and not holds_image(self.folder):
+            raise CalibrationError(
+                f"No calibration images found in {self.folder}. {GIVE_IMAGES}{describe_other_files(self.other_files())}"
+            )
 
     def other_files(self) -> dict[str, int]:
         """Return the number of files in the folder that are not images, by suffix; empty for an iterable."""

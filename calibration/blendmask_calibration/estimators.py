@@ -200,13 +200,23 @@ def squared_errors(histogram: Histogram, highs: npt.ArrayLike, levels: int) -> n
     require_whole("levels", levels)
     ends = np.atleast_1d(np.asarray(highs))
     require(ends.dtype.kind in "iuf" and bool((ends > 0).all()), "highs", highs, "numbers above 0")
-    steps = ends.astype(np.float64)[:, None] / (histogram.width * levels)
-    edges = np.arange(BINS + 1)
-    # Integral of the squared error from 0 to each edge: step ** 3 / 12 per whole step, and the remainder.
-    whole = np.minimum(np.rint(edges / steps), levels)
-    integral = whole * steps**3 / 12 + (edges - whole * steps) ** 3 / 3
-    errors = np.diff(integral, axis=1) @ _nonzero_counts(histogram)
+    used = min(int(histogram.magnitude / histogram.width) + 1, BINS)
+    counts, edges = _nonzero_counts(histogram)[:used].astype(np.float64), np.arange(used + 1, dtype=np.float64)
+    steps = ends.astype(np.float64) / (histogram.width * levels)
+    # One range at a time: its arrays fit in the processor's cache.
+    errors = np.array([_squared_error(counts, edges, step, levels) for step in steps.tolist()])
     return np.asarray(errors * histogram.width**2 / histogram.total)
+
+
+def _squared_error(counts: npt.NDArray[np.float64], edges: npt.NDArray[np.float64], step: float, levels: int) -> float:
+    """Return the sum of squared errors of a step, in squared bins, by the integral of the error up to each edge.
+
+    The integral is step ** 3 / 12 a whole step, and the remainder.
+    """
+    whole = np.minimum(np.rint(edges / step), levels)
+    rest = edges - whole * step
+    integral = whole * (step**3 / 12) + rest * rest * rest / 3
+    return float(np.diff(integral) @ counts)
 
 
 class RangeCollector:

@@ -100,11 +100,6 @@ class Histogram:
         """Whether any value is negative."""
         return self.minimum < 0
 
-    def share_beyond(self, high: float) -> float:
-        """Return the share of values, 0 to 1, whose magnitude exceeds `high`, to the precision of a bin."""
-        first = min(math.floor(high / self.width) + 1, BINS)
-        return float(self.counts[first:].sum() / max(self.total, 1))
-
 
 def _exponent_for(magnitude: float) -> int:
     """Return the exponent of the finest bins that cover `magnitude`."""

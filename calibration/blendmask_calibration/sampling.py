@@ -6,42 +6,61 @@ import hashlib
 import os
 from collections import Counter
 from pathlib import Path
-from typing import List, Sequence, TypeVar
+from typing import Iterator, List, Mapping, Sequence, TypeVar
 
 from blendmask_calibration.errors import CalibrationError, require, require_each, require_path, require_whole
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
+_MOST_LEVELS = 100
+GIVE_IMAGES = "Give a folder with images of what the robot will see."
+"""The advice where a folder holds no image that can be read."""
 Item = TypeVar("Item")
 
 
 def list_images(folder: Path | str) -> list[Path]:
     """Return the image files in a folder and its subfolders, sorted by relative path.
 
-    Images are regular files with a suffix of `SUFFIXES`, in any case. Hidden files and folders are skipped. A folder
-    without images gives an empty list; `check_images` reports it.
+    Images are regular files with a suffix of `SUFFIXES`, in any case. Hidden files and folders are skipped, and
+    subfolders that may not be read. A folder without images gives an empty list; `check_images` reports it.
 
     Raises:
-        CalibrationError: `folder` is not a folder.
+        CalibrationError: `folder` is not a folder, cannot be read, or has subfolders in more than 100 levels.
     """
     require_path("folder", folder)
     root = Path(folder)
     if not os.path.isdir(root):
         raise CalibrationError(f"{root} is not a folder. Expected a folder of images: check the path and try again.")
-    paths = {path.relative_to(root): path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES}
-    visible = (name for name, path in paths.items() if not _hidden(name) and os.path.isfile(path))
-    return [paths[name] for name in sorted(visible, key=Path.as_posix)]
+    return sorted(_images(root), key=lambda path: path.relative_to(root).as_posix())
+
+
+def holds_image(folder: Path | str) -> bool:
+    """Return whether `list_images` lists anything; stops at the first image.
+
+    Raises:
+        CalibrationError: `folder` is not a path, or as `list_images`.
+    """
+    require_path("folder", folder)
+    return any(True for _ in _images(Path(folder)))
 
 
 def other_files(folder: Path | str) -> dict[str, int]:
     """Return the number of files that `list_images` does not list, by lower-case suffix; hidden files are skipped.
 
     Raises:
-        CalibrationError: `folder` is not a path.
+        CalibrationError: `folder` is not a path, or as `list_images`.
     """
     require_path("folder", folder)
-    root = Path(folder)
-    others = (p for p in root.rglob("*") if p.suffix.lower() not in SUFFIXES and not _hidden(p.relative_to(root)))
+    others = (path for path in _visible(Path(folder)) if path.suffix.lower() not in SUFFIXES)
     return dict(Counter(path.suffix.lower() for path in others if os.path.isfile(path)))
+
+
+def describe_other_files(files: Mapping[str, int]) -> str:
+    """Return a sentence on the result of `other_files`, most frequent suffix first, or "" if there are none."""
+    if not files:
+        return ""
+    kinds = sorted(files, key=lambda suffix: (-files[suffix], suffix))
+    shown = ", ".join(f"{files[kind]} {kind or 'without suffix'}" for kind in kinds[:4])
+    return f" The folder also holds files that are not images: {shown}{', ...' if len(kinds) > 4 else ''}."
 
 
 def sample(paths: Sequence[Path], count: int, seed: int) -> list[Path]:
@@ -77,5 +96,22 @@ def require_seed(seed: int) -> None:
     require(isinstance(seed, int) and not isinstance(seed, bool), "seed", seed, "an integer")
 
 
-def _hidden(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts)
+def _images(root: Path) -> Iterator[Path]:
+    return (path for path in _visible(root) if path.suffix.lower() in SUFFIXES and os.path.isfile(path))
+
+
+def _visible(root: Path) -> Iterator[Path]:
+    """Yield what is in a folder and its subfolders and not hidden; folders may go away meanwhile."""
+    try:
+        os.scandir(root).close()
+    except OSError as error:
+        raise CalibrationError(f"Cannot read {root}: {error.strerror}. Give a folder that you may read.") from error
+    deepest = len(root.parts) + _MOST_LEVELS
+    for place, folders, names in os.walk(root):
+        folder = Path(place)
+        if len(folder.parts) > deepest:
+            raise CalibrationError(
+                f"{root} has folders in more than {_MOST_LEVELS} levels. Give one of its subfolders."
+            )
+        folders[:] = (name for name in folders if not name.startswith("."))
+        yield from (folder / name for name in names if not name.startswith("."))

@@ -87,6 +87,8 @@ Detect regressions <docs/benchmark>
 Write a report <docs/report>
 Compare detections <docs/compare>
 Keep a history <docs/history>
+Use several processes or a cluster <docs/scale>
+Compare with other tools <docs/comparison>
 The bundle format <docs/bundle>
 ```
 
@@ -94,6 +96,7 @@ The bundle format <docs/bundle>
 :hidden:
 :caption: Devices
 Check and compile <docs/targets/README>
+Verify on a device <docs/verify-device>
 x86-64 CPUs <docs/targets/cpu>
 ARM CPUs <docs/targets/arm-cpu>
 Jetson Orin <docs/targets/orin>

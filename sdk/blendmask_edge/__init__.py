@@ -38,10 +38,13 @@ from blendmask_edge.errors import (
     RuntimeUnavailableError,
     SignatureError,
     SourceError,
+    WorkerError,
 )
+from blendmask_edge.runtimes.telemetry import disable_onnxruntime_telemetry
 
 if TYPE_CHECKING:
     from blendmask_edge.bundle.reader import Bundle
+    from blendmask_edge.bundle.signature import require_signature
     from blendmask_edge.bundle.signing import sign_bundle
     from blendmask_edge.comparison.compare import compare
     from blendmask_edge.compilation.compiler import compile
@@ -69,6 +72,7 @@ _LAZY = {
     "compile": "blendmask_edge.compilation.compiler",
     "estimate": "blendmask_edge.devices.roofline",
     "read_image": "blendmask_edge.imaging",
+    "require_signature": "blendmask_edge.bundle.signature",
     "sign_bundle": "blendmask_edge.bundle.signing",
     "write_report": "blendmask_edge.report.api",
 }
@@ -97,6 +101,7 @@ __all__ = [
     "SignatureError",
     "SourceError",
     "Tracker",
+    "WorkerError",
     "__version__",
     "available_runtimes",
     "check",
@@ -104,9 +109,13 @@ __all__ = [
     "compile",
     "estimate",
     "read_image",
+    "require_signature",
     "sign_bundle",
     "write_report",
 ]
+
+
+disable_onnxruntime_telemetry()  # before anything imports it
 
 
 def __getattr__(name: str) -> Any:

@@ -9,12 +9,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+_LONGEST_MESSAGE, _END = 4000, 1000
+"""Characters of a message, and of its end, where the next step stands."""
+
 
 class BlendMaskError(Exception):
     """Base class of all errors of this package."""
 
     exit_code = 1
     """Exit code of the command line."""
+
+    def __str__(self) -> str:
+        """Return the message; of one that quotes a long value, the beginning and the end."""
+        text = super().__str__()
+        left_out = len(text) - _LONGEST_MESSAGE
+        if left_out <= 0:
+            return text
+        return f"{text[: _LONGEST_MESSAGE - _END]} [{left_out} characters left out] {text[-_END:]}"
 
 
 class ImageError(BlendMaskError):
@@ -83,6 +94,10 @@ class RuntimeUnavailableError(DependencyError):
 
 class InferenceError(BlendMaskError):
     """A runtime refused a graph or failed to run it. Try another runtime or variant, and report it."""
+
+
+class WorkerError(BlendMaskError):
+    """Processes or a cluster cannot be used for the work, or die at it. Check them, or use fewer."""
 
 
 class ClosedError(BlendMaskError):

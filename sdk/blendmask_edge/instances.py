@@ -12,9 +12,10 @@ import numpy as np
 
 from blendmask_edge.bundle.tensors import EMPTY_CLASS
 from blendmask_edge.errors import BundleError, ConfigError, DependencyError, ImageError, InstancesError
-from blendmask_edge.imaging import MAX_SIDE, check_image, paste, sigmoid
+from blendmask_edge.imaging import check_image, paste, sigmoid
 from blendmask_edge.imaging.crops import Crop, box_of, crop_mask
 from blendmask_edge.imaging.rle import Rle, encode_crop
+from blendmask_edge.instance_checks import check_fields, require_array
 from blendmask_edge.labels import Labels, is_id
 
 if TYPE_CHECKING:
@@ -76,25 +77,7 @@ class Instances:
 
     def __post_init__(self) -> None:
         """Validate the arrays."""
-        _require_array("scores", self.scores, np.float32, (None,))
-        count = len(self.scores)
-        _require_array("boxes", self.boxes, np.float32, (count, 4))
-        _require_values(self.boxes, self.scores)
-        _require_array("class_ids", self.class_ids, np.int64, (count,))
-        _require_array("mask_logits", self.mask_logits, np.float32, (count, None, None))
-        if self.track_ids is not None:
-            _require_array("track_ids", self.track_ids, np.int64, (count,))
-        if not isinstance(self.data, Mapping):
-            raise InstancesError(f"data is {_describe(self.data)}, expected a mapping of names to arrays.")
-        for name, values in self.data.items():
-            if not isinstance(name, str):
-                raise InstancesError(f"data has the key {name!r}, expected text.")
-            if not isinstance(values, np.ndarray) or values.shape[:1] != (count,):
-                raise InstancesError(f"data[{name!r}] is {_describe(values)}, expected an array of length {count}.")
-        _require_labels(self.class_ids, self.labels)
-        _require_image_size(self.image_size)
-        if self.mask_crops is not None:
-            _require_crops(self.mask_crops, count, self.image_size)
+        check_fields(**vars(self))
 
     @classmethod
     def from_masks(
@@ -122,7 +105,7 @@ class Instances:
         Raises:
             InstancesError: an array has another type, dtype or shape, or a value is out of range.
         """
-        _require_array("masks", masks, np.bool_, (None, None, None))
+        require_array("masks", masks, np.bool_, (None, None, None))
         crops = [crop_mask(mask) for mask in masks]
         tight = np.array([box_of(crop) for crop in crops], np.float32).reshape(-1, 4)
         instances = cls(
@@ -381,17 +364,6 @@ class Instances:
         return paste(sigmoid(self.mask_logits[row]), self.boxes[row], self.image_size)
 
 
-def _require_array(name: str, value: object, dtype: type, shape: Tuple[Optional[int], ...]) -> None:
-    """Check dtype and shape of an array; None stands for any length."""
-    actual = value.shape if isinstance(value, np.ndarray) and value.dtype == dtype else ()
-    if len(actual) == len(shape) and all(expected in (None, length) for expected, length in zip(shape, actual)):
-        return
-    lengths = ", ".join("any" if length is None else str(length) for length in shape)
-    raise InstancesError(
-        f"{name} is {_describe(value)}, expected {np.dtype(dtype)} of shape ({lengths}{',' * (len(shape) == 1)})."
-    )
-
-
 def _describe_index(index: object, count: int) -> str:
     return (
         f"index is {reprlib.repr(index)}, expected an integer, a slice, or an array of {count} booleans or of integers "
@@ -399,58 +371,8 @@ def _describe_index(index: object, count: int) -> str:
     )
 
 
-def _require_values(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
-    """See that boxes are finite and scores lie in 0..1."""
-    if not np.isfinite(boxes).all():
-        raise InstancesError("boxes hold values that are not finite, expected pixels of the image.")
-    outside = scores[~((scores >= 0) & (scores <= 1))]
-    if len(outside):
-        raise InstancesError(f"scores hold {outside[0]}, expected 0 to 1.")
-
-
-def _require_labels(class_ids: NDArray[np.int64], labels: object) -> None:
-    if not isinstance(labels, Labels):
-        raise InstancesError(f"labels is {_describe(labels)}, expected Labels(names, category_ids).")
-    if len(class_ids) and not 0 <= class_ids.min() <= class_ids.max() < len(labels.names):
-        raise InstancesError(
-            f"class_ids are {class_ids.min()}..{class_ids.max()}, expected 0..{len(labels.names) - 1}: "
-            f"there are {len(labels.names)} labels."
-        )
-
-
 def _shift_crop(crop: Optional[Crop], x: int, y: int) -> Optional[Crop]:
     return None if crop is None else (crop[0], (crop[1][0] + x, crop[1][1] + y))
-
-
-def _require_crops(crops: object, count: int, image_size: Tuple[int, int]) -> None:
-    if not isinstance(crops, Sequence) or len(crops) != count:
-        raise InstancesError(f"mask_crops is {_describe(crops)}, expected a list of {count} pairs (mask, (x0, y0)).")
-    height, width = image_size
-    for crop in crops:
-        if crop is None:
-            continue
-        try:
-            mask, (x, y) = crop
-        except (TypeError, ValueError) as error:
-            raise InstancesError(f"mask_crops holds {reprlib.repr(crop)}, expected a pair (mask, (x0, y0)).") from error
-        _require_array("mask_crops", mask, np.bool_, (None, None))
-        if not (0 <= x <= width - mask.shape[1] and 0 <= y <= height - mask.shape[0]):
-            raise InstancesError(
-                f"mask_crops holds a mask of {mask.shape} (height, width) at ({x}, {y}), which does not lie inside the "
-                f"image of {tuple(image_size)}."
-            )
-
-
-def _require_image_size(size: Any) -> None:
-    is_size = isinstance(size, (tuple, list)) and len(size) == 2
-    if not (is_size and all(is_id(side) and 0 < side <= MAX_SIDE for side in size)):
-        raise InstancesError(f"image_size is {size!r}, expected (height, width), each 1 or more.")
-
-
-def _describe(value: object) -> str:
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} of shape {value.shape}"
-    return f"a {type(value).__name__}"
 
 
 def _ious(box: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.float32]:

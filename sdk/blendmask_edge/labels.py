@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import reprlib
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, Callable, Sequence
 
 import numpy as np
 
+from blendmask_edge.arguments import is_integer
 from blendmask_edge.errors import InstancesError
 
 
@@ -56,4 +56,4 @@ def _require_list(name: str, values: object, fits: Callable[[Any], bool], expect
 
 def is_id(value: object) -> bool:
     """Return whether a value is an integer of at most 64 bits."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and -(2**63) <= int(value) < 2**63
+    return is_integer(value, -(2**63))

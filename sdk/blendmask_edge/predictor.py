@@ -2,47 +2,48 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, NamedTuple, NoReturn, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NoReturn, Optional, Tuple, Union
 
-import cv2
 import numpy as np
 
-from blendmask_edge.bundle.reader import Bundle
-from blendmask_edge.errors import BlendMaskError, ConfigError, ImageError
-from blendmask_edge.imaging import check_image, preprocess
-from blendmask_edge.instances import Instances
-from blendmask_edge.integrations.tracking import Tracker
-from blendmask_edge.labels import Labels
-from blendmask_edge.runtimes.auto_select import open_session
-from blendmask_edge.runtimes.registry import AUTO, SessionOptions
-from blendmask_edge.runtimes.shared import SessionLease
-from blendmask_edge.selection import (
-    Selection,
+from blendmask_edge.arguments import (
+    check_batch,
+    check_bundle_path,
     check_classes,
     check_count,
+    check_flag,
     check_roi,
+    check_session_names,
     check_share,
     check_threshold,
     check_tile,
 )
-from blendmask_edge.streaming.pipeline import Stage, Ticket
+from blendmask_edge.bundle.reader import Bundle
+from blendmask_edge.bundle.signature import absolute_keys, required_keys
+from blendmask_edge.errors import BlendMaskError, ConfigError, ImageError
+from blendmask_edge.imaging import check_image
+from blendmask_edge.imaging.opencv import set_opencv_threads
+from blendmask_edge.instances import Instances
+from blendmask_edge.integrations.tracking import Tracker
+from blendmask_edge.prediction.image_pipeline import ImagePipeline, Timings
+from blendmask_edge.prediction.selection import Selection
+from blendmask_edge.prediction.tiling import join_tiles, tile_grid
+from blendmask_edge.runtimes.auto_select import open_session
+from blendmask_edge.runtimes.registry import AUTO, SessionOptions
+from blendmask_edge.runtimes.shared import SessionLease
+from blendmask_edge.streaming.pipeline import Ticket
 from blendmask_edge.streaming.sources import Source, open_source
 from blendmask_edge.streaming.stream import Stream
-from blendmask_edge.tiling import join_tiles, tile_grid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from blendmask_edge.arguments import Classes, Roi
     from blendmask_edge.bundle.manifest import Manifest
     from blendmask_edge.bundle.signature import Keys
-    from blendmask_edge.bundle.tensors import Outputs
-    from blendmask_edge.imaging import ImageTransform
-    from blendmask_edge.selection import Classes, Roi
     from blendmask_edge.storage.atomic import PathLike
     from blendmask_edge.streaming.sources import StreamSource
     from blendmask_edge.streaming.stream import OnError
@@ -50,39 +51,6 @@ if TYPE_CHECKING:
 _MOST_WARM_UP_FRAMES = 10_000
 _MOST_DEPTH = 64
 _MOST_OVERLAP = 0.9
-
-
-class Timings(NamedTuple):
-    """Duration of the stages of one call, in seconds. Masks are pasted on first use and not included.
-
-    Attributes:
-        preprocess: time to resize and pad the image.
-        inference: time to run the graph, including the wait for calls of other threads.
-        postprocess: time to scale, filter and sort the instances.
-    """
-
-    preprocess: float
-    inference: float
-    postprocess: float
-
-
-class _Prepared(NamedTuple):
-    """A region of an image in the form of the network input.
-
-    pixels: uint8 [1, H, W, 3].
-    transform: from the region to the network input.
-    corner: pixel (x0, y0) of the region's top left corner in the image.
-    image_size: height and width of the image.
-    """
-
-    pixels: NDArray[np.uint8]
-    transform: ImageTransform
-    corner: Tuple[int, int]
-    image_size: Tuple[int, int]
-
-
-def _untracked(instances: Instances, _: Ticket) -> Instances:
-    return instances
 
 
 class MaskPredictor:
@@ -122,8 +90,8 @@ class MaskPredictor:
                 If several can run the bundle, "auto" times them for about a second on the first frame with instances
                 and stores the result for 30 days in the cache folder (`$BLENDMASK_CACHE`, or
                 `~/.cache/blendmask-edge`). Call `warm_up` with an image to time them at once.
-            threads: threads within an operator, 1 to 256, and of OpenCV, whose pool belongs to the process; None leaves
-                the numbers to the runtime and to OpenCV.
+            threads: threads within an operator, 1 to 256, and of OpenCV where it is loaded, whose pool belongs to the
+                process; None leaves the numbers to the runtime and to OpenCV.
             score_threshold: least score of an instance, 0 to 1. None takes the bundle's `display_threshold`, which is
                 chosen for display; 0 returns everything that the graph outputs, as average precision needs. The
                 graph computes no masks of instances that score less.
@@ -139,35 +107,35 @@ class MaskPredictor:
             InferenceError: the runtime refuses the graph, or the graph does not match the manifest.
             ConfigError: an argument has a wrong type, is out of range, or names an unknown runtime.
         """
-        _check_arguments(path, runtime, variant, agnostic_nms)
+        check_bundle_path(path)
+        check_session_names(runtime, variant)
+        check_flag("agnostic_nms", agnostic_nms)
         threshold = None if score_threshold is None else check_threshold(score_threshold)
         options = SessionOptions(threads)
+        keys = required_keys(public_key)
         self._arguments: Dict[str, Any] = {
             "path": str(Path(path).absolute()), "runtime": runtime, "threads": threads,
             "score_threshold": score_threshold, "variant": variant, "agnostic_nms": agnostic_nms,
-            "public_key": _located(public_key),
+            "public_key": absolute_keys(keys) if keys or public_key is not None else None,
         }  # fmt: skip
         bundle = Bundle.open(path, public_key)
         self.manifest: Manifest = bundle.manifest
         self._threshold = self.manifest.display_threshold if threshold is None else threshold
-        self._session = SessionLease(
-            open_session(bundle, runtime, variant, replace(options, score_threshold=self._threshold))
-        )
-        if threads is not None:
-            cv2.setNumThreads(int(threads))
+        session = open_session(bundle, runtime, variant, replace(options, score_threshold=self._threshold))
+        self._pipeline = ImagePipeline(self.manifest, SessionLease(session))
+        self._bound_opencv()
         self._agnostic_nms = agnostic_nms
-        self._labels = Labels(self.manifest.classes, self.manifest.category_ids)
         self._last = threading.local()
 
     @property
     def runtime(self) -> str:
         """Name of the runtime in use; with "auto" it can change at the first frame with instances."""
-        return self._session.runtime
+        return self._pipeline.session.runtime
 
     @property
     def variant(self) -> str:
         """Name of the graph in use."""
-        return self._session.variant
+        return self._pipeline.session.variant
 
     @property
     def score_threshold(self) -> float:
@@ -231,15 +199,16 @@ class MaskPredictor:
 
         Raises:
             ImageError: an array has another dtype or shape; the message has its number, and no image is predicted.
-            ConfigError, InferenceError, ClosedError: as for a single image.
+            ConfigError: `images` is a single image or no sequence, or as for a single image.
+            InferenceError, ClosedError: as for a single image.
         """
-        batch = list(images)
+        batch = check_batch(images)
         for number, image in enumerate(batch):
             try:
                 check_image(image, channels)
             except ImageError as error:
                 raise ImageError(f"images[{number}]: {error}") from error
-        stages = self._stages(channels, self._selection(score_threshold, classes, roi))
+        stages = self._pipeline.stages(channels, self._selection(score_threshold, classes, roi))
         with Stream(Source(iter(batch)), stages, drops_oldest=False, depth=1, on_error=_raise) as results:
             return [result.instances for result in results]
 
@@ -277,8 +246,8 @@ class MaskPredictor:
         height, width = check_image(image, channels).shape[:2]
         tiles = tile_grid((height, width), size, overlap)
         regions = [image[y0:y1, x0:x1] for x0, y0, x1, y1 in tiles]
-        found = self.predict_batch(regions, channels, score_threshold=score_threshold, classes=classes)
-        joined = join_tiles(found, tiles, (height, width), self._labels)
+        tiled = self.predict_batch(regions, channels, score_threshold=score_threshold, classes=classes)
+        joined = join_tiles(tiled, tiles, (height, width), self._pipeline.labels)
         return joined.agnostic_nms() if self._agnostic_nms else joined
 
     def stream(
@@ -341,34 +310,24 @@ class MaskPredictor:
         check_count("depth", depth, _MOST_DEPTH)
         tracker = self._tracker(track)
         opened = open_source(source, channels)
+        self._bound_opencv()
         drops_oldest = drop == "oldest" or (drop is None and opened.is_live)
 
         def follow(instances: Instances, ticket: Ticket) -> Instances:
             return tracker.update(instances, opened.time_of(ticket.index, ticket.captured)) if tracker else instances
 
-        return Stream(opened, self._stages(channels, selection, follow), drops_oldest, int(depth), on_error)
+        return Stream(opened, self._pipeline.stages(channels, selection, follow), drops_oldest, int(depth), on_error)
+
+    def _bound_opencv(self) -> None:
+        threads = self._arguments["threads"]
+        if threads is not None:
+            set_opencv_threads(int(threads))
 
     def _tracker(self, track: Union[bool, Tracker]) -> Optional[Tracker]:
         if isinstance(track, Tracker):
             return track
-        _check_flag("track", track)
+        check_flag("track", track)
         return Tracker(max(self._threshold, self.manifest.display_threshold)) if track else None
-
-    def _stages(
-        self, channels: str, selection: Selection, track: Callable[[Instances, Ticket], Instances] = _untracked
-    ) -> List[Stage]:
-        def infer(ticket: Ticket) -> Tuple[Outputs, _Prepared]:
-            return self._session.run(ticket.value.pixels), ticket.value
-
-        def finish(ticket: Ticket) -> Instances:
-            outputs, prepared = ticket.value
-            return self._postprocess(outputs, prepared, selection)
-
-        return [
-            Stage("preprocess", lambda ticket: self._preprocess(ticket.value, channels, selection)),
-            Stage("inference", infer),
-            Stage("postprocess", lambda ticket: track(finish(ticket), ticket)),
-        ]
 
     def share(self, score_threshold: Optional[float] = None, agnostic_nms: bool = False) -> MaskPredictor:
         """Return another predictor that uses the same loaded graph, for a second camera or other options.
@@ -384,13 +343,13 @@ class MaskPredictor:
             ConfigError: an argument has a wrong type or is out of range.
             ClosedError: the predictor is closed.
         """
-        _check_flag("agnostic_nms", agnostic_nms)
+        check_flag("agnostic_nms", agnostic_nms)
         least = self._threshold
         threshold = least if score_threshold is None else check_threshold(score_threshold, least)
         other = object.__new__(type(self))
         vars(other).update(vars(self))
         other._arguments = {**self._arguments, "score_threshold": threshold, "agnostic_nms": agnostic_nms}
-        other._session = self._session.share()
+        other._pipeline = self._pipeline.share()
         other._threshold, other._agnostic_nms = threshold, agnostic_nms
         other._last = threading.local()
         return other
@@ -398,33 +357,15 @@ class MaskPredictor:
     def _selection(self, score_threshold: Optional[float], classes: Optional[Classes], roi: Optional[Roi]) -> Selection:
         least = self._threshold
         threshold = least if score_threshold is None else check_threshold(score_threshold, least)
-        return Selection(threshold, check_classes(classes, self._labels.names), check_roi(roi), self._agnostic_nms)
+        return Selection(
+            threshold, check_classes(classes, self._pipeline.labels.names), check_roi(roi), self._agnostic_nms
+        )
 
     def _predict(
         self, image: NDArray[np.uint8], channels: str, selection: Selection, is_typical: bool = False
     ) -> Instances:
-        start = time.perf_counter()
-        prepared = self._preprocess(image, channels, selection)
-        before_inference = time.perf_counter()
-        outputs = self._session.run(prepared.pixels, is_typical)
-        after_inference = time.perf_counter()
-        instances = self._postprocess(outputs, prepared, selection)
-        end = time.perf_counter()
-        self._last.timings = Timings(
-            before_inference - start, after_inference - before_inference, end - after_inference
-        )
+        instances, self._last.timings = self._pipeline.run(image, channels, selection, is_typical)
         return instances
-
-    def _preprocess(self, image: NDArray[np.uint8], channels: str, selection: Selection) -> _Prepared:
-        spec = self.manifest.input
-        region, corner = selection.crop(check_image(image, channels))
-        preprocessed = preprocess(region, (spec.height, spec.width), spec.pad_value, channels)
-        return _Prepared(preprocessed.image, preprocessed.transform, corner, (image.shape[0], image.shape[1]))
-
-    def _postprocess(self, outputs: Outputs, prepared: _Prepared, selection: Selection) -> Instances:
-        instances = Instances.from_outputs(outputs, prepared.transform, self._labels, selection.score_threshold)
-        instances = selection.choose(instances)
-        return instances if selection.roi is None else instances.shift(*prepared.corner, prepared.image_size)
 
     def warm_up(self, frames: int = 1, image: Optional[NDArray[np.uint8]] = None) -> None:
         """Run the network to allocate memory and start threads before the first frame.
@@ -448,7 +389,7 @@ class MaskPredictor:
 
     def close(self) -> None:
         """Release the runtime; waits for a running call of another thread, and can be repeated."""
-        self._session.close()
+        self._pipeline.session.close()
 
     def __getstate__(self) -> Dict[str, Any]:
         """Return the arguments, with an absolute path: runtimes cannot be sent to another process."""
@@ -465,31 +406,6 @@ class MaskPredictor:
     def __exit__(self, *_: object) -> None:
         """Close the predictor."""
         self.close()
-
-
-def _check_arguments(path: object, runtime: object, variant: object, agnostic_nms: object) -> None:
-    location = path.__fspath__() if isinstance(path, os.PathLike) else path
-    if not isinstance(location, str):
-        raise ConfigError(f"path is {path!r}, expected str or pathlib.Path. Decode bytes by os.fsdecode.")
-    if "\0" in location:
-        raise ConfigError(f"path is {location!r}, which contains a NUL character. Give the path of a .bmz file.")
-    if not isinstance(runtime, str):
-        raise ConfigError(f'runtime is {runtime!r}, expected a name such as "onnxruntime"; leave it out for "auto".')
-    if variant is not None and not isinstance(variant, str):
-        raise ConfigError(f'variant is {variant!r}, expected a name such as "cpu"; leave it out for the preferred one.')
-    _check_flag("agnostic_nms", agnostic_nms)
-
-
-def _located(public_key: Optional[Keys]) -> Any:
-    """Return keys with absolute paths."""
-    if isinstance(public_key, (list, tuple)):
-        return [_located(key) for key in public_key]
-    return str(Path(public_key).absolute()) if isinstance(public_key, (str, os.PathLike)) else public_key
-
-
-def _check_flag(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise ConfigError(f"{name} is {value!r}, expected True or False.")
 
 
 def _raise(_: int, error: BlendMaskError) -> NoReturn:

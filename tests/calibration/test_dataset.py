@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blendmask_calibration import (
+    CalibrationDataset,
     CalibrationError,
     Limits,
     describe,
@@ -58,6 +60,52 @@ def test_listing_inside_a_hidden_folder_still_finds_its_images(tmp_path: Path) -
 def test_listing_something_that_is_no_folder_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match=r"missing is not a folder"):
         list_images(tmp_path / "missing")
+
+
+def test_subfolder_that_goes_away_while_it_is_listed_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.jpg", "gone/b.jpg", "there/c.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    scan = os.scandir
+
+    def scandir(place: str) -> object:
+        if Path(place).name == "gone":
+            raise FileNotFoundError(2, "No such file or directory", place)
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert list_images(tmp_path) == [tmp_path / "a.jpg", tmp_path / "there/c.jpg"]
+
+
+def test_folder_that_cannot_be_read_or_has_no_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tmp_path.joinpath(*["d"] * 150)
+    deep.mkdir(parents=True)
+    for count in (list_images, other_files):
+        with pytest.raises(CalibrationError, match="folders in more than 100 levels"):
+            count(tmp_path)
+
+    def scandir(place: str) -> object:
+        raise PermissionError(13, "Permission denied", place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    for count in (list_images, other_files):
+        with pytest.raises(CalibrationError, match=r"Cannot read .*: Permission denied"):
+            count(tmp_path)
+
+
+def test_links_to_folders_are_not_followed_and_links_to_images_are(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "b.jpg").symlink_to(tmp_path / "a.jpg")
+    (tmp_path / "broken.jpg").symlink_to(tmp_path / "missing")
+    assert list_images(tmp_path) == [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+
+
+def test_empty_text_is_no_folder() -> None:
+    with pytest.raises(CalibrationError, match="source is ''"):
+        CalibrationDataset("")
 
 
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 5), st.randoms())

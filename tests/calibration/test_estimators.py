@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -55,7 +55,6 @@ def test_a_range_is_positive_within_the_data_and_signed_as_they_are(estimator, v
 
 
 @every_estimator
-@settings(max_examples=40)
 @given(arrays(np.float32, 100, elements=st.floats(-100, 100, width=32)), steps, st.integers(0, 30))
 def test_data_scaled_by_a_power_of_two_scale_the_range(estimator, values: np.ndarray, levels: int, power: int) -> None:
     values = np.append(values, np.float32(1.0))
@@ -114,7 +113,6 @@ def test_a_percentage_that_is_none_is_refused(percentage: float) -> None:
         Percentile(percentage)
 
 
-@settings(max_examples=40)
 @given(tensors, steps)
 def test_mse_is_no_worse_than_max_on_the_values_themselves(values: np.ndarray, levels: int) -> None:
     histogram = Histogram.of(values)

@@ -73,14 +73,6 @@ def test_a_first_image_of_zeros_costs_no_resolution() -> None:
     assert (Histogram.of(np.zeros(5)) + Histogram.of([2.0**-20])).exponent == Histogram.of([2.0**-20]).exponent
 
 
-@given(tensors, st.floats(0, 1e6))
-def test_share_beyond_is_exact_up_to_one_bin(values: np.ndarray, high: float) -> None:
-    histogram = Histogram.of(values)
-    magnitudes = np.abs(values.astype(np.float64))
-    exact = [np.count_nonzero(magnitudes > high + slack) / max(values.size, 1) for slack in (histogram.width, 0)]
-    assert exact[0] <= histogram.share_beyond(high) <= exact[1]
-
-
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int8, np.uint8, np.int64])
 def test_any_real_dtype_counts_alike(dtype: type) -> None:
     values = np.array([0, 1, 3, 100, 100], dtype)

@@ -35,7 +35,7 @@ def scramble(data: bytes, most: int, draw: random.Random) -> bytes:
 
 
 def scramble_zip(data: bytes, most: int, seed: int) -> bytes:
-    """Change a member of a zip, or, one time in four and where it is no zip, the bytes themselves."""
+    """Change a member of a zip, or, one time in four and where it is not a zip, the bytes themselves."""
     draw = random.Random(seed)
     members = _members(data)
     if not members or draw.random() < 0.25:

@@ -6,10 +6,11 @@ import argparse
 
 import pytest
 
-from bench.lib import yolo
 from bench.lib.frame_parts import PARTS, part_times, parts_of
 from bench.lib.sessions import RUNTIMES
 from bench.lib.timed_networks import FLOAT, INT8, TimedNetwork
+from bench.peers import yolo
+from bench.peers.packages import MissingPeerError
 from bench.studies import frame
 from blendmask_edge.bundle.tensors import OUTPUT_NAMES
 from tests.project.conftest import IMAGE
@@ -49,9 +50,9 @@ def test_rows_have_all_parts_and_a_peer_that_is_not_installed_is_named(
     network: TimedNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(name: str) -> None:
-        raise yolo.MissingPeerError(f"{name} cannot be imported (planted). Type: pip install {name}")
+        raise MissingPeerError(f"{name} cannot be imported (planted). Type `make peers`")
 
-    monkeypatch.setattr(yolo, "_package", missing)
+    monkeypatch.setattr(yolo, "package", missing)
     rows = frame.frame_rows(network, [IMAGE], argparse.Namespace(threads=1, rounds=1))
     ours, peers = rows[: len(RUNTIMES)], rows[len(RUNTIMES) :]
     assert [row["name"] for row in ours] == [f"shipped/{runtime}/int8" for runtime in RUNTIMES]
@@ -60,7 +61,7 @@ def test_rows_have_all_parts_and_a_peer_that_is_not_installed_is_named(
         assert all(row[f"{part}_ms"] > 0 for part in IN_THE_GRAPH)
         assert "peer_ratio" not in row
     assert [row["name"] for row in peers] == [f"yolo26n-seg/openvino/{precision}" for precision in yolo.PRECISIONS]
-    assert all("pip install ultralytics" in row["error"] and len(row) == 2 for row in peers)
+    assert all("make peers" in row["error"] and len(row) == 2 for row in peers)
 
 
 def test_a_frame_is_compared_with_the_quickest_precision_of_the_peer(

@@ -116,5 +116,5 @@ def test_installs_name_extras_that_exist() -> None:
     tomllib = pytest.importorskip("tomllib")
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     named = re.findall(r'pip install "\.\[([\w,-]+)\]"', "".join(text for use in (1, 2, 3) for _, text in blocks(use)))
-    assert named == ["quantize", "cpu", "report"]
+    assert named == ["quantize", "cpu,video", "report"]
     assert {extra for found in named for extra in found.split(",")} <= set(extras)

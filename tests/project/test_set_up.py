@@ -43,7 +43,7 @@ def test_a_fresh_machine_installs_with_the_pinned_versions_and_the_given_options
     assert "--constraint constraints.txt --no-index" in installs[0]
 
 
-@pytest.mark.parametrize(("target", "installs"), [("demo", 0), ("test", 1)])
+@pytest.mark.parametrize(("target", "installs"), [("demo", 0), ("test", 2)])
 def test_after_the_demo_only_the_test_tools_are_installed(target: str, installs: int, tmp_path: Path) -> None:
     for stamp in (".created", ".demo"):
         (tmp_path / stamp).touch()
@@ -60,6 +60,19 @@ def test_the_environment_of_the_targets_shares_torch_and_puts_the_newer_builder_
     assert "site.addsitedir" in plan.stdout
     assert "--constraint constraints-targets.txt --no-index" in plan.stdout.replace("\\\n", "").replace("  ", " ")
     assert re.search(r"PYTHONPATH=\S+/own/rtx-\S+ \S+/own/bin/python -m pytest .*tests/targets", plan.stdout)
+
+
+def test_the_environment_of_the_peers_shares_torch_and_is_pinned(tmp_path: Path) -> None:
+    for stamp in (".created", ".demo", ".dev"):
+        (tmp_path / stamp).touch()
+    plan = make("-n", "peers", f"VENV={tmp_path}", f"PEERS_VENV={tmp_path / 'own'}", "PIP_OPTIONS=--no-index")
+    assert plan.returncode == 0
+    assert "site.addsitedir" in plan.stdout
+    install = plan.stdout.replace("\\\n", "").replace("  ", " ")
+    assert re.search(
+        r"own/bin/pip install .*--constraint constraints-targets.txt --no-index nncf nvidia-modelopt", install
+    )
+    assert f"{tmp_path / 'own'}/bin/python -m bench.studies.peers" in plan.stdout
 
 
 def pinned(name: str = "constraints.txt") -> list[Requirement]:

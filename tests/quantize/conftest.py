@@ -3,10 +3,11 @@ the whole pipeline, for every test that looks at it."""
 
 from __future__ import annotations
 
+import copy
+import functools
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from blendmask_edge.benchmark.side_by_side import time_side_by_side
 from blendmask_edge.bundle import reader, writer
@@ -31,6 +33,21 @@ from tests.reference_values import PARITY
 torch.set_num_threads(1)
 
 SHARED = Path(__file__).parents[2] / "../shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_registry() -> Iterator[None]:
+    """Let all exports share the exporter's table of operators, which it makes anew for each in about a second."""
+    make = functools.cache(ONNXRegistry.from_torchlib)
+
+    def shared_registry(**options: int) -> ONNXRegistry:
+        registry = copy.copy(make(**options))
+        registry.functions = {target: list(entries) for target, entries in registry.functions.items()}
+        return registry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(shared_registry))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -123,7 +140,7 @@ def replayed(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "TO_COMPARE", calibration_set.HoldOut(2, 8, 1 / 8))
     for module in (reader, writer):
         monkeypatch.setattr(module, "check_graph", lambda _: None)  # which `made` passed
-    monkeypatch.setattr(measure, "time_side_by_side", partial(time_side_by_side, rounds=1, rest=0))
+    monkeypatch.setattr(measure, "time_side_by_side", functools.partial(time_side_by_side, rounds=1, rest=0))
     graphs = [Bundle.open(made.path).graph(variant) for variant in ("float", "cpu", "tensorrt")]
     monkeypatch.setattr(comparison, "export_onnx", lambda _: onnx.load_from_string(graphs.pop(0)))
     monkeypatch.setattr(comparison, "check_parity", lambda *_: made.report.variants["cpu"].parity)
@@ -136,5 +153,5 @@ def no_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("long work began")
 
-    for module, name in ((stages, "observe"), (comparison, "export_onnx")):
+    for module, name in ((stages, "observe_images"), (comparison, "export_onnx")):
         monkeypatch.setattr(module, name, fail)

@@ -82,7 +82,7 @@ def tensorrt_runtime(
 
     monkeypatch.setattr(module, "built", built, raising=False)
     monkeypatch.setattr(module, "compile_graph", compiled)
-    monkeypatch.setattr(module, "find_gpu", lambda: Gpu("Orin", "8.7", "12.6/540.3.0"))
+    monkeypatch.setattr(module, "first_gpu", lambda: Gpu("Orin", "8.7", "12.6/540.3.0"))
     return module
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from blendmask_edge.instances import Instances
 from blendmask_edge.labels import Labels
-from blendmask_edge.predictor import Timings
+from blendmask_edge.prediction.image_pipeline import Timings
 
 HEIGHT, WIDTH, CELLS = 96, 128, 56
 IMAGES, INSTANCES = 12, 4

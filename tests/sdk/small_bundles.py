@@ -131,7 +131,7 @@ def overlapping_bundle(tmp_path: Path, tiny_graph: bytes) -> Path:
     onnx = pytest.importorskip("onnx")
     model = onnx.load_from_string(tiny_graph)
     boxes = next(weight for weight in model.graph.initializer if weight.name == "box")
-    boxes.CopyFrom(onnx.numpy_helper.from_array(np.float32([[[4, 4, 20, 20]] * 4]), "box"))
+    boxes.CopyFrom(onnx.numpy_helper.from_array(np.array([[[4, 4, 20, 20]] * 4], np.float32), "box"))
     graphs = {"cpu": model.SerializeToString()}
     return write_bundle(tmp_path / "same.bmz", describe(graphs), graphs)
 

@@ -1,4 +1,4 @@
-"""The install command in a message fits how this package was installed."""
+"""Messages are of bounded length, and the install command in one fits how this package was installed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Dict, Optional
 
 import pytest
 
+from blendmask_edge import ConfigError, MaskPredictor
 from blendmask_edge.errors import install_command
 
 
@@ -56,3 +57,10 @@ def test_sources_on_the_path_are_installed_from_their_folder(monkeypatch: pytest
 
     monkeypatch.setattr(importlib.metadata, "distribution", missing)
     assert install_command("cpu").startswith('pip install -e "/')
+
+
+@pytest.mark.parametrize("value", ["x" * 10**6, [0] * 10**6], ids=["text", "list"])
+def test_message_of_a_long_value_keeps_its_beginning_and_its_end(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^threads is .* characters left out\] .*expected an integer") as raised:
+        MaskPredictor("m.bmz", threads=value)
+    assert len(str(raised.value)) < 5000

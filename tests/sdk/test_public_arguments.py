@@ -203,6 +203,22 @@ def test_ids_of_labels(ids: Any) -> None:
         Labels(["a", "b"], ids)
 
 
+@pytest.mark.parametrize("images", [None, 3, NAN, b"x", "a.jpg", {}, int, RED, RED[..., 0]], ids=range(9))
+def test_batches(predictor: Any, images: Any) -> None:
+    with pytest.raises(ConfigError, match="images is a"):
+        predictor.predict_batch(images)
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), NAN, "1", None])
+def test_numbers_beyond_those_of_floats(predictor: Any, value: Any) -> None:
+    with pytest.raises(ConfigError, match="overlap is"):
+        predictor.predict_tiled(RED, overlap=value)
+    with pytest.raises(ConfigError, match="roi is"):
+        predictor(RED, roi=(0, 0, 5, value))
+    with pytest.raises(ConfigError, match="score_threshold is"):
+        MaskPredictor("m.bmz", score_threshold=value if value is not None else "")
+
+
 def test_a_closed_predictor(bundle_path: Path) -> None:
     with MaskPredictor(bundle_path, "onnxruntime", threads=1) as closed:
         pass

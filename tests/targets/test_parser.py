@@ -10,7 +10,8 @@ import pytest
 
 from bench.lib.without_gpu import FIRST_WITH_INT8_CONVOLUTIONS, LAYERS, RefusedError, parse, rtx_version
 from blendmask_edge.runtimes.tensorrt.half import half_remainder
-from tests.targets.conftest import Case
+from blendmask_edge.verification.layers import quantized_convolutions
+from tests.targets.conftest import PARSED_LAYERS, Case
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: make targets-check")
 SMS = ("7.5", "8.6", "12.0")
@@ -24,6 +25,16 @@ def test_each_node_becomes_its_layer(case: Case) -> None:
     assert layers["TOPK"] == case.nodes["TopK"] == 3
     assert layers["MATRIX_MULTIPLY"] == case.nodes["MatMul"] + case.nodes["Gemm"]
     assert set(layers) <= LAYERS
+
+
+def test_the_graph_has_no_more_layers_than_before(case: Case) -> None:
+    layers = parse(case.graph).layers
+    assert layers.total() <= PARSED_LAYERS[case.name], dict(layers)
+
+
+def test_layers_of_quantized_convolutions_have_the_names_that_the_engine_is_searched_for(case: Case) -> None:
+    """`verify-device` finds the layers of an engine by these names."""
+    assert sorted(parse(case.graph).convolutions) == sorted(quantized_convolutions(case.graph))
 
 
 @pytest.mark.skipif(rtx_version() < FIRST_WITH_INT8_CONVOLUTIONS, reason="this TensorRT-RTX builds no INT8 convolution")

@@ -18,6 +18,7 @@ from blendmask_calibration.checks.limits import Limit, Limits
 from blendmask_calibration.checks.statistics import ImageStatistics
 from blendmask_calibration.errors import require, require_each
 from blendmask_calibration.images import CalibrationImage, near_duplicates
+from blendmask_calibration.sampling import GIVE_IMAGES, describe_other_files
 
 
 def check_images(
@@ -54,13 +55,13 @@ def check_images(
     limits = limits or Limits()
     findings = _check_unreadable(len(images), unreadable, limits)
     if images:
-        findings += _check_count(len(images), limits, _beside(passed_over or {}))
+        findings += _check_count(len(images), limits, describe_other_files(passed_over or {}))
         findings += _check_duplicates(images, limits)
         findings += _check_sizes(images, input_size, limits)
         findings += _check_pixels(images, statistics, limits)
         findings += _check_mixture(images, statistics, limits)
     else:
-        findings.append(_no_images(unreadable, _beside(passed_over or {})))
+        findings.append(_no_images(unreadable, describe_other_files(passed_over or {})))
     return sorted(findings, key=lambda finding: finding.severity)
 
 
@@ -158,17 +159,8 @@ def _check_count(count: int, limits: Limits, beside: str) -> list[Finding]:
 
 def _no_images(unreadable: Sequence[tuple[Path, str]], beside: str) -> Finding:
     failed = f" ({len(unreadable)} files could not be read)" if unreadable else ""
-    message = f"No calibration images found{failed}. Give a folder with images of what the robot will see.{beside}"
+    message = f"No calibration images found{failed}. {GIVE_IMAGES}{beside}"
     return Finding("refuse", "no-images", message, 0, 1, None)
-
-
-def _beside(passed_over: Mapping[str, int]) -> str:
-    """Describe the other files of the folder, most frequent suffix first."""
-    if not passed_over:
-        return ""
-    kinds = sorted(passed_over, key=lambda suffix: (-passed_over[suffix], suffix))
-    shown = ", ".join(f"{passed_over[kind]} {kind or 'without suffix'}" for kind in kinds[:4])
-    return f" The folder also holds files that are not images: {shown}{', ...' if len(kinds) > 4 else ''}."
 
 
 def _check_unreadable(readable: int, unreadable: Sequence[tuple[Path, str]], limits: Limits) -> list[Finding]:

@@ -160,16 +160,16 @@ def as_dataset(source: Source) -> CalibrationDataset:
     """The calibration images as a dataset.
 
     Raises:
-        CalibrationError: they are not a folder, a dataset or an iterable.
+        CalibrationError: they are not a folder, a dataset or an iterable, or the folder holds no image.
     """
-    if isinstance(source, CalibrationDataset):
-        return source
     with for_users():
-        return CalibrationDataset(source)
+        dataset = source if isinstance(source, CalibrationDataset) else CalibrationDataset(source)
+        dataset.require_images()
+    return dataset
 
 
 def as_progress(progress: Progress | None) -> Progress:
-    """What stages are announced to; nobody for None.
+    """The callback that stages are announced to; a silent one for None.
 
     Raises:
         ConfigError: it cannot be called.
@@ -270,17 +270,18 @@ def check_folder_output(output: Path) -> None:
         raise output_error(output, error) from error
 
 
-def check_backbone(config: ModelConfig | None) -> None:
+def check_backbone(config: ModelConfig | None, alternative: str = "") -> None:
     """See that weights for the backbone of a new network are installed, where there are some.
 
     Args:
         config: of the network; None stands for the default.
+        alternative: what else the user can do, to end the message.
 
     Raises:
         DependencyError: they are not.
     """
     if (config or find_config(DEFAULT_CONFIG)).backbone.kind == "lite0":
-        find_backbone_weights()
+        find_backbone_weights(alternative)
 
 
 def check_tensorboard(asked: bool) -> None:

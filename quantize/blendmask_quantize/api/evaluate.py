@@ -7,10 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from blendmask_edge import MaskPredictor
+from blendmask_edge.batch.annotated import predict_annotated
+from blendmask_edge.batch.source import BundleSource, OpenedSource, PredictorSource
 from blendmask_edge.errors import ConfigError
-from blendmask_edge.evaluation import average_precision
 from blendmask_edge.evaluation.annotations import AnnotatedImages
+from blendmask_edge.evaluation.average_precision import score
 from blendmask_edge.evaluation.predictions import Predictor
+from blendmask_edge.execution.choice import choose_executor, worker_threads
+from blendmask_edge.execution.serial import SerialExecutor
 from blendmask_edge.labels import Labels
 from blendmask_edge.runtimes.registry import AUTO, select
 from blendmask_quantize.api.arguments import (
@@ -30,13 +34,17 @@ from blendmask_quantize.pipeline.options import PathLike
 from blendmask_quantize.runs.progress import Progress
 
 BUNDLE_SUFFIX = ".bmz"
-_KINDS = {"variant": TEXT.or_none(), "runtime": TEXT, "limit": whole(1).or_none()}
+_KINDS = {
+    "variant": TEXT.or_none(), "runtime": TEXT, "limit": whole(1).or_none(), "threads": whole(1, 256).or_none(),
+    "shards": PATH.or_none(),
+}  # fmt: skip
 
 
 def evaluate(
     model: AnyCheckpoint, images: PathLike, annotations: PathLike, *, config: AnyConfig = None,
     classes: ClassNames | None = None, variant: str | None = None, runtime: str = "onnxruntime",
-    limit: int | None = None, progress: Progress | None = None,
+    limit: int | None = None, progress: Progress | None = None, processes: int = 1, ray: str | None = None,
+    threads: int | None = None, shards: PathLike | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Measure COCO box and mask AP of a bundle or a checkpoint.
 
@@ -51,6 +59,12 @@ def evaluate(
         runtime: runtime of a bundle.
         limit: number of images to evaluate, from the first; None evaluates all.
         progress: callback, as for `quantize`.
+        processes: number of processes on this machine, 1 to 256.
+        ray: address of a Ray cluster to work on instead, "HOST:PORT", "auto" or "local".
+        threads: threads of each process; None takes an equal share of the cores. Results are the same to the last digit
+            for any number of processes with the same number of threads.
+        shards: folder for results of finished images, from which the same call continues after an interruption; it is
+            cleared at the end. None keeps none.
 
     Returns:
         Average precision, 0 to 1, by name: "mask_ap", "box_ap", by IoU and size ("mask_ap50", "mask_ap_small") and by
@@ -59,7 +73,9 @@ def evaluate(
     Raises:
         AnnotationError: the annotations cannot be read, or do not match the images or the model.
         CheckpointError, BundleError: the model cannot be read.
-        ConfigError: an option does not apply to the model.
+        ConfigError: an option does not apply to the model, or is out of range.
+        WorkerError: processes die repeatedly, or the cluster does not answer or cannot do the work.
+        OutputError: results cannot be written.
 
     Example:
         >>> from blendmask_quantize import evaluate
@@ -69,7 +85,10 @@ def evaluate(
     """
     is_bundle = PATH.fits(model) and str(model).endswith(BUNDLE_SUFFIX)
     folder, file = as_path("images", images), as_path("annotations", annotations)
-    check_all(_KINDS, {"variant": variant, "runtime": runtime, "limit": limit})
+    options = {"variant": variant, "runtime": runtime, "limit": limit, "threads": threads, "shards": shards}
+    check_all(_KINDS, options)
+    executor = choose_executor(processes, ray, threads)
+    threads = worker_threads(processes, ray, threads)
     on_stage, labels = as_progress(progress), check_classes(classes)
     if is_bundle:
         _check_bundle_options(config, labels, runtime)
@@ -78,10 +97,17 @@ def evaluate(
     check_images(folder)
     check_annotations(file, "their COCO instances JSON")
     annotated = AnnotatedImages.open(folder, file, limit=limit)
-    opened = _bundle(Path(str(model)), runtime, variant) if is_bundle else _checkpoint(model, config, labels, file)
-    with opened as (predict, known):
+    if is_bundle:
+        opened = _bundle(Path(str(model)), runtime, variant, threads)
+    else:
+        opened = _checkpoint(model, config, labels, file, threads)
+    with opened as (predict, known, source):
         annotated.check_labels(known)
-        return average_precision.evaluate(predict, annotated, on_stage("evaluating", len(annotated.ids)))
+        here = isinstance(executor, SerialExecutor)
+        chosen = OpenedSource(predict, source.identity) if here else source
+        on_image = on_stage("evaluating", len(annotated.ids))
+        results = predict_annotated(chosen, annotated, executor, on_image, shards)
+        return score(annotated.coco, results, annotated.ids)
 
 
 def _check_bundle_options(config: AnyConfig, classes: Labels | None, runtime: str) -> None:
@@ -100,19 +126,26 @@ def _check_checkpoint_options(model: AnyCheckpoint, config: AnyConfig, variant: 
     known_config(model, config)
 
 
+_Opened = tuple[Predictor, Labels, PredictorSource]
+"""A predictor, its labels, and where other processes get it from."""
+
+
 @contextmanager
-def _bundle(path: Path, runtime: str, variant: str | None) -> Iterator[tuple[Predictor, Labels]]:
-    """Open a bundle as a predictor with its labels; close it at the end of the block."""
-    with MaskPredictor(path, runtime, score_threshold=0.0, variant=variant) as predictor:
-        yield predictor, Labels(predictor.manifest.classes, predictor.manifest.category_ids)
+def _bundle(path: Path, runtime: str, variant: str | None, threads: int | None) -> Iterator[_Opened]:
+    """Open a bundle as a predictor; close it at the end of the block."""
+    with MaskPredictor(path, runtime, threads, 0.0, variant) as predictor:
+        labels = Labels(predictor.manifest.classes, predictor.manifest.category_ids)
+        yield predictor, labels, BundleSource.of(predictor, threads)
 
 
 @contextmanager
 def _checkpoint(
-    model: AnyCheckpoint, config: AnyConfig, classes: Labels | None, annotations: Path
-) -> Iterator[tuple[Predictor, Labels]]:  # fmt: skip
-    """Open a checkpoint as a predictor with its labels."""
+    model: AnyCheckpoint, config: AnyConfig, classes: Labels | None, annotations: Path, threads: int | None
+) -> Iterator[_Opened]:
+    """Open a checkpoint as a predictor."""
     checkpoint = open_checkpoint(model, config, classes, [annotations])
-    from blendmask_quantize.model.predictor import TorchPredictor
+    from blendmask_quantize.checkpoints.source import CheckpointSource
 
-    yield TorchPredictor(checkpoint.model, checkpoint.labels), checkpoint.labels
+    source = CheckpointSource(checkpoint, threads)
+    with source.open() as predictor:
+        yield predictor, checkpoint.labels, source

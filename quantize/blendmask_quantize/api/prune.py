@@ -117,7 +117,7 @@ def check_arguments(
     check_pruning(options)
     known_config(checkpoint, config)
     if output.suffix != _SUFFIX:
-        raise OutputError(f"the output {output} is no {_SUFFIX} file: give a name such as pruned{_SUFFIX}")
+        raise OutputError(f"the output {output} is not a {_SUFFIX} file: give a name such as pruned{_SUFFIX}")
     check_output(output, f"pruned{_SUFFIX}", inputs=(checkpoint, config, *annotations))
 
 

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 from blendmask_edge.errors import ConfigError
+from blendmask_edge.execution.choice import choose_executor
 from blendmask_quantize.api.arguments import check_annotations, check_images
 from blendmask_quantize.api.prune import check_pruning
 from blendmask_quantize.api.values import (
@@ -23,7 +24,7 @@ from blendmask_quantize.api.values import (
 )
 from blendmask_quantize.model.patterns import parse_pattern
 from blendmask_quantize.pipeline.calibration_set import COUNT_MOST, check_calibration_settings
-from blendmask_quantize.pipeline.options import QuantizeOptions
+from blendmask_quantize.pipeline.options import CANDIDATES_MOST, QuantizeOptions
 from blendmask_quantize.pipeline.recipe import Recipe
 from blendmask_quantize.pipeline.recipes.edge import Edge
 from blendmask_quantize.quantization.refine.names import check_step_names
@@ -36,6 +37,7 @@ _DROP = Kind(
 _KINDS = {
     "size": SIZE.or_none(),
     "detections": whole(1, 100),
+    "candidates": whole(1, CANDIDATES_MOST),
     "count": whole(1, COUNT_MOST).or_none(),
     "seed": whole(0).or_none(),
     "estimator": TEXT.or_none(),
@@ -48,6 +50,7 @@ _KINDS = {
         lambda value: isinstance(value, (tuple, list)) and len(value) == 2 and all(map(PATH.fits, value)),
         "a folder of images and its COCO instances JSON",
     ).or_none(),
+    "arithmetic": FLAG,
     "annotations": PATH.or_none(),
     "iterations": whole(1).or_none(),
     "learning_rate": number(0, math.inf).or_none(),
@@ -60,7 +63,10 @@ _KINDS = {
     "prune_iterations": whole(0).or_none(),
     "resume": FLAG,
     "keep_float": FLAG,
+    "torch_tensorrt": TEXT.or_none(),
     "license": one_line(),
+    "processes": whole(1, 256),
+    "ray": TEXT.or_none(),
 }
 
 
@@ -76,6 +82,7 @@ def check_options(recipe: Recipe, options: QuantizeOptions) -> Recipe:
         AnnotationError: a file is missing.
     """
     check_all(_KINDS, vars(options))
+    choose_executor(options.processes, options.ray)
     chosen = recipe.overridden(options)
     _check_use(chosen, options)
     check_calibration_settings(chosen.calibration, options.allow)
@@ -109,6 +116,10 @@ def _check_use(recipe: Recipe, options: QuantizeOptions) -> None:
         raise ConfigError(f"{_given(options)} is of no use to recipe {recipe.name}, which does not train: {advice}")
     if recipe.max_drop is None and options.max_float_macs is not None:
         raise ConfigError("--max-float-macs limits what --max-drop leaves in float: give --max-drop too, or neither")
+    if options.arithmetic and options.evaluation is None:
+        raise ConfigError(
+            "--arithmetic measures accuracy: give --eval-images and --eval-annotations too, or leave it out"
+        )
     if not recipe.prunes and options.prunes:
         raise ConfigError(
             f"a target of pruning, such as --macs, --prune-iterations or --protect, is of no use to recipe "

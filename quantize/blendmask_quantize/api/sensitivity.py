@@ -82,8 +82,8 @@ def sensitivity(
         True
     """
     given = {
-        "annotations": annotations, "chart": chart, "size": size, "images": images, "variants": tuple(variants),
-        "ignored": tuple(ignored), "allow": tuple(allow), "count": count, "seed": seed, "estimator": estimator,
+        "annotations": annotations, "chart": chart, "size": size, "images": images, "variants": variants,
+        "ignored": ignored, "allow": allow, "count": count, "seed": seed, "estimator": estimator,
     }  # fmt: skip
     check_all(_KINDS, given)
     check_checkpoint(checkpoint)

@@ -74,7 +74,7 @@ def train(
     FLAG.check("keep_empty", keep_empty)
     run = check_run("train", output, options, TrainOptions(), changes, resume=resume, progress=progress)
     if weights is None:
-        check_backbone(known)
+        check_backbone(known, ", or start from a checkpoint with --weights")
     from blendmask_quantize.training.job import make_job
 
     given = Path(weights) if isinstance(weights, (str, os.PathLike)) else weights

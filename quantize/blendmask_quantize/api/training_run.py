@@ -1,4 +1,4 @@
-"""What `train` and `distill` check of a run before they load torch."""
+"""Checks of a run that `train` and `distill` make before they load torch."""
 
 from __future__ import annotations
 

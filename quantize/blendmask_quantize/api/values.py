@@ -6,6 +6,7 @@ import math
 import os
 import re
 import reprlib
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ _MOST = 2**63 - 1
 
 @dataclass(frozen=True)
 class Kind:
-    """What an argument may be.
+    """The values that an argument may have.
 
     Attributes:
         fits: whether a value is of the kind.
@@ -54,8 +55,13 @@ def number(low: float, high: float, *, above: bool = False) -> Kind:
     wanted = f"a number above {low:g}{upper and ' and'}{upper}" if above else f"a number of {low:g} or more{upper}"
 
     def fits(value: Any) -> bool:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        return is_number and (low < value if above else low <= value) and value <= high
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return (
+            is_number
+            and abs(value) <= sys.float_info.max
+            and (low < value if above else low <= value)
+            and value <= high
+        )
 
     return Kind(fits, wanted)
 
@@ -76,7 +82,7 @@ def each(kind: Kind, things: str) -> Kind:
 FLAG = Kind(lambda value: isinstance(value, bool), "True or False")
 TEXT = Kind(lambda value: isinstance(value, str), "text")
 PATTERN = Kind(lambda value: isinstance(value, (str, re.Pattern)), "a name or a pattern")
-PATH = Kind(lambda value: _is_path(value), "str or pathlib.Path")
+PATH = Kind(lambda value: _is_path(value), "a path, str or pathlib.Path")
 SIZE = Kind(
     lambda value: isinstance(value, tuple) and len(value) == 2 and all(map(_is_whole, value)),
     "height and width in pixels, e.g. (384, 512)",
@@ -110,4 +116,4 @@ def _is_whole(value: Any) -> bool:
 
 def _is_path(value: Any) -> bool:
     location = value.__fspath__() if isinstance(value, os.PathLike) else value
-    return isinstance(location, str) and "\0" not in location
+    return isinstance(location, str) and location != "" and "\0" not in location

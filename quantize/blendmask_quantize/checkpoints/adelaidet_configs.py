@@ -33,7 +33,7 @@ _FIXED: dict[str, dict[str, Any]] = {
     "RESNETS": {"NUM_GROUPS": 1, "STRIDE_IN_1X1": True, "RES5_DILATION": 1},
     "DLA": {"CONV_BODY": "DLA34"},
 }
-"""What this package builds in one way only; every released configuration has it so."""
+"""Settings that this package supports with one value only, which every released configuration has."""
 
 _LONGEST_SIDE = 16384
 

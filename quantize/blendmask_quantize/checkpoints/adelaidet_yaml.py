@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import msgspec
 
 from blendmask_edge.errors import ConfigError, DependencyError, install_command
+from blendmask_edge.storage.bounded import read_bounded
 from blendmask_quantize.checkpoints.adelaidet_configs import config_from_authors
 from blendmask_quantize.model.config import YAML_SUFFIXES, ModelConfig, get_config
 
@@ -89,7 +89,7 @@ _DEFAULTS: dict[str, Any] = {
         "MIN_SIZE_TRAIN_SAMPLING": "choice",
     },
 }
-"""What decides the network, from detectron2 `config/defaults.py` and AdelaiDet `adet/config/defaults.py`."""
+"""Settings that determine the network, from detectron2 `config/defaults.py` and AdelaiDet `adet/config/defaults.py`."""
 
 
 def find_config(config: str | Path | ModelConfig) -> ModelConfig:
@@ -155,20 +155,9 @@ def _resolved(path: Path) -> Path:
         raise ConfigError(f"no configuration can be read at {str(path)!r:.200} ({error}): check the path") from error
 
 
-def _content(path: Path) -> bytes:
-    """What a file holds, which is bounded, so that no device or log is read to its end."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise ConfigError(f"no configuration can be read at {path} (not a file): check the path")
-    with path.open("rb") as file:
-        content = file.read(_MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
-        raise ConfigError(f"{path} has more than {_MOST_BYTES} bytes, which no configuration has: check the path")
-    return content
-
-
 def _decode(path: Path) -> Mapping[str, Any]:
     try:
-        content = msgspec.yaml.decode(_content(path))
+        content = msgspec.yaml.decode(read_bounded(path, _MOST_BYTES))
     except OSError as error:
         raise ConfigError(
             f"no configuration can be read at {path!s:.200} ({error.strerror}): check the path"
@@ -177,7 +166,7 @@ def _decode(path: Path) -> Mapping[str, Any]:
         raise DependencyError(f"A YAML file needs PyYAML. Type: {install_command('quantize')}") from error
     except (msgspec.DecodeError, RecursionError, ValueError, OverflowError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ConfigError(f"{path} is no YAML file ({reason}): give one of configs/BlendMask") from error
+        raise ConfigError(f"{path} is not a YAML file ({reason}): give one of configs/BlendMask") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds a {type(content).__name__}, expected MODEL and INPUT keys")
     return content

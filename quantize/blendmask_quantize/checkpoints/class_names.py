@@ -19,7 +19,7 @@ from blendmask_edge.storage.bounded import read_bounded
 from blendmask_quantize.model.labels import default_labels
 
 ClassNames = Labels | Sequence[str] | str | os.PathLike[str]
-"""What names the classes: labels, names in the order of the network's classes, or a file of them."""
+"""A source of class names: labels, names in the order of the network's classes, or a file of them."""
 
 _SUFFIXES = (".json", ".txt", ".names")
 _BOM = b"\xef\xbb\xbf"

@@ -121,7 +121,7 @@ def _is_torch(path: Path) -> bool:
 
 
 def _nested(content: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
-    """What lies under one of the usual keys, else the first mapping that holds a network of the reference."""
+    """The value under one of the usual keys, else the first mapping that holds a network of the reference."""
     usual = next((content[key] for key in _NESTED if isinstance(content.get(key), Mapping)), None)
     return usual or next((value for value in content.values() if _holds_network(value)), None)
 

@@ -50,7 +50,7 @@ def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def differences(own: Shapes, given: Shapes) -> str:
-    """What a state dict lacks of a network, has beside it, and has in another shape; empty where it fills it."""
+    """Missing, unexpected and differently shaped tensors of a state dict for a network; empty where they match."""
     missing = [key for key in own if key not in given and not dispensable(key)]
     unexpected = [key for key in given if key not in own and not dispensable(key)]
     shapes = [f"{k} is {given[k]}, expected {own[k]}" for k in own if k in given and given[k] != own[k]]

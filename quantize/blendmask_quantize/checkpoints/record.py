@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from blendmask_edge.storage.bounded import open_regular
 from blendmask_quantize.model.config import ModelConfig
 
 METADATA_KEY = "blendmask"
@@ -53,7 +54,7 @@ class LabelRecord:
 
 @dataclass(frozen=True)
 class Record:
-    """What a file of `save_checkpoint` says of itself; empty for a file of another program."""
+    """The record that `save_checkpoint` wrote into a file; empty for a file of another program."""
 
     config: ModelConfig | None = None
     labels: LabelRecord | None = None
@@ -98,7 +99,7 @@ def stored_config(path: Path) -> ModelConfig | None:
     A damaged file has none either: who reads the tensors says what is wrong with it.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             length = int.from_bytes(file.read(8), "little")
             header = msgspec.json.decode(file.read(length) if length <= _LONGEST_HEADER else b"", type=_Header)
         return read_record(header.metadata.get(METADATA_KEY, "{}")).config

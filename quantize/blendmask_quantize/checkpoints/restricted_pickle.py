@@ -126,7 +126,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class RestrictedPickle:
-    """What `torch.load` needs of a pickle module."""
+    """The pickle module that `torch.load` uses."""
 
     Unpickler = _Unpickler
     UnpicklingError = pickle.UnpicklingError

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from blendmask_edge.cli.bundle_summary import describe_arithmetic
 from blendmask_edge.cli.columns import align
 from blendmask_edge.cli.output import print_lines, say
 from blendmask_quantize.runs.progress import Progress as Announce
@@ -67,10 +68,15 @@ def show_report(report: Report, *, as_json: bool) -> None:
     for name, training in report.training.items():
         say(f"the pruned network {training}" if name == "pruning" else str(training))
     say(_display_threshold(report))
+    if report.arithmetic:
+        say(f"the tensorrt graph: {describe_arithmetic(report.arithmetic)}")
     included = ", ".join(name for name in report.variants if name != FLOAT)
     timed = "" if math.isnan(report.speedup) else f"; INT8 is {report.speedup:.2f} x as fast as float on this machine"
     say(f"{report.bundle} contains {included}{timed}")
-    say(f"Next: blendmask predict {report.bundle} IMAGE...")
+    if report.program is not None:
+        say(f"compiled for this machine: {report.program}")
+    runtime = "" if report.program is None else " --runtime torch_tensorrt"
+    say(f"Next: blendmask predict {report.bundle} IMAGE...{runtime}")
 
 
 def show_plan(plan: Plan, *, as_json: bool) -> None:
@@ -83,6 +89,8 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
     for number, stage in enumerate(plan.stages, 1):
         print(f"{number}. {stage}")
     print(f"{number + 1}. export each graph, compare it with float, write the bundle and measure it")
+    if plan.device is not None:
+        print(f"{number + 2}. compile the network by Torch-TensorRT for this {plan.device}")
     expected = "" if after == before else f", about {after / 1e9:.3g} billion expected after pruning"
     print(f"multiply-accumulates per image: {before / 1e9:.3g} billion{expected}")
     if plan.latency_ms is not None:
@@ -183,7 +191,10 @@ def _report_dict(report: Report) -> dict[str, Any]:
         "display_threshold": None
         if report.display is None
         else {"score": report.display.score, **report.display.metrics()},
+        "arithmetic": {name: dict(measurement.metrics) for name, measurement in report.arithmetic.items()},
         "unmeasured": report.unmeasured or None,
+        "program": None if report.program is None else str(report.program),
+        "not_compiled": report.not_compiled or None,
         "variants": {
             name: {
                 "size_bytes": entry.size_bytes,

@@ -78,7 +78,7 @@ def _sampling(threshold: float, class_weights: list[str]) -> SamplingOptions:
     factors = []
     for text in class_weights:
         name, _, factor = text.rpartition("=")
-        if not name or not factor.replace(".", "", 1).isdigit():
+        if not name or not factor.isascii() or not factor.replace(".", "", 1).isdigit():
             raise typer.BadParameter(f"{text!r}: give a class and a factor, e.g. spoon=3")
         factors.append((name, float(factor)))
     return SamplingOptions(threshold, tuple(factors))

@@ -25,7 +25,7 @@ from blendmask_edge.bundle.manifest import (
 )
 from blendmask_edge.bundle.manifest import Recipe as RecipeEntry
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
-from blendmask_quantize.export.deployable import Bounds
+from blendmask_quantize.export.bounds import Bounds
 from blendmask_quantize.export.onnx import OPSET
 from blendmask_quantize.model.predictor import pad_value
 
@@ -35,7 +35,7 @@ _PRECISIONS = {"float": "float32"}
 
 @dataclass(frozen=True)
 class Description:
-    """What a bundle says besides its graphs.
+    """The content of a manifest that does not depend on the graphs.
 
     Attributes:
         checkpoint: where the weights came from.
@@ -58,17 +58,19 @@ class Description:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a bundle says of how good its graphs are.
+    """The measured quality of the graphs of a bundle.
 
     Attributes:
         accuracy: by variant.
         fidelity: by INT8 variant, distance from the float graph.
+        arithmetic: accuracy of the `tensorrt` graph in each arithmetic that a GPU may use, by name.
         display_threshold: score from which instances are shown.
         display_measurement: what that reaches; None where it is the default.
     """
 
     accuracy: Mapping[str, Measurement] = field(default_factory=dict)
     fidelity: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    arithmetic: Mapping[str, Measurement] = field(default_factory=dict)
     display_threshold: float = DEFAULT_DISPLAY_THRESHOLD
     display_measurement: Measurement | None = None
 
@@ -96,6 +98,7 @@ def with_measured(
         display_measurement=measured.display_measurement,
         metrics={name: [found] for name, found in measured.accuracy.items() if name in manifest.graphs},
         fidelity=msgspec.convert(measured.fidelity, dict[str, Fidelity]),
+        arithmetic=dict(measured.arithmetic),
         license=license,
         created=_now(),
     )
@@ -145,5 +148,5 @@ def _now() -> str:
 
 def ranges_sha256(ranges: Mapping[str, Range]) -> str:
     """Hash of the calibrated ranges, the same for every variant rendered from them."""
-    rows = [[name, found.low, found.high] for name, found in sorted(ranges.items())]
+    rows = [[name, bounds.low, bounds.high] for name, bounds in sorted(ranges.items())]
     return hashlib.sha256(msgspec.json.encode(rows)).hexdigest()

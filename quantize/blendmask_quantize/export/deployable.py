@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
@@ -12,62 +11,17 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from blendmask_edge.errors import ConfigError
+from blendmask_quantize.export.blending import Blending
+from blendmask_quantize.export.bounds import Bounds, level_sizes
+from blendmask_quantize.export.live_rows import BLOCK, count_scored, in_blocks, scored
+from blendmask_quantize.export.normalization import Normalization
+from blendmask_quantize.export.precision import as_dtype
 from blendmask_quantize.export.predictors import BoxPredictors, split_predictors
-from blendmask_quantize.model.blender import ASSEMBLER, assembler_weights
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
-from blendmask_quantize.model.config import InputConfig, ModelConfig
 from blendmask_quantize.model.detect import decode, locations
-from blendmask_quantize.model.nms import FAST_ROUNDS, suppression_rounds
-from blendmask_quantize.model.predictor import pad_value
+from blendmask_quantize.model.nms import suppression_rounds
 
-_BASES_SCALE = 0.25
-_BLOCK = 64
 _TAPS = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2))
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """Static sizes of the selection; up to them it equals the reference.
-
-    Attributes:
-        candidates: pairs of location and class selected over all levels. Of more pairs above the threshold, the lowest
-            are dropped.
-        rounds: passes of Cluster-NMS. Of a chain of boxes that each hide the next, as many boxes as this, after the
-            first, are decided as the reference does; an even number never loses a box that the reference keeps. Always
-            1 for a configuration with Fast NMS, which is one pass by definition.
-        detections: rows of the outputs, K.
-    """
-
-    candidates: int = 512
-    rounds: int = 12
-    detections: int = 100
-
-    def within(self, config: ModelConfig, size: tuple[int, int]) -> Bounds:
-        """Return the sizes that a network offers at an input size, at most those asked for.
-
-        A level offers at most `candidates_per_level` pairs (PRE_NMS_TOPK_TEST); `detections` of the configuration
-        (POST_NMS_TOPK_TEST) limits the rows, unless it is 0 or less.
-
-        Args:
-            config: gives classes, levels and limits.
-            size: height and width of the network input, pixels.
-
-        Raises:
-            ConfigError: nothing could be selected.
-        """
-        inference = config.inference
-        offered = sum(min(pairs, inference.candidates_per_level) for pairs in level_pairs(config, size))
-        candidates, detections = min(self.candidates, offered), self.detections
-        if inference.detections > 0:
-            detections = min(detections, inference.detections)
-        if min(candidates, detections) < 1:
-            raise ConfigError(
-                f"{candidates} candidates and {detections} detections would be selected from an image: both are 1 or "
-                "more; raise PRE_NMS_TOPK_TEST of the configuration, or the number of detections asked for"
-            )
-        rounds = FAST_ROUNDS if inference.nms == "fast" else self.rounds
-        return Bounds(candidates, rounds, min(detections, candidates))
 
 
 class Outputs(NamedTuple):
@@ -114,45 +68,45 @@ class DeployableGraph(nn.Module):
         live_rows: whether the outputs have the rows alone that hold a detection, one at least, and selection and
             suppression the candidates alone that score enough, which makes shapes depend on the image; TensorRT takes
             no such graph.
+
+    Attributes:
+        remainder: precision of the products behind the network: suppression, attention, masks. Boxes, scores and
+            outputs stay float32.
+        top_k: the highest values of a vector and their places, as `torch.topk`; compilers may want it in another form.
     """
 
     top_weight: Tensor
     top_bias: Tensor
     box_weight: Tensor
     box_bias: Tensor
-    basis_weights: Tensor
     places: Tensor
     neighbors: Tensor
     padding: Tensor
-    mean: Tensor
-    inverse_std: Tensor
-    pad_value: Tensor
-    stretch: Tensor
+    pair_rows: Tensor
 
     def __init__(
         self, model: BlendMask, network: nn.Module, size: tuple[int, int], bounds: Bounds, *, live_rows: bool = False
     ) -> None:
         super().__init__()
         self.config, self.size, self.live_rows = model.config, size, live_rows
-        self._given = (network,)  # a tuple, so that its weights are no part of this module
+        self.remainder = torch.float32
+        self.top_k: Callable[[Tensor, Any], tuple[Tensor, Tensor]] = torch.topk
+        self._given = (network,)  # a tuple, so that its weights are not part of this module
         self.network, boxes = _lean(network)
         self.asked, self.bounds = bounds, bounds.within(self.config, size)
         sizes, strides = level_sizes(self.config, size), self.config.head.strides
-        self._take_blender(model)
+        self.normalize, self.blend = Normalization(self.config.input), Blending(self.config)
+        self._take_top_layer(model.top_layer)
         self._take_boxes(boxes)
         self.register_buffer("places", _places(sizes, strides))
+        # A table, since runtimes differ in how they divide integers, and TensorRT may divide floats in half.
+        rows = torch.arange(self.bounds.candidates).repeat_interleave(self.config.num_classes)
+        self.register_buffer("pair_rows", rows)
         self.register_buffer("neighbors", _neighbors(sizes))
-        self.register_buffer("stretch", _stretch(self.config.attention_size, self.config.resolution))
-        self.register_buffer("mean", _per_channel(self.config.input.mean))
-        self.register_buffer("inverse_std", 1 / _per_channel(self.config.input.std))
-        self.register_buffer("pad_value", torch.tensor(pad_value(self.config.input)).float()[:, None, None])
 
-    def _take_blender(self, model: BlendMask) -> None:
-        """Copy the top layer; the assembler has none, and weights that are the same for all instances."""
-        config, top = self.config, model.top_layer
+    def _take_top_layer(self, top: nn.Conv2d | None) -> None:
+        """Copy the weights that predict attention; the assembler has none."""
         if top is None:
-            weights = assembler_weights(config.bases.count, config.resolution)
-            self.register_buffer("basis_weights", weights[:, None])
             return
         bias = torch.zeros(top.out_channels) if top.bias is None else top.bias.detach().clone()
         self.register_buffer("top_weight", top.weight.detach().permute(0, 2, 3, 1).flatten(1).clone())
@@ -182,36 +136,18 @@ class DeployableGraph(nn.Module):
 
     def postprocess(self, predictions: Predictions, score_threshold: Tensor | None = None) -> Outputs:
         """Results from raw predictions; see `forward`."""
-        kept = self.suppress(self.select(predictions, score_threshold))
+        detections = self.suppress(self.select(predictions, score_threshold))
         if self.config.inference.clip_before_pooling:
-            kept = kept._replace(box=torch.minimum(F.relu(kept.box), torch.tensor(self.size[::-1] * 2)))
-        logits = self.masks(predictions, kept.box, kept.location)
-        class_ids = torch.where(kept.score > 0, kept.class_id, -1).to(torch.int32)
-        return Outputs(kept.box[None], kept.score[None], class_ids[None], logits[None])
+            corners = torch.tensor(self.size[::-1] * 2)
+            detections = detections._replace(box=torch.minimum(F.relu(detections.box), corners))
+        logits = self.masks(predictions, detections.box, detections.location)
+        class_ids = torch.where(detections.score > 0, detections.class_id, -1).to(torch.int32)
+        return Outputs(detections.box[None], detections.score[None], class_ids[None], logits[None])
 
     def masks(self, predictions: Predictions, boxes: Tensor, locations: Tensor) -> Tensor:
-        """Mask logits (N, R, R) of detections with boxes (N, 4) found at locations (N,)."""
-        if self.config.blender == ASSEMBLER:
-            return self.assemble(predictions.bases, boxes)
-        return self.blend(predictions.bases, boxes, self.attention(predictions.towers, locations))
-
-    def normalize(self, image: Tensor) -> Tensor:
-        """Network input (1, 3, H, W) from uint8 (1, H, W, 3) RGB, exactly 0 where the image is padded."""
-        planes = image.float().permute(0, 3, 1, 2)  # TensorRT casts uint8 images, but does not transpose them
-        ordered = planes[:, [2, 1, 0]] if self.config.input.channels == "bgr" else planes
-        normalized = (ordered - self.mean) * self.inverse_std
-        return normalized if _pads_exactly(self.config.input) else normalized * self._inside(planes)
-
-    def _inside(self, planes: Tensor) -> Tensor:
-        """Mask (1, 1, H, W) of RGB planes (1, 3, H, W): 0 in the padding, 1 before it.
-
-        Pixels are whole gray levels and a pixel mean need not be, so padding with the rounded mean is not 0 after
-        normalization. Padding is recognized by its color: the rows at the bottom and the columns at the right that
-        show nothing else. An image that ends in rows of exactly that color loses less than half a gray level there.
-        """
-        differs = (planes - self.pad_value).abs().amax(dim=1)
-        rows, columns = _up_to_last(differs.amax(dim=2)), _up_to_last(differs.amax(dim=1))
-        return rows[:, None, :, None] * columns[:, None, None, :]
+        """Mask logits (N, R, R) of detections with boxes (N, 4) at locations (N,)."""
+        attention = self.attention(predictions.towers, locations) if self.blend.uses_attention else None
+        return as_dtype(self.blend(as_dtype(predictions.bases, self.remainder), boxes, attention), torch.float32)
 
     def select(self, predictions: Predictions, score_threshold: Tensor | None = None) -> Chosen:
         """Select the best pairs of location and class: the best of each level, then the best of all levels.
@@ -221,8 +157,8 @@ class DeployableGraph(nn.Module):
         """
         product, location, class_id = self._best_pairs(predictions, score_threshold)
         score = self._accepted(product, score_threshold).sqrt()
-        found = _scored(score, location, class_id) if self.live_rows else (score, location, class_id)
-        return self._with_boxes(predictions, *found)
+        pairs = scored(score, location, class_id) if self.live_rows else (score, location, class_id)
+        return self._with_boxes(predictions, *pairs)
 
     def _accepted(self, product: Tensor, score_threshold: Tensor | None) -> Tensor:
         """Products (N,), 0 where they are too small."""
@@ -242,7 +178,7 @@ class DeployableGraph(nn.Module):
             parts.append((product, location + first, class_id))
             first += scores.shape[1]
         products, locations, class_ids = (torch.cat(part) for part in zip(*parts, strict=True))
-        product, pair = torch.topk(products, self.bounds.candidates)
+        product, pair = self.top_k(products, self.bounds.candidates)
         return product, locations.index_select(0, pair), class_ids.index_select(0, pair)
 
     def _best_of(self, scores: Tensor, limit: int, score_threshold: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -253,14 +189,14 @@ class DeployableGraph(nn.Module):
         """
         logits, centerness = scores[:-1], scores[-1].sigmoid()
         classes, count = self.config.num_classes, min(limit, scores.shape[1])
-        best, locations = torch.topk(logits.amax(dim=0).sigmoid() * centerness, count)
+        best, locations = self.top_k(logits.amax(dim=0).sigmoid() * centerness, count)
         pairs = min(limit, classes * count)
         if self.live_rows:
-            least = min(max(_BLOCK, -(-pairs // classes)), count)
-            locations = locations[: _in_blocks(self._accepted(best, score_threshold), least)]
+            least = min(max(BLOCK, -(-pairs // classes)), count)
+            locations = locations[: in_blocks(self._accepted(best, score_threshold), least)]
         products = logits.index_select(1, locations).sigmoid() * centerness.index_select(0, locations)
-        product, pair = torch.topk(products.T.flatten(), pairs)
-        row = ((pair.float() + 0.5) / classes).to(torch.int64)  # runtimes differ in how they divide integers
+        product, pair = self.top_k(products.T.flatten(), pairs)
+        row = self.pair_rows.index_select(0, pair)
         return product, locations.index_select(0, row), pair - row * classes
 
     def _with_boxes(self, predictions: Predictions, score: Tensor, location: Tensor, class_id: Tensor) -> Chosen:
@@ -275,118 +211,39 @@ class DeployableGraph(nn.Module):
             distances = _joined(predictions.regression).index_select(1, location).T * strides.sum(dim=1, keepdim=True)
         return Chosen(score, class_id, location, decode(positions, distances, 1))
 
-    def suppress(self, found: Chosen) -> Chosen:
+    def suppress(self, candidates: Chosen) -> Chosen:
         """Survivors of class-wise suppression: a fixed point that equals the greedy order once it stops changing."""
-        score, rows = self._surviving(found), self.bounds.detections
-        score, row = torch.topk(score, _count(score, 1, rows) if self.live_rows else rows)
-        return Chosen(score, *(part.index_select(0, row) for part in found[1:]))
+        score, rows = self._surviving(candidates), self.bounds.detections
+        score, row = self.top_k(score, count_scored(score, 1, rows) if self.live_rows else rows)
+        return Chosen(score, *(part.index_select(0, row) for part in candidates[1:]))
 
-    def _surviving(self, found: Chosen) -> Tensor:
+    def _surviving(self, candidates: Chosen) -> Tensor:
         """Scores (C,), 0 where suppressed; a threshold of 0 or less suppresses nothing, as in the reference."""
         if self.config.inference.nms_threshold <= 0:
-            return found.score
+            return candidates.score
         # A power of two changes no comparison, and keeps areas within half precision.
         scale = 2.0 ** -math.ceil(math.log2(max(self.size)))
-        overlaps = _overlap(found.box * scale, self.config.inference.nms_threshold)
-        same = found.class_id[:, None] == found.class_id[None, :]
-        rank = torch.arange(self.bounds.candidates)[: found.score.shape[0]]
+        overlaps = _overlap(candidates.box * scale, self.config.inference.nms_threshold)
+        same = candidates.class_id[:, None] == candidates.class_id[None, :]
+        rank = torch.arange(self.bounds.candidates)[: candidates.score.shape[0]]
         hides = overlaps & same & (rank[None, :] > rank[:, None])
-        return found.score * suppression_rounds(hides.to(found.score.dtype), self.bounds.rounds)[0]
+        shown = suppression_rounds(hides.to(self.remainder), self.bounds.rounds)[0]
+        return candidates.score * as_dtype(shown, candidates.score.dtype)
 
     def attention(self, towers: Sequence[Tensor], location: Tensor) -> Tensor:
         """Attention vectors (K, bases * M * M) at the selected locations: gathered 3x3 patches, one product."""
-        return F.linear(self._patches(towers, location), self.top_weight, self.top_bias)
+        patches = self._patches(towers, location)
+        return F.linear(*(as_dtype(x, self.remainder) for x in (patches, self.top_weight, self.top_bias)))
 
     def _patches(self, towers: Sequence[Tensor], location: Tensor) -> Tensor:
-        """What a 3x3 convolution reads at the locations (N,): (N, 9 * C), channels last."""
+        """The inputs of a 3x3 convolution at the locations (N,): (N, 9 * C), channels last."""
         cells = torch.cat([*(tower.permute(0, 2, 3, 1).flatten(0, 2) for tower in towers), self.padding])
         patches = cells.index_select(0, self.neighbors.index_select(0, location).flatten())
         return patches.view(location.shape[0], -1)
 
-    def blend(self, bases: Tensor, boxes: Tensor, attention: Tensor) -> Tensor:
-        """Mask logits (N, R, R): ROIAlign, weighted by the softmax of the attention (N, bases * M * M)."""
-        pooled, side = self._pool(bases.flatten(0, 1), boxes), self.config.attention_size
-        maps = attention.unflatten(1, (-1, side, side)).transpose(0, 1)
-        # The size is known, so that the interpolation is two products, quicker than resizing in every runtime.
-        weights = self.stretch[None, None] @ (maps @ self.stretch.T)
-        # Softmax written out along the first axis: runtimes are slow where they find it along one that is not the last.
-        weights = torch.exp(weights - weights.amax(dim=0))
-        return (pooled * weights).sum(dim=0) / weights.sum(dim=0)
-
-    def assemble(self, bases: Tensor, boxes: Tensor) -> Tensor:
-        """Mask logits (N, R, R): each location of a grid over the box from the basis that is its own."""
-        return (self._pool(bases.flatten(0, 1), boxes) * self.basis_weights).sum(dim=0)
-
-    def _pool(self, bases: Tensor, boxes: Tensor) -> Tensor:
-        """Bases (B, H, W) inside N boxes, (B, N, R, R), one bilinear sample a bin, as ROIAlign takes it.
-
-        The samples of a box form a grid along the axes, so sampling is one product along x and one along y, which every
-        runtime does several times faster than GridSample; of all boxes and bases at once, the longer axis goes first.
-        """
-        _, height, width = bases.shape
-        # OpenVINO does not take the product of a constant with a tensor of another rank.
-        along_x = self._samples(boxes[:, 0::2], width)[None]
-        along_y = self._samples(boxes[:, 1::2], height)[None]
-        if width < height:
-            return (along_y.flatten(1, 2) @ bases).unflatten(1, along_y.shape[1:3]) @ along_x.transpose(2, 3)
-        across = along_x.flatten(1, 2) @ bases.transpose(1, 2)
-        return along_y @ across.unflatten(1, along_x.shape[1:3]).transpose(2, 3)
-
-    def _samples(self, ends: Tensor, locations: int) -> Tensor:
-        """Weights (K, R, locations) of the bases' locations in each bin of K boxes along one axis.
-
-        Args:
-            ends: (K, 2), where the boxes begin and end along the axis, network input pixels.
-            locations: locations of the bases along the axis. A sample beyond the first or last center reads that
-                location; one more than a location outside the map reads nothing.
-        """
-        resolution = self.config.resolution
-        bins = (torch.arange(resolution) + 0.5) / resolution
-        at = (ends[:, :1] + (ends[:, 1:] - ends[:, :1]) * bins) * _BASES_SCALE - 0.5
-        distance = at.clamp(0, locations - 1)[:, :, None] - torch.arange(locations)
-        inside = ((at >= -1) & (at <= locations)).float()
-        return F.relu(1 - distance.abs()) * inside[:, :, None]
-
 
 def _lean(network: nn.Module) -> tuple[nn.Module, BoxPredictors | None]:
     return split_predictors(network) if isinstance(network, fx.GraphModule) else (network, None)
-
-
-def _stretch(locations: int, target: int) -> Tensor:
-    """Matrix (target, locations) that interpolates linearly along an axis, as `F.interpolate` does."""
-    return F.interpolate(torch.eye(locations)[None], size=target, mode="linear", align_corners=False)[0].T.contiguous()
-
-
-def _per_channel(values: Sequence[float]) -> Tensor:
-    """One value where all channels agree, which runtimes broadcast much faster, else (3, 1, 1)."""
-    return torch.tensor(values[0]) if len(set(values)) == 1 else torch.tensor(values)[:, None, None]
-
-
-def _pads_exactly(config: InputConfig) -> bool:
-    """Whether the pad value is 0 after normalization."""
-    return all(float(value).is_integer() for value in config.mean)
-
-
-def _up_to_last(values: Tensor) -> Tensor:
-    """1 up to the last place of (1, N) whole numbers that is not 0, 0 behind it."""
-    places = torch.arange(1, values.shape[1] + 1).float()
-    last = (_at_most_one(values) * places).amax(dim=1, keepdim=True)
-    return _at_most_one(F.relu(last + 1 - places))
-
-
-def _at_most_one(values: Tensor) -> Tensor:
-    """0 where a whole number is 0, else 1; arithmetic, since runtimes differ in how they compare and cast."""
-    return 1 - F.relu(1 - values)
-
-
-def level_sizes(config: ModelConfig, size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Height and width of every pyramid level, finest first, for an input of height and width `size`."""
-    return [(-(-size[0] // stride), -(-size[1] // stride)) for stride in config.head.strides]
-
-
-def level_pairs(config: ModelConfig, size: tuple[int, int]) -> list[int]:
-    """Pairs of location and class of every pyramid level, finest first."""
-    return [config.num_classes * height * width for height, width in level_sizes(config, size)]
 
 
 def _joined(levels: Sequence[Tensor]) -> Tensor:
@@ -421,31 +278,6 @@ def _neighbors(sizes: Sequence[tuple[int, int]]) -> Tensor:
         rows.append(torch.where(inside, first + y * width + x, locations))
         first += height * width
     return torch.cat(rows)
-
-
-def _scored(score: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-    """Drop candidates that score 0, in blocks; of scores in descending order, and what belongs to them."""
-    kept = _in_blocks(score, _BLOCK)
-    return tuple(part[:kept] for part in (score, *others))
-
-
-def _in_blocks(values: Tensor, least: int) -> Any:
-    """How many rows hold all values above 0, which come first; in blocks, so that few sizes occur: runtimes prepare for
-    each that is new."""
-    least = min(least, len(values))
-    rows: Any = ((values[::_BLOCK] > 0).sum() * _BLOCK).clamp(min=least, max=len(values)).item()
-    torch._check(rows >= least)
-    torch._check(rows <= len(values))
-    return rows
-
-
-def _count(score: Tensor, least: int, most: int) -> Any:
-    """How many scores are above 0, within bounds."""
-    count: Any = (score > 0).sum().clamp(min=least, max=most).item()
-    torch._check(count >= least)
-    torch._check(count <= most)
-    torch._check(count <= score.shape[0])
-    return count
 
 
 def _overlap(boxes: Tensor, threshold: float) -> Tensor:

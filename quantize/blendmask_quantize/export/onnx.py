@@ -45,6 +45,7 @@ def export_onnx(graph: DeployableGraph) -> onnx.ModelProto:
     program = _translate(graph)
     _tidy(program.model)
     model = version_converter.convert_version(program.model_proto, OPSET)
+    _separate_zero_points(model.graph)
     model.ir_version = _IR_VERSION
     onnx.checker.check_model(model)
     return model
@@ -70,6 +71,26 @@ def _tidy(model: ir.Model) -> None:
     DeduplicateInitializersPass(size_limit=_SHARED_ELEMENTS)(model)
     CommonSubexpressionEliminationPass()(model)
     optimizer.remove_unused_nodes(model)
+
+
+def _separate_zero_points(graph: onnx.GraphProto) -> None:
+    """Give each quantized weight a zero point of its own.
+
+    ONNX Runtime converts weight and zero point for its exact kernels on x86 without VNNI, and fails at the second
+    weight with the same zero point.
+    """
+    constants = {constant.name: constant for constant in graph.initializer}
+    used: set[str] = set()
+    for node in graph.node:
+        if node.op_type != "DequantizeLinear" or node.input[0] not in constants or len(node.input) < 3:
+            continue
+        name = node.input[2]
+        if name in used:
+            own = onnx.TensorProto()
+            own.CopyFrom(constants[name])
+            own.name = node.input[2] = f"{node.input[0]}_zero_point"
+            graph.initializer.append(own)
+        used.add(name)
 
 
 def _quantize_dequantize(x: Any, scale: float, zero_point: int, low: int, high: int) -> Any:  # noqa: ARG001

@@ -24,9 +24,11 @@ from torch import Tensor, fx
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs, constant_inputs
 from blendmask_edge.errors import BlendMaskError
 from blendmask_edge.imaging import preprocess
-from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.bounds import Bounds
+from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
-from blendmask_quantize.model.detect import candidates, clip_boxes, with_masks
+from blendmask_quantize.model.config import InferenceConfig
+from blendmask_quantize.model.detect import Candidates, candidates, clip_boxes, with_masks
 from blendmask_quantize.model.nms import suppress_within
 from blendmask_quantize.model.predictor import network_input, pad_value, to_outputs
 from blendmask_quantize.quantization.quantizer import ActivationQuantizer, IntegerConv2d
@@ -58,6 +60,8 @@ class Parity:
         step_error: largest distance of a layer's result from what rounds to the exported graph's integer, in steps.
         weights_changed: integer convolutions whose stored weights, biases or scales differ.
         input_error: largest difference of the network input, gray levels.
+        candidates: pairs of location and class above the threshold, within the configuration's limit of each level.
+        left_out: instances of the network that the graph lacks because it compares fewer pairs.
     """
 
     detections: int
@@ -66,6 +70,8 @@ class Parity:
     step_error: float
     weights_changed: int = 0
     input_error: float = 0.0
+    candidates: int = 0
+    left_out: int = 0
 
     @property
     def holds(self) -> bool:
@@ -117,7 +123,7 @@ def measure_parity(
     expected = eager_detections(model, predictions, graph.asked, graph.size)
     return Parity(
         *_match(expected, outputs, SCORE_TOLERANCE), fed.error, _count_changed(graph.network, exported),
-        _input_error(model, x, given),
+        _input_error(model, x, given), expected.candidates, expected.left_out,
     )  # fmt: skip
 
 
@@ -128,10 +134,14 @@ class Expected:
     Attributes:
         outputs: one row a detection.
         cuts: scores at which selection ends; a detection that scores as much is decided by rounding.
+        candidates: pairs of location and class above the threshold, before the graph's bound.
+        left_out: rows that the bound costs.
     """
 
     outputs: Outputs
     cuts: tuple[float, ...]
+    candidates: int
+    left_out: int
 
 
 def eager_detections(model: BlendMask, predictions: Predictions, bounds: Bounds, size: tuple[int, int]) -> Expected:
@@ -146,19 +156,26 @@ def eager_detections(model: BlendMask, predictions: Predictions, bounds: Bounds,
     inference = model.config.inference
     cuts = [inference.score_threshold**0.5]
     proposals = candidates(predictions, model.config.head.strides, inference)
-    if len(proposals.scores) > bounds.candidates:
+    every = proposals
+    if len(every.scores) > bounds.candidates:
         proposals = proposals[proposals.scores.topk(bounds.candidates).indices]
         cuts.append(float(proposals.scores[-1]))
-    selected = proposals[
-        suppress_within(proposals.boxes, proposals.scores, proposals.class_id, inference, bounds.rounds)
-    ]
-    rows = min(limit for limit in (bounds.detections, inference.detections) if limit > 0)
+    selected = _survivors(proposals, inference, bounds)
+    rows, left_out = min(limit for limit in (bounds.detections, inference.detections) if limit > 0), 0
+    if proposals is not every and len(selected.scores) < rows:
+        left_out = min(rows, len(_survivors(every, inference, bounds).scores)) - len(selected.scores)
     if len(selected.scores) > rows:
         selected = selected[torch.arange(rows)]
         cuts.append(float(selected.scores[-1]))
     if inference.clip_before_pooling:
         selected = replace(selected, boxes=clip_boxes(selected.boxes, size))
-    return Expected(to_outputs(with_masks(model, predictions, selected)), tuple(cuts))
+    outputs = to_outputs(with_masks(model, predictions, selected))
+    return Expected(outputs, tuple(cuts), len(every.scores), left_out)
+
+
+def _survivors(proposals: Candidates, inference: InferenceConfig, bounds: Bounds) -> Candidates:
+    kept = suppress_within(proposals.boxes, proposals.scores, proposals.class_id, inference, bounds.rounds)
+    return proposals[kept]
 
 
 def _input_error(model: BlendMask, x: Tensor, given: Tensor) -> float:

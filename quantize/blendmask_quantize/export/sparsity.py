@@ -39,9 +39,9 @@ def measure_sparsity(graph: bytes) -> Sparsity:
     dequantized = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
     names = {dequantized.get(node.input[1], "") for node in model.graph.node if node.op_type == "Conv"}
     weights = (numpy_helper.to_array(constants[name]) for name in sorted(names) if name in constants)
-    found = [_groups(weight) for weight in weights if weight.shape[1] % GROUP == 0]
-    whole = sum(1 for groups in found if groups.all())
-    return Sparsity(whole, float(np.concatenate(found).mean()) if found else 0.0)
+    layers = [_groups(weight) for weight in weights if weight.shape[1] % GROUP == 0]
+    whole = sum(1 for groups in layers if groups.all())
+    return Sparsity(whole, float(np.concatenate(layers).mean()) if layers else 0.0)
 
 
 def check_sparsity(graphs: Mapping[str, bytes], expected: int) -> dict[str, Any]:

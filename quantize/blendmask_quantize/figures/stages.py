@@ -1,4 +1,4 @@
-"""What happens between an image and its masks: bases, attention and their blend, side by side."""
+"""The stages between an image and its masks: bases, attention and their blend, side by side."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def run_stages(checkpoint: Checkpoint, image: NDArray[np.uint8]) -> Stages:
         image: (H, W, 3) uint8 RGB.
 
     Raises:
-        ImageError: the array is no image.
+        ImageError: the array is not an image.
     """
     model, config = checkpoint.model, checkpoint.config
     x, transform = network_input(model, image)

@@ -16,7 +16,8 @@ from blendmask_calibration.estimators import Range
 from blendmask_edge.benchmark.disturbance import other_work, read_cpu_times
 from blendmask_edge.runtimes.base import SessionOptions
 from blendmask_edge.runtimes.registry import select
-from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.bounds import Bounds
+from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.latency.shapes import ConvShape, conv_shapes
 from blendmask_quantize.latency.table import LatencyTable, LayerTimes, layer_times, timed_widths
@@ -33,8 +34,6 @@ from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.runs.progress import Progress, silent
 
 _LOG = logging.getLogger(__name__)
-_DISTURBED: dict[tuple[str, str], float] = {}
-"""Times of networks that other work disturbed, by runtime and name: good for this process, so that it is consistent."""
 _SECONDS = 2.0
 _ANY_RANGE = 4.0
 _HIGH_SCORE = 0.99
@@ -127,19 +126,15 @@ def latency_model(
     """
     known = LatencyTable.of_machine(runtime) if table is None else table
     name = _network_name(model, size)
-    milliseconds = known.entries.get(name, _DISTURBED.get((runtime, name)))
-    if milliseconds is None:
+    if name not in known.entries:
         on_step, before = progress(f"timing the network under {runtime}", 1), read_cpu_times()
         milliseconds = time_network(model, size, runtime)
-        disturbed = other_work(before, read_cpu_times())
-        if disturbed:
-            _LOG.warning("%s The latency is predicted from %.1f ms, which is not kept.", disturbed, milliseconds)
-            _DISTURBED[runtime, name] = milliseconds
-        else:
-            known.entries[name] = milliseconds
-            known.save()
+        sign = other_work(before, read_cpu_times())
+        known.add({name: milliseconds}, sign)
+        if sign:
+            _LOG.warning("%s The latency is predicted from %.1f ms, which is not kept.", sign, milliseconds)
         on_step()
-    return LatencyModel(milliseconds, conv_shapes(model, size), known, progress)
+    return LatencyModel(known.entries[name], conv_shapes(model, size), known, progress)
 
 
 def time_network(model: BlendMask, size: tuple[int, int], runtime: str) -> float:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
 
+from blendmask_edge.benchmark.disturbance import other_work, read_cpu_times
 from blendmask_edge.errors import OutputError
 from blendmask_edge.hardware.cpu import processor
 from blendmask_edge.runtimes.registry import select
@@ -21,6 +23,9 @@ from blendmask_quantize.runs.progress import Progress, silent
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Shares of the channels of a layer at which it is timed; times between them are interpolated."""
 MULTIPLES = (8, 16, 32)
+_LOG = logging.getLogger(__name__)
+_DISTURBED: dict[str, dict[str, float]] = {}
+"""Times that other work disturbed, by runtime and name: good for this process, so that it is consistent."""
 _CACHE = "latency"
 _SAVE_EVERY = 50
 _STEP = 8
@@ -39,16 +44,18 @@ class LatencyTable:
         measure: times a layer, see `time_layer`.
         entries: what was measured so far.
         cache: keeps them; None keeps nothing.
+        disturbed: names of times that other work disturbed, which are not kept.
     """
 
     runtime: str
     measure: Callable[[bytes, str], float] = time_layer
     entries: dict[str, float] = field(default_factory=dict)
     cache: Cache | None = None
+    disturbed: set[str] = field(default_factory=set)
 
     @classmethod
     def of_machine(cls, runtime: str) -> LatencyTable:
-        """Return the table of this machine, with what earlier runs measured.
+        """Return the table of this machine, with what earlier runs measured undisturbed.
 
         Raises:
             RuntimeUnavailableError: the runtime is not installed.
@@ -63,12 +70,30 @@ class LatencyTable:
             entries = {} if stored is None else msgspec.json.decode(stored, type=dict[str, float])
         except msgspec.MsgspecError:
             entries = {}
-        return cls(runtime, entries=entries, cache=cache)
+        passing = _DISTURBED.get(runtime, {})
+        left = {name: passing[name] for name in passing.keys() - entries.keys()}
+        return cls(runtime, entries=entries | left, cache=cache, disturbed=set(left))
 
     def save(self) -> None:
         """Keep what was measured for the next run, where there is a cache."""
         if self.cache is not None:
-            self.cache.keep(_file_name(self.runtime), msgspec.json.encode(self.entries))
+            undisturbed = {name: self.entries[name] for name in self.entries.keys() - self.disturbed}
+            self.cache.keep(_file_name(self.runtime), msgspec.json.encode(undisturbed))
+
+    def add(self, times: Mapping[str, float], sign: str) -> None:
+        """Add times, and keep them for the next run unless other work disturbed them.
+
+        Args:
+            times: milliseconds by name.
+            sign: that other work disturbed them; empty where none did.
+        """
+        self.entries.update(times)
+        if not sign:
+            self.save()
+            return
+        self.disturbed.update(times)
+        if self.cache is not None:
+            _DISTURBED.setdefault(self.runtime, {}).update(times)
 
     def measure_all(self, shapes: Iterable[ConvShape], progress: Progress = silent) -> None:
         """Time the layers that the table lacks.
@@ -78,15 +103,19 @@ class LatencyTable:
             progress: announces how many are timed.
         """
         missing = [shape for shape in dict.fromkeys((_CALL, *shapes)) if shape.name not in self.entries]
-        on_step = progress(f"timing layers under {self.runtime}", len(missing)) if missing else None
-        for index, shape in enumerate(missing):
-            self.entries[shape.name] = self.measure(layer_graph(shape), self.runtime)
-            if on_step is not None:
+        if not missing:
+            return
+        on_step, signs = progress(f"timing layers under {self.runtime}", len(missing)), []
+        for first in range(0, len(missing), _SAVE_EVERY):
+            times, before = {}, read_cpu_times()
+            for shape in missing[first : first + _SAVE_EVERY]:
+                times[shape.name] = self.measure(layer_graph(shape), self.runtime)
                 on_step()
-            if index % _SAVE_EVERY == _SAVE_EVERY - 1:
-                self.save()
-        if missing:
-            self.save()
+            sign = other_work(before, read_cpu_times())
+            self.add(times, sign)
+            signs += [sign] if sign else []
+        if signs:
+            _LOG.warning("%s Times of layers measured meanwhile are used now, but not kept.", signs[0])
 
     def milliseconds(self, shape: ConvShape) -> float:
         """Return the time of a layer as it was measured, without that of a call of the runtime."""

@@ -61,10 +61,10 @@ def _load_onnxruntime(graph: bytes) -> Callable[[], object]:
 
 
 def _load_openvino(graph: bytes) -> Callable[[], object]:
-    import openvino as ov
-
     from blendmask_edge.runtimes.openvino import compile_once
+    from blendmask_edge.runtimes.telemetry import import_openvino
 
+    ov = import_openvino()
     compiled = compile_once(graph, SessionOptions(THREADS))
     request = compiled.create_infer_request()
     given = compiled.inputs[0]

@@ -72,7 +72,7 @@ def blend(pooled: Tensor, attention: Tensor, attention_size: int) -> Tensor:
 
 
 def weights(attention: Tensor, attention_size: int, count: int, resolution: int) -> Tensor:
-    """What each basis counts in each location of the mask, (P, K, R, R), or (1, K, R, R) where every object has the
+    """Weight of each basis at each location of the mask, (P, K, R, R), or (1, K, R, R) where every object has the
     same.
 
     Args:

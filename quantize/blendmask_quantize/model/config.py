@@ -249,7 +249,7 @@ _OURS = (
 )  # fmt: skip
 
 YAML_SUFFIXES = (".yaml", ".yml")
-"""What tells a file from the name of a configuration."""
+"""Suffixes that distinguish a file from the name of a configuration."""
 
 CONFIGS: dict[str, ModelConfig] = {config.name: config for config in (*_RELEASED, *_OURS)}
 
@@ -268,7 +268,7 @@ def check_name(kind: str, name: str, known: Collection[str]) -> None:
     Raises:
         ConfigError: it is not among the known ones; the nearest one is suggested.
     """
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise unknown_name(kind, str(name), known)
 
 
@@ -278,9 +278,8 @@ def get_config(name: str) -> ModelConfig:
     Raises:
         ConfigError: no such name; the nearest one is suggested.
     """
-    if name in CONFIGS:
-        return CONFIGS[name]
-    raise unknown_name("configuration", name, CONFIGS)
+    check_name("configuration", name, CONFIGS)
+    return CONFIGS[name]
 
 
 def list_configs() -> tuple[str, ...]:

@@ -37,7 +37,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Detections:
-    """What one image shows: the selected candidates, highest score first, and their mask logits (P, R, R)."""
+    """Detections of one image: the selected candidates, highest score first, and their mask logits (P, R, R)."""
 
     candidates: Candidates
     mask_logits: Tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -10,6 +11,9 @@ from torch.nn import functional as F
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.layers import make_norm, normal_, prior_bias
+
+_FINEST_STRIDE = 8
+"""Stride of the first pyramid level, in pixels; each level doubles it."""
 
 
 class PerLevel(nn.ModuleList):
@@ -27,8 +31,8 @@ class Tower(nn.Sequential):
 
 
 class LevelOutputs(NamedTuple):
-    """What the head says of one level: logits (N, classes, h, w), regression (N, 4, h, w) in strides, centerness logits
-    (N, 1, h, w), and the tower (N, C, h, w) that the top layer reads."""
+    """Outputs of the head for one level: logits (N, classes, h, w), regression (N, 4, h, w) in strides, centerness
+    logits (N, 1, h, w), and the tower (N, C, h, w) that the top layer reads."""
 
     logits: Tensor
     regression: Tensor
@@ -95,3 +99,8 @@ def _check_levels(config: ModelConfig) -> None:
             f"{config.name} has {levels} pyramid levels, {len(head.strides)} strides and {len(head.size_bounds)} size "
             "bounds: give one stride a level and one bound between neighboring levels"
         )
+    strides = tuple(_FINEST_STRIDE << level for level in range(levels))
+    if tuple(head.strides) != strides:
+        raise ConfigError(f"{config.name} states strides of {head.strides} for levels that have {strides}: give those")
+    if any(low >= high for low, high in pairwise(head.size_bounds)):
+        raise ConfigError(f"{config.name} has size bounds of {head.size_bounds}, expected each above the one before")

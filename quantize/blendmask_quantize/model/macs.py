@@ -13,7 +13,7 @@ from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.input_size import padded_test_size
 
 FLOP_FORMULAS = {torch.ops.torchvision.deform_conv2d: count_flops}
-"""What torch's counter does not know by itself."""
+"""Operators that torch's counter does not know by itself."""
 
 _TOP_LAYER = "top_layer"
 
@@ -45,9 +45,9 @@ def macs_by_layer(model: BlendMask, size: tuple[int, int] | None = None) -> dict
         if isinstance(module, nn.Conv2d):
             # A convolution with frozen statistics is run by the module that holds both.
             holder = f"{type(model).__name__}.{name}"
-            found = counted.get(holder, counted.get(holder.rpartition(".")[0] if name.endswith(".conv") else holder))
-            if found:
-                layers[name] = found
+            counts = counted.get(holder, counted.get(holder.rpartition(".")[0] if name.endswith(".conv") else holder))
+            if counts:
+                layers[name] = counts
     if model.top_layer is not None:
         layers[_TOP_LAYER] = model.config.inference.detections * model.top_layer.weight.numel()
     return layers

@@ -68,7 +68,7 @@ def suppression(kind: str) -> Callable[[Tensor, Tensor, Tensor, float], Tensor]:
 
 
 def suppression_rounds(hides: Tensor, rounds: int) -> Tensor:
-    """What is kept, (1, P) of 0 and 1, after passes of the matrix form; Fast NMS is one pass.
+    """Return which boxes survive, (1, P) of 0 and 1, after passes of the matrix form; Fast NMS is one pass.
 
     From all boxes, each pass keeps those that no box kept by the pass before hides. An even number of passes never
     loses a box that greedy suppression keeps; as many as there are boxes give its result.
@@ -110,8 +110,8 @@ def _by_matrix(boxes: Tensor, scores: Tensor, classes: Tensor, threshold: float,
         mine = (classes[order] == class_id).nonzero()[:, 0]
         ours = boxes[order[mine]].double()
         hides = (box_iou(ours, ours) > threshold).float().triu(diagonal=1)
-        kept = suppression_rounds(hides, rounds) if rounds is not None else _settled(hides)
-        keep[mine] = kept[0] > 0
+        survives = suppression_rounds(hides, rounds) if rounds is not None else _settled(hides)
+        keep[mine] = survives[0] > 0
     return order[keep]
 
 

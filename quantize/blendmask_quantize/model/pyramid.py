@@ -13,7 +13,7 @@ from blendmask_quantize.model.layers import ConvNorm, conv_norm, xavier
 
 
 class Features(NamedTuple):
-    """What the backbone and the pyramid make of a batch.
+    """Features of a batch from the backbone and the pyramid.
 
     Attributes:
         levels: of the pyramid, finest first, stride 8 and coarser.

@@ -49,5 +49,5 @@ def keep_zeros(network: nn.Module) -> None:
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d) and is_sparse(layer) and layer.weight.requires_grad:
             weight = layer.weight
-            kept = weight.detach() != 0
-            weight.register_hook(lambda gradient, kept=kept: gradient * kept.to(gradient.device))
+            mask = weight.detach() != 0
+            weight.register_hook(lambda gradient, mask=mask: gradient * mask.to(gradient.device))

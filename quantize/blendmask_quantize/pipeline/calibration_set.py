@@ -60,7 +60,7 @@ FRAMES = 12
 
 @dataclass(frozen=True)
 class CalibrationReport:
-    """What is said of calibration images, and of what became of them.
+    """The findings about calibration images and the images used.
 
     Attributes:
         record: for the manifest.
@@ -320,9 +320,9 @@ def hold_out(
     used = {folder / image.name for image in calibration.record.images}
     chosen = [file_sample(path, folder) for path in paths if path not in used][:most]
     held_out = _Reader(size, pad_value, silent("", 0)).read(chosen)
-    record = replace(calibration.record, held_out=tuple(found.entry for found in held_out))
+    record = replace(calibration.record, held_out=tuple(one.entry for one in held_out))
     report = replace(calibration.report, record=record)
-    return replace(calibration, report=report, held_out=[found.image for found in held_out])
+    return replace(calibration, report=report, held_out=[one.image for one in held_out])
 
 
 def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:

@@ -22,8 +22,8 @@ from blendmask_quantize.pipeline.calibration_set import CalibrationReport
 from blendmask_quantize.quantization.refine.steps import Outcome
 from blendmask_quantize.validation.fidelity import Fidelity
 
-FLOAT, CPU = "float", "cpu"
-_DOCUMENT, _MANIFEST, _STATIC = "document", "manifest", "static float"
+FLOAT, CPU, TENSORRT = "float", "cpu", "tensorrt"
+_DOCUMENT, _MANIFEST, _STATIC, _PROGRAM = "document", "manifest", "static float", "program"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Trained:
     entries: dict[str, Any]
 
     def record(self) -> dict[str, Any]:
-        """What a manifest remembers, in JSON's types."""
+        """The entry of the manifest, in JSON's types."""
         return self.entries
 
     def __str__(self) -> str:
@@ -68,7 +68,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Candidate:
-    """What a recipe came to, exported and compared with float.
+    """The result of a recipe, exported and compared with float.
 
     Attributes:
         graphs: ONNX by variant. The float graph makes masks for existing rows only, as the `cpu` graph does, so that
@@ -76,12 +76,15 @@ class Candidate:
         static_float: the float graph that a bundle carries, static as TensorRT demands; empty where it carries none.
         manifest: of the graphs, without what is measured of them.
         account: what else is known.
+        program: the network of the `tensorrt` graph as a program of torch, for Torch-TensorRT; empty where none is
+            compiled.
     """
 
     graphs: dict[str, bytes]
     static_float: bytes
     manifest: Manifest
     account: Account
+    program: bytes = b""
 
     @property
     def shipped(self) -> dict[str, bytes]:
@@ -109,7 +112,8 @@ class Candidate:
     def to_arrays(self) -> dict[str, NDArray[np.uint8]]:
         """Everything as arrays of bytes, by name."""
         document = json.dumps(msgspec.to_builtins(self.account)).encode()
-        members = {_DOCUMENT: document, _MANIFEST: encode_manifest(self.manifest), _STATIC: self.static_float}
+        members = {_DOCUMENT: document, _MANIFEST: encode_manifest(self.manifest)}
+        members |= {_STATIC: self.static_float, _PROGRAM: self.program}
         return {name: np.frombuffer(data, np.uint8) for name, data in (members | self.graphs).items()}
 
     @classmethod
@@ -118,4 +122,5 @@ class Candidate:
         members = {name: array.tobytes() for name, array in arrays.items()}
         account = msgspec.convert(json.loads(members.pop(_DOCUMENT)), Account)
         manifest, static = decode_manifest(members.pop(_MANIFEST)), members.pop(_STATIC)
-        return cls(members, static, manifest, account)
+        program = members.pop(_PROGRAM)
+        return cls(members, static, manifest, account, program)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from blendmask_calibration.checks.findings import Finding
 from blendmask_edge.bundle.manifest import Recipe as RecipeEntry
 from blendmask_quantize.export.bundle import Description, make_manifest
 from blendmask_quantize.export.onnx import export_onnx
@@ -12,7 +13,8 @@ from blendmask_quantize.export.parity import Parity, check_parity
 from blendmask_quantize.export.sparsity import check_sparsity
 from blendmask_quantize.model.sparsity import sparse_layers
 from blendmask_quantize.pipeline.calibration_set import CalibrationReport
-from blendmask_quantize.pipeline.candidate import CPU, FLOAT, Account, Candidate, Trained
+from blendmask_quantize.pipeline.candidate import CPU, FLOAT, TENSORRT, Account, Candidate, Trained
+from blendmask_quantize.pipeline.options import CANDIDATES_MOST
 from blendmask_quantize.pipeline.quantized import Quantized
 from blendmask_quantize.quantization.inputs import NetworkInputs
 from blendmask_quantize.quantization.placement import VARIANTS, place
@@ -31,7 +33,7 @@ def compared(quantized: Quantized) -> Candidate:
     """
     exported = _export(quantized)
     fidelity = _compare(quantized, exported)
-    account = replace(exported.account, fidelity=fidelity, calibration=_report(quantized, fidelity))
+    account = replace(exported.account, fidelity=fidelity, calibration=_report(quantized, exported, fidelity))
     return replace(exported, account=account)
 
 
@@ -40,6 +42,7 @@ def _export(quantized: Quantized) -> Candidate:
     job = quantized.job
     networks = {FLOAT: job.network} | {variant: quantized.calibrated.render(variant) for variant in VARIANTS}
     on_step = job.progress("exporting", len(networks) + job.options.keep_float)
+    program = b""
     graphs: dict[str, bytes] = {}
     parities: dict[str, Parity] = {}
     for variant, network in networks.items():
@@ -47,6 +50,8 @@ def _export(quantized: Quantized) -> Candidate:
         exported = export_onnx(graph)
         parities[variant] = check_parity(job.checkpoint.model, graph, exported, quantized.fullest)
         graphs[variant] = exported.SerializeToString()
+        if variant == TENSORRT and job.device is not None:
+            program = job.device.export(graph)
         on_step()
     static = b""
     if job.options.keep_float:
@@ -58,7 +63,7 @@ def _export(quantized: Quantized) -> Candidate:
     training = {name: Trained(str(report), report.record()) for name, report in quantized.training.items()}
     account = Account(parities, {}, quantized.images.report, quantized.refined, training)
     sparsity = check_sparsity({variant: graphs[variant] for variant in VARIANTS}, _sparse_layers(quantized))
-    return Candidate(graphs, static, make_manifest(_describe(quantized, sparsity), graphs), account)
+    return Candidate(graphs, static, make_manifest(_describe(quantized, sparsity), graphs), account, program)
 
 
 def _sparse_layers(quantized: Quantized) -> int:
@@ -87,10 +92,24 @@ def _compare(quantized: Quantized, exported: Candidate) -> dict[str, Fidelity]:
         return compare_variants(path, FLOAT, VARIANTS, [image[0] for image in images], on_frame)
 
 
-def _report(quantized: Quantized, fidelity: dict[str, Fidelity]) -> CalibrationReport:
+def _report(quantized: Quantized, exported: Candidate, fidelity: dict[str, Fidelity]) -> CalibrationReport:
     """The report with the tensors that are clipped most, and findings of the comparison, which are not judged yet."""
     inputs = NetworkInputs(quantized.job.checkpoint.model, quantized.images.compared)
     clipped = most_clipped(quantized.calibrated, clipped_shares(quantized.calibrated, inputs))
     report = quantized.images.report
-    findings = (*report.warnings, *check_fidelity(fidelity))
+    left_out = _check_candidates(exported.account.parities[FLOAT], quantized.job.bounds.candidates)
+    findings = (*report.warnings, *check_fidelity(fidelity), *left_out)
     return CalibrationReport(replace(report.record, clipped=clipped), findings)
+
+
+def _check_candidates(parity: Parity, compared: int) -> list[Finding]:
+    """Warn if the graphs lack instances of the calibration image with most of them, since they compare fewer pairs."""
+    if not parity.left_out:
+        return []
+    enough = min(CANDIDATES_MOST, -(-parity.candidates // 256) * 256)
+    advice = f"--candidates {enough} takes more" if compared < enough else "More cannot be compared"
+    message = (
+        f"One calibration image has {parity.candidates} pairs of location and class above the score threshold, and the "
+        f"graphs compare the best {compared}. Instances of low scores that are left out: {parity.left_out}. {advice}."
+    )
+    return [Finding("warn", "candidates", message, parity.left_out, 0, None)]

@@ -38,7 +38,7 @@ def run(job: Job, pruning: PruneOptions, options: QatOptions) -> Quantized:
 
 
 def _settings(job: Job, pruning: PruneOptions, options: QatOptions) -> dict[str, Setting]:
-    """What a run can only be resumed with; training with quantizers checks the rest itself."""
+    """Settings that must be the same to resume a run; training with quantizers checks the rest itself."""
     return {
         **calibration_settings(job),
         **image_settings(job),

@@ -18,21 +18,23 @@ from blendmask_calibration.dataset import CalibrationDataset
 from blendmask_calibration.sampling import list_images
 from blendmask_edge.errors import OutputError
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
-from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.bounds import Bounds
+from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.model.input_size import input_size
 from blendmask_quantize.model.patterns import Pattern, describe_pattern, parse_pattern
 from blendmask_quantize.model.predictor import pad_value
-from blendmask_quantize.pipeline.kept import Kept
+from blendmask_quantize.pipeline.device import Device, find_device
 from blendmask_quantize.pipeline.options import QuantizeOptions
 from blendmask_quantize.pipeline.settings import RecipeSettings
+from blendmask_quantize.pipeline.stage_results import StageResults
 from blendmask_quantize.quantization.refine.steps import Step, chosen_steps
 from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.runs.network_digest import network_digest
 from blendmask_quantize.runs.progress import Progress, silent
 from blendmask_quantize.runs.run_folder import RunFolder
 from blendmask_quantize.training.student import check_teacher
-from blendmask_quantize.validation.graph_predictor import GraphPredictor
 from blendmask_quantize.validation.measure import Evaluation
+from blendmask_quantize.validation.network_predictor import NetworkPredictor
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Job:
         evaluation: data that accuracy is measured on; empty for none, else one.
         progress: announces stages.
         teacher: network that training with quantizers learns from; None takes the float one.
+        device: this machine, where the network is compiled for it; None where it is not.
         resources: closed when the bundle is written, or when that fails.
     """
 
@@ -67,6 +70,7 @@ class Job:
     evaluation: tuple[Evaluation, ...] = ()
     progress: Progress = silent
     teacher: Checkpoint | None = None
+    device: Device | None = None
     resources: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -82,7 +86,12 @@ class Job:
     @cached_property
     def ignored(self) -> tuple[str, ...]:
         """The ignored layers, as given."""
-        return tuple(describe_pattern(pattern) for pattern in _ignored(self.recipe, self.options))
+        return tuple(describe_pattern(pattern) for pattern in self.ignored_layers)
+
+    @property
+    def ignored_layers(self) -> tuple[Pattern, ...]:
+        """The layers that recipe or options leave in float."""
+        return _ignored(self.recipe, self.options)
 
     @property
     def evaluation_paths(self) -> list[Path]:
@@ -95,22 +104,22 @@ class Job:
 
     def graph(self, network: nn.Module, *, live_rows: bool = False) -> DeployableGraph:
         """The deployable graph around a network; see `DeployableGraph`."""
-        asked = Bounds(detections=self.options.detections)
+        asked = asked_bounds(self.options)
         return DeployableGraph(self.checkpoint.model, network, self.size, asked, live_rows=live_rows).eval()
 
-    def predictor(self, network: nn.Module) -> GraphPredictor:
+    def predictor(self, network: nn.Module) -> NetworkPredictor:
         """A predictor that runs a network within the deployable graph."""
-        return GraphPredictor(self.graph(network), self.checkpoint.labels, self.pad_value)
+        return NetworkPredictor(self.graph(network), self.checkpoint.labels, self.pad_value)
 
     @cached_property
-    def kept(self) -> Kept:
+    def stage_results(self) -> StageResults:
         """Results of stages that the guard refused."""
-        return Kept(RunFolder.beside(self.output, self.command).path, lambda: _identity(self))
+        return StageResults(RunFolder.beside(self.output, self.command).path, lambda: _identity(self))
 
     def clear(self) -> None:
         """Remove what earlier runs of this job left beside the output."""
         RunFolder.beside(self.output, self.command).discard()
-        self.kept.clear()
+        self.stage_results.clear()
 
     def keep(self, run_folder: RunFolder) -> None:
         """Keep the state of an interrupted run in a folder until the bundle is written."""
@@ -126,12 +135,14 @@ def make_job(
 
     Raises:
         ConfigError: unknown step, an input size that the network cannot take, an ignored layer that does not exist,
-            deformable convolutions, or a teacher with other outputs.
+            deformable convolutions, a teacher with other outputs, or a device that this is not.
+        RuntimeUnavailableError: what compiles for this device is missing.
         AnnotationError: the evaluation data do not fit the network.
         OutputError: the disk of the output, or that of temporary files, has no room for the bundle.
     """
     _check_room(output.parent, checkpoint, "make room, or choose another folder for the output")
     _check_room(Path(tempfile.gettempdir()), checkpoint, "make room, or set TMPDIR to another folder")
+    device = None if options.torch_tensorrt is None else find_device(options.torch_tensorrt, output)
     size = input_size(checkpoint.config.input, options.size)
     steps = tuple(chosen_steps(recipe.steps, recipe.calibration.estimator))
     for data in evaluation:
@@ -139,10 +150,16 @@ def make_job(
     if teacher is not None:
         check_teacher(checkpoint.config, teacher)
     network = _traced(checkpoint, recipe, options)
-    bounds = Bounds(detections=options.detections).within(checkpoint.config, size)
+    bounds = asked_bounds(options).within(checkpoint.config, size)
     return Job(
-        checkpoint, network, dataset, output, recipe, options, size, bounds, steps, evaluation, progress, teacher
-    )
+        checkpoint, network, dataset, output, recipe, options, size, bounds, steps, evaluation, progress, teacher,
+        device,
+    )  # fmt: skip
+
+
+def asked_bounds(options: QuantizeOptions) -> Bounds:
+    """Sizes of the selection that a user asks for."""
+    return Bounds(candidates=options.candidates, detections=options.detections)
 
 
 def _traced(checkpoint: Checkpoint, recipe: RecipeSettings, options: QuantizeOptions) -> fx.GraphModule:
@@ -163,7 +180,9 @@ def _identity(job: Job) -> str:
 
 
 def _digest(job: Job, folder: Path) -> str:
-    options = replace(job.options, allow=(), evaluation=None, annotations=None, ignored=(), license="", resume=False)
+    unrelated = replace(job.options, allow=(), evaluation=None, arithmetic=False, license="", resume=False)
+    unrelated = replace(unrelated, torch_tensorrt=None)
+    options = replace(unrelated, annotations=None, ignored=(), processes=1, ray=None)
     measured_on = sorted(map(str, job.evaluation_paths)) if job.recipe.trains else []
     annotations = [] if job.options.annotations is None else [Path(job.options.annotations)]
     labels = job.checkpoint.labels
@@ -177,7 +196,7 @@ def _digest(job: Job, folder: Path) -> str:
 
 def _listing(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
     """Name, size and time of change of files."""
-    return [(str(path), found.st_size, found.st_mtime_ns) for path, found in ((path, path.stat()) for path in paths)]
+    return [(str(path), status.st_size, status.st_mtime_ns) for path, status in ((path, path.stat()) for path in paths)]
 
 
 def _check_room(folder: Path, checkpoint: Checkpoint, advice: str) -> None:

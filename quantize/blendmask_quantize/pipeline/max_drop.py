@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from blendmask_calibration.checks.findings import OPTION, Finding
@@ -13,19 +13,24 @@ from blendmask_quantize.pipeline.calibration_set import CalibrationReport
 from blendmask_quantize.pipeline.ground_truth import held_out_truth
 from blendmask_quantize.pipeline.quantized import Quantized
 from blendmask_quantize.pipeline.stages import refine_again
+from blendmask_quantize.pipeline.stored_answers import StoredAnswers
 from blendmask_quantize.quantization.ignored import ignoring
 from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.ptq import Calibrated
 from blendmask_quantize.quantization.sensitivity.layers import Layer, Layers
 from blendmask_quantize.quantization.sensitivity.search import fewest_in_float
+from blendmask_quantize.runs.progress import OnStep, ignore
 from blendmask_quantize.validation.drop import DropCriterion
 from blendmask_quantize.validation.ground_truth import GroundTruth
 from blendmask_quantize.validation.sensitivity import measure_changes
 
 MAX_DROP = "max_drop"
 _CODE = "max-drop"
+_SEARCH = "search"
 _RANKED_ON = 4
 """Held-out images that layers are ranked on."""
+_KEPT_AT_ONCE = 8
+"""Layers that are measured between two writes of what an interrupted run goes on from."""
 
 Drops = Mapping[str, float]
 
@@ -58,7 +63,7 @@ class DropReport:
         return max(self.after.values()) <= self.bound
 
     def record(self) -> dict[str, Any]:
-        """What a manifest remembers, in JSON's types."""
+        """The entry of the manifest, in JSON's types."""
         return {
             "bound": self.bound, "holds": self.holds, "before": dict(self.before), "after": dict(self.after),
             "reverted": list(self.reverted), "float_macs_share": self.float_macs_share, "images": self.images,
@@ -66,7 +71,7 @@ class DropReport:
         }  # fmt: skip
 
     def __str__(self) -> str:
-        """What the bound took, in a sentence or two."""
+        """Describe the layers that the bound left in float, in a sentence or two."""
         where = f"on {self.images} held-out images, ground truth by {self.ground_truth}"
         text = f"mask AP drops by {_listed(self.before)} {where}; at most {self.bound:.1%} is allowed"
         if not self.reverted:
@@ -115,7 +120,7 @@ def hold_drop(quantized: Quantized) -> Quantized:
 
 
 class _Bound:
-    """Asks whether the bound holds, and remembers what was measured."""
+    """Asks whether the bound holds, and remembers what was measured, also by an interrupted run of the job."""
 
     def __init__(self, quantized: Quantized, data: GroundTruth) -> None:
         self.quantized, self.job, self.data = quantized, quantized.job, data
@@ -124,6 +129,7 @@ class _Bound:
         self.start = quantized.calibrated if observed is None else observed.calibrated
         macs = macs_by_layer(self.job.checkpoint.model, self.job.size)
         self.layers = Layers.of(self.start.traced, macs)
+        self.known = StoredAnswers(self.job.stage_results, _SEARCH)
 
     @cached_property
     def drop(self) -> DropCriterion:
@@ -135,12 +141,29 @@ class _Bound:
         return {variant: self.drop(calibrated.render(variant)) for variant in VARIANTS}
 
     def changes(self) -> dict[str, float]:
-        """What each layer changes when it alone is quantized."""
+        """The change by each layer when it alone is quantized, with the mask AP that it loses."""
+        layers = self.layers.quantized
+        batches = {
+            f"changes of {', '.join(layer.name for layer in some)}": some
+            for some in (layers[first : first + _KEPT_AT_ONCE] for first in range(0, len(layers), _KEPT_AT_ONCE))
+        }
         few = replace(self.data, frames=self.data.frames[:_RANKED_ON], ids=self.data.ids[:_RANKED_ON])
-        groups = {layer.name: (layer,) for layer in self.layers.quantized}
-        on_trial = self.job.progress("measuring each layer alone", len(few.ids) * len(groups) * len(VARIANTS))
-        changes = measure_changes(self.start, groups, self.job.predictor, few, VARIANTS, on_trial)
-        return {name: change.total for name, change in changes.items()}
+        left = sum(len(some) for question, some in batches.items() if question not in self.known.answers)
+        on_trial = (
+            self.job.progress("measuring each layer alone", len(few.ids) * left * len(VARIANTS)) if left else ignore
+        )
+        changes: dict[str, float] = {}
+        for question, some in batches.items():
+            changes |= self.known.of(question, partial(self._measure_changes, some, few, on_trial))
+        return changes
+
+    def _measure_changes(self, layers: Sequence[Layer], data: GroundTruth, on_trial: OnStep) -> dict[str, float]:
+        groups = {layer.name: (layer,) for layer in layers}
+        changes = measure_changes(
+            self.start, groups, self.job.predictor, data, VARIANTS, on_trial, rows=self.job.bounds.detections,
+            with_ap=True,
+        )  # fmt: skip
+        return {name: change.total + change.drop for name, change in changes.items()}
 
     def reverting(self, layers: Collection[Layer]) -> Calibrated:
         """The weights and ranges before refinement, with some layers in float."""
@@ -155,7 +178,9 @@ class _Bound:
         """Whether the bound holds in every variant with some layers in float."""
         calibrated = self.reverting(layers)
         self._on_trial()
-        return all(self.drop(calibrated.render(variant)) <= self.most for variant in VARIANTS)
+        names = ", ".join(sorted(layer.name for layer in layers))
+        drops: dict[str, float] = self.known.of(f"drops with {names}", lambda: self.drops(calibrated))
+        return max(drops.values()) <= self.most
 
     def reported(self, result: Quantized, before: Drops, after: Drops, reverted: Collection[Layer]) -> Quantized:
         """The network with the report; the finding that the bound does not hold is not judged yet."""

@@ -1,4 +1,4 @@
-"""What calibration observes, as arrays to keep."""
+"""Observations of calibration as arrays that can be stored."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def as_arrays(histograms: Mapping[str, Histogram], counts: Sequence[int]) -> dic
         histograms: of the tensors.
         counts: of the images.
     """
-    found = list(histograms.values())
+    ordered = list(histograms.values())
     return {
         "instances": np.array(counts, np.int64),
         "names": np.array(list(histograms)),
-        "counts": np.array([histogram.counts for histogram in found]),
-        "exponents": np.array([histogram.exponent for histogram in found]),
-        "extremes": np.array([(histogram.minimum, histogram.maximum) for histogram in found]),
-        "zeros": np.array([histogram.zeros for histogram in found]),
+        "counts": np.array([histogram.counts for histogram in ordered]),
+        "exponents": np.array([histogram.exponent for histogram in ordered]),
+        "extremes": np.array([(histogram.minimum, histogram.maximum) for histogram in ordered]),
+        "zeros": np.array([histogram.zeros for histogram in ordered]),
     }
 
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from blendmask_quantize.quantization.qat.options import QatOptions
 
 PathLike = Union[str, "os.PathLike[str]"]
+CANDIDATES_MOST = 3840
+"""Largest result of TopK in TensorRT."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class QuantizeOptions:
         size: height and width of the network input in pixels, multiples of 32; None takes the configuration's test
             size for a 4:3 image.
         detections: largest number of instances per image, 1 to 100.
+        candidates: largest number of pairs of location and class that suppression compares, 1 to 3840; of more above
+            the score threshold, those that score least are left out. Time and memory grow with its square.
         count: largest number of calibration images, 1 to 4096; None takes that of the recipe, which is 128.
         seed: seed of the calibration sample, 0 or more; None takes that of the recipe, which is 0.
         estimator: range estimator: "max", "percentile", "entropy", "mse", or "auto" for the best one per tensor; None
@@ -36,6 +40,8 @@ class QuantizeOptions:
             the recipe, which is 0.5.
         allow: codes of refusals to override, e.g. "few-images".
         evaluation: folder of images and COCO instances JSON to measure accuracy on; None skips the measurement.
+        arithmetic: measure the `tensorrt` graph in each arithmetic that a GPU may use too, on the images of
+            `evaluation`; takes about four times as long as the evaluation alone.
         annotations: COCO instances JSON of the calibration images, for recipes that train and for `max_drop`. Required
             by "edge"; without them, "qat" learns from the float network alone, and `max_drop` compares with it.
         iterations: QAT steps; None takes those of the recipe, which are 400.
@@ -53,7 +59,12 @@ class QuantizeOptions:
         pruning: all pruning options, instead of those of the recipe.
         resume: continue the interrupted run with the same output.
         keep_float: include the float graph in the bundle.
+        torch_tensorrt: name of this device, as listed by `blendmask targets`: also compile the quantized network by
+            Torch-TensorRT for the GPU here, straight from PyTorch, for the runtime "torch_tensorrt".
         license: SPDX name of the model's license.
+        processes: number of processes that calibration images are observed in, 1 to 256; ranges are the same for any
+            number.
+        ray: address of a Ray cluster to observe them on instead, as for `evaluate`.
 
     Example:
         >>> from blendmask_quantize import QuantizeOptions
@@ -63,6 +74,7 @@ class QuantizeOptions:
 
     size: tuple[int, int] | None = None
     detections: int = 100
+    candidates: int = 512
     count: int | None = None
     seed: int | None = None
     estimator: str | None = None
@@ -72,6 +84,7 @@ class QuantizeOptions:
     max_float_macs: float | None = None
     allow: tuple[str, ...] = ()
     evaluation: tuple[PathLike, PathLike] | None = None
+    arithmetic: bool = False
     annotations: PathLike | None = None
     iterations: int | None = None
     learning_rate: float | None = None
@@ -86,7 +99,10 @@ class QuantizeOptions:
     pruning: PruneOptions | None = None
     resume: bool = False
     keep_float: bool = False
+    torch_tensorrt: str | None = None
     license: str = "unspecified"
+    processes: int = 1
+    ray: str | None = None
 
     @property
     def annotation_files(self) -> list[PathLike]:

@@ -15,7 +15,7 @@ from blendmask_quantize.quantization.quantized_layers import quantized_layers
 
 @dataclass(frozen=True)
 class Plan:
-    """What `quantize` would do.
+    """The plan of `quantize`.
 
     Attributes:
         recipe: name, version and every setting, as a recipe file holds them.
@@ -26,6 +26,7 @@ class Plan:
         latency_ms: time of the INT8 graph on this machine in milliseconds, measured before and predicted after; None
             where it is not a target.
         float_layers: convolutions that stay float in any graph, and their multiply-accumulates for one image, now.
+        device: this machine, where the network is compiled for it; None where it is not.
     """
 
     recipe: dict[str, Any]
@@ -35,6 +36,7 @@ class Plan:
     macs: tuple[int, int]
     latency_ms: tuple[float, float] | None
     float_layers: dict[str, int]
+    device: str | None = None
 
     @property
     def float_share(self) -> float:
@@ -47,6 +49,7 @@ class Plan:
             "recipe": self.recipe, "stages": list(self.stages), "model": self.model, "size": list(self.size),
             "macs_before": self.macs[0], "macs": self.macs[1], "float_layers": self.float_layers,
             "float_share": self.float_share, "latency_ms": None if self.latency_ms is None else list(self.latency_ms),
+            "device": self.device,
         }  # fmt: skip
 
 
@@ -76,5 +79,5 @@ def make_plan(recipe: Recipe, job: Job) -> Plan:
     in_float = {name: macs for name, macs in layers.items() if name not in everywhere}
     return Plan(
         recipe_settings(recipe), (*recipe.stages(), *_bound(recipe)), job.checkpoint.config.name, job.size,
-        (before, expected.macs), expected.latency_ms, in_float,
+        (before, expected.macs), expected.latency_ms, in_float, None if job.device is None else job.device.target.title,
     )  # fmt: skip

@@ -70,7 +70,7 @@ def image_folder(job: Job) -> Path:
 
 
 def calibration_settings(job: Job) -> dict[str, Setting]:
-    """What ranges depend on, for a run to be resumed with the same."""
+    """Settings that ranges depend on, which must be the same to resume a run."""
     calibration = job.recipe.calibration
     return {
         "calibration count": calibration.count,

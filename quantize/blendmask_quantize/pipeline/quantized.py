@@ -1,4 +1,4 @@
-"""What a recipe ends with."""
+"""The result of a recipe."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TrainingReport(Protocol):
     """The result of pruning, of training with quantizers, or of a bound on the drop of accuracy."""
 
     def record(self) -> dict[str, Any]:
-        """What a manifest remembers, in JSON's types."""
+        """The entry of the manifest, in JSON's types."""
 
     def __str__(self) -> str:
         """The result in a sentence."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Expectation:
-    """What is expected of the result of a recipe.
+    """The expected result of a recipe.
 
     Attributes:
         macs: multiply-accumulates for one image of the job's input size.

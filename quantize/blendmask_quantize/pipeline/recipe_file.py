@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from blendmask_edge.errors import ConfigError, DependencyError, install_command
+from blendmask_edge.storage.bounded import read_bounded
 from blendmask_quantize.model.config import YAML_SUFFIXES, unknown_name
 from blendmask_quantize.pipeline.recipe import Recipe
 from blendmask_quantize.pipeline.recipe_names import get_recipe, is_precision
@@ -57,11 +58,7 @@ def _parse(path: Path) -> Mapping[str, Any]:
     except ImportError as error:
         raise DependencyError(f"Recipe files need PyYAML. Type: {install_command('quantize')}") from error
     try:
-        with path.open("rb") as file:
-            text = file.read(_MOST_BYTES + 1)
-        if len(text) > _MOST_BYTES:
-            raise ConfigError(f"{path} has more than {_MOST_BYTES} bytes: give a recipe file")
-        given = yaml.safe_load(text)
+        given = yaml.safe_load(read_bounded(path, _MOST_BYTES))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}): give the path of a recipe file") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -77,9 +74,11 @@ def _recipe(given: Mapping[str, Any]) -> Recipe:
     if not isinstance(name, str):
         raise ConfigError("it names no recipe: add `recipe: ptq`, or another one")
     base = get_recipe(name)
-    if str(given.get(_VERSION)) != base.version:
+    if _VERSION not in given:
+        raise ConfigError(f"it names no version of recipe {name}: add `version: {base.version}`")
+    if str(given[_VERSION]) != base.version:
         raise ConfigError(
-            f"it is meant for version {given.get(_VERSION, 'unknown')} of recipe {name}, and this release has version "
+            f"it is meant for version {given[_VERSION]} of recipe {name}, and this release has version "
             f"{base.version}, whose results differ: see CHANGELOG.md, then write `version: {base.version}`"
         )
     settings = {key: value for key, value in given.items() if key not in (_RECIPE, _VERSION)}

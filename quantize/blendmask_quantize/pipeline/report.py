@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from blendmask_edge.bundle.manifest import Measurement
 from blendmask_edge.evaluation.display_threshold import DisplayThreshold
 from blendmask_quantize.export.parity import Parity
 from blendmask_quantize.pipeline.calibration_set import CalibrationReport
@@ -46,7 +47,11 @@ class Report:
         refined: outcome of each refinement step.
         training: reports of pruning and training by name: "pruning", "qat".
         display: display threshold chosen on the evaluation images; None if it was not measured.
+        arithmetic: accuracy of the `tensorrt` graph in each arithmetic that a GPU may use, by name; empty unless it was
+            requested.
         unmeasured: why the requested evaluation failed; empty if it succeeded or was not requested.
+        program: the network compiled by Torch-TensorRT for this machine, in the cache; None if it was not requested.
+        not_compiled: why that failed; empty if it succeeded or was not requested.
     """
 
     bundle: Path
@@ -56,7 +61,10 @@ class Report:
     refined: tuple[Outcome, ...] = ()
     training: Mapping[str, Trained] = field(default_factory=dict)
     display: DisplayThreshold | None = None
+    arithmetic: Mapping[str, Measurement] = field(default_factory=dict)
     unmeasured: str = ""
+    program: Path | None = None
+    not_compiled: str = ""
 
     @property
     def how_to_measure(self) -> str:

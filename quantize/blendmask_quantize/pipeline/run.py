@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,17 +17,17 @@ from numpy.typing import NDArray
 from blendmask_edge.benchmark.side_by_side import speedup
 from blendmask_edge.bundle.manifest import Manifest
 from blendmask_edge.bundle.writer import write_bundle
-from blendmask_edge.errors import BundleError, OutputError
+from blendmask_edge.errors import BlendMaskError, BundleError, OutputError
 from blendmask_quantize.export.bundle import Measured, with_graphs, with_measured
 from blendmask_quantize.pipeline.calibration_set import read_frames
-from blendmask_quantize.pipeline.candidate import CPU, FLOAT, Candidate
+from blendmask_quantize.pipeline.candidate import CPU, FLOAT, TENSORRT, Candidate
 from blendmask_quantize.pipeline.comparison import compared
 from blendmask_quantize.pipeline.ground_truth import check_labels
 from blendmask_quantize.pipeline.job import Job
 from blendmask_quantize.pipeline.max_drop import hold_drop
 from blendmask_quantize.pipeline.recipe import Recipe
 from blendmask_quantize.pipeline.report import Report, VariantReport, how_to_measure
-from blendmask_quantize.validation.measure import Accuracy, measure_accuracy, measure_latency
+from blendmask_quantize.validation.measure import Accuracy, measure_accuracy, measure_arithmetic, measure_latency
 
 Frames = list[NDArray[np.uint8]]
 Latency = Mapping[str, list[float]]
@@ -53,20 +54,22 @@ def run(recipe: Recipe, job: Job) -> Report:
     """
     with job.resources:
         candidate, frames = _candidate(recipe, job)
-        with job.kept.refusable(_STAGE, candidate.to_arrays):
+        with job.stage_results.refusable(_STAGE, candidate.to_arrays):
             candidate = candidate.judged(job.options.allow)
         _deliver(job, candidate)
     job.clear()
     latency, accuracy = _measure(job, candidate, frames)
-    return _report(job, candidate, accuracy, latency)
+    return replace(_report(job, candidate, accuracy, latency), **_compiled(job, candidate))
 
 
 def _candidate(recipe: Recipe, job: Job) -> tuple[Candidate, Frames]:
     """The candidate that a refused run of the same job kept, else a new one; and frames to time it on."""
-    kept = job.kept.load(_STAGE)
-    if kept is not None:
+    stored = job.stage_results.load(_STAGE)
+    if stored is not None:
         try:
-            return Candidate.from_arrays(kept), read_frames(job.dataset, job.recipe.calibration)
+            candidate = Candidate.from_arrays(stored)
+            if job.device is None or candidate.program:
+                return candidate, read_frames(job.dataset, job.recipe.calibration)
         except (BundleError, KeyError, ValueError, msgspec.MsgspecError):
             pass  # of another release: made anew
     recipe.check(job)
@@ -77,9 +80,8 @@ def _candidate(recipe: Recipe, job: Job) -> tuple[Candidate, Frames]:
 
 
 def _manifest(job: Job, candidate: Candidate, accuracy: Accuracy) -> Manifest:
-    measured = Measured(
-        accuracy.measurements, {name: found.record() for name, found in candidate.account.fidelity.items()}
-    )
+    fidelity = {name: comparison.record() for name, comparison in candidate.account.fidelity.items()}
+    measured = Measured(accuracy.measurements, fidelity, accuracy.arithmetic)
     if accuracy.display is not None:
         measured = replace(
             measured, display_threshold=accuracy.display.score, display_measurement=accuracy.display_measurement
@@ -120,6 +122,10 @@ def _measure(job: Job, candidate: Candidate, frames: Frames) -> tuple[Latency, A
             latency = measure_latency(path, (FLOAT, CPU), frames)
             for evaluation in job.evaluation:
                 accuracy = measure_accuracy(path, list(candidate.graphs), CPU, evaluation, job.progress)
+                if job.options.arithmetic:
+                    graph = candidate.graphs[TENSORRT]
+                    measurements = measure_arithmetic(candidate.manifest, graph, evaluation, job.progress)
+                    accuracy = replace(accuracy, arithmetic=measurements)
         if job.evaluation:
             write_bundle(job.output, _manifest(job, candidate, accuracy), candidate.shipped)
     except KeyboardInterrupt as error:
@@ -127,6 +133,19 @@ def _measure(job: Job, candidate: Candidate, frames: Frames) -> tuple[Latency, A
     except Exception as error:
         accuracy = Accuracy(failure=str(error) or type(error).__name__)
     return latency, accuracy
+
+
+def _compiled(job: Job, candidate: Candidate) -> dict[str, Any]:
+    """Fields of the report on the program for this device. Whatever goes wrong here must not cost the bundle."""
+    if job.device is None:
+        return {}
+    on_step = job.progress("compiling", 1)
+    try:
+        program = job.device.compile(candidate.program, job.output)
+    except BlendMaskError as error:
+        return {"not_compiled": str(error)}
+    on_step()
+    return {"program": program}
 
 
 def _report(job: Job, candidate: Candidate, accuracy: Accuracy, latency: Latency) -> Report:
@@ -143,5 +162,5 @@ def _report(job: Job, candidate: Candidate, accuracy: Accuracy, latency: Latency
     }
     return Report(
         job.output, variants, speedup(latency, FLOAT, CPU) if latency else math.nan, account.calibration,
-        account.refined, account.training, accuracy.display, accuracy.failure,
+        account.refined, account.training, accuracy.display, accuracy.arithmetic, accuracy.failure,
     )  # fmt: skip

@@ -11,7 +11,8 @@ from torch import fx, nn
 from blendmask_calibration.checks.guard import check_channel_order
 from blendmask_calibration.dataset import CalibrationDataset
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
-from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.bounds import Bounds
+from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.model.macs import macs_by_layer
 from blendmask_quantize.model.patterns import Pattern
 from blendmask_quantize.model.predictor import pad_value
@@ -26,8 +27,8 @@ from blendmask_quantize.quantization.sensitivity.layers import Layer, Layers
 from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.runs.progress import Progress
 from blendmask_quantize.validation.channel_order import MOST, scores_both_ways
-from blendmask_quantize.validation.graph_predictor import GraphPredictor
 from blendmask_quantize.validation.ground_truth import LABELED
+from blendmask_quantize.validation.network_predictor import NetworkPredictor
 from blendmask_quantize.validation.sensitivity import Change, measure_changes
 
 _ALL = ""
@@ -117,9 +118,9 @@ class SensitivityJob:
         """Return the deployable graph around a network."""
         return DeployableGraph(self.checkpoint.model, network, self.size, Bounds()).eval()
 
-    def predictor(self, network: nn.Module) -> GraphPredictor:
+    def predictor(self, network: nn.Module) -> NetworkPredictor:
         """Return a predictor that runs a network within the deployable graph."""
-        return GraphPredictor(self.graph(network), self.checkpoint.labels, pad_value(self.checkpoint.config.input))
+        return NetworkPredictor(self.graph(network), self.checkpoint.labels, pad_value(self.checkpoint.config.input))
 
 
 def measure_sensitivity(job: SensitivityJob) -> SensitivityReport:
@@ -142,7 +143,10 @@ def measure_sensitivity(job: SensitivityJob) -> SensitivityReport:
     groups: dict[str, Sequence[Layer]] = {**single, **several, _ALL: layers.quantized}
     on_trial = job.progress("quantizing layers alone", len(groups) * len(job.variants) * len(data.ids))
     with_ap = data.source == LABELED
-    changes = measure_changes(calibrated, groups, job.predictor, data, job.variants, on_trial, with_ap=with_ap)
+    rows = Bounds().within(job.checkpoint.config, job.size).detections
+    changes = measure_changes(
+        calibrated, groups, job.predictor, data, job.variants, on_trial, rows=rows, with_ap=with_ap
+    )
     return SensitivityReport(
         _ranked(single, changes, layers), _ranked(blocks, changes, layers), changes[_ALL], layers.float_share(),
         len(data.ids), data.source, job.variants, tuple(str(finding) for finding in images.warnings),
@@ -153,11 +157,11 @@ def _ranked(
     groups: Mapping[str, Sequence[Layer]], changes: Mapping[str, Change], layers: Layers
 ) -> tuple[LayerSensitivity, ...]:
     """The groups by falling change; a block of one layer has the change of that layer."""
-    found = [
+    sensitivities = [
         LayerSensitivity(name, layers.share(members), changes[name if name in changes else members[0].name])
         for name, members in groups.items()
     ]
-    return tuple(sorted(found, key=lambda one: -one.change.total))
+    return tuple(sorted(sensitivities, key=lambda one: -one.change.total))
 
 
 def _read(job: SensitivityJob, network: fx.GraphModule) -> CalibrationSet:

@@ -1,4 +1,4 @@
-"""What every recipe is set to, as values that load no torch."""
+"""Settings that every recipe has, as values that load no torch."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ class RecipeSettings:
         return replace(self, calibration=self.calibration.overridden(options), steps=tuple(steps), **given)  # type: ignore[arg-type]
 
 
-def unsupported_precision(found: object) -> ConfigError:
+def unsupported_precision(precision: object) -> ConfigError:
     """Return the refusal of everything but INT8."""
     return ConfigError(
-        f"{found} is not supported: every recipe quantizes weights and activations to INT8, the one precision that "
+        f"{precision} is not supported: every recipe quantizes weights and activations to INT8, the one precision that "
         "every runtime here takes. For a still smaller network, use recipe edge"
     )

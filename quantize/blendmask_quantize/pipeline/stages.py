@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from blendmask_calibration.checks.guard import check_channel_order, check_detections
 from blendmask_calibration.histogram import Histogram
+from blendmask_edge.execution.choice import choose_executor, worker_threads
+from blendmask_edge.execution.serial import SerialExecutor
 from blendmask_edge.imaging import read_image
-from blendmask_quantize.model.blendmask import Predictions
 from blendmask_quantize.pipeline.calibration_set import (
     TO_COMPARE,
     TO_MEASURE,
@@ -21,16 +22,20 @@ from blendmask_quantize.pipeline.calibration_set import (
     for_users,
     load_calibration_set,
 )
-from blendmask_quantize.pipeline.job import Job
+from blendmask_quantize.pipeline.job import Job, asked_bounds
 from blendmask_quantize.pipeline.observation import as_arrays, observation_of
+from blendmask_quantize.pipeline.observed_images import Network, SentNetwork, observe_images
 from blendmask_quantize.pipeline.quantized import Quantized
+from blendmask_quantize.pipeline.refinement import as_arrays as refined_as_arrays
+from blendmask_quantize.pipeline.refinement import refined_of
 from blendmask_quantize.quantization.inputs import NetworkInputs
-from blendmask_quantize.quantization.ptq import Calibrated, estimate, observe
-from blendmask_quantize.quantization.refine.steps import Given, Observed, Outcome, refine
+from blendmask_quantize.quantization.ptq import Calibrated, estimate
+from blendmask_quantize.quantization.refine.steps import Given, Observed, Refined, refine
 from blendmask_quantize.validation.channel_order import MOST, detection_scores, scores_both_ways
 from blendmask_quantize.validation.drift import DriftCriterion
 
 _CHANNEL_ORDER, _DETECTIONS, _OBSERVATION = "channel-order", "detections", "observation"
+_REFINEMENT = "refinement"
 """Stages whose results are kept if the guard refuses them, or if the run ends before the bundle is written."""
 _SCORES, _COUNTS = "scores", "counts"
 
@@ -45,13 +50,13 @@ def read_images(job: Job) -> CalibrationSet:
         job.dataset, job.recipe.calibration, job.size, job.pad_value, job.progress, job.options.allow,
         held_out_limits(job),
     )  # fmt: skip
-    kept = job.kept.load(_CHANNEL_ORDER)
-    if kept is not None:
-        given, swapped = json.loads(kept[_SCORES].item())
+    stored = job.stage_results.load(_CHANNEL_ORDER)
+    if stored is not None:
+        given, swapped = json.loads(stored[_SCORES].item())
     else:
         on_image = job.progress("checking channel order", 2 * min(MOST, len(images.images)))
         given, swapped = scores_both_ways(job.graph(job.network), images.images, on_image)
-    with job.kept.refusable(_CHANNEL_ORDER, lambda: {_SCORES: np.array(json.dumps((given, swapped)))}):
+    with job.stage_results.refusable(_CHANNEL_ORDER, lambda: {_SCORES: np.array(json.dumps((given, swapped)))}):
         return images.judged(check_channel_order(given, swapped), job.options.allow)
 
 
@@ -66,9 +71,9 @@ def judge_detections(job: Job, images: CalibrationSet) -> CalibrationSet:
     Raises:
         CalibrationError: the network detects almost nothing.
     """
-    kept = job.kept.load(_DETECTIONS)
-    counts = kept[_COUNTS].tolist() if kept is not None else _count_instances(job, images)
-    with job.kept.refusable(_DETECTIONS, lambda: {_COUNTS: np.array(counts)}):
+    stored = job.stage_results.load(_DETECTIONS)
+    counts = stored[_COUNTS].tolist() if stored is not None else _count_instances(job, images)
+    with job.stage_results.refusable(_DETECTIONS, lambda: {_COUNTS: np.array(counts)}):
         return images.judged(check_detections(counts), job.options.allow)
 
 
@@ -94,16 +99,16 @@ def calibrate(job: Job, images: CalibrationSet, *, judged: bool = False) -> Quan
     Raises:
         CalibrationError: the network detects almost nothing.
     """
-    kept = None if judged else job.kept.load(_OBSERVATION)
-    histograms, counts = observation_of(kept) if kept is not None else _observe(job, images)
+    stored = job.stage_results.load(_OBSERVATION)
+    histograms, counts = observation_of(stored) if stored is not None else _observe(job, images)
+    job.stage_results.save(_OBSERVATION, lambda: as_arrays(histograms, counts))
     if not judged:
-        job.kept.save(_OBSERVATION, lambda: as_arrays(histograms, counts))
-        with job.kept.refusable(_OBSERVATION, lambda: as_arrays(histograms, counts)):
+        with job.stage_results.refusable(_OBSERVATION, lambda: as_arrays(histograms, counts)):
             images = images.judged(check_detections(counts), job.options.allow)
     observed = _estimate(job, images, histograms)
-    calibrated, refined = _refine(job, observed, images)
+    refined = _refine(job, _begun(job, observed), images, keep=True)
     fullest = _original(job, images, int(np.argmax(counts)))
-    return Quantized(job, calibrated, images, fullest, refined, observed=observed)
+    return Quantized(job, refined.observed.calibrated, images, fullest, refined.outcomes, observed=observed)
 
 
 def refine_again(quantized: Quantized, calibrated: Calibrated) -> Quantized:
@@ -115,8 +120,8 @@ def refine_again(quantized: Quantized, calibrated: Calibrated) -> Quantized:
     """
     assert quantized.observed is not None
     observed = replace(quantized.observed, calibrated=calibrated, reference=calibrated.traced)
-    refined, outcomes = _refine(quantized.job, observed, quantized.images)
-    return replace(quantized, calibrated=refined, refined=outcomes)
+    refined = _refine(quantized.job, Refined(observed), quantized.images)
+    return replace(quantized, calibrated=refined.observed.calibrated, refined=refined.outcomes)
 
 
 def _original(job: Job, images: CalibrationSet, index: int) -> NDArray[np.uint8]:
@@ -128,15 +133,14 @@ def _original(job: Job, images: CalibrationSet, index: int) -> NDArray[np.uint8]
 
 def _observe(job: Job, images: CalibrationSet) -> tuple[dict[str, Histogram], list[int]]:
     """Histograms of the tensors, and the number of instances that the float network detects in each image."""
-    counts: list[int] = []
-    graph, on_step = job.graph(job.network), job.progress("calibrating", len(images.images))
-
-    def on_image(predictions: Predictions) -> None:
-        counts.append(len(detection_scores(graph, predictions)))
-        on_step()
-
+    options, model = job.options, job.checkpoint.model
+    executor = choose_executor(options.processes, options.ray)
+    network: Network | SentNetwork = Network(model, job.network, job.graph(job.network))
+    if not isinstance(executor, SerialExecutor):
+        threads = worker_threads(options.processes, options.ray, None)
+        network = SentNetwork(model, job.ignored_layers, job.size, asked_bounds(options), threads)
     with for_users():
-        return observe(job.network, _given(job, images).inputs, on_image), counts
+        return observe_images(network, images.images, executor, job.progress("calibrating", len(images.images)))
 
 
 def _estimate(job: Job, images: CalibrationSet, histograms: dict[str, Histogram]) -> Observed:
@@ -149,11 +153,30 @@ def _given(job: Job, images: CalibrationSet) -> Given:
     return Given(NetworkInputs(job.checkpoint.model, images.images), job.recipe.calibration.estimator)
 
 
-def _refine(job: Job, observed: Observed, images: CalibrationSet) -> tuple[Calibrated, tuple[Outcome, ...]]:
-    """Take the steps, and keep those that bring the networks nearer to float on held-out images."""
-    if not job.steps:
-        return observed.calibrated, ()
-    on_step = job.progress("refining", len(job.steps))
-    criterion = DriftCriterion(job.predictor, observed.reference, images.compared)
+def _begun(job: Job, start: Observed) -> Refined:
+    """The steps that an interrupted run of the same job took, none where there was none."""
+    stored = job.stage_results.load(_REFINEMENT) if job.steps else None
+    return Refined(start) if stored is None else refined_of(start, stored)
+
+
+def _refine(job: Job, state: Refined, images: CalibrationSet, *, keep: bool = False) -> Refined:
+    """Take the steps that are left, and keep those that bring the networks nearer to float on held-out images.
+
+    Args:
+        job: whose steps are taken.
+        state: after none or some of the steps.
+        images: the calibration images, and those held out.
+        keep: whether the state after each step is written, for the same command to go on from.
+    """
+    if len(state.outcomes) == len(job.steps):
+        return state
+    start, on_step = state.observed, job.progress("refining", len(job.steps) - len(state.outcomes))
+
+    def on_state(reached: Refined) -> None:
+        if keep:
+            job.stage_results.save(_REFINEMENT, lambda: refined_as_arrays(reached, job.network))
+        on_step()
+
+    criterion = DriftCriterion(job.predictor, start.reference, images.compared)
     with for_users():
-        return refine(observed, job.steps, _given(job, images), criterion, on_step)
+        return refine(state, job.steps, _given(job, images), criterion, on_state)

@@ -26,7 +26,7 @@ TOLERANCE = 0.02
 
 
 Price = Callable[[str, int, int], float]
-"""What a convolution costs, from its name and its numbers of input and output channels."""
+"""Cost of a convolution, from its name and its numbers of input and output channels."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ class Cost:
     ) -> None:  # fmt: skip
         self.what, self.multiple, self._price = what, multiple, price
         self._per_channel = per_channel or [0] * len(groups)
-        found = [_layer(name, model, groups) for name in layers]
-        self.layers = [layer for layer in found if layer.writer is not None or layer.read]
-        self._fixed = fixed + sum(self._of(layer, ()) for layer in found if layer not in self.layers)
+        costed = [_layer(name, model, groups) for name in layers]
+        self.layers = [layer for layer in costed if layer.writer is not None or layer.read]
+        self._fixed = fixed + sum(self._of(layer, ()) for layer in costed if layer not in self.layers)
         self._touched = [
             [layer for layer in self.layers if index in (layer.writer, *layer.read)] for index in range(len(groups))
         ]
@@ -209,7 +209,7 @@ def _cheapest(
 
 
 def _blocks(group: ChannelGroup, score: Tensor, multiple: int) -> list[list[int]]:
-    """What a group can give up, least important first: blocks that leave a multiple of `multiple` channels.
+    """Channels that a group can give up, least important first: blocks that leave a multiple of `multiple` channels.
 
     Where the channels have a group normalization, each of its groups gives up as many.
     """

@@ -108,7 +108,7 @@ def _cost(
 
 def _check_share(ratio: float, what: str) -> None:
     if not 0 < ratio <= 1:
-        raise ConfigError(f"{ratio} is no share of the {what}: give a number above 0 and up to 1, e.g. 0.7")
+        raise ConfigError(f"{ratio} is not a share of the {what}: give a number above 0 and up to 1, e.g. 0.7")
 
 
 def _check_reachable(ratio: float, smallest: float, what: str) -> None:

@@ -48,8 +48,8 @@ def without_idle_blocks(
 
 def candidate_blocks(model: BlendMask, protect: Iterable[Pattern] = ()) -> list[str]:
     """Name the residual blocks that hold no layer of a frozen stage and no protected one."""
-    kept = unpruned_layers(model, protect)
-    return [name for name in residual_blocks(model) if not any(layer.startswith(f"{name}.") for layer in kept)]
+    unpruned = unpruned_layers(model, protect)
+    return [name for name in residual_blocks(model) if not any(layer.startswith(f"{name}.") for layer in unpruned)]
 
 
 def _loss(model: BlendMask, dropped: Iterable[str], losses: Sequence[Loss]) -> float:

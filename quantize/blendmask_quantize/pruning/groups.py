@@ -88,12 +88,12 @@ def find_groups(plain: BlendMask, protect: Iterable[Pattern] = ()) -> list[Chann
         ConfigError: a pattern matches no convolution; near misses are named.
         DependencyError: torch-pruning is not installed.
     """
-    kept = _named(plain, protect)
+    unpruned = _named(plain, protect)
     graph = _trace(plain)
     names = {module: name for name, module in plain.named_modules()}
     groups = graph.get_all_groups(ignored_layers=list(_protected(plain)), root_module_types=[nn.Conv2d])
-    found = [_group(graph, dependency, names) for dependency in groups]
-    return [group for group in found if kept.isdisjoint(group.writers)]
+    channel_groups = [_group(graph, dependency, names) for dependency in groups]
+    return [group for group in channel_groups if unpruned.isdisjoint(group.writers)]
 
 
 def unplain(plain: BlendMask) -> BlendMask:

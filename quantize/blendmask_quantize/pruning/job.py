@@ -26,11 +26,11 @@ from blendmask_quantize.runs.progress import OnStep, Progress, ignore, silent
 from blendmask_quantize.runs.run_folder import START_FILE, RunFolder, Setting, round_file
 from blendmask_quantize.training.coco_images import CocoImages
 from blendmask_quantize.training.distill import distill
+from blendmask_quantize.training.distill_weights import StudentWeights
 from blendmask_quantize.training.loop import step_losses, train
 from blendmask_quantize.training.run_settings import data_settings, digest_of, option_settings
 from blendmask_quantize.training.samples import collate
 from blendmask_quantize.training.stream import AugmentedStream
-from blendmask_quantize.training.student import StudentWeights
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def run_settings(checkpoint: Checkpoint, options: PruneOptions) -> dict[str, Set
 
 @dataclass(frozen=True)
 class _Job:
-    """What every round needs; see `prune`."""
+    """The inputs of every round; see `prune`."""
 
     checkpoint: Checkpoint
     sources: Sequence[CocoImages]

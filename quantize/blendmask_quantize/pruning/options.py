@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.config import check_name
-from blendmask_quantize.training.options import TrainOptions, with_short_warmup
+from blendmask_quantize.training.options import TrainOptions, check_whole, with_short_warmup
 
 RATIO = 0.7
 ITERATIONS = 1000
@@ -66,19 +66,26 @@ class PruneOptions:
         """Refuse unknown names and impossible numbers.
 
         Raises:
-            ConfigError: there is no target, runtime or importance of that name, or a number is out of range.
+            ConfigError: there is not a target, runtime or importance of that name, or a number is out of range.
         """
-        for kind, name, known in (
-            ("target", self.target, TARGETS), ("importance", self.importance, IMPORTANCES),
-            ("runtime to time", self.runtime, TIMED_RUNTIMES),
-        ):  # fmt: skip
-            check_name(kind, name, known)
+        check_name("target", self.target, TARGETS)
+        check_name("importance", self.importance, IMPORTANCES)
+        if self.runtime not in TIMED_RUNTIMES:
+            raise ConfigError(
+                f"runtime is {self.runtime!r}, expected {' or '.join(TIMED_RUNTIMES)}, which time layers on the CPU of "
+                "this machine: for other devices, prune to a share of macs and measure the bundle there with "
+                "`blendmask bench`"
+            )
         if self.sparsity is not None:
             check_name("sparsity", self.sparsity, (PATTERN,))
         for name in ("batches", "rounds", "multiple"):
-            value = getattr(self, name)
-            if not (_is_whole(value, 1) or (value is None and name == "multiple")):
-                raise ConfigError(f"{name} is {value!r}: give a whole number of at least 1")
+            if name != "multiple" or self.multiple is not None:
+                object.__setattr__(self, name, check_whole(name, getattr(self, name), 1))
+        if 0 < self.training.iterations < self.rounds:
+            raise ConfigError(
+                f"rounds is {self.rounds}, more than the {self.training.iterations} fine-tuning iterations: give fewer "
+                "rounds, or one iteration at least for each"
+            )
         if not isinstance(self.depth, (int, float)) or isinstance(self.depth, bool) or not 0 <= self.depth < 1:
             raise ConfigError(f"depth is {self.depth!r}: give a share of the loss of at least 0 and less than 1")
         if not isinstance(self.distill, bool):
@@ -114,13 +121,9 @@ def with_target(
         ConfigError: more than one is given.
     """
     given = {MACS: macs, PARAMETERS: parameters, LATENCY: latency}
-    found = {target: ratio for target, ratio in given.items() if ratio is not None}
-    if len(found) > 1:
-        raise ConfigError(f"{' and '.join(found)} are both given: a network is pruned to one of them")
-    for target, ratio in found.items():
+    targets = {target: ratio for target, ratio in given.items() if ratio is not None}
+    if len(targets) > 1:
+        raise ConfigError(f"{' and '.join(targets)} are both given: a network is pruned to one of them")
+    for target, ratio in targets.items():
         options = replace(options, target=target, ratio=ratio)
     return options
-
-
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least

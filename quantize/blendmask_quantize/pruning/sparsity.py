@@ -26,8 +26,8 @@ def make_sparse(model: BlendMask, protect: Iterable[Pattern] = ()) -> list[str]:
     Raises:
         ConfigError: a pattern matches no convolution, or no convolution is left.
     """
-    kept = unpruned_layers(model, protect)
-    chosen = [name for name, layer in model.named_modules() if can_be_sparse(layer) and name not in kept]
+    unpruned = unpruned_layers(model, protect)
+    chosen = [name for name, layer in model.named_modules() if can_be_sparse(layer) and name not in unpruned]
     if not chosen:
         raise ConfigError("no convolution can have 2:4 sparsity: all are protected, or frozen. Protect fewer layers")
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What a node of a traced network is: its kind, its operands, and what follows it."""
+"""Kind, operands and successors of a node of a traced network."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CALLS: dict[Any, str] = {
 
 
 def kind(traced: fx.GraphModule, node: fx.Node) -> str:
-    """What a node does.
+    """Return the kind of a node.
 
     One of input, conv, relu, add, concat, nearest, bilinear, max_pool, mean, group_norm, output and other.
     """
@@ -58,7 +58,7 @@ def fused_activation(traced: fx.GraphModule, node: fx.Node) -> fx.Node | None:
 
 
 def activation_cap(traced: fx.GraphModule, node: fx.Node) -> float:
-    """What an activation, ReLU or ReLU6, lets through at most."""
+    """Return the upper limit of an activation, ReLU or ReLU6."""
     module = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
     return 6.0 if node.target is F.relu6 or isinstance(module, nn.ReLU6) else math.inf
 

@@ -29,7 +29,7 @@ OnImage = Callable[[Predictions], None]
 class _Observer(fx.Interpreter):
     """Runs the graph and hands the chosen results to a collector."""
 
-    def __init__(self, traced: fx.GraphModule, names: set[str], collector: RangeCollector) -> None:
+    def __init__(self, traced: fx.GraphModule, names: frozenset[str], collector: RangeCollector) -> None:
         super().__init__(traced)
         self.names, self.collector = names, collector
 
@@ -45,24 +45,28 @@ def observe(
     traced: fx.GraphModule,
     inputs: Iterable[Tensor],
     on_image: OnImage | None = None,
-    only: Collection[str] | None = None,
+    names: Collection[str] | None = None,
 ) -> dict[str, Histogram]:  # fmt: skip
-    """Histogram of every tensor that some variant rounds, by node name.
+    """Histograms of tensors by node name.
 
     Args:
         traced: from `trace_network`.
         inputs: normalized images (1, 3, H, W).
         on_image: called with the float predictions of each image.
-        only: names of the tensors to look at; all if left out.
+        names: of the tensors; every tensor that some variant rounds if left out.
     """
-    names = {point.node for point in calibration_points(traced)}
     collector = RangeCollector()
-    observer = _Observer(traced, names if only is None else names.intersection(only), collector)
+    observer = _Observer(traced, rounded_tensors(traced) if names is None else frozenset(names), collector)
     for x in inputs:
         predictions = observer.run(x)
         if on_image is not None:
             on_image(predictions)
     return dict(collector.histograms)
+
+
+def rounded_tensors(traced: fx.GraphModule) -> frozenset[str]:
+    """Node names of the tensors that some variant rounds."""
+    return frozenset(point.node for point in calibration_points(traced))
 
 
 def estimate(traced: fx.GraphModule, histograms: Mapping[str, Histogram], estimator: str) -> dict[str, Range]:
@@ -93,7 +97,7 @@ def observe_ranges(
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What every recipe ends with: one set of weights and ranges that each variant is rendered from.
+    """One set of weights and ranges that each variant is rendered from; every recipe ends with one.
 
     Attributes:
         traced: the network whose weights are rounded, in float.

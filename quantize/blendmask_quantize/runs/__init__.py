@@ -1,1 +1,1 @@
-"""What long commands share: the folder of an unfinished run, and how progress is announced."""
+"""Shared by long commands: the folder of an unfinished run, and how progress is announced."""

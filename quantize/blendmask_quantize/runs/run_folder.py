@@ -28,7 +28,7 @@ ROUND_FILES = "round-*.safetensors"
 """The networks after the earlier rounds of pruning; the state of each round lies in a folder of the same name."""
 LOG_FILES = ("log.csv", "curves.png")
 """The losses of the training loop, as numbers and as a plot."""
-_KEPT = "kept-{}.npz"
+_STAGE = "stage-{}.npz"
 _STATE = (RESUME_FILE, START_FILE, PRUNED_FILE)
 _DIGEST = re.compile("[0-9a-f]{64}")
 _NESTED = Path(PRUNED_FILE).with_suffix(".run").name
@@ -125,7 +125,7 @@ class RunFolder:
                 self._leave(done)
 
     def _leave(self, done: bool) -> None:
-        keeps = self._is_begun() or any(self.path.glob(_KEPT.format("*")))
+        keeps = self._is_begun() or any(self.path.glob(_STAGE.format("*")))
         if not self.result and (done or not keeps):
             _clear(self.path)
         elif done:
@@ -193,10 +193,10 @@ def unfinished(folder: Path) -> CheckpointError:
     return CheckpointError(f"{folder} holds an unfinished run: go on with --resume, or remove it to start again")
 
 
-def _difference(name: str, found: Setting | None, wanted: Setting) -> str:
+def _difference(name: str, recorded: Setting | None, wanted: Setting) -> str:
     if isinstance(wanted, str) and _DIGEST.fullmatch(wanted):
         return f"another {name}"
-    return f"{name} {'unknown' if found is None else found} instead of {wanted}"
+    return f"{name} {'unknown' if recorded is None else recorded} instead of {wanted}"
 
 
 def _logged_steps(log: Path) -> int:
@@ -215,9 +215,9 @@ def _remove_parts(folder: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def kept_file(folder: Path, stage: str) -> Path:
+def stage_file(folder: Path, stage: str) -> Path:
     """Return the file in a run folder that keeps the result of a stage."""
-    return folder / _KEPT.format(stage)
+    return folder / _STAGE.format(stage)
 
 
 def round_file(folder: Path, number: int) -> Path:
@@ -225,9 +225,9 @@ def round_file(folder: Path, number: int) -> Path:
     return folder / ROUND_FILES.replace("*", str(number))
 
 
-def clear_kept(folder: Path) -> None:
+def clear_stages(folder: Path) -> None:
     """Remove the kept results of stages, and the folder if nothing else is in it."""
-    for path in folder.glob(_KEPT.format("*")):
+    for path in folder.glob(_STAGE.format("*")):
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
@@ -242,4 +242,4 @@ def _clear(folder: Path) -> None:
         path.unlink()
     for name in (*_STATE, *LOG_FILES, RECORD_FILE):
         (folder / name).unlink(missing_ok=True)
-    clear_kept(folder)
+    clear_stages(folder)

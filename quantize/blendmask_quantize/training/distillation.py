@@ -118,13 +118,12 @@ def _instances(predictions: Predictions, config: ModelConfig) -> Instances:
     parts = []
     for image in range(len(predictions.bases)):
         one = _image(predictions, image)
-        kept = select(candidates(one, config.head.strides, config.inference), config.inference)
-        kept = kept[torch.arange(min(len(kept.scores), DETECTIONS), device=kept.level.device)]
-        width = kept.level.new_tensor([logits.shape[-1] for logits in one.logits])[kept.level]
-        here = torch.full_like(kept.level, image)
-        parts.append(
-            Instances(kept.level, here, kept.location // width, kept.location % width, kept.boxes, kept.scores)
-        )
+        selected = select(candidates(one, config.head.strides, config.inference), config.inference)
+        selected = selected[torch.arange(min(len(selected.scores), DETECTIONS), device=selected.level.device)]
+        width = selected.level.new_tensor([logits.shape[-1] for logits in one.logits])[selected.level]
+        here = torch.full_like(selected.level, image)
+        row, column = selected.location // width, selected.location % width
+        parts.append(Instances(selected.level, here, row, column, selected.boxes, selected.scores))
     return Instances(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Instances)))
 
 

@@ -20,6 +20,7 @@ from blendmask_quantize.runs.run_folder import RESUME_FILE, RunFolder, Setting
 from blendmask_quantize.training import loop
 from blendmask_quantize.training.coco_images import CocoImages
 from blendmask_quantize.training.distill import distill
+from blendmask_quantize.training.distill_weights import StudentWeights
 from blendmask_quantize.training.images import PlainImages
 from blendmask_quantize.training.labeled_images import LabeledImages, listing_digest, read_labeled_images
 from blendmask_quantize.training.options import TrainOptions
@@ -27,7 +28,7 @@ from blendmask_quantize.training.processes import first_process
 from blendmask_quantize.training.run_settings import data_settings, network_settings, option_settings, weights_digest
 from blendmask_quantize.training.start import NEW, AnyConfig, Origin, new_network, starting_network
 from blendmask_quantize.training.stream import AugmentedStream
-from blendmask_quantize.training.student import StudentWeights, check_teacher
+from blendmask_quantize.training.student import check_teacher
 
 _NAMED = 5
 

@@ -47,7 +47,7 @@ class LabeledImage(msgspec.Struct, frozen=True, array_like=True):
     segmentations: list[Any]
 
     def instance_classes(self) -> list[int]:
-        """Classes of the instances that are no crowds."""
+        """Classes of the instances that are not crowds."""
         return [class_id for class_id, crowd in zip(self.classes, self.crowds, strict=True) if not crowd]
 
     def masks(self) -> NDArray[np.bool_]:
@@ -98,9 +98,9 @@ class LabeledImages:
     def _note_on_empty(self) -> str:
         if not self.without:
             return ""
-        kept = int((~self.presence.any(axis=1)).sum())
-        left_out = self.without - kept
-        done = [f"{kept} kept as negatives"] * (kept > 0) + [f"{left_out} left out"] * (left_out > 0)
+        negatives = int((~self.presence.any(axis=1)).sum())
+        left_out = self.without - negatives
+        done = [f"{negatives} kept as negatives"] * (negatives > 0) + [f"{left_out} left out"] * (left_out > 0)
         total = len(self) + left_out
         return f"{self.annotations}: {self.without} of {total} images show no instance, {', '.join(done)}"
 
@@ -140,7 +140,8 @@ def _read(folder: Path, annotations: Path, wanted: Labels | None, keep_empty: bo
     document = open_document(annotations)
     entries = document.images
     instances_of = _by_image(document)
-    labels = _labels(document, {i.category_id for found in instances_of.values() for i in found}, annotations, wanted)
+    category_ids = {i.category_id for instances in instances_of.values() for i in instances}
+    labels = _labels(document, category_ids, annotations, wanted)
     names: list[str] = []
     shown: list[tuple[int, int]] = []
 
@@ -176,13 +177,13 @@ class _Instance(NamedTuple):
 def _by_image(document: OpenedDocument) -> dict[int, list[_Instance]]:
     """The annotations of each image, by its id."""
     encode = msgspec.msgpack.Encoder().encode
-    found: dict[int, list[_Instance]] = defaultdict(list)
+    instances_of: dict[int, list[_Instance]] = defaultdict(list)
     for annotation in document.annotations:
         _, _, width, height = annotation["bbox"]
         mask = msgspec.Raw(encode(annotation["segmentation"]))
         instance = _Instance(annotation["category_id"], bool(annotation["iscrowd"]), width > 0 and height > 0, mask)
-        found[annotation["image_id"]].append(instance)
-    return found
+        instances_of[annotation["image_id"]].append(instance)
+    return instances_of
 
 
 def _labels(document: OpenedDocument, used: set[int], annotations: Path, wanted: Labels | None) -> Labels:
@@ -240,10 +241,10 @@ def _records(
     contiguous = {category: index for index, category in enumerate(labels.category_ids)}
     for entry in entries:
         annotated = instances_of.pop(entry["id"], [])
-        found = [instance for instance in annotated if instance.has_area]
+        instances = [instance for instance in annotated if instance.has_area]
         record = LabeledImage(
-            entry["file_name"], entry["height"], entry["width"], [contiguous[i.category_id] for i in found],
-            [i.crowd for i in found], [i.segmentation for i in found],
+            entry["file_name"], entry["height"], entry["width"], [contiguous[i.category_id] for i in instances],
+            [i.crowd for i in instances], [i.segmentation for i in instances],
         )  # fmt: skip
         if record.instance_classes() or (keep_empty and not annotated):
             yield record
@@ -264,7 +265,7 @@ def _check_files(folder: Path, names: Sequence[str]) -> str:
 def _file_size(path: Path) -> int | None:
     """Bytes of a file; None where there is none of this name, or the system cannot take the name."""
     try:
-        found = path.stat()
+        status = path.stat()
     except (OSError, ValueError):
         return None
-    return found.st_size if stat.S_ISREG(found.st_mode) else None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None

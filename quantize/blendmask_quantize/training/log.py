@@ -25,13 +25,13 @@ class CsvLog:
     """
 
     def __init__(self, path: Path, start: int, clock: Clock) -> None:
-        kept = [row for row in read_log(path) if int(row["iteration"]) < start] if start else []
-        self.path, self.clock, self.empty = path, clock, not kept
+        earlier = [row for row in read_log(path) if int(row["iteration"]) < start] if start else []
+        self.path, self.clock, self.empty = path, clock, not earlier
         with path.open("w", newline="") as file:
-            if kept:
-                writer = csv.DictWriter(file, list(kept[0]))
+            if earlier:
+                writer = csv.DictWriter(file, list(earlier[0]))
                 writer.writeheader()
-                writer.writerows(kept)
+                writer.writerows(earlier)
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
         """Append the row of a step.

@@ -73,7 +73,7 @@ class Trained:
 
 
 class DivergedError(BlendMaskError):
-    """Loss or gradient is no number any more. Lower the learning rate and resume from the last checkpoint."""
+    """Loss or gradient is no longer a number. Lower the learning rate and resume from the last checkpoint."""
 
 
 def train(
@@ -181,12 +181,12 @@ def optimize(
 
 
 class _NotFinite(Exception):
-    """A loss or a gradient is no number."""
+    """A loss or a gradient is not a number."""
 
 
 @dataclass(frozen=True)
 class _Stepper:
-    """What a step needs."""
+    """The inputs of a step."""
 
     fabric: Fabric
     wrapped: nn.Module

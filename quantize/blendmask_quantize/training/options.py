@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, field, replace
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
+from blendmask_edge.arguments import is_integer
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.config import check_name
 from blendmask_quantize.training.augment import Augmentation
@@ -14,7 +16,7 @@ from blendmask_quantize.training.loss_options import LossOptions
 from blendmask_quantize.training.sampling import SamplingOptions
 
 DEFAULT_CONFIG = "LITE0_RT"
-"""What is trained where neither a configuration nor a checkpoint is given."""
+"""The configuration to train where neither a configuration nor a checkpoint is given."""
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "steps")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
@@ -31,19 +33,33 @@ _RANGES = {
 }  # fmt: skip
 
 
-def _check_whole(name: str, value: Any, least: int) -> None:
-    if value is None and name in _OPTIONAL:
-        return
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+_TYPES: dict[str, type] = {
+    "tensorboard": bool, "augmentation": Augmentation, "sampling": SamplingOptions, "losses": LossOptions,
+}  # fmt: skip
+
+
+def check_whole(name: str, value: Any, least: int) -> int:
+    """Return an option as an int, which can be recorded beside the result.
+
+    Args:
+        name: for messages.
+        value: an integer of Python or NumPy.
+        least: its lower bound.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if not is_integer(value, least):
         raise ConfigError(f"{name} is {value!r}: give a whole number of at least {least}")
+    return int(value)
 
 
-def _check_number(name: str, value: Any, least: float, below: float) -> None:
-    if value is None and name in _OPTIONAL:
-        return
-    if not isinstance(value, Real) or not math.isfinite(value) or not least <= float(value) < below:
+def _check_number(name: str, value: Any, least: float, below: float) -> float:
+    is_finite = isinstance(value, Real) and abs(value) <= sys.float_info.max  # type: ignore[operator]
+    if not is_finite or not least <= value < below:
         limit = "" if math.isinf(below) else f" and less than {below:g}"
         raise ConfigError(f"{name} is {value!r}: give a number of at least {least:g}{limit}")
+    return float(value)
 
 
 @dataclass(frozen=True)
@@ -106,17 +122,24 @@ class TrainOptions:
         """Refuse unknown names and numbers out of range.
 
         Raises:
-            ConfigError: there is no optimizer, schedule or precision of that name, or a number is out of range.
+            ConfigError: there is no optimizer, schedule or precision of that name, or an option is out of range or of
+                another type.
         """
         for kind, name, known in (
             ("optimizer", self.optimizer, OPTIMIZERS), ("schedule", self.schedule, SCHEDULES),
             ("precision", self.precision, PRECISIONS),
         ):  # fmt: skip
             check_name(kind, name, known)
-        for name, least in _LEAST.items():
-            _check_whole(name, getattr(self, name), least)
-        for name, (least_value, below) in _RANGES.items():
-            _check_number(name, getattr(self, name), least_value, below)
+        for name, wanted in _TYPES.items():
+            if not isinstance(getattr(self, name), wanted):
+                raise ConfigError(f"{name} is {getattr(self, name)!r:.80}: give a value of type {wanted.__name__}")
+        for name in (*_LEAST, *_RANGES):
+            value = getattr(self, name)
+            if value is None and name in _OPTIONAL:
+                continue
+            is_whole = name in _LEAST
+            number = check_whole(name, value, _LEAST[name]) if is_whole else _check_number(name, value, *_RANGES[name])
+            object.__setattr__(self, name, number)
 
     def check_learns(self) -> None:
         """Refuse a schedule after which the saved weights are those that the run began with, or nearly so.

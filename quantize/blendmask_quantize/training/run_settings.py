@@ -1,4 +1,4 @@
-"""What a training run can only be resumed with."""
+"""Settings that must be the same to resume a training run."""
 
 from __future__ import annotations
 

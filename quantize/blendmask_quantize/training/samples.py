@@ -1,4 +1,4 @@
-"""What the network is trained on: one augmented image with its targets, and a batch of them."""
+"""Samples that the network is trained on: one augmented image with its targets, and a batch of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from blendmask_quantize.training.copy_paste import Scene
 from blendmask_quantize.training.targets import mask_targets
 
 SMALLEST_INSTANCE = 20
-"""Visible pixels below which an instance of an augmented image is no target."""
+"""Visible pixels below which an instance of an augmented image is not a target."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,13 @@ def make_sample(scene: Scene, resolution: int) -> Sample:
     semantic = np.zeros(pixels.shape[:2], np.int64)
     for mask, class_id in zip(masks, scene.classes, strict=True):
         semantic[mask] = class_id + 1
-    kept = ~scene.ignored & (masks.sum(axis=(1, 2)) >= SMALLEST_INSTANCE)
-    masks = masks[kept]
+    visible = ~scene.ignored & (masks.sum(axis=(1, 2)) >= SMALLEST_INSTANCE)
+    masks = masks[visible]
     boxes = torch.from_numpy(mask_boxes(masks))
     return Sample(
         torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))),
         boxes,
-        torch.from_numpy(scene.classes[kept]),
+        torch.from_numpy(scene.classes[visible]),
         mask_targets(torch.from_numpy(masks), boxes, resolution),
         torch.from_numpy(semantic),
     )

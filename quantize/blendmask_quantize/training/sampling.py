@@ -29,7 +29,7 @@ class SamplingOptions:
     class_weights: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what is no share and no factor.
+        """Refuse what is not a share or a factor.
 
         Raises:
             ConfigError: the threshold is outside 0 to 1, or a factor is below 1.

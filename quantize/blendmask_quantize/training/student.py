@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.pyramid import Features
+from blendmask_quantize.training.distill_weights import StudentWeights
 from blendmask_quantize.training.distillation import (
     TeacherOutputs,
     blended_masks,
@@ -23,26 +24,6 @@ from blendmask_quantize.training.distillation import (
     teacher_outputs,
 )
 from blendmask_quantize.training.samples import Batch
-
-
-@dataclass(frozen=True)
-class StudentWeights:
-    """Factor of each loss.
-
-    Attributes:
-        features: squared distance of each pyramid level and of the backbone's features of stride 4, relative to the
-            variance of the teacher's; the mean over them.
-        classes: divergence of the class probabilities at every location, over the number of the teacher's positives.
-        centerness: divergence of the centerness at the teacher's positives.
-        boxes: 1 - GIoU of the boxes there.
-        masks: divergence of the blended masks in the teacher's detections.
-    """
-
-    features: float = 2.0
-    classes: float = 1.0
-    centerness: float = 1.0
-    boxes: float = 1.0
-    masks: float = 1.0
 
 
 class StudentNetwork(nn.Module):

@@ -14,7 +14,7 @@ from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.ptq import Calibrated
 from blendmask_quantize.quantization.refine.steps import Drift
 from blendmask_quantize.validation.fidelity import compare_instances
-from blendmask_quantize.validation.graph_predictor import PredictorOf
+from blendmask_quantize.validation.network_predictor import PredictorOf
 
 
 class DriftCriterion:

@@ -7,8 +7,8 @@ from torch import nn
 from blendmask_edge.errors import AnnotationError
 from blendmask_edge.evaluation.average_precision import score
 from blendmask_quantize.runs.progress import OnStep, ignore
-from blendmask_quantize.validation.graph_predictor import PredictorOf
 from blendmask_quantize.validation.ground_truth import GroundTruth
+from blendmask_quantize.validation.network_predictor import PredictorOf
 
 
 class DropCriterion:

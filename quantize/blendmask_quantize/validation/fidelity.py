@@ -1,8 +1,12 @@
 """How far a quantized network is from the float one: the instances of both, matched and compared image by image.
 
 Instances are matched by class and box, so that what is said of the masks is said of the same instances. Bases,
-coefficients
-and blend show in the masks alone: boxes and scores can be perfect where every mask is wrong.
+coefficients and blend show in the masks alone: boxes and scores can be perfect where every mask is wrong.
+
+A graph has a fixed number of rows. Where all are taken, the next best instances are cut off, and the least rounding
+decides which of those that score alike: an instance that the other network lacks counts only if it scores more than the
+last row of that network by `SAME_SCORE`. A network that fills its rows with wrong instances is noticed by its spurious
+instances.
 """
 
 from __future__ import annotations
@@ -23,13 +27,15 @@ CONFIDENT = 0.3
 """Score from which an object of one network must have its like among all those of the other."""
 MATCH_IOU = 0.5
 """Least IoU of the boxes of one object as two networks see it."""
+SAME_SCORE = 0.05
+"""Difference of scores that rounding may make; larger mean differences are worth a warning."""
 LOW = 0.05
 """The quantile of the mask IoU that says how bad the bad masks are."""
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """What a quantized network made of the instances of the float network.
+    """Agreement of a quantized network with the instances of the float network.
 
     Attributes:
         images: how many were looked at.
@@ -60,23 +66,33 @@ class Fidelity:
         return {name: value for name, value in vars(self).items() if not math.isnan(value)}
 
 
-def compare(reference: Predictor, candidate: Predictor, images: Iterable[NDArray[np.uint8]]) -> Fidelity:
+def compare(
+    reference: Predictor, candidate: Predictor, images: Iterable[NDArray[np.uint8]], rows: int | None = None
+) -> Fidelity:
     """Show images to the float network and to a quantized one, and compare what they find.
 
     Args:
-        reference, candidate: image to instances, such as a `GraphPredictor` or a `MaskPredictor`.
+        reference, candidate: image to instances, such as a `NetworkPredictor` or a `MaskPredictor`.
         images: (H, W, 3) uint8 RGB each; some 16 suffice.
+        rows: as of `compare_instances`.
     """
-    return compare_instances((reference(image), candidate(image)) for image in images)
+    return compare_instances(((reference(image), candidate(image)) for image in images), rows)
 
 
-def compare_instances(pairs_of_instances: Iterable[tuple[Instances, Instances]]) -> Fidelity:
-    """Compare what the float network and a quantized one detect, a pair for each image."""
-    return total([compare_image(*pair) for pair in pairs_of_instances])
+def compare_instances(
+    pairs_of_instances: Iterable[tuple[Instances, Instances]], rows: int | None = None
+) -> Fidelity:  # fmt: skip
+    """Compare what the float network and a quantized one detect.
+
+    Args:
+        pairs_of_instances: of the float network and of the quantized one, for each image.
+        rows: largest number of instances that they give in an image; None where nothing is cut off.
+    """
+    return total([compare_image(*pair, rows) for pair in pairs_of_instances])
 
 
 def total(images: Sequence[ComparedImage]) -> Fidelity:
-    """What was compared, image by image, over all images."""
+    """Sum the comparisons of all images."""
     pairs = np.concatenate([np.empty((0, 3)), *(image.pairs for image in images)])
     drift, box_iou, mask_iou = pairs.mean(axis=0).tolist() if len(pairs) else (math.nan,) * 3
     low = float(np.quantile(pairs[:, 2], LOW)) if len(pairs) else math.nan
@@ -93,17 +109,29 @@ class ComparedImage:
     spurious: int
 
 
-def compare_image(reference: Instances, candidate: Instances) -> ComparedImage:
-    """Compare the instances of the float network in one image with those of a quantized one."""
+def compare_image(reference: Instances, candidate: Instances, rows: int | None = None) -> ComparedImage:
+    """Compare what both networks detect in one image; see `compare_instances`."""
     overlaps = _box_overlaps(reference, candidate)
     overlaps[reference.class_ids[:, None] != candidate.class_ids] = 0
     sure = int((reference.scores >= CONFIDENT).sum())
-    rows, columns = _match(overlaps[:sure])
+    matched, partners = _match(overlaps[:sure])
     claimed = int((candidate.scores >= CONFIDENT).sum())
-    spurious = claimed - len(_match(overlaps.T[:claimed])[0])
-    drift = np.abs(reference.scores[rows] - candidate.scores[columns])
-    ious = overlaps[rows, columns], _mask_overlaps(reference[rows], candidate[columns])
-    return ComparedImage(np.stack([drift, *ious], axis=1).astype(np.float64), sure - len(rows), spurious)
+    claims, _ = _match(overlaps.T[:claimed])
+    drift = np.abs(reference.scores[matched] - candidate.scores[partners])
+    ious = overlaps[matched, partners], _mask_overlaps(reference[matched], candidate[partners])
+    pairs = np.stack([drift, *ious], axis=1).astype(np.float64)
+    missed = _lacking(reference.scores[:sure], matched, _cut(candidate, rows))
+    return ComparedImage(pairs, missed, _lacking(candidate.scores[:claimed], claims, _cut(reference, rows)))
+
+
+def _cut(instances: Instances, rows: int | None) -> float:
+    """Score up to which rounding decides what is among the instances; below 0 where rows are left."""
+    return float(instances.scores[-1]) + SAME_SCORE if rows is not None and len(instances) >= rows else -1.0
+
+
+def _lacking(scores: NDArray[np.float32], matched: Sequence[int], cut: float) -> int:
+    """Number of instances without a partner that score more than what is cut off."""
+    return int((np.delete(scores, matched) > cut).sum())
 
 
 def _match(overlaps: NDArray[np.float64]) -> tuple[list[int], list[int]]:

@@ -10,7 +10,7 @@ from blendmask_edge.evaluation.predictions import predict_annotated
 from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.ptq import Calibrated
 from blendmask_quantize.runs.progress import OnStep, ignore
-from blendmask_quantize.validation.graph_predictor import PredictorOf
+from blendmask_quantize.validation.network_predictor import PredictorOf
 
 
 class MaskCriterion:

@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 
 from blendmask_edge import MaskPredictor
 from blendmask_edge.benchmark.side_by_side import THREADS, time_side_by_side
-from blendmask_edge.bundle.manifest import Measurement
+from blendmask_edge.bundle.manifest import Manifest, Measurement
+from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.average_precision import score
 from blendmask_edge.evaluation.display_threshold import DisplayThreshold, choose_display_threshold
-from blendmask_edge.evaluation.predictions import predict_annotated, predict_images
+from blendmask_edge.evaluation.predictions import Results, predict_annotated, predict_images
 from blendmask_edge.instances import Instances
 from blendmask_quantize.runs.progress import OnStep, Progress
 from blendmask_quantize.validation.fidelity import Fidelity, compare_instances
+from blendmask_quantize.validation.gpu_arithmetic import GRAPH_IN
 
 RUNTIME = "onnxruntime"
-"""What measures a bundle, so that its numbers do not depend on what else is installed."""
+"""The runtime that measures a bundle, so that its numbers do not depend on what else is installed."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +37,20 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What the graphs of a bundle reach.
+    """The accuracy of the graphs of a bundle.
 
     Attributes:
         measurements: by variant; empty where nothing was measured.
         display: the threshold for showing instances, chosen on the same images; None where none could be.
         display_measurement: what it reaches, for the manifest.
+        arithmetic: of the `tensorrt` graph in each arithmetic that a GPU may use, by name; empty unless asked for.
         failure: why nothing was measured after all; empty where all was well.
     """
 
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
     display: DisplayThreshold | None = None
     display_measurement: Measurement | None = None
+    arithmetic: Mapping[str, Measurement] = field(default_factory=dict)
     failure: str = ""
 
     def metrics(self, variant: str) -> dict[str, float]:
@@ -75,15 +79,15 @@ def compare_variants(
         frames: (H, W, 3) uint8 RGB, what they are compared on.
         on_frame: called after each frame and graph.
     """
-    expected = _instances(path, reference, frames, on_frame)
+    expected, rows = _instances(path, reference, frames, on_frame), Bundle.open(path, public_key=()).manifest.detections
     return {
-        variant: compare_instances(zip(expected, _instances(path, variant, frames, on_frame), strict=True))
+        variant: compare_instances(zip(expected, _instances(path, variant, frames, on_frame), strict=True), rows)
         for variant in variants
     }
 
 
 def _instances(path: Path, variant: str, frames: Sequence[NDArray[np.uint8]], on_frame: OnStep) -> list[Instances]:
-    with MaskPredictor(path, RUNTIME, score_threshold=0.0, variant=variant) as predictor:
+    with _open(path, variant) as predictor:
         return list(predict_images(predictor, frames, on_frame))
 
 
@@ -116,15 +120,40 @@ def measure_accuracy(
     with _predictors(path, variants) as predictors:
         results = {variant: predict_annotated(predictor, images, on_image) for variant, predictor in predictors.items()}
 
-    def measured(metrics: dict[str, float]) -> Measurement:
-        return Measurement(data=evaluation.name, images=len(images.ids), metrics=metrics)
-
     display = choose_display_threshold(images.coco, results[displayed], images.ids)
     return Accuracy(
-        {variant: measured(score(images.coco, detections, images.ids)) for variant, detections in results.items()},
+        {variant: _scored(evaluation, detections) for variant, detections in results.items()},
         display,
-        measured(display.metrics()) if display is not None else None,
+        _record(evaluation, display.metrics()) if display is not None else None,
     )
+
+
+def measure_arithmetic(
+    manifest: Manifest, graph: bytes, evaluation: Evaluation, progress: Progress
+) -> dict[str, Measurement]:
+    """Accuracy of a `tensorrt` graph in each arithmetic that a GPU may use, by name as in `GRAPH_IN`.
+
+    Args:
+        manifest: of the bundle of the graph.
+        graph: the ONNX file.
+        evaluation: annotated images.
+        progress: announces the images of all arithmetics.
+    """
+    from blendmask_quantize.validation.as_written import AsWritten  # loads torch, which checks of arguments do without
+
+    on_image = progress("evaluating arithmetic", len(evaluation.images.ids) * len(GRAPH_IN))
+    return {
+        name: _scored(evaluation, predict_annotated(AsWritten(manifest, rewrite(graph)), evaluation.images, on_image))
+        for name, rewrite in GRAPH_IN.items()
+    }
+
+
+def _scored(evaluation: Evaluation, detections: Results) -> Measurement:
+    return _record(evaluation, score(evaluation.images.coco, detections, evaluation.images.ids))
+
+
+def _record(evaluation: Evaluation, metrics: dict[str, float]) -> Measurement:
+    return Measurement(data=evaluation.name, images=len(evaluation.images.ids), metrics=metrics)
 
 
 @contextmanager
@@ -132,6 +161,9 @@ def _predictors(
     path: Path, variants: Sequence[str], threads: int | None = None
 ) -> Iterator[dict[str, MaskPredictor]]:  # fmt: skip
     with ExitStack() as stack:
-        yield {
-            variant: stack.enter_context(MaskPredictor(path, RUNTIME, threads, 0.0, variant)) for variant in variants
-        }
+        yield {variant: stack.enter_context(_open(path, variant, threads)) for variant in variants}
+
+
+def _open(path: Path, variant: str, threads: int | None = None) -> MaskPredictor:
+    """Open a bundle that was just written, and that nobody has signed yet."""
+    return MaskPredictor(path, RUNTIME, threads, 0.0, variant, public_key=())

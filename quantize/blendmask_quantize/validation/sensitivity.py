@@ -1,4 +1,4 @@
-"""What each layer or block of a network changes when it alone is quantized."""
+"""The change by each layer or block of a network when it alone is quantized."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from blendmask_quantize.quantization.sensitivity.layers import Layer
 from blendmask_quantize.quantization.sensitivity.partial import PartialRuns, quantized_only
 from blendmask_quantize.runs.progress import OnStep
 from blendmask_quantize.validation.fidelity import ComparedImage, Fidelity, compare_image, total
-from blendmask_quantize.validation.graph_predictor import PredictorOf
 from blendmask_quantize.validation.ground_truth import GroundTruth
+from blendmask_quantize.validation.network_predictor import PredictorOf
 
 Groups = Mapping[str, Sequence[Layer]]
 """Layers that are quantized together, by name."""
@@ -25,7 +25,7 @@ Groups = Mapping[str, Sequence[Layer]]
 
 @dataclass(frozen=True)
 class Change:
-    """What changes when some layers are quantized and all others stay float; mean over the variants.
+    """The change when some layers are quantized and all others stay float; mean over the variants.
 
     Attributes:
         masks: mean of 1 - IoU of the blended masks, over the instances of the float network; 1 for a missed one.
@@ -48,6 +48,11 @@ class Change:
         """One number to rank layers by: masks, scores and spurious instances together."""
         return self.masks + self.scores + self.spurious
 
+    @property
+    def drop(self) -> float:
+        """Share of the float network's mask AP that is lost; 0 where it is gained or was not measured."""
+        return 0.0 if self.retention is None else max(1 - self.retention, 0.0)
+
     def record(self) -> dict[str, float]:
         """The fields that were measured, in JSON's types."""
         return {name: value for name, value in vars(self).items() if value is not None}
@@ -66,7 +71,7 @@ class _Trial:
 @torch.no_grad()
 def measure_changes(
     calibrated: Calibrated, groups: Groups, predictor_of: PredictorOf, data: GroundTruth, variants: Sequence[str],
-    on_trial: OnStep, *, with_ap: bool = False,
+    on_trial: OnStep, *, rows: int | None = None, with_ap: bool = False,
 ) -> dict[str, Change]:  # fmt: skip
     """Quantize each group of layers alone, and compare the instances with those of the float network.
 
@@ -77,6 +82,7 @@ def measure_changes(
         data: images to compare on.
         variants: whose quantizers are used.
         on_trial: called after each image, group and variant.
+        rows: largest number of instances that a predictor gives in an image; None where nothing is cut off.
         with_ap: also measure mask AP against the instances of `data`.
 
     Returns:
@@ -93,7 +99,7 @@ def measure_changes(
         for trial in (trial for several in trials.values() for trial in several):
             runs.choose(quantized_only(calibrated, trial.nodes, trial.variant))
             instances = predict(frame)
-            trial.images.append(compare_image(reference, instances))
+            trial.images.append(compare_image(reference, instances, rows))
             trial.results += instances.to_coco(number) if with_ap else []
             on_trial()
     float_ap = _mask_ap(data, expected) if with_ap else None
@@ -105,7 +111,7 @@ def _nodes(layers: Sequence[Layer]) -> frozenset[str]:
 
 
 def _mask_ap(data: GroundTruth, results: Results) -> float:
-    return score(data.coco, results, data.ids)["mask_ap"]
+    return score(data.coco, results, data.ids).get("mask_ap", 0.0)
 
 
 def _change(trials: Sequence[_Trial], data: GroundTruth, float_ap: float | None) -> Change:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import List, Mapping, Optional, Sequence, Tuple
 
-from blendmask_edge.benchmark.baseline import Baseline, is_accuracy
+from blendmask_edge.benchmark.baseline import Baseline, is_accuracy, is_time
 from blendmask_edge.errors import DisturbedError, RegressionError
 
 QUIET = "Measure on a quiet machine, or compare accuracy alone with --accuracy-only."
@@ -38,7 +38,7 @@ def compare(baseline: Baseline, metrics: Mapping[str, float], accuracy_only: boo
     Args:
         baseline: record and limits.
         metrics: of the run.
-        accuracy_only: leave the limits on time out.
+        accuracy_only: leave the limits on time and memory out.
     """
     changes = []
     for name, limit in baseline.limits.items():
@@ -54,15 +54,15 @@ def require_within(changes: Sequence[Change], disturbances: Sequence[str] = ()) 
 
     Args:
         changes: from `compare`.
-        disturbances: signs that the measurement was disturbed. Its times are then left aside; accuracy holds.
+        disturbances: signs that the measurement was disturbed. Its times are then left aside; accuracy and memory hold.
 
     Raises:
         RegressionError: something is worse, missing, or better than its limit; the message names it.
-        DisturbedError: accuracy stayed inside its limits, and times cannot be compared.
+        DisturbedError: accuracy and memory stayed inside their limits, and times cannot be compared.
     """
-    timed = [change for change in changes if not is_accuracy(change.metric)]
+    timed = [change for change in changes if is_time(change.metric)]
     if timed and disturbances:
-        require_within([change for change in changes if is_accuracy(change.metric)])
+        require_within([change for change in changes if not is_time(change.metric)])
         raise DisturbedError(f"Times cannot be compared with the baseline. {' '.join(disturbances)} {QUIET}")
     worse = _named([change for change in changes if change.result in (WORSE, MISSING)])
     better = _named([change for change in changes if change.result == BETTER])

@@ -18,6 +18,7 @@ from blendmask_edge.benchmark.gate import WITHIN, Change
 from blendmask_edge.benchmark.record import Record
 from blendmask_edge.errors import BaselineError, OutputError
 from blendmask_edge.storage.atomic import output_error, write_bytes
+from blendmask_edge.storage.bounded import read_bounded
 
 if TYPE_CHECKING:
     from blendmask_edge.storage.atomic import PathLike
@@ -26,6 +27,7 @@ SCHEMA_VERSION = 1
 RECORD = "blendmask bench ... --record DIR"
 _COMMIT_VARIABLES = ("GITHUB_SHA", "CI_COMMIT_SHA")
 _COMMIT_LENGTH = 12
+_MOST_BYTES = 2**24
 _GIT_SECONDS = 5
 
 
@@ -88,7 +90,7 @@ def read_history(folder: PathLike) -> List[Run]:
     """Return the runs of a history, the oldest first.
 
     Raises:
-        BaselineError: the folder holds no record, or a file in it is no sound record.
+        BaselineError: the folder holds no record, or a file in it is not a valid record.
     """
     files = sorted(Path(folder).glob("*.json"))
     if not files:
@@ -118,7 +120,7 @@ def decode_run(path: PathLike, data: bytes) -> Run:
         return msgspec.json.decode(data, type=Run)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BaselineError(
-            f"{path} is no sound record of `blendmask bench`: {error}. Restore it, or move it elsewhere."
+            f"{path} is not a valid record of `blendmask bench`: {error}. Restore it, or move it elsewhere."
         ) from error
 
 
@@ -128,7 +130,7 @@ class _Header(msgspec.Struct):
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bounded(path, _MOST_BYTES)
     except OSError as error:
         raise BaselineError(f"Cannot read {path}: {error.strerror}. Restore it, or move it elsewhere.") from error
 

@@ -18,14 +18,15 @@ _BLOCK = 10
 _OUTLIER_SCORE = 10.0
 _MAD_TO_DEVIATION = 0.6745
 _TOLD_OUTLIERS = 0.05
-_FRAMES_OF_P99 = 100
+FRAMES_OF_P99 = 100
+"""Frames from which a 99th percentile is more than the slowest."""
 
 
 @dataclass(frozen=True)
 class Frame:
     """Seconds of one frame.
 
-    decode: image file to array; a camera does not need it, so it is no part of the whole.
+    decode: image file to array; a camera does not need it, so it is not part of the whole.
     preprocess: array to network input.
     network: the graph.
     postprocess: outputs to instances, masks pasted into crops.
@@ -49,8 +50,8 @@ def summarize(frames: Sequence[Frame]) -> Dict[str, float]:
 
     `latency_p50_ms`, `latency_p90_ms`, `latency_p99_ms`, array in, masks out, and the same of each stage and of the
     reference: `decode_p50_ms` ...; `latency_ratio`, the time over the reference's beside it, and `decode_ratio` ... of
-    each stage; `outside_share`, preprocess and postprocess as a share of the whole; `fps`, frames in a second of their
-    own time.
+    each stage; `latency_p99_ratio`, the 99th percentile over the median of the reference, of 100 frames or more;
+    `outside_share`, preprocess and postprocess as a share of the whole; `fps`, frames in a second of their own time.
 
     A ratio is the median over blocks of ten frames: within a block, the scheduler's turns even out; between blocks,
     the median leaves bursts of other work aside.
@@ -63,6 +64,9 @@ def summarize(frames: Sequence[Frame]) -> Dict[str, float]:
     }
     for name in (WHOLE, *STAGES):
         metrics[f"{name}_ratio"] = float(np.median(_block_sums(times[name]) / _block_sums(times["reference"])))
+    if len(frames) >= FRAMES_OF_P99:
+        typical = float(np.median(times["reference"]))
+        metrics[f"{WHOLE}_p99_ratio"] = float(np.percentile(times[WHOLE], 99)) / typical
     metrics["outside_share"] = float((times["preprocess"].sum() + times["postprocess"].sum()) / times[WHOLE].sum())
     metrics["fps"] = float(len(frames) / times[WHOLE].sum())
     return metrics
@@ -100,6 +104,6 @@ def remarks(frames: Sequence[Frame]) -> List[str]:
     odd = int(outliers(latency).sum())
     if odd > _TOLD_OUTLIERS * len(frames):
         notes.append(f"{odd} of {len(frames)} frames are outliers: another process may be at work; stop it and repeat.")
-    if len(frames) < _FRAMES_OF_P99:
-        notes.append(f"p99 of {len(frames)} frames is hardly more than the slowest; take {_FRAMES_OF_P99} or more.")
+    if len(frames) < FRAMES_OF_P99:
+        notes.append(f"p99 of {len(frames)} frames is hardly more than the slowest; take {FRAMES_OF_P99} or more.")
     return notes

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
 
 from blendmask_edge.bundle.onnx_file import OnnxFile, read_onnx_file
 from blendmask_edge.bundle.tensors import INPUT_NAME
+from blendmask_edge.runtimes.base import SessionOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _WEIGHTS = re.compile(r"(?:network\.)?(.+)\.(?:weight|integers)\Z")
 _KERNEL, _NODE = "_kernel_time", "node_"
 _ADDED = re.compile(r"(_token_\d+|_nchwc|/.*)+\Z")
-"""What ONNX Runtime appends to the name of a node, or of its output, when it fuses or reorders."""
+"""Suffixes that ONNX Runtime appends to the name of a node, or of its output, when it fuses or reorders."""
 _WARM_UP_RUNS = 1
 
 
@@ -56,13 +57,10 @@ def time_layers(
         import onnxruntime as ort
     except ImportError:
         return []
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.inter_op_num_threads = 1
+    from blendmask_edge.runtimes.onnxruntime import exact_settings
+
+    options = exact_settings(graph, SessionOptions(threads))
     options.enable_profiling = True
-    options.add_session_config_entry("session.load_model_format", "ONNX")
-    if threads is not None:
-        options.intra_op_num_threads = threads
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

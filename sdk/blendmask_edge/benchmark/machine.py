@@ -1,4 +1,4 @@
-"""What a measurement was made on, without naming the machine."""
+"""The hardware of a measurement, without the name of the machine."""
 
 from __future__ import annotations
 

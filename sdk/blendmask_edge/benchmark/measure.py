@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Optional, Protocol, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Mapping, Optional, Protocol, Sequence, Tuple
 
 from blendmask_edge.benchmark.disturbance import CpuTimes, ReadCpuTimes, disturbances, read_cpu_times
 from blendmask_edge.benchmark.latency import Frame, latency_quantiles, remarks, summarize
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.average_precision import score
 from blendmask_edge.evaluation.bootstrap import score_intervals
+from blendmask_edge.hardware.energy import EnergyMeter
+from blendmask_edge.hardware.memory import peak_megabytes, reset_peak
 from blendmask_edge.hardware.timing import REST_SECONDS
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blendmask_edge.instances import Instances
-    from blendmask_edge.predictor import Timings
+    from blendmask_edge.prediction.image_pipeline import Timings
 
 Clock = Callable[[], float]
 Track = Callable[[Sequence[int]], Iterable[int]]
@@ -28,7 +30,7 @@ WARM_UP = 5
 
 
 class TimedPredictor(Protocol):
-    """What is measured: a `MaskPredictor`, or anything that tells its times as one does."""
+    """A `MaskPredictor`, or another predictor that reports its times in the same way."""
 
     @property
     def timings(self) -> Timings:
@@ -81,6 +83,9 @@ def measure(
 ) -> Measured:
     """Show each image to a predictor, time each frame and score the first result of each image.
 
+    Where the system tells, `memory_mb` is the most memory that the process had meanwhile, and `energy_mj`,
+    `gpu_energy_mj` and `board_energy_mj` the energy of the processor packages, the first GPU and a Jetson board for a
+    frame, with reading the image and the reference.
     Images are shown again, all of them, until `least_frames` are timed; a few frames before do not count.
 
     Args:
@@ -129,17 +134,24 @@ def measure_in_turn(
     rounds = max(1, -(-least_frames // len(images.ids)))
     frames: List[List[Frame]] = [[] for _ in predictors]
     results: List[List[Dict[str, Any]]] = [[] for _ in predictors]
+    alone = len(predictors) == 1
+    has_peak = alone and reset_peak()
     before = cpu_times()
-    for number, image_id in enumerate(track(list(images.ids) * rounds)):
-        for place in _alternating(len(predictors), number):
-            if rest:
-                sleep(rest)
-            instances, frame = _time_frame(predictors[place], images, image_id, reference, clock)
-            frames[place].append(frame)
-            if number < len(images.ids):
-                results[place] += instances.to_coco(image_id)
+    with EnergyMeter() as meter:
+        for number, image_id in enumerate(track(list(images.ids) * rounds)):
+            for place in _alternating(len(predictors), number):
+                if rest:
+                    sleep(rest)
+                instances, frame = _time_frame(predictors[place], images, image_id, reference, clock)
+                frames[place].append(frame)
+                if number < len(images.ids):
+                    results[place] += instances.to_coco(image_id)
     after = cpu_times()
-    return [_summed_up(*pair, images, resamples, before, after) for pair in zip(frames, results)]
+    resources = {name: 1000 * joules / len(frames[0]) for name, joules in meter.spent.items()} if alone else {}
+    peak = peak_megabytes() if has_peak else None
+    if peak is not None:
+        resources["memory_mb"] = peak
+    return [_summed_up(*pair, images, resamples, (before, after), resources) for pair in zip(frames, results)]
 
 
 def _alternating(count: int, number: int) -> Sequence[int]:
@@ -152,16 +164,17 @@ def _summed_up(
     results: List[Dict[str, Any]],
     images: Images,
     resamples: int,
-    before: Optional[CpuTimes],
-    after: Optional[CpuTimes],
+    cpu_times: Tuple[Optional[CpuTimes], Optional[CpuTimes]],
+    resources: Mapping[str, float],
 ) -> Measured:
-    signs = tuple(disturbances(frames, before, after))
+    signs = tuple(disturbances(frames, *cpu_times))
     metrics: Dict[str, float] = {}
     if isinstance(images, AnnotatedImages):
         metrics.update(score(images.coco, results, images.ids))
         if resamples:
             metrics.update(score_intervals(images.coco, results, images.ids, resamples))
     metrics.update(summarize(frames))
+    metrics.update(resources)
     notes = [*remarks(frames), *signs]
     return Measured(metrics, len(frames), notes, signs, latency_quantiles(frames), results)
 

@@ -1,8 +1,7 @@
-"""What a run measured, and on what: the part that a baseline keeps."""
+"""Measurements of a run and their conditions, which a baseline stores."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Optional
 
@@ -10,6 +9,7 @@ import msgspec
 
 from blendmask_edge.benchmark import reference
 from blendmask_edge.benchmark.machine import Machine
+from blendmask_edge.storage.digest import file_sha256
 
 if TYPE_CHECKING:
     from blendmask_edge.predictor import MaskPredictor
@@ -49,7 +49,7 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
     def of(cls, annotations: PathLike, images: int) -> Data:
         """Describe an annotation file that has been read."""
         path = Path(annotations)
-        return cls(annotations=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), images=images)
+        return cls(annotations=path.name, sha256=file_sha256(path), images=images)
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Callable, List, Optional, Tuple
 from blendmask_edge.benchmark.baseline import (
     Baseline,
     check_comparable,
-    is_accuracy,
+    is_time,
     new_baseline,
     read_baseline,
     write_baseline,
@@ -40,7 +40,7 @@ RUNS = 3
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure, and what to hold it against.
+    """What to measure, and the baseline to compare it with.
 
     bundle, images, annotations: the .bmz file, the folder of the images, their COCO JSON.
     runtime, threads, variant: as `MaskPredictor` takes them; what is left open is taken from the baseline.
@@ -68,10 +68,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was measured, remarks on it, and what moved; `changes` is empty where nothing could be compared.
+    """The measurements, remarks on them, and changes from the baseline.
 
-    `disturbances` are signs that other work disturbed the times. `recorded` is the file of the record, None without
-    one.
+    `changes` is empty where nothing could be compared. `disturbances` are signs that other work disturbed the times.
+    `recorded` is the file of the record, None without one.
     """
 
     record: Record
@@ -83,7 +83,7 @@ class Outcome:
     @property
     def inconclusive(self) -> bool:
         """Whether times were to be compared, and cannot be."""
-        return bool(self.disturbances) and any(not is_accuracy(change.metric) for change in self.changes)
+        return bool(self.disturbances) and any(is_time(change.metric) for change in self.changes)
 
 
 def run(request: Request, track: Track = iter) -> Outcome:

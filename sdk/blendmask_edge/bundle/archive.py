@@ -88,7 +88,7 @@ class Archive:
         """Take a file that can be sought, and read its directory and headers.
 
         Raises:
-            BundleError: it is no zip, or breaks a rule; the message is the reason alone.
+            BundleError: it is not a zip, or breaks a rule; the message is the reason alone.
             OSError: it cannot be read.
         """
         self._stream = stream

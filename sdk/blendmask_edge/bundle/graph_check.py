@@ -35,7 +35,7 @@ def check_graph(data: bytes) -> None:
     """Refuse a graph that our exporter would not write.
 
     Raises:
-        BundleError: the bytes are no ONNX file; something lies outside the file; an operator is not one of
+        BundleError: the bytes are not an ONNX file; something lies outside the file; an operator is not one of
             `operators.rules.RULES`; a tensor does not hold what its shape states; or a limit of this module is passed.
     """
     graph = read_onnx_file(data)

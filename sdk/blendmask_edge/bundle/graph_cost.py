@@ -72,7 +72,7 @@ def graph_cost(data: bytes) -> GraphCost:
     """Return the cost of an ONNX file whose shapes follow from it.
 
     Raises:
-        BundleError: the bytes are no ONNX file, or a shape does not follow.
+        BundleError: the bytes are not an ONNX file, or a shape does not follow.
     """
     graph = read_onnx_file(data)
     shapes = _Shapes(graph)

@@ -1,4 +1,4 @@
-"""What a bundle may be at most: the reader refuses what passes it before it allocates, the writer before it writes."""
+"""Upper limits of a bundle: the reader checks them before it allocates, the writer before it writes."""
 
 from __future__ import annotations
 

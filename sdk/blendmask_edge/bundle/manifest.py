@@ -169,7 +169,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     an input; `detections` is K and `mask_size` R of the graph's outputs.
     The graphs give instances from `score_threshold` on; those from `display_threshold` on are shown unless others are
     asked for. `display_measurement` is its F1, precision and recall, None where the default was not measured.
-    `graphs`, `metrics` and `fidelity` are keyed by variant ("cpu", "tensorrt", "float"). `created` is ISO 8601, UTC.
+    `graphs`, `metrics` and `fidelity` are keyed by variant ("cpu", "tensorrt", "float"). `arithmetic` is the accuracy
+    of the `tensorrt` graph in each arithmetic that a GPU may use, by name; empty where it was not measured. `created`
+    is ISO 8601, UTC.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -191,6 +193,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     mask_size: int
     metrics: Dict[str, List[Measurement]] = {}
     fidelity: Dict[str, Fidelity] = {}
+    arithmetic: Dict[str, Measurement] = {}
     versions: Dict[str, str] = {}
     license: str
     created: str
@@ -215,7 +218,7 @@ class _Header(msgspec.Struct):
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Return the manifest as indented JSON, UTF-8; of names of files that are no UTF-8, the odd bytes as `\\udcXX`."""
+    """Return the manifest as indented JSON, UTF-8; of names of files that are not UTF-8, the odd bytes as `\\udcXX`."""
     try:
         compact = msgspec.json.encode(manifest)
     except UnicodeEncodeError:
@@ -304,6 +307,6 @@ def _check_value(value: Any) -> None:
     _require(all(len(text) <= MAX_TEXT for text in texts), f"a text has more than {MAX_TEXT} characters")
 
 
-def _require(condition: bool, found: str) -> None:
+def _require(condition: bool, message: str) -> None:
     if not condition:
-        raise ValueError(found)
+        raise ValueError(message)

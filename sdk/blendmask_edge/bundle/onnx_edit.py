@@ -52,9 +52,9 @@ def with_nodes(data: bytes, nodes: Iterable[Union[EditedNode, CastNode]]) -> byt
 def _graph(data: memoryview, nodes: Iterable[Union[EditedNode, CastNode]]) -> bytes:
     parts = list(fields(data))
     old = [value for number, _, value in parts if number == _NODES and isinstance(value, memoryview)]
-    kept = [_field(*part) for part in parts if part[0] not in (_NODES, _SHAPES)]
+    others = [_field(*part) for part in parts if part[0] not in (_NODES, _SHAPES)]
     written = (_cast(node) if isinstance(node, CastNode) else _edited(old[node.number], node) for node in nodes)
-    return b"".join([*(_field(_NODES, BYTES, node) for node in written), *kept])
+    return b"".join([*(_field(_NODES, BYTES, node) for node in written), *others])
 
 
 def _edited(data: memoryview, node: EditedNode) -> bytes:
@@ -83,8 +83,8 @@ def _field(number: int, wire: int, value: Union[int, bytes, memoryview]) -> byte
 
 
 def _varint(value: int) -> bytes:
-    found = bytearray()
+    encoded = bytearray()
     while value >= 0x80:
-        found.append(value & 0x7F | 0x80)
+        encoded.append(value & 0x7F | 0x80)
         value >>= 7
-    return bytes([*found, value])
+    return bytes([*encoded, value])

@@ -67,7 +67,7 @@ _NAMED = {
     ("TensorProto", 13): _EXTERNAL,
     ("TensorProto", 14): _EXTERNAL,
 }
-"""What the fields hold that are most often met where they may not be."""
+"""Names of the fields that most often occur where they are not allowed."""
 _UNREADABLE = (ValueError, IndexError, TypeError, KeyError, struct.error)
 
 
@@ -96,7 +96,7 @@ class Tensor:
 
     @property
     def stored(self) -> int:
-        """Number of elements that the file holds; -1 where the bytes are no whole number of them."""
+        """Number of elements that the file holds; -1 where the bytes are not a whole number of them."""
         if self.raw is not None:
             size = ITEM_BYTES[self.dtype]
             return len(self.raw) // size if len(self.raw) % size == 0 and not self.numbers else -1
@@ -124,8 +124,8 @@ class Tensor:
         if self.dtype == FLOAT:
             packed = b"".join(bytes(part) for part in self.numbers)
             return struct.unpack(f"<{self.count}f", packed)
-        found = tuple(map(signed, _numbers(self.numbers)))
-        return found if self.dtype != FLOAT16 else tuple(map(_half, found))
+        values = tuple(map(signed, _numbers(self.numbers)))
+        return values if self.dtype != FLOAT16 else tuple(map(_half, values))
 
 
 Attribute = Union[int, float, bytes, Tensor, Tuple[int, ...], Tuple[float, ...], Tuple[bytes, ...], None]
@@ -133,13 +133,17 @@ Attribute = Union[int, float, bytes, Tensor, Tuple[int, ...], Tuple[float, ...],
 
 @dataclass(frozen=True)
 class Node:
-    """One operator: what it is and what it reads and writes, by name; an input left out is the empty name."""
+    """One operator: what it is and what it reads and writes, by name; an input left out is the empty name.
+
+    name: of the node itself, empty where it has none.
+    """
 
     operator: str
     domain: str
     inputs: Tuple[str, ...]
     outputs: Tuple[str, ...]
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ class Input:
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """What an ONNX file holds.
+    """The content of an ONNX file.
 
     ir_version: of the file format.   opsets: version by domain of operators; ONNX's own is "".
     nodes: in the order in which they run.   constants: tensors of the file.
@@ -171,13 +175,13 @@ def read_onnx_file(data: bytes) -> OnnxFile:
     """Read an ONNX file.
 
     Raises:
-        BundleError: the bytes are no ONNX file, or hold a field that exported graphs do not have: subgraphs,
+        BundleError: the bytes are not an ONNX file, or hold a field that exported graphs do not have: subgraphs,
             functions, external data, or more than `MAX_FIELDS` fields.
     """
     try:
         return _Reader().model(memoryview(data))
     except _UNREADABLE as error:
-        raise BundleError(f"it is no ONNX file ({error})") from error
+        raise BundleError(f"it is not an ONNX file ({error})") from error
 
 
 Message = Dict[int, Any]
@@ -206,7 +210,7 @@ class _Reader:
         node = self._message("NodeProto", data)
         attributes = _once([self._attribute(part) for part in node.get(5, ())], "attribute")
         inputs, outputs = (tuple(map(_utf8, node.get(number, ()))) for number in (1, 2))
-        return Node(_text(node, 4), _domain(node, 7), inputs, outputs, dict(attributes))
+        return Node(_text(node, 4), _domain(node, 7), inputs, outputs, dict(attributes), _text(node, 3))
 
     def _attribute(self, data: memoryview) -> Tuple[str, Attribute]:
         message = self._message("AttributeProto", data)
@@ -277,8 +281,8 @@ class _Reader:
 
 
 def _refuse_field(kind: str, number: int) -> None:
-    found = _NAMED.get((kind, number), f"field {number} of {kind}")
-    raise BundleError(f"it holds {found}, which no exported graph does")
+    name = _NAMED.get((kind, number), f"field {number} of {kind}")
+    raise BundleError(f"it holds {name}, which no exported graph does")
 
 
 def _once(pairs: List[Tuple[str, Any]], kind: str) -> List[Tuple[str, Any]]:

@@ -16,7 +16,7 @@ def fields(data: memoryview) -> Iterator[Tuple[int, int, Field]]:
     """Go through one message, nested ones unread, without a copy: number, wire type and value of each field.
 
     Raises:
-        ValueError, IndexError: the bytes are no message.
+        ValueError, IndexError: the bytes are not a message.
     """
     position, end = 0, len(data)
     while position < end:

@@ -20,7 +20,7 @@ EMPTY_CLASS = -1
 
 
 class Outputs(NamedTuple):
-    """What the graph returns for one image, K rows of which the unused ones are empty.
+    """The outputs of the graph for one image, K rows of which the unused ones are empty.
 
     boxes: float32 [1, K, 4], x0 y0 x1 y1 in pixels of the network input, not clipped.
     scores: float32 [1, K], sqrt(class probability x centerness), 0 in empty rows.

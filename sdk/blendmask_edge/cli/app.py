@@ -1,6 +1,7 @@
 """`blendmask`: assemble the commands, one module each."""
 
 import os
+import warnings
 
 import typer
 
@@ -15,8 +16,12 @@ from blendmask_edge.cli.output import say
 from blendmask_edge.cli.predict import predict
 from blendmask_edge.cli.report import report
 from blendmask_edge.cli.sign import sign
+from blendmask_edge.cli.signed import requiring_signature
 from blendmask_edge.cli.targets import targets
 from blendmask_edge.cli.verify import verify
+from blendmask_edge.cli.verify_device import verify_device
+
+_PIXELS = "OPENCV_IO_MAX_IMAGE_PIXELS"
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -44,13 +49,17 @@ def _options(
     del version
 
 
-for _command in (predict, info, bench, compare, report, targets, check, compile, sign, verify):
-    app.command()(_command)
+for _command in (predict, info, bench, compare, report, targets, check, compile, verify_device):
+    app.command()(requiring_signature(_command))
+app.command()(sign)
+app.command()(verify)
 
 
 def main() -> None:
     """Run the command line; exits with 0 done, 1 refused or failed, 2 wrong usage, 3 a limit was left, 4 disturbed."""
     # Headers are checked before OpenCV sees a file; this is its own limit, which a library must not set for its host.
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**28))
+    if not os.environ.get(_PIXELS, "").isdigit():  # OpenCV ends the process where it is no number
+        os.environ[_PIXELS] = str(2**28)
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # what goes wrong is said once, by our errors
+    warnings.filterwarnings("ignore", module="PIL")
     app(prog_name="blendmask")

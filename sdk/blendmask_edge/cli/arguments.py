@@ -3,7 +3,7 @@
 # No postponed annotations here and in the commands: with them, typer ignores `Annotated` on Python 3.8 and 3.9.
 import sys
 from pathlib import Path
-from typing import Optional
+from typing import List, Optional
 
 import typer
 
@@ -21,5 +21,27 @@ PrecisionOption = Annotated[str, typer.Option(help="int8, fp16 or fp32.")]
 ThreadsOption = Annotated[
     Optional[int], typer.Option(help="Threads within an operator. Default: the runtime's choice.")
 ]
+SignatureOption = Annotated[
+    Optional[List[Path]],
+    typer.Option(
+        "--require-signature",
+        metavar="PUBLIC.pem",
+        help="Refuse a bundle that this key did not sign; several are alternatives.",
+    ),
+]
 
-__all__ = ["Annotated", "BundleArgument", "JsonOption", "PrecisionOption", "TargetOption", "ThreadsOption"]
+ReportsOption = Annotated[
+    Optional[Path],
+    typer.Option(metavar="DIR", help="Folder of reports of `blendmask verify-device`. Default: $BLENDMASK_REPORTS."),
+]
+
+__all__ = [
+    "Annotated",
+    "BundleArgument",
+    "JsonOption",
+    "PrecisionOption",
+    "ReportsOption",
+    "SignatureOption",
+    "TargetOption",
+    "ThreadsOption",
+]

@@ -10,6 +10,7 @@ from blendmask_edge.benchmark.gate import WITHIN, Change
 from blendmask_edge.benchmark.latency import PERCENTILES, STAGES, WHOLE
 from blendmask_edge.benchmark.run import Outcome, Request
 from blendmask_edge.cli.columns import align
+from blendmask_edge.hardware.energy import BOARD_ENERGY, CPU_ENERGY, GPU_ENERGY
 
 
 def report_lines(outcome: Outcome) -> List[str]:
@@ -28,6 +29,7 @@ def report_lines(outcome: Outcome) -> List[str]:
         *align([["ms", *(f"p{percent}" for percent in PERCENTILES), "x reference"], *_time_rows(metrics)]),
         "",
         f"{metrics['fps']:.1f} frames/s, masks included, files not; {metrics['outside_share']:.1%} outside the network",
+        *_resource_lines(metrics),
         *(f"note: {remark}" for remark in outcome.remarks),
     ]
 
@@ -90,6 +92,16 @@ def _change_row(change: Change) -> List[str]:
     allowed = f"{change.low:.4g} to {change.high:.4g}"
     result = "" if change.result == WITHIN else change.result
     return [change.metric, f"{change.before:.4g}", _number(change.now, ".4g"), moved, allowed, result]
+
+
+def _resource_lines(metrics: Mapping[str, float]) -> List[str]:
+    said = {
+        "memory_mb": "{:.0f} MB of memory at most",
+        CPU_ENERGY: "{:.0f} mJ of the processor for a frame",
+        GPU_ENERGY: "{:.0f} mJ of the GPU for a frame",
+        BOARD_ENERGY: "{:.0f} mJ of the board for a frame",
+    }
+    return [text.format(metrics[name]) for name, text in said.items() if name in metrics]
 
 
 def _number(value: Optional[float], form: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, List, Tuple
+from typing import TYPE_CHECKING, List, Mapping, Tuple
 
 from blendmask_edge.cli.output import one_line
 
@@ -31,9 +31,25 @@ def summarize(bundle: Bundle) -> List[Tuple[str, str]]:
     for variant, measurements in manifest.metrics.items():
         rows.extend((f"measured {variant}", _measurement(measurement)) for measurement in measurements)
     rows.extend((f"fidelity {variant}", _fidelity(fidelity)) for variant, fidelity in manifest.fidelity.items())
+    if manifest.arithmetic:
+        rows.append(("arithmetic", describe_arithmetic(manifest.arithmetic)))
     rows.append(("license", manifest.license))
     rows.append(("made", f"{manifest.created} by {manifest.generator}"))
     return [(one_line(label), one_line(text)) for label, text in rows]
+
+
+def describe_arithmetic(measured: Mapping[str, Measurement]) -> str:
+    """Return how far the accuracy of a graph depends on the arithmetic that computes it.
+
+    Args:
+        measured: by name of the arithmetic, all on the same data; at least one.
+    """
+    first = next(iter(measured.values()))
+    accuracies = [100 * one.metrics["mask_ap"] for one in measured.values() if "mask_ap" in one.metrics]
+    lowest, highest = min(accuracies, default=0.0), max(accuracies, default=0.0)
+    spread = f"mask AP {lowest:.2f} to {highest:.2f}, within {highest - lowest:.2f}," if accuracies else "no AP"
+    where = f"on {first.images} images of {first.data}"
+    return f"{spread} in {len(measured)} arithmetics that GPUs may use ({', '.join(measured)}), {where}"
 
 
 def _classes(manifest: Manifest) -> str:

@@ -4,7 +4,14 @@ from typing import Optional
 
 import typer
 
-from blendmask_edge.cli.arguments import Annotated, BundleArgument, JsonOption, PrecisionOption, TargetOption
+from blendmask_edge.cli.arguments import (
+    Annotated,
+    BundleArgument,
+    JsonOption,
+    PrecisionOption,
+    ReportsOption,
+    TargetOption,
+)
 from blendmask_edge.cli.command_group import FAILED
 from blendmask_edge.cli.output import print_json, print_lines
 
@@ -18,8 +25,10 @@ def check(
     ] = None,
     runtime: Annotated[Optional[str], typer.Option(help="Runtime. Default: that of the device.")] = None,
     estimate: Annotated[
-        bool, typer.Option("--estimate", help="Also estimate the latency there; estimated, not measured.")
+        bool,
+        typer.Option("--estimate", help="Also estimate the latency there, or show it if --reports has a measurement."),
     ] = False,
+    reports: ReportsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check whether a bundle can run on a device; no device is needed.
@@ -31,15 +40,20 @@ def check(
     from blendmask_edge.devices.check import check_bundle
     from blendmask_edge.devices.result import as_options
     from blendmask_edge.devices.roofline import estimate_route
+    from blendmask_edge.verification.attached import attached_reports, reports_of
+    from blendmask_edge.verification.page import measured_lines
 
     opened = Bundle.open(bundle)
     result = check_bundle(opened, target, as_options(precision, tensorrt, runtime))
-    found = estimate_route(opened, result) if estimate else None
+    measured = reports_of(bundle, attached_reports(reports).get(result.target, []), result.route) if estimate else []
+    found = estimate_route(opened, result) if estimate and not measured else None
     if as_json:
-        print_json(report.result_document(result, found) if estimate else result)
+        print_json(report.result_document(result, found, measured) if estimate else result)
     else:
         print_lines(report.describe_result(result))
-        if estimate:
+        for signed in measured:
+            print_lines(measured_lines(signed))
+        if estimate and not measured:
             print_lines(report.describe_estimate(result, found))
         print_lines(report.next_steps(result, bundle))
     raise typer.Exit(0 if result.ok else FAILED)

@@ -31,7 +31,12 @@ class CommandGroup(TyperGroup):
     """Own commands first, then those of entry points, which are loaded only when no own command has the name."""
 
     def parse_args(self, ctx: Any, args: List[str]) -> List[str]:
-        """Read the arguments, with those of an earlier release in today's spelling."""
+        """Read the arguments, with those of an earlier release in today's spelling; none may be empty text.
+
+        An empty path would be the current folder, and an empty text usually comes from a variable of a script that is
+        not set.
+        """
+        _check_given(args)
         return super().parse_args(ctx, respell(args))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -97,6 +102,14 @@ class CommandGroup(TyperGroup):
         except KeyboardInterrupt as error:
             warn(str(error) or "interrupted")
             raise typer.Exit(INTERRUPTED) from error
+
+
+def _check_given(words: List[str]) -> None:
+    options = words[: words.index("--")] if "--" in words else words
+    for position, word in enumerate(words):
+        if word == "" or (position < len(options) and word.startswith("--") and word.endswith("=")):
+            place = word[:-1] or " ".join(words[max(position - 1, 0) : position])
+            raise typer.BadParameter(f"empty text after {place!r}: give a value, or leave the argument out")
 
 
 def _find_added(name: str) -> Tuple[Any, Optional[str]]:

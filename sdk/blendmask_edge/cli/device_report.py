@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import msgspec
 
@@ -14,6 +14,7 @@ from blendmask_edge.devices.result import CheckResult, Route
 from blendmask_edge.devices.roofline import LEFT_OUT, Estimate
 from blendmask_edge.devices.table import Table, Target
 from blendmask_edge.hardware.facts import Fact
+from blendmask_edge.verification.report import SignedReport
 
 _WIDTH = 100
 _SIGNS = {"refusal": "no", "caution": "note", "ground": "yes"}
@@ -59,9 +60,19 @@ def describe_result(result: CheckResult) -> List[str]:
     return lines
 
 
-def result_document(result: CheckResult, estimate: Optional[Estimate]) -> Dict[str, Any]:
-    """Return a result with its estimate as a document to encode."""
-    return {**msgspec.to_builtins(result), "estimate": estimate}
+def result_document(
+    result: CheckResult, estimate: Optional[Estimate], measured: Sequence[SignedReport]
+) -> Dict[str, Any]:
+    """Return a result with its estimate, or the reports that replace it, as a document to encode."""
+    return {**msgspec.to_builtins(result), "estimate": estimate, "reports": list(measured)}
+
+
+def estimates_document(
+    estimates: Sequence[Estimate], measured: Mapping[str, Sequence[SignedReport]]
+) -> List[Dict[str, Any]]:
+    """Return estimates, and the reports that replace them, as a document to encode."""
+    rows = [{**msgspec.to_builtins(one), "reports": []} for one in estimates]
+    return rows + [{"target": name, "reports": list(reports)} for name, reports in measured.items() if reports]
 
 
 def describe_estimate(result: CheckResult, estimate: Optional[Estimate]) -> Iterator[str]:

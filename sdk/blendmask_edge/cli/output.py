@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Sequence, TypeVar
+from typing import Any, Callable, Iterable, Iterator, Sequence, TypeVar
 
 import typer
 
@@ -118,3 +118,17 @@ def tracked(items: Sequence[Item], doing: str) -> Iterable[Item]:
     from rich.progress import track
 
     return track(items, doing, console=Console(stderr=True), transient=True)
+
+
+@contextlib.contextmanager
+def counted(total: int, doing: str) -> Iterator[Callable[[], None]]:
+    """Give a function to call after each of `total` steps, for a progress bar on stderr if stderr is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(doing, total=total)
+        yield lambda: progress.advance(task)

@@ -1,14 +1,15 @@
 """`blendmask predict`."""
 
 import contextlib
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
+from typing import TYPE_CHECKING, Iterator, List, Optional
 
 import typer
 
 from blendmask_edge.cli.arguments import Annotated, BundleArgument, JsonOption, ThreadsOption
 from blendmask_edge.cli.command_group import FAILED, INTERRUPTED
-from blendmask_edge.cli.output import one_line, print_json, print_lines, say, tracked, warn
+from blendmask_edge.cli.output import counted, one_line, print_json, print_lines, say, tracked, warn
 
 if TYPE_CHECKING:
     from blendmask_edge.cli.predict_files import Predictions
@@ -48,40 +49,42 @@ def predict(
     show: Annotated[
         bool, typer.Option("--show", help="Show videos and cameras in a window; q or Esc ends the video.")
     ] = False,
-    require_signature: Annotated[
-        Optional[List[Path]],
-        typer.Option(
-            metavar="PUBLIC.pem", help="Refuse a bundle that this key did not sign; several are alternatives."
-        ),
+    processes: Annotated[int, typer.Option(help="Processes for images, on this machine.", min=1, max=256)] = 1,
+    ray: Annotated[
+        Optional[str],
+        typer.Option(metavar="ADDRESS", help="Ray cluster to use for images instead: HOST:PORT, auto or local."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict instances in images, videos and cameras; write overlays and COCO JSON."""
-    from blendmask_edge.cli.sources import find_sources
+    from blendmask_edge.cli.sources import find_sources, is_video
 
     files = find_sources(images)
-    from blendmask_edge.cli.predict_files import INSTANCES_NAME, Options, predict_files
+    from blendmask_edge.arguments import check_classes
+    from blendmask_edge.cli.predict_files import Options, predict_files
+    from blendmask_edge.cli.predict_many import Place, predict_many
+    from blendmask_edge.execution.choice import choose_executor, worker_threads
+    from blendmask_edge.imaging.opencv import load_opencv
     from blendmask_edge.predictor import MaskPredictor
-    from blendmask_edge.selection import check_classes
 
+    executor = choose_executor(processes, ray, threads)
+    for name in ["--show"] * show + [str(source) for source in files if is_video(source)]:
+        load_opencv(name)
     with contextlib.ExitStack() as stack:
         window = stack.enter_context(_window()) if show else None
-        predictor = stack.enter_context(
-            MaskPredictor(bundle, runtime, threads, score, variant, agnostic_nms, require_signature or None)
-        )
+        predictor = stack.enter_context(MaskPredictor(bundle, runtime, threads, score, variant, agnostic_nms))
         options = Options(classes or None, tiled, track, window.show if window else None)
         check_classes(options.classes, predictor.manifest.classes)
-        predictions = predict_files(predictor, tracked(files, "Predicting"), output, warn, options)
-    if not predictions.images:
-        raise typer.Exit(_exit_code(predictions, len(files)))
-    document = predictions.as_coco()
-    if as_json:
-        failed = [{"file_name": str(file), "error": message} for file, message in predictions.failures]
-        print_json({"output": str(output), "failed": failed, **document})
-    else:
-        print_lines(f"{source}: {report}" for source, report in predictions.reports)
-        say(_found(document, predictor.score_threshold))
-        say(f"Saved overlays and {INSTANCES_NAME} to {output}")
+        if processes > 1 or ray is not None:
+            on_image = stack.enter_context(counted(len(files), "Predicting"))
+            place = Place(executor, worker_threads(processes, ray, threads), on_image)
+            predictions = predict_many(predictor, files, output, warn, options, place)
+        else:
+            predictions = predict_files(predictor, tracked(files, "Predicting"), output, warn, options)
+    if predictions.image_count and as_json:
+        _print_document(predictions, output)
+    elif predictions.image_count:
+        _say_results(predictions, predictor.score_threshold, output)
         say(f"Next: blendmask info {bundle}")
     raise typer.Exit(_exit_code(predictions, len(files)))
 
@@ -99,28 +102,41 @@ def _window() -> "Iterator[Window]":
 
 def _exit_code(predictions: "Predictions", files: int) -> int:
     """Return the exit code, and say why it is not 0 where that was not said."""
-    if predictions.images and predictions.failures:
+    if predictions.image_count and predictions.failures:
         warn(f"{len(predictions.failures)} of {files} files failed; the results cover the others.")
     if predictions.interrupted:
-        warn(f"interrupted; the results cover {len(predictions.images)} images")
+        warn(f"interrupted; the results cover {predictions.image_count} images")
         return INTERRUPTED
     return FAILED if predictions.failures else 0
 
 
-def _found(document: Dict[str, Any], threshold: float) -> str:
-    """Say what was found, and what to try where nothing was."""
-    images, count = len(document["images"]), len(document["annotations"])
+def _print_document(predictions: "Predictions", output: Path) -> None:
+    """Print the COCO JSON that was written, and the files that failed."""
+    from blendmask_edge.cli.predict_files import INSTANCES_NAME
+
+    failed = [{"file_name": str(file), "error": message} for file, message in predictions.failures]
+    document = json.loads((output / INSTANCES_NAME).read_bytes())
+    print_json({"output": str(output), "failed": failed, **document})
+
+
+def _say_results(predictions: "Predictions", threshold: float, output: Path) -> None:
+    from blendmask_edge.cli.predict_files import INSTANCES_NAME
+
+    print_lines(f"{source}: {report}" for source, report in predictions.reports)
+    say(_describe_counts(predictions, threshold))
+    say(f"Saved overlays and {INSTANCES_NAME} to {output}")
+
+
+def _describe_counts(predictions: "Predictions", threshold: float) -> str:
+    """Count the instances by class, or say what to try where there are none."""
+    images, count = predictions.image_count, sum(predictions.counts.values())
     if count:
-        return f"{count} instances of score {threshold:.2g} or more in {images} images{_counts(document)}"
+        return f"{count} instances of score {threshold:.2g} or more in {images} images: {_counts(predictions)}"
     advice = " Try a lower --score, e.g. 0.1." if threshold > _LOW else " Are they images of what it was trained for?"
     return f"No instance of score {threshold:.2g} or more in {images} images.{advice}"
 
 
-def _counts(document: Dict[str, Any]) -> str:
-    names = {category["id"]: one_line(category["name"]) for category in document["categories"]}
-    counts: Dict[str, int] = {}
-    for annotation in document["annotations"]:
-        name = names[annotation["category_id"]]
-        counts[name] = counts.get(name, 0) + 1
-    ordered = sorted(counts.items(), key=lambda item: -item[1])
-    return ": " + ", ".join(f"{count} {name}" for name, count in ordered)
+def _counts(predictions: "Predictions") -> str:
+    names = {category["id"]: one_line(category["name"]) for category in predictions.categories}
+    ordered = sorted(predictions.counts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{count} {names[category]}" for category, count in ordered)

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
+from blendmask_edge.batch.files import annotations_of, predict_file
 from blendmask_edge.cli.output import encode_json
 from blendmask_edge.cli.sources import is_video, stem_of
-from blendmask_edge.cli.video import VideoWriter
 from blendmask_edge.errors import BlendMaskError, ImageError, InferenceError
-from blendmask_edge.imaging import encode_jpeg, read_image
 from blendmask_edge.storage.atomic import output_error
 from blendmask_edge.storage.temporary import temporary_folder
 
@@ -52,37 +51,49 @@ class Options:
 
 @dataclass
 class Predictions:
-    """What was predicted, and what could not be read.
+    """The predictions, and the files that could not be read.
 
-    images: COCO images with their `overlay`; those of a video have the `frame` as well, from 0.
-    annotations: COCO annotations with their `score`.
     categories: COCO categories of the bundle.
     failures: (source, message) of each file or frame that could not be read or predicted.
     reports: rate and losses of each video and camera.
     interrupted: whether the user ended the work before all files were predicted.
+    image_count: number of images and frames.
+    counts: number of instances by category id.
     """
 
-    images: List[Dict[str, Any]] = field(default_factory=list)
-    annotations: List[Dict[str, Any]] = field(default_factory=list)
     categories: List[Dict[str, Any]] = field(default_factory=list)
     failures: List[Tuple[Source, str]] = field(default_factory=list)
     reports: List[Tuple[Source, StreamReport]] = field(default_factory=list)
     interrupted: bool = False
+    image_count: int = 0
+    counts: Dict[int, int] = field(default_factory=dict)
 
-    def add(self, instances: Instances, **image: Any) -> None:
-        """Append one image or frame with its instances."""
-        from pycocotools import mask as coco_mask
+    def count(self, annotations: List[Dict[str, Any]]) -> None:
+        """Count one image or frame with its instances."""
+        self.image_count += 1
+        for annotation in annotations:
+            category = annotation["category_id"]
+            self.counts[category] = self.counts.get(category, 0) + 1
 
+
+@dataclass
+class _Document:
+    """A COCO document in the making.
+
+    images: with their `overlay`; those of a video have the `frame` as well, from 0.
+    annotations: with their `score`.
+    """
+
+    images: List[Dict[str, Any]] = field(default_factory=list)
+    annotations: List[Dict[str, Any]] = field(default_factory=list)
+
+    def add(self, instances: Instances, annotations: List[Dict[str, Any]], **image: Any) -> None:
+        """Append one image or frame with its annotations."""
         height, width = instances.image_size
         image_id = len(self.images) + 1
         self.images.append({"id": image_id, "height": height, "width": width, **image})
-        for number, result in enumerate(instances.to_coco(image_id), start=len(self.annotations) + 1):
-            area = int(coco_mask.area(result["segmentation"]))
-            self.annotations.append({"id": number, **result, "area": area, "iscrowd": 0})
-
-    def as_coco(self) -> Dict[str, Any]:
-        """Return the COCO document."""
-        return {"images": self.images, "annotations": self.annotations, "categories": self.categories}
+        for number, annotation in enumerate(annotations, start=len(self.annotations) + 1):
+            self.annotations.append({"id": number, **annotation, "image_id": image_id})
 
 
 def predict_files(
@@ -107,15 +118,18 @@ def predict_files(
     Raises:
         OutputError: the folder cannot be written.
     """
-    found = Predictions(categories=_categories(predictor.manifest))
+    predictions = Predictions(categories=categories_of(predictor.manifest))
     with _staged(Path(folder)) as stage:
+        writer = _Writer(predictor, stage, predictions, on_failure, options)
         try:
-            _predict_all(_Writer(predictor, stage, found, on_failure, options), sources)
+            _predict_all(writer, sources)
         except KeyboardInterrupt:
-            found.interrupted = True
-        if found.images:
-            (stage / INSTANCES_NAME).write_bytes(encode_json(found.as_coco()))
-    return found
+            predictions.interrupted = True
+        if predictions.image_count:
+            document, categories = writer.document, predictions.categories
+            coco = {"images": document.images, "annotations": document.annotations, "categories": categories}
+            (stage / INSTANCES_NAME).write_bytes(encode_json(coco))
+    return predictions
 
 
 def _predict_all(writer: _Writer, sources: Iterable[Source]) -> None:
@@ -135,6 +149,7 @@ class _Writer:
     found: Predictions
     on_failure: Callable[[str], None]
     options: Options
+    document: _Document = field(default_factory=_Document)
     taken: Set[str] = field(default_factory=set)
 
     def predict(self, source: Source) -> None:
@@ -148,13 +163,16 @@ class _Writer:
         self.on_failure(message)
 
     def _predict_image(self, file: Path) -> None:
-        image = read_image(file)
-        predict = self.predictor.predict_tiled if self.options.is_tiled else self.predictor
-        instances = predict(image, classes=self.options.classes)
-        drawn = encode_jpeg(instances.draw(image))
-        overlay = self._unused(file.stem, ".overlay.jpg")
-        (self.stage / overlay).write_bytes(drawn)
-        self.found.add(instances, file_name=str(file), overlay=overlay)
+        overlay = unused_name(file.stem, ".overlay.jpg", self.taken)
+        instances = predict_file(
+            self.predictor, file, self.stage / overlay, self.options.classes, self.options.is_tiled
+        )
+        self._add(instances, file_name=str(file), overlay=overlay)
+
+    def _add(self, instances: Instances, **image: Any) -> None:
+        annotations = annotations_of(instances)
+        self.document.add(instances, annotations, **image)
+        self.found.count(annotations)
 
     def _predict_video(self, source: Source) -> None:
         def fail(index: int, error: BlendMaskError) -> None:
@@ -163,31 +181,36 @@ class _Writer:
         stream = self.predictor.stream(
             source, channels="bgr", on_error=fail, classes=self.options.classes, track=self.options.track
         )
-        overlay = self._unused(stem_of(source), ".overlay.mp4")
+        from blendmask_edge.cli.video import VideoWriter  # which needs OpenCV
+
+        overlay = unused_name(stem_of(source), ".overlay.mp4", self.taken)
         writer = VideoWriter(self.stage / overlay, stream.source_rate)
         with stream:
             try:
                 for result in stream:
                     drawn = result.instances.draw(result.frame)
                     writer.write(drawn)
-                    self.found.add(result.instances, file_name=str(source), frame=result.index, overlay=overlay)
+                    self._add(result.instances, file_name=str(source), frame=result.index, overlay=overlay)
                     if self.options.show is not None and not self.options.show(drawn):
                         break
             finally:
                 writer.close()
                 self.found.reports.append((source, stream.report))
 
-    def _unused(self, stem: str, suffix: str) -> str:
-        while len(os.fsencode(stem)) > _MOST_STEM_BYTES:  # a name has 255 bytes in most file systems
-            stem = stem[:-1]
-        name, number = f"{stem}{suffix}", 2
-        while name in self.taken:
-            name, number = f"{stem}-{number}{suffix}", number + 1
-        self.taken.add(name)
-        return name
+
+def unused_name(stem: str, suffix: str, taken: Set[str]) -> str:
+    """Return a file name that is not taken yet, and take it."""
+    while len(os.fsencode(stem)) > _MOST_STEM_BYTES:  # a name has 255 bytes in most file systems
+        stem = stem[:-1]
+    name, number = f"{stem}{suffix}", 2
+    while name in taken:
+        name, number = f"{stem}-{number}{suffix}", number + 1
+    taken.add(name)
+    return name
 
 
-def _categories(manifest: Manifest) -> List[Dict[str, Any]]:
+def categories_of(manifest: Manifest) -> List[Dict[str, Any]]:
+    """Return the COCO categories of a bundle."""
     return [{"id": number, "name": name} for number, name in zip(manifest.category_ids, manifest.classes)]
 
 
@@ -200,21 +223,21 @@ def _staged(folder: Path) -> Iterator[Path]:
             folder.mkdir(parents=True, exist_ok=True)
             with temporary_folder(folder) as stage:
                 yield stage
-                _move_up(stage, folder)
+                move_up(list(stage.iterdir()), folder)
         finally:
             _remove_empty(made)
     except OSError as error:
         raise output_error(folder, error) from error
 
 
-def _move_up(stage: Path, folder: Path) -> None:
-    """Move all files, the document that names the others last; none where a folder is in the way of one."""
-    files = sorted(stage.iterdir(), key=lambda file: file.name == INSTANCES_NAME)
-    for file in files:
+def move_up(files: Iterable[Path], folder: Path) -> None:
+    """Move files, the document that names the others last; none where a folder is in the way of one."""
+    ordered = sorted(files, key=lambda file: file.name == INSTANCES_NAME)
+    for file in ordered:
         target = folder / file.name
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, f"{file.name} there is a folder")
-    for file in files:
+    for file in ordered:
         file.replace(folder / file.name)
 
 

@@ -20,18 +20,18 @@ def find_sources(names: Iterable[str]) -> List[Source]:
     Raises:
         SourceError: a path does not exist, or a folder holds no image.
     """
-    found: Dict[Source, None] = {}
+    sources: Dict[Source, None] = {}
     for name in names:
         path = Path(name)
         if not path.exists() and is_address(name):
-            found[name] = None
+            sources[name] = None
             continue
         if not path.exists():
             raise SourceError(
                 f"{path} does not exist. Give image files, folders of them, video files, cameras by number, or URLs."
             )
-        found.update(dict.fromkeys(images_in(path) if path.is_dir() else [path]))
-    return list(found)
+        sources.update(dict.fromkeys(images_in(path) if path.is_dir() else [path]))
+    return list(sources)
 
 
 def is_video(source: Source) -> bool:

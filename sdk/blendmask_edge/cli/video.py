@@ -31,6 +31,7 @@ class VideoWriter:
         self._path, self._rate = path, rate or _UNKNOWN_RATE
         self._writer: Optional[cv2.VideoWriter] = None
         self._size = (0, 0)
+        self._written = 0
 
     def write(self, frame: Image) -> None:
         """Append a frame, resized to the first one.
@@ -51,11 +52,31 @@ class VideoWriter:
                 raise OutputError(f"This OpenCV cannot write {self._path.name}. Give single images instead of a video.")
         same = (frame.shape[1], frame.shape[0]) == self._size
         self._writer.write(frame if same else cv2.resize(frame, self._size))
+        self._written += 1
 
     def close(self) -> None:
-        """Finish the file."""
+        """Finish the file.
+
+        Raises:
+            OutputError: it is not whole, as on a full disk, which OpenCV does not tell.
+        """
         if self._writer is not None:
             self._writer.release()
+            frames = _count_frames(self._path)
+            if frames < self._written:
+                raise OutputError(
+                    f"{self._path.name} holds {frames} of {self._written} frames. Check that the disk has room, and "
+                    "try again."
+                )
+
+
+def _count_frames(path: Path) -> int:
+    """Return the number of frames that the end of a video file states; 0 for a file without its end."""
+    capture = cv2.VideoCapture(str(path))
+    try:
+        return int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    finally:
+        capture.release()
 
 
 def _is_utf8(path: Path) -> bool:

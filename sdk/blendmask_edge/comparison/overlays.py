@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple
 
-import cv2
 import numpy as np
 from pycocotools import mask as rle_codec
 
@@ -81,7 +80,8 @@ def _part(changes: Sequence[Change], width: int, height: int) -> Tuple[int, int,
 def _mark(detection: Detection, change: Change, part: Tuple[int, int, int, int], shape: Tuple[int, int]) -> Mark:
     x0, y0, x1, y1 = part
     mask: Any = rle_codec.decode(detection.rle)[y0:y1, x0:x1]
-    scaled = cv2.resize(np.ascontiguousarray(mask), shape[::-1], interpolation=cv2.INTER_NEAREST).astype(np.bool_)
+    rows, columns = (np.arange(new) * old // new for new, old in zip(shape, mask.shape))
+    scaled = mask[rows[:, None], columns].astype(np.bool_)
     across, down = shape[1] / (x1 - x0), shape[0] / (y1 - y0)
     x, y, width, height = detection.box
     box = ((x - x0) * across, (y - y0) * down, (x + width - x0) * across, (y + height - y0) * down)

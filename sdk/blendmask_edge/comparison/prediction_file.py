@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Set, Tuple, Type, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Sequence, Set, Tuple, Type, TypeVar, Union
 
 import msgspec
 
 from blendmask_edge.comparison.detections import Detection, PredictedImage, Predictions, short_names
 from blendmask_edge.errors import AnnotationError
 from blendmask_edge.evaluation.annotations import is_file
+from blendmask_edge.evaluation.coco_file import MAX_FILE_BYTES
 from blendmask_edge.evaluation.coco_masks import Mask, RunLengths, compressed, masks_fault
 from blendmask_edge.imaging.headers import MAX_SIDE
+from blendmask_edge.storage.bounded import read_bounded
 
 if TYPE_CHECKING:
     from blendmask_edge.storage.atomic import PathLike
 
 INSTANCES_NAME = "instances.json"
+_LONE_SURROGATE = re.compile(rb"\\u[dD][cC-fF]")
 _ADVICE = "Write predictions with `blendmask predict M.bmz IMAGES --output DIR`, and give DIR"
 
 
@@ -75,7 +80,7 @@ def read_predictions(path: PathLike, images: Optional[PathLike], coco: Any = Non
 
 def _read(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return read_bounded(file, MAX_FILE_BYTES)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise AnnotationError(f"Cannot read predictions from {file}: {reason}. {_ADVICE}.") from error
@@ -83,9 +88,15 @@ def _read(file: Path) -> bytes:
 
 def _decode(file: Path, data: bytes, kind: Type[Decoded]) -> Decoded:
     try:
+        if _LONE_SURROGATE.search(data):  # of a file name that is not UTF-8, which msgspec does not read
+            return msgspec.convert(json.loads(data, parse_constant=_refuse_constant), kind)
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise AnnotationError(f"{file} holds no predictions with masks: {str(error)[:200]}. {_ADVICE}.") from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _of_results(file: Path, results: List[_Result], coco: Any) -> _Document:

@@ -1,4 +1,4 @@
-"""What changed between two sets of predictions, and the one number to gate on."""
+"""The changes between two sets of predictions, and the one number to gate on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 APPEARED, VANISHED, MASK = "appeared", "vanished", "mask changed"
 KINDS = (VANISHED, APPEARED, MASK)
 SCORE_SLACK = 0.1
-"""The like of an instance may score this much below the threshold, so that rounding next to it is no change."""
+"""The like of an instance may score this much below the threshold, so that rounding next to it is not a change."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Optional, Union
+from typing import Callable, Optional, Tuple, Union
 
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.compilation.options import CompileOptions
@@ -91,10 +91,7 @@ def compile_bundle(
     table = load_table()
     options = options if options is not None else CompileOptions()
     device = target if isinstance(target, Target) else table.find(target)
-    if device.kind == "cpu":
-        raise ConfigError(
-            f"{device.title} needs no engine. Type: blendmask predict {bundle.path} IMAGE...  (uses the cpu graph)."
-        )
+    _require_gpu(device, bundle.path)
     before_tools = CheckOptions(options.precision, runtime=options.runtime)
     _require_ok(bundle, device, check_bundle(bundle, device, before_tools, table))
     tools = toolchain if toolchain is not None else find_tools(device, bundle.path.name, options.runtime)
@@ -107,6 +104,49 @@ def compile_bundle(
     return compile_graph(graph, tools, cache, options.engine)
 
 
+def find_torch_tools(target: str, bundle: PathLike) -> Tuple[Target, TorchToolchain]:
+    """Find the device that this is, and its Torch-TensorRT, before there is a bundle.
+
+    Args:
+        target: this device, by name or alias.
+        bundle: path of the bundle that is to be made, for the messages.
+
+    Raises:
+        ConfigError: the device is unknown or a CPU, or this machine has another GPU.
+        RuntimeUnavailableError: Torch-TensorRT or a GPU is missing; the message has the next step.
+        OutputError: the cache cannot be written.
+    """
+    table, path = load_table(), Path(bundle)
+    device = table.find(target)
+    _require_gpu(device, path)
+    tools = find_tools(device, path.name, "torch_tensorrt")
+    assert isinstance(tools, TorchToolchain)
+    _require_gpu_of(device, tools.gpu, table)
+    program_cache().check()
+    return device, tools
+
+
+def store_network(
+    bundle: Bundle, target: Target, toolchain: TorchToolchain, compile_network: Callable[[], bytes]
+) -> Engine:
+    """Compile the network that a bundle was exported from, and store its program as that of the `tensorrt` graph.
+
+    Args:
+        bundle: of the network.
+        target: this device, from `find_torch_tools`.
+        toolchain: as well from there.
+        compile_network: makes the program.
+
+    Raises:
+        ConfigError: the check refuses the bundle.
+        InferenceError: Torch-TensorRT refuses the network.
+        OutputError: the cache cannot be written.
+    """
+    _require_ok(bundle, target, check_bundle(bundle, target, CheckOptions("int8", toolchain.version, "torch_tensorrt")))
+    digest = bundle.manifest.graphs["tensorrt"].sha256
+    return _stored(digest, compile_network(), toolchain.gpu)
+
+
 def compile_torch(graph: bytes, toolchain: TorchToolchain, options: CompileOptions) -> Engine:
     """Compile an ONNX file to a Torch-TensorRT program for this GPU, and store it where the runtime looks for it.
 
@@ -117,11 +157,21 @@ def compile_torch(graph: bytes, toolchain: TorchToolchain, options: CompileOptio
         DependencyError: a package is missing.
         BundleError, OutputError: as `compile_bundle`.
     """
-    digest, gpu = hashlib.sha256(graph).hexdigest(), toolchain.gpu
-    programs = program_cache()
-    programs.check()
+    program_cache().check()
     program = toolchain.compiler.compile_program(graph, options.precision, options.engine.workspace_bytes)
-    return Engine(programs.write(program_name(digest, gpu), program), program_key(digest, gpu), reused=False)
+    return _stored(hashlib.sha256(graph).hexdigest(), program, toolchain.gpu)
+
+
+def _stored(graph_sha256: str, program: bytes, gpu: Gpu) -> Engine:
+    path = program_cache().write(program_name(graph_sha256, gpu), program)
+    return Engine(path, program_key(graph_sha256, gpu), reused=False)
+
+
+def _require_gpu(target: Target, bundle: Path) -> None:
+    if target.kind == "cpu":
+        raise ConfigError(
+            f"{target.title} needs no engine. Type: blendmask predict {bundle} IMAGE...  (uses the cpu graph)."
+        )
 
 
 def _require_ok(bundle: Bundle, target: Target, result: CheckResult) -> None:

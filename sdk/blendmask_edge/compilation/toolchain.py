@@ -1,12 +1,13 @@
-"""What compiles on this machine: TensorRT or Torch-TensorRT, and the GPU."""
+"""The compilers of this machine: TensorRT or Torch-TensorRT, and the GPU."""
 
 from __future__ import annotations
 
 import importlib
+import sys
 from dataclasses import dataclass
 from typing import Any, List, Optional, Tuple, Union
 
-from blendmask_edge.devices.table import Target
+from blendmask_edge.devices.table import Target, load_table
 from blendmask_edge.errors import RuntimeUnavailableError
 from blendmask_edge.hardware.cuda import Gpu, find_gpu
 from blendmask_edge.runtimes.tensorrt.engine import Toolchain
@@ -18,9 +19,10 @@ _COMPILER = "blendmask_quantize.export.torch_tensorrt.program"
 
 @dataclass(frozen=True)
 class TorchToolchain:
-    """What makes programs of Torch-TensorRT here.
+    """The installed Torch-TensorRT.
 
-    compiler: module that has `compile_program`: a graph, its precision and the workspace in bytes to a program.
+    compiler: module that has `compile_program`: a graph, its precision and the workspace in bytes to a program; and
+        `export_here` and `compile_exported`, for what has a network instead of a graph.
     gpu: the GPU.   version: full version of TensorRT.
     """
 
@@ -46,7 +48,19 @@ def _find_tensorrt(target: Target, bundle: str) -> Toolchain:
     modules, missing = _import(("tensorrt",))
     if gpu is not None and not missing:
         return Toolchain(modules[0], gpu)
-    raise _cannot_compile(target, bundle, gpu, missing, f"{target.install.value} ({target.install.mark})", "")
+    install = f"{_python_to_take(target)}{target.install.value} ({target.install.mark})"
+    raise _cannot_compile(target, bundle, gpu, missing, install, "")
+
+
+def _python_to_take(target: Target) -> str:
+    """Return what to do where TensorRT is for another Python than this, which is the likely cause; empty elsewhere."""
+    here, pythons = "{}.{}".format(*sys.version_info[:2]), load_table().pythons_of(target)
+    if not pythons or here in pythons:
+        return ""
+    return (
+        f"its TensorRT is for Python {' or '.join(pythons)}, and this is {here}, so make the environment with such a "
+        "Python; "
+    )
 
 
 def _find_torch_tensorrt(target: Target, bundle: str) -> TorchToolchain:

@@ -7,12 +7,11 @@ An estimate is never a measurement. The shares are those of typical convolution 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Union
+from typing import Optional, Union
 
 from blendmask_edge.bundle.graph_cost import GraphCost, LayerCost, graph_cost
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.devices.case import COMPILING_RUNTIMES
-from blendmask_edge.devices.check import check_bundle
 from blendmask_edge.devices.result import CheckResult, as_precision
 from blendmask_edge.devices.table import Rates, Table, Target, load_table
 from blendmask_edge.errors import ConfigError
@@ -123,16 +122,6 @@ def estimate_route(bundle: Bundle, result: CheckResult) -> Optional[Estimate]:
         return None
     cost = graph_cost(bundle.graph(route.variant))
     return estimate_graph(cost, table.find(result.target), route.precision, table)
-
-
-def estimates(bundle: Bundle, targets: Sequence[Target]) -> List[Estimate]:
-    """Return the estimate of a bundle for each of `targets` on which it runs by a GPU, as `check` finds.
-
-    Raises:
-        BundleError: a graph cannot be read.
-    """
-    found = [estimate_route(bundle, check_bundle(bundle, target)) for target in targets]
-    return [one for one in found if one is not None]
 
 
 def estimate_graph(cost: GraphCost, target: Target, precision: Precision, table: Table) -> Optional[Estimate]:

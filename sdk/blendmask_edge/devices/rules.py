@@ -289,7 +289,7 @@ def graph_is_counted(case: Case) -> Iterator[Reason]:
 
 
 def advice_is_given(case: Case) -> Iterator[Reason]:
-    """What users of the target have met."""
+    """Return the known problems of the target."""
     if case.precision == "int8":
         for fact in case.target.advice:
             yield caution(fact.value, fact)

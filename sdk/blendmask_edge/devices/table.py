@@ -48,6 +48,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     precisions: what to run on it, the best first.   tensorrt: the version to use, with `tensorrt_first` and
     `tensorrt_last` as its bounds and `tensorrt_seen` as the last one that was looked at.   torch_tensorrt: a version of
     `Table.torch_tensorrt`.   cuda_last: last toolkit that compiles for it.   install: how TensorRT gets there.
+    python: of its TensorRT, separated by commas; of a Jetson, each JetPack line has its own.
     rates: for estimates.   int8: of CPUs only; GPUs have it in `Architecture`.   advice: what to know before promising
     a speed.
     """
@@ -70,6 +71,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     torch: Optional[Fact[str]] = None
     cuda_last: Optional[Fact[str]] = None
     rates: Optional[Fact[Rates]] = None
+    python: Optional[Fact[str]] = None
     install: Fact[str]
     advice: List[Fact[str]]
 
@@ -105,7 +107,7 @@ class Parser(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class TorchTensorRT(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one release of Torch-TensorRT pins; `tensorrt_tegra` on Jetsons, `python` at least.
+    """Versions that one release of Torch-TensorRT pins; `tensorrt_tegra` on Jetsons, `python` at least.
 
     quantizes: whether it converts explicit INT8; typed: set where precision can no longer be asked for by a flag.
     """
@@ -197,6 +199,12 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def jetpacks_of(self, target: Target) -> Tuple[JetPack, ...]:
         """Return the JetPack lines for a target, oldest first; none unless it is a Jetson."""
         return tuple(row for row in self.jetpacks if target.name in row.targets)
+
+    def pythons_of(self, target: Target) -> Tuple[str, ...]:
+        """Return the versions of Python that the TensorRT of a target is for, oldest first; none if any will do."""
+        facts = [target.python, *(row.python for row in self.jetpacks_of(target))]
+        versions = [version for fact in facts if fact is not None for version in fact.value.split(", ")]
+        return tuple(dict.fromkeys(versions))
 
     def _names(self) -> Dict[str, Target]:
         rows = self.targets

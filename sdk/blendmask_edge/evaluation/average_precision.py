@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from blendmask_edge.evaluation.annotations import AnnotatedImages
 
 IOU_TYPES = {"mask": "segm", "box": "bbox"}
-"""What COCO calls our tasks."""
+"""COCO's names of the tasks."""
 _EVERY = slice(None)
 _PLACES = {
     "": (_EVERY, 0), "50": (slice(0, 1), 0), "75": (slice(5, 6), 0),

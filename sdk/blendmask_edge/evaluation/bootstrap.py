@@ -30,7 +30,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Matches:
-    """What COCO's matching said of every detection of a predictor, whence the AP of any draw of the images.
+    """COCO's matches of every detection of a predictor, which give the AP of any sample of the images.
 
     task: "mask" or "box".
     classes: names of the K classes that the annotations show; the others have no AP, however many there are.

@@ -1,4 +1,4 @@
-"""What each field of a COCO file may hold, and what entries may refer to."""
+"""The values that each field of a COCO file may hold, and the entries that it may refer to."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Annotation(msgspec.Struct):
 
 
 class Fault(ValueError):
-    """What is wrong, in half a sentence."""
+    """The fault, in half a sentence."""
 
 
 Entry = TypeVar("Entry", Image, Category, Annotation)
@@ -73,7 +73,8 @@ def _field_fault(entry: Any, error: str) -> str:
     field = place.strip("`.").partition(".")[0].partition("[")[0]
     segmentation = entry.get("segmentation") if isinstance(entry, dict) else None
     if field == "segmentation" and isinstance(segmentation, list) and not isinstance(segmentation[0], list):
-        return "`segmentation` is one flat list, expected a list of polygons [[x1, y1, x2, y2, ...]] or RLE"
+        found = "is one flat list" if isinstance(segmentation[0], (int, float)) else f"is {shortened(segmentation)}"
+        return f"`segmentation` {found}, expected a list of polygons [[x1, y1, x2, y2, ...]] or RLE"
     if field and field in entry:
         return f"`{field}`: {_plain(problem)}, found {shortened(entry[field])}"
     return _plain(problem)

@@ -33,15 +33,23 @@ from blendmask_edge.evaluation.coco_entries import (
 )
 from blendmask_edge.evaluation.coco_masks import RunLengths, compressed
 from blendmask_edge.evaluation.coco_parts import COLLECTIONS as _KEYS
-from blendmask_edge.evaluation.coco_parts import Parts, holds_a_key_twice, split
+from blendmask_edge.evaluation.coco_parts import Parts, holds_a_key_twice, split, why_not_split
 from blendmask_edge.storage.bounded import read_bounded
 
 if TYPE_CHECKING:
     from blendmask_edge.storage.atomic import PathLike
 
 MAX_FILE_BYTES = 2**33
-_CHUNK = 20_000
-"""Annotations whose masks are checked at once."""
+_CHUNK, _CHUNK_BYTES = 20_000, 2**20
+"""Annotations that are decoded at once, and bytes of their text; numbers take up to 60 times their text."""
+_LONGEST_ANNOTATION = 2**22
+"""Bytes of the text of one annotation."""
+_MOST_VALUES = 2**19
+"""Numbers in one annotation, as many as there are commas; each takes some 60 bytes while it is checked."""
+_MOST_PARSED = 2**25
+"""Bytes of a file that `json` may take apart, in which a value takes up to 40 times its text."""
+_MOST_NUMBERS = 4096
+"""Numbers of a mask from which on it is kept compressed."""
 
 Document = Dict[str, List[Dict[str, Any]]]
 _DECODER = msgspec.json.Decoder(Annotation)
@@ -134,17 +142,10 @@ def _read(path: Path) -> bytes:
 
 
 def _parse(data: bytes) -> Dict[str, Any]:
-    """Return the JSON object of a file that holds the three lists."""
-    try:
-        content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object)
-    except UnicodeDecodeError as error:
-        raise Fault(f"it is not UTF-8 text (byte {error.start}), expected a JSON file") from error
-    except RecursionError as error:
-        raise Fault("it nests lists or objects too deeply, expected COCO instances") from error
-    except Fault:
-        raise
-    except ValueError as error:
-        raise Fault(f"it is not JSON ({str(error)[:LONGEST_SHOWN]})") from error
+    """Return the JSON object of a file that holds the three lists, of one that `split` could not take apart."""
+    if len(data) > _MOST_PARSED:
+        raise Fault(f"{why_not_split(data)}, expected COCO instances in UTF-8, each key of an object once")
+    content = _loads(data)
     missing = [key for key in _KEYS if not isinstance(content, dict) or not isinstance(content.get(key), list)]
     if missing:
         raise Fault(f"it lacks the list{'s' * (len(missing) > 1)} {', '.join(missing)}, expected COCO instances")
@@ -154,16 +155,35 @@ def _parse(data: bytes) -> Dict[str, Any]:
     return dict(content)
 
 
+def _loads(data: bytes) -> Any:
+    """Return what JSON text holds.
+
+    Raises:
+        Fault: it is none, or an object of it holds a key twice.
+    """
+    try:
+        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object)
+    except UnicodeDecodeError as error:
+        raise Fault(f"it is not UTF-8 text (byte {error.start}), expected a JSON file") from error
+    except RecursionError as error:
+        raise Fault("it nests lists or objects too deeply, expected COCO instances") from error
+    except Fault:
+        raise
+    except ValueError as error:
+        reason = str(error) if isinstance(error, json.JSONDecodeError) else "a number has thousands of digits"
+        raise Fault(f"it is not JSON ({reason[:LONGEST_SHOWN]})") from error
+
+
 def _object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     """Return a JSON object, no key of which may stand there twice: readers differ on which of two they take."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    document = dict(pairs)
+    if len(document) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise Fault(
-            f"the object with id {shortened(found.get('id'))} holds the key {shortened(twice)} twice, expected once"
+            f"the object with id {shortened(document.get('id'))} holds the key {shortened(twice)} twice, expected once"
         )
-    return found
+    return document
 
 
 def _entries(content: Dict[str, Any], key: str, kind: Type[Entry]) -> List[Entry]:
@@ -173,36 +193,52 @@ def _entries(content: Dict[str, Any], key: str, kind: Type[Entry]) -> List[Entry
 def _annotations(
     path: PathLike, data: bytes, parts: Optional[Parts], images: Dict[int, Image], categories: Set[int]
 ) -> Iterator[Dict[str, Any]]:
-    """Yield the annotations, renumbered and complete.
-
-    The quick reader is left at the first thing it does not like; the thorough one then says what is wrong, if anything.
-    """
+    """Yield the annotations, renumbered and complete."""
     done, known = 0, _Known(images, categories)
-    try:
-        for chunk in _chunks(parts.annotations if parts is not None else []):
-            checked = known.checked([_decoded(raw) for raw in chunk], done)
-            yield from checked
-            done += len(checked)
-        if done:
-            return
-    except (Fault, msgspec.MsgspecError, RecursionError, OverflowError, UnicodeError):
-        pass
     with _naming(path), collection_paused():
-        raw = _parse(data)["annotations"]
-        for start in range(0, len(raw), _CHUNK):
-            entries = [
-                entry_of(entry, index, Annotation) for index, entry in enumerate(raw[start : start + _CHUNK], start)
-            ]
-            raw[start : start + _CHUNK] = [None] * len(entries)
-            yield from known.checked(entries, start)[max(0, done - start) :]
+        entries = _parse(data)["annotations"] if parts is None else parts.annotations
+    for chunk in _chunks(entries):
+        with _naming(path):
+            checked = known.checked_texts(chunk, done) if parts is not None else known.checked_entries(chunk, done)
+        yield from checked
+        done += len(checked)
 
 
 def _chunks(entries: List[Any]) -> Iterator[List[Any]]:
-    """Yield entries in chunks, which are let go."""
-    for start in range(0, len(entries), _CHUNK):
-        chunk = entries[start : start + _CHUNK]
-        entries[start : start + _CHUNK] = [None] * len(chunk)
-        yield chunk
+    """Yield entries in chunks of bounded text, which are let go."""
+    start, size = 0, 0
+    for end in range(1, len(entries) + 1):
+        size += _text_bytes(entries[end - 1])
+        if end - start == _CHUNK or size >= _CHUNK_BYTES or end == len(entries):
+            chunk = entries[start:end]
+            entries[start:end] = [None] * len(chunk)
+            yield chunk
+            start, size = end, 0
+
+
+def _text_bytes(entry: Any) -> int:
+    return memoryview(entry).nbytes if isinstance(entry, msgspec.Raw) else 0
+
+
+def _length_fault(text: msgspec.Raw) -> Optional[str]:
+    """Say why an annotation is too long to be decoded; None if it is not."""
+    size = _text_bytes(text)
+    if size > _LONGEST_ANNOTATION:
+        return f"takes {size} bytes, expected at most {_LONGEST_ANNOTATION}"
+    values = bytes(text).count(b",") if size > _MOST_VALUES else 0
+    return f"holds {values} values, expected at most {_MOST_VALUES}" if values > _MOST_VALUES else None
+
+
+def _identity(text: msgspec.Raw) -> Any:
+    """Return the id of an annotation without the rest of it; None if it has none."""
+    try:
+        return msgspec.json.decode(text, type=_Identity).id
+    except msgspec.MsgspecError:
+        return None
+
+
+class _Identity(msgspec.Struct):
+    id: Any = None
 
 
 def _decoded(raw: msgspec.Raw) -> Annotation:
@@ -211,23 +247,43 @@ def _decoded(raw: msgspec.Raw) -> Annotation:
     Raises:
         MsgspecError, Fault: it is none, or holds a key twice.
     """
-    found = _DECODER.decode(raw)
-    keys = 3 + sum(value is not msgspec.UNSET for value in (found.id, found.iscrowd, found.bbox, found.area))
-    mask = found.segmentation
+    annotation = _DECODER.decode(raw)
+    optional = (annotation.id, annotation.iscrowd, annotation.bbox, annotation.area)
+    keys = 3 + sum(value is not msgspec.UNSET for value in optional)
+    mask = annotation.segmentation
     texts = 0
     if isinstance(mask, RunLengths):
         keys, texts = keys + 2, int(isinstance(mask.counts, str))
     if holds_a_key_twice(raw, keys, texts):
         raise Fault
-    return found
+    return annotation
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What annotations may refer to."""
+    """The ids that annotations may refer to."""
 
     images: Dict[int, Image]
     categories: Set[int]
+
+    def checked_texts(self, texts: List[msgspec.Raw], start: int) -> List[Dict[str, Any]]:
+        """Check annotations as they stand in the file, from an index of it on, and return them complete.
+
+        The quick reader is left at the first thing it does not like; the thorough one then says what is wrong, if
+        anything.
+        """
+        for index, text in enumerate(texts, start):
+            problem = _length_fault(text)
+            if problem:
+                refuse(Annotation, _identity(text), index, f"{problem}: write its mask as compressed RLE")
+        try:
+            return self.checked([_decoded(text) for text in texts], start)
+        except (Fault, msgspec.MsgspecError, RecursionError, OverflowError, UnicodeError):
+            return self.checked_entries([_loads(bytes(text)) for text in texts], start)
+
+    def checked_entries(self, entries: List[Any], start: int) -> List[Dict[str, Any]]:
+        """Check annotations that JSON holds, from an index of the file on, and return them complete."""
+        return self.checked([entry_of(entry, index, Annotation) for index, entry in enumerate(entries, start)], start)
 
     def checked(self, annotations: List[Annotation], start: int) -> List[Dict[str, Any]]:
         """Check a chunk of annotations that begins at an index of the file, and return them complete."""
@@ -236,12 +292,23 @@ class _Known:
             if problem:
                 refuse(Annotation, annotation.id, index, problem)
         check_masks(annotations, start, self.images)
-        found = [as_dict(annotation, number) for number, annotation in enumerate(annotations, start + 1)]
-        for index, entry in enumerate(found, start):
-            problem = _complete(entry, self.images[entry["image_id"]])
+        decoded = [as_dict(annotation, number) for number, annotation in enumerate(annotations, start + 1)]
+        for index, entry in enumerate(decoded, start):
+            image = self.images[entry["image_id"]]
+            _compress(entry, image)
+            problem = _complete(entry, image)
             if problem:
                 refuse(Annotation, annotations[index - start].id, index, problem)
-        return found
+        return decoded
+
+
+def _compress(entry: Dict[str, Any], image: Image) -> None:
+    """Keep a mask of many numbers as compressed run lengths, which take a hundredth of the memory."""
+    mask = entry["segmentation"]
+    lists = mask if isinstance(mask, list) else [mask["counts"]]
+    if isinstance(lists[0], list) and sum(map(len, lists)) > _MOST_NUMBERS:
+        counts = compressed(mask, image.height, image.width)["counts"]
+        entry["segmentation"] = {"size": [image.height, image.width], "counts": counts.decode("ascii")}
 
 
 def _complete(entry: Dict[str, Any], image: Image) -> Optional[str]:

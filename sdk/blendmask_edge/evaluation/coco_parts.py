@@ -12,6 +12,7 @@ import msgspec
 COLLECTIONS = ("images", "annotations", "categories")
 _BLOCK = 2**24
 _QUOTE = b'"'
+_LONGEST_REASON = 120
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,16 @@ def split(data: bytes) -> Optional[Parts]:
     if not annotations or not all(content.values()) or _holds_a_key_twice(text, raw):
         return None
     return Parts(content, annotations)
+
+
+def why_not_split(data: bytes) -> str:
+    """Say what of a file `split` does not take, in half a sentence and without decoding what it holds."""
+    try:
+        raw = msgspec.json.decode(data, type=Dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        return f"it is not plain JSON ({str(error)[:_LONGEST_REASON]})"
+    missing = [key for key in COLLECTIONS if bytes(raw.get(key, b"")).strip()[:1] != b"["]
+    return f"it lacks the list {missing[0]}" if missing else "it holds an empty list, or a key twice"
 
 
 def holds_a_key_twice(entry: msgspec.Raw, keys: int, texts: int) -> bool:

@@ -13,7 +13,7 @@ import platform
 from ctypes import byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple
 
 import numpy as np
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 LIBRARY_NAME = "libcuda.so.1"
 _NON_BLOCKING_STREAM = 1
+_CAPTURE_OF_THREAD = 1
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 _NAME_BYTES = 128
 _MODULE_VERSION = Path("/sys/module/nvidia/version")
@@ -66,11 +67,9 @@ def first_gpu() -> Gpu:
         RuntimeUnavailableError: no driver, or no GPU; the message says which.
     """
     library, device = _open_driver(), c_int()
-    status = library.cuDeviceGet(byref(device), c_int(0))
-    if status:
-        raise RuntimeUnavailableError(f"No usable GPU: {_describe(library, status)}. {_NO_GPU}")
+    _ask(library, "cuDeviceGet", byref(device), c_int(0))
     name = ctypes.create_string_buffer(_NAME_BYTES)
-    library.cuDeviceGetName(name, c_int(_NAME_BYTES), device)
+    _ask(library, "cuDeviceGetName", name, c_int(_NAME_BYTES), device)
     major, minor = (_attribute(library, number, device) for number in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR))
     return Gpu(name.value.decode(errors="replace"), f"{major}.{minor}", f"{_cuda_version(library)}/{_release()}")
 
@@ -94,12 +93,13 @@ class Device:
 
         Raises:
             RuntimeUnavailableError: no driver, or no GPU.
+            InferenceError: the driver has no room for a context or a stream.
         """
         self._library = _open_driver()
         self._context = c_void_p()
         self._stream = c_void_p()
         number = c_int()
-        self._call("cuDeviceGet", byref(number), c_int(0))
+        _ask(self._library, "cuDeviceGet", byref(number), c_int(0))
         with contextlib.ExitStack() as resources:
             self._call("cuDevicePrimaryCtxRetain", byref(self._context), number)
             resources.callback(self._call, "cuDevicePrimaryCtxRelease_v2", number)
@@ -145,16 +145,57 @@ class Device:
         target, size = c_void_p(buffer.array.ctypes.data), c_size_t(buffer.array.nbytes)
         self._call("cuMemcpyDtoHAsync_v2", target, c_uint64(buffer.address), size, self._stream)
 
+    def record(self, work: Callable[[], None]) -> Optional[Callable[[], None]]:
+        """Record what `work` gives to the stream as a CUDA graph, and return what gives it again, in one call.
+
+        Nothing runs while it is recorded. None is returned where it cannot be recorded: by drivers before CUDA 11.4, or
+        because `work` raises InferenceError or needs the host in between; the stream is then as before.
+
+        Raises:
+            InferenceError: the driver failed.
+            ClosedError: the device was closed.
+        """
+        if self._resources is None:
+            raise ClosedError("The device is closed; open it again.")
+        if not hasattr(self._library, "cuGraphInstantiateWithFlags"):
+            return None
+        recorded, executable = c_void_p(), c_void_p()
+        self._call("cuStreamBeginCapture_v2", self._stream, c_int(_CAPTURE_OF_THREAD))
+        is_recorded = True
+        try:
+            work()
+        except InferenceError:
+            is_recorded = False
+        is_recorded &= not self._library.cuStreamEndCapture(self._stream, byref(recorded))
+        try:
+            if not is_recorded:
+                return None
+            self._call("cuGraphInstantiateWithFlags", byref(executable), recorded, c_uint64(0))
+            self._resources.callback(self._call, "cuGraphExecDestroy", executable)
+        finally:
+            if recorded:
+                self._call("cuGraphDestroy", recorded)
+        return lambda: self._call("cuGraphLaunch", executable, self._stream)
+
     def synchronize(self) -> None:
         """Wait until the stream has done all that it was given."""
         self._call("cuStreamSynchronize", self._stream)
 
     def close(self) -> None:
-        """Release buffers, stream and context; closing twice does no harm."""
-        if self._resources is not None:
+        """Wait for the stream, then release buffers, stream and context; closing twice does no harm.
+
+        The arrays of the buffers must not be used afterwards.
+
+        Raises:
+            InferenceError: the driver failed, for instance because the context was destroyed by other code of the
+                process. What it did not refuse is released.
+        """
+        if self._resources is None:
+            return
+        resources, self._resources = self._resources, None
+        with resources:
             self.activate()
-            self._resources.close()
-            self._resources = None
+            self.synchronize()
 
     def _call(self, name: str, *arguments: Any) -> None:
         _check(self._library, name, getattr(self._library, name)(*arguments))
@@ -165,21 +206,26 @@ def _open_driver() -> Any:
         library = ctypes.CDLL(LIBRARY_NAME)
     except OSError as error:
         raise RuntimeUnavailableError(f"No NVIDIA driver: {error}. {_NO_GPU}") from error
-    status = library.cuInit(c_uint(0))
-    if status:
-        raise RuntimeUnavailableError(f"No usable GPU: {_describe(library, status)}. {_NO_GPU}")
+    _ask(library, "cuInit", c_uint(0))
     return library
+
+
+def _ask(library: Any, name: str, *arguments: Any) -> None:
+    """Call what must work wherever there is a GPU."""
+    status = getattr(library, name)(*arguments)
+    if status:
+        raise RuntimeUnavailableError(f"No usable GPU: {_describe(library, status)} in {name}. {_NO_GPU}")
 
 
 def _attribute(library: Any, number: int, device: c_int) -> int:
     value = c_int()
-    library.cuDeviceGetAttribute(byref(value), c_int(number), device)
+    _ask(library, "cuDeviceGetAttribute", byref(value), c_int(number), device)
     return value.value
 
 
 def _cuda_version(library: Any) -> str:
     value = c_int()
-    library.cuDriverGetVersion(byref(value))
+    _ask(library, "cuDriverGetVersion", byref(value))
     return f"{value.value // 1000}.{value.value % 1000 // 10}"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Tuple
 
-import cv2
 import numpy as np
 
 if TYPE_CHECKING:
@@ -16,8 +15,13 @@ Crop = Tuple["NDArray[np.bool_]", Tuple[int, int]]
 
 def crop_mask(mask: NDArray[np.bool_]) -> Crop:
     """Return the tight crop of a mask (H, W); a crop of (0, 0) at (0, 0) for an empty one."""
-    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    return mask[y : y + height, x : x + width].copy(), (x, y)
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not len(rows):
+        return np.zeros((0, 0), np.bool_), (0, 0)
+    y0, y1 = int(rows[0]), int(rows[-1]) + 1
+    columns = np.flatnonzero(mask[y0:y1].any(axis=0))
+    x0, x1 = int(columns[0]), int(columns[-1]) + 1
+    return mask[y0:y1, x0:x1].copy(), (x0, y0)
 
 
 def box_of(crop: Crop) -> Tuple[float, float, float, float]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
 
-import cv2
 import numpy as np
 
 from blendmask_edge.imaging.captions import place_captions
 from blendmask_edge.imaging.colors import Color, class_color, shade
 from blendmask_edge.imaging.io import check_image
+from blendmask_edge.imaging.text import rendered_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Image = NDArray[np.uint8]
 
 _FILL = 0.4
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_FONT_SIZE, _LEAST_FONT_SIZE = 16, 11
 _REFERENCE_SIDE = 640
 
 
@@ -72,33 +72,47 @@ def _colors(marks: Sequence[Mark]) -> List[Color]:
 
 
 def _draw_mask(canvas: Image, mark: Mark, color: Color, thickness: int) -> None:
+    """Tint a mask, and draw its edge, holes included, as a line of the color inside it."""
     mask, (x0, y0) = mark.mask, mark.corner
-    if not mask.any():
-        return
     view = canvas[y0 : y0 + mask.shape[0], x0 : x0 + mask.shape[1]]
-    levels = np.arange(256)[:, None] * (1 - _FILL) + np.array(color) * _FILL
-    np.copyto(view, cv2.LUT(view, levels.astype(np.uint8)[None]), where=mask[..., None])
-    contours = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(x0, y0))
-    cv2.drawContours(canvas, contours[0], -1, color, thickness, cv2.LINE_AA)
+    edge = mask & ~_eroded(mask, thickness)
+    levels = (np.arange(256)[:, None] * (1 - _FILL) + np.array(color) * _FILL).astype(np.uint8)
+    for channel, level in enumerate(levels.T):
+        values = view[..., channel]
+        np.copyto(values, level[values], where=mask)
+        np.copyto(values, np.uint8(color[channel]), where=edge)
+
+
+def _eroded(mask: NDArray[np.bool_], times: int) -> NDArray[np.bool_]:
+    """Return the pixels that are farther than `times` from the outside, by steps to the four neighbors."""
+    inner = np.pad(mask, times)
+    for _ in range(times):
+        smaller = inner.copy()
+        smaller[1:] &= inner[:-1]
+        smaller[:-1] &= inner[1:]
+        smaller[:, 1:] &= inner[:, :-1]
+        smaller[:, :-1] &= inner[:, 1:]
+        inner = smaller
+    return inner[times:-times, times:-times]
 
 
 def _draw_captions(canvas: Image, marks: Sequence[Mark], colors: Sequence[Color], size: float) -> None:
     """Draw the lines from captions to boxes first, so that no line crosses a caption."""
-    scale = 0.5 * size
-    weight, padding = max(1, round(scale * 2)), max(2, round(4 * size))
-    texts = [cv2.getTextSize(mark.caption, _FONT, scale, weight) for mark in marks]
-    sizes = [(width + 2 * padding, height + base + 2 * padding) for (width, height), base in texts]
+    weight, padding = max(1, round(size)), max(2, round(4 * size))
+    texts = [rendered_text(mark.caption, max(_LEAST_FONT_SIZE, round(_FONT_SIZE * size))) for mark in marks]
+    sizes = [(text.shape[1] + 2 * padding, text.shape[0] + 2 * padding) for text in texts]
     places = place_captions([mark.box for mark in marks], sizes, (canvas.shape[0], canvas.shape[1]))
     labels = [
-        (mark, color, (*place, place[0] + width - 1, place[1] + height - 1), place[1] + padding + text[0][1])
+        (mark, color, (*place, place[0] + width - 1, place[1] + height - 1), text)
         for mark, color, (width, height), text, place in zip(marks, colors, sizes, texts, places)
         if place is not None
     ]
     for mark, color, bar, _ in labels:
         _draw_leader(canvas, mark, bar, color, weight)
-    for mark, color, bar, baseline in labels:
-        cv2.rectangle(canvas, bar[:2], bar[2:], color, cv2.FILLED)
-        cv2.putText(canvas, mark.caption, (bar[0] + padding, baseline), _FONT, scale, _ink(color), weight, cv2.LINE_AA)
+    for _, color, (x0, y0, _, _), text in labels:
+        cover = np.pad(text, padding)[..., None] / 255
+        patch = (1 - cover) * np.array(color) + cover * np.array(_ink(color))
+        _put(canvas, patch.round().astype(np.uint8), (x0, y0))
 
 
 def _draw_leader(canvas: Image, mark: Mark, label: Tuple[int, int, int, int], color: Color, weight: int) -> None:
@@ -108,7 +122,24 @@ def _draw_leader(canvas: Image, mark: Mark, label: Tuple[int, int, int, int], co
     if apart:
         start = (min(max(x0, label[0]), label[2]), min(max(y0, label[1]), label[3]))
         end = (min(max(start[0], x0), x1), min(max(start[1], y0), y1))
-        cv2.line(canvas, start, end, color, weight, cv2.LINE_AA)
+        _draw_line(canvas, start, end, color, weight)
+
+
+def _draw_line(canvas: Image, start: Tuple[int, int], end: Tuple[int, int], color: Color, weight: int) -> None:
+    count = max(abs(end[0] - start[0]), abs(end[1] - start[1])) + 1
+    xs, ys = (np.linspace(low, high, count).round().astype(np.int64) for low, high in zip(start, end))
+    for right in range(weight):
+        for down in range(weight):
+            x, y = xs + right, ys + down
+            inside = (x >= 0) & (y >= 0) & (x < canvas.shape[1]) & (y < canvas.shape[0])
+            canvas[y[inside], x[inside]] = color
+
+
+def _put(canvas: Image, patch: Image, corner: Tuple[int, int]) -> None:
+    """Copy the part of a patch that lies inside the canvas."""
+    x, y = max(corner[0], 0), max(corner[1], 0)
+    view = canvas[y : max(y, corner[1] + patch.shape[0]), x : max(x, corner[0] + patch.shape[1])]
+    view[:] = patch[y - corner[1] :, x - corner[0] :][: view.shape[0], : view.shape[1]]
 
 
 def _ink(color: Color) -> Color:

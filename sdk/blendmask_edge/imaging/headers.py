@@ -43,7 +43,7 @@ class _Malformed(Exception):
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What an image file says of itself.
+    """The header of an image file.
 
     format: "JPEG", "PNG", "BMP", "WebP", "TIFF" or "PNM".
     size: (height, width) of the stored pixels.

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Tuple
 
 import numpy as np
 
-from blendmask_edge.imaging.products import multiply
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -16,7 +14,10 @@ if TYPE_CHECKING:
 
 Size = Tuple[int, int]
 
+_BORDER = 2, 3
+"""Zeros before and behind a map: cells outside of it that pixels at the edges of a box sample."""
 _PASTE_ROWS = 64
+"""Rows at a time, which stay in the processor's cache."""
 
 
 def sigmoid(logits: Floats) -> Floats:
@@ -48,27 +49,34 @@ def paste(probabilities: Floats, box: Floats, size: Size) -> Tuple[NDArray[np.bo
     x0, y0, x1, y1 = clip_boxes(box, size).tolist()
     if not (x0 < x1 and y0 < y1):
         return np.zeros((0, 0), np.bool_), (0, 0)
-    columns = _paste_weights(x0, x1, probabilities.shape[1])
-    rows = _paste_weights(y0, y1, probabilities.shape[0])
-    across = np.empty((len(probabilities), len(columns)), np.float32)
-    multiply(probabilities, columns.T, across)
+    columns, right = _taps(x0, x1, probabilities.shape[1])
+    rows, lower = _taps(y0, y1, probabilities.shape[0])
+    padded = np.zeros((len(probabilities) + sum(_BORDER), probabilities.shape[1] + sum(_BORDER)), np.float32)
+    padded[_BORDER[0] : -_BORDER[1], _BORDER[0] : -_BORDER[1]] = probabilities
+    across = _blended(padded, columns, right, 1)
     crop = np.empty((len(rows), len(columns)), np.bool_)
-    values = np.empty((min(_PASTE_ROWS, len(rows)), len(columns)), np.float32)
     for start in range(0, len(rows), _PASTE_ROWS):
-        part = rows[start : start + _PASTE_ROWS]
-        multiply(part, across, values[: len(part)])
-        np.greater_equal(values[: len(part)], np.float32(0.5), out=crop[start : start + len(part)])
+        part = slice(start, start + _PASTE_ROWS)
+        np.greater_equal(_blended(across, rows[part], lower[part, None], 0), np.float32(0.5), out=crop[part])
     return crop, (math.floor(x0), math.floor(y0))
 
 
-def _paste_weights(low: float, high: float, cells: int) -> Floats:
-    """Return (pixels, cells) bilinear weights of a map stretched from `low` to `high`, zero outside the map."""
-    first, last = math.floor(low), math.ceil(high)
-    position = np.clip((np.arange(first, last) + 0.5 - low) / (high - low) * cells - 0.5, -2, cells + 1)
-    cell = np.floor(position).astype(np.int64)
-    fraction = (position - cell).astype(np.float32)
-    weights = np.zeros((last - first, cells + 5), np.float32)
-    index = np.arange(last - first)
-    weights[index, cell + 2] = 1 - fraction
-    weights[index, cell + 3] = fraction
-    return weights[:, 2 : cells + 2]
+def _taps(low: float, high: float, cells: int) -> Tuple[NDArray[np.intp], Floats]:
+    """Return where each pixel samples a map stretched from `low` to `high`.
+
+    Returns:
+        The first of two neighboring cells of the map with its border, and the weight of the second.
+    """
+    pixels = np.arange(math.floor(low), math.ceil(high)) + 0.5
+    position = np.clip((pixels - low) / (high - low) * cells - 0.5, -2, cells + 1)
+    cell = np.floor(position)
+    return cell.astype(np.intp) + _BORDER[0], (position - cell).astype(np.float32)
+
+
+def _blended(values: Floats, cells: NDArray[np.intp], weights: Floats, axis: int) -> Floats:
+    """Return each cell and its neighbor along an axis, blended."""
+    first, second = (np.take(values, cells + step, axis, mode="clip") for step in (0, 1))
+    first *= 1 - weights
+    second *= weights
+    first += second
+    return first

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, List, Sequence, Tuple
+from typing import TYPE_CHECKING, List, Sequence, Tuple
 
-import cv2
 import numpy as np
+
+from blendmask_edge.imaging.opencv import load_opencv
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from blendmask_edge.imaging.crops import Crop
 
     Ring = NDArray[np.int32]
+
+
+_PURPOSE = "Conversion from and to polygons"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +39,16 @@ def outline(crop: Crop, tolerance: float) -> List[Polygon]:
     Args:
         crop: (h, w) bool, and the pixel of its top left corner.
         tolerance: farthest distance of a pixel of the edge from its polygon; 0 keeps every corner.
+
+    Raises:
+        DependencyError: OpenCV is not installed.
     """
     mask, corner = crop
     if not mask.any():
         return []
+    cv2 = load_opencv(_PURPOSE)
     contours, hierarchy = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=corner)
-    rings = [_simplify(contour, tolerance) for contour in contours]
+    rings = [np.asarray(cv2.approxPolyDP(ring, tolerance, True), np.int32).reshape(-1, 2) for ring in contours]
     parents = np.asarray(hierarchy)[0, :, 3].tolist()
     return [
         Polygon(ring, tuple(rings[child] for child, parent in enumerate(parents) if parent == number))
@@ -51,6 +59,7 @@ def outline(crop: Crop, tolerance: float) -> List[Polygon]:
 
 def fill(polygons: Sequence[Polygon], image_size: Tuple[int, int]) -> NDArray[np.bool_]:
     """Return the mask (H, W) of polygons; their edges belong to it."""
+    cv2 = load_opencv(_PURPOSE)
     mask = np.zeros(image_size, np.uint8)
     for polygon in polygons:
         part = np.zeros(image_size, np.uint8)
@@ -60,8 +69,3 @@ def fill(polygons: Sequence[Polygon], image_size: Tuple[int, int]) -> NDArray[np
             cv2.polylines(part, [hole], True, 1)
         mask |= part
     return mask.astype(np.bool_)
-
-
-def _simplify(contour: Any, tolerance: float) -> Ring:
-    simple = cv2.approxPolyDP(contour, tolerance, True)
-    return np.asarray(simple, np.int32).reshape(-1, 2)

@@ -30,9 +30,10 @@ def encode_crop(crop: Crop, image_size: Tuple[int, int]) -> Rle:
 def _run_lengths(crop: Crop, height: int, pixels: int) -> List[int]:
     """Return the run lengths of the image in column order, starting with background."""
     mask, (x0, y0) = crop
-    columns = np.zeros((mask.shape[1], mask.shape[0] + 2), np.int8)
-    columns[:, 1:-1] = mask.T
-    column, row = np.nonzero(np.diff(columns, axis=1))
+    # Column by column in one dimension, with a background pixel between columns, so that runs end with them.
+    flat = np.zeros((mask.shape[0] + 1) * mask.shape[1] + 1, np.bool_)
+    flat[1:].reshape(mask.shape[1], mask.shape[0] + 1)[:, :-1] = mask.T
+    column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), mask.shape[0] + 1)
     edges = (column + x0) * height + row + y0
     joined = np.flatnonzero(edges[1:] == edges[:-1])
     edges = np.delete(edges, np.concatenate([joined, joined + 1]))

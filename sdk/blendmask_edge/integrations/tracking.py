@@ -117,5 +117,5 @@ def _import(name: str) -> Any:
 
 
 def _require_number(name: str, value: object, least: float, most: float) -> None:
-    if not isinstance(value, Real) or isinstance(value, bool) or not least <= float(value) <= most:
+    if not isinstance(value, Real) or isinstance(value, bool) or not least <= value <= most:  # type: ignore[operator]
         raise ConfigError(f"{name} is {value!r}, expected a number from {least:g} to {most:g}.")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional, Sequence, Union
 
+from blendmask_edge.arguments import is_integer
 from blendmask_edge.benchmark.measure import Track
 from blendmask_edge.comparison.graphs import require_path
 from blendmask_edge.comparison.result import Comparison
@@ -56,7 +56,7 @@ def write_report(
     Raises:
         ConfigError: an argument is out of range, or there is no source.
         DependencyError: HTML needs a package that is not installed; Markdown needs none.
-        BaselineError: a file is no measurement, or is damaged.
+        BaselineError: a file is not a measurement, or is damaged.
         OutputError: the file cannot be written.
         BlendMaskError: as `MaskPredictor` and the reading of images and annotations.
 
@@ -73,7 +73,7 @@ def write_report(
         write_page(comparison_page(sources, overlays=is_html(Path(output))), output)
         return Path(output)
     paths = list(sources) if isinstance(sources, (list, tuple)) else [require_path("a source", sources)]
-    if not isinstance(frames, Integral) or isinstance(frames, bool) or frames < 1:
+    if not is_integer(frames, 1):
         raise ConfigError(f"frames is {frames!r}, expected an integer of 1 or more.")
     if annotations is not None and images is None:
         raise ConfigError("Annotations belong to images. Give their folder too: --images DIR.")

@@ -31,11 +31,11 @@ def accuracy_against_latency(entries: Sequence[Entry]) -> Optional[Chart]:
             time, accuracy = entry.metrics["latency_p50_ms"], 100 * entry.metrics["mask_ap"]
             low, high = (100 * entry.metrics.get(f"mask_ap_{end}", accuracy / 100) for end in ("low", "high"))
             spread = [[max(0, accuracy - low)], [max(0, high - accuracy)]]
-            axes.errorbar([time], [accuracy], spread, fmt="o", color=color(number), capsize=3)
-            axes.annotate(entry.label, (time, accuracy), (6, 4), textcoords="offset points", color=INK, fontsize=8)
+            axes.errorbar([time], [accuracy], spread, fmt="o", color=color(number), capsize=3, label=entry.label)
         axes.set_xlabel("latency p50, ms")
         axes.set_ylabel("mask AP, %")
-        axes.set_xlim(0, 1.35 * max(entry.metrics["latency_p50_ms"] for _, entry in shown))
+        axes.set_xlim(0, 1.25 * max(entry.metrics["latency_p50_ms"] for _, entry in shown))
+        legend_above(figure)
         return Chart(as_svg(figure), "Accuracy against latency")
 
 

@@ -1,4 +1,4 @@
-"""What a report tells of one graph or run: the columns of its tables and the series of its charts."""
+"""The part of a report on one graph or run: the columns of its tables and the series of its charts."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Entry:
         layers: by time.
         changes: limited metrics against a baseline.
         remarks: on how far the times can be trusted.
+        disturbed: other work shared the processor, so that the times mean little.
     """
 
     label: str
@@ -46,6 +47,7 @@ class Entry:
     layers: Sequence[LayerTime] = ()
     changes: Tuple[Change, ...] = ()
     remarks: Tuple[str, ...] = ()
+    disturbed: bool = False
 
     @property
     def class_ap(self) -> Dict[str, float]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from blendmask_edge.bundle.manifest import Manifest
     from blendmask_edge.storage.atomic import PathLike
 
 FLOAT = "float"
@@ -110,7 +111,7 @@ def unmeasured(graphs: Sequence[NamedGraph]) -> List[Entry]:
         variants = list(bundle.manifest.graphs) if graph.variant is None else [graph.variant]
         for variant in variants:
             bundle.entry(variant)
-            entries.append(_of_bundle(bundle, variant, f"{graph.bundle.name}:{variant}"))
+            entries.append(_of_bundle(bundle.path, bundle.manifest, variant, f"{graph.bundle.name}:{variant}"))
     return entries
 
 
@@ -119,7 +120,7 @@ def _images(plan: Plan) -> Images:
         return AnnotatedImages.open(plan.images, plan.annotations)
     paths = images_in(Path(plan.images))
     for path in paths:
-        image_size(path)  # a file that is no image is told before the long part
+        image_size(path)  # a file that is not an image is told before the long part
     return FolderImages(paths)
 
 
@@ -148,10 +149,9 @@ def _with_float(graphs: Sequence[NamedGraph]) -> List[NamedGraph]:
 
 def _entry(opened: Opened, measured: Measured, plan: Plan, images: Images) -> Entry:
     graph, predictor = opened
-    bundle = Bundle.open(graph.bundle)
     threads = "threads by its own choice" if plan.threads is None else f"threads {plan.threads}"
     data = "without annotations" if plan.annotations is None else f"of {Path(plan.annotations).name}"
-    told = _of_bundle(bundle, predictor.variant, f"{graph.bundle.stem}:{predictor.variant}")
+    told = _of_bundle(graph.bundle, predictor.manifest, predictor.variant, f"{graph.bundle.stem}:{predictor.variant}")
     return Entry(
         label=told.label,
         source=told.source,
@@ -159,25 +159,20 @@ def _entry(opened: Opened, measured: Measured, plan: Plan, images: Images) -> En
         metrics=measured.metrics,
         latency_quantiles_ms=measured.latency_quantiles_ms,
         machine=this_machine(),
-        manifest=bundle.manifest,
-        variant=predictor.variant,
+        manifest=told.manifest,
+        variant=told.variant,
         bundle_bytes=told.bundle_bytes,
-        layers=_layers(bundle, predictor, plan, images),
+        layers=_layers(graph.bundle, predictor, plan, images),
         remarks=tuple(measured.remarks),
+        disturbed=bool(measured.disturbances),
     )
 
 
-def _of_bundle(bundle: Bundle, variant: str, label: str) -> Entry:
-    return Entry(
-        label=label,
-        source=str(bundle.path),
-        manifest=bundle.manifest,
-        variant=variant,
-        bundle_bytes=bundle.path.stat().st_size,
-    )
+def _of_bundle(path: Path, manifest: Manifest, variant: str, label: str) -> Entry:
+    return Entry(label=label, source=str(path), manifest=manifest, variant=variant, bundle_bytes=path.stat().st_size)
 
 
-def _layers(bundle: Bundle, predictor: MaskPredictor, plan: Plan, images: Images) -> List[LayerTime]:
+def _layers(path: Path, predictor: MaskPredictor, plan: Plan, images: Images) -> List[LayerTime]:
     """Profile a graph that ONNX Runtime runs; other runtimes have no profile here."""
     if predictor.runtime != "onnxruntime":
         return []
@@ -185,7 +180,8 @@ def _layers(bundle: Bundle, predictor: MaskPredictor, plan: Plan, images: Images
     chosen = [images.read(image_id) for image_id in list(images.ids)[:_PROFILED_IMAGES]]
     inputs = [preprocess(image, (spec.height, spec.width), spec.pad_value).image for image in chosen * 2]
     constants = constant_inputs(predictor.manifest.display_threshold)
-    return time_layers(bundle.graph(predictor.variant), inputs[: _PROFILED_IMAGES + 1], constants, plan.threads)
+    graph = Bundle.open(path).graph(predictor.variant)
+    return time_layers(graph, inputs[: _PROFILED_IMAGES + 1], constants, plan.threads)
 
 
 def _predictions(

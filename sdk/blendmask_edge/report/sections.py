@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from blendmask_edge.benchmark.gate import WITHIN
+from blendmask_edge.hardware.energy import BOARD_ENERGY, CPU_ENERGY, GPU_ENERGY
 from blendmask_edge.report import charts
-from blendmask_edge.report.numbers import ABSENT, change_of, megabytes, percent, plain
+from blendmask_edge.report.numbers import ABSENT, change_of, in_words, megabytes, percent, plain
 from blendmask_edge.report.page import Block, Chart, Charts, Figure, Section, Table
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from blendmask_edge.report.entry import Entry
 
 Cell = Callable[["Entry"], str]
+_ENERGY = {CPU_ENERGY: "processor", GPU_ENERGY: "GPU", BOARD_ENERGY: "board"}
 
 
 def headline(entries: Sequence[Entry]) -> List[Figure]:
@@ -24,7 +26,7 @@ def headline(entries: Sequence[Entry]) -> List[Figure]:
     if "mask_ap" in last.metrics:
         figures.append(Figure(percent(last.metrics["mask_ap"]), f"mask AP{_moved(first, last)}"))
     if "latency_p50_ms" in last.metrics:
-        figures.append(Figure(f"{last.metrics['latency_p50_ms']:.1f} ms", f"latency p50{_speedup(first, last)}"))
+        figures.append(_latency(first, last))
     if "latency_p99_ms" in last.metrics:
         figures.append(Figure(f"{last.metrics['latency_p99_ms']:.1f} ms", "latency p99"))
     if last.graph_bytes:
@@ -33,6 +35,14 @@ def headline(entries: Sequence[Entry]) -> List[Figure]:
         left = sum(change.result != WITHIN for change in last.changes)
         figures.append(Figure(f"{left} of {len(last.changes)}", "metrics outside their limits", left > 0))
     return figures
+
+
+def _latency(first: Entry, last: Entry) -> Figure:
+    """Return the median of the last entry, and whether other work disturbed it or what it is compared with."""
+    speedup = _speedup(first, last)
+    disturbed = last.disturbed or bool(speedup and first.disturbed)
+    note = "; disturbed by other work" if disturbed else ""
+    return Figure(f"{last.metrics['latency_p50_ms']:.1f} ms", f"latency p50{speedup}{note}", disturbed)
 
 
 def _moved(first: Entry, last: Entry) -> str:
@@ -181,6 +191,8 @@ def _measured_table(entries: Sequence[Entry]) -> Table:
         *((f"latency {name}, ms", number(f"latency_{name}_ms")) for name in ("p50", "p90", "p99")),
         *((f"{name} p50, ms", number(f"{name}_p50_ms", 2)) for name in ("preprocess", "network", "postprocess")),
         ("frames per second", number("fps")),
+        ("memory, MB", number("memory_mb", 0)),
+        *((f"energy of a frame, {label}, mJ", number(metric, 0)) for metric, label in _ENERGY.items()),
         ("latency over reference workload", number("latency_ratio", 3)),
         ("outside the network, %", share("outside_share")),
         ("graph, MB", lambda entry: megabytes(entry.graph_bytes)),
@@ -215,7 +227,7 @@ def _bundle_blocks(entry: Entry, manifest: Manifest) -> List[Block]:
         ],
         ["bundle", f"{megabytes(entry.bundle_bytes)} MB"],
         ["recipe", f"{manifest.recipe.name} {manifest.recipe.version}"],
-        *(["option", f"{name}: {value}"] for name, value in manifest.recipe.options.items()),
+        *(["option", text] for name, value in manifest.recipe.options.items() for text in _option(name, value)),
         ["calibration", manifest.calibration.summary() if manifest.calibration else "none"],
         ["display threshold", f"{manifest.display_threshold:.2g}"],
         ["license", manifest.license],
@@ -236,6 +248,13 @@ def _bundle_blocks(entry: Entry, manifest: Manifest) -> List[Block]:
     if measured:
         blocks.append(Table(["measured when it was made", "data", "mask AP", "box AP"], measured))
     return blocks
+
+
+def _option(name: str, value: Any) -> List[str]:
+    """Return an option in words, a line for each part where it is made of parts."""
+    if isinstance(value, Mapping) and value and all(isinstance(part, Mapping) for part in value.values()):
+        return [f"{name}: {part}: {in_words(told)}" for part, told in value.items()]
+    return [f"{name}: {in_words(value)}"]
 
 
 def _fidelity(manifest: Manifest, variant: str) -> str:

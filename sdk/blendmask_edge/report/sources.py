@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -15,10 +15,12 @@ from blendmask_edge.benchmark.record import Record
 from blendmask_edge.comparison.graphs import NamedGraph, named_graph
 from blendmask_edge.errors import BaselineError, ConfigError
 from blendmask_edge.report.entry import Entry
+from blendmask_edge.storage.bounded import read_bounded
 
 if TYPE_CHECKING:
     from blendmask_edge.storage.atomic import PathLike
 
+_MOST_BYTES = 2**26
 _KNOWN = (
     "a bundle, a baseline, record or --json output of `bench`, a folder of records, or --json output of `sensitivity`"
 )
@@ -26,7 +28,7 @@ _KNOWN = (
 
 @dataclass(frozen=True)
 class Sources:
-    """What a report is made of.
+    """The sources of a report.
 
     Attributes:
         graphs: to be measured.
@@ -100,7 +102,8 @@ def read_sources(paths: Sequence[PathLike]) -> Sources:
 def entry_of_run(run: Run, source: str, label: Optional[str] = None) -> Entry:
     """Return a run of a history as an entry."""
     remarks = tuple(run.disturbances)
-    return _entry(run.record, label or run.name, source, tuple(run.changes), remarks)
+    entry = _entry(run.record, label or run.name, source, tuple(run.changes), remarks)
+    return replace(entry, disturbed=bool(remarks))
 
 
 def setting_of(record: Record) -> str:
@@ -116,12 +119,12 @@ def setting_of(record: Record) -> str:
 def _read_json(path: Path) -> Tuple[Optional[Entry], Dict[str, float]]:
     """Return the entry of a file, or the sensitivity of layers."""
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, _MOST_BYTES)
         keys = set(msgspec.json.decode(data, type=Dict[str, msgspec.Raw]))
     except OSError as error:
         raise BaselineError(f"Cannot read {path}: {error.strerror}. Give {_KNOWN}.") from error
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise BaselineError(f"{path} is no JSON object ({str(error)[:120]}). Give {_KNOWN}.") from error
+        raise BaselineError(f"{path} is not a JSON object ({str(error)[:120]}). Give {_KNOWN}.") from error
     if {"limits", "record"} <= keys:
         baseline = read_baseline(path)
         return _entry(baseline.record, path.stem, str(path)), {}

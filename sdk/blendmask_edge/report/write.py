@@ -27,7 +27,7 @@ def check_output(path: PathLike) -> None:
     """
     target = Path(path)
     if target.suffix.lower() not in HTML + MARKDOWN:
-        raise ConfigError(f"{target} is no name for a page, expected one that ends in .html or .md.")
+        raise ConfigError(f"{target} is not a name for a page, expected one that ends in .html or .md.")
     if target.is_dir() or not target.parent.is_dir():
         problem = "is a folder" if target.is_dir() else "lies in a folder that does not exist"
         raise OutputError(f"{target} {problem}. Give the path of a file, e.g. {target.name}.")

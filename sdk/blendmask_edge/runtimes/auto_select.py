@@ -66,7 +66,8 @@ def open_session(bundle: Bundle, runtime: str, variant: Optional[str], options: 
     """
     candidates = _candidates(bundle, runtime, variant)
     contract = Contract.of(bundle.manifest)
-    key = key_of([candidate.describe(bundle) for candidate in candidates], options.threads)
+    # To look up versions takes longer than to import this package, and a single candidate needs none.
+    key = key_of([each.describe(bundle) for each in candidates], options.threads) if len(candidates) > 1 else ""
     graphs = _load_remembered(bundle, candidates, key, options) or _load_all(bundle, candidates, options)
 
     def choose(graphs: Sequence[LoadedGraph], image: NDArray[np.uint8]) -> LoadedGraph:

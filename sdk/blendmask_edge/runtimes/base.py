@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Collection, Dict, Mapping, NamedTuple, Optional, Protocol, Tuple
 
+from blendmask_edge.arguments import is_integer
 from blendmask_edge.bundle.tensors import constant_inputs
 from blendmask_edge.errors import ConfigError
 
@@ -37,8 +37,7 @@ class SessionOptions:
         """
         if self.threads is None:
             return
-        is_count = isinstance(self.threads, Integral) and not isinstance(self.threads, bool)
-        if not is_count or not 1 <= self.threads <= MAX_THREADS:
+        if not is_integer(self.threads, 1, MAX_THREADS):
             raise ConfigError(
                 f"threads is {self.threads!r}, expected an integer from 1 to {MAX_THREADS}; leave it out to let the "
                 "runtime choose."

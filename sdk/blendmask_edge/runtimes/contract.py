@@ -55,17 +55,17 @@ class Contract:
         Raises:
             InferenceError: a name, dtype or shape differs; the message names the tensor, found and expected type.
         """
-        found = session.signature
-        if found is None:
+        loaded = session.signature
+        if loaded is None:
             self.check_outputs(session.run(np.zeros(self.image_shape, np.uint8)))
             return
-        check_names(found.inputs, found.outputs)
-        if set(found.inputs) != set(self.signature.inputs):
+        check_names(loaded.inputs, loaded.outputs)
+        if set(loaded.inputs) != set(self.signature.inputs):
             raise InferenceError(
-                f"The graph has inputs {sorted(found.inputs)}, the manifest states {sorted(self.signature.inputs)}. "
+                f"The graph has inputs {sorted(loaded.inputs)}, the manifest states {sorted(self.signature.inputs)}. "
                 "Build the bundle again."
             )
-        types = {**found.inputs, **found.outputs}
+        types = {**loaded.inputs, **loaded.outputs}
         for name, expected in {**self.signature.inputs, **self.signature.outputs}.items():
             actual = types[name]
             if actual.dtype != expected.dtype or not _fits(actual, expected, name):
@@ -99,8 +99,10 @@ class Contract:
             most = expected.shape[1] or 0
             wanted = expected.shape if rows is None or rows > most else (1, rows, *expected.shape[2:])
             if str(array.dtype) != expected.dtype or array.shape != wanted:
-                found = TensorType(str(array.dtype), array.shape)
-                raise InferenceError(f"The graph returned {name} as {found}, the manifest states {expected}. {_ADVICE}")
+                actual = TensorType(str(array.dtype), array.shape)
+                raise InferenceError(
+                    f"The graph returned {name} as {actual}, the manifest states {expected}. {_ADVICE}"
+                )
 
     @staticmethod
     def _refuse(what: str, values: NDArray[Any], wrong: NDArray[np.bool_], expected: str) -> None:
@@ -138,6 +140,6 @@ def _fits(actual: TensorType, expected: TensorType, name: str) -> bool:
     """Whether the shapes agree; the rows of an output may be dynamic."""
     free: List[int] = [1] if name in OUTPUT_NAMES else []
     return len(actual.shape) == len(expected.shape) and all(
-        found == wanted or (found is None and axis in free)
-        for axis, (found, wanted) in enumerate(zip(actual.shape, expected.shape))
+        size == wanted or (size is None and axis in free)
+        for axis, (size, wanted) in enumerate(zip(actual.shape, expected.shape))
     )

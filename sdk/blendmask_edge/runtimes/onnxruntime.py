@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional
 
 import numpy as np
 import onnxruntime as ort
 
+from blendmask_edge.bundle.onnx_file import read_onnx_file
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
-from blendmask_edge.errors import ClosedError, InferenceError
+from blendmask_edge.errors import BundleError, ClosedError, InferenceError
+from blendmask_edge.hardware.cpu import saturates_int8
 from blendmask_edge.runtimes.base import TensorType
 from blendmask_edge.runtimes.contract import signature_of
 
@@ -18,18 +22,54 @@ if TYPE_CHECKING:
     from blendmask_edge.runtimes.base import SessionOptions
 
 _FATAL_ONLY = 4
+_LOG = logging.getLogger(__name__)
 _DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}
 
 
 def load(graph: bytes, options: SessionOptions) -> OnnxRuntimeSession:
     """Load an ONNX graph on the CPU provider; see `Runtime.load`."""
     try:
-        session = ort.InferenceSession(graph, session_settings(options), providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(graph, exact_settings(graph, options), providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions share no base narrower than this
         raise InferenceError(
             f"ONNX Runtime {ort.__version__} refuses the graph: {error}. Upgrade it, or build the bundle again."
         ) from error
     return OnnxRuntimeSession(session, options)
+
+
+def exact_settings(graph: bytes, options: SessionOptions) -> Any:
+    """Return the settings of a graph on the CPU, with exact INT8 sums.
+
+    On x86 without VNNI, ONNX Runtime converts weights and zero points for its exact kernels, and fails where weights
+    share a zero point, as in bundles of earlier releases. These graphs are computed in float32 there.
+    """
+    settings = session_settings(options)
+    if saturates_int8() and _shares_zero_points(graph):
+        _warn_of_float()
+        settings.add_session_config_entry("session.disable_quant_qdq", "1")
+    return settings
+
+
+def _shares_zero_points(graph: bytes) -> bool:
+    try:
+        file = read_onnx_file(graph)
+    except BundleError:
+        return False
+    constants = {constant.name for constant in file.constants}
+    weights = [
+        node.inputs for node in file.nodes if node.operator == "DequantizeLinear" and node.inputs[0] in constants
+    ]
+    zero_points = [inputs[2] for inputs in weights if len(inputs) > 2]
+    return len(set(zero_points)) < len(zero_points)
+
+
+@functools.lru_cache(maxsize=None)
+def _warn_of_float() -> None:
+    _LOG.warning(
+        "ONNX Runtime %s has no exact INT8 kernels for this bundle on a processor without VNNI, and computes in "
+        "float32. Build the bundle again to run it faster.",
+        ort.__version__,
+    )
 
 
 class OnnxRuntimeSession:
@@ -60,12 +100,14 @@ class OnnxRuntimeSession:
 
 
 def session_settings(options: SessionOptions) -> Any:
-    """Return `onnxruntime.SessionOptions` for every provider: quiet, ONNX files only, threads as asked."""
+    """Return `onnxruntime.SessionOptions` for every provider: quiet, ONNX files only, exact INT8, threads as asked."""
     settings = ort.SessionOptions()
     settings.log_severity_level = _FATAL_ONLY
     settings.inter_op_num_threads = 1
     # Unless told, ONNX Runtime guesses the format, and its own has been checked by nobody.
     settings.add_session_config_entry("session.load_model_format", "ONNX")
+    # On x86 without VNNI its quick kernels saturate; this takes exact ones there, and changes nothing elsewhere.
+    settings.add_session_config_entry("session.x64quantprecision", "1")
     if options.threads is not None:
         settings.intra_op_num_threads = int(options.threads)
     return settings

@@ -10,14 +10,12 @@ import io
 import logging
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Optional
 
-import openvino as ov
-from openvino.frontend import FrontEndManager
-
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
 from blendmask_edge.errors import ClosedError, InferenceError, OutputError
-from blendmask_edge.hardware.cpu import processor
+from blendmask_edge.hardware.cpu import processor, saturates_int8
 from blendmask_edge.runtimes.base import TensorType
 from blendmask_edge.runtimes.contract import check_names, signature_of
+from blendmask_edge.runtimes.telemetry import import_openvino
 from blendmask_edge.storage.cache import Cache
 
 if TYPE_CHECKING:
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 
     from blendmask_edge.runtimes.base import SessionOptions
 
+ov = import_openvino()
 _CACHE = "compiled"
 _DEVICE = "CPU"
 _DTYPES = {"u8": "uint8", "i32": "int32", "i64": "int64", "f16": "float16", "f32": "float32", "f64": "float64"}
@@ -37,7 +36,7 @@ def load(graph: bytes, options: SessionOptions) -> OpenVinoSession:
 
     The compiled model is kept in the cache folder, from which the next call takes it.
     """
-    properties = _properties(options)
+    properties = compile_properties(options)
     try:
         core = _core()
         name = _file_name(graph, properties)
@@ -82,7 +81,7 @@ def compile_once(graph: bytes, options: SessionOptions) -> Any:
         InferenceError: OpenVINO refuses the graph.
     """
     try:
-        return _core().compile_model(_read(graph), _DEVICE, _properties(options))
+        return _core().compile_model(_read(graph), _DEVICE, compile_properties(options))
     except RuntimeError as error:
         raise _refusal(error) from error
 
@@ -142,15 +141,18 @@ def _compiled(core: Any, graph: bytes, name: str, properties: Dict[str, Any]) ->
 def _read(graph: bytes) -> Any:
     """Read a graph as ONNX; `Core.read_model` would try every format that OpenVINO knows, its own among them."""
     try:
-        front_end = FrontEndManager().load_by_framework("onnx")
+        front_end = ov.frontend.FrontEndManager().load_by_framework("onnx")
         return front_end.convert(front_end.load(io.BytesIO(graph)))
     except Exception as error:  # the exceptions of front ends share no base narrower than this
         raise _refusal(error) from error
 
 
-def _properties(options: SessionOptions) -> Dict[str, Any]:
+def compile_properties(options: SessionOptions) -> Dict[str, Any]:
+    """Return OpenVINO's properties for the latency of one image, with exact arithmetic and threads as asked."""
     # Where the processor has bfloat16 instructions, OpenVINO would by default compute the float remainder in them.
-    properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    properties: Dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    if saturates_int8():
+        properties["LP_TRANSFORMS_MODE"] = False  # compute what INT8 kernels would, in float32
     if options.threads is not None:
         return {**properties, "INFERENCE_NUM_THREADS": int(options.threads)}
     return properties

@@ -27,7 +27,7 @@ _MOST_NAME_BYTES = 200
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_SURPRISES = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _IN_USE = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO)
-"""What opening or locking a name says that is another's, or no regular file."""
+"""Error numbers of opening or locking a file of another user, or one that is not regular."""
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -124,7 +124,8 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # some errors come through `ignore_errors`
+            shutil.rmtree(folder, ignore_errors=True)
         if descriptor is not None:
             os.close(descriptor)
 
@@ -138,12 +139,21 @@ def _claim_folder(parent: Path) -> Tuple[Path, Optional[int]]:
                 folder.mkdir(mode=0o700)
             descriptor = _locked_folder(folder)
             if descriptor is not None:
-                for left in list(folder.iterdir()):
-                    shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+                _empty(folder, descriptor)
                 return folder, descriptor
     folder = parent / f".{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}"
     folder.mkdir(mode=0o700)
     return folder, None
+
+
+def _empty(folder: Path, descriptor: int) -> None:
+    """Remove what is in a locked folder; release the lock where that fails."""
+    try:
+        for left in list(folder.iterdir()):
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+    except OSError:
+        os.close(descriptor)
+        raise
 
 
 def _locked_folder(folder: Path) -> Optional[int]:

@@ -240,14 +240,14 @@ class TestUnfitFiles:
         with pytest.raises(CheckpointError, match=rf"{name}.*give a \.safetensors file"):
             load_checkpoint(tmp_path / name, TINY)
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(content=st.binary(max_size=40), name=st.sampled_from(["fuzzed.pth", "fuzzed.safetensors"]))
     def test_no_bytes_bring_a_traceback(self, tmp_path, name, content):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(CheckpointError):
             load_checkpoint(tmp_path / name, TINY)
 
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data(), name=st.sampled_from(["a.pth", "a.safetensors"]))
     def test_nor_does_a_damaged_one(self, tmp_path, data, name):
         state = {"top_layer.bias": torch.arange(4.0), "other": torch.zeros(2)}

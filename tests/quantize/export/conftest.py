@@ -12,7 +12,8 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.bounds import Bounds
+from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import ModelConfig

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from torchvision.ops import box_iou
 
 from blendmask_edge.errors import ConfigError
 from blendmask_edge.imaging import preprocess
-from blendmask_quantize.export.deployable import Bounds, Chosen, DeployableGraph, Outputs, level_sizes
+from blendmask_quantize.export.bounds import Bounds, level_sizes
+from blendmask_quantize.export.deployable import Chosen, DeployableGraph, Outputs
 from blendmask_quantize.model.blender import blend, pool_bases
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
 from blendmask_quantize.model.config import ModelConfig
@@ -42,14 +44,19 @@ from tests.reference_values import recorded_cases
 
 SEEDS = st.integers(0, 10**6)
 SCORE_ROUNDING = 1e-6
+BOX_ROUNDING = 1e-4
+"""Pixels: some units of the last place of a coordinate of a few hundred pixels, a float32 sum in another order."""
 MANY = Bounds(candidates=10**4, rounds=40, detections=100)
 MODELS = {config.name: small_network(config) for config in (TINY, FIVE_LEVELS)}
 BLENDERS = {config.name: small_network(config) for config in (WEIGHTED_SUM, ASSEMBLER)}
 
 
-def graph_of(model: BlendMask, bounds: Bounds = MANY, size: tuple[int, int] | None = None) -> DeployableGraph:
+def make_graph(model: BlendMask, bounds: Bounds = MANY, size: tuple[int, int] | None = None) -> DeployableGraph:
     """The graph of a network that is not run: predictions are handed to `postprocess`."""
     return DeployableGraph(model, nn.Identity(), size or size_of(model.config), bounds)
+
+
+graph_of = functools.cache(make_graph)
 
 
 def random_predictions(config: ModelConfig, seed: int, bias: float = -3.0) -> Predictions:
@@ -88,7 +95,7 @@ def assert_same(found: Outputs, expected: Detections, rows: int) -> None:
     here = tie_order(runs, found.class_ids[0, :count], found.boxes[0, :count])
     there = tie_order(runs, kept.class_id[:count], kept.boxes[:count])
     assert torch.equal(found.class_ids[0, here], kept.class_id[there].int())
-    torch.testing.assert_close(found.boxes[0, here], kept.boxes[there])
+    torch.testing.assert_close(found.boxes[0, here], kept.boxes[there], rtol=1e-5, atol=BOX_ROUNDING)
     torch.testing.assert_close(found.mask_logits[0, here], expected.mask_logits[there], rtol=1e-4, atol=1e-4)
     assert not found.scores[0, count:].any()
     assert torch.all(found.class_ids[0, count:] == -1)
@@ -175,7 +182,7 @@ def test_a_pair_on_the_threshold_is_no_detection() -> None:
     found = all_candidates(model, predictions)
     exact = (predictions.logits[0][0].flatten(1).sigmoid() * predictions.centerness[0][0].flatten(1).sigmoid()).max()
     inference = replace(model.config.inference, score_threshold=exact.item())
-    graph = graph_of(model)
+    graph = make_graph(model)
     graph.config = replace(model.config, inference=inference)
     kept = graph.select(predictions).score
     assert exact.sqrt() not in kept[kept > 0]
@@ -227,7 +234,7 @@ def test_limits_of_the_configuration_are_the_references(
     expected = reference(few, predictions, all_candidates(few, predictions))
     rows = min(asked, detections)
     assume(len(expected.candidates.scores) <= detections)  # equal scores at the cut are all kept
-    found = graph_of(few, replace(MANY, detections=asked)).postprocess(predictions)
+    found = make_graph(few, replace(MANY, detections=asked)).postprocess(predictions)
     assert found.scores.shape[1] <= rows
     assert_same(found, expected, rows)
 
@@ -260,7 +267,7 @@ def greedy(found: Chosen) -> list[int]:
 def survivors(found: Chosen, rounds: int) -> list[int]:
     """Rows that the graph keeps, by their locations."""
     count = len(found.score)
-    graph = graph_of(MODELS["TINY"])
+    graph = copy.copy(graph_of(MODELS["TINY"]))
     graph.bounds = Bounds(candidates=count, rounds=rounds, detections=count)
     kept = graph.suppress(found)
     return kept.location[kept.score > 0].tolist()
@@ -311,7 +318,7 @@ def test_areas_stay_within_half_precision(seed: int) -> None:
     """The comparison of overlaps on the largest image loses nothing to half precision but its rounding."""
     found = random_chosen(seed)
     large = found._replace(box=found.box * 20)
-    graph = graph_of(MODELS["TINY"], size=(1344, 1344))
+    graph = copy.copy(graph_of(MODELS["TINY"], size=(1344, 1344)))
     graph.bounds = Bounds(candidates=40, rounds=12, detections=40)
     half = graph.suppress(Chosen(large.score.half(), large.class_id, large.location, large.box.half()))
     assert torch.isfinite(half.score).all()
@@ -414,6 +421,13 @@ def test_image_in_detections_out(config: ModelConfig) -> None:
         assert_same(graph(torch.from_numpy(x)), detect(model, network_input(model, x)), 100)
 
 
+@functools.cache
+def whole_graph(config: ModelConfig) -> DeployableGraph:
+    """The graph of an eager network."""
+    model = small_network(config)
+    return DeployableGraph(model, model, size_of(config), MANY).eval()
+
+
 BETWEEN = replace(
     FROZEN, backbone=replace(FROZEN.backbone, depth=50), input=replace(FROZEN.input, mean=(103.53, 116.28, 123.675))
 )
@@ -423,13 +437,14 @@ BETWEEN = replace(
 @pytest.mark.parametrize("config", [TINY, BETWEEN, limited(BETWEEN, 28, 30)], ids=["whole", "between", "few"])
 @given(seed=SEEDS, height=st.integers(1, 16), width=st.integers(1, 16))
 @example(seed=19612, height=7, width=5)  # two candidates that overlap score the same up to rounding
+@example(seed=0, height=3, width=14)  # a coordinate of -43.7 differs by three units of the last place of its terms
 @settings(max_examples=8)
 def test_it_equals_the_eager_network_from_the_file_on(config: ModelConfig, seed: int, height: int, width: int) -> None:
     """Images of any shape, which are resized and then padded below or at the right."""
-    model, pixels = small_network(config), image(seed, (8 * height, 8 * width))[0]
-    size = size_of(config)
+    graph, pixels = whole_graph(config), image(seed, (8 * height, 8 * width))[0]
+    model, size = graph.given, size_of(config)
+    assert isinstance(model, BlendMask)
     prepared = preprocess(pixels, size, pad_value(config.input)).image
-    graph = DeployableGraph(model, model, size, MANY).eval()
     with torch.no_grad():
         x, _ = file_to_input(model, pixels, size)
         torch.testing.assert_close(graph.normalize(torch.from_numpy(prepared)), x)
@@ -440,7 +455,8 @@ def test_it_equals_the_eager_network_from_the_file_on(config: ModelConfig, seed:
 def test_the_order_of_suppression_can_depend_on_rounding() -> None:
     """The case above: of two candidates that overlap either is first, and the other is lost."""
     config = limited(BETWEEN, 28, 30)
-    model = small_network(config)
+    model = whole_graph(config).given
+    assert isinstance(model, BlendMask)
     with torch.no_grad():
         for seed, is_decided in ((19612, True), (3, False)):
             x, _ = file_to_input(model, image(seed, (56, 40))[0], size_of(config))

@@ -6,13 +6,13 @@ import numpy as np
 import onnx
 import pytest
 
-from bench.lib.arithmetic import emulated_half
 from bench.lib.quantized_graphs import shipped_graph
 from bench.lib.scenes import CALIBRATION
 from blendmask_edge import read_image
 from blendmask_edge.imaging import preprocess
 from blendmask_edge.runtimes.tensorrt.half import half_remainder
 from blendmask_quantize.export.parity import unoptimised_session
+from blendmask_quantize.validation.gpu_arithmetic import emulated_half
 
 LARGEST = float(np.finfo(np.float16).max)
 IMAGES = 3

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from blendmask_edge.bundle.tensors import OUTPUT_NAMES, constant_inputs
-from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.bounds import Bounds
+from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.export.parity import unoptimised_session
 from blendmask_quantize.model.blendmask import Predictions

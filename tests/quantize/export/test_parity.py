@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
-from blendmask_quantize.export import deployable
-from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export import normalization
+from blendmask_quantize.export.bounds import Bounds
+from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.export.parity import (
     INPUT_TOLERANCE,
@@ -20,9 +22,12 @@ from blendmask_quantize.export.parity import (
     Parity,
     ParityError,
     check_parity,
+    eager_detections,
     measure_parity,
 )
 from blendmask_quantize.model.config import ModelConfig
+from blendmask_quantize.model.predictor import network_input
+from blendmask_quantize.pipeline.options import CANDIDATES_MOST
 from blendmask_quantize.quantization.trace import trace_network
 from tests.quantize.export.conftest import Export, Exported
 from tests.quantize.parity import Reference
@@ -75,6 +80,35 @@ def test_parity_holds(config: ModelConfig, variant: str, seed: int, export: Expo
     assert found.mask_error < MASK_TOLERANCE / 10
     assert found.step_error < STEP_TOLERANCE / 10
     assert found.weights_changed == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("live_rows", [False, True])
+def test_more_than_512_candidates_are_those_of_the_eager_network(live_rows: bool) -> None:
+    config = replace(
+        TINY, name="TINY_MANY",
+        inference=replace(TINY.inference, candidates_per_level=2000, score_threshold=1e-6, detections=100),
+    )  # fmt: skip
+    model = small_network(config)
+    for asked, is_complete in ((CANDIDATES_MOST, True), (512, False)):
+        bounds = Bounds(candidates=asked)
+        graph = DeployableGraph(model, trace_network(model), (128, 192), bounds, live_rows=live_rows).eval()
+        found = check_parity(model, graph, export_onnx(graph), image(3, (140, 180))[0])
+        assert found.candidates == 3 * (16 * 24 + 8 * 12 + 4 * 6)
+        assert (found.candidates <= graph.bounds.candidates) is is_complete
+        assert (found.detections, found.left_out) == (100, 0)
+
+
+@pytest.mark.parametrize("cap, is_enough", [(6, False), (10**4, True)])
+def test_instances_that_a_cap_of_candidates_costs_are_counted(cap: int, is_enough: bool) -> None:
+    model = small_network(TINY)
+    with torch.no_grad():
+        predictions = model(network_input(model, image(0)[0], size_of(TINY))[0])
+        every = eager_detections(model, predictions, Bounds(candidates=10**4), size_of(TINY))
+        found = eager_detections(model, predictions, Bounds(candidates=cap), size_of(TINY))
+    assert found.candidates == every.candidates > 6
+    assert found.left_out == len(every.outputs.scores[0]) - len(found.outputs.scores[0])
+    assert (found.left_out == 0) is is_enough
 
 
 @pytest.mark.slow
@@ -161,6 +195,8 @@ def test_a_changed_predictor_is_found_out(export: Export) -> None:
 
 def mistaken(fault: str, monkeypatch: pytest.MonkeyPatch) -> Exported:
     """`FEW` exported with a fault in the selection or the padding."""
+    if fault == "padding":
+        monkeypatch.setattr(normalization, "_pads_exactly", lambda _: True)
     model = small_network(FEW)
     graph = DeployableGraph(model, trace_network(model), size_of(FEW), Bounds()).eval()
     if fault == "one level's limit for all":
@@ -169,8 +205,6 @@ def mistaken(fault: str, monkeypatch: pytest.MonkeyPatch) -> Exported:
         graph.config = replace(FEW, inference=replace(FEW.inference, candidates_per_level=1000))
     elif fault == "rows":
         graph.bounds = replace(graph.bounds, detections=graph.bounds.candidates)
-    elif fault == "padding":
-        monkeypatch.setattr(deployable, "_pads_exactly", lambda _: True)
     return Exported(model, graph, export_onnx(graph), image(7, of_another_shape(FEW)))
 
 

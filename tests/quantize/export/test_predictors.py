@@ -7,7 +7,8 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.bounds import Bounds
+from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.export.predictors import split_predictors
 from blendmask_quantize.model.blendmask import Predictions
 from blendmask_quantize.model.config import ModelConfig

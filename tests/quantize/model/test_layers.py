@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,7 +29,6 @@ def frozen_norm(channels: int, seed: int = 3) -> FrozenBatchNorm2d:
 
 
 class TestAttention:
-    @settings(max_examples=60, deadline=None)
     @given(
         height=SIDES,
         width=SIDES,
@@ -98,7 +97,6 @@ class TestConvNorm:
 
 
 class TestSamePadding:
-    @settings(max_examples=40, deadline=None)
     @given(kernel=st.sampled_from([3, 5, 7]), height=st.integers(1, 8), width=st.integers(1, 8))
     def test_it_is_tensorflows(self, kernel, height, width):
         height, width = 2 * height, 2 * width

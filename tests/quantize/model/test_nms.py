@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from blendmask_edge.errors import ConfigError
@@ -65,7 +65,6 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("method", DEFINITIONS)
-@settings(max_examples=150, deadline=None)
 @given(boxes=st.lists(st.one_of(NEAR, FAR), max_size=24), data=st.data(), threshold=THRESHOLDS)
 def test_it_equals_the_definition(method, boxes, data, threshold):
     ranks = data.draw(st.permutations(range(len(boxes))))
@@ -74,7 +73,6 @@ def test_it_equals_the_definition(method, boxes, data, threshold):
     assert run(boxes, scores, classes, threshold, method) == DEFINITIONS[method](boxes, scores, classes, threshold)
 
 
-@settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6), count=st.integers(0, 300), threshold=st.floats(0.05, 0.95))
 def test_cluster_equals_batched_on_random_boxes(seed, count, threshold):
     """Crowded, so that chains of suppression are long."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -47,7 +47,6 @@ def input_of(predict: TorchPredictor, image: np.ndarray) -> Tensor:
 
 
 class TestInput:
-    @settings(max_examples=40, deadline=None)
     @given(height=st.integers(1, 700), width=st.integers(1, 700))
     def test_it_is_resized_as_the_reference_does_then_padded_with_zeros(self, predict, model, height, width):
         image = noise(height, width)
@@ -65,7 +64,6 @@ class TestInput:
         image = np.broadcast_to(np.array([127, 127, 255], np.uint8), (64, 96, 3)).copy()
         assert input_of(predict, image)[0, :, 5, 5].tolist() == [2, 0, 0]
 
-    @settings(max_examples=30, deadline=None)
     @given(height=st.integers(1, 400), width=st.integers(1, 400))
     def test_with_a_size_it_is_fitted_as_a_bundle_does(self, model, height, width):
         image = noise(height, width)
@@ -151,7 +149,6 @@ class TestInstances:
         scale = np.array([10, 1000 / 96] * 2)
         np.testing.assert_allclose(thin.boxes, tiny.boxes * scale, atol=1e-3)
 
-    @settings(max_examples=25, deadline=None)
     @given(height=st.integers(1, 300), width=st.integers(1, 300), seed=st.integers(0, 9))
     def test_results_lie_inside_the_image_in_descending_order(self, predict, height, width, seed):
         instances = predict(noise(height, width, seed))

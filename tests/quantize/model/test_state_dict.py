@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import CONFIGS, get_config
 from blendmask_quantize.model.macs import FLOP_FORMULAS
 from blendmask_quantize.training.loop import freeze
+from tests.reference_values import SHIPPED
 
 RELEASED = [name for name in CONFIGS if name != "LITE0_RT"]
 UNREAD = {"DLA_34_syncbn_4x": (64 * 92 * 64 * 128 + 32 * 46 * 128 * 256) / 1e9}
@@ -26,9 +26,9 @@ def build(name: str) -> BlendMask:
 
 
 @pytest.fixture(scope="module")
-def counted(shared: Path) -> dict[str, dict[str, str]]:
+def counted() -> dict[str, dict[str, str]]:
     """Recorded counts by configuration."""
-    with (shared / "facts/state_dict/params.tsv").open(newline="") as file:
+    with (SHIPPED / "state_dict/counts.tsv").open(newline="") as file:
         return {row["config"]: row for row in csv.DictReader(file, delimiter="\t")}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from bench.lib.outliers import Outliers, plant_outliers
 from blendmask_calibration.dataset import CalibrationDataset
@@ -26,6 +27,7 @@ from blendmask_quantize.pipeline.settings import CalibrationSettings
 from blendmask_quantize.pipeline.stages import calibrate, read_images
 from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.quantized_layers import quantized_layers
+from blendmask_quantize.validation.drop import DropCriterion
 from tests.quantize.small_networks import DLA, FIVE_LEVELS, LITE, size_of, small_network
 from tests.quantize.tiny import LABELS
 
@@ -95,6 +97,7 @@ def test_the_bound_holds_with_a_few_layers_in_float(start: Quantized, held: Quan
         assert still | set(report.reverted) >= quantized_layers(start.calibrated.traced, variant) & TOUCHING
 
 
+@pytest.mark.slow
 def test_the_manifest_and_the_report_name_the_reverted_layers(held: Quantized) -> None:
     entry = held.recipe_options()[MAX_DROP]
     assert entry["reverted"] == list(report_of(held).reverted)
@@ -102,6 +105,52 @@ def test_the_manifest_and_the_report_name_the_reverted_layers(held: Quantized) -
     assert entry["images"] == 4
     assert all(name in str(report_of(held)) for name in entry["reverted"])
     assert [outcome.name for outcome in held.refined] in ([], ["bias_correction"])
+
+
+@pytest.mark.slow
+def test_an_interrupted_search_measures_nothing_twice(
+    start: Quantized, held: Quantized, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[nn.Module] = []
+
+    class Watched(DropCriterion):
+        """Breaks off the first run in the middle of the search."""
+
+        def __call__(self, network: nn.Module) -> float:
+            shown.append(network)
+            if len(shown) == 7:
+                raise KeyboardInterrupt
+            return super().__call__(network)
+
+    monkeypatch.setattr(max_drop, "DropCriterion", Watched)
+    job = replace(start.job, output=tmp_path / "m.bmz")
+    with pytest.raises(KeyboardInterrupt):
+        hold_drop(replace(start, job=job))
+    monkeypatch.setattr(max_drop, "measure_changes", lambda *_, **__: pytest.fail("layers are ranked again"))
+    resumed = hold_drop(replace(start, job=replace(job)))
+    assert report_of(resumed) == report_of(held)
+    assert len(list(tmp_path.rglob("stage-search.npz"))) == 1
+
+
+@pytest.mark.slow
+def test_an_interrupted_ranking_measures_only_the_other_layers(start: Quantized, tmp_path: Path) -> None:
+    totals: list[int] = []
+
+    def breaking_off(_name: str, total: int) -> Callable[[], None]:
+        steps = iter(range(20 if not totals else 0))  # of 26: 13 layers in two variants on one image
+        totals.append(total)
+
+        def step() -> None:
+            if next(steps, None) is None:
+                raise KeyboardInterrupt
+
+        return step
+
+    job = replace(start.job, output=tmp_path / "m.bmz", progress=breaking_off)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            hold_drop(replace(start, job=replace(job)))
+    assert totals[1] == totals[0] - 8 * len(VARIANTS)
 
 
 def test_a_bound_that_holds_reverts_nothing(start: Quantized) -> None:
@@ -134,7 +183,10 @@ BASES = Outliers(tuple(f"basis_module.refine.{level}.1" for level in range(3)), 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config, outliers", [(DLA, PYRAMID), (FIVE_LEVELS, BASES)], ids=["DLA-34", "GN heads"])
+@pytest.mark.parametrize("config, outliers", [
+    pytest.param(DLA, PYRAMID, id="DLA-34"),
+    pytest.param(FIVE_LEVELS, BASES, id="GN heads"),
+])  # fmt: skip
 def test_the_bound_holds_for_other_architectures(
     config: ModelConfig, outliers: Outliers, photographs: Path, tmp_path: Path
 ) -> None:
@@ -143,7 +195,7 @@ def test_the_bound_holds_for_other_architectures(
         model.proposal_generator.fcos_head.cls_logits.bias += 1
         model.proposal_generator.fcos_head.ctrness.bias += 3
     checkpoint = Checkpoint(model, LABELS, Path("planted.safetensors"))
-    recipe = replace(RECIPE, ignored=("backbone.bottom_up",), max_drop=0.1)
+    recipe = replace(RECIPE, ignored=("backbone.bottom_up",), max_drop=0.05)
     options = replace(OPTIONS, size=size_of(config))
     job = make_job(checkpoint, CalibrationDataset(photographs), tmp_path / "m.bmz", recipe, options)
     report = report_of(hold_drop(calibrate(job, read_images(job), judged=True)))

@@ -10,13 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from blendmask_edge.errors import ConfigError, DependencyError
 from blendmask_quantize.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.bounds import Bounds
+from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.export.parity import check_parity
 from blendmask_quantize.model.blendmask import BlendMask, every_output
@@ -32,6 +33,7 @@ from blendmask_quantize.pruning.options import IMPORTANCES, PruneOptions
 from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.ptq import observe_ranges, render
 from blendmask_quantize.quantization.trace import trace_network
+from blendmask_quantize.training.options import TrainOptions
 from tests.quantize.prunable import SMALL
 from tests.quantize.small_networks import DEFORMABLE
 from tests.quantize.tiny import LABELS, tiny_model
@@ -256,11 +258,18 @@ class TestOptions:
         assert all(width % 16 == 0 for layer, width in changed.items() if width != before[layer] >= 48)
 
     @pytest.mark.parametrize(
-        "changes", [{"target": "mac"}, {"importance": "l1"}, {"runtime": "tensorrt"}, {"multiple": 0}, {"batches": 0}]
-    )
+        "changes",
+        [
+            {"target": "mac"}, {"importance": "l1"}, {"runtime": "tensorrt"}, {"multiple": 0}, {"batches": 0},
+            {"rounds": PruneOptions().training.iterations + 1},
+        ],
+    )  # fmt: skip
     def test_impossible_options_are_refused(self, changes):
         with pytest.raises(ConfigError):
             PruneOptions(**changes)
+
+    def test_rounds_without_fine_tuning_need_no_steps(self):
+        assert PruneOptions(rounds=5, training=TrainOptions(iterations=0)).rounds == 5
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +280,6 @@ def counted() -> tuple[BlendMask, list, Cost]:
 
 
 class TestChoice:
-    @settings(max_examples=40, deadline=None)
     @given(share=st.floats(0, 1), seed=st.integers(0, 2**16))
     def test_any_reachable_ratio_and_importance(self, counted, share, seed):
         _, groups, work = counted

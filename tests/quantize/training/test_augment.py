@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -44,7 +44,6 @@ def moved(pixels: NDArray[np.uint8], masks: NDArray[np.bool_], options: Augmenta
 
 
 class TestMotion:
-    @settings(max_examples=60, deadline=None)
     @given(seed=SEEDS, shape=st.integers(0, 20), rotation=st.sampled_from([0.0, 30.0]))
     def test_masks_follow_the_image(self, seed, shape, rotation):
         mask = blobs(1, shape)
@@ -54,7 +53,6 @@ class TestMotion:
         rim = (seen.pixels[..., 0] > 64) & (seen.pixels[..., 0] < 192)
         assert np.array_equal(seen.masks[0] & ~rim, (seen.pixels[..., 0] >= 192))
 
-    @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS, count=st.integers(0, 19))
     def test_each_mask_moves_as_if_alone(self, seed, count):
         masks = blobs(count, 1) if count else np.zeros((0, 80, 120), bool)
@@ -64,7 +62,6 @@ class TestMotion:
         for index in range(count):
             assert np.array_equal(together[index], moved(pixels, masks[index : index + 1], MOVING, seed).masks[0])
 
-    @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS)
     def test_a_flip_mirrors_image_and_masks(self, seed):
         masks = blobs(3, 2)
@@ -75,7 +72,6 @@ class TestMotion:
         assert difference.max() <= 2 * 255 / 32
         assert (mirrored.masks[:, :, ::-1] != plain.masks).mean() < 0.01
 
-    @settings(max_examples=20, deadline=None)
     @given(seed=SEEDS)
     def test_two_flips_are_none(self, seed):
         pixels, masks = rng(seed).integers(0, 256, (*SIZE, 3), dtype=np.uint8), blobs(3, 2, SIZE)
@@ -85,7 +81,6 @@ class TestMotion:
         assert np.array_equal(twice.pixels, pixels)
         assert np.array_equal(twice.masks, masks)
 
-    @settings(max_examples=20, deadline=None)
     @given(seed=SEEDS)
     def test_a_turn_stays_within_its_bounds_and_about_the_middle(self, seed):
         bar = np.zeros((1, 80, 120), bool)
@@ -106,7 +101,6 @@ class TestMotion:
         assert x1 - x0 == pytest.approx(120 * scale, abs=1)
         assert y1 - y0 == pytest.approx(80 * scale, abs=1)
 
-    @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS)
     def test_a_small_image_stays_whole_and_a_large_one_fills_the_crop(self, seed):
         mask = np.ones((1, 80, 120), bool)
@@ -119,7 +113,6 @@ class TestMotion:
 class TestColor:
     STRONG = replace(MOVING, scale=(1, 1), flip=0, brightness=0.3, contrast=0.3, saturation=0.3, white_balance=0.1)
 
-    @settings(max_examples=30, deadline=None)
     @given(seed=SEEDS)
     def test_without_strength_nothing_changes(self, seed):
         pixels = rng(3).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
@@ -137,7 +130,6 @@ class TestColor:
         assert not np.array_equal(seen.pixels, pixels)
         assert np.array_equal(seen.masks, masks)
 
-    @settings(max_examples=30, deadline=None)
     @given(seed=SEEDS)
     def test_motion_blur_keeps_brightness(self, seed):
         pixels = np.full((*SIZE, 3), 90, np.uint8)
@@ -160,14 +152,12 @@ class TestSamplesOfImages:
         options = Augmentation(crop=(64, 96), scale=(0.5, 2.0), rotation=0, paste=0)
         return CocoImages.open(folder, write_images(folder, some_images(6)), TINY, options)
 
-    @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS, index=st.integers(0, 5))
     def test_the_seed_decides_everything(self, images, seed, index):
         one, other = (images.sample(index, rng(seed)) for _ in range(2))
         for name in ("pixels", "boxes", "classes", "mask_targets", "semantic"):
             assert (getattr(one, name) == getattr(other, name)).all(), name
 
-    @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS, index=st.integers(0, 5))
     def test_boxes_lie_in_the_crop_and_their_masks_fill_them(self, images, seed, index):
         """The instances are rectangles, so what is visible of one fills its tight box but for its sampled corners."""
@@ -179,7 +169,6 @@ class TestSamplesOfImages:
             assert mask[14].all()
             assert mask[:, 14].all()
 
-    @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS)
     def test_after_every_augmentation_a_box_is_the_extent_of_its_mask(self, alone, seed):
         sample = alone.sample(0, rng(seed))
@@ -202,7 +191,6 @@ class TestSamplesOfImages:
 
 
 class TestMaskBoxes:
-    @settings(max_examples=60, deadline=None)
     @given(data=st.data())
     def test_they_are_tight(self, data):
         bits = data.draw(

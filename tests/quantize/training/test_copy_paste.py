@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from blendmask_edge.errors import ConfigError
@@ -39,7 +39,6 @@ def rows(data: st.DataObject, count: int) -> np.ndarray:
 
 
 class TestPasting:
-    @settings(max_examples=80, deadline=None)
     @given(data=st.data(), seed=SEEDS, below=st.integers(0, 6), above=st.integers(1, 6))
     def test_pasted_masks_stay_whole_and_take_their_pixels_from_what_lies_beneath(self, data, seed, below, above):
         scenery, donor = scene(seed, below), scene(seed + 1, above)
@@ -50,7 +49,6 @@ class TestPasting:
         assert not (result.image.masks[:below] & cover).any()
         assert np.array_equal(result.image.masks[:below] | (scenery.image.masks & cover), scenery.image.masks)
 
-    @settings(max_examples=80, deadline=None)
     @given(data=st.data(), seed=SEEDS, below=st.integers(0, 6), above=st.integers(1, 6))
     def test_classes_follow_and_what_is_nearly_hidden_is_ignored(self, data, seed, below, above):
         scenery, donor = scene(seed, below), scene(seed + 1, above)
@@ -62,7 +60,6 @@ class TestPasting:
             left = result.image.masks[row].sum() / scenery.image.masks[row].sum()
             assert result.ignored[row] == (scenery.ignored[row] or left < LEAST_VISIBLE)
 
-    @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS)
     @example(seed=353940).via("an instance narrower than its two rims, at the edge")
     def test_pixels_come_from_the_donor_within_and_from_the_scene_away_from_it(self, seed):
@@ -121,7 +118,6 @@ class TestSamplesWithPastedInstances:
         assert 70 < plates(EVEN) < 130
         assert plates(SamplingOptions(class_weights=(("plate", 9.0),))) > 160
 
-    @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS, index=st.integers(0, 5))
     def test_every_box_is_the_extent_of_a_visible_instance(self, seed, index, many):
         """Where the semantic map shows a class, an instance of that class has its box around it."""

@@ -18,10 +18,10 @@ from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoin
 from blendmask_quantize.model.blendmask import BlendMask
 from blendmask_quantize.model.config import HeadConfig, ModelConfig
 from blendmask_quantize.training import distill as training_distill
+from blendmask_quantize.training.distill_weights import StudentWeights
 from blendmask_quantize.training.images import PlainImages
 from blendmask_quantize.training.options import TrainOptions
 from blendmask_quantize.training.stream import AugmentedStream
-from blendmask_quantize.training.student import StudentWeights
 from tests.quantize.images import PLAIN, some_images, write_images
 from tests.quantize.tiny import LABELS, TINY, tiny_model
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from blendmask_edge.errors import ConfigError
+from blendmask_quantize.pruning.options import PruneOptions
 from blendmask_quantize.training.augment import Augmentation
 from blendmask_quantize.training.loss_options import LossOptions
 from blendmask_quantize.training.options import TrainOptions, resolved
@@ -30,6 +32,13 @@ from blendmask_quantize.training.options import TrainOptions, resolved
         ({"learning_rate": "fast"}, "learning_rate is 'fast'"),
         ({"ema": 1.0}, "ema is 1.0: give a number of at least 0 and less than 1"),
         ({"weight_decay": float("inf")}, "weight_decay is inf"),
+        ({"weight_decay": 10**400}, "weight_decay is 1000"),
+        ({"momentum": -(10**400)}, "momentum is -1000"),
+        ({"tensorboard": np.zeros(3)}, "tensorboard is array.*: give a value of type bool"),
+        ({"sampling": None}, "sampling is None: give a value of type SamplingOptions"),
+        ({"losses": {}}, "losses is {}: give a value of type LossOptions"),
+        ({"augmentation": "strong"}, "augmentation is 'strong': give a value of type Augmentation"),
+        ({"schedule": np.zeros(3)}, "no schedule is called"),
         ({"optimizer": "adam"}, "did you mean adamw"),
         ({"precision": "bf16"}, "did you mean bf16-mixed"),
     ],
@@ -40,8 +49,12 @@ def test_values_out_of_range_are_refused(change: dict[str, Any], message: str) -
         TrainOptions(**change)
 
 
-def test_numbers_of_numpy_are_taken() -> None:
-    assert TrainOptions(iterations=np.int64(10), learning_rate=np.float32(0.5)).iterations == 10
+def test_numbers_of_numpy_are_taken_and_can_be_recorded() -> None:
+    options = TrainOptions(iterations=np.int64(10), learning_rate=np.float32(0.5), clip=np.float64(2))
+    assert options == TrainOptions(iterations=10, learning_rate=0.5, clip=2.0)
+    assert msgspec.json.encode(resolved(options)) == msgspec.json.encode(resolved(TrainOptions(**vars(options))))
+    pruning = PruneOptions(batches=np.int64(2), multiple=np.int32(16), training=options)
+    assert msgspec.json.decode(msgspec.json.encode(pruning))["multiple"] == 16
 
 
 @pytest.mark.parametrize(

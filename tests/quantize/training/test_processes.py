@@ -77,7 +77,7 @@ def resume_one_of_two(rank: int, port: int, images: Path, output: Path, options:
 
 
 def spoil_one_of_two(rank: int, port: int, images: Path, output: Path) -> None:
-    """Only the second process's network holds a value that is no number; both must stop."""
+    """Only the second process's network holds a value that is not a number; both must stop."""
     join(rank, port)
     try:
         run(images, output / "run", TWO, spoilt=rank == 1)

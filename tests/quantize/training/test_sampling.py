@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from blendmask_edge.errors import ConfigError
@@ -71,7 +71,6 @@ class TestFactors:
 
 
 class TestRepeating:
-    @settings(max_examples=100, deadline=None)
     @given(st.lists(st.floats(1, 5), min_size=1, max_size=30), st.floats(0, 1, exclude_max=True))
     def test_each_row_comes_its_factor_rounded_up_or_down_and_all_are_equally_many(self, factors, offset):
         rows = repeated(np.array(factors), offset)

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -162,7 +162,6 @@ def rasterise(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray
 
 class TestAssignment:
     @given(st.lists(instances(), min_size=1, max_size=3))
-    @settings(deadline=None, max_examples=60)
     def test_a_positive_lies_in_its_box_near_the_center_at_a_fitting_size(self, boxes):
         result = assigned(boxes)
         rows = result.positives
@@ -178,7 +177,6 @@ class TestAssignment:
         torch.testing.assert_close(result.regression[rows] * stride, sides)
 
     @given(st.lists(instances(), min_size=1, max_size=3))
-    @settings(deadline=None, max_examples=40)
     def test_background_is_everything_else(self, boxes):
         result = assigned(boxes)
         background = torch.ones(len(result.labels), dtype=torch.bool)
@@ -191,7 +189,6 @@ class TestAssignment:
         assert ((result.centerness[result.positives] > 0) & (result.centerness[result.positives] <= 1)).all()
 
     @given(instances(), st.randoms(use_true_random=False))
-    @settings(deadline=None, max_examples=40)
     def test_the_order_of_instances_of_different_size_does_not_matter(self, boxes, random):
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         boxes = boxes[[i for i, value in enumerate(area) if not (area[:i] == value).any()]]
@@ -204,7 +201,6 @@ class TestAssignment:
         assert torch.equal(order[shuffled.instance_index[rows]], result.instance_index[rows])
 
     @given(st.lists(instances(), min_size=2, max_size=4))
-    @settings(deadline=None, max_examples=40)
     def test_an_image_gets_the_same_targets_alone_and_in_a_batch(self, boxes):
         batch = assigned(boxes)
         first = 0
@@ -217,7 +213,6 @@ class TestAssignment:
             first += len(of_image)
 
     @given(instances())
-    @settings(deadline=None, max_examples=40)
     def test_a_mirrored_image_gets_mirrored_targets(self, boxes):
         mirrored = torch.stack([SIDE - boxes[:, 2], boxes[:, 1], SIDE - boxes[:, 0], boxes[:, 3]], dim=1)
         result, opposite = assigned([boxes]), assigned([mirrored])
@@ -281,7 +276,6 @@ class TestMaskTargets:
         assert mask_targets([[np.array([16, 24, 48, 24, 48, 40, 16, 40])]], where).all()
 
     @given(st.integers(-40, 40), st.integers(-40, 40))
-    @settings(deadline=None, max_examples=20)
     def test_shifting_object_and_box_together_changes_nothing(self, dx, dy):
         triangle, where = np.array([50.25, 60, 90, 75.5, 60, 110]), box(50, 60, 90, 110)
         shift = np.array([dx, dy])

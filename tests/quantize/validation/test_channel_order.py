@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.bounds import Bounds
+from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.validation.channel_order import MOST, scores_both_ways
 from tests.quantize.images import SIZE, paint, some_images
 from tests.quantize.tiny import tiny_model

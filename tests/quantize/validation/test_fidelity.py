@@ -87,6 +87,27 @@ def test_instances_near_the_threshold_are_neither_lost_nor_spurious() -> None:
     )
 
 
+def test_what_is_cut_off_where_all_rows_are_taken_is_decided_by_rounding() -> None:
+    one, other = instances((10, 0.9, 0), (100, 0.8, 1)), instances((10, 0.9, 0), (150, 0.79, 1))
+    for rows, differing in ((2, 0), (3, 1), (None, 1)):
+        result = compare_instances([(one, other)], rows)
+        assert (result.matched, result.missed, result.spurious) == (1, differing, differing)
+
+
+def test_what_scores_more_than_a_full_set_of_rows_is_missed() -> None:
+    one, other = instances((10, 0.9, 0), (100, 0.8, 1)), instances((100, 0.8, 1), (150, 0.6, 1))
+    result = compare_instances([(one, other)], rows=2)
+    assert (result.matched, result.missed, result.spurious) == (1, 1, 0)
+    assert compare_instances([(other, one)], rows=2).spurious == 1
+
+
+def test_rows_full_of_wrong_instances_are_spurious_whatever_they_cut_off() -> None:
+    one = instances((10, 0.8, 0), (40, 0.7, 0), (70, 0.6, 0))
+    wrong = instances((100, 0.9, 1), (130, 0.9, 1), (160, 0.9, 1))
+    for rows in (3, 4):
+        assert compare_instances([(one, wrong)], rows).spurious == 3
+
+
 def test_two_empty_masks_agree() -> None:
     empty = instances((10, 0.9, 0), filled=0)
     assert compare_instances([(empty, empty)]).mask_iou == 1

@@ -13,14 +13,15 @@ from torch import nn
 from blendmask_calibration import Finding, Limit, refusals
 from blendmask_calibration.estimators import Range
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
-from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.bounds import Bounds
+from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.model.predictor import pad_value
 from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
 from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.validation.clipping import clipped_shares, most_clipped
 from blendmask_quantize.validation.fidelity import Fidelity, compare_instances
 from blendmask_quantize.validation.fidelity_limits import FidelityLimits, check_fidelity
-from blendmask_quantize.validation.graph_predictor import GraphPredictor
+from blendmask_quantize.validation.network_predictor import NetworkPredictor
 from tests.quantize.images import SIZE, paint, some_images
 from tests.quantize.tiny import DEEP, LABELS, tiny_model
 
@@ -28,9 +29,9 @@ IMAGES = [paint(things) for things in some_images(6)]
 SOUND = Fidelity(16, matched=100, missed=2, spurious=1, score_drift=0.01, box_iou=0.96, mask_iou=0.94, mask_iou_low=0.7)
 
 
-def predictor(checkpoint: Checkpoint, network: nn.Module) -> GraphPredictor:
+def predictor(checkpoint: Checkpoint, network: nn.Module) -> NetworkPredictor:
     graph = DeployableGraph(checkpoint.model, network, SIZE, Bounds())
-    return GraphPredictor(graph, checkpoint.labels, pad_value(checkpoint.config.input))
+    return NetworkPredictor(graph, checkpoint.labels, pad_value(checkpoint.config.input))
 
 
 @pytest.fixture(scope="module")

@@ -12,21 +12,22 @@ import torch
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.bootstrap import Matches
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
-from blendmask_quantize.export.deployable import Bounds, DeployableGraph
+from blendmask_quantize.export.bounds import Bounds
+from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.model.predictor import TorchPredictor, pad_value
 from blendmask_quantize.quantization.placement import VARIANTS
 from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
 from blendmask_quantize.quantization.qat.data import pseudo_labeled
 from blendmask_quantize.quantization.trace import trace_network
-from blendmask_quantize.validation.graph_predictor import GraphPredictor, PredictorOf
 from blendmask_quantize.validation.mask_criterion import MaskCriterion
+from blendmask_quantize.validation.network_predictor import NetworkPredictor, PredictorOf
 from tests.quantize.images import SIZE, paint, some_images, write_images
 from tests.quantize.tiny import DEEP, LABELS, tiny_model
 
 
 def predictor_of(checkpoint: Checkpoint, detections: int = 100) -> PredictorOf:
     bounds, pad = Bounds(detections=detections), pad_value(checkpoint.config.input)
-    return lambda network: GraphPredictor(
+    return lambda network: NetworkPredictor(
         DeployableGraph(checkpoint.model, network, SIZE, bounds), checkpoint.labels, pad
     )
 

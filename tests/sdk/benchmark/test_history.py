@@ -70,13 +70,13 @@ def spoiled(spoil: Any) -> bytes:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no sound record"),
-        (b"{}", "no sound record"),
-        (b"[]", "no sound record"),
+        (b"", "not a valid record"),
+        (b"{}", "not a valid record"),
+        (b"[]", "not a valid record"),
         (spoiled(lambda run: run.update(schema_version=2)), r"schema version 2, this release reads 1\. Upgrade"),
         (spoiled(lambda run: run.update(schema_version=0)), r"schema version 0, .*Measure again"),
-        (spoiled(lambda run: run.pop("record")), "no sound record"),
-        (spoiled(lambda run: run["record"].update(metrics="many")), "no sound record"),
+        (spoiled(lambda run: run.pop("record")), "not a valid record"),
+        (spoiled(lambda run: run["record"].update(metrics="many")), "not a valid record"),
     ],
 )
 def test_an_unsound_record_is_named(tmp_path: Path, data: bytes, message: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Set, Tuple
+from typing import Any, Dict, List, Set, Tuple
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from blendmask_edge.errors import RegressionError
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.instances import Instances
 from blendmask_edge.labels import Labels
-from blendmask_edge.predictor import Timings
+from blendmask_edge.prediction.image_pipeline import Timings
 from tests.sdk.scenes import LABELS, TYPICAL, FakePredictor, HandClock, Scenes
 
 REFERENCE_SECONDS = 0.004
@@ -33,6 +33,7 @@ class Load:
 def run(scenes: Scenes, load: Load = Load(), **changes: Any) -> Dict[str, float]:  # noqa: B008
     """Measure the fake predictor, changed, at a load, with jitter of its own."""
     clock = HandClock(tick=0.0005 * load.factor)
+    frames = changes.pop("frames", 48)
     seconds = Timings(*(part * load.factor for part in changes.pop("seconds", TYPICAL)))
     predictor = FakePredictor(scenes, clock, seconds=seconds, seed=changes.pop("seed", 1), **changes)
     images = AnnotatedImages.open(scenes.folder, scenes.annotations, LABELS)
@@ -41,7 +42,7 @@ def run(scenes: Scenes, load: Load = Load(), **changes: Any) -> Dict[str, float]
         clock.now += REFERENCE_SECONDS * load.factor
 
     return measure(
-        predictor, images, reference, least_frames=48, clock=clock, resamples=0, cpu_times=lambda: None
+        predictor, images, reference, least_frames=frames, clock=clock, resamples=0, cpu_times=lambda: None
     ).metrics
 
 
@@ -121,6 +122,29 @@ def test_hiccup_in_every_tenth_frame_is_caught(scenes: Scenes, baseline: Baselin
     metrics = run(scenes, hiccup=2 * sum(TYPICAL))
     assert metrics["latency_p50_ms"] < 1.05 * baseline.record.metrics["latency_p50_ms"]
     assert "latency_ratio" in moved(baseline, metrics)[WORSE]
+
+
+def test_grown_memory_is_caught_whatever_else_disturbs_the_machine(scenes: Scenes, baseline: Baseline) -> None:
+    before = baseline.record.metrics.get("memory_mb")
+    if before is None:
+        pytest.skip("this system does not tell the peak of memory")
+    kept: List[np.ndarray] = []
+
+    def leak(predicted: Instances) -> Instances:
+        kept.append(np.ones(int(0.03 * before * 1e6), np.uint8))
+        return predicted
+
+    metrics = run(scenes, change=leak)
+    assert moved(baseline, metrics)[WORSE] == {"memory_mb"}
+    with pytest.raises(RegressionError, match="memory_mb"):
+        require_within(compare(baseline, metrics), disturbances=["Other processes took the cores."])
+
+
+def test_tail_is_limited_where_enough_frames_were_timed(scenes: Scenes) -> None:
+    few, many = run(scenes), run(scenes, frames=120)
+    assert "latency_p99_ratio" not in few
+    assert many["latency_p99_ratio"] == pytest.approx(many["latency_p99_ms"] / many["reference_p50_ms"])
+    assert run(scenes, frames=120, hiccup=0.1)["latency_p99_ratio"] > 2 * many["latency_p99_ratio"]
 
 
 def test_much_better_asks_to_be_recorded(scenes: Scenes, baseline: Baseline) -> None:

@@ -132,7 +132,7 @@ def varint(number: int) -> bytes:
     "data", [b"not a graph", b"\x3a\x7f", b"\x3b", b"\x3a", b"\xff" * 20, b"<?xml version='1.0'?>"]
 )
 def test_bytes_that_are_no_onnx_file_are_refused(data: bytes) -> None:
-    with pytest.raises(BundleError, match="no ONNX file"):
+    with pytest.raises(BundleError, match="not an ONNX file"):
         check_graph(data)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from blendmask_edge import Bundle, BundleError, OutputError
@@ -201,7 +201,6 @@ def assert_the_same_or_refused(path: Path, data: bytes | bytearray, sound: Path)
     assert contents == opened_whole(sound)
 
 
-@settings(max_examples=150, deadline=None)
 @given(edits=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=2, max_size=12))
 def test_bytes_changed_anywhere_never_give_another_bundle(
     tmp_path_factory: pytest.TempPathFactory, bundle_path: Path, edits: Any
@@ -213,7 +212,6 @@ def test_bytes_changed_anywhere_never_give_another_bundle(
     assert_the_same_or_refused(path, data, bundle_path)
 
 
-@settings(max_examples=100, deadline=None)
 @given(position=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), length=st.integers(1, 4))
 def test_changed_directory_never_gives_another_bundle(
     tmp_path_factory: pytest.TempPathFactory, bundle_path: Path, position: float, value: int, length: int

@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from blendmask_edge import BundleError
@@ -65,7 +65,6 @@ def test_bytes_that_are_no_graph_are_refused(data: bytes) -> None:
 GRAPH = make_graph(["Relu"], top_k=5)
 
 
-@settings(max_examples=60)
 @given(st.integers(0, len(GRAPH) - 1), st.integers(0, 255), st.integers(0, len(GRAPH)))
 def test_a_damaged_graph_is_read_or_refused(place: int, value: int, end: int) -> None:
     for data in (GRAPH[:place] + bytes([value]) + GRAPH[place + 1 :], GRAPH[:end]):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from blendmask_edge import Bundle, BundleError, OutputError
@@ -285,7 +285,6 @@ def test_bundle_cut_anywhere_is_refused(bundle_path: Path, tmp_path: Path) -> No
             read_all(path)
 
 
-@settings(max_examples=300, deadline=None)
 @given(position=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255))
 def test_any_flipped_byte_is_refused_or_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, bundle_path: Path, position: float, flip: int
@@ -298,7 +297,6 @@ def test_any_flipped_byte_is_refused_or_changes_nothing(
         assert read_all(path) == read_all(bundle_path)
 
 
-@settings(max_examples=200, deadline=None)
 @given(data=st.data(), flip=st.integers(1, 255))
 def test_any_flipped_byte_of_a_stored_member_is_refused(
     tmp_path_factory: pytest.TempPathFactory, bundle_path: Path, data: st.DataObject, flip: int

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import zipfile
 from pathlib import Path
 from typing import Any, Tuple
 
+import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -20,23 +22,15 @@ from blendmask_edge import (
     MaskPredictor,
     OutputError,
     SignatureError,
+    check,
+    require_signature,
     sign_bundle,
 )
+from blendmask_edge.bundle.signature import required_keys
 from blendmask_edge.cli.app import app
+from tests.sdk.bundle.signing_keys import write_keys
 
-ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519", reason="needs blendmask-edge[sign]")
-serialization = pytest.importorskip("cryptography.hazmat.primitives.serialization")
-
-
-def write_keys(folder: Path, name: str, password: bytes = b"") -> Tuple[Path, Path]:
-    """Write a pair of keys; return the private and the public one."""
-    key = ed25519.Ed25519PrivateKey.generate()
-    encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-    private, public = folder / f"{name}.pem", folder / f"{name}.pub.pem"
-    formats = serialization.PrivateFormat.PKCS8, serialization.PublicFormat.SubjectPublicKeyInfo
-    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, formats[0], encryption))
-    public.write_bytes(key.public_key().public_bytes(serialization.Encoding.PEM, formats[1]))
-    return private, public
+pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519", reason="needs blendmask-edge[sign]")
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +150,62 @@ def test_commands_sign_verify_and_require(bundle_path: Path, keys: Any, other: A
     assert call(*required, other[1]).exit_code == 1
     assert not (tmp_path / "out").exists()
     assert call(*required, keys[1]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("info", "BUNDLE"),
+        ("check", "BUNDLE", "--target", "jetson-orin-nano"),
+        ("compile", "BUNDLE", "--target", "jetson-orin-nano"),
+        ("targets", "jetson-orin-nano", "--estimate", "BUNDLE"),
+        ("bench", "BUNDLE", "--images", "FOLDER", "--annotations", "none.json"),
+        ("compare", "BUNDLE", "BUNDLE", "--images", "FOLDER"),
+        ("report", "BUNDLE", "-o", "FOLDER/page.html"),
+        ("evaluate", "BUNDLE", "--images", "FOLDER", "--annotations", "FOLDER/one.json"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_each_command_that_opens_a_bundle_requires_the_signature(
+    words: Any, signed: Path, bundle_path: Path, keys: Any, other: Any, tmp_path: Path
+) -> None:
+    if words[0] == "evaluate":
+        pytest.importorskip("blendmask_quantize.api.evaluate")
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    images = [{"id": 1, "file_name": "a.png", "height": 8, "width": 8}]
+    categories = [{"id": number, "name": name} for number, name in ((10, "red"), (20, "green"), (35, "blue"))]
+    entry = {"id": 1, "image_id": 1, "category_id": 10, "bbox": [1, 1, 4, 4], "area": 16, "iscrowd": 0,
+             "segmentation": [[1, 1, 5, 1, 5, 5, 1, 5]]}  # fmt: skip
+    document = {"images": images, "annotations": [entry], "categories": categories}
+    (tmp_path / "one.json").write_text(json.dumps(document), encoding="utf-8")
+
+    def said(bundle: Path, key: Path) -> str:
+        typed = [word.replace("BUNDLE", str(bundle)).replace("FOLDER", str(tmp_path)) for word in words]
+        return " ".join(call(*typed, "--require-signature", key).output.split())
+
+    assert "was not signed by" in said(signed, other[1])
+    assert "is not signed" in said(bundle_path, keys[1])
+    assert "not signed" not in said(signed, keys[1])
+    assert not required_keys(None)
+
+
+def test_block_requires_a_signature_of_whatever_opens_a_bundle(
+    signed: Path, bundle_path: Path, keys: Any, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime")
+    with require_signature([keys[1]]):
+        with pytest.raises(SignatureError):
+            check(bundle_path, "jetson-orin-nano")
+        with MaskPredictor(signed, "onnxruntime", threads=1) as predictor:
+            packed = pickle.dumps(predictor)
+        Bundle.open(bundle_path, public_key=())
+    check(bundle_path, "jetson-orin-nano")
+    signed.write_bytes(bundle_path.read_bytes())
+    with pytest.raises(SignatureError):
+        pickle.loads(packed)
+    for wrong in ([], tmp_path / "none.pem"):
+        with pytest.raises(ConfigError), require_signature(wrong):
+            pass
 
 
 def test_encrypted_key_takes_its_password_from_the_environment(

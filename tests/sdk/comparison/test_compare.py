@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional
@@ -10,7 +11,7 @@ from typing import Any, Callable, Dict, Optional
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from blendmask_edge import AnnotationError, ConfigError, ImageError, RegressionError, compare
@@ -55,6 +56,17 @@ def test_a_run_against_itself_changes_nothing(scenes: Scenes, tmp_path: Path) ->
     result = compare(run, run)
     assert (result.instances, result.unchanged, result.changes, result.changed_share) == (ALL, ALL, (), 0)
     result.require_at_most(0)
+
+
+def test_file_names_that_are_not_utf_8_are_read_as_predict_writes_them(scenes: Scenes, tmp_path: Path) -> None:
+    images = scenes.document()["images"]
+    images[0]["file_name"] = os.fsdecode(b"\xff\xfe.jpg")
+    run = run_of(scenes, tmp_path / "a", images=images)
+    assert compare(run, run).unchanged == ALL
+    text = (run / "instances.json").read_text()
+    (run / "instances.json").write_text(text.replace('"score": 0', '"score": NaN, "former": 0', 1))
+    with pytest.raises(AnnotationError, match="holds no predictions with masks: NaN"):
+        compare(run, run)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +117,6 @@ def test_a_score_that_crosses_the_threshold_a_little_is_no_change(scenes: Scenes
     assert len(compare(before, run_of(scenes, tmp_path / "low", rescored(0.5)), score_threshold=0.7).changes) == 4
 
 
-@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_every_instance_is_counted_once(data: st.DataObject) -> None:
     corner, side = st.integers(0, 40), st.integers(4, 20)

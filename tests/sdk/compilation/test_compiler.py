@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import sys
+import types
 from pathlib import Path
 from typing import Any, Callable, List, Optional
 
@@ -118,6 +120,16 @@ def test_what_tensorrt_refuses_is_told_and_leaves_no_file(
     assert not (tmp_path / "cache").exists()
 
 
+def test_memory_that_runs_out_during_the_build_is_told_with_what_takes_less(
+    make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "Requested amount of GPU memory (8589934592 bytes) could not be allocated"
+    monkeypatch.setattr("tests.sdk.devices.fake_tensorrt.BUILD_ERROR", said)
+    with pytest.raises(InferenceError, match=rf"{re.escape(said)}\. Free GPU memory .*--workspace 256"):
+        compile_bundle(make_bundle(), "jetson-orin-nx", tmp_path / "cache", toolchain=tools(builds=False))
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_cache_that_cannot_be_written_is_one_message(make_bundle: MakeBundle, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(OutputError, match=r"Cannot write .*cache"):
@@ -161,6 +173,29 @@ def test_no_gpu_and_no_tensorrt_are_one_message_with_the_next_step(
     with pytest.raises(RuntimeUnavailableError, match=message):
         compile_bundle(make_bundle(), target, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    "target, here, advice",
+    [
+        (
+            "gtx-1080-ti",
+            (3, 11),
+            r"there: its TensorRT is for Python 3\.8 or 3\.9 or 3\.10, and this is 3\.11",
+        ),
+        ("gtx-1080-ti", (3, 10), r"To get TensorRT there: pip install"),
+        ("jetson-orin-nano", (3, 11), r"this is 3\.11, so make the environment with such a Python; make"),
+        ("rtx-30", (3, 11), r"To get TensorRT there: pip install"),
+    ],
+)
+def test_python_that_tensorrt_is_not_for_is_named_first(
+    make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch, target: str, here: Any, advice: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(toolchain_module, "find_gpu", lambda: None)
+    monkeypatch.setattr(sys, "version_info", (*here, 0, "final", 0))
+    with pytest.raises(RuntimeUnavailableError, match=advice):
+        compile_bundle(make_bundle(), target)
 
 
 def test_what_is_found_on_the_machine_is_used(
@@ -237,6 +272,50 @@ def test_torch_tensorrt_that_is_missing_beside_a_gpu_is_named(
     monkeypatch.setattr(toolchain_module, "find_gpu", lambda: ORIN)
     with pytest.raises(RuntimeUnavailableError, match=r"this machine: torch_tensorrt cannot be imported"):
         compile_bundle(make_bundle(), "jetson-orin-nx", options=CompileOptions(runtime="torch_tensorrt"))
+
+
+@pytest.fixture
+def torch_tensorrt_10_3(monkeypatch: pytest.MonkeyPatch) -> Compiler:
+    """Stand in for an Orin NX with Torch-TensorRT."""
+    compiler = Compiler()
+    monkeypatch.setitem(sys.modules, "blendmask_quantize.export.torch_tensorrt.program", compiler)  # type: ignore[arg-type]
+    for name in ("torch_tensorrt", "tensorrt"):
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(__version__="10.3.0"))
+    monkeypatch.setattr(toolchain_module, "find_gpu", lambda: ORIN)
+    return compiler
+
+
+def test_the_program_of_a_network_is_that_of_its_graph(make_bundle: MakeBundle, torch_tensorrt_10_3: Compiler) -> None:
+    """Its bundle is compiled without reading its graph, and `MaskPredictor` finds the program."""
+    bundle = make_bundle()
+    target, found = compiler.find_torch_tools("jetson-orin-nx", bundle.path)
+    assert found.compiler is torch_tensorrt_10_3
+    stored = compiler.store_network(bundle, target, found, lambda: b"of the network")
+    assert stored.path.name == program_name(bundle.manifest.graphs["tensorrt"].sha256, ORIN)
+    assert content(stored.path) == b"of the network"
+    assert torch_tensorrt_10_3.asked == []
+
+
+@pytest.mark.usefixtures("torch_tensorrt_10_3")
+@pytest.mark.parametrize(
+    "target, message",
+    [
+        ("jetson-orin-nxx", r"jetson-orin-nxx.*jetson-orin-nx"),
+        ("jetson-thor", r"Orin NX, SM 8\.7; Jetson Thor has SM 11\.0.*jetson-orin-nx"),
+        ("x86-vnni", r"needs no engine\. Type: blendmask predict m\.bmz"),
+    ],
+)
+def test_a_device_that_this_is_not_is_refused_before_there_is_a_bundle(target: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compiler.find_torch_tools(target, "m.bmz")
+
+
+@pytest.mark.usefixtures("torch_tensorrt_10_3")
+def test_a_bundle_that_the_device_cannot_run_is_refused_before_its_network_is_compiled(make_bundle: MakeBundle) -> None:
+    target, found = compiler.find_torch_tools("jetson-orin-nx", "m.bmz")
+    newer = TorchToolchain(found.compiler, found.gpu, "10.7.0")
+    with pytest.raises(ConfigError, match=r"no Torch-TensorRT .*10\.7.*2\.8\.0"):
+        compiler.store_network(make_bundle(), target, newer, lambda: pytest.fail("compiled"))
 
 
 def test_a_runtime_that_compiles_nothing_is_refused() -> None:

@@ -25,6 +25,7 @@ def make_tensorrt(version: str, parses: bool = True, builds: bool = True) -> Any
     module.calls = []
     module.NetworkDefinitionCreationFlag = types.SimpleNamespace()
     module.BuilderFlag = types.SimpleNamespace(TF32="TF32", SPARSE_WEIGHTS="SPARSE_WEIGHTS")
+    module.ProfilingVerbosity = types.SimpleNamespace(DETAILED="DETAILED")
     module.MemoryPoolType = types.SimpleNamespace(WORKSPACE="WORKSPACE")
     if major < 11:
         module.NetworkDefinitionCreationFlag.EXPLICIT_BATCH = 0
@@ -37,6 +38,8 @@ def make_tensorrt(version: str, parses: bool = True, builds: bool = True) -> Any
 
 def _classes(module: Any, parses: bool, builds: bool) -> Tuple[Any, Any]:
     class Config:
+        profiling_verbosity = ""
+
         def set_flag(self, flag: str) -> None:
             module.calls.append(("flag", flag))
 
@@ -56,6 +59,7 @@ def _classes(module: Any, parses: bool, builds: bool) -> Tuple[Any, Any]:
 
         def build_serialized_network(self, network: str, config: Config) -> Any:
             assert (network, type(config)) == ("network", Config)
+            module.calls.append(("verbosity", config.profiling_verbosity))
             self._log.log(ILogger.Severity.WARNING, "a warning that matters to nobody")
             if builds:
                 return memoryview(b"engine of " + module.__version__.encode())

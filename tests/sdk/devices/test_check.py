@@ -246,6 +246,20 @@ def test_a_jetpack_that_may_carry_a_version_gives_that_source(make_bundle: MakeB
     assert "10.14.1 support matrix" in carried.source
 
 
+@pytest.mark.parametrize("version, told", [("10.3", True), ("10.7", False), ("8.6", False)])
+def test_topk_before_tensorrt_10_7_is_a_risk_with_a_way_out(make_bundle: MakeBundle, version: str, told: bool) -> None:
+    result = ask(make_bundle(top_k=100), "jetson-orin-nx", tensorrt=version)
+    assert result.ok
+    found = [reason for reason in result.reasons if "update to 10.7" in reason.text]
+    assert bool(found) == told
+    assert all(reason.kind == "caution" and "the graph has 1" in reason.text for reason in found)
+
+
+def test_operators_and_weights_of_the_graph_are_counted(make_bundle: MakeBundle) -> None:
+    counted = [reason.text for reason in ask(make_bundle(operators=["Relu"] * 5), "ada").reasons]
+    assert any(text.startswith("the tensorrt graph has 8 operators and 0.0 MB of weights") for text in counted)
+
+
 def test_version_that_was_not_looked_at_is_a_caution(make_bundle: MakeBundle) -> None:
     result = ask(make_bundle(), "turing", tensorrt="11.5.0")
     assert result.ok
@@ -295,9 +309,9 @@ def test_fp16_on_a_cpu_is_refused_for_int8(make_bundle: MakeBundle) -> None:
     assert str(result.route) == "INT8 by ONNX Runtime"
 
 
-def test_cpu_without_vnni_warns_of_saturation(make_bundle: MakeBundle) -> None:
-    saturates = [reason for reason in ask(make_bundle(), "x86").reasons if "saturate" in reason.text]
-    assert [reason.kind for reason in saturates] == ["caution"]
+def test_cpu_without_vnni_is_told_to_be_exact(make_bundle: MakeBundle) -> None:
+    sums = [reason for reason in ask(make_bundle(), "x86").reasons if "sums are exact" in reason.text]
+    assert [reason.kind for reason in sums] == ["ground"]
     assert not any("saturate" in reason.text for reason in ask(make_bundle(), "x86-vnni").reasons)
 
 

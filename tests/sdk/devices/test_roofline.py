@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from blendmask_edge import BundleError, ConfigError, estimate
+from blendmask_edge.benchmark.machine import this_machine
 from blendmask_edge.bundle import write_bundle
 from blendmask_edge.bundle.graph_cost import GraphCost, LayerCost, graph_cost
 from blendmask_edge.cli.app import app
 from blendmask_edge.devices.roofline import estimate_graph
 from blendmask_edge.devices.table import load_table
+from blendmask_edge.verification.report import DeviceReport, Gpu, Row, Subject, write_report
 from tests.sdk.small_bundles import describe
 
 TABLE = load_table()
@@ -150,6 +153,45 @@ def test_commands_say_that_nothing_was_measured(bundle: Path) -> None:
     assert [row["target"] for row in json.loads(call("targets", "ada", "--estimate", bundle, "--json").stdout)] == [
         "ada"
     ]
+
+
+def test_report_of_the_device_takes_the_place_of_the_estimate(bundle: Path, tmp_path: Path) -> None:
+    """It must be of this very bundle, and by the route that would be estimated."""
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    digest = hashlib.sha256(bundle.read_bytes()).hexdigest()
+    others = {"a": ("tensorrt-int8", "0" * 64), "b": ("cpu-int8", digest)}
+    for name, (route, sha256) in others.items():
+        write_report(folder / f"{name}.json", report_of(route, sha256))
+    check = ("check", bundle, "--target", "jetson-orin-nano", "--estimate", "--reports", folder)
+    assert "Estimated, not measured: " in call(*check).output
+    write_report(folder / "c.json", report_of("tensorrt-int8", digest))
+    checked, listed = call(*check), call("targets", "--estimate", bundle, "--reports", folder)
+    for shown in (checked, listed):
+        assert shown.exit_code == 0
+        assert "Measured on Orin Nano, 2026-11-30, m.bmz" in shown.output
+        assert "tensorrt-int8: 7.20 p50 ms" in shown.output
+    assert "stimated" not in checked.output
+    assert not any(line.startswith("jetson-orin-nano ") for line in listed.output.splitlines())
+    assert any(line.startswith("ada ") for line in listed.output.splitlines())
+    document = json.loads(call(*check, "--json").stdout)
+    assert (document["estimate"], len(document["reports"])) == (None, 1)
+    rows = json.loads(call("targets", "--estimate", bundle, "--reports", folder, "--json").stdout)
+    assert [row["target"] for row in rows if row["reports"]] == ["jetson-orin-nano"]
+
+
+def report_of(route: str, sha256: str) -> DeviceReport:
+    """Return the report of an Orin Nano that measured a bundle by one route."""
+    return DeviceReport(
+        target="jetson-orin-nano",
+        title="Jetson Orin Nano",
+        created="2026-11-30T10:00:00+00:00",
+        generator="blendmask-edge 0",
+        subject=Subject(bundle="m.bmz", model="TINY", sha256=sha256),
+        machine=this_machine(),
+        gpu=Gpu(name="Orin Nano", sm="8.7", driver="12.6/540.3.0"),
+        rows=[Row(route=route, part="measure", status="passed", metrics={"latency_p50_ms": 7.2})],
+    )
 
 
 def test_cpu_has_no_estimate(bundle: Path) -> None:

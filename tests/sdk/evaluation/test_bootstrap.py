@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -85,7 +85,6 @@ def scenes(draw: st.DrawFn) -> Tuple[COCO, Instances, Instances, List[int]]:
     return document(images, instances), instances, results, counts
 
 
-@settings(max_examples=80, deadline=None)
 @given(scene=scenes())
 def test_each_image_once_is_the_summary_of_coco_to_the_last_digit(scene: Any) -> None:
     coco, _, results, _ = scene
@@ -95,7 +94,6 @@ def test_each_image_once_is_the_summary_of_coco_to_the_last_digit(scene: Any) ->
     assert own == {name: value for name, value in score(coco, results, ids).items() if name.startswith("mask")}
 
 
-@settings(max_examples=80, deadline=None)
 @given(scene=scenes())
 def test_a_draw_is_what_coco_says_of_images_repeated_and_left_out(scene: Any) -> None:
     coco, instances, results, counts = scene

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import List, Tuple
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from blendmask_edge.imaging.captions import place_captions
@@ -16,7 +16,6 @@ boxes_of = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(boxes=boxes_of, width=st.integers(1, 150), height=st.integers(1, 40))
 def test_captions_lie_in_the_image_and_cover_each_other_nowhere(
     boxes: List[Tuple[int, int, int, int]], width: int, height: int

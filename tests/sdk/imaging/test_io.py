@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Tuple
+from typing import Any, Dict, Iterator, Tuple
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from blendmask_edge import ImageError, read_image
-from blendmask_edge.imaging import check_image, encode_jpeg
+from blendmask_edge.imaging import check_image, decoding, encode_jpeg
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (7, 5, 3), dtype=np.uint8)
@@ -25,12 +26,50 @@ def test_color_file_is_read_as_rgb(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_array_equal(read_image(path), RGB)
 
 
-def test_jpeg_is_read_as_pillow_reads_it(tmp_path: Path) -> None:
-    path = tmp_path / "a.jpg"
-    smooth = cv2.resize(RGB, (64, 48), interpolation=cv2.INTER_CUBIC)
-    path.write_bytes(encode_jpeg(smooth, quality=95))
-    theirs = np.asarray(Image.open(path).convert("RGB")).astype(int)
-    assert np.abs(read_image(path).astype(int) - theirs).max() <= 3
+@pytest.fixture(params=["simplejpeg", "Pillow"])
+def jpeg_decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Take one of the decoders of JPEG files."""
+    if request.param == "simplejpeg":
+        pytest.importorskip("simplejpeg")
+    else:
+        monkeypatch.setitem(sys.modules, "simplejpeg", None)
+    decoding.find_simplejpeg.cache_clear()
+    yield request.param
+    decoding.find_simplejpeg.cache_clear()
+
+
+@pytest.mark.usefixtures("jpeg_decoder")
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"progressive": True}, {"quality": 30}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_jpeg_is_read_to_the_pixels_of_opencv(tmp_path: Path, mode: str, options: Dict[str, Any]) -> None:
+    smooth = cv2.resize(RGB, (61, 47), interpolation=cv2.INTER_CUBIC)
+    Image.fromarray(smooth).convert(mode).save(tmp_path / "a.jpg", **options)
+    image = read_image(tmp_path / "a.jpg")
+    np.testing.assert_array_equal(image, cv2.imread(str(tmp_path / "a.jpg"))[..., ::-1])
+    assert image.flags.writeable
+
+
+@pytest.mark.usefixtures("jpeg_decoder")
+def test_cmyk_jpeg_is_read(tmp_path: Path) -> None:
+    Image.new("CMYK", (16, 8), (0, 255, 255, 0)).save(tmp_path / "a.jpg")
+    red, green, blue = read_image(tmp_path / "a.jpg").mean(axis=(0, 1))
+    assert red > 240
+    assert max(green, blue) < 15
+
+
+@pytest.mark.usefixtures("jpeg_decoder")
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_as_opencv_does(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(RGB).save(tmp_path / "a.jpg", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), cv2.imread(str(tmp_path / "a.jpg"))[..., ::-1])
+
+
+def test_size_beyond_the_limits_of_pillow_itself_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), RGB)
 
 
 def test_gray_becomes_three_equal_channels(tmp_path: Path) -> None:
@@ -84,8 +123,11 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path, shape: Tuple[int, ...]
     deep = RNG.integers(0, 65536, shape, dtype=np.uint16)
     deep.flat[:2] = 0, 65535
     cv2.imwrite(str(tmp_path / "a.png"), deep)
-    bgr = np.repeat(deep[..., None], 3, axis=2) if deep.ndim == 2 else deep[..., :3]
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), np.rint(bgr[..., ::-1] / 257.0).astype(np.uint8))
+    if deep.ndim == 2:
+        expected = np.repeat(np.rint(deep / 257.0)[..., None], 3, axis=2)
+    else:
+        expected = deep[..., 2::-1] >> 8
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), expected.astype(np.uint8))
 
 
 def test_one_pixel_is_an_image(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import List, Tuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from blendmask_edge.imaging import clip_boxes, paste, sigmoid
@@ -41,7 +41,6 @@ def whole(crop: np.ndarray, start: Tuple[int, int], size: Tuple[int, int]) -> np
     return mask
 
 
-@settings(max_examples=40, deadline=None)
 @given(box=BOXES, cells=st.sampled_from([1, 2, 7, 56]), seed=st.integers(0, 100))
 def test_paste_equals_direct_sampling_of_the_whole_image(box: np.ndarray, cells: int, seed: int) -> None:
     probabilities = np.random.default_rng(seed).random((cells, cells), dtype=np.float32)
@@ -55,7 +54,6 @@ def test_paste_equals_direct_sampling_of_the_whole_image(box: np.ndarray, cells:
     np.testing.assert_array_equal(whole(crop, start, IMAGE)[sure], (values >= 0.5)[sure])
 
 
-@settings(max_examples=100, deadline=None)
 @given(box=BOXES)
 def test_crop_covers_the_clipped_box_and_no_more(box: np.ndarray) -> None:
     crop, (x, y) = paste(np.ones((56, 56), np.float32), box, IMAGE)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Tuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -30,14 +31,12 @@ def by_pillow(image: np.ndarray, size: Tuple[int, int]) -> np.ndarray:
     return np.asarray(wide.resize(size[::-1], Image.BILINEAR))
 
 
-@settings(max_examples=150, deadline=None)
 @given(height=SIDES, width=SIDES, new_height=SIDES, new_width=SIDES, seed=st.integers(0, 3))
 def test_resize_equals_pillow(height: int, width: int, new_height: int, new_width: int, seed: int) -> None:
     image, size = np.roll(NOISE, seed * 7)[:height, :width], (new_height, new_width)
     np.testing.assert_array_equal(resize(image, size), by_pillow(np.ascontiguousarray(image), size))
 
 
-@settings(max_examples=40, deadline=None)
 @given(target=st.integers(1, 40), factor=st.integers(1, 60), kind=st.sampled_from(["noise", "extremes", "white"]))
 def test_every_rate_of_shrinking_equals_pillow(target: int, factor: int, kind: str) -> None:
     image = NOISE_LONG[: target * factor]
@@ -86,7 +85,6 @@ def test_resize_takes_views_of_any_stride() -> None:
     np.testing.assert_array_equal(resize(view, (20, 30)), resize(view.copy(), (20, 30)))
 
 
-@settings(max_examples=50, deadline=None)
 @given(value=st.integers(0, 255), height=SIDES, width=SIDES, new_height=SIDES, new_width=SIDES)
 def test_flat_color_stays_flat(value: int, height: int, width: int, new_height: int, new_width: int) -> None:
     assert (resize(np.full((height, width, 3), value, np.uint8), (new_height, new_width)) == value).all()
@@ -119,7 +117,6 @@ def test_resized_size_is_the_reference_rule(
     assert resized_size(*size, short, long) == expected
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     size=st.tuples(st.integers(1, 9000), st.integers(1, 9000)),
     bounds=st.tuples(st.integers(1, 900), st.integers(1, 900)),
@@ -153,3 +150,12 @@ def test_bgr_images_give_the_same_network_input() -> None:
     rgb = preprocess(NOISE[:50, :70], (64, 64), (1, 2, 3)).image
     bgr = preprocess(NOISE[:50, :70, ::-1], (64, 64), (1, 2, 3), channels="bgr").image
     np.testing.assert_array_equal(bgr, rgb)
+
+
+def test_threads_do_not_disturb_each_other() -> None:
+    images = [np.random.default_rng(seed).integers(0, 256, (97, 131, 3), np.uint8) for seed in range(4)]
+    alone = [resize(image, (40, 60)) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda number: resize(images[number % 4], (40, 60)), range(200)))
+    for number, result in enumerate(together):
+        np.testing.assert_array_equal(result, alone[number % 4])

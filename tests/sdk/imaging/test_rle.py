@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Tuple
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
@@ -23,7 +23,6 @@ def placed_crops(draw: st.DrawFn) -> Tuple[np.ndarray, Tuple[int, int], Tuple[in
     return crop, (x, y), (height, width)
 
 
-@settings(max_examples=400, deadline=None)
 @given(placed=placed_crops())
 def test_rle_of_a_crop_is_the_rle_of_the_dense_mask(placed: Tuple[Any, Any, Any]) -> None:
     crop, (x, y), size = placed

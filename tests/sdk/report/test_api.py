@@ -18,6 +18,7 @@ from blendmask_edge.benchmark.gate import Change
 from blendmask_edge.benchmark.history import append
 from blendmask_edge.bundle import write_bundle
 from blendmask_edge.cli.app import app
+from blendmask_edge.report.numbers import change_of
 from tests.sdk.benchmark.test_history import make_run
 from tests.sdk.pages import requests_of
 from tests.sdk.small_bundles import build_graph, describe
@@ -186,12 +187,12 @@ def test_bench_output_brings_its_limits_along(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is no JSON object"),
-        ("[]", "is no JSON object"),
+        ("", "is not a JSON object"),
+        ("[]", "is not a JSON object"),
         ("{}", "holds none of what a report is made of"),
         ('{"record": 1}', "is not sound"),
         ('{"schema_version": 9, "record": {}}', "schema version 9"),
-        ('{"schema_version": 9, "record": {}, "limits": {}}', "no sound baseline"),
+        ('{"schema_version": 9, "record": {}, "limits": {}}', "not a valid baseline"),
         ('{"study": "speed", "rows": []}', "tells no sensitivity"),
     ],
 )
@@ -283,3 +284,28 @@ def test_entries_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert "| mask AP | old/kitchen | new/kitchen | change |" in text
     text = write_report([paths[0], paths[0]], tmp_path / "r.md").read_text(encoding="utf-8")
     assert "| mask AP | old/kitchen (1) | old/kitchen (2) | change |" in text
+
+
+def test_a_disturbed_time_says_so_at_the_top(tmp_path: Path) -> None:
+    run = make_run(1, metrics={**CLASSES, **TIMES})
+    for folder, disturbances in (("quiet", []), ("busy", ["Other processes took 40% of the cores' time."])):
+        append(tmp_path / folder, msgspec.structs.replace(run, disturbances=disturbances))
+        text = write_report(tmp_path / folder, tmp_path / f"{folder}.md").read_text(encoding="utf-8")
+        assert ("disturbed by other work" in text) == bool(disturbances)
+
+
+def test_a_change_that_rounds_to_nothing_has_no_minus_sign() -> None:
+    assert change_of(0.4998, 0.5) == "+0.0"
+    assert change_of(0.499, 0.5) == "-0.1"
+
+
+def test_options_of_a_recipe_are_told_in_words(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    graphs = {"cpu": build_graph()}
+    manifest = describe(graphs)
+    options = {"steps": {"bias": {"kept": True, "after": {"masks": 0.1}}}, "ignored": []}
+    recipe = msgspec.structs.replace(manifest.recipe, options=options)
+    bundle = write_bundle(tmp_path / "m.bmz", msgspec.structs.replace(manifest, recipe=recipe), graphs)
+    text = write_report(bundle, tmp_path / "r.md").read_text(encoding="utf-8")
+    assert "steps: bias: kept yes, after (masks 0.1)" in text.replace("\\", "")
+    assert "ignored: none" in text

@@ -32,6 +32,12 @@ TYPES: Dict[str, List[Any]] = {
     "cuMemcpyHtoDAsync_v2": [c_uint64, c_void_p, c_size_t, c_void_p],
     "cuMemcpyDtoHAsync_v2": [c_void_p, c_uint64, c_size_t, c_void_p],
     "cuGetErrorString": [c_int, POINTER(c_char_p)],
+    "cuStreamBeginCapture_v2": [c_void_p, c_int],
+    "cuStreamEndCapture": [c_void_p, POINTER(c_void_p)],
+    "cuGraphInstantiateWithFlags": [POINTER(c_void_p), c_void_p, c_uint64],
+    "cuGraphDestroy": [c_void_p],
+    "cuGraphExecDestroy": [c_void_p],
+    "cuGraphLaunch": [c_void_p, c_void_p],
 }
 NEED_NO_CONTEXT = {
     "cuInit", "cuDeviceGet", "cuDeviceGetName", "cuDeviceGetAttribute", "cuDriverGetVersion",
@@ -54,10 +60,16 @@ class FakeDriver:
         self.streams = 0
         self._current = threading.local()
         self._queue: List[Callable[[], None]] = []
+        self._before: Optional[List[Callable[[], None]]] = None
+        self.graphs: Dict[int, List[Callable[[], None]]] = {}
+        self.launches = 0
         self._functions = {name: self._callback(name, types) for name, types in TYPES.items()}
 
     def __getattr__(self, name: str) -> Any:
-        return self.__dict__["_functions"][name]
+        functions: Dict[str, Any] = self.__dict__["_functions"]
+        if name not in functions:
+            raise AttributeError(name)
+        return functions[name]
 
     def enqueue(self, stream: int, work: Callable[[], None]) -> bool:
         """Add work to the stream, as an engine does."""
@@ -66,14 +78,21 @@ class FakeDriver:
         self._queue.append(work)
         return True
 
+    def host_address(self, address: int, size: int) -> int:
+        """Where the bytes of a tensor on the device lie."""
+        assert len(self.device[address]) == size
+        return address
+
     def is_clean(self) -> bool:
         """Whether all that was taken was given back."""
-        return not (self.host or self.device or self.retained or self.streams)
+        return not (self.host or self.device or self.retained or self.streams or self.graphs)
 
     def _callback(self, name: str, types: List[Any]) -> Any:
         def called(*arguments: Any) -> int:
             planned = self.failures.get(name)
             status = planned.pop(0) if planned else 0
+            if status and name == "cuStreamEndCapture":  # it ends in any case
+                self._queue, self._before = self._before or [], None
             if status:
                 return status
             if name not in NEED_NO_CONTEXT and getattr(self._current, "context", None) != CONTEXT:
@@ -119,6 +138,35 @@ class FakeDriver:
         queue, self._queue = self._queue, []
         for work in queue:
             work()
+
+    def _cuStreamBeginCapture_v2(self, _stream: int, mode: int) -> int:
+        self._before, self._queue = self._queue, []
+        return 0 if mode == 1 else INVALID_VALUE
+
+    def _cuStreamEndCapture(self, _stream: int, graph: Any) -> int:
+        if self._before is None:
+            return INVALID_VALUE
+        recorded, self._queue, self._before = self._queue, self._before, None
+        graph[0] = self._keep(recorded)
+        return 0
+
+    def _cuGraphInstantiateWithFlags(self, executable: Any, graph: int, flags: int) -> int:
+        executable[0] = self._keep(self.graphs[graph])
+        return INVALID_VALUE if flags else 0
+
+    def _cuGraphDestroy(self, graph: int) -> int:
+        return 0 if self.graphs.pop(graph, None) is not None else INVALID_VALUE
+
+    _cuGraphExecDestroy = _cuGraphDestroy
+
+    def _cuGraphLaunch(self, executable: int, _stream: int) -> None:
+        self.launches += 1
+        self._queue += self.graphs[executable]
+
+    def _keep(self, work: List[Callable[[], None]]) -> int:
+        number = 1 + max(self.graphs, default=0x600)
+        self.graphs[number] = work
+        return number
 
     def _cuMemHostAlloc(self, pointer: Any, size: int, _flags: int) -> None:
         pointer[0] = self._allocate(self.host, size)

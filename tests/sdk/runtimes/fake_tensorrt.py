@@ -1,4 +1,4 @@
-"""A TensorRT whose engines compute the graph of `tests/sdk/small_bundles.py` on the memory of `FakeDriver`."""
+"""A TensorRT whose engines compute the graph of `tests/sdk/small_bundles.py` on the memory of a driver."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import ctypes
 import enum
 import importlib.machinery
 import types
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Protocol, Tuple
 
 import numpy as np
 
-from tests.sdk.runtimes.fake_cuda import FakeDriver
 from tests.sdk.small_bundles import BOXES, CELLS, HEIGHT, WIDTH
 
 ENGINE = b"an engine of the tiny graph"
 TensorIOMode = enum.Enum("TensorIOMode", "NONE INPUT OUTPUT")
 DataType = enum.Enum("DataType", "FLOAT HALF INT8 INT32 BOOL UINT8 INT64")
+LayerInformationFormat = enum.Enum("LayerInformationFormat", "ONELINE JSON")
 NUMPY = {"FLOAT": np.float32, "UINT8": np.uint8, "INT32": np.int32}
 THRESHOLD = {"score_threshold": ("FLOAT", (1,))}
 """What engines of newer graphs take beside the image."""
@@ -26,6 +26,18 @@ TENSORS = {
     "mask_logits": ("FLOAT", (1, 4, CELLS, CELLS)),
     "class_ids": ("INT32", (1, 4)),
 }
+
+
+class Driver(Protocol):
+    """What engines need of a driver: one of Python, `FakeDriver`, or the compiled one."""
+
+    def enqueue(self, stream: int, work: Callable[[], None]) -> bool:
+        """Add work to the stream."""
+        ...
+
+    def host_address(self, address: int, size: int) -> int:
+        """Where the bytes of a tensor on the device lie."""
+        ...
 
 
 class ILogger:
@@ -57,8 +69,22 @@ class Engine:
     def get_tensor_dtype(self, name: str) -> Any:
         return DataType[self._tensors[name][0]]
 
+    def create_engine_inspector(self) -> EngineInspector:
+        return EngineInspector(self._module.layer_information)
+
     def create_execution_context(self) -> Optional[Context]:
         return Context(self._module) if self._module.has_room else None
+
+
+class EngineInspector:
+    """An `IEngineInspector` that replays a recorded answer."""
+
+    def __init__(self, recorded: str) -> None:
+        self._recorded = recorded
+
+    def get_engine_information(self, format: Any) -> str:
+        assert format == LayerInformationFormat.JSON
+        return self._recorded
 
 
 class Context:
@@ -84,23 +110,25 @@ class Context:
         self._array("scores")[...] = [[*(means * (means >= least)), 0]]
         self._array("boxes")[...] = [BOXES]
         self._array("class_ids")[...] = [[0, 1, 2, -1]]
-        self._array("mask_logits")[...] = 1
+        self._array("mask_logits")[...] = self._module.mask_logits
 
     def _array(self, name: str) -> Any:
         kind, shape = {**TENSORS, **THRESHOLD}[name]
         size = int(np.prod(shape)) * np.dtype(NUMPY[kind]).itemsize
-        assert len(self._module.driver.device[self._addresses[name]]) == size
-        memory = (ctypes.c_ubyte * size).from_address(self._addresses[name])
+        address = self._module.driver.host_address(self._addresses[name], size)
+        memory = (ctypes.c_ubyte * size).from_address(address)
         return np.frombuffer(memory, NUMPY[kind]).reshape(shape)
 
 
-def make_module(driver: FakeDriver, version: str) -> Any:
+def make_module(driver: Driver, version: str) -> Any:
     """Return a module to stand for `tensorrt`; what follows its classes may be changed."""
     module: Any = types.ModuleType("tensorrt")
     module.__spec__ = importlib.machinery.ModuleSpec("tensorrt", None)
     module.__version__ = version
     module.ILogger, module.TensorIOMode, module.DataType = ILogger, TensorIOMode, DataType
+    module.LayerInformationFormat, module.EngineInspector = LayerInformationFormat, EngineInspector
     module.driver, module.tensors = driver, dict(TENSORS)
+    module.mask_logits, module.layer_information = 1, '{"Layers": []}'
     module.start_failure, module.released = None, 0
     module.has_room, module.takes_addresses, module.is_broken = True, True, False
 

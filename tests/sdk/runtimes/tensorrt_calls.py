@@ -26,8 +26,13 @@ BUILDING: Dict[str, int] = {
     "ParserError.desc": 0,
     "IBuilderConfig.set_flag": 1,
     "IBuilderConfig.set_memory_pool_limit": 2,
+    "IBuilderConfig.profiling_verbosity": PROPERTY,
 }
-"""Lean runtimes lack these."""
+INSPECTING: Dict[str, int] = {
+    "ICudaEngine.create_engine_inspector": 0,
+    "EngineInspector.get_engine_information": 1,
+}
+"""Lean runtimes lack these and those above."""
 RUNNING: Dict[str, int] = {
     "Runtime.__init__": 1,
     "Runtime.deserialize_cuda_engine": 1,
@@ -46,8 +51,21 @@ MEMBERS: Dict[str, Set[str]] = {
     "TensorIOMode": {"INPUT"},
     "DataType": {"UINT8", "FLOAT", "HALF", "INT32"},
     "MemoryPoolType": {"WORKSPACE"},
+    "ProfilingVerbosity": {"DETAILED"},
+    "LayerInformationFormat": {"JSON"},
 }
-_VARIABLES = {"builder", "network", "parser", "config", "engine", "runtime", "_engine", "_context", "_runtime"}
+_VARIABLES = {
+    "builder",
+    "network",
+    "parser",
+    "config",
+    "engine",
+    "runtime",
+    "inspector",
+    "_engine",
+    "_context",
+    "_runtime",
+}
 
 
 def called_in_sources() -> Set[str]:

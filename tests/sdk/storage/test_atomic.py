@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from blendmask_edge import OutputError
 from blendmask_edge.storage.atomic import check_writable, replacing, write_bytes
 from blendmask_edge.storage.temporary import SLOTS, temporary_folder
+from tests.sdk.storage.faults import each_fault, injected
 
 HANGS = """
 import sys, time
@@ -200,6 +202,19 @@ def test_a_folder_that_a_killed_process_left_is_emptied_and_taken_over(tmp_path:
     with temporary_folder(tmp_path) as taken:
         assert (taken.name, names(taken)) == (".0.part", [])
     assert names(tmp_path) == []
+
+
+def test_a_folder_that_a_failure_left_is_taken_over_by_the_same_process(tmp_path: Path) -> None:
+    def work() -> None:
+        with temporary_folder(tmp_path) as folder:
+            (folder / "a").write_bytes(b"new")
+            (folder / "a").replace(tmp_path / "a")
+
+    for number in each_fault(work):
+        with injected(number), contextlib.suppress(OSError):
+            work()
+        work()
+        assert names(tmp_path) == ["a"], number
 
 
 def test_a_link_in_the_place_of_a_temporary_folder_is_not_emptied(tmp_path: Path) -> None:

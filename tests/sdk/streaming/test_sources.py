@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 from typing import Any, ClassVar, Iterator, List, Optional
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from blendmask_edge import ImageError, MaskPredictor, SourceError
+from blendmask_edge import ConfigError, ImageError, MaskPredictor, SourceError
 from blendmask_edge.streaming import capture as capturing
 
 pytest.importorskip("onnxruntime")
@@ -48,6 +49,18 @@ def test_video_is_read_to_its_end(predictor: MaskPredictor, video: Path, channel
     assert [round(float(frame[..., place].mean()) / 10) for frame, _ in results] == [25, 23, 21, 19, 17]
 
 
+def test_threads_bound_the_pool_of_opencv_whenever_it_is_loaded(bundle_path: Path, video: Path) -> None:
+    before = cv2.getNumThreads()
+    try:
+        with MaskPredictor(bundle_path, "onnxruntime", threads=1) as predictor:
+            assert cv2.getNumThreads() == 1
+            cv2.setNumThreads(2)  # as when it is loaded after the predictor
+            assert len(list(predictor.stream(video))) == 5
+            assert cv2.getNumThreads() == 1
+    finally:
+        cv2.setNumThreads(before)
+
+
 def test_video_that_is_faster_than_the_network_may_be_dropped(predictor: MaskPredictor, video: Path) -> None:
     stream = predictor.stream(str(video), drop="oldest")
     results = list(stream)
@@ -78,7 +91,15 @@ def test_single_file_is_a_stream_of_one(predictor: MaskPredictor, tmp_path: Path
 def test_what_holds_no_frame_is_refused_at_once(predictor: MaskPredictor, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "video.mp4").write_bytes(b"not a video")
-    for name, message in (("empty", "holds no image"), ("video.mp4", "Cannot open"), ("none", "does not exist")):
+    os.mkfifo(tmp_path / "pipe.mp4")  # nobody writes into it
+    for name, message in (
+        ("empty", "holds no image"),
+        ("video.mp4", "Cannot open"),
+        ("none", "does not exist"),
+        ("a\0b", "does not exist"),
+        ("pipe.mp4", "is a pipe or socket"),
+        ("x" * 300, "Cannot open .*: File name too long"),
+    ):
         with pytest.raises(SourceError, match=message):
             predictor.stream(tmp_path / name)
 
@@ -164,6 +185,20 @@ def test_what_opens_a_camera(predictor: MaskPredictor, camera: Any, source: Any,
     assert opened.address == (source if address is None else address)
     assert opened.backend == (cv2.CAP_GSTREAMER if address is None else cv2.CAP_ANY)
     assert opened.properties == {cv2.CAP_PROP_BUFFERSIZE: 1}
+
+
+@pytest.mark.parametrize("source", [-1, 100, 2**31, 10**5000, "100", "9" * 5000, np.int64(-3)], ids=range(7))
+def test_number_that_opencv_reads_otherwise_is_no_camera(predictor: MaskPredictor, camera: Any, source: Any) -> None:
+    """A negative one ends the process in native code; the hundreds of one choose a backend."""
+    with pytest.raises(ConfigError, match="number of a camera below 0 or above 99"):
+        predictor.stream(source)
+    assert camera.opened == []
+
+
+def test_digits_of_other_scripts_are_the_name_of_a_file(predictor: MaskPredictor) -> None:
+    for name in ("\u00b2", "\u0663"):
+        with pytest.raises(SourceError, match="does not exist"):
+            predictor.stream(name)
 
 
 def test_camera_that_does_not_open_is_one_message(predictor: MaskPredictor, camera: Any) -> None:

@@ -96,7 +96,7 @@ def test_result_tells_when_and_how_long(predictor: MaskPredictor) -> None:
     stream.close()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     good=st.lists(st.booleans(), max_size=12),
     depth=st.integers(1, 3),
@@ -266,10 +266,11 @@ def test_stream_that_is_left_ends_its_threads_and_leaves_the_source(predictor: M
 
 
 def test_ctrl_c_ends_the_stream(predictor: MaskPredictor) -> None:
-    go_on = threading.Event()
+    is_waiting, go_on = threading.Event(), threading.Event()
 
     def source() -> Iterator[np.ndarray]:
         yield shade(0)
+        is_waiting.wait(10)
         time.sleep(0.05)
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         go_on.wait(10)
@@ -277,7 +278,8 @@ def test_ctrl_c_ends_the_stream(predictor: MaskPredictor) -> None:
     stream = predictor.stream(source())
     next(stream)
     threading.Timer(0.3, go_on.set).start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012  the signal must come inside
+        is_waiting.set()
         next(stream)
     assert list(stream) == []
 

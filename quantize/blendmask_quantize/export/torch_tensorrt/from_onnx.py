@@ -17,15 +17,7 @@ from torch import Tensor, nn
 
 from blendmask_edge.errors import BundleError
 from blendmask_quantize.export.torch_tensorrt.onnx_operators import OPERATORS
-
-Quantize = Callable[[Tensor, Tensor], Tensor]
-"""From a tensor and its scale, () or (C,) along axis 0, to the tensor rounded to steps of int8 and back."""
-
-
-def round_to_steps(x: Tensor, scale: Tensor) -> Tensor:
-    """What QuantizeLinear and DequantizeLinear do: int8, zero point 0, ties to even."""
-    step = scale.reshape(-1, *[1] * (x.ndim - 1)) if scale.ndim else scale
-    return torch.clamp(torch.round(x / step), -128, 127) * step
+from blendmask_quantize.export.torch_tensorrt.rounding import Quantize, round_to_steps
 
 
 class OnnxModule(nn.Module):
@@ -40,7 +32,7 @@ class OnnxModule(nn.Module):
         examples: zeros as each input takes them: uint8 (1, H, W, 3) and, in graphs that have it, float32 (1,).
 
     Raises:
-        BundleError: the file is no ONNX, has an operator that the exporter never writes, or rounds to anything but int8
+        BundleError: the file is not ONNX, has an operator that the exporter never writes, or rounds to other than int8
             around 0.
     """
 
@@ -48,8 +40,8 @@ class OnnxModule(nn.Module):
         super().__init__()
         try:
             read = onnx.load_from_string(graph).graph
-        except Exception as error:  # protobuf's own errors are no part of its interface
-            raise BundleError(f"the graph is no ONNX file ({error}): build the bundle again") from error
+        except Exception as error:  # protobuf's own errors are not part of its interface
+            raise BundleError(f"the graph is not an ONNX file ({error}): build the bundle again") from error
         self._inputs = tuple(value.name for value in read.input)
         self.examples = tuple(map(_zeros, read.input))
         reader = _Reader(read, quantize)

@@ -1,31 +1,48 @@
-"""Programs for Torch-TensorRT (Dynamo), from a graph of a bundle.
+"""Programs for Torch-TensorRT (Dynamo): straight from a quantized network, or from a graph of a bundle.
 
-Torch-TensorRT converts one operator of explicit quantization, `tensorrt::quantize_op`, which nvidia-modelopt brings: a
-QUANTIZE and a DEQUANTIZE layer with scale amax / 127. Not yet run on a device: tests convert whole networks by the real
-converters and build them by TensorRT-RTX, which needs no GPU; see docs/targets.
+Not yet run on a device: tests convert whole networks by the real converters and build them by TensorRT-RTX, which needs
+no GPU; see docs/targets.
 """
 
 from __future__ import annotations
 
 import importlib
+import io
 import tempfile
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch.export.passes import move_to_device_pass
 
-from blendmask_edge.errors import DependencyError, InferenceError, install_command
+from blendmask_edge.errors import InferenceError
 from blendmask_edge.runtimes.tensorrt.half import half_remainder
-from blendmask_quantize.export.torch_tensorrt.from_onnx import OnnxModule, round_to_steps
+from blendmask_quantize.export.deployable import DeployableGraph
+from blendmask_quantize.export.torch_tensorrt.api_family import ApiFamily, family_of, require_known
+from blendmask_quantize.export.torch_tensorrt.from_network import ExplicitNetwork
+from blendmask_quantize.export.torch_tensorrt.from_onnx import OnnxModule
+from blendmask_quantize.export.torch_tensorrt.quantize_op import define_quantize_op, quantize
 
-_FLAGLESS = (2, 10)
-"""From this Torch-TensorRT on precisions come from the program alone; before, they are asked for."""
-_FLAGS = {"int8": (torch.float32, torch.float16, torch.int8), "fp32": (torch.float32,)}
+Program = torch.export.ExportedProgram
 
 
-def export_program(graph: bytes, device: str = "cpu") -> torch.export.ExportedProgram:
+def export_network(graph: DeployableGraph, *, half: bool = False) -> Program:
+    """The torch program of a quantized network, on the CPU, its rounding in the operator that Torch-TensorRT converts.
+
+    Args:
+        graph: with a network of the `tensorrt` variant, and static shapes.
+        half: whether what is not quantized is cast to float16, see `ExplicitNetwork`.
+
+    Raises:
+        DependencyError: nvidia-modelopt is not installed.
+    """
+    define_quantize_op()
+    module = ExplicitNetwork(graph, quantize, half=half)
+    with torch.no_grad():
+        return torch.export.export(module, module.examples, strict=False)
+
+
+def export_program(graph: bytes, device: str = "cpu") -> Program:
     """The torch program of a graph, its rounding in the operator that Torch-TensorRT converts.
 
     Args:
@@ -37,10 +54,37 @@ def export_program(graph: bytes, device: str = "cpu") -> torch.export.ExportedPr
         DependencyError: nvidia-modelopt is not installed.
     """
     define_quantize_op()
-    module = OnnxModule(graph, _quantize).eval().to(device)
+    module = OnnxModule(graph, quantize).eval().to(device)
     examples = tuple(example.to(device) for example in module.examples)
     with torch.no_grad():
         return torch.export.export(module, examples, strict=False)
+
+
+def export_here(graph: DeployableGraph) -> bytes:
+    """The program of a quantized network for the Torch-TensorRT of this environment, as a file.
+
+    Args:
+        graph: as for `export_network`.
+
+    Raises:
+        InferenceError: Torch-TensorRT is too old.
+        DependencyError: nvidia-modelopt is not installed.
+    """
+    return to_bytes(export_network(graph, half=not _Compiler().family.takes_flags))
+
+
+def compile_exported(program: bytes, workspace_bytes: int | None = None, device: str = "cuda") -> bytes:
+    """Compile what `export_here` gave for the GPU here; return what `torch_tensorrt.load` reads.
+
+    Args:
+        program: from `export_here`.
+        workspace_bytes, device: as for `compile_program`.
+
+    Raises:
+        InferenceError, DependencyError: as `compile_program`.
+    """
+    compiler = _Compiler()
+    return compiler.compile(move_to_device_pass(from_bytes(program), device), "int8", workspace_bytes, device)
 
 
 def compile_program(graph: bytes, precision: str, workspace_bytes: int | None, device: str = "cuda") -> bytes:
@@ -55,81 +99,53 @@ def compile_program(graph: bytes, precision: str, workspace_bytes: int | None, d
         device: as for `export_program`.
 
     Raises:
-        InferenceError: Torch-TensorRT refuses the program, or would leave a part of it to torch.
+        InferenceError: Torch-TensorRT is too old, refuses the program, or would leave a part of it to torch.
         BundleError, DependencyError: as `export_program`.
     """
-    define_quantize_op()
-    torch_tensorrt = importlib.import_module("torch_tensorrt")
-    if precision == "int8" and not takes_flags(torch_tensorrt.__version__):
+    compiler = _Compiler()
+    if precision == "int8" and not compiler.family.takes_flags:
         graph = half_remainder(graph)
-    program = export_program(graph, device)
-    arguments = compile_arguments(torch_tensorrt.__version__, precision, workspace_bytes)
-    inputs = list(program.example_inputs[0])
-    try:
-        compiled = torch_tensorrt.dynamo.compile(program, arg_inputs=inputs, **arguments)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "program.ep"
-            torch_tensorrt.save(compiled, str(path), output_format="exported_program", arg_inputs=inputs)
-            return path.read_bytes()
-    except Exception as error:  # torch's own errors and TensorRT's share no base narrower than this
-        raise InferenceError(
-            f"Torch-TensorRT {torch_tensorrt.__version__} cannot compile the graph: {error}. Take --runtime tensorrt, "
-            "and report it."
-        ) from error
+    return compiler.compile(export_program(graph, device), precision, workspace_bytes, device)
 
 
-def compile_arguments(version: str, precision: str, workspace_bytes: int | None = None) -> dict[str, Any]:
-    """What a Torch-TensorRT from 2.8 on must be told; newer ones swallow what they do not know.
+class _Compiler:
+    """The Torch-TensorRT of this environment."""
 
-    Args:
-        version: of Torch-TensorRT.
-        precision, workspace_bytes: as for `compile_program`.
-    """
-    arguments: dict[str, Any] = {"require_full_compilation": True, "min_block_size": 1}
-    if workspace_bytes is not None:
-        arguments["workspace_size"] = workspace_bytes
-    if takes_flags(version):
-        arguments["enabled_precisions"] = set(_FLAGS[precision])
-    return arguments
+    def __init__(self) -> None:
+        define_quantize_op()
+        self._module: Any = importlib.import_module("torch_tensorrt")
+        self.family: ApiFamily = family_of(self._module.__version__)
+
+    def compile(self, program: Program, precision: str, workspace_bytes: int | None, device: str) -> bytes:
+        """Compile a program whole, see `compile_program`."""
+        compile_function, version = self._module.dynamo.compile, self._module.__version__
+        arguments = self.family.arguments(precision, workspace_bytes)
+        require_known(compile_function, {**arguments, "arg_inputs": ()}, version)
+        inputs = [example.to(device) for example in program.example_inputs[0]]
+        try:
+            compiled = compile_function(program, arg_inputs=inputs, **arguments)
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "program.ep"
+                self._module.save(compiled, str(path), output_format="exported_program", arg_inputs=inputs)
+                return path.read_bytes()
+        except Exception as error:  # torch's own errors and TensorRT's share no base narrower than this
+            raise InferenceError(
+                f"Torch-TensorRT {version} cannot compile the graph: {error}. Take --runtime tensorrt, and report it."
+            ) from error
 
 
-def takes_flags(version: str) -> bool:
-    """Whether a Torch-TensorRT is asked for precisions; newer ones take them from the program alone."""
-    return tuple(int(part) for part in version.split(".")[:2]) < _FLAGLESS
+def to_bytes(program: Program) -> bytes:
+    """A program as a file, which `from_bytes` reads."""
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    return file.getvalue()
 
 
-@cache
-def define_quantize_op() -> torch.library.Library:
-    """Define `tensorrt::quantize_op`, computed by torch, before Torch-TensorRT is imported.
-
-    modelopt computes it by a CUDA extension which it compiles when first used; Torch-TensorRT calls it to look for
-    constants to fold, also where there is no compiler.
+def from_bytes(data: bytes) -> Program:
+    """The program that `to_bytes` wrote.
 
     Raises:
-        DependencyError: nvidia-modelopt is not installed or does not start.
+        DependencyError: nvidia-modelopt is not installed.
     """
-    try:
-        importlib.import_module("modelopt.torch.quantization")
-    except ImportError as error:
-        raise DependencyError(
-            f"nvidia-modelopt cannot be imported: {error}. Type: {install_command('torch-tensorrt')}"
-        ) from error
-    library = torch.library.Library("tensorrt", "IMPL")
-    for device in ("CPU", "CUDA"):
-        library.impl("quantize_op", _compute, device, allow_override=True)
-    return library
-
-
-def _quantize(x: Tensor, scale: Tensor) -> Tensor:
-    """One scale must be a scalar, even of a weight with one channel, several must lie along the axis they are for."""
-    amax = scale * 127
-    amax = amax.reshape(()) if amax.numel() == 1 else amax.reshape(-1, *[1] * (x.ndim - 1))
-    return torch.ops.tensorrt.quantize_op(x, amax, 8, 0, False, False)
-
-
-def _compute(
-    x: Tensor, amax: Tensor, num_bits: int = 8, exponent_bits: int = 0, unsigned: bool = False,
-    narrow_range: bool = False,
-) -> Tensor:  # fmt: skip
-    assert (num_bits, exponent_bits, unsigned, narrow_range) == (8, 0, False, False)
-    return round_to_steps(x, (amax if amax.ndim == 0 else amax.flatten()) / 127)
+    define_quantize_op()
+    return torch.export.load(io.BytesIO(data))

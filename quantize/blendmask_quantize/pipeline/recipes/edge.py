@@ -73,7 +73,7 @@ class Edge(Qat):
         )
         rounds = "" if self.pruning.rounds == 1 else f", in {self.pruning.rounds} rounds of pruning and fine-tuning"
         teacher = ", the network before pruning as teacher" if self.pruning.distill else ""
-        tune = f"fine-tune: {training.iterations} steps of {training.batch} augmented images{teacher}{rounds}"
+        fine_tune = f"fine-tune: {training.iterations} steps of {training.batch} augmented images{teacher}{rounds}"
         if self.pruning.depth:
             prune = f"drop residual blocks while the loss rises by {self.pruning.depth:g} at most, and {prune}"
         sparse = (
@@ -81,7 +81,7 @@ class Edge(Qat):
             if self.pruning.sparsity is None
             else (f"set weights to zero: {self.pruning.sparsity}, kept from here on",)
         )
-        return (read, prune, *sparse, tune, *others)
+        return (read, prune, *sparse, fine_tune, *others)
 
     def overridden(self, options: QuantizeOptions) -> Self:
         """Return the recipe with the options that are given in place of its own settings."""

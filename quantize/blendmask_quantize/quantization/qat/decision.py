@@ -14,7 +14,7 @@ RESAMPLES = 400
 _MASK_AP = "mask_ap"
 
 MatchesOf = Mapping[str, Matches]
-"""What COCO's matching says of each variant, all on the same images."""
+"""COCO's matching of each variant, all on the same images."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Decision:
         return "qat" if self.low > 0 else "ptq"
 
     def record(self) -> dict[str, Any]:
-        """What a manifest remembers, in JSON's types."""
+        """The entry of the manifest, in JSON's types."""
         scores = {name: dict(by_variant) for name, by_variant in self.scores.items()}
         return {"kept": self.kept, "mask_ap": scores, "gain": self.gain, "gain_low": self.low, "gain_high": self.high}
 
@@ -66,7 +66,7 @@ def decide(ptq: MatchesOf, qat: MatchesOf, images: int, seed: int = 0) -> Decisi
     draws = draw_images(images, RESAMPLES, seed)
     once = np.ones(images, np.int64)
     scores = {
-        name: {variant: found.metrics(once).get(_MASK_AP, 0.0) for variant, found in matches.items()}
+        name: {variant: matched.metrics(once).get(_MASK_AP, 0.0) for variant, matched in matches.items()}
         for name, matches in (("ptq", ptq), ("qat", qat))
     }
     gains = np.mean([_values(qat[variant], draws) - _values(ptq[variant], draws) for variant in ptq], axis=0)

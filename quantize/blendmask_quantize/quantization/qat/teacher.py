@@ -1,4 +1,4 @@
-"""What a quantized network learns from: its own float network, or a larger one with the same outputs."""
+"""The teacher of a quantized network: its own float network, or a larger one with the same outputs."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class QatTeacher:
             return self.own.losses(student, self.own(self.normalize(pixels)), weights)
         outputs = self.other.to(pixels.device)(self.other_model.normalize(pixels))
         masks = self.own.mask_logits(student, outputs.instances)
-        found = detection_distances(student, outputs) | {"masks": mask_distance(masks, outputs)}
+        distances = detection_distances(student, outputs) | {"masks": mask_distance(masks, outputs)}
         if student.bases.shape == outputs.predictions.bases.shape:
-            found["bases"] = relative_distance(student.bases, outputs.predictions.bases)
-        names = [field.name for field in fields(weights) if field.name in found]
-        return {f"distill_{name}": getattr(weights, name) * found[name] for name in names}
+            distances["bases"] = relative_distance(student.bases, outputs.predictions.bases)
+        names = [field.name for field in fields(weights) if field.name in distances]
+        return {f"distill_{name}": getattr(weights, name) * distances[name] for name in names}

@@ -57,7 +57,7 @@ class QatResult:
         return f"{self.decision}, on {self.held_out} held-out images, ground truth by {self.ground_truth}"
 
     def record(self) -> dict[str, Any]:
-        """What a manifest remembers, in JSON's types."""
+        """The entry of the manifest, in JSON's types."""
         about = {"ground_truth": self.ground_truth, "trained_on": self.trained_on, "held_out": self.held_out}
         return self.decision.record() | about
 
@@ -100,8 +100,8 @@ def run_qat(
     after = trained.average.calibrated()
     held_out = len(qat_data.held_out.ids)
     decision = decide(criterion(start), criterion(after), held_out, schedule.seed)
-    kept = after if decision.kept == "qat" else start
-    return QatResult(kept, decision, qat_data.ground_truth, len(qat_data.names), held_out)
+    chosen = after if decision.kept == "qat" else start
+    return QatResult(chosen, decision, qat_data.ground_truth, len(qat_data.names), held_out)
 
 
 def _losses(teacher: QatTeacher, labeled: bool, options: QatOptions) -> LossesOf:

@@ -61,7 +61,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """What images show of the channels of a tensor.
+    """Statistics of the channels of a tensor over images.
 
     Attributes:
         largest: (C,), magnitude.

@@ -2,7 +2,7 @@
 
 The chosen grid points become the float weights, so that nearest rounding gives them again: the integers are common to
 all variants, and nothing else has to know how they came about. A layer keeps its new rounding only where its error on
-held-out images falls. `adaround` and `descent` are two ways to find it.
+held-out images falls. `adaround` and `coordinate_descent` are two ways to find it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LARGEST_STEP = 127
 
 @dataclass(frozen=True)
 class Sampling:
-    """What each convolution is shown.
+    """The samples that each convolution is optimized on.
 
     Attributes:
         patches: places of its output that are looked at, of all images together; a quarter of them, of other
@@ -41,7 +41,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Patches:
-    """What a convolution reads at P places, and how its result goes on.
+    """Inputs of a convolution at P locations, and what follows it.
 
     Attributes:
         reads: (groups, P, C / groups * taps).
@@ -91,7 +91,7 @@ Find = Callable[[WeightQparams, Patches], Tensor]
 
 @dataclass(frozen=True)
 class Rounded:
-    """What came of it.
+    """The result of rounding.
 
     Attributes:
         calibrated: with the weights on the chosen grid points.
@@ -184,7 +184,7 @@ def _sample(conv: nn.Conv2d, x: Tensor, cap: float | None, sampling: Sampling) -
 
 
 def _patches(conv: nn.Conv2d, x: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """What `conv` reads at `count` places of each image (N, C, H, W): (groups, N * count, C / groups * taps)."""
+    """Inputs of `conv` at `count` locations of each image (N, C, H, W): (groups, N * count, C / groups * taps)."""
     padded = F.pad(x, _pads(conv))
     (high, wide), (tall, broad) = padded.shape[2:], conv.kernel_size
     down, right = (

@@ -23,7 +23,7 @@ from blendmask_quantize.quantization.ptq import point_range
 from blendmask_quantize.quantization.quantizer import QuantizationParameters, activation_qparams, quantize_dequantize
 
 FIRST = "mse"
-"""What a tensor takes unless another estimator is clearly better."""
+"""The estimator of a tensor unless another one is clearly better."""
 _CLEARLY = 0.99
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, fx
 
 from blendmask_calibration.estimators import AUTO, competing
 from blendmask_calibration.histogram import Histogram
-from blendmask_quantize.quantization.ptq import Calibrated, estimate, observe
+from blendmask_quantize.quantization.ptq import Calibrated, estimate, observe, rounded_tensors
 from blendmask_quantize.quantization.refine.adaround import AdaRound
 from blendmask_quantize.quantization.refine.bias_correction import correct_biases
 from blendmask_quantize.quantization.refine.coordinate_descent import CoordinateDescent
@@ -24,7 +24,7 @@ from blendmask_quantize.quantization.refine.selection import FIRST, choose_range
 RANGES = "ranges"
 """The step that the estimator "auto" stands for; it is asked for by that estimator, not by name."""
 BY_TENSOR = "by_tensor"
-"""What that step says of each tensor, which is too long for a manifest."""
+"""Key of the details of each tensor, which are too long for a manifest."""
 _PIXELS = 3_000_000
 _FEWEST, _MOST = 2, 16
 MASK_TOLERANCE = 0.0005
@@ -33,7 +33,7 @@ MASK_TOLERANCE = 0.0005
 
 @dataclass(frozen=True)
 class Drift:
-    """How far a quantized network is from the float one, mean over instances and variants; 0 is no difference.
+    """How far a quantized network is from the float one, mean over instances and variants; 0 means no difference.
 
     Attributes:
         masks, boxes: 1 - IoU of the masks and of the boxes of the same object.
@@ -79,24 +79,24 @@ class Observed:
 
 @dataclass(frozen=True)
 class Given:
-    """What steps work with.
+    """The inputs of the steps.
 
     Attributes:
         inputs: normalized images (1, 3, H, W) that give the ranges.
         estimator: name of a range estimator, or "auto".
-        adaround, descent: how roundings are chosen.
+        adaround, coordinate_descent: how roundings are chosen.
         sampling: what they are chosen from.
     """
 
     inputs: Sequence[Tensor]
     estimator: str
     adaround: AdaRound = field(default_factory=AdaRound)
-    descent: CoordinateDescent = field(default_factory=CoordinateDescent)
+    coordinate_descent: CoordinateDescent = field(default_factory=CoordinateDescent)
     sampling: Sampling = field(default_factory=Sampling)
 
     @property
     def first_estimator(self) -> str:
-        """What gives the ranges where none has been chosen for each tensor."""
+        """The estimator of ranges where none has been chosen for each tensor."""
         return FIRST if self.estimator == AUTO else self.estimator
 
     @property
@@ -124,7 +124,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step came to.
+    """The result of a step.
 
     Attributes:
         name: of the step.
@@ -142,13 +142,13 @@ class Outcome:
     details: Mapping[str, Any]
 
     def record(self) -> dict[str, Any]:
-        """What a manifest remembers, in JSON's types."""
+        """The entry of the manifest, in JSON's types."""
         drifts = {"before": self.before, "after": self.after}
         measured = {name: drift.record() for name, drift in drifts.items() if drift is not None}
         return {"kept": self.kept, **measured, **{k: v for k, v in self.details.items() if k != BY_TENSOR}}
 
     def __str__(self) -> str:
-        """What the step did and whether it was kept, in a sentence."""
+        """Describe the effect of the step and whether it was kept, in a sentence."""
         if self.before is None or self.after is None:
             return f"{self.name} is left out: the held-out images show no instance to compare"
         changes = ", ".join(
@@ -168,36 +168,67 @@ def chosen_steps(names: Sequence[str], estimator: str) -> list[Step]:
     return [step for name, step in STEPS.items() if name in names or (name == RANGES and estimator == AUTO)]
 
 
+@dataclass(frozen=True)
+class Refined:
+    """The state of refinement after some steps.
+
+    Attributes:
+        observed: the network that the next step begins with.
+        outcomes: of the steps so far.
+    """
+
+    observed: Observed
+    outcomes: tuple[Outcome, ...] = ()
+
+    @property
+    def drift(self) -> Drift | None:
+        """Drift of the network after the last step; None where it could not be measured."""
+        last = self.outcomes[-1]
+        return last.after if last.kept else last.before
+
+
 def refine(
-    start: Observed, steps: Sequence[Step], given: Given, criterion: Criterion, on_step: Callable[[], None]
-) -> tuple[Calibrated, tuple[Outcome, ...]]:
+    state: Refined, steps: Sequence[Step], given: Given, criterion: Criterion, on_step: Callable[[Refined], None]
+) -> Refined:
     """Take the steps in order, and of each keep what it came to only where it helps.
 
     Args:
-        start: weights and ranges.
+        state: weights and ranges, after none of the steps or after the first of them.
         steps: from `chosen_steps`.
         given: what they work with.
         criterion: measures the start and the result of every step; not called where there is no step.
-        on_step: called after every step.
+        on_step: called after every step with the new state.
     """
-    current, outcomes = start, []
-    drift = criterion(start.calibrated) if steps else None
-    for step in steps:
-        began = time.monotonic()
-        candidate, details = step.run(current, given) if drift is not None else (current, {})
-        seconds = time.monotonic() - began
-        after = criterion(candidate.calibrated) if drift is not None else None
-        kept = drift is not None and after is not None and after.improves(drift)
-        outcomes.append(Outcome(step.name, kept, drift, after, seconds, details))
-        if kept:
-            current, drift = candidate, after
-        on_step()
-    return current.calibrated, tuple(outcomes)
+    left = steps[len(state.outcomes) :]
+    if not left:
+        return state
+    drift = state.drift if state.outcomes else criterion(state.observed.calibrated)
+    for step in left:
+        observed, outcome = _take(step, state.observed, drift, given, criterion)
+        state = Refined(observed, (*state.outcomes, outcome))
+        drift = state.drift
+        on_step(state)
+    return state
+
+
+def _take(
+    step: Step, current: Observed, drift: Drift | None, given: Given, criterion: Criterion
+) -> tuple[Observed, Outcome]:
+    """Take a step; returns its result, or the network as it was if the result does not help."""
+    if drift is None:
+        return current, Outcome(step.name, False, None, None, 0.0, {})
+    began = time.monotonic()
+    candidate, details = step.run(current, given)
+    seconds = time.monotonic() - began
+    after = criterion(candidate.calibrated)
+    kept = after is not None and after.improves(drift)
+    return candidate if kept else current, Outcome(step.name, kept, drift, after, seconds, details)
 
 
 def _equalize(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:
     equalized = equalize(observed.reference, given.few)
-    seen = observe(equalized.traced, given.inputs, only=equalized.changed) if equalized.changed else {}
+    changed = rounded_tensors(equalized.traced).intersection(equalized.changed)
+    seen = observe(equalized.traced, given.inputs, names=changed) if changed else {}
     histograms = {**observed.histograms, **seen}
     ranges = estimate(equalized.traced, histograms, given.first_estimator)
     return Observed(Calibrated(equalized.traced, ranges), histograms, equalized.traced), {"tensors": equalized.tensors}
@@ -213,7 +244,7 @@ def _choose(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]
 
 
 def _descend(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:
-    return _round(observed, given, given.descent)
+    return _round(observed, given, given.coordinate_descent)
 
 
 def _learn(observed: Observed, given: Given) -> tuple[Observed, dict[str, Any]]:

@@ -62,11 +62,11 @@ class Layers:
         """The layers of each block, by the name of its module: the smallest one that holds several layers."""
         names = [layer.name for layer in self.quantized]
         held = Counter(module for name in names for module in _holders(name))
-        found: dict[str, tuple[Layer, ...]] = {}
+        blocks: dict[str, tuple[Layer, ...]] = {}
         for layer in self.quantized:
             block = next((module for module in _holders(layer.name) if held[module] > 1), layer.name)
-            found[block] = (*found.get(block, ()), layer)
-        return found
+            blocks[block] = (*blocks.get(block, ()), layer)
+        return blocks
 
     def share(self, layers: Sequence[Layer]) -> float:
         """Share of all multiply-accumulates, 0 to 1, that are in some layers."""

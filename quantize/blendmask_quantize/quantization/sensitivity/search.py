@@ -19,7 +19,10 @@ def fewest_in_float(
     """Find layers to revert to float: few multiply-accumulates, not provably the fewest.
 
     Layers are reverted in the order of what each changes for its cost, as many as it takes: the number is doubled until
-    the bound holds, then bisected. Then the costly ones among them are quantized again where the bound still holds.
+    the bound holds, then bisected. If all that `most` allows are too few, they are reverted in the order of what each
+    changes, whatever it costs. Then the costly ones among them are quantized again where the bound still holds.
+    If that does not do either, what layers change alone misleads, because they were measured on few images or add up:
+    then all layers are reverted and quantized again one by one, those that change least first, where the bound holds.
 
     Args:
         layers: of the network.
@@ -30,12 +33,17 @@ def fewest_in_float(
     Returns:
         The layers, most changing first, and whether the bound holds with them.
     """
-    ranked = sorted(layers.quantized, key=lambda layer: -changes[layer.name] / max(layer.macs, 1))
-    allowed = _affordable(layers, ranked, most)
-    count = _shortest(allowed, holds)
-    if count is None:
-        return tuple(allowed), False
-    return _without_needless(layers, allowed[:count], holds), True
+    by_cost = sorted(layers.quantized, key=lambda layer: -changes[layer.name] / max(layer.macs, 1))
+    by_change = sorted(layers.quantized, key=lambda layer: -changes[layer.name])
+    for ranked in (by_cost, by_change):
+        allowed = _affordable(layers, ranked, most)
+        count = _shortest(allowed, holds)
+        if count is not None:
+            return _without_needless(layers, allowed[:count], holds), True
+    kept = _quantized_one_by_one(layers, by_change, holds, most)
+    if layers.float_share(kept) <= most:
+        return kept, True
+    return tuple(_affordable(layers, by_cost, most)), False
 
 
 def _affordable(layers: Layers, ranked: Sequence[Layer], most: float) -> list[Layer]:
@@ -60,14 +68,29 @@ def _shortest(ranked: Sequence[Layer], holds: Holds) -> int | None:
     return high
 
 
+def _quantized_one_by_one(layers: Layers, ranked: Sequence[Layer], holds: Holds, most: float) -> tuple[Layer, ...]:
+    """The layers that stay in float when each is quantized unless the bound is left, the last one first.
+
+    Within `most`, only layers that are worth it are tried.
+    """
+    kept = list(ranked)
+    for layer in reversed(ranked):
+        if layers.float_share(kept) <= most and layers.share([layer]) < _WORTH:
+            continue
+        fewer = [other for other in kept if other is not layer]
+        if holds(fewer):
+            kept = fewer
+    return tuple(kept)
+
+
 def _without_needless(layers: Layers, reverted: Sequence[Layer], holds: Holds) -> tuple[Layer, ...]:
     """The layers without those that can be quantized again, the costliest tried first.
 
     The last one is not tried: without it the bound did not hold.
     """
-    kept = list(reverted)
+    needed = list(reverted)
     for layer in sorted(reverted[:-1], key=lambda layer: -layer.macs):
-        fewer = [other for other in kept if other is not layer]
+        fewer = [other for other in needed if other is not layer]
         if layers.share([layer]) >= _WORTH and holds(fewer):
-            kept = fewer
-    return tuple(kept)
+            needed = fewer
+    return tuple(needed)

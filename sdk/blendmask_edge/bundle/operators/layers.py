@@ -46,7 +46,7 @@ def _global_pool(call: Call) -> Bound:
 def _matmul(call: Call) -> Bound:
     left, right = call.input(0).shape, call.input(1).shape
     if min(len(left), len(right)) < 2:
-        raise ValueError("a factor is no matrix")
+        raise ValueError("a factor is not a matrix")
     return Bound((*joined(left[:-2], right[:-2]), left[-2], right[-1]))
 
 

@@ -29,7 +29,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Health:
-    """What one diagnostic message tells.
+    """The content of one diagnostic message.
 
     name: of the node.
     topic: from which images are expected.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
-import cv2
 import numpy as np
 
 from blendmask_edge.errors import ImageError
 from blendmask_edge.imaging import MAX_FILE_BYTES, check_size, decode_image
+from blendmask_edge.imaging.channels import gray_to_rgb, swap_red_and_blue
 from blendmask_edge.integrations.id_image import to_id_image
 
 if TYPE_CHECKING:
@@ -26,18 +26,18 @@ _DEPTH_ENCODINGS = ("16UC1", "32FC1")
 
 
 class _Encoding(NamedTuple):
-    """Number of channels, and OpenCV's code of the conversion to RGB; None for RGB itself."""
+    """Number of channels, and the conversion of (H, W, channels) to RGB; None for RGB itself."""
 
     channels: int
-    to_rgb: Optional[int]
+    to_rgb: Optional[Callable[[Image], Image]]
 
 
 _ENCODINGS = {
     "rgb8": _Encoding(3, None),
-    "bgr8": _Encoding(3, cv2.COLOR_BGR2RGB),
-    "mono8": _Encoding(1, cv2.COLOR_GRAY2RGB),
-    "rgba8": _Encoding(4, cv2.COLOR_RGBA2RGB),
-    "bgra8": _Encoding(4, cv2.COLOR_BGRA2RGB),
+    "bgr8": _Encoding(3, swap_red_and_blue),
+    "mono8": _Encoding(1, gray_to_rgb),
+    "rgba8": _Encoding(4, lambda pixels: np.ascontiguousarray(pixels[..., :3])),
+    "bgra8": _Encoding(4, lambda pixels: swap_red_and_blue(pixels[..., :3])),
 }
 
 
@@ -65,7 +65,7 @@ def image_from_message(message: Any) -> Image:
         )
     rows = _rows(message, encoding.channels)
     pixels = rows.reshape(message.height, message.width, encoding.channels)
-    return pixels if encoding.to_rgb is None else np.asarray(cv2.cvtColor(pixels, encoding.to_rgb), np.uint8)
+    return pixels if encoding.to_rgb is None else encoding.to_rgb(pixels)
 
 
 def image_message(image: Image, header: Any, messages: MessageFactory) -> Any:

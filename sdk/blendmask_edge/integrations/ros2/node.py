@@ -28,8 +28,8 @@ _PATIENCE = 5.0
 class MaskNode:
     """Predict the images of a topic with the stream of a predictor, in threads of their own.
 
-    A frame that cannot be read or predicted gives a warning, and the next one is predicted. Frames and messages that
-    wait give way to newer ones. Results have the header of their image.
+    A frame that cannot be read or predicted gives a warning, and the next one is predicted. Messages that wait give way
+    to newer ones before they are decoded. Results have the header of their image.
     """
 
     def __init__(self, node: Any, predictor: Any, parameters: NodeParameters) -> None:
@@ -51,8 +51,9 @@ class MaskNode:
         self._before, self._measured = Counts(), time.monotonic()
         self._tracker = _tracker_for(predictor) if parameters.track else None
         self._inbox = Inbox()
+        # The inbox drops messages; what it gives has been decoded, and is used.
         self._stream = predictor.stream(
-            self._inbox, drop="oldest", classes=parameters.classes, on_error=self._fail_frame
+            self._inbox, drop="never", classes=parameters.classes, on_error=self._fail_frame
         )
         predictor.warm_up()
         messages = RosMessages()
@@ -74,7 +75,7 @@ class MaskNode:
         return Counts(
             received=self._inbox.received,
             published=self._published,
-            dropped=self._inbox.dropped + report.dropped,
+            dropped=self._inbox.dropped,
             failed=report.failed + self._failed_to_publish,
         )
 

@@ -54,9 +54,9 @@ class BoundSession:
         """Run the graph on one preprocessed image; see `Session.run`."""
         if self._session is None:
             raise ClosedError("The session is closed; load the graph again.")
-        wanted, found = self.signature.inputs[INPUT_NAME], TensorType(str(image.dtype), image.shape)
-        if found != wanted:
-            raise InferenceError(f"The image is {found}, the graph takes {wanted}. Preprocess it for this bundle.")
+        wanted, actual = self.signature.inputs[INPUT_NAME], TensorType(str(image.dtype), image.shape)
+        if actual != wanted:
+            raise InferenceError(f"The image is {actual}, the graph takes {wanted}. Preprocess it for this bundle.")
         try:
             self._values[INPUT_NAME].update_inplace(np.ascontiguousarray(image))
             self._session.run_with_iobinding(self._binding)
@@ -73,11 +73,11 @@ class BoundSession:
 
 def _fixed(signature: Signature) -> Dict[str, TensorType]:
     types = {**signature.inputs, **{name: signature.outputs[name] for name in OUTPUT_NAMES}}
-    for name, found in types.items():
-        if not all(found.shape):
+    for name, tensor in types.items():
+        if not all(tensor.shape):
             raise InferenceError(
-                f"The graph has {name} as {found}; device memory is allocated once, which takes fixed shapes. Name the "
-                'variant "float" or "tensorrt".'
+                f"The graph has {name} as {tensor}; device memory is allocated once, which takes fixed shapes. "
+                'Name the variant "float" or "tensorrt".'
             )
     return types
 

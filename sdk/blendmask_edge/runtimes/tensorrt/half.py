@@ -43,7 +43,7 @@ def half_remainder(graph: bytes) -> bytes:
         graph: an exported graph, quantized or float.
 
     Raises:
-        BundleError: the bytes are no ONNX file.
+        BundleError: the bytes are not an ONNX file.
     """
     file = read_onnx_file(graph)
     tensors = _Tensors(file)
@@ -120,33 +120,33 @@ def _leading_to(
 
     Products are left out, but for those of the operators `last`; of a Gemm, what leads to it belongs to it, too.
     """
-    found: Set[int] = set()
+    numbers: Set[int] = set()
     waiting = list(names)
     while waiting:
         number = tensors.makers.get(waiting.pop())
-        if number is None or number in found:
+        if number is None or number in numbers:
             continue
         node = file.nodes[number]
         if node.operator in last:
-            found.add(number)
+            numbers.add(number)
         if node.operator in _PRODUCTS | _ROUNDS and not (node.operator == "Gemm" and node.operator in last):
             continue
-        found.add(number)
+        numbers.add(number)
         waiting += tensors.float_inputs(node)
-    return found
+    return numbers
 
 
 def _following(numbers: Set[int], file: OnnxFile, tensors: _Tensors) -> Set[int]:
     """Return the nodes that compute on float results of nodes, up to products."""
-    found: Set[int] = set()
+    reached: Set[int] = set()
     waiting = [name for number in numbers for name in file.nodes[number].outputs if name in tensors.floats]
     while waiting:
         for number in tensors.readers.get(waiting.pop(), ()):
             node = file.nodes[number]
-            if number not in found and node.operator not in _PRODUCTS:
-                found.add(number)
+            if number not in reached and node.operator not in _PRODUCTS:
+                reached.add(number)
                 waiting += [name for name in node.outputs if name in tensors.floats]
-    return found
+    return reached
 
 
 class _Writer:

@@ -7,7 +7,7 @@ it remains to be shown that a real engine takes these calls, and how fast it is.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple
 
 import tensorrt as trt
 
@@ -15,7 +15,7 @@ from blendmask_edge.bundle.onnx_facts import read_onnx
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, THRESHOLD_NAME, Outputs
 from blendmask_edge.errors import ClosedError, InferenceError, RuntimeUnavailableError
 from blendmask_edge.hardware.architectures import Precision, architecture_of
-from blendmask_edge.hardware.cuda import Buffer, Device, Gpu, find_gpu
+from blendmask_edge.hardware.cuda import Buffer, Device, Gpu, first_gpu
 from blendmask_edge.runtimes.base import Signature, TensorType
 from blendmask_edge.runtimes.contract import signature_of
 from blendmask_edge.runtimes.engines import engine_cache
@@ -73,9 +73,7 @@ def engine_for(graph: bytes) -> Tuple[Path, bytes]:
     Raises:
         As `load`.
     """
-    gpu = find_gpu()
-    if gpu is None:
-        raise RuntimeUnavailableError("The CUDA driver shows no GPU. Type: blendmask targets")
+    gpu = first_gpu()
     path = compile_graph(graph, Toolchain(trt, gpu), options=EngineOptions(_precision(graph, gpu))).path
     engine = engine_cache().read(path.name)
     if engine is None:
@@ -116,6 +114,7 @@ class TensorRtSession:
         for name, buffer in self._buffers.items():
             if not self._context.set_tensor_address(name, buffer.address):
                 raise InferenceError(f"TensorRT {trt.__version__} takes no buffer for {name}: {_reason()}.")
+        self._replay = self._record(device)
 
     def run(self, image: NDArray[np.uint8]) -> Outputs:
         """Run the engine on one preprocessed image; see `Session.run`. Any thread may call."""
@@ -133,18 +132,41 @@ class TensorRtSession:
 
     def close(self) -> None:
         """Release the engine and all device memory; closing twice does no harm."""
-        if self._device is not None:
-            self._device.activate()
-            # TensorRT wants the context gone before the engine, that before the runtime, all before the GPU's context.
-            self._context = None
-            self._engine = None
-            self._runtime = None
-            self._buffers = {}
-            self._device.close()
-            self._device = None
+        if self._device is None:
+            return
+        device, self._device = self._device, None
+        with contextlib.closing(device):
+            try:
+                device.activate()
+            finally:
+                # TensorRT wants the context gone before the engine, that before the runtime, all before the GPU's.
+                self._replay = None
+                self._context = None
+                self._engine = None
+                self._runtime = None
+                self._buffers = {}
+
+    def _record(self, device: Device) -> Optional[Callable[[], None]]:
+        """Record a frame, from the copy of the image to those of the outputs, which then takes one launch.
+
+        Engines that cannot be recorded, as with loops, give their layers to the stream one by one.
+        """
+        self._buffers[INPUT_NAME].array[...] = 0
+        self._enqueue(device)  # TensorRT sets up what it needs in the first run, which must not be recorded
+        device.synchronize()
+        replay = device.record(lambda: self._enqueue(device))
+        tensorrt_log(trt).take()
+        return replay
 
     def _execute(self, device: Device) -> None:
         device.activate()
+        if self._replay is not None:
+            self._replay()
+        else:
+            self._enqueue(device)
+        device.synchronize()
+
+    def _enqueue(self, device: Device) -> None:
         device.upload(self._buffers[INPUT_NAME])
         if not self._context.execute_async_v3(device.stream):
             raise InferenceError(
@@ -152,7 +174,6 @@ class TensorRtSession:
             )
         for name in OUTPUT_NAMES:
             device.download(self._buffers[name])
-        device.synchronize()
 
 
 def _precision(graph: bytes, gpu: Gpu) -> Precision:

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from numpy.typing import NDArray
 from onnx import helper, numpy_helper
-from torch import Tensor
 
-from bench.lib.arithmetic import emulated_half
-from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, constant_inputs
 from blendmask_edge.errors import BundleError
 from blendmask_edge.runtimes.tensorrt.half import half_remainder
-from blendmask_quantize.export.parity import unoptimised_session
-from blendmask_quantize.export.torch_tensorrt.from_onnx import OnnxModule, round_to_steps
+from blendmask_quantize.export.torch_tensorrt.from_onnx import OnnxModule
+from blendmask_quantize.export.torch_tensorrt.rounding import round_to_steps
 from blendmask_quantize.model.config import ModelConfig
+from blendmask_quantize.validation.gpu_arithmetic import emulated_half
 from tests.quantize.export.conftest import Export
+from tests.quantize.export.torch_tensorrt.fed import Fed, rows_in_order, run_onnx
 from tests.quantize.small_networks import DEEPLAB, FIVE_LEVELS, FROZEN, LITE
 from tests.quantize.tiny import TINY
 
@@ -33,39 +30,6 @@ CASES = [
     pytest.param(FIVE_LEVELS, "tensorrt", marks=pytest.mark.slow),
     pytest.param(DEEPLAB, "tensorrt", marks=pytest.mark.slow),
 ]  # fmt: skip
-
-
-@dataclass
-class Fed:
-    """Rounds, and hands on the ONNX graph's own value, so that a sum near a tie does not decide all that follows."""
-
-    values: list[NDArray[np.float32]]
-    weights: int = 0
-    error: float = 0.0
-    used: int = field(default=0)
-
-    def __call__(self, x: Tensor, scale: Tensor) -> Tensor:
-        if scale.ndim:
-            self.weights += 1
-            return round_to_steps(x, scale)
-        theirs = torch.from_numpy(self.values[self.used])
-        self.used += 1
-        steps = (x / scale).clamp(-128, 127) - theirs / scale
-        self.error = max(self.error, steps.abs().max().item() - 0.5)
-        return theirs
-
-
-def run_onnx(model: onnx.ModelProto, image: NDArray[np.uint8]) -> tuple[list[Any], list[NDArray[np.float32]]]:
-    """Outputs of the graph without optimizations, and what each rounding of an activation gives."""
-    opened = onnx.ModelProto()
-    opened.CopyFrom(model)
-    rounded = {node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
-    names = [n.output[0] for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in rounded]
-    opened.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
-    results = unoptimised_session(opened.SerializeToString()).run(
-        [*OUTPUT_NAMES, *names], {INPUT_NAME: image, **constant_inputs()}
-    )
-    return results[: len(OUTPUT_NAMES)], results[len(OUTPUT_NAMES) :]
 
 
 @pytest.mark.parametrize("config, variant", CASES)
@@ -82,16 +46,10 @@ def test_the_module_computes_the_graph(config: ModelConfig, variant: str, export
     assert [tuple(example.shape) for example in module.examples] == [case.image.shape, (1,)]
     assert (expected[1] > 0).sum() > 10
     found = [output.numpy() for output in outputs]
-    here, there = _rows_in_order(found), _rows_in_order(expected)
+    here, there = rows_in_order(found), rows_in_order(expected)
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.dtype == theirs.dtype
         np.testing.assert_allclose(ours[0, here], theirs[0, there], rtol=1e-4, atol=1e-3)
-
-
-def _rows_in_order(outputs: list[Any]) -> NDArray[np.int64]:
-    """Rows by score, those with the same by box: locations whose integers are equal come in either order."""
-    boxes, scores = outputs[0][0].round(2), outputs[1][0].round(4)
-    return np.lexsort((*boxes.T, -scores))
 
 
 def test_the_module_computes_a_graph_with_a_half_remainder(export: Export) -> None:
@@ -175,5 +133,5 @@ def test_the_graph_for_cpus_is_refused_with_the_one_to_take(export: Export) -> N
 
 
 def test_bytes_that_are_no_graph_are_refused() -> None:
-    with pytest.raises(BundleError, match=r"no ONNX file .*build the bundle again"):
+    with pytest.raises(BundleError, match=r"not an ONNX file .*build the bundle again"):
         OnnxModule(b"no graph")

@@ -12,30 +12,22 @@ import torch
 
 from blendmask_edge.errors import DependencyError, InferenceError
 from blendmask_quantize.export.torch_tensorrt import program as torch_program
-from blendmask_quantize.export.torch_tensorrt.program import compile_arguments, compile_program, export_program
+from blendmask_quantize.export.torch_tensorrt.program import (
+    compile_exported,
+    compile_program,
+    export_here,
+    export_network,
+    export_program,
+    from_bytes,
+)
+from blendmask_quantize.export.torch_tensorrt.quantize_op import define_quantize_op
+from blendmask_quantize.export.torch_tensorrt.rounding import round_to_steps
 from tests.quantize.export.conftest import Export
 from tests.quantize.tiny import TINY
 
 
-@pytest.mark.parametrize(
-    "version, precision, flags",
-    [
-        ("2.8.0", "int8", {torch.float32, torch.float16, torch.int8}),
-        ("2.9.0+cu128", "fp32", {torch.float32}),
-        ("2.10.0", "int8", None),
-        ("2.14.0", "fp32", None),
-    ],
-)
-def test_precisions_are_asked_for_only_where_that_is_heard(version: str, precision: str, flags: Any) -> None:
-    arguments = compile_arguments(version, precision)
-    assert arguments.get("enabled_precisions") == flags
-    assert arguments["require_full_compilation"]
-    assert "workspace_size" not in arguments
-    assert compile_arguments(version, precision, 2**20)["workspace_size"] == 2**20
-
-
 def test_modelopt_that_is_missing_is_told_with_the_extra(export: Export, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch_program.define_quantize_op.cache_clear()
+    define_quantize_op.cache_clear()
     monkeypatch.setitem(sys.modules, "modelopt.torch.quantization", None)
     with pytest.raises(DependencyError, match=r"nvidia-modelopt .*pip install .*\[torch-tensorrt\]"):
         export_program(export(TINY, "tensorrt").model.SerializeToString())
@@ -47,10 +39,16 @@ class Dynamo:
     def __init__(self, failure: str = "") -> None:
         self.failure, self.arguments, self.program = failure, {}, None
 
-    def compile(self, program: Any, **arguments: Any) -> Any:
+    def compile(
+        self, program: Any, *, arg_inputs: Any, require_full_compilation: bool, min_block_size: int, **rest: Any
+    ) -> Any:
         if self.failure:
             raise RuntimeError(self.failure)
-        self.program, self.arguments = program, arguments
+        self.program = program
+        self.arguments = {
+            "arg_inputs": arg_inputs, "require_full_compilation": require_full_compilation,
+            "min_block_size": min_block_size, **rest,
+        }  # fmt: skip
         return "compiled"
 
 
@@ -66,6 +64,7 @@ def torch_tensorrt(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     module = types.SimpleNamespace(__version__="2.14.0", dynamo=Dynamo(), save=save)
     monkeypatch.setitem(sys.modules, "torch_tensorrt", module)
     monkeypatch.setattr(torch_program, "define_quantize_op", lambda: None)
+    monkeypatch.setattr(torch_program, "quantize", round_to_steps)
     return module
 
 
@@ -87,3 +86,53 @@ def test_what_torch_tensorrt_refuses_is_one_message(export: Export, torch_tensor
     )
     with pytest.raises(InferenceError, match=message):
         compile_program(export(TINY, "float").model.SerializeToString(), "fp32", None, "cpu")
+
+
+def test_argument_that_a_release_would_swallow_is_refused(
+    export: Export, torch_tensorrt: types.SimpleNamespace
+) -> None:
+    torch_tensorrt.__version__ = "2.9.0"  # this one takes flags, of which the stand-in knows nothing
+    with pytest.raises(InferenceError, match=r"Torch-TensorRT 2\.9\.0 does not know the argument enabled_precisions"):
+        compile_program(export(TINY, "float").model.SerializeToString(), "fp32", None, "cpu")
+
+
+def test_the_network_is_compiled_straight_from_torch(export: Export, torch_tensorrt: types.SimpleNamespace) -> None:
+    """The compiler is given the network with half around what is quantized, since this release has no flag."""
+    case = export(TINY, "tensorrt")
+    assert compile_exported(export_here(case.graph), None, "cpu") == b"compiled"
+    given = torch_tensorrt.dynamo
+    inputs = given.arguments.pop("arg_inputs")
+    assert given.arguments == {"require_full_compilation": True, "min_block_size": 1}
+    assert [(tensor.dtype, tuple(tensor.shape)) for tensor in inputs] == [
+        (torch.uint8, case.image.shape), (torch.float32, (1,)),
+    ]  # fmt: skip
+    expected = export_network(case.graph, half=True).module()
+    image = torch.from_numpy(case.image)
+    with torch.no_grad():
+        for ours, theirs in zip(given.program.module()(image, inputs[1]), expected(image, inputs[1]), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    assert torch.float16 in {constant.dtype for constant in given.program.state_dict.values()} | {
+        node.meta["val"].dtype for node in given.program.graph.nodes if isinstance(node.meta.get("val"), torch.Tensor)
+    }
+
+
+def test_a_release_with_flags_gets_the_network_in_float32(
+    export: Export, torch_tensorrt: types.SimpleNamespace
+) -> None:
+    torch_tensorrt.__version__ = "2.8.0"
+    program = from_bytes(export_here(export(TINY, "tensorrt").graph))
+    dtypes = {node.meta["val"].dtype for node in program.graph.nodes if isinstance(node.meta.get("val"), torch.Tensor)}
+    assert torch.float16 not in dtypes
+
+
+def test_every_tensor_of_the_program_lies_on_the_device_that_it_is_compiled_for(
+    export: Export, torch_tensorrt: types.SimpleNamespace
+) -> None:
+    """`meta` stands for a GPU: constants that forward makes, such as ranges, must go there, too."""
+    compile_exported(export_here(export(TINY, "tensorrt").graph), None, "meta")
+    program = torch_tensorrt.dynamo.program
+    tensors = [*program.state_dict.values(), *program.constants.values()]
+    tensors += [node.meta["val"] for node in program.graph.nodes if isinstance(node.meta.get("val"), torch.Tensor)]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    named = [node.kwargs["device"] for node in program.graph.nodes if "device" in node.kwargs]
+    assert {torch.device(device).type for device in named} == {"meta"}

@@ -22,6 +22,7 @@ from blendmask_quantize.quantization.refine.steps import (
     Drift,
     Given,
     Observed,
+    Refined,
     chosen_steps,
     refine,
 )
@@ -59,15 +60,15 @@ def saying(*totals: float | None) -> tuple[Criterion, list[Calibrated]]:
     return criterion, seen
 
 
-def quiet() -> None:
+def quiet(_state: Refined) -> None:
     pass
 
 
 def test_what_does_not_help_is_left_out_and_the_next_step_starts_without_it(start: Observed, given: Given) -> None:
     criterion, seen = saying(0.4, 0.5, 0.3, 0.35)
-    result, outcomes = refine(
-        start, chosen_steps(["bias_correction", "cross_layer_equalization"], "auto"), given, criterion, quiet
-    )
+    steps = chosen_steps(["bias_correction", "cross_layer_equalization"], "auto")
+    refined = refine(Refined(start), steps, given, criterion, quiet)
+    result, outcomes = refined.observed.calibrated, refined.outcomes
     assert [(outcome.name, outcome.kept) for outcome in outcomes] == [
         ("cross_layer_equalization", False), (RANGES, True), ("bias_correction", False),
     ]  # fmt: skip
@@ -82,7 +83,8 @@ def test_what_does_not_help_is_left_out_and_the_next_step_starts_without_it(star
 @pytest.mark.slow
 def test_every_step_together_keeps_weights_and_ranges_of_one_network(start: Observed, given: Given) -> None:
     criterion, _ = saying(0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
-    result, outcomes = refine(start, chosen_steps(NAMES, "auto"), given, criterion, quiet)
+    refined = refine(Refined(start), chosen_steps(NAMES, "auto"), given, criterion, quiet)
+    result, outcomes = refined.observed.calibrated, refined.outcomes
     assert [outcome.name for outcome in outcomes] == list(STEPS)
     assert all(outcome.kept for outcome in outcomes)
     x = given.inputs[0]
@@ -96,15 +98,30 @@ def test_every_step_together_keeps_weights_and_ranges_of_one_network(start: Obse
 
 
 def test_without_steps_nothing_is_measured(start: Observed, given: Given) -> None:
-    result, outcomes = refine(start, [], given, lambda _: pytest.fail("measured"), quiet)
-    assert result is start.calibrated
-    assert outcomes == ()
+    state = Refined(start)
+    assert refine(state, [], given, lambda _: pytest.fail("measured"), quiet) is state
+
+
+def test_steps_that_were_taken_are_neither_taken_nor_measured_again(start: Observed, given: Given) -> None:
+    steps = chosen_steps(["bias_correction", "cross_layer_equalization"], "mse")
+    reached: list[Refined] = []
+    refine(Refined(start), steps, given, saying(0.4, 0.5, 0.3)[0], reached.append)
+    assert [len(state.outcomes) for state in reached] == [1, 2]
+    criterion, seen = saying(0.3)
+    refined = refine(reached[0], steps, given, criterion, quiet)
+    assert len(seen) == 1
+    assert [(outcome.name, outcome.kept) for outcome in refined.outcomes] == [
+        ("cross_layer_equalization", False), ("bias_correction", True),
+    ]  # fmt: skip
+    assert refined.outcomes[1].before == Drift(0.4, 0.0, 0.0)
+    assert refine(refined, steps, given, lambda _: pytest.fail("measured"), quiet) is refined
 
 
 def test_without_an_instance_to_compare_no_step_is_kept(start: Observed, given: Given) -> None:
     criterion, _ = saying(None)
-    result, (outcome,) = refine(start, chosen_steps(["bias_correction"], "mse"), given, criterion, quiet)
-    assert result is start.calibrated
+    refined = refine(Refined(start), chosen_steps(["bias_correction"], "mse"), given, criterion, quiet)
+    (outcome,) = refined.outcomes
+    assert refined.observed is start
     assert not outcome.kept
     assert "show no instance" in str(outcome)
 

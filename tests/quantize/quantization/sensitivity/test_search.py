@@ -50,6 +50,21 @@ def test_a_layer_that_ranks_high_but_is_not_needed_is_quantized_again() -> None:
     assert {layer.name for layer in found} == {"1"}
 
 
+def test_a_costly_layer_that_matters_is_reverted_where_the_cheap_ones_do_not_suffice() -> None:
+    layers, changes = _network([(1, 0.1), (100, 1.0)])
+    found, held = fewest_in_float(layers, changes, lambda some: "1" in {layer.name for layer in some}, 0.995)
+    assert held
+    assert {layer.name for layer in found} == {"1"}
+
+
+def test_a_layer_that_seems_harmless_but_is_needed_is_found_where_the_ranking_misleads() -> None:
+    layers, changes = _network([(20, 0.9), (50, 0.5), (20, 0.1), (10, 0.0)])
+    needed = {"0", "2", "3"}
+    found, held = fewest_in_float(layers, changes, lambda some: needed <= {layer.name for layer in some}, 0.6)
+    assert held
+    assert {layer.name for layer in found} == needed
+
+
 def test_the_search_asks_seldom() -> None:
     layers, changes = _network([(1, 1 - i / 100) for i in range(80)])
     asked: list[int] = []

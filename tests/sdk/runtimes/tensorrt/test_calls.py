@@ -11,18 +11,18 @@ from typing import Any
 from tests.sdk.devices.fake_tensorrt import make_tensorrt
 from tests.sdk.runtimes.fake_cuda import FakeDriver
 from tests.sdk.runtimes.fake_tensorrt import Context, Engine, make_module
-from tests.sdk.runtimes.tensorrt_calls import BUILDING, MEMBERS, RUNNING, called_in_sources, problems
+from tests.sdk.runtimes.tensorrt_calls import BUILDING, INSPECTING, MEMBERS, RUNNING, called_in_sources, problems
 
 
 def test_table_names_every_call_of_the_sources() -> None:
-    listed = {call.split(".")[1] for call in (*BUILDING, *RUNNING)} - {"__init__", "desc"}
+    listed = {call.split(".")[1] for call in (*BUILDING, *INSPECTING, *RUNNING)} - {"__init__", "desc"}
     assert called_in_sources() == listed
 
 
 def test_stand_in_that_runs_engines_takes_the_same_calls() -> None:
     module: Any = make_module(FakeDriver(), "10.3.0")
     module.ICudaEngine, module.IExecutionContext = Engine, Context
-    assert problems(module, RUNNING) == []
+    assert problems(module, {**RUNNING, **INSPECTING}) == []
     for name in ("TensorIOMode", "DataType"):
         assert set(getattr(module, name).__members__) >= MEMBERS[name]
 

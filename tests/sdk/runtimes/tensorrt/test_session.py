@@ -35,6 +35,36 @@ def test_engine_returns_the_outputs_of_the_contract(version: str, load_engine: C
     assert (outputs.mask_logits.shape, outputs.mask_logits.dtype) == ((1, 4, 56, 56), np.float32)
 
 
+def test_frame_is_recorded_once_and_takes_one_launch(load_engine: Callable[..., Any], driver: FakeDriver) -> None:
+    session = load_engine()
+    assert driver.launches == 0
+    for _ in range(3):
+        np.testing.assert_allclose(session.run(RED).scores, [[1, 0, 0, 0]])
+        np.testing.assert_allclose(session.run(RED[..., ::-1]).scores, [[0, 0, 1, 0]])
+    assert driver.launches == 6
+    session.close()
+    assert driver.is_clean()
+
+
+@pytest.mark.parametrize("call", ["cuStreamEndCapture", "cuMemcpyDtoHAsync_v2"])
+def test_engine_that_cannot_be_recorded_runs_without(
+    call: str, load_engine: Callable[..., Any], driver: FakeDriver
+) -> None:
+    driver.failures = {call: [901] if call == "cuStreamEndCapture" else [0, 0, 0, 0, 901]}
+    session = load_engine()
+    np.testing.assert_allclose(session.run(RED).scores, [[1, 0, 0, 0]])
+    assert driver.launches == 0
+    session.close()
+    assert driver.is_clean()
+
+
+def test_driver_before_cuda_11_4_records_nothing(load_engine: Callable[..., Any], driver: FakeDriver) -> None:
+    del driver._functions["cuGraphInstantiateWithFlags"]
+    session = load_engine()
+    np.testing.assert_allclose(session.run(RED).scores, [[1, 0, 0, 0]])
+    assert driver.launches == 0
+
+
 def test_the_threshold_is_uploaded_once_and_stays(load_engine: Callable[..., Any], driver: FakeDriver) -> None:
     session = load_engine(options=SessionOptions(score_threshold=0.5), tensors={**TENSORS, **THRESHOLD})
     orange = RED.copy()
@@ -189,7 +219,7 @@ def quantized() -> bytes:
 def test_float_graph_is_built_in_the_precision_that_is_fast(
     sm: str, precision: str, tensorrt_runtime: Any, tiny_graph: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tensorrt_runtime, "find_gpu", lambda: Gpu("some", sm, "12.6/540"))
+    monkeypatch.setattr(tensorrt_runtime, "first_gpu", lambda: Gpu("some", sm, "12.6/540"))
     tensorrt_runtime.engine_for(tiny_graph)
     assert tensorrt_runtime.built == [(tiny_graph, tensorrt_runtime.trt, sm, precision)]
 

@@ -1,0 +1,1 @@
+"""Parts of the study `robot`, each of which returns rows."""

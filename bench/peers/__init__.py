@@ -1,0 +1,1 @@
+"""Opponents of the benchmark: other quantizers, networks and programs, each an optional package."""

@@ -1,0 +1,1 @@
+"""Predict many images with one network, on any executor."""

@@ -1,0 +1,69 @@
+"""A part that crashes, hangs or says nothing becomes a row with the reason, and takes nothing with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Callable, Sequence
+
+import pytest
+
+from blendmask_edge.verification.job import PARTS_FOLDER, Job
+from blendmask_edge.verification.process import run_command
+from blendmask_edge.verification.report import Row
+from blendmask_edge.verification.routes import ROUTES
+
+Run = Callable[..., Row]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Return a function that runs a program as a part."""
+    (tmp_path / PARTS_FOLDER).mkdir()
+    job = Job(
+        bundle="m.bmz", bundle_sha256="", target="x86", images="images", annotations=None, data_sha256="",
+        folder=str(tmp_path),
+    )  # fmt: skip
+
+    def ran(program: str, limit: float = 60, by: Sequence[str] = (sys.executable, "-c")) -> Row:
+        return run_command([*by, program], job, ROUTES[0], "soak", limit)
+
+    return ran
+
+
+def test_crash_is_a_row_with_the_signal_and_the_last_line(run: Run) -> None:
+    row = run("import os, sys; print('about to load'); sys.stdout.flush(); os.kill(os.getpid(), 11)")
+    assert (row.status, row.route, row.part) == ("failed", "cpu-int8", "soak")
+    assert "signal 11 (SIGSEGV)" in row.reason
+    assert row.reason.endswith("Its last line: about to load")
+    assert "same command again" in row.next
+
+
+def test_traceback_is_a_row_with_its_last_line(run: Run) -> None:
+    assert "exit code 1. Its last line: RuntimeError: no room" in run("raise RuntimeError('no room')").reason
+
+
+def test_part_that_hangs_is_killed_with_what_it_started(run: Run, tmp_path: Path) -> None:
+    row = run(f"sleep 600 & echo $! > {tmp_path}/pid; wait", limit=1, by=["sh", "-c"])
+    assert "longer than 1 seconds" in row.reason
+    assert "--limit" in row.reason
+    pid, end = int((tmp_path / "pid").read_text()), time.monotonic() + 20
+    while time.monotonic() < end and is_running(pid):
+        time.sleep(0.01)
+    assert not is_running(pid)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not (stat.is_file() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+def test_part_that_leaves_no_row_is_a_failed_row(run: Run) -> None:
+    assert run("pass").status == "failed"
