@@ -126,29 +126,34 @@ def open_checkpoint(
 
     Raises:
         CheckpointError: it cannot be read, or does not fit the configuration.
-        ConfigError: classes are given for a checkpoint that is loaded already.
         AnnotationError: the names are not as many as the classes.
     """
     from blendmask_quantize.checkpoints.checkpoint import Checkpoint, load_checkpoint
 
-    if not isinstance(checkpoint, Checkpoint):
-        loaded = load_checkpoint(Path(checkpoint), as_config(config), classes)
-    elif classes is not None:
-        raise ConfigError("the checkpoint is loaded already: give the classes to load_checkpoint")
-    else:
-        loaded = checkpoint
+    loaded = checkpoint
+    if not isinstance(loaded, Checkpoint):
+        loaded = load_checkpoint(Path(loaded), as_config(config), classes)
     for file in annotations:
         loaded = loaded.named_by(file)
     return loaded
 
 
-def check_classes(classes: ClassNames | None) -> Labels | None:
+def check_classes(checkpoint: AnyCheckpoint, classes: ClassNames | None) -> Labels | None:
     """The labels that something names; None for None.
 
+    Args:
+        checkpoint: a checkpoint, or its path.
+        classes: that the user gives.
+
     Raises:
+        ConfigError: classes are given for a checkpoint that is loaded already.
         AnnotationError: as `read_classes`.
     """
-    return None if classes is None else read_classes(classes)
+    if classes is None:
+        return None
+    if _is_checkpoint(checkpoint):
+        raise ConfigError("the checkpoint is loaded already: give the classes to load_checkpoint")
+    return read_classes(classes)
 
 
 def as_config(config: AnyConfig) -> str | Path | ModelConfig | None:

@@ -89,7 +89,7 @@ def evaluate(
     check_all(_KINDS, options)
     executor = choose_executor(processes, ray, threads)
     threads = worker_threads(processes, ray, threads)
-    on_stage, labels = as_progress(progress), check_classes(classes)
+    on_stage, labels = as_progress(progress), check_classes(model, classes)
     if is_bundle:
         _check_bundle_options(config, labels, runtime)
     else:

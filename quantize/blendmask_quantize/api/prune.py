@@ -90,7 +90,7 @@ def prune(
     if training is not None:
         chosen = replace(chosen, training=fine_tuning(training))
     check_arguments(checkpoint, folders, files, path, chosen, config)
-    labels, on_stage = check_classes(classes), as_progress(progress)
+    labels, on_stage = check_classes(checkpoint, classes), as_progress(progress)
     from blendmask_quantize.latency.network import latency_cost
     from blendmask_quantize.pruning.job import prune as run
     from blendmask_quantize.training.coco_images import CocoImages

@@ -121,7 +121,7 @@ def _prepare(
     if wanted.teacher is not None:
         check_checkpoint(wanted.teacher, "teacher")
     check_size(known_config(checkpoint, config), wanted.size)
-    labels = check_classes(classes)
+    labels = check_classes(checkpoint, classes)
     dataset = as_dataset(calibration)
     check_output(path, inputs=(checkpoint, config, classes, recipe, *wanted.annotation_files))
     evaluation = open_evaluations(wanted)

@@ -91,7 +91,7 @@ def sensitivity(
     settings = CalibrationSettings(count, seed, estimator)
     check_calibration_settings(settings, allow)
     check_size(known_config(checkpoint, config), size)
-    labels, on_stage, dataset = check_classes(classes), as_progress(progress), as_dataset(calibration)
+    labels, on_stage, dataset = check_classes(checkpoint, classes), as_progress(progress), as_dataset(calibration)
     if annotations is not None:
         check_annotations(Path(annotations), "an instances JSON of the calibration images")
     if chart is not None:

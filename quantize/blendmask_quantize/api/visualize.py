@@ -72,7 +72,7 @@ def visualize(
     check_all(_KINDS, {"instances": instances, "score": score})
     check_checkpoint(checkpoint)
     known_config(checkpoint, config)
-    labels = check_classes(classes)
+    labels = check_classes(checkpoint, classes)
     if output is not None:
         _check_figure(as_path("output", output), image)
     pixels = read_image(image) if isinstance(image, (str, os.PathLike)) else check_image(image)

@@ -15,6 +15,7 @@ from blendmask_edge.benchmark.baseline import (
     read_baseline,
     write_baseline,
 )
+from blendmask_edge.benchmark.choose_runtime import choose_runtime
 from blendmask_edge.benchmark.gate import Change, compare
 from blendmask_edge.benchmark.history import Run, append, check_folder, this_commit
 from blendmask_edge.benchmark.machine import this_machine, usable_cores
@@ -104,10 +105,11 @@ def run(request: Request, track: Track = iter) -> Outcome:
     if request.record is not None:
         check_folder(request.record)
     request = _as_before(request, former)
+    images = AnnotatedImages.open(request.images, request.annotations)
+    request = _with_runtime(request, images)
     with MaskPredictor(request.bundle, request.runtime, request.threads, 0.0, request.variant) as predictor:
-        labels = Labels(predictor.manifest.classes, predictor.manifest.category_ids)
-        images = AnnotatedImages.open(request.images, request.annotations, labels)
-        predictor.warm_up(image=images.read(images.ids[0]))  # "auto" is decided before its choice is recorded
+        images.check_labels(Labels(predictor.manifest.classes, predictor.manifest.category_ids))
+        predictor.warm_up(image=images.read(images.ids[0]))
         setting = Setting(
             subject=Subject.of(predictor, request.threads),
             data=Data.of(request.annotations, len(images.ids)),
@@ -186,6 +188,15 @@ def _as_before(request: Request, former: Optional[Baseline]) -> Request:
         threads=subject.threads if request.threads is None else request.threads,
         variant=subject.variant if request.variant is None else request.variant,
     )
+
+
+def _with_runtime(request: Request, images: AnnotatedImages) -> Request:
+    """Replace "auto" by the runtime and the graph that it takes."""
+    if request.runtime != AUTO:
+        return request
+    image = images.read(images.ids[0])
+    runtime, variant = choose_runtime(request.bundle, request.threads, request.variant, image)
+    return replace(request, runtime=runtime, variant=variant)
 
 
 def _comparable(request: Request, former: Optional[Baseline], setting: Setting) -> Optional[Baseline]:

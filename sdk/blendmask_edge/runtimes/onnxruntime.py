@@ -106,8 +106,9 @@ def session_settings(options: SessionOptions) -> Any:
     settings.inter_op_num_threads = 1
     # Unless told, ONNX Runtime guesses the format, and its own has been checked by nobody.
     settings.add_session_config_entry("session.load_model_format", "ONNX")
-    # On x86 without VNNI its quick kernels saturate; this takes exact ones there, and changes nothing elsewhere.
-    settings.add_session_config_entry("session.x64quantprecision", "1")
+    # On x86 without VNNI its quick kernels saturate, and this takes exact ones; elsewhere it would take slower ones.
+    if saturates_int8():
+        settings.add_session_config_entry("session.x64quantprecision", "1")
     if options.threads is not None:
         settings.intra_op_num_threads = int(options.threads)
     return settings

@@ -102,6 +102,7 @@ def bench(robot: Robot, tmp_path: Path) -> Bench:
     """Return a function that runs the command against a baseline made without a fault."""
     fixed: List[object] = ["bench", "tiny.bmz", "--images", robot.scenes.folder]
     fixed += ["--annotations", robot.scenes.annotations, "--frames", FRAMES, "--baseline", tmp_path / "tiny.json"]
+    fixed += ["--runtime", "onnxruntime"]
 
     def run(*words: object, **changes: Any) -> Any:
         robot.disturbed_runs = changes.pop("disturbed_runs", 0)

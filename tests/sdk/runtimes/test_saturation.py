@@ -133,3 +133,16 @@ def test_processors_that_saturate(
     assert cpu.saturates_int8() is expected
     monkeypatch.undo()
     cpu.saturates_int8.cache_clear()
+
+
+@pytest.mark.parametrize("saturates", [True, False])
+def test_exact_kernels_are_asked_for_only_where_the_quick_ones_saturate(
+    monkeypatch: pytest.MonkeyPatch, saturates: bool
+) -> None:
+    """On processors with VNNI both are exact, and those that are asked for take twice the time."""
+    pytest.importorskip("onnxruntime")
+    from blendmask_edge.runtimes import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "saturates_int8", lambda: saturates)
+    settings = onnxruntime.session_settings(SessionOptions(threads=1))
+    assert settings.has_session_config_entry("session.x64quantprecision") is saturates

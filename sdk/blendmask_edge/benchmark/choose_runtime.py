@@ -1,0 +1,48 @@
+"""Choose the runtime of a benchmark in a process of its own, so that the others leave no trace in the measured one."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Optional, Tuple
+
+from blendmask_edge.predictor import MaskPredictor
+from blendmask_edge.runtimes.registry import AUTO
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from blendmask_edge.storage.atomic import PathLike
+
+
+def choose_runtime(
+    bundle: PathLike, threads: Optional[int], variant: Optional[str], image: NDArray[np.uint8]
+) -> Tuple[str, str]:
+    """Return the runtime and the graph that `runtime="auto"` takes.
+
+    To choose, every installed runtime loads the bundle. Its libraries stay loaded as long as the process, and would
+    count as memory of the one that is measured.
+
+    Args:
+        bundle, threads, variant: as `MaskPredictor` takes them.
+        image: (H, W, 3) uint8 RGB; the runtimes are timed on it.
+
+    Raises:
+        BlendMaskError: as `MaskPredictor`.
+    """
+    work = (bundle, threads, variant, image)
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        try:
+            return pool.submit(_choose, *work).result()
+        except BrokenProcessPool:  # a script without `if __name__ == "__main__"` cannot start processes
+            return _choose(*work)
+
+
+def _choose(
+    bundle: PathLike, threads: Optional[int], variant: Optional[str], image: NDArray[np.uint8]
+) -> Tuple[str, str]:
+    with MaskPredictor(bundle, AUTO, threads, 0.0, variant) as predictor:
+        predictor.warm_up(image=image)
+        return predictor.runtime, predictor.variant

@@ -1,0 +1,33 @@
+"""The runtime of a benchmark is chosen without a trace in the process that is measured."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("onnxruntime")
+
+PROGRAM = """
+import sys
+import numpy as np
+from blendmask_edge.benchmark.choose_runtime import choose_runtime
+if __name__ == "__main__":
+    image = np.full((64, 96, 3), (40, 60, 250), np.uint8)
+    print(*choose_runtime(sys.argv[1], 1, None, image), *{"onnxruntime", "openvino"} & set(sys.modules))
+"""
+
+
+@pytest.mark.parametrize("has_guard", [True, False])
+def test_no_runtime_is_loaded_where_another_process_can_choose(
+    tmp_path: Path, bundle_path: Path, has_guard: bool
+) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM if has_guard else PROGRAM.replace('if __name__ == "__main__":', "if True:"))
+    done = subprocess.run([sys.executable, str(script), str(bundle_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    runtime, variant, *loaded = done.stdout.splitlines()[-1].split()
+    assert runtime in ("onnxruntime", "openvino") and variant == "cpu"
+    assert not loaded or not has_guard
