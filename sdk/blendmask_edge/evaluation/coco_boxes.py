@@ -19,17 +19,27 @@ class _Form(NamedTuple):
     box: List[float]
 
 
-def needs_mask(annotation: Dict[str, Any], width: int, height: int) -> bool:
+def needs_mask(annotation: Dict[str, Any]) -> bool:
     """Whether a checked annotation lacks its box or its area, or has a box that may be of another form than COCO's.
+
+    Polygons bound the box of their mask well enough to see that; of run lengths, all boxes are compared.
 
     Args:
         annotation: its `bbox` and `area` may be None.
-        width, height: of the image.
     """
     if annotation["bbox"] is None or not annotation["area"]:
         return True
-    x, y, box_width, box_height = annotation["bbox"]
-    return bool(x + box_width > width + 1 or y + box_height > height + 1 or min(box_width, box_height) <= 1)
+    polygons = annotation["segmentation"]
+    return not isinstance(polygons, list) or _overlap(annotation["bbox"], _bounds(polygons)) < _OTHER
+
+
+def _bounds(polygons: Sequence[Sequence[float]]) -> List[float]:
+    """Return the box around polygons, x, y, width, height."""
+    left = min(min(polygon[::2]) for polygon in polygons)
+    top = min(min(polygon[1::2]) for polygon in polygons)
+    right = max(max(polygon[::2]) for polygon in polygons)
+    bottom = max(max(polygon[1::2]) for polygon in polygons)
+    return [left, top, right - left, bottom - top]
 
 
 def complete(annotation: Dict[str, Any], box: Sequence[float], area: float, width: int, height: int) -> Optional[str]:
@@ -56,13 +66,29 @@ def complete(annotation: Dict[str, Any], box: Sequence[float], area: float, widt
 
 
 def _forms(given: Sequence[float], width: int, height: int) -> List[_Form]:
+    """Return what a box is if its numbers mean something else: centers, corners, rows first, or shares of the image."""
     x, y, right, bottom = given
-    scaled = [x * width, y * height, right * width, bottom * height]
+    pixels, rows_first = [x, y, right, bottom], [y, x, bottom, right]
+    shares = [x * width, y * height, right * width, bottom * height]
+    shares_rows_first = [y * width, x * height, bottom * width, right * height]
     return [
-        _Form("corners", [x, y, right - x, bottom - y]),
-        _Form("shares of the image", scaled),
-        _Form("corners as shares of the image", [*scaled[:2], scaled[2] - scaled[0], scaled[3] - scaled[1]]),
+        _Form("corners", _of_corners(pixels)),
+        _Form("the center, width and height", _of_center(pixels)),
+        _Form("corners, rows first", _of_corners(rows_first)),
+        _Form("rows first", rows_first),
+        _Form("shares of the image", shares),
+        _Form("corners as shares of the image", _of_corners(shares)),
+        _Form("the center, width and height as shares of the image", _of_center(shares)),
+        _Form("corners as shares of the image, rows first", _of_corners(shares_rows_first)),
     ]
+
+
+def _of_corners(box: Sequence[float]) -> List[float]:
+    return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+
+
+def _of_center(box: Sequence[float]) -> List[float]:
+    return [box[0] - box[2] / 2, box[1] - box[3] / 2, box[2], box[3]]
 
 
 def _overlap(one: Sequence[float], other: Sequence[float]) -> float:

@@ -313,7 +313,7 @@ def _compress(entry: Dict[str, Any], image: Image) -> None:
 
 def _complete(entry: Dict[str, Any], image: Image) -> Optional[str]:
     """Take what an annotation lacks from its mask; say what is wrong with a box of another form."""
-    if not needs_mask(entry, image.width, image.height):
+    if not needs_mask(entry):
         return None
     mask = compressed(entry["segmentation"], image.height, image.width)
     box, area = rle_codec.toBbox(mask).tolist(), float(rle_codec.area(mask))

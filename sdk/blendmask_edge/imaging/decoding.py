@@ -1,6 +1,7 @@
 """Decode image files by Pillow, and JPEG files by simplejpeg where it is installed, which is twice as fast.
 
-Both use libjpeg-turbo with the same settings and give the same pixels.
+Both use libjpeg-turbo with the same settings and give the same pixels. CMYK, which they convert differently, is left to
+Pillow.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def decode_rgb(data: bytes, header: ImageHeader, name: str) -> Image:
     """
     if header.format == "JPEG" and data.find(_JPEG_END, header.pixels_at) < 0:
         raise ImageError(f"{name} is truncated: the end of the JPEG is missing. Fetch it again.")
-    image = _decode_jpeg(data) if header.format == "JPEG" else None
+    image = _decode_jpeg(data) if header.format == "JPEG" and not header.is_cmyk else None
     if image is None:
         image = _decode(data, header, name)
     if image.shape[:2] != header.size:
@@ -88,7 +89,7 @@ def find_simplejpeg() -> Optional[Callable[[bytes], Any]]:
 
 
 def _decode_jpeg(data: bytes) -> Optional[Image]:
-    """Return the pixels, None where Pillow has to decide: for CMYK, for a damaged file, and without simplejpeg."""
+    """Return the pixels, None where Pillow has to decide: for a damaged file, and without simplejpeg."""
     decode = find_simplejpeg()
     if decode is None:
         return None

@@ -26,6 +26,7 @@ _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_HUFFMAN = frozenset({0xC0, 0xC1, 0xC2})
 _JPEG_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 _JPEG_SCAN, _JPEG_END, _JPEG_EXIF = 0xDA, 0xD9, 0xE1
+_CMYK_CHANNELS = 4
 _MOST_PARTS = 100_000
 _MOST_SKIPPED = 2**16
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -50,6 +51,7 @@ class ImageHeader:
     orientation: EXIF orientation, 1 to 8; 1 where the file states none.
     orientation_bytes: where a TIFF file states its orientation.
     pixels_at: offset behind which the pixels of a JPEG lie, 0 elsewhere.
+    is_cmyk: whether it is a JPEG of four channels.
     least_bytes: bytes that a file of this format and size has at least.
     """
 
@@ -58,6 +60,7 @@ class ImageHeader:
     orientation: int = UPRIGHT
     orientation_bytes: Optional[slice] = None
     pixels_at: int = 0
+    is_cmyk: bool = False
     least_bytes: int = 0
 
     @property
@@ -149,7 +152,7 @@ def _check_length(header: ImageHeader, length: int, name: str) -> None:
 
 def _read_jpeg(source: Source) -> ImageHeader:
     """Walk the segments as libjpeg does, which skips fill bytes and bytes between segments, up to the first scan."""
-    position, orientation, size = 2, UPRIGHT, None
+    position, orientation, size, channels = 2, UPRIGHT, None, 0
     for _ in range(_MOST_PARTS):
         marker, position = _next_marker(source, position)
         if marker in _JPEG_ALONE:
@@ -160,14 +163,16 @@ def _read_jpeg(source: Source) -> ImageHeader:
         if length < 2:
             raise _Malformed("a segment of the JPEG has no length")
         if marker in _JPEG_FRAMES:
-            size = _jpeg_frame(source, marker, position, size)
+            size, channels = _jpeg_frame(source, marker, position, size), source.number(position + 7, 1)
         elif marker == _JPEG_EXIF and source.at(position + 2, min(6, length - 2)) == b"Exif\0\0":
             orientation = _exif(source, position + 8, length - 8)
         position += length
     if size is None:
         raise _Malformed("the JPEG has no frame")
     blocks = -(-size[0] // 8) * -(-size[1] // 8)
-    return ImageHeader("JPEG", size, orientation, pixels_at=position, least_bytes=blocks // 8)
+    return ImageHeader(
+        "JPEG", size, orientation, pixels_at=position, is_cmyk=channels == _CMYK_CHANNELS, least_bytes=blocks // 8
+    )
 
 
 def _next_marker(source: Source, position: int) -> Tuple[int, int]:

@@ -224,15 +224,37 @@ def test_boxes_and_areas_of_zero_are_those_of_the_mask(tmp_path: Path) -> None:
         ([15, 10, 35, 25], "corners"),
         ([15 / WIDTH, 10 / HEIGHT, 20 / WIDTH, 15 / HEIGHT], "shares of the image"),
         ([15 / WIDTH, 10 / HEIGHT, 35 / WIDTH, 25 / HEIGHT], "corners as shares of the image"),
+        ([10, 15, 25, 35], "corners, rows first"),
+        ([10, 15, 15, 20], "rows first"),
+        ([25, 17.5, 20, 15], "the center, width and height"),
+        ([25 / WIDTH, 17.5 / HEIGHT, 20 / WIDTH, 15 / HEIGHT], "the center, width and height as shares of the image"),
+        ([10 / HEIGHT, 15 / WIDTH, 25 / HEIGHT, 35 / WIDTH], "corners as shares of the image, rows first"),
     ],
 )
-def test_box_of_another_form_is_refused(tmp_path: Path, box: List[float], form: str) -> None:
+@pytest.mark.parametrize("kind", ["polygon", "run lengths"])
+def test_box_of_another_form_is_refused(tmp_path: Path, box: List[float], form: str, kind: str) -> None:
     document = sound()
-    rectangle = [[15, 10, 35, 10, 35, 25, 15, 25]]
-    document["annotations"][1].update(segmentation=rectangle, bbox=[15, 10, 20, 15])
+    mask = np.zeros((HEIGHT, WIDTH))
+    mask[10:25, 15:35] = 1
+    shape = [[15, 10, 35, 10, 35, 25, 15, 25]] if kind == "polygon" else rle(mask)
+    document["annotations"][1].update(segmentation=shape, bbox=[15, 10, 20, 15])
     read_coco(written(tmp_path, document))
     document["annotations"][1]["bbox"] = box
     with pytest.raises(AnnotationError, match=rf"some\.json: .*index 1\): `bbox` is .* which are {form}, expected"):
+        read_coco(written(tmp_path, document))
+
+
+@pytest.mark.parametrize("kind", ["polygon", "run lengths"])
+@pytest.mark.parametrize(("box", "form"), [([4, 3, 12, 9], "corners"), ([8, 6, 8, 6], "the center, width and height")])
+def test_box_of_another_form_is_refused_where_it_lies_within_the_image(
+    tmp_path: Path, box: List[float], form: str, kind: str
+) -> None:
+    document = sound()
+    mask = np.zeros((HEIGHT, WIDTH))
+    mask[3:9, 4:12] = 1
+    shape = [[4, 3, 12, 3, 12, 9, 4, 9]] if kind == "polygon" else rle(mask)
+    document["annotations"][1].update(segmentation=shape, bbox=box)
+    with pytest.raises(AnnotationError, match=rf"index 1\): `bbox` is .* which are {form}, expected"):
         read_coco(written(tmp_path, document))
 
 

@@ -58,6 +58,15 @@ def test_cmyk_jpeg_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("jpeg_decoder")
+def test_cmyk_jpeg_is_read_to_the_pixels_of_pillow(tmp_path: Path) -> None:
+    ink = np.random.default_rng(0).integers(0, 256, (40, 60, 4), np.uint8)
+    Image.fromarray(ink, "CMYK").save(tmp_path / "a.jpg", quality=95)
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "a.jpg"), np.asarray(Image.open(tmp_path / "a.jpg").convert("RGB"))
+    )
+
+
+@pytest.mark.usefixtures("jpeg_decoder")
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied_as_opencv_does(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
