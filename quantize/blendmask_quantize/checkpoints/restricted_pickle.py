@@ -115,7 +115,9 @@ _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+    """Python's own reader, whose memory follows the objects: that in C takes a list as long as the largest index."""
+
     def __init__(self, file: IO[bytes], **options: Any) -> None:
         super().__init__(file, **{**options, "encoding": "latin1"})  # as Python 2 wrote its texts
 
@@ -138,9 +140,15 @@ class RestrictedPickle:
 
 
 def as_tensors(content: Any) -> Any:
-    """The containers with each array as a tensor of its own."""
+    """The containers with each array as a tensor of its own; what stands in several places is converted once."""
+    return _converted(content, {})
+
+
+def _converted(content: Any, done: dict[int, Any]) -> Any:
     if isinstance(content, Mapping):
-        return {key: as_tensors(value) for key, value in content.items()}
+        if id(content) not in done:
+            done[id(content)] = {key: _converted(value, done) for key, value in content.items()}
+        return done[id(content)]
     return torch.from_numpy(_native(content.array)) if isinstance(content, _Array) else content
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -142,6 +143,32 @@ def test_an_empty_file_resembles_nothing(tmp_path):
     torch.save({"x": torch.zeros(1)}, tmp_path / "model.pth")
     with pytest.raises(CheckpointError, match="resembles no registered"):
         load_checkpoint(tmp_path / "model.pth", TINY)
+
+
+@pytest.mark.parametrize("suffix", [".pkl", ".pth"])
+def test_mappings_that_hold_each_other_many_times_are_read_once(tmp_path, model, suffix):
+    path = tmp_path / f"model{suffix}"
+    doubled: dict[str, object] = {}
+    for _ in range(200):
+        doubled = {"one": doubled, "other": doubled}
+    content = {"model": model.state_dict(), "more": doubled}
+    if suffix == ".pkl":
+        content["model"] = {key: value.numpy() for key, value in model.state_dict().items()}
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path)
+    assert same(load_checkpoint(path, TINY), model)
+
+
+def test_a_pickle_takes_no_memory_for_the_numbers_of_its_objects(tmp_path):
+    path = tmp_path / "model.pkl"
+    path.write_bytes(b"\x80\x02}r" + (2**22).to_bytes(4, "little") + b".")
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match="no state dict"):
+        load_checkpoint(path, TINY)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**22
 
 
 @pytest.mark.parametrize("suffix", [".pkl", ".pth"])
