@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from blendmask_edge.errors import ConfigError, OutputError
 from blendmask_edge.report.html import render_html, require_html
 from blendmask_edge.report.markdown import render_markdown
-from blendmask_edge.storage.atomic import write_bytes
+from blendmask_edge.storage.atomic import check_writable, write_bytes
 
 if TYPE_CHECKING:
     from blendmask_edge.report.page import Page
@@ -23,7 +23,7 @@ def check_output(path: PathLike) -> None:
     Raises:
         ConfigError: the suffix is neither .html nor .md.
         DependencyError: HTML needs a package that is not installed.
-        OutputError: the folder does not exist, or the path is a folder.
+        OutputError: the folder does not exist or cannot be written to, or the path is that of something else.
     """
     target = Path(path)
     if target.suffix.lower() not in HTML + MARKDOWN:
@@ -31,6 +31,7 @@ def check_output(path: PathLike) -> None:
     if target.is_dir() or not target.parent.is_dir():
         problem = "is a folder" if target.is_dir() else "lies in a folder that does not exist"
         raise OutputError(f"{target} {problem}. Give the path of a file, e.g. {target.name}.")
+    check_writable(target)
     if is_html(target):
         require_html()
 

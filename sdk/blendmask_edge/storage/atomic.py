@@ -23,7 +23,7 @@ def replacing(path: PathLike) -> Iterator[BinaryIO]:
     When the block fails, the temporary file is removed and an older file at `path` stays as it was.
 
     Raises:
-        OutputError: the folder is missing or read-only, the disk is full, or `path` is a folder.
+        OutputError: the folder is missing or read-only, the disk is full, or `path` is a folder, a device or a pipe.
     """
     target = Path(path)
     try:
@@ -69,7 +69,10 @@ def output_error(path: Path, error: OSError) -> OutputError:
 
 
 def _check_name(target: Path) -> None:
-    """Raise OSError where no file can have this name, and OutputError where a folder has it."""
+    """Raise OSError where no file can have this name, and OutputError where something that is not a file has it."""
     with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISDIR(target.stat().st_mode):
+        mode = target.stat().st_mode
+        if stat.S_ISDIR(mode):
             raise OutputError(f"{target} is a folder; give the name of a file to write.")
+        if not stat.S_ISREG(mode):  # renaming would remove it, even /dev/null if root asks
+            raise OutputError(f"{target} is a device, pipe or socket; give the name of a file to write.")

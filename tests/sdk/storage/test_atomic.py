@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -63,6 +64,24 @@ def test_place_that_cannot_be_written_is_refused_early(name: str, reason: str, t
             write(tmp_path / name)
     check_writable(tmp_path / "a")
     assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX")
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
+def test_what_is_not_a_file_is_not_replaced(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        socket.socket(socket.AF_UNIX).bind(str(path))
+    else:
+        path.symlink_to(os.devnull)
+    before = path.lstat()
+    for write in (check_writable, lambda target: write_bytes(target, b"new")):
+        with pytest.raises(OutputError, match="is a device, pipe or socket; give the name of a file"):
+            write(path)
+    assert path.lstat() == before
+    assert names(tmp_path) == ["a"]
 
 
 def test_a_file_that_another_writes_is_left_alone(tmp_path: Path) -> None:
