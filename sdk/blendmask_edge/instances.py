@@ -12,9 +12,9 @@ import numpy as np
 
 from blendmask_edge.bundle.tensors import EMPTY_CLASS
 from blendmask_edge.errors import BundleError, ConfigError, DependencyError, ImageError, InstancesError
-from blendmask_edge.imaging import check_image, paste, sigmoid
+from blendmask_edge.imaging import check_image, paste_all, sigmoid
 from blendmask_edge.imaging.crops import Crop, box_of, crop_mask
-from blendmask_edge.imaging.rle import Rle, encode_crop
+from blendmask_edge.imaging.rle import Rle, encode_crops
 from blendmask_edge.instance_checks import check_fields, require_array
 from blendmask_edge.labels import Labels, is_id
 
@@ -261,7 +261,10 @@ class Instances:
         Returns:
             N pairs (mask, (x0, y0)): (h, w) bool, and the pixel of its top left corner in the image.
         """
-        return [self._crop(row) for row in range(len(self))]
+        known = [None] * len(self) if self.mask_crops is None else list(self.mask_crops)
+        rows = [row for row, crop in enumerate(known) if crop is None]
+        pasted = iter(paste_all(sigmoid(self.mask_logits[rows]), self.boxes[rows], self.image_size))
+        return [next(pasted) if crop is None else crop for crop in known]
 
     def rles(self) -> List[Rle]:
         """Return the masks as compressed COCO RLE, without the dense array.
@@ -269,7 +272,7 @@ class Instances:
         Returns:
             N dictionaries {"size": [H, W], "counts": str}.
         """
-        return [encode_crop(self._crop(row), self.image_size) for row in range(len(self))]
+        return encode_crops(self.crops(), self.image_size)
 
     def to_coco(self, image_id: int) -> List[Dict[str, Any]]:
         """Return the instances as COCO results.
@@ -356,12 +359,6 @@ class Instances:
         track_ids = np.full(len(self), -1) if self.track_ids is None else self.track_ids
         tracks = [f"#{number} " if number >= 0 else "" for number in track_ids]
         return [f"{track}{name} {score:.2f}" for track, name, score in zip(tracks, self.class_names, self.scores)]
-
-    def _crop(self, row: int) -> Crop:
-        known = None if self.mask_crops is None else self.mask_crops[row]
-        if known is not None:
-            return known
-        return paste(sigmoid(self.mask_logits[row]), self.boxes[row], self.image_size)
 
 
 def _describe_index(index: object, count: int) -> str:

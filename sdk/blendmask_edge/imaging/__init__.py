@@ -8,7 +8,7 @@ from __future__ import annotations
 from blendmask_edge.imaging.decoding import encode_jpeg
 from blendmask_edge.imaging.headers import MAX_PIXELS, MAX_SIDE, check_size
 from blendmask_edge.imaging.io import MAX_FILE_BYTES, check_image, decode_image, image_size, read_image
-from blendmask_edge.imaging.masks import clip_boxes, paste, sigmoid
+from blendmask_edge.imaging.masks import clip_boxes, paste, paste_all, sigmoid
 from blendmask_edge.imaging.resize import (
     ImageTransform,
     PreprocessedImage,
@@ -32,6 +32,7 @@ __all__ = [
     "fit_size",
     "image_size",
     "paste",
+    "paste_all",
     "preprocess",
     "read_image",
     "resize",

@@ -18,7 +18,7 @@ from blendmask_edge import AnnotationError, ConfigError, ImageError, RegressionE
 from blendmask_edge.bundle import write_bundle
 from blendmask_edge.comparison.detections import Detection, PredictedImage, Predictions
 from blendmask_edge.comparison.result import compare_predictions
-from blendmask_edge.imaging.rle import encode_crop
+from blendmask_edge.imaging.rle import encode_crops
 from blendmask_edge.instances import Instances
 from tests.sdk.scenes import INSTANCES, LABELS, Scenes
 from tests.sdk.small_bundles import build_graph, describe
@@ -124,7 +124,7 @@ def test_every_instance_is_counted_once(data: st.DataObject) -> None:
     def predictions() -> Predictions:
         rows = data.draw(st.lists(st.tuples(corner, corner, side, side, st.floats(0, 1)), max_size=6))
         detections = [
-            Detection("cup", score, (x, y, w, h), encode_crop((np.ones((h, w), np.bool_), (x, y)), (64, 64)))
+            Detection("cup", score, (x, y, w, h), encode_crops([(np.ones((h, w), np.bool_), (x, y))], (64, 64))[0])
             for x, y, w, h, score in rows
         ]
         return Predictions("run", {"a": PredictedImage((64, 64), detections)})

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blendmask_edge.imaging import clip_boxes, paste, sigmoid
+from blendmask_edge.imaging import clip_boxes, masks, paste, paste_all, sigmoid
 from tests.reference_values import PARITY
 
 IMAGE = (40, 52)
@@ -52,6 +52,25 @@ def test_paste_equals_direct_sampling_of_the_whole_image(box: np.ndarray, cells:
     values = paste_directly(probabilities, box, IMAGE)
     sure = np.abs(values - 0.5) > 1e-3
     np.testing.assert_array_equal(whole(crop, start, IMAGE)[sure], (values >= 0.5)[sure])
+
+
+@given(boxes=st.lists(BOXES, max_size=4), seed=st.integers(0, 100))
+def test_masks_pasted_together_equal_each_pasted_alone(boxes: List[np.ndarray], seed: int) -> None:
+    probabilities = np.random.default_rng(seed).random((len(boxes), 7, 7), dtype=np.float32)
+    together = paste_all(probabilities, np.array(boxes, np.float32).reshape(-1, 4), IMAGE)
+    assert len(together) == len(boxes)
+    for (crop, corner), mask, box in zip(together, probabilities, boxes):
+        alone, expected = paste(mask, box, IMAGE)
+        assert corner == expected
+        np.testing.assert_array_equal(crop, alone)
+
+
+def test_large_mask_is_the_same_whether_pasted_at_once_or_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    box, size = np.array([3.3, 5.1, 70.2, 95.8], np.float32), (100, 80)
+    mask = np.random.default_rng(0).random((56, 56), dtype=np.float32)
+    whole_mask, _ = paste(mask, box, size)
+    monkeypatch.setattr(masks, "_PASTE_VALUES", 1)
+    np.testing.assert_array_equal(paste(mask, box, size)[0], whole_mask)
 
 
 @given(box=BOXES)

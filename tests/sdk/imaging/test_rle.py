@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from blendmask_edge.imaging.rle import encode_crop
+from blendmask_edge.imaging.rle import encode_crops
 
 
 @st.composite
@@ -28,4 +28,10 @@ def test_rle_of_a_crop_is_the_rle_of_the_dense_mask(placed: Tuple[Any, Any, Any]
     crop, (x, y), size = placed
     dense = np.zeros(size, np.uint8, order="F")
     dense[y : y + crop.shape[0], x : x + crop.shape[1]] = crop
-    assert encode_crop((crop, (x, y)), size)["counts"] == coco_mask.encode(dense)["counts"].decode()
+    assert encode_crops([(crop, (x, y))], size)[0]["counts"] == coco_mask.encode(dense)["counts"].decode()
+
+
+def test_crops_are_encoded_together_in_their_order() -> None:
+    crops = [(np.ones((h, w), np.bool_), (w, h)) for h, w in ((1, 2), (0, 0), (3, 1))]
+    assert encode_crops(crops, (9, 9)) == [encode_crops([crop], (9, 9))[0] for crop in crops]
+    assert encode_crops([], (9, 9)) == []
