@@ -19,10 +19,10 @@ def detect(bundle, paths):
     from blendmask_edge import MaskPredictor, read_image
 
     with MaskPredictor(bundle, runtime="onnxruntime", threads=1, score_threshold=SCORE) as predictor:
-        found = {path: predictor(read_image(path)) for path in paths}
+        detected = {path: predictor(read_image(path)) for path in paths}
     return {
         path: {"boxes": instances.boxes.tolist(), "classes": instances.class_ids.tolist()}
-        for path, instances in found.items()
+        for path, instances in detected.items()
     }
 
 

@@ -18,6 +18,6 @@ if arrived:
 with blendmask_edge.MaskPredictor(bundle) as predictor:
     instances = predictor(blendmask_edge.read_image(image))
 if not len(instances):
-    sys.exit(f"no object found in {image}")
-packages = sorted(found.metadata["Name"] for found in importlib.metadata.distributions())
-print(f"{len(instances)} instances found with {len(packages)} packages installed: {', '.join(packages)}")
+    sys.exit(f"no instance detected in {image}")
+packages = sorted(package.metadata["Name"] for package in importlib.metadata.distributions())
+print(f"{len(instances)} instances detected with {len(packages)} packages installed: {', '.join(packages)}")

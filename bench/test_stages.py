@@ -30,12 +30,12 @@ def test_decode(benchmark: Any) -> None:
 
 
 @pytest.mark.parametrize("camera", CAMERAS)
-def test_prepare(benchmark: Any, manifest: Manifest, image: Image, camera: str) -> None:
+def test_preprocess(benchmark: Any, manifest: Manifest, image: Image, camera: str) -> None:
     height, width = CAMERAS[camera] or (manifest.input.height, manifest.input.width)
     frame = cv2.resize(image, (width, height))
     bounds = (manifest.input.height, manifest.input.width)
-    prepared = benchmark(preprocess, frame, bounds, manifest.input.pad_value, "bgr")
-    assert prepared.image.shape == (1, *bounds, 3)
+    preprocessed = benchmark(preprocess, frame, bounds, manifest.input.pad_value, "bgr")
+    assert preprocessed.image.shape == (1, *bounds, 3)
 
 
 def test_network(benchmark: Any, manifest: Manifest, session: Session, image: Image) -> None:
@@ -43,13 +43,13 @@ def test_network(benchmark: Any, manifest: Manifest, session: Session, image: Im
     benchmark(session.run, preprocess(image, bounds, manifest.input.pad_value).image)
 
 
-def test_finish(benchmark: Any, manifest: Manifest, session: Session, image: Image) -> None:
-    prepared = preprocess(image, (manifest.input.height, manifest.input.width), manifest.input.pad_value)
-    outputs = session.run(prepared.image)
+def test_postprocess(benchmark: Any, manifest: Manifest, session: Session, image: Image) -> None:
+    preprocessed = preprocess(image, (manifest.input.height, manifest.input.width), manifest.input.pad_value)
+    outputs = session.run(preprocessed.image)
     instances = benchmark(
         Instances.from_outputs,
         outputs,
-        prepared.transform,
+        preprocessed.transform,
         Labels(manifest.classes, manifest.category_ids),
     )
     assert len(instances) > 0

@@ -41,11 +41,11 @@ def accuracy_table(rows: Rows) -> str:
         worst = " | ".join(f"{100 * row[f'retention_{kind}_worst']:.1f} %" for kind in ("class", "size"))
         shown = f"{before:.1f} | {after:.1f} | {share:.1f} % ({low:.1f} to {high:.1f}) | {worst} | {MET[row['passed']]}"
         lines.append(f"| {graph}, {_SPLITS[split]} | {shown} |")
-    photos = [(name.removesuffix("/photos"), row) for name, row in rows.items() if "target_mask_ap50" in row]
-    return "\n".join(lines + [line for graph, row in photos for line in ("", _photos_line(graph, row))])
+    photographs = [(name.removesuffix("/photographs"), row) for name, row in rows.items() if "target_mask_ap50" in row]
+    return "\n".join(lines + [line for graph, row in photographs for line in ("", _photographs_line(graph, row))])
 
 
-def _photos_line(graph: str, row: Mapping[str, Any]) -> str:
+def _photographs_line(graph: str, row: Mapping[str, Any]) -> str:
     ap, low, high = (100 * row[metric] for metric in ("mask_ap50", "mask_ap50_low", "mask_ap50_high"))
     against = (
         f"`{graph}` on {row['images']} photographs, compared with {row['instances']} detections of the float graph"

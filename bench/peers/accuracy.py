@@ -81,10 +81,10 @@ class Accuracy:
     def _on_kernels(self, name: str, kernel: str, split: str, images: AnnotatedImages) -> Row:
         """AP of the processor's own kernels in one runtime, or why there is none."""
         try:
-            found = self._results(name, kernel, split, images)
+            results = self._results(name, kernel, split, images)
         except Exception as error:  # as above
             return {f"error_{kernel}": one_line(error)}
-        return {f"{_METRIC}_{kernel}": round(score(images.coco, found, images.ids)[_METRIC], 4)}
+        return {f"{_METRIC}_{kernel}": round(score(images.coco, results, images.ids)[_METRIC], 4)}
 
     def _spread(self, images: AnnotatedImages, results: Results, draws: NDArray[np.int64]) -> dict[str, Any]:
         """AP, and that of each draw."""

@@ -118,7 +118,7 @@ def run_in_torch(module: Callable[..., tuple[torch.Tensor, ...]]) -> RunGraph:
 
     @torch.inference_mode()
     def run(given: Arrays) -> dict[str, NDArray[np.generic]]:
-        found = module(torch.from_numpy(given[INPUT_NAME]), torch.from_numpy(given[THRESHOLD_NAME]))
-        return {name: value.numpy() for name, value in zip(OUTPUT_NAMES, found, strict=True)}
+        results = module(torch.from_numpy(given[INPUT_NAME]), torch.from_numpy(given[THRESHOLD_NAME]))
+        return {name: value.numpy() for name, value in zip(OUTPUT_NAMES, results, strict=True)}
 
     return run

@@ -47,7 +47,7 @@ class GraphPredictor:
 
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
         """The instances of an image, (H, W, 3) uint8 RGB."""
-        prepared = preprocess(image, self.form.size, self.form.pad_value)
-        found = self.run({INPUT_NAME: prepared.image, **constant_inputs(self.score_threshold)})
-        outputs = Outputs(*(found[name] for name in OUTPUT_NAMES))
-        return Instances.from_outputs(outputs, prepared.transform, self.form.labels, self.score_threshold)
+        preprocessed = preprocess(image, self.form.size, self.form.pad_value)
+        results = self.run({INPUT_NAME: preprocessed.image, **constant_inputs(self.score_threshold)})
+        outputs = Outputs(*(results[name] for name in OUTPUT_NAMES))
+        return Instances.from_outputs(outputs, preprocessed.transform, self.form.labels, self.score_threshold)

@@ -1,17 +1,17 @@
 """Measure how much of the float graph's accuracy INT8 keeps, with confidence intervals.
 
-    python -m bench.studies.accuracy --data HOMESCENES --photos PHOTOS
+    python -m bench.studies.accuracy --data HOMESCENES --photographs PHOTOGRAPHS
 
-HOMESCENES holds `val/`, `val.json`, `val_seen/` and `val_seen.json`; PHOTOS is a folder of JPEG files. The bundle is
-made from `--checkpoint` by `blendmask quantize --keep-float`, or given by `--bundle` with its float graph. The float,
-`cpu` and `tensorrt` graphs see each image in ONNX Runtime.
+HOMESCENES holds `val/`, `val.json`, `val_seen/` and `val_seen.json`; PHOTOGRAPHS is a folder of JPEG files.
+The bundle is made from `--checkpoint` by `blendmask quantize --keep-float`, or given by `--bundle` with its float
+graph. The float, `cpu` and `tensorrt` graphs see each image in ONNX Runtime.
 
 Rows `float/val`, `ptq/cpu/val`, `ptq/tensorrt/val` and those of `val_seen` have mask AP overall, by size and by class.
 `retention` is INT8 over float. `_low` and `_high` are the ends of 95 % intervals by a bootstrap over images, with the
 same samples for float and INT8 (`blendmask_edge.evaluation.bootstrap`, `resamples` of them from `seed`).
 
-Rows `ptq/cpu/photos` and `ptq/tensorrt/photos` compare INT8 with float on photographs, which differ from all training
-images. The ground truth there is the detections of the float graph with a score of at least 0.3.
+Rows `ptq/cpu/photographs` and `ptq/tensorrt/photographs` compare INT8 with float on photographs, which differ from
+all training images. The ground truth there is the detections of the float graph with a score of at least 0.3.
 
 Targets are recorded beside the results; `passed` is 1 if the values (not the low ends) reach all of them.
 """
@@ -46,8 +46,8 @@ VARIANTS = (FLOAT, "cpu", "tensorrt")
 SIZES = ("_small", "_medium", "_large")
 TARGETS = {"retention": 0.99, "retention_class_worst": 0.97, "retention_size_worst": 0.98}
 """The least of each on the scenes."""
-PHOTOS_AP50 = 0.90
-PHOTOS_THRESHOLD = 0.3
+PHOTOGRAPHS_AP50 = 0.90
+PHOTOGRAPHS_THRESHOLD = 0.3
 
 Row = dict[str, Any]
 
@@ -66,7 +66,7 @@ def main() -> None:
             for variant in VARIANTS
         }
         rows = [row for split in SPLITS for row in scene_rows(predictors, manifest, split, options)]
-        rows += photo_rows(predictors, manifest, options) if options.photos is not None else []
+        rows += photograph_rows(predictors, manifest, options) if options.photographs is not None else []
     for row in rows:
         print(_shown(row))
     print(f"Written: {write_study('accuracy', rows, options.output)}")
@@ -96,20 +96,22 @@ def scene_rows(
     return rows
 
 
-def photo_rows(predictors: Mapping[str, MaskPredictor], manifest: Manifest, options: argparse.Namespace) -> list[Row]:
+def photograph_rows(
+    predictors: Mapping[str, MaskPredictor], manifest: Manifest, options: argparse.Namespace
+) -> list[Row]:
     """The rows of the photographs."""
-    files = sorted(options.photos.glob("*.jpg"))[: options.limit]
+    files = sorted(options.photographs.glob("*.jpg"))[: options.limit]
     if not files:
-        sys.exit(f"error: {options.photos} holds no .jpg file: give a folder of photographs")
+        sys.exit(f"error: {options.photographs} holds no .jpg file: give a folder of photographs")
     images = [read_image(path) for path in files]
     ids = range(len(images))
-    results = _predicted(predictors, images.__getitem__, ids, "photos")
+    results = _predicted(predictors, images.__getitem__, ids, "photographs")
     entries = [
         {"id": image_id, "file_name": path.name, "height": image.shape[0], "width": image.shape[1]}
         for image_id, path, image in zip(ids, files, images, strict=True)
     ]
     labels = Labels(manifest.classes, manifest.category_ids)
-    ground_truth = pseudo_labels(results.pop(FLOAT), entries, labels, PHOTOS_THRESHOLD)
+    ground_truth = pseudo_labels(results.pop(FLOAT), entries, labels, PHOTOGRAPHS_THRESHOLD)
     draws = draw_images(len(images), options.resamples, options.seed)
     shared = {
         "instances": len(ground_truth.anns),
@@ -119,14 +121,14 @@ def photo_rows(predictors: Mapping[str, MaskPredictor], manifest: Manifest, opti
     }
     rows = []
     for variant, detections in results.items():
-        row: Row = {"name": f"{manifest.recipe.name}/{variant}/photos"}
+        row: Row = {"name": f"{manifest.recipe.name}/{variant}/photographs"}
         reached = score(ground_truth, detections, ids)
         if "mask_ap50" in reached:
-            spread = _spread(f"photos, {variant}", ground_truth, detections, ids, draws)
+            spread = _spread(f"photographs, {variant}", ground_truth, detections, ids, draws)
             row |= _with_ends("mask_ap50", reached["mask_ap50"], spread["mask_ap50"])
-            row |= {"target_mask_ap50": PHOTOS_AP50, "passed": int(reached["mask_ap50"] >= PHOTOS_AP50)}
+            row |= {"target_mask_ap50": PHOTOGRAPHS_AP50, "passed": int(reached["mask_ap50"] >= PHOTOGRAPHS_AP50)}
         else:
-            row |= {"error": f"float finds nothing with a score of {PHOTOS_THRESHOLD} or more"}
+            row |= {"error": f"float finds nothing with a score of {PHOTOGRAPHS_THRESHOLD} or more"}
         rows.append(row | shared)
     return rows
 
@@ -201,7 +203,7 @@ def _shown(row: Row) -> str:
 
 def _parse_arguments() -> argparse.Namespace:
     parser = scenes_parser(__doc__, "checkpoint", "calibration", "threads")
-    parser.add_argument("--photos", type=Path, help="folder of photographs; left out, their rows are too")
+    parser.add_argument("--photographs", type=Path, help="folder of photographs; left out, their rows are too")
     parser.add_argument("--bundle", type=Path, help="measure this one, made with --keep-float")
     parser.add_argument("--resamples", type=int, default=RESAMPLES, help="draws of the bootstrap")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")

@@ -83,8 +83,8 @@ def with_noise(graph: bytes) -> bytes:
     model = onnx.shape_inference.infer_shapes(onnx.load_from_string(graph))
     conv = next(node for node in model.graph.node if node.op_type == "Conv")
     shape = next(value for value in model.graph.value_info if value.name == conv.output[0]).type.tensor_type.shape
-    drawn = np.random.default_rng(0).standard_normal([dimension.dim_value for dimension in shape.dim])
-    noise = numpy_helper.from_array((1 + NOISE * drawn).astype(np.float32), "noise")
+    values = np.random.default_rng(0).standard_normal([dimension.dim_value for dimension in shape.dim])
+    noise = numpy_helper.from_array((1 + NOISE * values).astype(np.float32), "noise")
     result, exact = conv.output[0], "before_noise"
     conv.output[0] = exact
     model.graph.initializer.append(noise)

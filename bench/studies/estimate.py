@@ -120,7 +120,7 @@ def _by_node(layers: Layers, nodes: set[str]) -> dict[str, float]:
         node = node_of(name, kind, nodes) if kind in CONVOLUTIONS else None
         if node is not None:
             times[node].append(1e-3 * spent)
-    return {node: found[0] for node, found in times.items() if len(found) == 1}
+    return {node: measured[0] for node, measured in times.items() if len(measured) == 1}
 
 
 def fit(costs: Sequence[LayerCost], seconds: NDArray[np.float64]) -> Rates:

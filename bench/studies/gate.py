@@ -142,14 +142,14 @@ def measure_threads(
 
 def _runs_within(bench: Bench, predictor: MaskPredictor, seconds: float, most: int) -> dict[float, list[Measured]]:
     """Runs of each slowdown in turn, until the time is spent."""
-    found: dict[float, list[Measured]] = {share: [] for share in SLOWDOWNS}
+    measured: dict[float, list[Measured]] = {share: [] for share in SLOWDOWNS}
     end = time.monotonic() + seconds
     for _ in range(most):
-        for share, runs in found.items():
+        for share, runs in measured.items():
             runs.append(bench.run(predictor, share))
         if time.monotonic() > end:
             break
-    return found
+    return measured
 
 
 def _row(place: str, share: float, runs: list[Measured], baseline: Baseline) -> dict[str, Any]:

@@ -70,8 +70,8 @@ def accuracy_rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         yield study.row(f"planted/loss-{points:g}", [study.lose_points(points / 100, seed) for seed in range(_SEEDS)])
     shown = {label["category_id"] for image_id in images.ids for label in images.coco.imgToAnns[image_id]}
     for category in sorted(shown):
-        kept = [result for result in sound if result["category_id"] != category]
-        yield study.row(f"planted/class-lost/{images.coco.cats[category]['name']}", [kept])
+        others = [result for result in sound if result["category_id"] != category]
+        yield study.row(f"planted/class-lost/{images.coco.cats[category]['name']}", [others])
 
 
 @dataclass
@@ -104,10 +104,10 @@ class Study:
             faulty: results with the fault, which the draws take in turn.
         """
         matches = [self._matches(results) for results in faulty]
-        found = [matches[run % len(matches)].metrics(draw) for run, draw in enumerate(self.draws)]
+        metrics = [matches[run % len(matches)].metrics(draw) for run, draw in enumerate(self.draws)]
         changes = [
             {metric: now.get(metric, 0.0) / before[metric] - 1 for metric in ("mask_ap", "mask_ap75") if before[metric]}
-            for now, before in zip(found, self.baselines, strict=True)
+            for now, before in zip(metrics, self.baselines, strict=True)
         ]
         moved = [any(_is_outside(metric, change) for metric, change in run.items()) for run in changes]
         of_ap = [run["mask_ap"] for run in changes]
@@ -118,9 +118,9 @@ class Study:
         """The sound results without random ones, so that all images together lose about as much mask AP."""
         share = points / self.mask_ap
         for _ in range(_CORRECTIONS):
-            kept = lose(self.sound, share, seed)
-            lost = self.mask_ap - self._matches(kept).metrics(np.ones(len(self.images.ids), np.int64))["mask_ap"]
-            share *= float(np.clip(points / max(lost, 1e-4), 0.5, 2))
+            remaining = lose(self.sound, share, seed)
+            drop = self.mask_ap - self._matches(remaining).metrics(np.ones(len(self.images.ids), np.int64))["mask_ap"]
+            share *= float(np.clip(points / max(drop, 1e-4), 0.5, 2))
         return lose(self.sound, share, seed)
 
     def _matches(self, results: Results) -> Matches:
@@ -134,8 +134,8 @@ def shift_masks(instances: Instances) -> Instances:
 
 def lose(results: Results, share: float, seed: int) -> Results:
     """Leave out a share of the results, whatever their score."""
-    kept = np.random.default_rng(seed).random(len(results)) >= share
-    return [result for result, is_kept in zip(results, kept, strict=True) if is_kept]
+    remains = np.random.default_rng(seed).random(len(results)) >= share
+    return [result for result, is_left in zip(results, remains, strict=True) if is_left]
 
 
 def memory_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -143,8 +143,8 @@ def memory_rows(options: argparse.Namespace) -> list[dict[str, Any]]:
     peaks = [_run_memory(options, 0.0) for _ in range(options.memory_runs + 1)]
     grown = [_run_memory(options, _GROWTH * peaks[0]) for _ in range(options.memory_runs)]
     rows = []
-    for name, found in (("sound/memory", peaks[1:]), ("planted/memory", grown)):
-        changes = [peak / peaks[0] - 1 for peak in found]
+    for name, measured in (("sound/memory", peaks[1:]), ("planted/memory", grown)):
+        changes = [peak / peaks[0] - 1 for peak in measured]
         moved = [_is_outside(_MEMORY, change) for change in changes]
         rows.append(_printed({"name": name, **_counted(name, moved), **spread_of("change", changes)}))
     return rows
@@ -154,11 +154,11 @@ def peak_memory(options: argparse.Namespace) -> float:
     """The metric of a short run, with memory added in the middle of it."""
     images = _annotated(options)
     images = replace(images, ids=images.ids[:10])
-    held: list[NDArray[np.uint8]] = []
+    ballast: list[NDArray[np.uint8]] = []
     with MaskPredictor(options.bundle, "onnxruntime", 1, 0.0) as predictor:
 
         def hold() -> None:
-            held.append(np.ones(int(options.added * 1e6) if not held else 0, np.uint8))
+            ballast.append(np.ones(int(options.added * 1e6) if not ballast else 0, np.uint8))
 
         return measure(predictor, images, hold, 10, resamples=0).metrics[_MEMORY]
 
@@ -181,14 +181,14 @@ def _predicted(
     options: argparse.Namespace, runtime: str, images: AnnotatedImages, *changes: Callable[[Instances], Instances]
 ) -> list[Results]:
     """Results as they are, and after each change."""
-    found: list[Results] = [[] for _ in range(1 + len(changes))]
+    results: list[Results] = [[] for _ in range(1 + len(changes))]
     with MaskPredictor(options.bundle, runtime, 1, 0.0) as predictor:
         images.check_labels(Labels(predictor.manifest.classes, predictor.manifest.category_ids))
         for image_id in images.ids:
             instances = predictor(images.read(image_id))
             for place, changed in enumerate([instances, *(change(instances) for change in changes)]):
-                found[place] += changed.to_coco(image_id)
-    return found
+                results[place] += changed.to_coco(image_id)
+    return results
 
 
 def _is_outside(metric: str, change: float) -> bool:

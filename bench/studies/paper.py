@@ -152,9 +152,9 @@ def _nms_rows(model: BlendMask, labels: Labels, split: str, options: argparse.Na
         step()
     draws = draw_images(len(images.ids), options.resamples, 0)
     rows = []
-    for name, found_by in results.items():
-        low, high = interval(Matches.of(images.coco, found_by, images.ids).distribution(draws)["mask_ap"])
-        row = {"name": f"{name}/{split}", "mask_ap": round(score(images.coco, found_by, images.ids)["mask_ap"], 4)}
+    for name, detections in results.items():
+        low, high = interval(Matches.of(images.coco, detections, images.ids).distribution(draws)["mask_ap"])
+        row = {"name": f"{name}/{split}", "mask_ap": round(score(images.coco, detections, images.ids)["mask_ap"], 4)}
         row |= {"mask_ap_low": round(low, 4), "mask_ap_high": round(high, 4), "images": len(images.ids)}
         rows.append(row | {"suppression_ms": _rounded(np.median(times[name])), "candidates": int(np.median(counts))})
     return rows

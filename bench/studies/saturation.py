@@ -67,9 +67,9 @@ def variant_rows(bundle: Path, variant: str, options: argparse.Namespace) -> Ite
             for name, predict in predictors.items():
                 on_image = stage(f"{variant}, {name}, {split}", options.limit)
                 metrics[name] = accuracy(predict, options.data, split, options.limit, on_image)
-            for name, found in metrics.items():
-                change = found["mask_ap"] - metrics[REFERENCE]["mask_ap"]
-                row = {"name": f"{variant}/{name}/{split}", **found, "mask_ap_change": round(change, 4)}
+            for name, of_graph in metrics.items():
+                change = of_graph["mask_ap"] - metrics[REFERENCE]["mask_ap"]
+                row = {"name": f"{variant}/{name}/{split}", **of_graph, "mask_ap_change": round(change, 4)}
                 row |= {"images": options.limit, "saturates": int(saturates_int8())}
                 yield row | (speedups.get(name, {}) if split == SPLITS[0] else {})
 

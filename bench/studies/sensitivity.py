@@ -62,7 +62,7 @@ def main() -> None:
     study = _Study.of(options)
     rows: Rows = []
     for name, measure in study.stages().items():
-        rows += study.kept(name, measure)
+        rows += study.stage(name, measure)
         print(f"Written: {write_study('sensitivity', rows, options.output)}", flush=True)
 
 
@@ -107,7 +107,7 @@ class _Study:
             "planted/layer": self._layer_rows,
         }
 
-    def kept(self, name: str, measure: Callable[[], Rows]) -> Rows:
+    def stage(self, name: str, measure: Callable[[], Rows]) -> Rows:
         """The rows of a stage, measured unless they lie in the folder."""
         path = self.work / f"{name.replace('/', '-')}.json"
         if not path.is_file():
@@ -140,14 +140,14 @@ class _Study:
 def _rows(name: str, report: Report) -> Rows:
     """A row for each INT8 graph."""
     float_ap = report.variants["float"].metrics["mask_ap"]
-    found = report.training["max_drop"].record() if "max_drop" in report.training else {}
+    drop = report.training["max_drop"].record() if "max_drop" in report.training else {}
     rows = []
     for variant in ("cpu", "tensorrt"):
         mask_ap = report.variants[variant].metrics["mask_ap"]
         row = {"name": f"{name}/{variant}", "mask_ap": round(mask_ap, 4), "retention": round(mask_ap / float_ap, 4)}
-        if found:
-            held_out = {"held_out_retention": round(1 - found["after"][variant], 4), "held_out_images": found["images"]}
-            row |= {"float_macs_share": round(found["float_macs_share"], 4), "reverted": found["reverted"], **held_out}
+        if drop:
+            held_out = {"held_out_retention": round(1 - drop["after"][variant], 4), "held_out_images": drop["images"]}
+            row |= {"float_macs_share": round(drop["float_macs_share"], 4), "reverted": drop["reverted"], **held_out}
         rows.append(row)
     return rows
 

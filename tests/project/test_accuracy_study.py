@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
             write_image(tmp_path / "scenes" / split / f"{number}.jpg", RED)
         (tmp_path / "scenes" / f"{split}.json").write_text(json.dumps(document))
     for number, color in enumerate((RED, BLUE)):
-        write_image(tmp_path / "photos" / f"{number}.jpg", color)
+        write_image(tmp_path / "photographs" / f"{number}.jpg", color)
     graphs = {name: build_graph(64, 96) for name in accuracy.VARIANTS}
     write_bundle(
         tmp_path / "m.bmz", describe(graphs, input=InputSpec(height=64, width=96, pad_value=(0, 0, 0))), graphs
@@ -60,18 +60,18 @@ def study(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[s
 
 
 def test_equal_graphs_keep_everything_with_certainty(folder: Path, study: Callable[..., Any]) -> None:
-    rows = study("--bundle", folder / "m.bmz", "--photos", folder / "photos")
+    rows = study("--bundle", folder / "m.bmz", "--photographs", folder / "photographs")
     scenes = {f"{graph}/{split}" for graph in ("float", *INT8) for split in ("val", "val_seen")}
-    assert set(rows) == scenes | {f"{graph}/photos" for graph in INT8}
+    assert set(rows) == scenes | {f"{graph}/photographs" for graph in INT8}
     row, base = rows["ptq/cpu/val"], rows["float/val"]
     assert row["mask_ap"] == base["mask_ap"] > 0
     assert base["mask_ap_low"] <= base["mask_ap"] <= base["mask_ap_high"]
     for metric in ("retention", "retention_low", "retention_high", "retention/red", "retention_low/red", "passed"):
         assert row[metric] == 1
     assert (row["images"], row["resamples"], row["seed"]) == (4, 30, 0)
-    assert rows["ptq/tensorrt/photos"]["mask_ap50"] == pytest.approx(1)
-    assert rows["ptq/tensorrt/photos"]["instances"] == 2
-    assert rows["ptq/tensorrt/photos"]["passed"] == 1
+    assert rows["ptq/tensorrt/photographs"]["mask_ap50"] == pytest.approx(1)
+    assert rows["ptq/tensorrt/photographs"]["instances"] == 2
+    assert rows["ptq/tensorrt/photographs"]["passed"] == 1
 
 
 def test_bundle_is_made_with_its_float_graph_where_none_is_given(
@@ -88,7 +88,7 @@ def test_bundle_is_made_with_its_float_graph_where_none_is_given(
     assert asked[:2] == ["quantize", "c.safetensors"]
     assert "--keep-float" in asked
     assert rows["float/val"]["images"] == 2
-    assert "ptq/cpu/photos" not in rows
+    assert "ptq/cpu/photographs" not in rows
 
 
 def test_bundle_without_its_float_graph_is_refused(folder: Path, study: Callable[..., Any]) -> None:
@@ -101,9 +101,9 @@ def test_bundle_without_its_float_graph_is_refused(folder: Path, study: Callable
 def test_photographs_on_which_float_finds_nothing_are_said_to_tell_nothing(
     folder: Path, study: Callable[..., Any]
 ) -> None:
-    for path in (folder / "photos").iterdir():
+    for path in (folder / "photographs").iterdir():
         write_image(path, (0, 0, 0))
-    row = study("--bundle", folder / "m.bmz", "--photos", folder / "photos")["ptq/cpu/photos"]
+    row = study("--bundle", folder / "m.bmz", "--photographs", folder / "photographs")["ptq/cpu/photographs"]
     assert "float finds nothing" in row["error"]
     assert "mask_ap50" not in row
 

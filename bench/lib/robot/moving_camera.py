@@ -61,9 +61,9 @@ def render_clip(data: Path, index: int, frames: int, size: tuple[int, int], seed
         state.cam_xpos[0] = target + distance * turn @ (position - target)
         state.cam_xmat[0] = (turn @ axes).ravel()
         rgb, depth, segmented, _ = generator._draw(model, state, [], width, height)
-        photo = generator._photo(rgb, depth, np.random.default_rng([seed, index, 1]))
+        shot = generator._photo(rgb, depth, np.random.default_rng([seed, index, 1]))
         known = np.where(np.isin(segmented, list(classes)), segmented, -1)
-        yield ClipFrame(np.asarray(photo, np.uint8), known, classes)
+        yield ClipFrame(np.asarray(shot, np.uint8), known, classes)
 
 
 def _settled(generator: Any, random: np.random.Generator, height: int, width: int) -> Any:

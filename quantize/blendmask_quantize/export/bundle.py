@@ -96,7 +96,7 @@ def with_measured(
         calibration=msgspec.convert(calibration.to_dict(), Calibration),
         display_threshold=measured.display_threshold,
         display_measurement=measured.display_measurement,
-        metrics={name: [found] for name, found in measured.accuracy.items() if name in manifest.graphs},
+        metrics={name: [measurement] for name, measurement in measured.accuracy.items() if name in manifest.graphs},
         fidelity=msgspec.convert(measured.fidelity, dict[str, Fidelity]),
         arithmetic=dict(measured.arithmetic),
         license=license,

@@ -114,10 +114,10 @@ def measure_parity(
     """Measure what `check_parity` checks; same arguments."""
     assert isinstance(graph.given, fx.GraphModule)
     assert isinstance(graph.network, fx.GraphModule)
-    prepared = preprocess(image, graph.size, pad_value(graph.config.input)).image
-    outputs, rounded = _run_exported(exported, prepared)
+    preprocessed = preprocess(image, graph.size, pad_value(graph.config.input)).image
+    outputs, rounded = _run_exported(exported, preprocessed)
     x, _ = network_input(model, image, graph.size)
-    given = graph.normalize(torch.from_numpy(prepared))
+    given = graph.normalize(torch.from_numpy(preprocessed))
     fed = _FedInterpreter(graph.given, rounded)
     predictions = fed.run(given) if rounded else model(x)
     expected = eager_detections(model, predictions, graph.asked, graph.size)
@@ -174,8 +174,8 @@ def eager_detections(model: BlendMask, predictions: Predictions, bounds: Bounds,
 
 
 def _survivors(proposals: Candidates, inference: InferenceConfig, bounds: Bounds) -> Candidates:
-    kept = suppress_within(proposals.boxes, proposals.scores, proposals.class_id, inference, bounds.rounds)
-    return proposals[kept]
+    selected = suppress_within(proposals.boxes, proposals.scores, proposals.class_id, inference, bounds.rounds)
+    return proposals[selected]
 
 
 def _input_error(model: BlendMask, x: Tensor, given: Tensor) -> float:

@@ -2,7 +2,7 @@
 
 With r_k the pooled basis k of K, R x R, the mask logits are
 
-- attention:     sum_k softmax_k(up(a))_k * r_k, with a the object's (K, M, M) attention and up bilinear to R x R;
+- attention:     sum_k softmax_k(up(a))_k * r_k, with a the instance's (K, M, M) attention and up bilinear to R x R;
 - weighted_sum:  the same with M = 1, so one weight a basis (the paper's analogy to YOLACT, table 1);
 - assembler:     sum_k g_k * r_k, where g_k is 1 in location k of an M x M grid over the box and 0 elsewhere, K = M * M,
   so each basis is copied where it stands and there is no attention (the paper's analogy to FCIS, table 1).
@@ -72,7 +72,7 @@ def blend(pooled: Tensor, attention: Tensor, attention_size: int) -> Tensor:
 
 
 def weights(attention: Tensor, attention_size: int, count: int, resolution: int) -> Tensor:
-    """Weight of each basis at each location of the mask, (P, K, R, R), or (1, K, R, R) where every object has the
+    """Weight of each basis at each location of the mask, (P, K, R, R), or (1, K, R, R) where every instance has the
     same.
 
     Args:

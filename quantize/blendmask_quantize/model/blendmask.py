@@ -53,7 +53,7 @@ class BlendMask(nn.Module):
         config: what to build.
 
     Attributes:
-        top_layer: the convolution that gives an object's attention; None for a blender without.
+        top_layer: the convolution that gives an instance's attention; None for a blender without.
 
     Raises:
         ConfigError: the configuration names a part that is not built here, or its parts or its table of widths do not

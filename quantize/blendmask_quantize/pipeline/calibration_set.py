@@ -70,7 +70,7 @@ class CalibrationReport:
     record: CalibrationRecord
     warnings: tuple[Finding, ...] = ()
 
-    def judged(self, findings: Sequence[Finding], allow: Collection[str]) -> CalibrationReport:
+    def checked(self, findings: Sequence[Finding], allow: Collection[str]) -> CalibrationReport:
         """The report with more findings.
 
         Args:
@@ -89,13 +89,13 @@ class CalibrationReport:
         record = replace(old, overrides=_joined(old.overrides, overridden), warnings=_joined(old.warnings, warned))
         return CalibrationReport(record, (*self.warnings, *findings))
 
-    def judged_anew(self, allow: Collection[str]) -> CalibrationReport:
-        """The report with the same findings, judged by other overrides.
+    def checked_anew(self, allow: Collection[str]) -> CalibrationReport:
+        """The report with the same findings, checked with other overrides.
 
         Raises:
-            CalibrationError: as `judged`.
+            CalibrationError: as `checked`.
         """
-        return CalibrationReport(replace(self.record, overrides=(), warnings=())).judged(self.warnings, allow)
+        return CalibrationReport(replace(self.record, overrides=(), warnings=())).checked(self.warnings, allow)
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,9 @@ class CalibrationSet:
         """Findings of the guard."""
         return self.report.warnings
 
-    def judged(self, findings: Sequence[Finding], allow: Collection[str]) -> CalibrationSet:
-        """The set with more findings; see `CalibrationReport.judged`."""
-        return replace(self, report=self.report.judged(findings, allow))
+    def checked(self, findings: Sequence[Finding], allow: Collection[str]) -> CalibrationSet:
+        """The set with more findings; see `CalibrationReport.checked`."""
+        return replace(self, report=self.report.checked(findings, allow))
 
     @property
     def compared(self) -> list[NDArray[np.uint8]]:
@@ -251,7 +251,7 @@ def load_calibration_set(
     )  # fmt: skip
     images_of = ([one.image for one in part] for part in (selected, held_out))
     calibration = CalibrationSet(next(images_of), CalibrationReport(record), next(images_of), reader.frames)
-    return calibration.judged(findings, allow)
+    return calibration.checked(findings, allow)
 
 
 def _check_names(selection: Selection) -> None:

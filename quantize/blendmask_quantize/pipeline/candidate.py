@@ -54,7 +54,7 @@ class Account:
     Attributes:
         parities: of each graph with its torch graph.
         fidelity: distance of each INT8 graph from the float one.
-        calibration: the record, and findings up to the comparison with float, which are still to be judged.
+        calibration: the record, and findings up to the comparison with float, which are not checked yet.
         refined: result of each refinement step.
         training: results of pruning and training, by name; empty where the recipe does neither.
     """
@@ -92,8 +92,8 @@ class Candidate:
         graphs = self.graphs | {FLOAT: self.static_float}
         return {variant: data for variant, data in graphs.items() if data}
 
-    def judged(self, allow: tuple[str, ...]) -> Candidate:
-        """The candidate with the findings of the guard judged.
+    def checked(self, allow: tuple[str, ...]) -> Candidate:
+        """The candidate with the findings of the guard checked.
 
         Args:
             allow: codes of refusals that are overridden.
@@ -101,7 +101,7 @@ class Candidate:
         Raises:
             CalibrationError: a refusal is not overridden.
         """
-        return replace(self, account=replace(self.account, calibration=self.account.calibration.judged_anew(allow)))
+        return replace(self, account=replace(self.account, calibration=self.account.calibration.checked_anew(allow)))
 
     @contextmanager
     def scratch_bundle(self) -> Iterator[Path]:

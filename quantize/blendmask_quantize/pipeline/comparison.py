@@ -93,7 +93,7 @@ def _compare(quantized: Quantized, exported: Candidate) -> dict[str, Fidelity]:
 
 
 def _report(quantized: Quantized, exported: Candidate, fidelity: dict[str, Fidelity]) -> CalibrationReport:
-    """The report with the tensors that are clipped most, and findings of the comparison, which are not judged yet."""
+    """The report with the tensors that are clipped most, and findings of the comparison, which are not checked yet."""
     inputs = NetworkInputs(quantized.job.checkpoint.model, quantized.images.compared)
     clipped = most_clipped(quantized.calibrated, clipped_shares(quantized.calibrated, inputs))
     report = quantized.images.report

@@ -10,7 +10,7 @@ from blendmask_quantize.latency.network import latency_cost
 from blendmask_quantize.pipeline.job import Job
 from blendmask_quantize.pipeline.qat_stages import calibration_settings, image_folder, image_settings, train
 from blendmask_quantize.pipeline.quantized import Quantized
-from blendmask_quantize.pipeline.stages import calibrate, judge_detections, read_images
+from blendmask_quantize.pipeline.stages import calibrate, guard_detections, read_images
 from blendmask_quantize.pruning.job import PruneReport, finished_pruning, prune, run_settings
 from blendmask_quantize.pruning.options import PruneOptions
 from blendmask_quantize.quantization.qat.data import QatData, check_apart, labeled_data
@@ -20,7 +20,7 @@ from blendmask_quantize.training.coco_images import CocoImages
 
 
 def run(job: Job, pruning: PruneOptions, options: QatOptions) -> Quantized:
-    """Read, split, judge by the given network, prune, calibrate, refine, train."""
+    """Read, split, check the detections of the given network, prune, calibrate, refine, train."""
     folder = image_folder(job)
     annotations = Path(job.options.annotations or "")
     run_folder = RunFolder.beside(job.output, job.command, _settings(job, pruning, options))
@@ -29,10 +29,10 @@ def run(job: Job, pruning: PruneOptions, options: QatOptions) -> Quantized:
     check_apart(data, folder, job.evaluation_paths)
     images = read_images(job)
     job.keep(run_folder)
-    images = judge_detections(job, images)
+    images = guard_detections(job, images)
     path, report = _prune(job, data, pruning, run_folder)
     thinned = job.of(load_checkpoint(path))
-    start = calibrate(thinned, images, judged=True)
+    start = calibrate(thinned, images, checked=True)
     trained = train(thinned, start, data, options, run_folder, teacher=job.checkpoint)
     return replace(trained, training={"pruning": report, **trained.training})
 

@@ -183,12 +183,12 @@ class _Bound:
         return max(drops.values()) <= self.most
 
     def reported(self, result: Quantized, before: Drops, after: Drops, reverted: Collection[Layer]) -> Quantized:
-        """The network with the report; the finding that the bound does not hold is not judged yet."""
+        """The network with the report; the finding that the bound does not hold is not checked yet."""
         names = tuple(layer.name for layer in self.layers.quantized if layer in reverted)
         report = DropReport(
             self.most, before, after, names, self.layers.float_share(list(reverted)), len(self.data.ids),
             self.data.source,
         )  # fmt: skip
         calibration = result.images.report
-        judged_later = CalibrationReport(calibration.record, (*calibration.warnings, *report.findings()))
-        return result.trained(MAX_DROP, report, replace(result.images, report=judged_later), result.calibrated)
+        unchecked = CalibrationReport(calibration.record, (*calibration.warnings, *report.findings()))
+        return result.trained(MAX_DROP, report, replace(result.images, report=unchecked), result.calibrated)

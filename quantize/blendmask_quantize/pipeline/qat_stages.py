@@ -103,7 +103,7 @@ def train(
     Args:
         job: of the network that is trained.
         start: calibrated and refined.
-        data: to train on and to judge by.
+        data: to train on and to evaluate on.
         options: how to train.
         run_folder: for the state of training.
         teacher: network to learn from; None takes that of the job, or the float network.

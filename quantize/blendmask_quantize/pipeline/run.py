@@ -55,7 +55,7 @@ def run(recipe: Recipe, job: Job) -> Report:
     with job.resources:
         candidate, frames = _candidate(recipe, job)
         with job.stage_results.refusable(_STAGE, candidate.to_arrays):
-            candidate = candidate.judged(job.options.allow)
+            candidate = candidate.checked(job.options.allow)
         _deliver(job, candidate)
     job.clear()
     latency, accuracy = _measure(job, candidate, frames)

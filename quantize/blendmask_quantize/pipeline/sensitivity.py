@@ -171,7 +171,7 @@ def _read(job: SensitivityJob, network: fx.GraphModule) -> CalibrationSet:
     images = load_calibration_set(job.dataset, job.calibration, job.size, pad, job.progress, job.allow, limits)
     on_image = job.progress("checking channel order", 2 * min(MOST, len(images.images)))
     scores = scores_both_ways(job.graph(network), images.images, on_image)
-    return images.judged(check_channel_order(*scores), job.allow)
+    return images.checked(check_channel_order(*scores), job.allow)
 
 
 def _calibrate(job: SensitivityJob, network: fx.GraphModule, images: CalibrationSet) -> Calibrated:

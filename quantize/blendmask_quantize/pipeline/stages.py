@@ -57,7 +57,7 @@ def read_images(job: Job) -> CalibrationSet:
         on_image = job.progress("checking channel order", 2 * min(MOST, len(images.images)))
         given, swapped = scores_both_ways(job.graph(job.network), images.images, on_image)
     with job.stage_results.refusable(_CHANNEL_ORDER, lambda: {_SCORES: np.array(json.dumps((given, swapped)))}):
-        return images.judged(check_channel_order(given, swapped), job.options.allow)
+        return images.checked(check_channel_order(given, swapped), job.options.allow)
 
 
 def held_out_limits(job: Job) -> HoldOut:
@@ -65,8 +65,8 @@ def held_out_limits(job: Job) -> HoldOut:
     return TO_COMPARE if job.recipe.max_drop is None else TO_MEASURE
 
 
-def judge_detections(job: Job, images: CalibrationSet) -> CalibrationSet:
-    """The images, judged by what the float network detects in them.
+def guard_detections(job: Job, images: CalibrationSet) -> CalibrationSet:
+    """The images, checked by what the float network detects in them.
 
     Raises:
         CalibrationError: the network detects almost nothing.
@@ -74,7 +74,7 @@ def judge_detections(job: Job, images: CalibrationSet) -> CalibrationSet:
     stored = job.stage_results.load(_DETECTIONS)
     counts = stored[_COUNTS].tolist() if stored is not None else _count_instances(job, images)
     with job.stage_results.refusable(_DETECTIONS, lambda: {_COUNTS: np.array(counts)}):
-        return images.judged(check_detections(counts), job.options.allow)
+        return images.checked(check_detections(counts), job.options.allow)
 
 
 def _count_instances(job: Job, images: CalibrationSet) -> list[int]:
@@ -88,13 +88,13 @@ def _count_instances(job: Job, images: CalibrationSet) -> list[int]:
     return counts
 
 
-def calibrate(job: Job, images: CalibrationSet, *, judged: bool = False) -> Quantized:
+def calibrate(job: Job, images: CalibrationSet, *, checked: bool = False) -> Quantized:
     """Ranges from the images, refined by the steps of the job.
 
     Args:
         job: the float network.
         images: from `read_images`.
-        judged: whether the guard has seen already what a network detects in them.
+        checked: whether the guard has seen already what a network detects in them.
 
     Raises:
         CalibrationError: the network detects almost nothing.
@@ -102,9 +102,9 @@ def calibrate(job: Job, images: CalibrationSet, *, judged: bool = False) -> Quan
     stored = job.stage_results.load(_OBSERVATION)
     histograms, counts = observation_of(stored) if stored is not None else _observe(job, images)
     job.stage_results.save(_OBSERVATION, lambda: as_arrays(histograms, counts))
-    if not judged:
+    if not checked:
         with job.stage_results.refusable(_OBSERVATION, lambda: as_arrays(histograms, counts)):
-            images = images.judged(check_detections(counts), job.options.allow)
+            images = images.checked(check_detections(counts), job.options.allow)
     observed = _estimate(job, images, histograms)
     refined = _refine(job, _begun(job, observed), images, keep=True)
     fullest = _original(job, images, int(np.argmax(counts)))

@@ -129,8 +129,8 @@ def _draw(positives: Tensor, limit: int | None, generator: torch.Generator | Non
     """At most ``limit`` of the rows, ascending, and what makes their sum stand for all of them."""
     if limit is None or len(positives) <= limit:
         return positives, 1.0
-    drawn = torch.randperm(len(positives), generator=generator)[:limit].sort().values
-    return positives[drawn.to(positives.device)], len(positives) / limit
+    sampled = torch.randperm(len(positives), generator=generator)[:limit].sort().values
+    return positives[sampled.to(positives.device)], len(positives) / limit
 
 
 def _gather_attention(top_layer: nn.Conv2d | None, towers: Sequence[Tensor], targets: Targets, rows: Tensor) -> Tensor:

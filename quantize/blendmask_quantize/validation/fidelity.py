@@ -24,9 +24,9 @@ from blendmask_edge.evaluation.predictions import Predictor
 from blendmask_edge.instances import Instances
 
 CONFIDENT = 0.3
-"""Score from which an object of one network must have its like among all those of the other."""
+"""Score from which an instance of one network must have its like among all those of the other."""
 MATCH_IOU = 0.5
-"""Least IoU of the boxes of one object as two networks see it."""
+"""Least IoU of the boxes of one instance in two networks."""
 SAME_SCORE = 0.05
 """Difference of scores that rounding may make; larger mean differences are worth a warning."""
 LOW = 0.05

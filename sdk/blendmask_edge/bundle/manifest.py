@@ -73,9 +73,9 @@ class CalibrationImage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
-    """Which images gave the ranges, how they were drawn and judged, and how the ranges were estimated.
+    """Which images gave the ranges, how they were sampled and checked, and how the ranges were estimated.
 
-    `found` is the number of images they were drawn from by `seed`; `overrides` and `warnings` are codes of the
+    `found` is the number of images they were sampled from by `seed`; `overrides` and `warnings` are codes of the
     guard's refusals that the user overrode and of the warnings that were shown. On the images `held_out` the graphs
     were compared with the float one; where it is empty, that was done on some of `images`. `clipped` is the share of
     values, 0 to 1, beyond the calibrated range of the tensors for which it is largest, by name.

@@ -46,14 +46,14 @@ def check(
     opened = Bundle.open(bundle)
     result = check_bundle(opened, target, as_options(precision, tensorrt, runtime))
     measured = reports_of(bundle, attached_reports(reports).get(result.target, []), result.route) if estimate else []
-    found = estimate_route(opened, result) if estimate and not measured else None
+    estimated = estimate_route(opened, result) if estimate and not measured else None
     if as_json:
-        print_json(report.result_document(result, found, measured) if estimate else result)
+        print_json(report.result_document(result, estimated, measured) if estimate else result)
     else:
         print_lines(report.describe_result(result))
         for signed in measured:
             print_lines(measured_lines(signed))
         if estimate and not measured:
-            print_lines(report.describe_estimate(result, found))
+            print_lines(report.describe_estimate(result, estimated))
         print_lines(report.next_steps(result, bundle))
     raise typer.Exit(0 if result.ok else FAILED)

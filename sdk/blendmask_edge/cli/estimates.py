@@ -23,8 +23,8 @@ def show_estimates(
     opened = Bundle.open(bundle)
     results = {target.name: check_bundle(opened, target) for target in targets}
     measured = {name: reports_of(bundle, attached.get(name, []), result.route) for name, result in results.items()}
-    found = [estimate_route(opened, result) for name, result in results.items() if not measured[name]]
-    estimates = [one for one in found if one is not None]
+    estimated = [estimate_route(opened, result) for name, result in results.items() if not measured[name]]
+    estimates = [one for one in estimated if one is not None]
     if as_json:
         print_json(report.estimates_document(estimates, measured))
         return

@@ -146,7 +146,7 @@ class _Writer:
 
     predictor: MaskPredictor
     stage: Path
-    found: Predictions
+    predictions: Predictions
     on_failure: Callable[[str], None]
     options: Options
     document: _Document = field(default_factory=_Document)
@@ -159,7 +159,7 @@ class _Writer:
             self._predict_image(source)
 
     def fail(self, source: Source, message: str) -> None:
-        self.found.failures.append((source, message))
+        self.predictions.failures.append((source, message))
         self.on_failure(message)
 
     def _predict_image(self, file: Path) -> None:
@@ -172,7 +172,7 @@ class _Writer:
     def _add(self, instances: Instances, **image: Any) -> None:
         annotations = annotations_of(instances)
         self.document.add(instances, annotations, **image)
-        self.found.count(annotations)
+        self.predictions.count(annotations)
 
     def _predict_video(self, source: Source) -> None:
         def fail(index: int, error: BlendMaskError) -> None:
@@ -188,14 +188,14 @@ class _Writer:
         with stream:
             try:
                 for result in stream:
-                    drawn = result.instances.draw(result.frame)
-                    writer.write(drawn)
+                    overlaid = result.instances.draw(result.frame)
+                    writer.write(overlaid)
                     self._add(result.instances, file_name=str(source), frame=result.index, overlay=overlay)
-                    if self.options.show is not None and not self.options.show(drawn):
+                    if self.options.show is not None and not self.options.show(overlaid):
                         break
             finally:
                 writer.close()
-                self.found.reports.append((source, stream.report))
+                self.predictions.reports.append((source, stream.report))
 
 
 def unused_name(stem: str, suffix: str, taken: Set[str]) -> str:

@@ -153,9 +153,9 @@ def _compare_image(
     ]
     bent = [change for change in changes if change.mask_iou < mask_iou]
     rows, columns = {row for row, _ in pairs}, {column for _, column in pairs}
-    lost = [Change(name, VANISHED, one, None) for row, one in enumerate(first) if row not in rows]
+    vanished = [Change(name, VANISHED, one, None) for row, one in enumerate(first) if row not in rows]
     new = [Change(name, APPEARED, None, one) for column, one in enumerate(second) if column not in columns]
-    alone = [change for change in lost + new if change.severity >= threshold]
+    alone = [change for change in vanished + new if change.severity >= threshold]
     return len(changes) - len(bent), bent + alone
 
 

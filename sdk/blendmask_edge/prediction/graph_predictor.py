@@ -49,11 +49,11 @@ class GraphPredictor:
     def __call__(self, image: NDArray[np.uint8]) -> Instances:
         """Return the instances of an image (H, W, 3) uint8 RGB."""
         start = time.perf_counter()
-        prepared = preprocess(image, (self._input.height, self._input.width), self._input.pad_value)
+        preprocessed = preprocess(image, (self._input.height, self._input.width), self._input.pad_value)
         before_inference = time.perf_counter()
-        outputs = self._run(prepared.image)
+        outputs = self._run(preprocessed.image)
         after_inference = time.perf_counter()
-        instances = Instances.from_outputs(outputs, prepared.transform, self._labels, self._score_threshold)
+        instances = Instances.from_outputs(outputs, preprocessed.transform, self._labels, self._score_threshold)
         end = time.perf_counter()
         self.timings = Timings(before_inference - start, after_inference - before_inference, end - after_inference)
         return instances

@@ -36,7 +36,7 @@ class Timings(NamedTuple):
     postprocess: float
 
 
-class Prepared(NamedTuple):
+class Preprocessed(NamedTuple):
     """A region of an image in the form of the network input.
 
     pixels: uint8 [1, H, W, 3].
@@ -88,11 +88,11 @@ class ImagePipeline:
             The instances, and the duration of each stage.
         """
         start = time.perf_counter()
-        prepared = self._preprocess(image, channels, selection)
+        preprocessed = self._preprocess(image, channels, selection)
         before_inference = time.perf_counter()
-        outputs = self.session.run(prepared.pixels, is_typical)
+        outputs = self.session.run(preprocessed.pixels, is_typical)
         after_inference = time.perf_counter()
-        instances = self._postprocess(outputs, prepared, selection)
+        instances = self._postprocess(outputs, preprocessed, selection)
         end = time.perf_counter()
         return instances, Timings(before_inference - start, after_inference - before_inference, end - after_inference)
 
@@ -107,26 +107,26 @@ class ImagePipeline:
             track: gives the instances of each image their track ids.
         """
 
-        def infer(ticket: Ticket) -> Tuple[Outputs, Prepared]:
+        def infer(ticket: Ticket) -> Tuple[Outputs, Preprocessed]:
             return self.session.run(ticket.value.pixels), ticket.value
 
-        def finish(ticket: Ticket) -> Instances:
-            outputs, prepared = ticket.value
-            return self._postprocess(outputs, prepared, selection)
+        def postprocess(ticket: Ticket) -> Instances:
+            outputs, preprocessed = ticket.value
+            return self._postprocess(outputs, preprocessed, selection)
 
         return [
             Stage("preprocess", lambda ticket: self._preprocess(ticket.value, channels, selection)),
             Stage("inference", infer),
-            Stage("postprocess", lambda ticket: track(finish(ticket), ticket)),
+            Stage("postprocess", lambda ticket: track(postprocess(ticket), ticket)),
         ]
 
-    def _preprocess(self, image: NDArray[np.uint8], channels: str, selection: Selection) -> Prepared:
+    def _preprocess(self, image: NDArray[np.uint8], channels: str, selection: Selection) -> Preprocessed:
         spec = self._manifest.input
         region, corner = selection.crop(check_image(image, channels))
-        preprocessed = preprocess(region, (spec.height, spec.width), spec.pad_value, channels)
-        return Prepared(preprocessed.image, preprocessed.transform, corner, (image.shape[0], image.shape[1]))
+        resized = preprocess(region, (spec.height, spec.width), spec.pad_value, channels)
+        return Preprocessed(resized.image, resized.transform, corner, (image.shape[0], image.shape[1]))
 
-    def _postprocess(self, outputs: Outputs, prepared: Prepared, selection: Selection) -> Instances:
-        instances = Instances.from_outputs(outputs, prepared.transform, self.labels, selection.score_threshold)
+    def _postprocess(self, outputs: Outputs, preprocessed: Preprocessed, selection: Selection) -> Instances:
+        instances = Instances.from_outputs(outputs, preprocessed.transform, self.labels, selection.score_threshold)
         instances = selection.choose(instances)
-        return instances if selection.roi is None else instances.shift(*prepared.corner, prepared.image_size)
+        return instances if selection.roi is None else instances.shift(*preprocessed.corner, preprocessed.image_size)

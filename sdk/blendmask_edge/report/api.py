@@ -104,7 +104,7 @@ def _page(sources: Sources, plan: Optional[Plan], html: bool, track: Track) -> P
 def _entry_sections(
     entries: Sequence[Entry], sources: Sources, html: bool, comparison: Optional[Comparison]
 ) -> List[Section]:
-    changes = [] if comparison is None else change_sections(comparison, MOST_OVERLAYS, html, lost_first=True)
+    changes = [] if comparison is None else change_sections(comparison, MOST_OVERLAYS, html, vanished_first=True)
     return [
         *sections.overview(entries, html),
         *sections.limits(entries),

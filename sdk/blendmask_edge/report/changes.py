@@ -40,7 +40,7 @@ def comparison_page(comparison: Comparison, max_changed: Optional[float] = None,
 
 
 def change_sections(
-    comparison: Comparison, most_overlays: int, overlays: bool = True, lost_first: bool = False
+    comparison: Comparison, most_overlays: int, overlays: bool = True, vanished_first: bool = False
 ) -> List[Section]:
     """Return the changes by class and by image, with overlays of the worst.
 
@@ -48,7 +48,7 @@ def change_sections(
         comparison: from `compare`.
         most_overlays: show no more images than this.
         overlays: whether the page can show images.
-        lost_first: put images in which something only appeared after all others.
+        vanished_first: put images in which something only appeared after all others.
     """
     if not comparison.instances:
         return [Section("Changed detections", ["Neither run has an instance: try a lower score threshold."])]
@@ -56,7 +56,7 @@ def change_sections(
     if not comparison.changes:
         return [Section("Changed detections", [summary])]
     images = list(comparison.by_image().items())
-    if lost_first:
+    if vanished_first:
         images.sort(key=lambda item: all(change.kind == APPEARED for change in item[1]))
     parts = [Section("Changed detections", [summary, _class_table(comparison.changes)])]
     if overlays:

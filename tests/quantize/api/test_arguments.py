@@ -93,7 +93,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("quantize", {"steps": "bias_correction"}, "steps is 'bias_correction'"),
     ("quantize", {"steps": ("adaruond",)}, "did you mean adaround"),
     ("quantize", {"allow": "few-images"}, "allow is 'few-images'"),
-    ("quantize", {"allow": ("few-photos",)}, "unknown check"),
+    ("quantize", {"allow": ("fewer-images",)}, "unknown check"),
     ("quantize", {"evaluation": "images"}, "evaluation is 'images'"),
     ("quantize", {"evaluation": ("nowhere", "nowhere.json")}, "nowhere is not a folder"),
     ("quantize", {"license": ""}, "license is ''"),

@@ -135,7 +135,7 @@ def test_a_refusal_of_the_guard_names_its_override_which_works(words: list[objec
         (2, ("--detections", "101"), ["less than or equal to 100"]),
         (2, ("--count", "0"), ["greater than or equal to 1"]),
         (2, ("--seed", str(2**63)), ["less than or equal to 9223372036854775807"]),
-        (1, ("--allow", "few-photos"), ["few-photos: unknown check", "few-images"]),
+        (1, ("--allow", "fewer-images"), ["fewer-images: unknown check", "few-images"]),
         (1, ("--config", "LITE0"), ["LITE0_RT"]),
         (1, ("--config", "LITE0_RT"), ["is a checkpoint of TINY, not of LITE0_RT"]),
         (1, ("--annotations", "a.json"), ["--annotations is of no use to recipe ptq"]),

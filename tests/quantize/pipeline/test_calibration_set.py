@@ -128,7 +128,7 @@ def test_too_few_images_are_refused_unless_allowed(tmp_path: Path) -> None:
 
 def test_an_override_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="unknown check"):
-        load(write_images(tmp_path, 8), allow=("few-photos",))
+        load(write_images(tmp_path, 8), allow=("fewer-images",))
 
 
 def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def make(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
 @pytest.fixture(scope="module")
 def start(make: Make) -> Quantized:
     job = make()
-    return calibrate(job, read_images(job), judged=True)
+    return calibrate(job, read_images(job), checked=True)
 
 
 @pytest.fixture(scope="module")
@@ -169,8 +169,8 @@ def test_a_bound_out_of_reach_is_refused_with_what_was_reached(start: Quantized)
     assert not report.holds
     assert report.float_macs_share <= narrow.max_float_macs
     with pytest.raises(CalibrationError, match=r"(?s)at most 0.1% is allowed.*--allow max-drop"):
-        result.images.report.judged_anew(())
-    assert result.images.report.judged_anew(("max-drop", *OPTIONS.allow))
+        result.images.report.checked_anew(())
+    assert result.images.report.checked_anew(("max-drop", *OPTIONS.allow))
 
 
 def start_share(start: Quantized) -> float:
@@ -198,7 +198,7 @@ def test_the_bound_holds_for_other_architectures(
     recipe = replace(RECIPE, ignored=("backbone.bottom_up",), max_drop=0.05)
     options = replace(OPTIONS, size=size_of(config))
     job = make_job(checkpoint, CalibrationDataset(photographs), tmp_path / "m.bmz", recipe, options)
-    report = report_of(hold_drop(calibrate(job, read_images(job), judged=True)))
+    report = report_of(hold_drop(calibrate(job, read_images(job), checked=True)))
     assert max(report.before.values()) > 0.1
     assert report.holds
     assert report.reverted

@@ -370,7 +370,7 @@ Refused = tuple[type[BlendMaskError], str, dict[str, object]]
         (ConfigError, "not a multiple of 32", {"size": (65, 96)}),
         (ConfigError, "--iterations is of no use", {"iterations": 5}),
         (CalibrationError, "median", {"estimator": "median"}),
-        (CalibrationError, "unknown check", {"allow": ("few-photos",)}),
+        (CalibrationError, "unknown check", {"allow": ("fewer-images",)}),
         (CalibrationError, "not a folder", {"folder": Path("nowhere")}),
         (ConfigError, "count is 0", {"count": 0}),
         (CalibrationError, "--allow few-images", {"count": 5, "allow": ()}),

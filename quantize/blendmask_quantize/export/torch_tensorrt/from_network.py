@@ -66,15 +66,15 @@ def _predicting(network: fx.GraphModule) -> set[str]:
     """Names of the convolutions that predict boxes and scores."""
     results = next(node for node in network.graph.nodes if node.target is Predictions)
     predictions: Any = results.args[:_TOWERS]
-    found, waiting = set[str](), [node for levels in predictions for node in levels]
+    names, waiting = set[str](), [node for levels in predictions for node in levels]
     while waiting:
         node = waiting.pop()
         module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
         if isinstance(module, (nn.Conv2d, IntegerConv2d)):
-            found.add(str(node.target))
+            names.add(str(node.target))
         else:
             waiting += tensor_inputs(node)
-    return found
+    return names
 
 
 def _explicit(module: nn.Module, quantize: Quantize, *, half: bool) -> nn.Module:

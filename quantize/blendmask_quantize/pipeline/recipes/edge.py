@@ -33,7 +33,7 @@ class Edge(Qat):
     pruning: PruneOptions = field(default_factory=PruneOptions)
 
     def run(self, job: Job) -> Quantized:
-        """Read, split, judge by the given network, prune, calibrate, refine, train."""
+        """Read, split, check the detections of the given network, prune, calibrate, refine, train."""
         from blendmask_quantize.pipeline.edge_stages import run
 
         return run(job, self.pruning, self.qat)

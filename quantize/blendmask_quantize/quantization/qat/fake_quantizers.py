@@ -88,7 +88,7 @@ class TrainableQuantizer(nn.Module):
     """Quantizes a tensor with a scale that grows by a learned factor.
 
     Args:
-        grid: the grid at the start.
+        qparams: scale and zero point at the start.
         log_growth: scalar, natural logarithm of the factor; may be shared.
     """
 

@@ -24,7 +24,7 @@ _SHARPNESS = (20.0, 2.0)
 
 @dataclass(frozen=True)
 class AdaRound:
-    """Learns which of its two neighbors on the grid each weight goes to.
+    """Learns to which of the two nearest integers each weight is rounded.
 
     Attributes:
         iterations: steps of Adam for each convolution.

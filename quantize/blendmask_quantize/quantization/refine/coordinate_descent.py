@@ -26,7 +26,7 @@ _SMALLEST_GAIN = 1e-6
 class CoordinateDescent:
     """Moves one weight of each channel at a time, whichever gains most, as long as it gains.
 
-    None goes further than one step from the nearest grid point, so that what the patches lack cannot spoil it.
+    None goes further than one step from the nearest integer, so that what the patches lack cannot spoil it.
 
     Attributes:
         moves: for each weight of a channel, so many moves of it at most.

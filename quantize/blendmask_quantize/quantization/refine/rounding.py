@@ -1,8 +1,8 @@
 """Which way each weight is rounded, chosen layer by layer from what the float layer computes.
 
-The chosen grid points become the float weights, so that nearest rounding gives them again: the integers are common to
-all variants, and nothing else has to know how they came about. A layer keeps its new rounding only where its error on
-held-out images falls. `adaround` and `coordinate_descent` are two ways to find it.
+The chosen integers, times the scale, become the float weights, so that nearest rounding gives them again: the integers
+are common to all variants, and nothing else has to know how they came about. A layer keeps its new rounding only where
+its error on held-out images falls. `adaround` and `coordinate_descent` are two ways to find it.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ class Patches:
 
 @dataclass(frozen=True)
 class WeightQparams:
-    """The weight of a convolution and the grid that it is to be rounded to.
+    """The weight of a convolution and the scale by which it is rounded.
 
     Attributes:
         weight: (groups, C' / groups, C / groups * taps), float.
-        step: (groups, C' / groups, 1), between grid points.
+        step: (groups, C' / groups, 1), one integer.
         bias: (groups, 1, C' / groups).
     """
 
@@ -80,13 +80,13 @@ class WeightQparams:
     def free(self) -> Tensor:
         """Which weights may go elsewhere.
 
-        The largest of a channel makes its step, so it keeps its grid point. A weight that is zero was pruned.
+        The largest of a channel makes its step, so it keeps its integer. A weight that is zero was pruned.
         """
         return (self.nearest.abs() < LARGEST_STEP) & (self.weight != 0)
 
 
 Find = Callable[[WeightQparams, Patches], Tensor]
-"""Finds the steps of every weight, whole numbers in the shape of `WeightGrid.weight`."""
+"""Finds the steps of every weight, whole numbers in the shape of `WeightQparams.weight`."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Rounded:
     """The result of rounding.
 
     Attributes:
-        calibrated: with the weights on the chosen grid points.
+        calibrated: with the weights at the chosen integers.
         changed: names of the convolutions whose rounding is another now, with the share of their held-out error left.
         tried: how many convolutions were tried.
     """

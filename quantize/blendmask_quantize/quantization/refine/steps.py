@@ -36,7 +36,7 @@ class Drift:
     """How far a quantized network is from the float one, mean over instances and variants; 0 means no difference.
 
     Attributes:
-        masks, boxes: 1 - IoU of the masks and of the boxes of the same object.
+        masks, boxes: 1 - IoU of the masks and of the boxes of the same instance.
         scores: absolute difference of its scores.
     """
 

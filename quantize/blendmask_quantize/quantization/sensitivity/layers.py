@@ -61,10 +61,10 @@ class Layers:
     def blocks(self) -> dict[str, tuple[Layer, ...]]:
         """The layers of each block, by the name of its module: the smallest one that holds several layers."""
         names = [layer.name for layer in self.quantized]
-        held = Counter(module for name in names for module in _holders(name))
+        counts = Counter(module for name in names for module in _holders(name))
         blocks: dict[str, tuple[Layer, ...]] = {}
         for layer in self.quantized:
-            block = next((module for module in _holders(layer.name) if held[module] > 1), layer.name)
+            block = next((module for module in _holders(layer.name) if counts[module] > 1), layer.name)
             blocks[block] = (*blocks.get(block, ()), layer)
         return blocks
 

@@ -40,9 +40,9 @@ def fewest_in_float(
         count = _shortest(allowed, holds)
         if count is not None:
             return _without_needless(layers, allowed[:count], holds), True
-    kept = _quantized_one_by_one(layers, by_change, holds, most)
-    if layers.float_share(kept) <= most:
-        return kept, True
+    selected = _quantized_one_by_one(layers, by_change, holds, most)
+    if layers.float_share(selected) <= most:
+        return selected, True
     return tuple(_affordable(layers, by_cost, most)), False
 
 
@@ -73,14 +73,14 @@ def _quantized_one_by_one(layers: Layers, ranked: Sequence[Layer], holds: Holds,
 
     Within `most`, only layers that are worth it are tried.
     """
-    kept = list(ranked)
+    selected = list(ranked)
     for layer in reversed(ranked):
-        if layers.float_share(kept) <= most and layers.share([layer]) < _WORTH:
+        if layers.float_share(selected) <= most and layers.share([layer]) < _WORTH:
             continue
-        fewer = [other for other in kept if other is not layer]
+        fewer = [other for other in selected if other is not layer]
         if holds(fewer):
-            kept = fewer
-    return tuple(kept)
+            selected = fewer
+    return tuple(selected)
 
 
 def _without_needless(layers: Layers, reverted: Sequence[Layer], holds: Holds) -> tuple[Layer, ...]:

@@ -1,4 +1,4 @@
-"""Which images train and which judge: disjoint, repeatable, with one message where they cannot."""
+"""Which images are trained on and which are held out: disjoint, repeatable, with one message where they cannot."""
 
 from __future__ import annotations
 
