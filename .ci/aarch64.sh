@@ -13,7 +13,7 @@ root=$PWD place=${PLACE:-$PWD/.venv-aarch64} bundle=$(realpath "$1")
 shift
 images=$(realpath "$@")
 tests=${TESTS-tests/sdk/imaging/test_masks.py tests/sdk/imaging/test_resize.py tests/sdk/bundle/test_reader.py
-  tests/sdk/test_instances.py}
+  tests/sdk/instances/test_instances.py}
 packages="python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libc6 zlib1g libexpat1 libffi8 libssl3 libbz2-1.0
   liblzma5 libsqlite3-0 libuuid1 libgcc-s1 libstdc++6 libgomp1 libcrypt1 libtinfo6 libreadline8"
 wheels="numpy pillow simplejpeg msgspec pycocotools typer rich onnxruntime"

@@ -8,7 +8,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from blendmask_edge.arguments import is_integer
+from blendmask_edge.arguments.values import is_integer
 from blendmask_edge.errors import InstancesError
 
 

@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NoReturn, Optional,
 
 import numpy as np
 
-from blendmask_edge.arguments import (
+from blendmask_edge.arguments.prediction import (
     check_batch,
     check_bundle_path,
     check_classes,
-    check_count,
-    check_flag,
     check_roi,
     check_session_names,
-    check_share,
     check_threshold,
     check_tile,
 )
+from blendmask_edge.arguments.values import check_count, check_flag, check_number
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.bundle.signature import absolute_keys, required_keys
 from blendmask_edge.errors import BlendMaskError, ConfigError, ImageError
@@ -41,7 +39,7 @@ from blendmask_edge.streaming.stream import Stream
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from blendmask_edge.arguments import Classes, Roi
+    from blendmask_edge.arguments.prediction import Classes, Roi
     from blendmask_edge.bundle.manifest import Manifest
     from blendmask_edge.bundle.signature import Keys
     from blendmask_edge.storage.atomic import PathLike
@@ -242,7 +240,7 @@ class MaskPredictor:
             ImageError, ConfigError, InferenceError, ClosedError: as for a single call.
         """
         size = check_tile(tile, (self.manifest.input.height, self.manifest.input.width))
-        overlap = check_share("overlap", overlap, _MOST_OVERLAP)
+        overlap = check_number("overlap", overlap, 0, _MOST_OVERLAP)
         height, width = check_image(image, channels).shape[:2]
         tiles = tile_grid((height, width), size, overlap)
         regions = [image[y0:y1, x0:x1] for x0, y0, x1, y1 in tiles]

@@ -6,12 +6,12 @@ import math
 import os
 import re
 import reprlib
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from blendmask_edge.arguments.values import is_integer, is_number
 from blendmask_edge.errors import ConfigError
 
 _MOST = 2**63 - 1
@@ -46,7 +46,7 @@ class Kind:
 def whole(low: int, high: int = _MOST) -> Kind:
     """A whole number in a range."""
     wanted = f"a whole number from {low}" + (f" to {high}" if high < _MOST else "")
-    return Kind(lambda value: _is_whole(value) and low <= value <= high, wanted)
+    return Kind(lambda value: isinstance(value, int) and is_integer(value, low, high), wanted)
 
 
 def number(low: float, high: float, *, above: bool = False) -> Kind:
@@ -55,13 +55,7 @@ def number(low: float, high: float, *, above: bool = False) -> Kind:
     wanted = f"a number above {low:g}{upper and ' and'}{upper}" if above else f"a number of {low:g} or more{upper}"
 
     def fits(value: Any) -> bool:
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return (
-            is_number
-            and abs(value) <= sys.float_info.max
-            and (low < value if above else low <= value)
-            and value <= high
-        )
+        return is_number(value, low, high) and (value > low or not above)
 
     return Kind(fits, wanted)
 
@@ -111,7 +105,7 @@ def check_all(kinds: Mapping[str, Kind], values: Mapping[str, Any]) -> None:
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and is_integer(value, -_MOST)
 
 
 def _is_path(value: Any) -> bool:

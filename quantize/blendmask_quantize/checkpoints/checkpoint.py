@@ -24,11 +24,9 @@ from blendmask_quantize.checkpoints.files import StateDict, read_state
 from blendmask_quantize.checkpoints.recognition import (
     TRAINING_ONLY,
     Shapes,
-    class_count,
-    differences,
+    check_shapes,
     dispensable,
-    exact_configs,
-    nearest_config,
+    recognize,
     shapes_of,
     with_class_count,
 )
@@ -188,7 +186,7 @@ def _stored_labels(path: Path, about: Record) -> Labels | None:
 def _choose(path: Path, state: StateDict, config: str | Path | ModelConfig | None, about: Record) -> ModelConfig:
     stored = about.config
     if config is None:
-        return stored or _recognized(path, state)
+        return stored or recognize(path, state)
     wanted = find_config(config)
     if stored is not None and stored.name != wanted.name:
         raise CheckpointError(
@@ -198,29 +196,8 @@ def _choose(path: Path, state: StateDict, config: str | Path | ModelConfig | Non
     return stored or (with_class_count(wanted, state) if by_name else wanted)
 
 
-def _recognized(path: Path, state: StateDict) -> ModelConfig:
-    """Return the only registered configuration whose tensors match the file."""
-    exact = exact_configs(state)
-    if len(exact) == 1:
-        _LOG.warning("%s does not name its configuration; its tensors match %s", path, exact[0].name)
-        return exact[0]
-    if exact:
-        names = ", ".join(config.name for config in exact)
-        raise CheckpointError(
-            f"{path} does not name its configuration, and its tensors match {names}: choose one, e.g. --config "
-            f"{exact[0].name}"
-        )
-    near = nearest_config(state)
-    hint = f"it resembles {near} but does not match it" if near else "it resembles no registered one"
-    raise CheckpointError(
-        f"{path} does not name its configuration, and {hint}: give --config with the YAML file of its training"
-    )
-
-
 def _build(path: Path, state: StateDict, config: ModelConfig, asked: str | Path | ModelConfig | None) -> BlendMask:
-    problems = differences(_planned_shapes(path, config), shapes_of(state))
-    if problems:
-        raise CheckpointError(f"{path} does not match {config.name}: {problems}. {_advice(state, config, asked)}")
+    check_shapes(path, _planned_shapes(path, config), state, config, asked)
     model = _new_network(path, config)
     own = model.state_dict()
     converted = {key: value_as(own[key], value, f"{path}: {key}") for key, value in state.items() if key in own}
@@ -246,20 +223,3 @@ def _new_network(path: Path, config: ModelConfig) -> BlendMask:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path} has a network that cannot be built ({reason}): prune it again") from error
     return model
-
-
-def _advice(state: StateDict, config: ModelConfig, asked: str | Path | ModelConfig | None) -> str:
-    """Return advice for a state dict that does not match its configuration."""
-    count, near = class_count(state), nearest_config(state)
-    given = str(asked) if is_yaml(asked) else None
-    if given is not None and count not in (None, config.num_classes):
-        return f"Set FCOS.NUM_CLASSES to {count} in {given}"
-    if near is not None and near != config.name:
-        return f"It resembles {near}: try --config {near}"
-    if given is not None:
-        return f"Correct {given}: it describes another network"
-    if near is None:
-        return "It resembles no registered configuration: give --config with the YAML file of its training"
-    if count == config.num_classes:
-        return "The file is incomplete or was changed: fetch it again, or give --config with the YAML of its training"
-    return f"It resembles {near} with {count} classes: give --config with the YAML file of its training"

@@ -11,13 +11,13 @@ from blendmask_quantize.export.bundle import Description, make_manifest
 from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.export.parity import Parity, check_parity
 from blendmask_quantize.export.sparsity import check_sparsity
-from blendmask_quantize.model.sparsity import sparse_layers
 from blendmask_quantize.pipeline.calibration_set import CalibrationReport
 from blendmask_quantize.pipeline.candidate import CPU, FLOAT, TENSORRT, Account, Candidate, Trained
 from blendmask_quantize.pipeline.options import CANDIDATES_MOST
 from blendmask_quantize.pipeline.quantized import Quantized
 from blendmask_quantize.quantization.inputs import NetworkInputs
-from blendmask_quantize.quantization.placement import VARIANTS, place
+from blendmask_quantize.quantization.placement import VARIANTS
+from blendmask_quantize.quantization.quantized_layers import count_sparse
 from blendmask_quantize.validation.clipping import clipped_shares, most_clipped
 from blendmask_quantize.validation.fidelity import Fidelity
 from blendmask_quantize.validation.fidelity_limits import check_fidelity
@@ -62,16 +62,10 @@ def _export(quantized: Quantized) -> Candidate:
         on_step()
     training = {name: Trained(str(report), report.record()) for name, report in quantized.training.items()}
     account = Account(parities, {}, quantized.images.report, quantized.refined, training)
-    sparsity = check_sparsity({variant: graphs[variant] for variant in VARIANTS}, _sparse_layers(quantized))
+    sparsity = check_sparsity(
+        {variant: graphs[variant] for variant in VARIANTS}, count_sparse(quantized.calibrated.traced, CPU)
+    )
     return Candidate(graphs, static, make_manifest(_describe(quantized, sparsity), graphs), account, program)
-
-
-def _sparse_layers(quantized: Quantized) -> int:
-    """Number of quantized convolutions with 2:4 sparse weights, in float."""
-    traced = quantized.calibrated.traced
-    quantized_nodes = set(place(traced, CPU).convs)
-    convs = {str(node.target) for node in traced.graph.nodes if node.name in quantized_nodes}
-    return len(convs.intersection(sparse_layers(traced)))
 
 
 def _describe(quantized: Quantized, sparsity: dict[str, Any]) -> Description:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from blendmask_edge.arguments.values import is_number
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.config import check_name
 from blendmask_quantize.training.options import TrainOptions, check_whole, with_short_warmup
@@ -86,7 +87,7 @@ class PruneOptions:
                 f"rounds is {self.rounds}, more than the {self.training.iterations} fine-tuning iterations: give fewer "
                 "rounds, or one iteration at least for each"
             )
-        if not isinstance(self.depth, (int, float)) or isinstance(self.depth, bool) or not 0 <= self.depth < 1:
+        if not is_number(self.depth, 0, 1) or self.depth == 1:
             raise ConfigError(f"depth is {self.depth!r}: give a share of the loss of at least 0 and less than 1")
         if not isinstance(self.distill, bool):
             raise ConfigError(f"distill is {self.distill!r}: give True or False")

@@ -52,17 +52,38 @@ class Placement:
     convs: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Graph:
+    """A traced network as placement sees it.
+
+    Attributes:
+        kinds: kind of each node, in graph order.
+        results: of convolutions and sums, the tensor that leaves the kernel: past the activation fused behind them.
+    """
+
+    kinds: dict[fx.Node, str]
+    results: dict[fx.Node, fx.Node]
+
+    @classmethod
+    def of(cls, traced: fx.GraphModule) -> _Graph:
+        """Look at each node of a network once."""
+        kinds = {node: kind(traced, node) for node in traced.graph.nodes}
+        kernels = [node for node, what in kinds.items() if what in ("conv", "add")]
+        return cls(kinds, {node: fused_activation(traced, node) or node for node in kernels})
+
+
 def place(traced: fx.GraphModule, variant: str) -> Placement:
     """Decide what is rounded in `variant`, "cpu" or "tensorrt"."""
-    convs = [node for node in traced.graph.nodes if _is_quantized_conv(traced, node)]
+    graph = _Graph.of(traced)
+    convs = [node for node in graph.kinds if _is_quantized_conv(graph, node)]
     if variant == "cpu":
-        between = [node for node in traced.graph.nodes if _is_integer_arithmetic(traced, node)]
-        inner = [node for node in convs if not _is_predictor(traced, node)]
-        chosen = set(_inputs_of(traced, convs + between)) | {_result(traced, node) for node in inner + between}
-        chosen |= set(_passing(traced, chosen))
+        between = [node for node in graph.kinds if _is_integer_arithmetic(graph, node)]
+        inner = [node for node in convs if not _is_predictor(graph, node)]
+        chosen = set(_inputs_of(graph, convs + between)) | {graph.results.get(node, node) for node in inner + between}
+        chosen |= set(_passing(graph, chosen))
     else:
-        chosen = set(_inputs_of(traced, convs)) | set(_skip_branches(traced, convs))
-    points = (_point(traced, node) for node in traced.graph.nodes if node in chosen)
+        chosen = set(_inputs_of(graph, convs)) | set(_skip_branches(graph, convs))
+    points = (_point(graph, node) for node in graph.kinds if node in chosen)
     return Placement(tuple(points), tuple(node.name for node in convs))
 
 
@@ -87,19 +108,19 @@ def calibration_points(traced: fx.GraphModule) -> tuple[Point, ...]:
     return tuple(Point(name, name, signed[name]) for name in signed)
 
 
-def _is_quantized_conv(traced: fx.GraphModule, node: fx.Node) -> bool:
+def _is_quantized_conv(graph: _Graph, node: fx.Node) -> bool:
     """Every convolution but the ignored ones and the predictors of boxes, whose rounding would move the boxes.
 
     The results of the other predictors are not rounded, as nothing computes with their integers.
     """
-    if kind(traced, node) != "conv" or is_ignored(node):
+    if graph.kinds[node] != "conv" or is_ignored(node):
         return False
-    return not _is_predictor(traced, node) or any(_is_of_scores_or_bases(user, node) for user in node.users)
+    return not _is_predictor(graph, node) or any(_is_of_scores_or_bases(user, node) for user in node.users)
 
 
-def _is_predictor(traced: fx.GraphModule, node: fx.Node) -> bool:
+def _is_predictor(graph: _Graph, node: fx.Node) -> bool:
     """Whether only the network's output reads a convolution."""
-    return all(kind(traced, user) == "output" for user in _result(traced, node).users)
+    return all(graph.kinds[user] == "output" for user in graph.results.get(node, node).users)
 
 
 def _is_of_scores_or_bases(results: fx.Node, node: fx.Node) -> bool:
@@ -110,15 +131,15 @@ def _is_of_scores_or_bases(results: fx.Node, node: fx.Node) -> bool:
     return node in (*logits, *centerness, bases)  # type: ignore[misc]
 
 
-def _is_integer_arithmetic(traced: fx.GraphModule, node: fx.Node) -> bool:
+def _is_integer_arithmetic(graph: _Graph, node: fx.Node) -> bool:
     """Every sum and resize but those whose operands ignored convolutions alone make: their range is not rounded."""
-    if kind(traced, node) not in _ARITHMETIC:
+    if graph.kinds[node] not in _ARITHMETIC:
         return False
-    makers = _makers(traced, node)
+    makers = _makers(graph, node)
     return not makers or not all(map(is_ignored, makers))
 
 
-def _makers(traced: fx.GraphModule, node: fx.Node) -> set[fx.Node]:
+def _makers(graph: _Graph, node: fx.Node) -> set[fx.Node]:
     """The convolutions that `node` computes from, with no other convolution in between."""
     makers, seen, waiting = set(), {node}, tensor_inputs(node)
     while waiting:
@@ -126,58 +147,52 @@ def _makers(traced: fx.GraphModule, node: fx.Node) -> set[fx.Node]:
         if source in seen:
             continue
         seen.add(source)
-        if kind(traced, source) == "conv":
+        if graph.kinds[source] == "conv":
             makers.add(source)
         else:
             waiting += tensor_inputs(source)
     return makers
 
 
-def _result(traced: fx.GraphModule, node: fx.Node) -> fx.Node:
-    """The tensor that leaves the kernel of `node`: past the activation fused behind it."""
-    activation = fused_activation(traced, node) if kind(traced, node) in ("conv", "add") else None
-    return node if activation is None else activation
-
-
-def _source(traced: fx.GraphModule, node: fx.Node, passed: tuple[str, ...] = COMMUTING) -> fx.Node:
+def _source(graph: _Graph, node: fx.Node, passed: tuple[str, ...] = COMMUTING) -> fx.Node:
     """The tensor before the operators of the kinds `passed` that lead to `node`."""
-    while kind(traced, node) in passed:
+    while graph.kinds[node] in passed:
         node = tensor_inputs(node)[0]
     return node
 
 
-def _inputs_of(traced: fx.GraphModule, nodes: Iterable[fx.Node]) -> Iterator[fx.Node]:
+def _inputs_of(graph: _Graph, nodes: Iterable[fx.Node]) -> Iterator[fx.Node]:
     for node in nodes:
-        yield from (_source(traced, operand) for operand in tensor_inputs(node))
+        yield from (_source(graph, operand) for operand in tensor_inputs(node))
 
 
-def _skip_branches(traced: fx.GraphModule, convs: list[fx.Node]) -> Iterator[fx.Node]:
+def _skip_branches(graph: _Graph, convs: list[fx.Node]) -> Iterator[fx.Node]:
     """Of each sum with a convolution, the other operand, so that convolution, sum and activation become one kernel.
 
     A convolution that something else reads too cannot become part of the sum's kernel.
     """
-    for node in traced.graph.nodes:
-        if kind(traced, node) != "add":
+    for node in graph.kinds:
+        if graph.kinds[node] != "add":
             continue
         operands = tensor_inputs(node)
         fused = next((operand for operand in operands if operand in convs and len(operand.users) == 1), None)
         if fused is not None:
-            yield from (_source(traced, operand) for operand in operands if operand is not fused)
+            yield from (_source(graph, operand) for operand in operands if operand is not fused)
 
 
-def _passing(traced: fx.GraphModule, chosen: set[fx.Node]) -> Iterator[fx.Node]:
+def _passing(graph: _Graph, chosen: set[fx.Node]) -> Iterator[fx.Node]:
     """Results of operators that a rounded tensor passes through: rounded again, they only complete the group."""
-    for node in traced.graph.nodes:
-        if kind(traced, node) in COMMUTING and _source(traced, node) in chosen:
+    for node in graph.kinds:
+        if graph.kinds[node] in COMMUTING and _source(graph, node) in chosen:
             yield node
 
 
-def _point(traced: fx.GraphModule, node: fx.Node) -> Point:
-    return Point(node.name, _source(traced, node, _WITHIN_RANGE).name, _is_signed(traced, node))
+def _point(graph: _Graph, node: fx.Node) -> Point:
+    return Point(node.name, _source(graph, node, _WITHIN_RANGE).name, _is_signed(graph, node))
 
 
-def _is_signed(traced: fx.GraphModule, node: fx.Node) -> bool:
-    what = kind(traced, node)
+def _is_signed(graph: _Graph, node: fx.Node) -> bool:
+    what = graph.kinds[node]
     if what in ("add", "concat", *_WITHIN_RANGE):
-        return any(_is_signed(traced, operand) for operand in tensor_inputs(node))
+        return any(_is_signed(graph, operand) for operand in tensor_inputs(node))
     return what != "relu"

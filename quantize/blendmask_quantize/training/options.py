@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import dataclass, field, replace
-from numbers import Real
 from typing import Any
 
-from blendmask_edge.arguments import is_integer
+from blendmask_edge.arguments.values import is_integer, is_number
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.config import check_name
 from blendmask_quantize.training.augment import Augmentation
@@ -55,8 +53,7 @@ def check_whole(name: str, value: Any, least: int) -> int:
 
 
 def _check_number(name: str, value: Any, least: float, below: float) -> float:
-    is_finite = isinstance(value, Real) and abs(value) <= sys.float_info.max  # type: ignore[operator]
-    if not is_finite or not least <= value < below:
+    if not is_number(value, least, below) or value == below:
         limit = "" if math.isinf(below) else f" and less than {below:g}"
         raise ConfigError(f"{name} is {value!r}: give a number of at least {least:g}{limit}")
     return float(value)

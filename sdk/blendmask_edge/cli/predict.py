@@ -60,7 +60,7 @@ def predict(
     from blendmask_edge.cli.sources import find_sources, is_video
 
     files = find_sources(images)
-    from blendmask_edge.arguments import check_classes
+    from blendmask_edge.arguments.prediction import check_classes
     from blendmask_edge.cli.predict_files import Options, predict_files
     from blendmask_edge.cli.predict_many import Place, predict_many
     from blendmask_edge.execution.choice import choose_executor, worker_threads

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
+from blendmask_edge.arguments.values import check_number
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.comparison.detections import PredictedImage, Predictions, detections_of, short_names
 from blendmask_edge.comparison.graphs import NamedGraph, named_graph, require_path
@@ -76,9 +76,9 @@ def compare(
     for name, path in (("images", images), ("annotations", annotations)):
         if path is not None:
             require_path(name, path)
-    _check_share("mask_iou", mask_iou)
+    check_number("mask_iou", mask_iou, 0, 1)
     if score_threshold is not None:
-        _check_share("score_threshold", score_threshold)
+        check_number("score_threshold", score_threshold, 0, 1)
     graphs = [named_graph(source) for source in (before, after)]
     coco = None if annotations is None else read_coco(annotations)
     threshold = _threshold(graphs) if score_threshold is None else float(score_threshold)
@@ -137,8 +137,3 @@ def _predict(predictor: MaskPredictor, files: Dict[str, Path], track: Track) -> 
         instances = predictor(read_image(files[name]))
         predicted[name] = PredictedImage(instances.image_size, detections_of(instances), files[name])
     return predicted
-
-
-def _check_share(name: str, value: object) -> None:
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:  # type: ignore[operator]
-        raise ConfigError(f"{name} is {value!r}, expected a number from 0 to 1.")

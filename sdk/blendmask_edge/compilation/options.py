@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
+from blendmask_edge.arguments.values import is_integer
 from blendmask_edge.errors import ConfigError
 from blendmask_edge.hardware.architectures import Precision
 from blendmask_edge.runtimes.tensorrt.arguments import EngineOptions
@@ -45,8 +46,8 @@ class CompileOptions:
     @property
     def engine(self) -> EngineOptions:
         """Options of the builder, with the workspace in bytes."""
-        return EngineOptions(self.precision, None if self.workspace_mib is None else self.workspace_mib * _MIB)
+        return EngineOptions(self.precision, None if self.workspace_mib is None else int(self.workspace_mib) * _MIB)
 
 
 def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST_MIB
+    return is_integer(value, 1, _MOST_MIB)

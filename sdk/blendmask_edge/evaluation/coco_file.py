@@ -151,7 +151,7 @@ def _parse(data: bytes) -> Dict[str, Any]:
         raise Fault(f"it lacks the list{'s' * (len(missing) > 1)} {', '.join(missing)}, expected COCO instances")
     empty = [key for key in _KEYS if not content[key]]
     if empty:
-        raise Fault(f"it holds no {', no '.join(empty)}, expected one of each at least")
+        raise Fault(f"it holds no {', no '.join(empty)}, expected at least one")
     return dict(content)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Optional
 
+from blendmask_edge.arguments.values import is_integer
 from blendmask_edge.errors import ConfigError
 from blendmask_edge.execution.processes import ProcessExecutor
 from blendmask_edge.execution.serial import SerialExecutor
@@ -28,7 +29,7 @@ def choose_executor(processes: int = 1, ray: Optional[str] = None, threads: Opti
         DependencyError: Ray is not installed.
         WorkerError: nothing answers at the address.
     """
-    if not isinstance(processes, int) or isinstance(processes, bool) or not 1 <= processes <= MOST_PROCESSES:
+    if not is_integer(processes, 1, MOST_PROCESSES):
         raise ConfigError(f"processes is {processes!r}, expected a whole number from 1 to {MOST_PROCESSES}.")
     if ray is not None and not (isinstance(ray, str) and ray):
         raise ConfigError(f'ray is {ray!r}, expected the address of a Ray cluster, e.g. "auto" or "10.0.0.1:6379".')

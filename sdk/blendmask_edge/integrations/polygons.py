@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from blendmask_edge.arguments.values import is_number
 from blendmask_edge.errors import ConfigError, InstancesError
 from blendmask_edge.imaging.polygons import Polygon, fill, outline
 from blendmask_edge.instances import Instances
@@ -31,7 +32,7 @@ def to_polygons(instances: Instances, tolerance: float = 1.0) -> List[List[Polyg
     Raises:
         ConfigError: `tolerance` is not a number of 0 or more.
     """
-    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 <= tolerance < np.inf:
+    if not is_number(tolerance, 0):
         raise ConfigError(f"tolerance is {tolerance!r}, expected pixels, 0 or more.")
     return [outline(crop, tolerance) for crop in instances.crops()]
 

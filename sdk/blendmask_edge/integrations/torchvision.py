@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 import numpy as np
 
-from blendmask_edge.errors import ConfigError, DependencyError, InstancesError
+from blendmask_edge.arguments.values import check_number
+from blendmask_edge.errors import DependencyError, InstancesError
 from blendmask_edge.instances import Instances
 
 if TYPE_CHECKING:
@@ -51,8 +52,7 @@ def from_torchvision(prediction: Mapping[str, Any], labels: Labels, mask_thresho
         InstancesError: an entry is missing, or a label is none of `labels`.
         ConfigError: `mask_threshold` is not a number from 0 to 1.
     """
-    if isinstance(mask_threshold, bool) or not isinstance(mask_threshold, (int, float)) or not 0 <= mask_threshold <= 1:
-        raise ConfigError(f"mask_threshold is {mask_threshold!r}, expected a number from 0 to 1.")
+    check_number("mask_threshold", mask_threshold, 0, 1)
     missing = [name for name in ("boxes", "labels", "masks") if name not in prediction]
     if missing:
         raise InstancesError(f"The dictionary has no {missing[0]}; it has {sorted(prediction)}.")

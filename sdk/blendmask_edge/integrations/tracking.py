@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import importlib
 import sys
-from numbers import Real
 from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
-from blendmask_edge.errors import ConfigError, DependencyError, InstancesError, install_command
+from blendmask_edge.arguments.values import check_number
+from blendmask_edge.errors import DependencyError, InstancesError, install_command
 
 if TYPE_CHECKING:
     from blendmask_edge.instances import Instances
@@ -56,10 +56,10 @@ class Tracker:
             DependencyError: the package `trackers` is not installed, or this Python is older than 3.10.
             ConfigError: an argument is out of range.
         """
-        _require_number("score_threshold", score_threshold, 0, 1)
-        _require_number("lost_seconds", lost_seconds, 0, 3600)
-        _require_number("rate", rate, 0.1, 1000)
-        _require_number("iou_threshold", iou_threshold, 0, 1)
+        check_number("score_threshold", score_threshold, 0, 1)
+        check_number("lost_seconds", lost_seconds, 0, 3600)
+        check_number("rate", rate, 0.1, 1000)
+        check_number("iou_threshold", iou_threshold, 0, 1)
         self._supervision, trackers = _import("supervision"), _import("trackers")
         self._tracker: Any = trackers.ByteTrackTracker(
             lost_track_buffer=round(lost_seconds * _LIBRARY_RATE),
@@ -85,7 +85,7 @@ class Tracker:
         if not hasattr(instances, "with_tracks"):
             raise InstancesError(f"instances is a {type(instances).__name__}, expected Instances of a predictor.")
         if seconds is not None:
-            _require_number("seconds", seconds, -1e12, 1e12)
+            check_number("seconds", seconds, -1e12, 1e12)
         detections = self._supervision.Detections(
             xyxy=instances.boxes.astype(np.float64),
             confidence=instances.scores,
@@ -114,8 +114,3 @@ def _import(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise DependencyError(f"Tracking needs {name} ({error}). Type: {install_command('track')}") from error
-
-
-def _require_number(name: str, value: object, least: float, most: float) -> None:
-    if not isinstance(value, Real) or isinstance(value, bool) or not least <= value <= most:  # type: ignore[operator]
-        raise ConfigError(f"{name} is {value!r}, expected a number from {least:g} to {most:g}.")

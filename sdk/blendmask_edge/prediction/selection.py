@@ -13,7 +13,7 @@ from blendmask_edge.errors import ConfigError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from blendmask_edge.arguments import Roi
+    from blendmask_edge.arguments.prediction import Roi
     from blendmask_edge.instances import Instances
 
 

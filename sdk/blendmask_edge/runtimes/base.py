@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Collection, Dict, Mapping, NamedTuple, Optional, Protocol, Tuple
 
-from blendmask_edge.arguments import is_integer
+from blendmask_edge.arguments.values import is_integer
 from blendmask_edge.bundle.tensors import constant_inputs
 from blendmask_edge.errors import ConfigError
 

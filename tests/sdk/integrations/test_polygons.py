@@ -50,7 +50,8 @@ def test_polygons_agree_with_supervision() -> None:
 
 
 def test_wrong_polygons_are_refused(three: Instances) -> None:
-    for tolerance in (-1, "1", float("nan")):
+    assert to_polygons(three, np.float32(1))
+    for tolerance in (-1, "1", float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="tolerance"):
             to_polygons(three, tolerance)  # type: ignore[arg-type]
     with pytest.raises(InstancesError, match=r"polygons\[0\]"):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
+from blendmask_edge.arguments.values import is_number
 from blendmask_edge.errors import ConfigError
 
 
@@ -89,7 +89,7 @@ def _check(parameter: Parameter, value: Any) -> None:
     if expected is list:
         is_right = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
     elif expected is float:
-        is_right = isinstance(value, Real) and not isinstance(value, bool)
+        is_right = is_number(value)
     else:
         is_right = type(value) is expected
     if not is_right:

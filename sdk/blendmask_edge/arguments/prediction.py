@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from numbers import Integral, Real
 from typing import Any, FrozenSet, Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from blendmask_edge.arguments.values import check_number, is_integer
 from blendmask_edge.errors import ConfigError
 
 Roi = Tuple[float, float, float, float]
@@ -43,11 +43,6 @@ def check_session_names(runtime: object, variant: object) -> None:
         raise ConfigError(f'variant is {variant!r}, expected a name such as "cpu"; leave it out for the preferred one.')
 
 
-def is_integer(value: Any, least: int, most: int = 2**63 - 1) -> bool:
-    """Return whether a value is an integer in a range, of Python or NumPy."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most
-
-
 def check_batch(images: Any) -> List[Any]:
     """Return the images of a batch as a list.
 
@@ -61,16 +56,6 @@ def check_batch(images: Any) -> List[Any]:
     return list(images)
 
 
-def check_flag(name: str, value: object) -> None:
-    """See that an argument is True or False.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    if not isinstance(value, bool):
-        raise ConfigError(f"{name} is {value!r}, expected True or False.")
-
-
 def check_threshold(value: Any, least: float = 0.0) -> float:
     """Return a score threshold as float.
 
@@ -81,35 +66,13 @@ def check_threshold(value: Any, least: float = 0.0) -> float:
     Raises:
         ConfigError: it is something else, or below `least`.
     """
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:  # type: ignore[operator]
-        raise ConfigError(f"score_threshold is {value!r}, expected a number from 0 to 1.")
-    if value < least:
+    threshold = check_number("score_threshold", value, 0, 1)
+    if threshold < least:
         raise ConfigError(
             f"score_threshold is {value!r}, but the graph runs with {least:.3g} and computes no masks below that. "
             f"Open the predictor with MaskPredictor(..., score_threshold={value!r})."
         )
-    return float(value)
-
-
-def check_count(name: str, value: Any, most: int) -> None:
-    """See that an argument is an integer from 1 to `most`.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    if not is_integer(value, 1, most):
-        raise ConfigError(f"{name} is {value!r}, expected an integer from 1 to {most}.")
-
-
-def check_share(name: str, value: Any, most: float) -> float:
-    """Return an argument that is a number from 0 to `most`.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= most:  # type: ignore[operator]
-        raise ConfigError(f"{name} is {value!r}, expected a number from 0 to {most:g}.")
-    return float(value)
+    return threshold
 
 
 def check_tile(value: Any, default: Tuple[int, int]) -> Tuple[int, int]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import reprlib
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from numbers import Integral, Real
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from blendmask_edge.arguments.values import check_number
 from blendmask_edge.bundle.tensors import EMPTY_CLASS
 from blendmask_edge.errors import BundleError, ConfigError, DependencyError, ImageError, InstancesError
 from blendmask_edge.imaging import check_image, paste_all, sigmoid
 from blendmask_edge.imaging.crops import Crop, box_of, crop_mask
 from blendmask_edge.imaging.rle import Rle, encode_crops
-from blendmask_edge.instance_checks import check_fields, require_array
+from blendmask_edge.instances.checks import check_fields, require_array
 from blendmask_edge.labels import Labels, is_id
 
 if TYPE_CHECKING:
@@ -233,9 +234,7 @@ class Instances:
         Raises:
             ConfigError: `iou_threshold` is not a number from 0 to 1.
         """
-        is_number = isinstance(iou_threshold, Real) and not isinstance(iou_threshold, bool)
-        if not is_number or not 0 <= iou_threshold <= 1:
-            raise ConfigError(f"iou_threshold is {iou_threshold!r}, expected a number from 0 to 1.")
+        check_number("iou_threshold", iou_threshold, 0, 1)
         selected: List[int] = []
         for row in range(len(self)):
             if not selected or _ious(self.boxes[row], self.boxes[selected]).max() <= iou_threshold:
