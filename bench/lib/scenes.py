@@ -30,22 +30,22 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "checkpoint": {"type": Path, "default": CHECKPOINT},
     "calibration": {"type": Path, "default": CALIBRATION, "help": "folder of calibration images"},
     "work": {"type": Path, "required": True, "help": "folder for what is made, to go on from"},
+    "limit": {"type": int, "help": "only the first images of each split, to try things out"},
     "threads": {"type": int, "default": THREADS, "help": "of the network"},
 }
 
 
 def scenes_parser(description: str | None, *names: str) -> argparse.ArgumentParser:
-    """Return a `study_parser` for studies on homescenes: its folder, and how many images of a split.
+    """Return a `study_parser` for studies on homescenes, with its folder.
 
     Args:
         description: shown by `--help` as it stands.
-        names: further options that several studies have: "checkpoint", "calibration", "work", "threads".
+        names: further options that several studies have: "checkpoint", "calibration", "work", "threads", "limit".
     """
     parser = study_parser(description)
     for name in names:
         parser.add_argument(f"--{name}", **_OPTIONS[name])
     parser.add_argument("--data", type=Path, required=True, help="folder of homescenes")
-    parser.add_argument("--limit", type=int, help="only the first images of each split, to try things out")
     return parser
 
 

@@ -16,7 +16,7 @@ from bench.lib.progress import stage
 from bench.lib.scenes import split_images
 from bench.lib.sessions import EXACT, RUNTIMES, RunGraph, open_default, open_graph
 from bench.peers.graphs import FLOAT, Graphs
-from bench.peers.predictor import GraphPredictor
+from bench.peers.predictor import graph_predictor
 from blendmask_edge.bundle.tensors import OUTPUT_NAMES
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.average_precision import score
@@ -96,7 +96,7 @@ class Accuracy:
         path = self.graphs.folder / "results" / f"{name}-{kernel}-{split}-{len(images.ids)}.json"
         if not path.is_file():
             run = self._open(kernel, self.graphs.read(name))
-            predict = GraphPredictor(run, self.graphs.form)
+            predict = graph_predictor(run, self.graphs.form)
             step = stage(f"{name}, {kernel}, {split}", len(images.ids))
             path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(path, json.dumps(predict_annotated(predict, images, step)).encode())

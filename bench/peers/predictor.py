@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.lib.sessions import RunGraph
-from blendmask_edge import Instances, Labels
+from blendmask_edge import Labels
+from blendmask_edge.bundle.manifest import InputSpec
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs, constant_inputs
-from blendmask_edge.imaging import preprocess
+from blendmask_edge.prediction.graph_predictor import GraphPredictor
 
 
 @dataclass(frozen=True)
@@ -31,23 +32,18 @@ class InputForm:
     labels: Labels
 
 
-@dataclass(frozen=True)
-class GraphPredictor:
-    """Image to instances through one graph.
+def graph_predictor(run: RunGraph, form: InputForm, score_threshold: float = 0.0) -> GraphPredictor:
+    """The SDK's predictor for one graph.
 
-    Attributes:
+    Args:
         run: the graph, as `open_graph` or a function of torch opens it.
         form: of its input.
         score_threshold: least score of an instance; 0 returns all that average precision needs.
     """
 
-    run: RunGraph
-    form: InputForm
-    score_threshold: float = 0.0
+    def outputs(image: NDArray[np.uint8]) -> Outputs:
+        found = run({INPUT_NAME: image, **constant_inputs(score_threshold)})
+        return Outputs(*(found[name] for name in OUTPUT_NAMES))
 
-    def __call__(self, image: NDArray[np.uint8]) -> Instances:
-        """The instances of an image, (H, W, 3) uint8 RGB."""
-        preprocessed = preprocess(image, self.form.size, self.form.pad_value)
-        results = self.run({INPUT_NAME: preprocessed.image, **constant_inputs(self.score_threshold)})
-        outputs = Outputs(*(results[name] for name in OUTPUT_NAMES))
-        return Instances.from_outputs(outputs, preprocessed.transform, self.form.labels, self.score_threshold)
+    spec = InputSpec(height=form.size[0], width=form.size[1], pad_value=form.pad_value)
+    return GraphPredictor(outputs, spec, form.labels, score_threshold)

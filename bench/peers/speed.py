@@ -21,7 +21,7 @@ from bench.peers.accuracy import one_line
 from bench.peers.graphs import FLOAT, Graphs, compared, run_in_torch
 from bench.peers.mask_rcnn import mask_rcnn_frame
 from bench.peers.packages import package
-from bench.peers.predictor import GraphPredictor
+from bench.peers.predictor import graph_predictor
 from bench.peers.yolo import PRECISIONS, open_peer
 from blendmask_edge import BlendMaskError
 from blendmask_edge.benchmark.disturbance import other_work, read_cpu_times
@@ -123,9 +123,9 @@ class Speed:
 
     def _frame(self, run: RunGraph) -> Subject:
         """Image in, masks out as crops, at a threshold that ten instances pass."""
-        scores = np.sort(GraphPredictor(run, self.graphs.form)(self.images[0]).scores)[::-1]
+        scores = np.sort(graph_predictor(run, self.graphs.form)(self.images[0]).scores)[::-1]
         threshold = float(scores[INSTANCES - 1 : INSTANCES + 1].mean()) if len(scores) > INSTANCES else 0.0
-        predictor = GraphPredictor(run, self.graphs.form, threshold)
+        predictor = graph_predictor(run, self.graphs.form, threshold)
 
         def milliseconds() -> float:
             start = time.perf_counter()

@@ -173,7 +173,7 @@ def _accuracy(name: str, network: Checkpoint, split: str, options: argparse.Name
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = scenes_parser(__doc__)
+    parser = scenes_parser(__doc__, "limit")
     parser.add_argument("--work", type=Path, required=True, help="where runs lie; go on by naming it again")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="VARIANT")
     parser.add_argument("--train", action="store_true", help="train only")

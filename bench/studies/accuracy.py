@@ -202,7 +202,7 @@ def _shown(row: Row) -> str:
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = scenes_parser(__doc__, "checkpoint", "calibration", "threads")
+    parser = scenes_parser(__doc__, "checkpoint", "calibration", "threads", "limit")
     parser.add_argument("--photographs", type=Path, help="folder of photographs; left out, their rows are too")
     parser.add_argument("--bundle", type=Path, help="measure this one, made with --keep-float")
     parser.add_argument("--resamples", type=int, default=RESAMPLES, help="draws of the bootstrap")

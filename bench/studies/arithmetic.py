@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = scenes_parser(__doc__)
+    parser = scenes_parser(__doc__, "limit")
     parser.add_argument("--bundle", type=Path, default=_BUNDLE, help="bundle of the shipped model, as of `make demo`")
     return parser.parse_args()
 

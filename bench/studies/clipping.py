@@ -23,7 +23,7 @@ MASKS = {"whole": False, "visible": True}
 
 def main() -> None:
     """Measure and write bench/results/clipping.json."""
-    options = scenes_parser(__doc__, "checkpoint").parse_args()
+    options = scenes_parser(__doc__, "checkpoint", "limit").parse_args()
     checkpoint = load_checkpoint(options.checkpoint)
     rows = [measure(checkpoint, masks, options.data, split, options.limit) for split in SPLITS for masks in MASKS]
     print(f"Written: {write_study('clipping', rows, options.output)}")

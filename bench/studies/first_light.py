@@ -59,7 +59,7 @@ def measure(bundle: Path, data: Path, split: str, limit: int | None) -> list[dic
 
 
 def _parse_arguments() -> argparse.Namespace:
-    return scenes_parser(__doc__, "checkpoint", "calibration").parse_args()
+    return scenes_parser(__doc__, "checkpoint", "calibration", "limit").parse_args()
 
 
 if __name__ == "__main__":

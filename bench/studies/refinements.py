@@ -130,7 +130,7 @@ def _step_rows(experiment: Experiment, report: Report) -> list[Row]:
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = scenes_parser(__doc__, "work", "checkpoint", "calibration", "threads")
+    parser = scenes_parser(__doc__, "work", "checkpoint", "calibration", "threads", "limit")
     parser.add_argument("--count", type=int, default=128, help="most calibration images")
     return parser.parse_args()
 

@@ -101,7 +101,7 @@ def _speedups(
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = scenes_parser(__doc__, "checkpoint", "calibration", "threads")
+    parser = scenes_parser(__doc__, "checkpoint", "calibration", "threads", "limit")
     parser.add_argument("--bundle", type=Path, help="measure this one, with its float graph")
     parser.set_defaults(limit=100)
     return parser.parse_args()

@@ -292,7 +292,7 @@ def _comparable(experiment: Experiment, bundle: Path, options: argparse.Namespac
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = scenes_parser(__doc__, "work", "checkpoint", "threads")
+    parser = scenes_parser(__doc__, "work", "checkpoint", "threads", "limit")
     parser.add_argument("--name", default="shipped", help="of the network, with which names of rows begin")
     parser.add_argument("--prune-iterations", type=int, default=1000, help="of fine-tuning after pruning")
     parser.add_argument("--qat-iterations", type=int, default=400, help="of training with quantization")

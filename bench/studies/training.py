@@ -25,7 +25,7 @@ from blendmask_quantize.model.predictor import TorchPredictor
 
 def main() -> None:
     """Measure and write bench/results/training.json."""
-    options = scenes_parser(__doc__, "checkpoint").parse_args()
+    options = scenes_parser(__doc__, "checkpoint", "limit").parse_args()
     checkpoint = load_checkpoint(options.checkpoint)
     predict, shared = TorchPredictor(checkpoint.model, checkpoint.labels), facts(checkpoint)
     rows = [measure(predict, options.data, split, options.limit) | shared for split in SPLITS]

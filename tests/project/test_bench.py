@@ -49,6 +49,17 @@ def test_whatever_measures_accuracy_takes_all_that_a_graph_gives(folder: str) ->
                 assert [ast.unparse(value) for value in named or call.args[3:4]] in (["0"], ["0.0"]), path
 
 
+def test_studies_read_every_option_that_they_take() -> None:
+    root = Path(__file__).parents[2]
+    for path in sorted((root / "bench" / "studies").glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        read = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        for call in ast.walk(tree):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "scenes_parser":
+                taken = {ast.literal_eval(argument) for argument in call.args[1:]}
+                assert taken <= read, (path, taken - read)
+
+
 def test_a_study_writes_rows_machine_and_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["first_light.py", "--data", "/somewhere/private/homescenes", "--limit", "8"])
     path = write_study("first_light", list(ROWS.values()), tmp_path)

@@ -21,12 +21,23 @@ def report(
     annotations: Annotated[Optional[Path], typer.Option(help="COCO instances JSON of the images.")] = None,
     runtime: Annotated[str, typer.Option(help="Runtime of bundles; auto takes the fastest.")] = "auto",
     threads: ThreadsOption = None,
+    score: Annotated[
+        Optional[float], typer.Option(help="Changed instances count from this score. Default: the bundle's.")
+    ] = None,
     frames: Annotated[int, typer.Option(help="Least number of timed frames.", min=1)] = 200,
 ) -> None:
     """Write accuracy, speed, layers, changed detections and history into one page."""
     from blendmask_edge.report.api import write_report
 
     written = write_report(
-        files, output, images, annotations, runtime, threads, frames, lambda ids: tracked(ids, "Measuring")
+        files,
+        output,
+        images,
+        annotations,
+        runtime,
+        threads,
+        frames,
+        lambda ids: tracked(ids, "Measuring"),
+        score,
     )
     say(f"Saved the report to {written}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Literal, Optional, Tuple
 import numpy as np
 
 from blendmask_edge.errors import ImageError
+from blendmask_edge.imaging.channels import gray_to_rgb
 from blendmask_edge.imaging.exif import UPRIGHT
 from blendmask_edge.imaging.headers import READABLE, ImageHeader
 
@@ -102,8 +103,8 @@ def _decode_jpeg(data: bytes) -> Optional[Image]:
 def _decode(data: bytes, header: ImageHeader, name: str) -> Image:
     module, reader = _READERS[header.format]
     try:
-        with getattr(importlib.import_module(module), reader)(io.BytesIO(_without_orientation(data, header))) as file:
-            if file.size != header.size[::-1]:
+        with getattr(importlib.import_module(module), reader)(io.BytesIO(_for_pillow(data, header))) as file:
+            if not _has_deep_color(header) and file.size != header.size[::-1]:
                 return np.empty((*file.size[::-1], 3), np.uint8)
             file.load()
             return _as_rgb(file, header, name)
@@ -119,9 +120,26 @@ def _as_rgb(file: ImageFile, header: ImageHeader, name: str) -> Image:
     if header.format == "TIFF" and file.mode in ("RGBA", "LA") and np.asarray(file)[..., -1].min(initial=255) < 255:
         raise ImageError(f"{name} has transparent pixels, which a TIFF may not have here. Save it without alpha.")
     if file.mode in _16_BIT_MODES:
-        gray = ((np.asarray(file).astype(np.uint32) + 128) // 257).astype(np.uint8)
-        return np.repeat(gray[..., None], 3, axis=2)
+        upper = (np.asarray(file) >> 8).astype(np.uint8)
+        return upper.reshape(*header.size, 3) if _has_deep_color(header) else gray_to_rgb(upper)
     return np.array(file if file.mode == "RGB" else file.convert("RGB"))
+
+
+def _has_deep_color(header: ImageHeader) -> bool:
+    """Return whether it is a PNM with colors of 16 bits, which Pillow would round to 8."""
+    return header.format == "PNM" and bool(header.pixels_at)
+
+
+def _for_pillow(data: bytes, header: ImageHeader) -> bytes:
+    """Return the file as Pillow decodes it to the stored pixels.
+
+    Colors of 16 bits become a gray image of three times the width.
+    """
+    if _has_deep_color(header):
+        height, width = header.size
+        gray = {b"P3": b"P2", b"P6": b"P5"}[data[:2]]
+        return b"%b %d %d 65535" % (gray, 3 * width, height) + data[header.pixels_at :]
+    return _without_orientation(data, header)
 
 
 def _without_orientation(data: bytes, header: ImageHeader) -> bytes:

@@ -50,7 +50,7 @@ class ImageHeader:
     size: (height, width) of the stored pixels.
     orientation: EXIF orientation, 1 to 8; 1 where the file states none.
     orientation_bytes: where a TIFF file states its orientation.
-    pixels_at: offset behind which the pixels of a JPEG lie, 0 elsewhere.
+    pixels_at: offset behind which the pixels of a JPEG, or of a PNM with colors of 16 bits, lie; 0 elsewhere.
     is_cmyk: whether it is a JPEG of four channels.
     least_bytes: bytes that a file of this format and size has at least.
     """
@@ -296,7 +296,8 @@ def _read_pnm(source: Source) -> ImageHeader:
         body = width * height * channels * (2 if words[2] > 255 else 1)
     else:
         body = width * height * channels
-    return ImageHeader("PNM", (height, width), least_bytes=start + body)
+    is_deep_color = channels == 3 and words[2] > 255
+    return ImageHeader("PNM", (height, width), pixels_at=start if is_deep_color else 0, least_bytes=start + body)
 
 
 def _pnm_words(source: Source, count: int) -> Tuple[Tuple[int, ...], int]:

@@ -47,9 +47,9 @@ def read_image(path: PathLike, orientation: str = "upright") -> Image:
     The EXIF orientation is applied, as detectron2 does, and boxes, masks and annotations refer to the
     upright image. If annotations refer to the stored pixels, pass `orientation="stored"`.
 
-    Gray images get three equal channels, palettes are resolved, and alpha is dropped. Of 16 bits, gray values are
-    scaled to 8 bits (v / 257, rounded), and of colors the upper 8 bits are taken. A transparent TIFF is refused,
-    because its colors are multiplied by alpha. Of several frames or pages, the first is read.
+    Gray images get three equal channels, palettes are resolved, and alpha is dropped. Of 16 bits, the upper 8 are
+    taken, as OpenCV does. A transparent TIFF is refused, because its colors are multiplied by alpha. Of several frames
+    or pages, the first is read.
 
     Args:
         path: a JPEG, PNG, BMP, WebP, TIFF or PNM file; its first bytes determine the format.

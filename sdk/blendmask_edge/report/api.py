@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional, Sequence, Union
 
-from blendmask_edge.arguments.values import is_integer
+from blendmask_edge.arguments.values import check_threshold, is_integer
 from blendmask_edge.benchmark.measure import Track
 from blendmask_edge.comparison.graphs import require_path
 from blendmask_edge.comparison.result import Comparison
@@ -35,6 +35,7 @@ def write_report(
     threads: Optional[int] = None,
     frames: int = 200,
     track: Track = iter,
+    score_threshold: Optional[float] = None,
 ) -> Path:
     """Write a report as one self-contained HTML or Markdown file.
 
@@ -49,6 +50,8 @@ def write_report(
         runtime, threads: for bundles, as `MaskPredictor` takes them.
         frames: least number of timed frames.
         track: iterates over the frames and may show progress.
+        score_threshold: changed instances of bundles count from this score, 0 to 1. None takes the display threshold of
+            the first bundle.
 
     Returns:
         The path of the file.
@@ -77,7 +80,8 @@ def write_report(
         raise ConfigError(f"frames is {frames!r}, expected an integer of 1 or more.")
     if annotations is not None and images is None:
         raise ConfigError("Annotations belong to images. Give their folder too: --images DIR.")
-    plan = None if images is None else Plan(images, annotations, runtime, threads, int(frames))
+    threshold = None if score_threshold is None else check_threshold(score_threshold)
+    plan = None if images is None else Plan(images, annotations, runtime, threads, int(frames), threshold)
     write_page(_page(read_sources(paths), plan, is_html(Path(output)), track), output)
     return Path(output)
 

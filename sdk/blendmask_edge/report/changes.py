@@ -51,7 +51,7 @@ def change_sections(
         vanished_first: put images in which something only appeared after all others.
     """
     if not comparison.instances:
-        return [Section("Changed detections", ["Neither run has an instance: try a lower score threshold."])]
+        return [Section("Changed detections", [_nothing(comparison.score_threshold)])]
     summary = f"{comparison.before} against {comparison.after}: {comparison.summary()}."
     if not comparison.changes:
         return [Section("Changed detections", [summary])]
@@ -63,6 +63,12 @@ def change_sections(
         parts.append(Section("Changed images, the worst first", _overlay_blocks(comparison, images, most_overlays)))
     parts.append(Section("Changes by image", [_image_table(images)]))
     return parts
+
+
+def _nothing(score_threshold: float) -> str:
+    if not score_threshold:
+        return "Neither run has an instance."
+    return f"Neither run has an instance with a score of {score_threshold:.2g} or more: try a lower --score."
 
 
 def _overlay_blocks(comparison: Comparison, images: Sequence[Tuple[str, List[Change]]], most: int) -> List[Block]:

@@ -38,13 +38,17 @@ _PROFILED_IMAGES = 8
 
 @dataclass(frozen=True)
 class Plan:
-    """How to measure: arguments of `MaskPredictor`, and the least number of timed frames."""
+    """How to measure: arguments of `MaskPredictor`, the least number of timed frames, and what counts as changed.
+
+    `score_threshold` is the score from which changed instances count; None takes that of the bundle.
+    """
 
     images: PathLike
     annotations: Optional[PathLike] = None
     runtime: str = AUTO
     threads: Optional[int] = None
     frames: int = 200
+    score_threshold: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,8 @@ def measure_graphs(
         comparison = None
         if len(predictors) > 1:
             threshold = predictors[0][1].manifest.display_threshold
+            if plan.score_threshold is not None:
+                threshold = plan.score_threshold
             sides = [
                 _predictions(entry.label, predictor, result, images, threshold)
                 for entry, (_, predictor), result in zip(entries, predictors, measured)

@@ -128,15 +128,31 @@ def test_palette_is_looked_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (7, 5, 3), (7, 5, 4)])
-def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path, shape: Tuple[int, ...]) -> None:
+def test_the_upper_eight_of_sixteen_bits_are_taken(tmp_path: Path, shape: Tuple[int, ...]) -> None:
     deep = RNG.integers(0, 65536, shape, dtype=np.uint16)
     deep.flat[:2] = 0, 65535
     cv2.imwrite(str(tmp_path / "a.png"), deep)
-    if deep.ndim == 2:
-        expected = np.repeat(np.rint(deep / 257.0)[..., None], 3, axis=2)
-    else:
-        expected = deep[..., 2::-1] >> 8
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), expected.astype(np.uint8))
+    expected = deep[..., 2::-1] if deep.ndim == 3 else np.repeat(deep[..., None], 3, axis=2)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), expected >> 8)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), cv2.imread(str(tmp_path / "a.png"))[..., ::-1])
+
+
+@pytest.mark.parametrize("magic", [b"P2", b"P3", b"P5", b"P6"])
+def test_sixteen_bits_of_a_pnm_are_scaled_as_those_of_any_format(tmp_path: Path, magic: bytes) -> None:
+    channels = 3 if magic in (b"P3", b"P6") else 1
+    deep = RNG.integers(0, 65536, (7, 5, channels), dtype=np.uint16)
+    deep.flat[:2] = 0, 65535
+    is_plain = magic in (b"P2", b"P3")
+    body = b" ".join(b"%d" % value for value in deep.flat) if is_plain else deep.astype(">u2").tobytes()
+    (tmp_path / "a.ppm").write_bytes(magic + b" # a comment\n5 7\n65535\n" + body)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.ppm"), np.broadcast_to(deep >> 8, (7, 5, 3)))
+
+
+@pytest.mark.parametrize("missing", [1, 30])
+def test_pnm_of_deep_colors_that_ends_early_is_refused(tmp_path: Path, missing: int) -> None:
+    (tmp_path / "a.ppm").write_bytes((b"P6 5 7 65535\n" + bytes(210))[:-missing])
+    with pytest.raises(ImageError):
+        read_image(tmp_path / "a.ppm")
 
 
 def test_one_pixel_is_an_image(tmp_path: Path) -> None:

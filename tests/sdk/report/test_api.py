@@ -210,6 +210,7 @@ def test_wrong_arguments_are_refused_before_measuring(bundle_path: Path, tmp_pat
     wrong: List[Tuple[Any, Dict[str, Any], Any, str]] = [
         ([], {}, ConfigError, "needs a file"),
         (bundle_path, {"frames": 0}, ConfigError, "frames is 0"),
+        (bundle_path, {"score_threshold": 2}, ConfigError, "score_threshold is 2"),
         (bundle_path, {"annotations": "a.json"}, ConfigError, "--images DIR"),
         (tmp_path / "no.bmz", {}, BundleError, "Cannot read"),
         (tmp_path / "no.json", {}, BaselineError, "Cannot read"),
@@ -274,6 +275,21 @@ def test_nothing_detected_is_reported(measured: Tuple[Path, Path, Path], tmp_pat
     text = page.read_text(encoding="utf-8")
     assert "| mask AP | 0.0 | 0.0 |" in text
     assert "Neither run has an instance" in text
+    page = write_report(bundle, tmp_path / "r.md", images, annotations, score_threshold=0.3, **options)
+    text = page.read_text(encoding="utf-8").replace("\\", "")
+    assert "Neither run has an instance with a score of 0.3 or more: try a lower --score." in text
+
+
+def test_changes_count_from_the_given_score(measured: Tuple[Path, Path, Path], tmp_path: Path) -> None:
+    bundle, images, annotations = measured
+    options: Dict[str, Any] = {"runtime": "onnxruntime", "threads": 1, "frames": 1}
+    pages = [
+        write_report(bundle, tmp_path / "r.md", images, annotations, score_threshold=score, **options).read_text(
+            "utf-8"
+        )
+        for score in (0, 1)
+    ]
+    assert ["Neither run has an instance" in page for page in pages] == [False, True]
 
 
 def test_entries_of_one_name_are_told_apart(tmp_path: Path) -> None:
