@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional, Sequence, Union
 
-from blendmask_edge.arguments.values import check_threshold, is_integer
+from blendmask_edge.arguments.prediction import check_threshold
+from blendmask_edge.arguments.values import is_integer
 from blendmask_edge.benchmark.measure import Track
 from blendmask_edge.comparison.graphs import require_path
 from blendmask_edge.comparison.result import Comparison
