@@ -51,12 +51,15 @@ demo: $(VENV)/.demo
 	  --output $(DEMO)/lite0_rt.bmz
 	$(VENV)/bin/blendmask predict $(DEMO)/lite0_rt.bmz $(SCENES)/evaluation/*00.jpg --output $(DEMO)/overlays
 
-# One thread in each process: PyTorch's own threads would fight for the cores that the processes share.
+# One thread in each process: PyTorch's own threads would fight for the cores that the processes share. Neighbors stay in
+# one process as long as both have work, so that most fixtures are made once. Tests are compiled once and kept.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(VENV)/bin/pytest -n $(JOBS) --dist worksteal
+
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n $(JOBS) -m "not slow"
+	$(PYTEST) -m "not slow"
 
 slow: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n $(JOBS) -m "slow or hypothesis" --hypothesis-profile=thorough $(TESTS)
+	$(PYTEST) -m "slow or hypothesis" --hypothesis-profile=thorough $(TESTS)
 
 check: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

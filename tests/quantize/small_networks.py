@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
+from _pytest.mark import ParameterSet
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -81,6 +84,15 @@ DEEPLAB = replace(TINY, name="TINY_DEEPLAB", bases=replace(TINY.bases, kind="dee
 """The other bottom module: atrous convolutions, the mean of the image."""
 
 SMALL_NETWORKS = (TINY, LITE, FIVE_LEVELS, FROZEN, PLAIN, DLA, DEEPLAB)
+
+
+def slow(*values: Any) -> list[ParameterSet]:
+    """Parameters that are left to the slow suite."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
+FEW_FAST = (TINY, LITE, DLA, *slow(FIVE_LEVELS, FROZEN, PLAIN, DEEPLAB))
+"""All of them; for what hardly depends on the network, three in the fast suite."""
 
 WEIGHTED_SUM = replace(TINY, name="TINY_WEIGHTED_SUM", blender="weighted_sum", attention_size=1)
 """One weight a basis."""

@@ -76,11 +76,15 @@ class Matches:
             draws: how often each image is drawn.
             on_draw: called after each draw.
         """
-        per_draw = []
+        per_draw: List[Dict[str, float]] = []
+        known: Dict[bytes, Dict[str, float]] = {}
         for counts in draws:
-            per_draw.append(self.metrics(counts))
+            key = counts.tobytes()
+            if key not in known:  # of few images, few draws differ
+                known[key] = self.metrics(counts)
+            per_draw.append(known[key])
             on_draw()
-        names = dict.fromkeys(name for metrics in per_draw for name in metrics)
+        names = dict.fromkeys(name for metrics in known.values() for name in metrics)
         return {name: np.array([metrics.get(name, np.nan) for metrics in per_draw]) for name in names}
 
 

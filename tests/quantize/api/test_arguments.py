@@ -279,12 +279,12 @@ def test_they_are_refused_without_torch(given: dict[str, dict[str, Any]], tmp_pa
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_a_loaded_checkpoint_has_its_configuration(checkpoint_path: Path, tmp_path: Path) -> None:
+def test_a_loaded_checkpoint_has_its_configuration(checkpoint_path: Path, photographs: Path, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(checkpoint_path)
     for name, value in (("configuration", TINY), ("classes", "a,b,c")):
         changes = {"config": value} if name == "configuration" else {"classes": value}
         with pytest.raises(BlendMaskError, match=f"give the {name} to load_checkpoint"):
-            quantize(checkpoint, tmp_path, tmp_path / "m.bmz", size=(64, 96), **changes)
+            quantize(checkpoint, photographs, tmp_path / "m.bmz", size=(64, 96), **changes)
     with pytest.raises(BlendMaskError, match="use 64x96"):
         export_onnx(checkpoint, tmp_path / "m.onnx", size=(65, 96))
 

@@ -94,6 +94,7 @@ def test_quantize_json_is_pure(words: list[object], tmp_path: Path) -> None:
     assert document["warnings"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("replayed")
 def test_names_that_look_like_markup_are_printed_as_they_are(words: list[object], tmp_path: Path) -> None:
     path = tmp_path / "m[red].bmz"

@@ -26,7 +26,8 @@ from tests.quantize.export.conftest import Export, calibrated
 from tests.quantize.small_networks import ASSEMBLER, DEEPLAB, DLA, FIVE_LEVELS, LITE, WEIGHTED_SUM
 from tests.quantize.tiny import TINY
 
-CASES = [(TINY, "float"), (TINY, "cpu"), (TINY, "tensorrt"), (LITE, "cpu")]
+CASES = [(TINY, "float"), (TINY, "cpu"), (TINY, "tensorrt")]
+LITE_CPU = pytest.param((LITE, "cpu"), marks=pytest.mark.slow)
 LITE_TENSORRT = pytest.param((LITE, "tensorrt"), marks=pytest.mark.slow)
 DEEPLAB_CPU = pytest.param((DEEPLAB, "cpu"), marks=pytest.mark.slow)
 BLENDERS = [pytest.param((config, "float"), marks=pytest.mark.slow) for config in (WEIGHTED_SUM, ASSEMBLER)]
@@ -40,7 +41,8 @@ LARGEST_TOPK = 3840
 
 
 @pytest.fixture(
-    params=[*CASES, LITE_TENSORRT, DEEPLAB_CPU, *BLENDERS, *FIVE, *JOINED], ids=lambda case: f"{case[0].name}-{case[1]}"
+    params=[*CASES, LITE_CPU, LITE_TENSORRT, DEEPLAB_CPU, *BLENDERS, *FIVE, *JOINED],
+    ids=lambda case: f"{case[0].name}-{case[1]}",
 )
 def case(request: pytest.FixtureRequest) -> tuple[ModelConfig, str]:
     return request.param
@@ -166,7 +168,7 @@ def tensorrt(request: pytest.FixtureRequest, export: Export) -> onnx.ModelProto:
     return export(*request.param).model
 
 
-@pytest.fixture(params=[(TINY, "cpu"), (LITE, "cpu"), DEEPLAB_CPU, FIVE[0], JOINED[0]], ids=lambda case: case[0].name)
+@pytest.fixture(params=[(TINY, "cpu"), LITE_CPU, DEEPLAB_CPU, FIVE[0], JOINED[0]], ids=lambda case: case[0].name)
 def cpu(request: pytest.FixtureRequest, export: Export) -> tuple[ModelConfig, onnx.ModelProto]:
     return request.param[0], export(*request.param).model
 

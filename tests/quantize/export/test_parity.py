@@ -53,11 +53,11 @@ FEW = replace(
 """Limits of selection below the graph's own, and a pixel mean between gray levels."""
 
 CASES = [
-    (FEW, "float"), (TINY, "float"), (TINY, "cpu"), (TINY, "tensorrt"), (LITE, "cpu"),
+    (FEW, "float"), (TINY, "float"), (TINY, "cpu"), (TINY, "tensorrt"),
     *(
         pytest.param(*case, marks=pytest.mark.slow)
         for case in (
-            (FEW, "cpu"), (LITE, "tensorrt"), (WEIGHTED_SUM, "float"), (ASSEMBLER, "float"),
+            (FEW, "cpu"), (LITE, "cpu"), (LITE, "tensorrt"), (WEIGHTED_SUM, "float"), (ASSEMBLER, "float"),
             *((config, variant) for config in (DEEPLAB, FIVE_LEVELS, DLA) for variant in ("cpu", "tensorrt")),
         )
     ),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from _pytest.mark import ParameterSet
 
 from blendmask_edge.errors import OutputError
 from blendmask_edge.imaging import read_image
@@ -31,9 +35,16 @@ def has(figure: np.ndarray, color: tuple[int, int, int]) -> bool:
     return bool((figure == np.array(color)).all(axis=2).any())
 
 
-@pytest.mark.parametrize("config", [TINY, NINE, ASSEMBLER], ids=lambda config: f"{config.name}-{config.bases.count}")
-@pytest.mark.parametrize("size", [(64, 96), (300, 40), (40, 300)])
-@pytest.mark.parametrize("instances", [0, 1, 4])
+def any_three() -> Iterator[ParameterSet]:
+    """Three networks, sizes and numbers of instances; in the fast suite, each two of them meet once."""
+    options: tuple[tuple[Any, ...], ...] = ((TINY, NINE, ASSEMBLER), ((64, 96), (300, 40), (40, 300)), (0, 1, 4))
+    for places in itertools.product(range(3), repeat=3):
+        config, size, instances = (values[place] for values, place in zip(options, places, strict=True))
+        name = f"{config.name}-{config.bases.count}-{size[0]}x{size[1]}-{instances}"
+        yield pytest.param(config, size, instances, marks=pytest.mark.slow if sum(places) % 3 else (), id=name)
+
+
+@pytest.mark.parametrize("config, size, instances", any_three())
 def test_any_image_any_number_of_bases_and_instances(config, size, instances):
     figure = draw_figure(stages_of(config, size, instances), config, "a.png")
     assert figure.dtype == np.uint8

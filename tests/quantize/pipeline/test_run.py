@@ -590,11 +590,11 @@ def test_images_with_red_and_blue_swapped_are_refused_before_long_work(
 def test_that_refusal_can_be_overridden_and_is_recorded(
     quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
 ) -> None:
-    allowed = replace(options, count=17, allow=("few-detections",))
+    allowed = replace(options, allow=("few-detections", "few-images"))
     quantize(with_class_bias(checkpoint, -30), tmp_path / "m.bmz", allowed, quiet)
     record = Bundle.open(tmp_path / "m.bmz").manifest.calibration
     assert record is not None
-    assert record.overrides == ["few-detections"]
+    assert sorted(record.overrides) == ["few-detections", "few-images"]
 
 
 @contextlib.contextmanager
@@ -750,7 +750,7 @@ def test_a_file_that_is_no_image_among_the_calibration_images_is_named(
 ) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
-    for path in photographs.glob("*.png"):
+    for path in sorted(photographs.glob("*.png"))[:6]:
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "a.png").write_text("no image")
     report = quantize(checkpoint, tmp_path / "m.bmz", replace(options, count=40), folder=folder)
@@ -790,6 +790,7 @@ def test_the_image_with_most_instances_is_compared(
     assert stopped.value.args[0] == max(counts) > min(counts)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("replayed")
 def test_a_measurement_that_fails_does_not_cost_the_bundle(
     quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, scenes: Path, tmp_path: Path,
@@ -817,20 +818,24 @@ def test_few_images_pass_every_stage_where_they_are_allowed(
     assert [outcome.name for outcome in report.refined] == [steps[0], "ranges", *steps[1:]]
 
 
-@pytest.mark.usefixtures("replayed")
 def test_refinement_is_judged_with_the_detections_that_were_asked_for(
     quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     counts: list[int] = []
 
+    class Judging(Exception):
+        pass
+
     class Watched(stages.DriftCriterion):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             counts.extend(len(instances) for instances in self.expected)
+            raise Judging
 
     monkeypatch.setattr(stages, "DriftCriterion", Watched)
-    quantize(checkpoint, tmp_path / "m.bmz", replace(options, steps=("bias_correction",)), quiet)
+    with pytest.raises(Judging):
+        quantize(checkpoint, tmp_path / "m.bmz", replace(options, steps=("bias_correction",)), quiet)
     assert max(counts) == options.detections == 20
 
 

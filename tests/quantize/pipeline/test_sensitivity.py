@@ -69,7 +69,10 @@ def call(*words: object) -> Result:
 def words(planted: Checkpoint, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     path = tmp_path_factory.mktemp("sensitivity") / "planted.safetensors"
     save_checkpoint(path, planted.model, LABELS)
-    options = [word for code in ALLOW for word in ("--allow", code)] + ["--ignored", "re:bottom_up|tower|lateral"]
+    options = [word for code in ALLOW for word in ("--allow", code)] + [
+        "--ignored",
+        "re:bottom_up|tower|lateral|fpn_output",
+    ]
     return [
         path,
         "--calibration",

@@ -139,6 +139,7 @@ def test_an_interrupted_run_goes_on_after_the_last_step_of_refinement(
     assert names_in(tmp_path) == {"m.bmz"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("replayed")
 def test_the_order_of_channels_is_not_measured_again(
     run: Run, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

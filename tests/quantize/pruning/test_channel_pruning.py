@@ -75,7 +75,13 @@ def is_output(layer: str, config: ModelConfig) -> bool:
     return layer.endswith((*OUTPUTS, f"basis_module.tower.{last}"))
 
 
-@pytest.fixture(scope="module", params=NETWORKS, ids=str)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=pytest.mark.slow if name in ("FrozenBN", "GN", "deeplab") else ()) for name in NETWORKS
+    ],
+    ids=str,
+)
 def pair(request: pytest.FixtureRequest) -> tuple[BlendMask, BlendMask]:
     """A network and what 0.7 of its multiply-accumulates leave of it."""
     model = tiny_model(NETWORKS[request.param])

@@ -20,7 +20,7 @@ from blendmask_quantize.pruning.channel_pruning import prune_network
 from blendmask_quantize.pruning.depth import candidate_blocks, without_idle_blocks
 from blendmask_quantize.quantization.trace import trace_network
 from tests.quantize.prunable import SMALL
-from tests.quantize.small_networks import LITE, small_network
+from tests.quantize.small_networks import LITE, slow, small_network
 from tests.quantize.tiny import LABELS
 
 IDLE = {"SMALL": "backbone.bottom_up.res4.1", "TINY_LITE": "backbone.bottom_up.blocks.5.1"}
@@ -63,12 +63,14 @@ def test_a_block_that_adds_nothing_is_dropped_and_nothing_changes(model: BlendMa
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("model", [SMALL, *slow(LITE)], indirect=True, ids=lambda config: config.name)
 def test_more_blocks_go_the_more_the_loss_may_rise(model: BlendMask) -> None:
     counts = [len(without_idle_blocks(model, [distance(model)], rise).config.dropped) for rise in (1e-9, 0.5, 1e9)]
     assert counts == sorted(counts)
     assert counts[0] < counts[2] == len(candidate_blocks(model))
 
 
+@pytest.mark.parametrize("model", [SMALL, *slow(LITE)], indirect=True, ids=lambda config: config.name)
 def test_frozen_and_protected_blocks_stay(model: BlendMask) -> None:
     protected = IDLE[model.config.name]
     assert protected not in candidate_blocks(model, (protected,))
@@ -91,6 +93,7 @@ def test_a_shallow_network_is_saved_pruned_and_quantized_like_any_other(model: B
         torch.testing.assert_close(trace_network(loaded)(image()).bases, expected, rtol=1e-3, atol=allowed)
 
 
+@pytest.mark.slow
 def test_a_shallow_network_can_be_pruned_further() -> None:
     model = small_network(SMALL)
     shallow = without_idle_blocks(model, [distance(model)], 1e9)

@@ -124,6 +124,7 @@ class TestPruning:
         assert report.weights[1] == sum(parameter.numel() for parameter in loaded.parameters()) < report.weights[0]
         assert report.ratio == pytest.approx(0.7, rel=TOLERANCE)
 
+    @pytest.mark.slow
     def test_the_checkpoint_handed_in_stays(self, run, checkpoint):
         before = load_checkpoint(checkpoint.path).model.state_dict()
         run()
@@ -213,7 +214,7 @@ class TestBadInput:
 
     def test_a_checkpoint_that_never_named_its_classes_takes_any(self, run, checkpoint, tmp_path):
         torch.save(checkpoint.model.state_dict(), tmp_path / "bare.pth")
-        report = run(of=load_checkpoint(tmp_path / "bare.pth", SMALL))
+        report = run(UNTRAINED, of=load_checkpoint(tmp_path / "bare.pth", SMALL))
         assert load_checkpoint(report.path).labels == LABELS
 
 

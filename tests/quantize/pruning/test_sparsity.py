@@ -28,6 +28,7 @@ from blendmask_quantize.quantization.refine.coordinate_descent import Coordinate
 from blendmask_quantize.quantization.refine.rounding import Find, find_roundings
 from blendmask_quantize.quantization.trace import trace_network
 from tests.quantize.prunable import SMALL
+from tests.quantize.small_networks import slow
 from tests.quantize.tiny import tiny_model
 
 SIZE = (64, 96)
@@ -106,7 +107,9 @@ def test_training_keeps_the_zeros_and_changes_the_others(optimizer: type[torch.o
     assert (dense.weight != 0).all()
 
 
-@pytest.mark.parametrize("find", [CoordinateDescent(), AdaRound(iterations=10)], ids=lambda find: type(find).__name__)
+@pytest.mark.parametrize(
+    "find", [CoordinateDescent(), *slow(AdaRound(iterations=10))], ids=lambda find: type(find).__name__
+)
 def test_rounding_keeps_the_zeros(calibrated: Calibrated, find: Find) -> None:
     rounded = find_roundings(calibrated, [image(1), image(2)], find)
     assert rounded.changed

@@ -18,7 +18,7 @@ from blendmask_quantize.model.config import CONFIGS, LayerWidth, ModelConfig
 from blendmask_quantize.model.labels import default_labels
 from blendmask_quantize.training.classes import with_classes, with_num_classes
 from blendmask_quantize.training.start import starting_network
-from tests.quantize.small_networks import SMALL_NETWORKS
+from tests.quantize.small_networks import FEW_FAST
 from tests.quantize.tiny import LABELS, TINY, tiny_model
 
 OTHERS = Labels(("spoon", "fork", "pan", "cup"), (1, 2, 3, 7))
@@ -75,7 +75,7 @@ def test_the_same_classes_in_another_order_take_their_rows_along(checkpoint: Che
         assert_equal(before[name], after[name])
 
 
-@pytest.mark.parametrize("config", SMALL_NETWORKS, ids=lambda config: config.name)
+@pytest.mark.parametrize("config", FEW_FAST, ids=lambda config: config.name)
 def test_every_architecture_takes_other_classes(config: ModelConfig) -> None:
     model = tiny_model(config)
     changed = with_classes(Checkpoint(model, LABELS, Path("a")), OTHERS, seed=0).model

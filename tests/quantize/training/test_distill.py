@@ -140,6 +140,7 @@ def test_the_teacher_stays_as_it_is(run: Callable[..., Losses], teacher: Checkpo
     assert not teacher.model.training
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_where_one_without_a_stop_does(run: Callable[..., Losses], tmp_path: Path) -> None:
     run("whole")
     with pytest.raises(Interrupted):

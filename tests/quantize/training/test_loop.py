@@ -220,6 +220,7 @@ class TestResuming:
         assert seconds == pytest.approx([0] * 3 + [1000] * 5, abs=60)
         assert load_checkpoint(tmp_path / "parts/model.safetensors").training[0].hours > 0.27
 
+    @pytest.mark.slow
     def test_half_a_row_is_dropped(self, run, tmp_path):
         with pytest.raises(Interrupted):
             run("parts", after=interrupt_after(4))
@@ -228,7 +229,7 @@ class TestResuming:
         run("parts", resume=True)
         assert [int(row[0]) for row in read_log(log)[1]] == list(range(8))
 
-    @pytest.mark.parametrize("ends", [(3,), (7,), (4, 6)])
+    @pytest.mark.parametrize("ends", [*(pytest.param(ends, marks=pytest.mark.slow) for ends in ((3,), (7,))), (4, 6)])
     def test_an_interrupted_run_goes_on_as_if_it_had_not_been(self, run, whole, tmp_path, ends):
         parts: Losses = {}
         for last in ends:
@@ -238,6 +239,7 @@ class TestResuming:
         assert parts == whole.losses
         self.assert_same_results(tmp_path / "parts", whole.folder)
 
+    @pytest.mark.slow
     def test_a_run_without_a_checkpoint_yet_starts_anew(self, run, whole, tmp_path):
         with pytest.raises(Interrupted):
             run("parts", after=interrupt_after(1))
@@ -306,6 +308,7 @@ class TestStopping:
         with pytest.raises(DivergedError, match=f"at iteration 5: .*the images of the step were {names}$"):
             run(after=lambda step, model: self.spoil(model) if step == 4 else None)
 
+    @pytest.mark.slow
     def test_one_can_go_on_from_the_last_checkpoint(self, run):
         with pytest.raises(DivergedError):
             run(after=lambda step, model: self.spoil(model) if step == 4 else None)

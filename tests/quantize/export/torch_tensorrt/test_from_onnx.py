@@ -71,6 +71,7 @@ def test_rounding_is_that_of_the_standard() -> None:
     assert channels.tolist() == [0.75, 0.0]
 
 
+@pytest.mark.slow
 def test_the_module_can_be_exported_by_torch(export: Export) -> None:
     case = export(TINY, "tensorrt")
     inputs = (torch.from_numpy(case.image), torch.full((1,), 0.3))

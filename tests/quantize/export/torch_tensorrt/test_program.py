@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import torch
 
 from blendmask_edge.errors import DependencyError, InferenceError
 from blendmask_quantize.export.torch_tensorrt import program as torch_program
+from blendmask_quantize.export.torch_tensorrt.from_network import ExplicitNetwork
 from blendmask_quantize.export.torch_tensorrt.program import (
     compile_exported,
     compile_program,
     export_here,
-    export_network,
     export_program,
     from_bytes,
 )
@@ -52,8 +53,7 @@ class Dynamo:
         return "compiled"
 
 
-@pytest.fixture
-def torch_tensorrt(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     """Stand in for Torch-TensorRT."""
 
     def save(compiled: str, path: str, output_format: str, arg_inputs: Any) -> None:
@@ -66,6 +66,20 @@ def torch_tensorrt(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     monkeypatch.setattr(torch_program, "define_quantize_op", lambda: None)
     monkeypatch.setattr(torch_program, "quantize", round_to_steps)
     return module
+
+
+@pytest.fixture
+def torch_tensorrt(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
+    """What stands in for Torch-TensorRT."""
+    return stand_in(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def in_half(export: Export) -> Iterator[bytes]:
+    """What `export_here` gives for the release of `torch_tensorrt`."""
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in(patch)
+        yield export_here(export(TINY, "tensorrt").graph)
 
 
 def test_the_whole_graph_is_compiled_and_returned(export: Export, torch_tensorrt: types.SimpleNamespace) -> None:
@@ -96,17 +110,19 @@ def test_argument_that_a_release_would_swallow_is_refused(
         compile_program(export(TINY, "float").model.SerializeToString(), "fp32", None, "cpu")
 
 
-def test_the_network_is_compiled_straight_from_torch(export: Export, torch_tensorrt: types.SimpleNamespace) -> None:
+def test_the_network_is_compiled_straight_from_torch(
+    export: Export, in_half: bytes, torch_tensorrt: types.SimpleNamespace
+) -> None:
     """The compiler is given the network with half around what is quantized, since this release has no flag."""
     case = export(TINY, "tensorrt")
-    assert compile_exported(export_here(case.graph), None, "cpu") == b"compiled"
+    assert compile_exported(in_half, None, "cpu") == b"compiled"
     given = torch_tensorrt.dynamo
     inputs = given.arguments.pop("arg_inputs")
     assert given.arguments == {"require_full_compilation": True, "min_block_size": 1}
     assert [(tensor.dtype, tuple(tensor.shape)) for tensor in inputs] == [
         (torch.uint8, case.image.shape), (torch.float32, (1,)),
     ]  # fmt: skip
-    expected = export_network(case.graph, half=True).module()
+    expected = ExplicitNetwork(case.graph, round_to_steps, half=True)
     image = torch.from_numpy(case.image)
     with torch.no_grad():
         for ours, theirs in zip(given.program.module()(image, inputs[1]), expected(image, inputs[1]), strict=True):
@@ -126,10 +142,10 @@ def test_a_release_with_flags_gets_the_network_in_float32(
 
 
 def test_every_tensor_of_the_program_lies_on_the_device_that_it_is_compiled_for(
-    export: Export, torch_tensorrt: types.SimpleNamespace
+    in_half: bytes, torch_tensorrt: types.SimpleNamespace
 ) -> None:
     """`meta` stands for a GPU: constants that forward makes, such as ranges, must go there, too."""
-    compile_exported(export_here(export(TINY, "tensorrt").graph), None, "meta")
+    compile_exported(in_half, None, "meta")
     program = torch_tensorrt.dynamo.program
     tensors = [*program.state_dict.values(), *program.constants.values()]
     tensors += [node.meta["val"] for node in program.graph.nodes if isinstance(node.meta.get("val"), torch.Tensor)]

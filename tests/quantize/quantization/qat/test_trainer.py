@@ -118,7 +118,7 @@ def weights(qat_result: QatResult) -> dict[str, Tensor]:
     return qat_result.calibrated.traced.state_dict()
 
 
-@pytest.mark.parametrize("labeled", [False, True])
+@pytest.mark.parametrize("labeled", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_few_steps_bring_it_nearer_to_the_float_network(
     folder: Path, checkpoint: Checkpoint, start: Calibrated, inputs: Tensor, tmp_path: Path, labeled: bool
 ) -> None:
@@ -136,7 +136,7 @@ def test_it_learns_from_a_wider_network_that_is_given_as_teacher(
     folder: Path, checkpoint: Checkpoint, start: Calibrated, inputs: Tensor, tmp_path: Path
 ) -> None:
     wide = Checkpoint(tiny_model(replace(TINY, pyramid_width=24), seed=3), LABELS, Path("wide.safetensors"))
-    options = replace(OPTIONS, training=replace(SCHEDULE, iterations=16, batch=4, learning_rate=1e-3))
+    options = replace(OPTIONS, training=replace(SCHEDULE, iterations=8, batch=2, learning_rate=2e-3))
     data, criterion = qat_data(folder), better_after(start)
     trained = run_qat(checkpoint, start, data, criterion, options, tmp_path, teacher=wide)
     taught = QatTeacher(checkpoint.model, trace_network(checkpoint.model), wide)
@@ -224,6 +224,7 @@ def test_it_keeps_ptq_where_training_did_not_help(
     assert "2 held-out images" in str(qat_result)
 
 
+@pytest.mark.slow
 def test_the_same_seed_trains_the_same_network(
     folder: Path, checkpoint: Checkpoint, start: Calibrated, finished: tuple[Path, QatResult], tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
 from blendmask_quantize.quantization.quantizer import IntegerConv2d
 from blendmask_quantize.quantization.refine.bias_correction import correct_biases
 from blendmask_quantize.quantization.trace import trace_network
-from tests.quantize.small_networks import DEEPLAB, LITE, image, network_input, size_of, small_network
+from tests.quantize.small_networks import DEEPLAB, LITE, image, network_input, size_of, slow, small_network
 from tests.quantize.tiny import TINY
 
 
@@ -29,7 +29,7 @@ def means(predictions: Predictions) -> Tensor:
     return predictions.bases.mean(dim=(0, 2, 3))
 
 
-@pytest.mark.parametrize("config", [TINY, LITE, DEEPLAB], ids=lambda config: config.name)
+@pytest.mark.parametrize("config", [TINY, *slow(LITE, DEEPLAB)], ids=lambda config: config.name)
 def test_the_results_agree_on_average_afterwards(config: ModelConfig) -> None:
     traced, inputs = case(config)
     start = Calibrated(traced, observe_ranges(traced, inputs, "percentile"))

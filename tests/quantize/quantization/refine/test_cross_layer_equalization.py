@@ -22,7 +22,7 @@ from blendmask_quantize.quantization.refine.cross_layer_equalization import (
     find_chains,
 )
 from blendmask_quantize.quantization.trace import trace_network
-from tests.quantize.small_networks import SMALL_NETWORKS, image, network_input, size_of, small_network
+from tests.quantize.small_networks import FEW_FAST, SMALL_NETWORKS, image, network_input, size_of, small_network
 from tests.quantize.tiny import TINY
 
 
@@ -54,7 +54,7 @@ def unbalanced(traced: fx.GraphModule, spread: float, seed: int = 0) -> fx.Graph
     return scaled
 
 
-@pytest.mark.parametrize("config", SMALL_NETWORKS, ids=lambda config: config.name)
+@pytest.mark.parametrize("config", FEW_FAST, ids=lambda config: config.name)
 def test_the_network_computes_what_it_did(config: ModelConfig) -> None:
     seed = SMALL_NETWORKS.index(config)
     model = small_network(config, seed)

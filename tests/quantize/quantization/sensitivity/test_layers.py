@@ -9,10 +9,11 @@ from blendmask_quantize.model.macs import count_macs, macs_by_layer
 from blendmask_quantize.quantization.placement import place
 from blendmask_quantize.quantization.sensitivity.layers import Layers
 from blendmask_quantize.quantization.trace import trace_network
-from tests.quantize.small_networks import SMALL_NETWORKS, size_of, small_network
+from tests.quantize.small_networks import FEW_FAST, FIVE_LEVELS, LITE, size_of, slow, small_network
+from tests.quantize.tiny import TINY
 
 
-@pytest.fixture(scope="module", params=SMALL_NETWORKS, ids=lambda config: config.name)
+@pytest.fixture(scope="module", params=FEW_FAST, ids=lambda config: config.name)
 def network(request: pytest.FixtureRequest) -> tuple[fx.GraphModule, Layers, int]:
     model, size = small_network(request.param), size_of(request.param)
     traced = trace_network(model)
@@ -44,7 +45,7 @@ def test_blocks_hold_every_layer_once(network: tuple[fx.GraphModule, Layers, int
         assert all(f"{layer.name}.".startswith(f"{name}.") for layer in several)
 
 
-@pytest.mark.parametrize("config", SMALL_NETWORKS[:3], ids=lambda config: config.name)
+@pytest.mark.parametrize("config", [TINY, *slow(LITE, FIVE_LEVELS)], ids=lambda config: config.name)
 def test_names_of_layers_and_blocks_can_be_ignored(config: object) -> None:
     model = small_network(config)  # type: ignore[arg-type]
     traced = trace_network(model)

@@ -11,7 +11,7 @@ from blendmask_quantize.quantization.ptq import Calibrated, observe_ranges
 from blendmask_quantize.quantization.sensitivity.layers import Layers
 from blendmask_quantize.quantization.sensitivity.partial import PartialRuns, quantized_only
 from blendmask_quantize.quantization.trace import trace_network
-from tests.quantize.small_networks import DLA, FIVE_LEVELS, LITE, image, network_input, size_of, small_network
+from tests.quantize.small_networks import DLA, FIVE_LEVELS, LITE, image, network_input, size_of, slow, small_network
 
 
 def _tensors(predictions: object) -> list[torch.Tensor]:
@@ -19,7 +19,7 @@ def _tensors(predictions: object) -> list[torch.Tensor]:
     return [value for value in flat if isinstance(value, torch.Tensor)]
 
 
-@pytest.mark.parametrize("config", [LITE, FIVE_LEVELS, DLA], ids=lambda config: config.name)
+@pytest.mark.parametrize("config", [LITE, *slow(FIVE_LEVELS, DLA)], ids=lambda config: config.name)
 @torch.no_grad()
 def test_a_partial_run_equals_a_whole_one(config: object) -> None:
     model = small_network(config)  # type: ignore[arg-type]
