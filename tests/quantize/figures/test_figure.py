@@ -44,7 +44,7 @@ def any_three() -> Iterator[ParameterSet]:
         yield pytest.param(config, size, instances, marks=pytest.mark.slow if sum(places) % 3 else (), id=name)
 
 
-@pytest.mark.parametrize("config, size, instances", any_three())
+@pytest.mark.parametrize("config, size, instances", list(any_three()))
 def test_any_image_any_number_of_bases_and_instances(config, size, instances):
     figure = draw_figure(stages_of(config, size, instances), config, "a.png")
     assert figure.dtype == np.uint8
