@@ -27,7 +27,7 @@ from blendmask_edge.storage.atomic import check_writable, output_error
 from blendmask_quantize.api.values import CALLABLE, PATH, as_path
 from blendmask_quantize.checkpoints.adelaidet_yaml import find_config
 from blendmask_quantize.checkpoints.class_names import ClassNames, read_classes
-from blendmask_quantize.checkpoints.record import stored_config
+from blendmask_quantize.checkpoints.record import check_no_bundle, stored_config
 from blendmask_quantize.model.config import ModelConfig
 from blendmask_quantize.model.input_size import input_size
 from blendmask_quantize.pipeline.calibration_set import for_users
@@ -56,7 +56,7 @@ def check_checkpoint(checkpoint: AnyCheckpoint, name: str = "checkpoint") -> Non
 
     Raises:
         ConfigError: it is something else.
-        CheckpointError: there is no such file.
+        CheckpointError: there is no such file, or it is a bundle.
     """
     if _is_checkpoint(checkpoint):
         return
@@ -64,6 +64,7 @@ def check_checkpoint(checkpoint: AnyCheckpoint, name: str = "checkpoint") -> Non
         raise ConfigError(f"{name} is {checkpoint!r:.80}, expected a path, or the result of load_checkpoint")
     if not os.path.isfile(str(checkpoint)):
         raise CheckpointError(f"no checkpoint at {checkpoint}: give the path of a .safetensors or .pth file")
+    check_no_bundle(Path(str(checkpoint)))
 
 
 def _is_checkpoint(value: object) -> bool:

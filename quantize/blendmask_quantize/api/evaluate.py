@@ -34,6 +34,7 @@ from blendmask_quantize.pipeline.options import PathLike
 from blendmask_quantize.runs.progress import Progress
 
 BUNDLE_SUFFIX = ".bmz"
+_RUNTIME = "onnxruntime"
 _KINDS = {
     "variant": TEXT.or_none(), "runtime": TEXT, "limit": whole(1).or_none(), "threads": whole(1, 256).or_none(),
     "shards": PATH.or_none(),
@@ -42,7 +43,7 @@ _KINDS = {
 
 def evaluate(
     model: AnyCheckpoint, images: PathLike, annotations: PathLike, *, config: AnyConfig = None,
-    classes: ClassNames | None = None, variant: str | None = None, runtime: str = "onnxruntime",
+    classes: ClassNames | None = None, variant: str | None = None, runtime: str = _RUNTIME,
     limit: int | None = None, progress: Progress | None = None, processes: int = 1, ray: str | None = None,
     threads: int | None = None, shards: PathLike | None = None,
 ) -> dict[str, float]:  # fmt: skip
@@ -93,7 +94,7 @@ def evaluate(
     if is_bundle:
         _check_bundle_options(config, labels, runtime)
     else:
-        _check_checkpoint_options(model, config, variant)
+        _check_checkpoint_options(model, config, variant, runtime)
     check_images(folder)
     check_annotations(file, "their COCO instances JSON")
     annotated = AnnotatedImages.open(folder, file, limit=limit)
@@ -119,9 +120,11 @@ def _check_bundle_options(config: AnyConfig, classes: Labels | None, runtime: st
         select(runtime)
 
 
-def _check_checkpoint_options(model: AnyCheckpoint, config: AnyConfig, variant: str | None) -> None:
+def _check_checkpoint_options(model: AnyCheckpoint, config: AnyConfig, variant: str | None, runtime: str) -> None:
     if variant is not None:
         raise ConfigError("--variant applies to bundles only; a checkpoint has one network")
+    if runtime not in (_RUNTIME, AUTO):
+        raise ConfigError("--runtime applies to bundles only; a checkpoint runs in PyTorch")
     check_checkpoint(model, "model")
     known_config(model, config)
 

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from blendmask_edge.errors import BlendMaskError, CheckpointError, ConfigError
-from blendmask_quantize.checkpoints.record import METADATA_KEY, Record, read_record
+from blendmask_quantize.checkpoints.record import METADATA_KEY, Record, check_no_bundle, read_record
 from blendmask_quantize.checkpoints.restricted_pickle import ForbiddenGlobalError, RestrictedPickle, as_tensors
 
 StateDict = dict[str, Tensor]
@@ -34,6 +34,7 @@ def read_state(path: Path) -> tuple[StateDict, Record]:
     """
     if not os.path.isfile(path):
         raise CheckpointError(f"no checkpoint at {path}: give the path of a .safetensors, .pth or .pkl file")
+    check_no_bundle(path)
     try:
         state, about = _read_safetensors(path) if _is_safetensors(path) else (_read_pickled(path), Record())
     except ConfigError as error:

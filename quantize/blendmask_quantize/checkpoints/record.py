@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from blendmask_edge.bundle.manifest import MANIFEST_NAME
+from blendmask_edge.errors import CheckpointError
 from blendmask_edge.storage.bounded import open_regular
 from blendmask_quantize.model.config import ModelConfig
 
@@ -15,6 +18,7 @@ METADATA_KEY = "blendmask"
 """Where the record lies in the metadata of a safetensors file."""
 _LONGEST_HEADER = 100_000_000
 """Bytes, as the library itself allows."""
+_ZIP_MAGIC, _ZIP_NAME_AT = b"PK\x03\x04", 30
 
 
 class _Header(msgspec.Struct):
@@ -105,3 +109,17 @@ def stored_config(path: Path) -> ModelConfig | None:
         return read_record(header.metadata.get(METADATA_KEY, "{}")).config
     except (OSError, ValueError, RecursionError, AttributeError, msgspec.MsgspecError):
         return None
+
+
+def check_no_bundle(path: Path) -> None:
+    """See that a file is not a bundle, which people give where the checkpoint that it was made from belongs.
+
+    Raises:
+        CheckpointError: it begins as a bundle does: a zip whose first member is the manifest.
+    """
+    with contextlib.suppress(OSError), path.open("rb") as file:  # what reads it says why it cannot
+        head = file.read(_ZIP_NAME_AT + len(MANIFEST_NAME))
+        if head.startswith(_ZIP_MAGIC) and head[_ZIP_NAME_AT:] == MANIFEST_NAME.encode():
+            raise CheckpointError(
+                f"{path} is a bundle, expected a checkpoint: give the .safetensors or .pth file that it was made from"
+            )

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from blendmask_edge.arguments.values import is_number
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.config import check_name
-from blendmask_quantize.training.options import TrainOptions, check_whole, with_short_warmup
+from blendmask_quantize.training.option_checks import check_whole
+from blendmask_quantize.training.options import TrainOptions, with_short_warmup
 
 RATIO = 0.7
 ITERATIONS = 1000

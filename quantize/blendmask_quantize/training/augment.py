@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from blendmask_edge.arguments.values import is_integer
+from blendmask_edge.bundle.manifest import MAX_SIDE
 from blendmask_edge.errors import ConfigError
+from blendmask_quantize.training.option_checks import check_number, check_pair, check_share
 
 Pixels = NDArray[np.uint8]
 Masks = NDArray[np.bool_]
 
 _BITS = 8
+_FULL_TURN, _LARGEST_CHANGE, _LARGEST_SCALE = 360, 10, 100
 
 
 @dataclass(frozen=True)
@@ -55,15 +60,30 @@ class Augmentation:
             ConfigError: a side of the crop is not a positive multiple of 32, the scale is not a range of positive
                 numbers, a probability is outside 0 to 1, or nothing may be pasted.
         """
-        if any(side < 1 or side % 32 for side in self.crop):
-            raise ConfigError(f"a crop of {self.crop[0]}x{self.crop[1]}: give sides that are multiples of 32")
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ConfigError(f"a scale from {self.scale[0]} to {self.scale[1]}: give two positive numbers in order")
+        object.__setattr__(self, "crop", _check_crop(self.crop))
+        object.__setattr__(self, "scale", _check_scale(self.scale))
+        object.__setattr__(self, "rotation", check_number("rotation", self.rotation, 0, _FULL_TURN))
+        for name in ("brightness", "contrast", "saturation", "white_balance"):
+            object.__setattr__(self, name, check_number(name, getattr(self, name), 0, _LARGEST_CHANGE))
         for name in ("flip", "blur", "motion", "noise", "paste"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}: give a probability, 0 to 1")
-        if self.paste_most < 1:
-            raise ConfigError(f"paste_most is {self.paste_most}: give at least 1, or set paste to 0")
+            object.__setattr__(self, name, check_share(name, getattr(self, name), "a probability"))
+        if not is_integer(self.paste_most, 1):
+            raise ConfigError(f"paste_most is {self.paste_most!r:.80}: give at least 1, or set paste to 0")
+
+
+def _check_crop(value: Any) -> tuple[int, int]:
+    height, width = check_pair("crop", value)
+    if not all(is_integer(side, 1, MAX_SIDE) and side % 32 == 0 for side in (height, width)):
+        raise ConfigError(f"a crop of {height}x{width}: give sides that are multiples of 32 up to {MAX_SIDE}")
+    return int(height), int(width)
+
+
+def _check_scale(value: Any) -> tuple[float, float]:
+    pair = check_pair("scale", value)
+    low, high = (check_number("scale", number, 0, _LARGEST_SCALE) for number in pair)
+    if not 0 < low <= high:
+        raise ConfigError(f"a scale from {low:g} to {high:g}: give two positive numbers in order")
+    return low, high
 
 
 @dataclass(frozen=True)

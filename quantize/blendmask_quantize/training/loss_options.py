@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from blendmask_edge.arguments.values import is_integer
 from blendmask_edge.errors import ConfigError
+from blendmask_quantize.training.option_checks import check_number
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,21 @@ class LossOptions:
     focal_gamma: float = 2.0
 
     def __post_init__(self) -> None:
-        """Refuse an empty draw.
+        """Refuse an empty draw, and weights that are not numbers.
 
         Raises:
-            ConfigError: ``mask_positives`` is below 1.
+            ConfigError: ``mask_positives`` is below 1, or a weight is negative or not finite.
         """
-        if self.mask_positives is not None and self.mask_positives < 1:
-            raise ConfigError(f"mask_positives is {self.mask_positives}: give at least 1, or None for every positive")
+        if self.mask_positives is not None:
+            object.__setattr__(self, "mask_positives", _check_draw(self.mask_positives))
+        for name in ("semantic_weight", "dice_weight", "focal_alpha", "focal_gamma"):
+            object.__setattr__(self, name, check_number(name, getattr(self, name), 0))
+
+
+def _check_draw(value: Any) -> int:
+    if not is_integer(value, 1):
+        raise ConfigError(f"mask_positives is {value!r:.80}: give at least 1, or None for every positive")
+    return int(value)
 
 
 REFERENCE = LossOptions()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from blendmask_edge.arguments.values import is_integer, is_number
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.config import check_name
 from blendmask_quantize.training.augment import Augmentation
 from blendmask_quantize.training.loss_options import LossOptions
+from blendmask_quantize.training.option_checks import check_number, check_whole
 from blendmask_quantize.training.sampling import SamplingOptions
 
 DEFAULT_CONFIG = "LITE0_RT"
@@ -21,9 +20,10 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 _WARMUP, _EMA = 200, 0.998
 _OPTIONAL = ("frozen_stages", "warmup", "ema")
-_LEAST = {
-    "iterations": 0, "batch": 1, "frozen_stages": 0, "warmup": 0, "devices": 1, "nodes": 1, "workers": 0,
-    "save_every": 1, "seed": 0,
+_BOUNDS = {
+    "iterations": (0, 10**9), "batch": (1, 2**14), "frozen_stages": (0, 100), "warmup": (0, 10**9),
+    "devices": (1, 2**10), "nodes": (1, 2**16), "workers": (0, 2**10), "save_every": (1, 10**9),
+    "seed": (0, 2**63 - 1),
 }  # fmt: skip
 _RANGES = {
     "momentum": (0, 1), "learning_rate": (0, math.inf), "backbone_rate": (0, math.inf), "weight_decay": (0, math.inf),
@@ -34,29 +34,6 @@ _RANGES = {
 _TYPES: dict[str, type] = {
     "tensorboard": bool, "augmentation": Augmentation, "sampling": SamplingOptions, "losses": LossOptions,
 }  # fmt: skip
-
-
-def check_whole(name: str, value: Any, least: int) -> int:
-    """Return an option as an int, which can be recorded beside the result.
-
-    Args:
-        name: for messages.
-        value: an integer of Python or NumPy.
-        least: its lower bound.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    if not is_integer(value, least):
-        raise ConfigError(f"{name} is {value!r}: give a whole number of at least {least}")
-    return int(value)
-
-
-def _check_number(name: str, value: Any, least: float, below: float) -> float:
-    if not is_number(value, least, below) or value == below:
-        limit = "" if math.isinf(below) else f" and less than {below:g}"
-        raise ConfigError(f"{name} is {value!r}: give a number of at least {least:g}{limit}")
-    return float(value)
 
 
 @dataclass(frozen=True)
@@ -130,12 +107,12 @@ class TrainOptions:
         for name, wanted in _TYPES.items():
             if not isinstance(getattr(self, name), wanted):
                 raise ConfigError(f"{name} is {getattr(self, name)!r:.80}: give a value of type {wanted.__name__}")
-        for name in (*_LEAST, *_RANGES):
+        for name in (*_BOUNDS, *_RANGES):
             value = getattr(self, name)
             if value is None and name in _OPTIONAL:
                 continue
-            is_whole = name in _LEAST
-            number = check_whole(name, value, _LEAST[name]) if is_whole else _check_number(name, value, *_RANGES[name])
+            is_whole = name in _BOUNDS
+            number = check_whole(name, value, *_BOUNDS[name]) if is_whole else check_number(name, value, *_RANGES[name])
             object.__setattr__(self, name, number)
 
     def check_learns(self) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blendmask_edge.arguments.values import is_number
 from blendmask_edge.errors import ConfigError
 from blendmask_quantize.model.config import unknown_name
+from blendmask_quantize.training.option_checks import check_share
 
+_LARGEST_FACTOR = 1e6
 _STEPS = 2**20  # an offset of few bits leaves sums of whole numbers exact
 
 
@@ -32,13 +36,13 @@ class SamplingOptions:
         """Refuse what is not a share or a factor.
 
         Raises:
-            ConfigError: the threshold is outside 0 to 1, or a factor is below 1.
+            ConfigError: the threshold is outside 0 to 1, or a factor is below 1 or beyond all sense.
         """
-        if not 0 <= self.threshold <= 1:
-            raise ConfigError(f"a sampling of {self.threshold}: give a share of the images, 0 to 1")
-        for name, factor in self.class_weights:
-            if factor < 1:
-                raise ConfigError(f"{name} is to be shown {factor} times as often: give a factor of at least 1")
+        object.__setattr__(
+            self, "threshold", check_share("the threshold of sampling", self.threshold, "a share of the images")
+        )
+        pairs = self.class_weights if isinstance(self.class_weights, (tuple, list)) else ((),)
+        object.__setattr__(self, "class_weights", tuple(map(_check_weight, pairs)))
 
     def class_factors(self, names: Sequence[str]) -> NDArray[np.float64]:
         """Return the factor of each class.
@@ -52,6 +56,15 @@ class SamplingOptions:
                 raise unknown_name("class", name, names)
             factors[list(names).index(name)] = factor
         return factors
+
+
+def _check_weight(pair: Any) -> tuple[str, float]:
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not isinstance(pair[0], str):
+        raise ConfigError(f"class_weights holds {pair!r:.80}: give pairs of a class and a factor, (('spoon', 3.0),)")
+    name, factor = pair
+    if not is_number(factor, 1, _LARGEST_FACTOR):
+        raise ConfigError(f"the weight of {name} is {factor!r:.80}: give a factor of at least 1, up to a million")
+    return name, float(factor)
 
 
 EVEN = SamplingOptions()

@@ -27,6 +27,8 @@ Track = Callable[[Sequence[int]], Iterable[int]]
 """Goes through a sequence and may show how far it is."""
 
 WARM_UP = 5
+MOST_FRAMES = 10**6
+"""Frames that may be asked for; each leaves its times."""
 
 
 class TimedPredictor(Protocol):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Callable, List, Optional, Tuple
 
+from blendmask_edge.arguments.values import check_count
 from blendmask_edge.benchmark.baseline import (
     Baseline,
     check_comparable,
@@ -19,7 +20,7 @@ from blendmask_edge.benchmark.choose_runtime import choose_runtime
 from blendmask_edge.benchmark.gate import Change, compare
 from blendmask_edge.benchmark.history import Run, append, check_folder, this_commit
 from blendmask_edge.benchmark.machine import this_machine, usable_cores
-from blendmask_edge.benchmark.measure import Measured, Track, measure
+from blendmask_edge.benchmark.measure import MOST_FRAMES, Measured, Track, measure
 from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
 from blendmask_edge.benchmark.reference import Reference
 from blendmask_edge.errors import BaselineError, ConfigError, DisturbedError
@@ -98,9 +99,11 @@ def run(request: Request, track: Track = iter) -> Outcome:
         BaselineError: the baseline is unsound, or of another machine, data or setting.
         AnnotationError: the annotations do not fit the images or the bundle.
         OutputError: the baseline or the record cannot be written.
+        ConfigError: the number of frames is out of range.
         DisturbedError: the baseline would be written from a disturbed run.
         BlendMaskError: as `MaskPredictor`.
     """
+    check_count("frames", request.frames, MOST_FRAMES)
     former = _former(request)
     if request.record is not None:
         check_folder(request.record)

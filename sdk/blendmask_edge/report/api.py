@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional, Sequence, Union
 
 from blendmask_edge.arguments.prediction import check_threshold
-from blendmask_edge.arguments.values import is_integer
-from blendmask_edge.benchmark.measure import Track
+from blendmask_edge.arguments.values import check_count
+from blendmask_edge.benchmark.measure import MOST_FRAMES, Track
 from blendmask_edge.comparison.graphs import require_path
 from blendmask_edge.comparison.result import Comparison
 from blendmask_edge.errors import ConfigError
@@ -77,8 +77,7 @@ def write_report(
         write_page(comparison_page(sources, overlays=is_html(Path(output))), output)
         return Path(output)
     paths = list(sources) if isinstance(sources, (list, tuple)) else [require_path("a source", sources)]
-    if not is_integer(frames, 1):
-        raise ConfigError(f"frames is {frames!r}, expected an integer of 1 or more.")
+    check_count("frames", frames, MOST_FRAMES)
     if annotations is not None and images is None:
         raise ConfigError("Annotations belong to images. Give their folder too: --images DIR.")
     threshold = None if score_threshold is None else check_threshold(score_threshold)

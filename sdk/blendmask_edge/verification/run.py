@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, Optional, Sequ
 
 import msgspec
 
+from blendmask_edge.arguments.values import check_count, check_number
 from blendmask_edge.benchmark.machine import this_machine
+from blendmask_edge.benchmark.measure import MOST_FRAMES
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.bundle.signature import Key, load_key
 from blendmask_edge.devices.table import Target, load_table
@@ -18,6 +20,7 @@ from blendmask_edge.errors import ConfigError
 from blendmask_edge.hardware.cuda import find_gpu
 from blendmask_edge.imaging.folder import images_in
 from blendmask_edge.report.write import write_page
+from blendmask_edge.runtimes.registry import SessionOptions
 from blendmask_edge.storage.atomic import check_writable, output_error
 from blendmask_edge.verification.availability import absence, find_target, toolchains
 from blendmask_edge.verification.images import open_images
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
 REPORT, PAGE = "report.json", "report.md"
 LIMIT_SECONDS = 1800.0
 SOAK_SECONDS = 60.0
+_MOST_SECONDS = 1e6
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ def verify_device(request: Request, launch: Launch = launch_process, on_row: Opt
         AnnotationError, ImageError, SourceError: the images cannot be used.
         OutputError: the folder cannot be written.
     """
+    _check_numbers(request)
     bundle, target = Bundle.open(request.bundle), find_target(load_table(), request.target)
     if request.key is not None:
         load_key(request.key, "private")
@@ -211,6 +216,13 @@ def _routes(names: Sequence[str]) -> List[Route]:
     wanted = set(names or known)
     wanted |= {str(known[name].reference) for name in wanted if known[name].reference}
     return [route for route in ROUTES if route.name in wanted]
+
+
+def _check_numbers(request: Request) -> None:
+    check_count("frames", request.frames, MOST_FRAMES)
+    SessionOptions(request.threads)
+    check_number("soak_seconds", request.soak_seconds, 0, _MOST_SECONDS)
+    check_number("limit_seconds", request.limit_seconds, 0, _MOST_SECONDS)
 
 
 def _job(request: Request, target: Target) -> Job:

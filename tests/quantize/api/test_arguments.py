@@ -148,6 +148,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("evaluate", {"annotations": "nowhere.json"}, "no such file"),
     ("evaluate", {"annotations": b"a.json"}, "annotations is b'a.json'"),
     ("evaluate", {"variant": "cpu"}, "--variant applies to bundles only"),
+    ("evaluate", {"runtime": "openvino"}, "--runtime applies to bundles only"),
     ("evaluate", {"model": "m.bmz", "variant": 3}, "variant is 3"),
     ("evaluate", {"model": "m.bmz", "runtime": "abacus"}, "Unknown runtime 'abacus'"),
     ("evaluate", {"model": "m.bmz", "runtime": None}, "runtime is None"),
@@ -195,6 +196,15 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("load_checkpoint", {"config": 3}, "config is 3"),
     ("load_checkpoint", {"classes": 3}, "classes is 3"),
 ]
+BUNDLE = str(Path(__file__).parents[2] / "golden" / "schema3.bmz")
+WRONG += [
+    (name, {argument: BUNDLE}, "schema3.bmz is a bundle, expected a checkpoint: give the .safetensors or .pth file")
+    for name, argument in (
+        ("quantize", "checkpoint"), ("prune", "checkpoint"), ("export_onnx", "checkpoint"), ("visualize", "checkpoint"),
+        ("sensitivity", "checkpoint"), ("distill", "teacher"), ("train", "weights"), ("train", "teacher"),
+        ("load_checkpoint", "path"),
+    )
+]  # fmt: skip
 LONG = 300 * "x"
 """More than a file system takes as a name."""
 WRONG += [

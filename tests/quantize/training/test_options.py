@@ -14,6 +14,9 @@ from blendmask_quantize.pruning.options import PruneOptions
 from blendmask_quantize.training.augment import Augmentation
 from blendmask_quantize.training.loss_options import LossOptions
 from blendmask_quantize.training.options import TrainOptions, resolved
+from blendmask_quantize.training.sampling import SamplingOptions
+
+INF, NAN = float("inf"), float("nan")
 
 
 @pytest.mark.parametrize(
@@ -22,7 +25,10 @@ from blendmask_quantize.training.options import TrainOptions, resolved
         ({"batch": 0}, "batch is 0: give a whole number of at least 1"),
         ({"batch": 2.5}, r"batch is 2\.5: give a whole number"),
         ({"batch": True}, "batch is True: give a whole number"),
+        ({"batch": 10**9}, "batch is 1000000000: give a whole number of at least 1 and at most 16384"),
+        ({"iterations": 10**30}, "iterations is 10+: give a whole number of at least 0 and at most 1000000000"),
         ({"workers": -1}, "workers is -1"),
+        ({"workers": 100_000}, "workers is 100000: .* at most 1024"),
         ({"devices": 0}, "devices is 0"),
         ({"save_every": 0}, "save_every is 0"),
         ({"warmup": -1}, "warmup is -1"),
@@ -90,10 +96,36 @@ def test_a_long_run_has_the_usual_ones() -> None:
     "make, message",
     [
         (lambda: Augmentation(crop=(300, 400)), "multiples of 32"),
+        (lambda: Augmentation(crop=(320, 2**20)), "up to 16384"),
+        (lambda: Augmentation(crop=("a", 32)), "a crop of ax32"),
+        (lambda: Augmentation(crop=320), "crop is 320: give two numbers"),
         (lambda: Augmentation(scale=(2, 1)), "in order"),
+        (lambda: Augmentation(scale=(0, 1)), "two positive numbers"),
+        (lambda: Augmentation(scale=(1, INF)), "scale is inf: give a number"),
+        (lambda: Augmentation(scale="2"), "scale is '2': give two numbers"),
+        (lambda: Augmentation(rotation=NAN), "rotation is nan"),
+        (lambda: Augmentation(brightness=INF), "brightness is inf"),
+        (lambda: Augmentation(flip="often"), "flip is 'often': give a probability"),
+        (lambda: Augmentation(paste=NAN), "paste is nan: give a probability"),
+        (lambda: Augmentation(paste_most=1.5), "paste_most is 1.5"),
         (lambda: LossOptions(mask_positives=0), "mask_positives is 0"),
+        (lambda: LossOptions(mask_positives="all"), "mask_positives is 'all'"),
+        (lambda: LossOptions(dice_weight=INF), "dice_weight is inf: give a number of at least 0"),
+        (lambda: LossOptions(dice_weight=True), "dice_weight is True"),
+        (lambda: LossOptions(semantic_weight=NAN), "semantic_weight is nan"),
+        (lambda: LossOptions(focal_gamma=-1), "focal_gamma is -1"),
+        (
+            lambda: SamplingOptions(threshold=NAN),
+            "the threshold of sampling is nan: give a share of the images",
+        ),
+        (lambda: SamplingOptions(threshold="0.1"), "the threshold of sampling is '0.1'"),
+        (lambda: SamplingOptions(class_weights=(("mug", NAN),)), "the weight of mug is nan"),
+        (lambda: SamplingOptions(class_weights=(("mug", INF),)), "the weight of mug is inf"),
+        (lambda: SamplingOptions(class_weights=(("mug", 0.5),)), "the weight of mug is 0.5: .* at least 1"),
+        (lambda: SamplingOptions(class_weights=("mug",)), "class_weights holds 'mug'"),
+        (lambda: SamplingOptions(class_weights=None), r"class_weights holds \(\)"),
     ],
 )
-def test_parts_are_checked_as_well(make: Any, message: str) -> None:
+def test_parts_that_no_run_could_use_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()

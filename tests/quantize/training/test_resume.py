@@ -164,7 +164,7 @@ class TestAnotherRun:
             ({"optimizer": "sgd"}, "optimizer adamw instead of sgd"),
             ({"frozen_norms": True}, "frozen_norms off instead of on"),
             ({"frozen_stages": 0}, "frozen_stages none instead of 0"),
-            ({"augmentation": replace(PLAIN, flip=0.5)}, r"augmentation\.flip 0 instead of 0\.5"),
+            ({"augmentation": replace(PLAIN, flip=0.5)}, r"augmentation\.flip 0\.0 instead of 0\.5"),
             ({"losses": LossOptions(dice_weight=0.5)}, r"losses\.mask_positives 16 instead of none, .*dice_weight 0"),
         ],
         ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,

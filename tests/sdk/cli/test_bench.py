@@ -56,6 +56,12 @@ def scene(tmp_path: Path, bundle_path: Path) -> Dict[str, Path]:
     return {"bundle": bundle_path, "images": folder, "annotations": path}
 
 
+def test_a_number_of_frames_that_would_never_end_is_refused(scene: Dict[str, Path]) -> None:
+    refused = bench(scene, "--frames", 10**12)
+    assert refused.exit_code == 1
+    assert "frames is 1000000000000, expected an integer from 1 to 1000000" in " ".join(refused.output.split())
+
+
 def test_the_display_threshold_leaves_average_precision_alone(
     scene: Dict[str, Path], rewrite: Any, manifest_json: Dict[str, Any]
 ) -> None:

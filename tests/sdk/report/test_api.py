@@ -211,6 +211,12 @@ def test_wrong_arguments_are_refused_before_measuring(bundle_path: Path, tmp_pat
         ([], {}, ConfigError, "needs a file"),
         (bundle_path, {"frames": 0}, ConfigError, "frames is 0"),
         (bundle_path, {"score_threshold": 2}, ConfigError, "score_threshold is 2"),
+        (
+            bundle_path,
+            {"frames": 10**12},
+            ConfigError,
+            "frames is 1000000000000, expected an integer",
+        ),
         (bundle_path, {"annotations": "a.json"}, ConfigError, "--images DIR"),
         (tmp_path / "no.bmz", {}, BundleError, "Cannot read"),
         (tmp_path / "no.json", {}, BaselineError, "Cannot read"),

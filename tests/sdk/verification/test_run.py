@@ -216,6 +216,11 @@ def test_bad_arguments_are_refused_before_anything_runs(verify: Callable[..., Ou
         verify(routes=["tpu"])
     with pytest.raises(ConfigError, match=r"Unknown target"):
         verify(target="commodore-64")
+    for name, value in (
+        ("frames", 10**12), ("threads", 2000), ("soak_seconds", float("inf")), ("limit_seconds", float("nan")),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=f"{name} is {value}, expected"):
+            verify(**{name: value})
     (tmp_path / "out").write_text("a file")
     with pytest.raises(OutputError, match="Cannot write"):
         verify()
