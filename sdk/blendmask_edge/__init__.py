@@ -121,9 +121,10 @@ disable_onnxruntime_telemetry()  # before anything imports it
 def __getattr__(name: str) -> Any:
     """Load a public name on first use."""
     import importlib
-    import importlib.metadata
 
     if name == "__version__":
+        import importlib.metadata
+
         return importlib.metadata.version("blendmask-edge")
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any, Callable, Dict
@@ -36,6 +38,13 @@ def test_prediction_is_in_pixels_of_the_image(bundle_path: Path) -> None:
     np.testing.assert_array_equal(instances.boxes, [[8, 8, 40, 40]])
     assert instances.masks.shape == (1, 64, 96)
     assert instances.to_coco(1)[0]["category_id"] == 10
+
+
+def test_the_predictor_loads_nothing_that_only_other_uses_need() -> None:
+    rare = ("importlib.metadata", "statistics", "multiprocessing", "cv2", "onnxruntime", "openvino", "torch", "typer")
+    code = f"import sys, blendmask_edge as b; b.MaskPredictor\nprint([name for name in {rare} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_channel_order_decides_what_is_red(bundle_path: Path) -> None:

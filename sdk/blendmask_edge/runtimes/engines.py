@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import re
 from dataclasses import asdict, dataclass
@@ -144,6 +143,8 @@ def _named(graph_sha256: str, sm: str) -> str:
 
 
 def _torch_tensorrt_version() -> str:
+    import importlib.metadata
+
     try:
         return importlib.metadata.version(_TORCH_DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:

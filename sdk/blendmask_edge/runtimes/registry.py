@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +72,8 @@ class RuntimeRow:
     @property
     def version(self) -> str:
         """Version of the installed package, or "unknown"; does not import it."""
+        import importlib.metadata
+
         for name in self.distributions or (self.package,):
             try:
                 return importlib.metadata.version(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import deque
 from typing import Deque, NamedTuple
 
@@ -61,6 +60,8 @@ class Meter:
 
     def report(self, dropped: int) -> StreamReport:
         """Return the numbers so far."""
+        import statistics
+
         times = list(self._received)
         intervals = [later - earlier for earlier, later in zip(times, times[1:])]
         elapsed = sum(intervals)
