@@ -306,6 +306,8 @@ class MaskPredictor:
         if channels not in ("rgb", "bgr"):
             raise ConfigError(f'channels is {channels!r}, expected "rgb" or "bgr".')
         check_count("depth", depth, _MOST_DEPTH)
+        if on_error is not None and not callable(on_error):
+            raise ConfigError(f"on_error is {on_error!r}, expected a function of a frame's number and an error.")
         tracker = self._tracker(track)
         opened = open_source(source, channels)
         self._bound_opencv()

@@ -219,6 +219,24 @@ def test_numbers_beyond_those_of_floats(predictor: Any, value: Any) -> None:
         MaskPredictor("m.bmz", score_threshold=value if value is not None else "")
 
 
+def test_tiles_without_number(predictor: Any) -> None:
+    vast = np.broadcast_to(RED[:1, :1], (4000, 4000, 3))
+    with pytest.raises(ConfigError, match=r"tile is 16 x 16 .* takes \d{7} of them, at most 10000 .*larger tiles"):
+        predictor.predict_tiled(vast, tile=(16, 16), overlap=0.9)
+
+
+@pytest.mark.parametrize("value", [5, "print", True, [print]], ids=repr)
+def test_what_takes_errors_of_a_stream(predictor: Any, value: Any) -> None:
+    with pytest.raises(ConfigError, match="on_error is"):
+        predictor.stream([RED], on_error=value)
+
+
+def test_an_empty_image_is_not_to_be_scaled_down(predictor: Any) -> None:
+    for image in (RED[:0], RED[:, :0]):
+        with pytest.raises(ImageError, match="give an image that is not empty"):
+            predictor(image)
+
+
 def test_a_closed_predictor(bundle_path: Path) -> None:
     with MaskPredictor(bundle_path, "onnxruntime", threads=1) as closed:
         pass

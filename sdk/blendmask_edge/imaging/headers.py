@@ -135,9 +135,10 @@ def check_size(size: Size, name: str) -> None:
     """
     height, width = size
     if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE and height * width <= MAX_PIXELS):
+        advice = "scale it down first" if min(size) > 0 else "give an image that is not empty"
         raise ImageError(
             f"{name} is {width} x {height} pixels, expected sides of 1 to {MAX_SIDE} and at most {MAX_PIXELS} in all; "
-            "scale it down first."
+            f"{advice}."
         )
 
 

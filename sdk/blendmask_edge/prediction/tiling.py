@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Optional, Sequ
 
 import numpy as np
 
+from blendmask_edge.errors import ConfigError
 from blendmask_edge.imaging.crops import Crop, clip_crop, intersection, union
 from blendmask_edge.instances import Instances
 
@@ -25,6 +26,7 @@ Size = Tuple[int, int]
 Tile = Tuple[int, int, int, int]
 """x0 y0 x1 y1 in pixels of the image."""
 
+MOST_TILES = 10_000
 _MARGIN = 0.01
 """Share of a tile's side within which a box that ends there is taken to be cut."""
 _AGREEMENT = 0.5
@@ -38,7 +40,17 @@ def tile_grid(image_size: Size, tile: Size, overlap: float) -> List[Tile]:
         image_size: height and width of the image.
         tile: height and width of a tile; clipped to the image.
         overlap: least share of a tile that its neighbor covers as well, 0 to less than 1.
+
+    Raises:
+        ConfigError: there would be more than `MOST_TILES`.
     """
+    count = _count(image_size[0], tile[0], overlap) * _count(image_size[1], tile[1], overlap)
+    if count > MOST_TILES:
+        raise ConfigError(
+            f"tile is {tile[0]} x {tile[1]} (height x width) with an overlap of {overlap:g}: an image of "
+            f"{image_size[0]} x {image_size[1]} takes {count} of them, at most {MOST_TILES} are predicted. Give larger "
+            "tiles, or less overlap."
+        )
     rows = _starts(image_size[0], tile[0], overlap)
     columns = _starts(image_size[1], tile[1], overlap)
     height, width = min(tile[0], image_size[0]), min(tile[1], image_size[1])
@@ -75,8 +87,12 @@ def _starts(side: int, tile: int, overlap: float) -> List[int]:
     """Return where tiles start along one side."""
     if tile >= side:
         return [0]
-    count = ceil((side - tile) / max(1.0, tile * (1 - overlap))) + 1
-    return [round(place) for place in np.linspace(0, side - tile, count)]
+    return [round(place) for place in np.linspace(0, side - tile, _count(side, tile, overlap))]
+
+
+def _count(side: int, tile: int, overlap: float) -> int:
+    """Return the number of tiles along one side."""
+    return 1 if tile >= side else ceil((side - tile) / max(1.0, tile * (1 - overlap))) + 1
 
 
 @dataclass(frozen=True, eq=False)
