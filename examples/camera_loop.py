@@ -115,7 +115,7 @@ def parse_arguments(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, help="threads of the network; the runtime's choice if left out")
     parser.add_argument("--fps", type=float, help="of the written video; that of the source if left out, else 15")
-    parser.add_argument("--track", action="store_true", help='identities; needs pip install "blendmask-edge[track]"')
+    parser.add_argument("--track", action="store_true", help="identities; needs the extra `track`")
     return parser.parse_args(arguments)
 
 

@@ -71,6 +71,15 @@ def test_documented_commands_and_options_exist() -> None:
         assert not unknown, f"{document}: blendmask {name} {unknown}"
 
 
+def test_nothing_is_installed_by_name_from_an_index() -> None:
+    """The project is on none: a source folder, a wheel or a repository is named instead."""
+    by_name = re.compile(r"pip install(?!.*(?:--no-index|\.whl| @ )).*[\s\"']blendmask[-_]edge")
+    sources = [path for folder in ("sdk", "quantize", "examples", "bench") for path in (ROOT / folder).rglob("*.py")]
+    texts = [ROOT / document for document in DOCUMENTS] + sources
+    lines = [(path, line) for path in texts for line in path.read_text(encoding="utf-8").splitlines()]
+    assert not [(path, line) for path, line in lines if by_name.search(line)]
+
+
 def test_documented_make_targets_exist() -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert {words[0] for _, words in documented("make")} <= targets
