@@ -79,7 +79,7 @@ def _cost(row: Mapping[str, Any]) -> list[str]:
         return []
     said = f"{row['macs'] / 1e9:.2f} GMAC per image, {row['parameters'] / 1e6:.2f} million parameters"
     if "training_hours" in row:
-        said += f"; trained for {row['iterations']} steps on {row['training_views']} augmented images "
+        said += f"; trained for {row['iterations']} steps on {row['training_augmented_images']} augmented images "
         said += f"from {row['training_images']} images, {row['training_hours']:.1f} hours"
     return ["", f"{said}."]
 

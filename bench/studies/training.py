@@ -4,9 +4,9 @@
 
 HOMESCENES holds `val/`, `val.json`, `val_seen/` and `val_seen.json`. The checkpoint runs in torch, with the reference's
 resizing, selection and suppression. `macs` are for a 4:3 image, with coefficients at selected locations only;
-`parameters` are those of the shipped network. `training_images`, `training_views`, `iterations` and `training_hours`
-are the sums over the runs recorded in the checkpoint (`training_images`: the largest). A checkpoint without this record
-leaves them out.
+`parameters` are those of the shipped network. `training_images`, `training_augmented_images`, `iterations` and
+`training_hours` are the sums over the runs recorded in the checkpoint (`training_images`: the largest). A checkpoint
+without this record leaves them out.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def facts(checkpoint: Checkpoint) -> dict[str, Any]:
     if runs:
         columns |= {
             "training_images": max(run.images for run in runs),
-            "training_views": sum(run.augmented_images for run in runs),
+            "training_augmented_images": sum(run.augmented_images for run in runs),
             "iterations": sum(run.iterations for run in runs),
             "training_hours": round(sum(run.hours for run in runs), 2),
         }

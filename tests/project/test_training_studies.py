@@ -131,7 +131,7 @@ def test_the_training_study_says_what_a_checkpoint_took(monkeypatch, data, tmp_p
         assert row["macs"] > 3e9
         assert 3e6 < row["parameters"] < 5e6
         assert ("training_hours" in row) == (name == "new")
-    assert (row["iterations"], row["training_views"], row["training_images"]) == (5000, 40000, 5843)
+    assert (row["iterations"], row["training_augmented_images"], row["training_images"]) == (5000, 40000, 5843)
     assert row["training_hours"] == pytest.approx(1.4)
 
 
