@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
-from blendmask_edge.errors import AnnotationError
+from blendmask_edge.errors import AnnotationError, InferenceError
 from blendmask_edge.evaluation import average_precision
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.predictions import Predictor
@@ -18,6 +21,7 @@ from blendmask_quantize.model.predictor import TorchPredictor
 from tests.quantize.images import SIZE, Thing, describe, some_images, write_annotations, write_images
 from tests.quantize.tiny import LABELS, tiny_model
 
+evaluate_module = importlib.import_module("blendmask_quantize.api.evaluate")
 CUP, PLATE, FORK = LABELS.category_ids
 IMAGES = [
     [Thing(CUP, (0, 0, 30, 30)), Thing(PLATE, (32, 0, 94, 60))],
@@ -125,3 +129,37 @@ class TestUnfitInput:
         annotations = write_images(tmp_path, IMAGES[:1])
         cv2.imwrite(str(tmp_path / "0.png"), np.full(SIZE, 90, np.uint8))
         assert evaluate(Oracle(IMAGES[:1]), tmp_path, annotations)["mask_ap"] == pytest.approx(1)
+
+
+class OpenedBundle:
+    """Stands in for a predictor of a bundle."""
+
+    def __init__(self, *_: object) -> None:
+        self.manifest = SimpleNamespace(classes=LABELS.names, category_ids=LABELS.category_ids)
+        self.answer, self.is_closed = Oracle(IMAGES), False
+
+    def __call__(self, image: np.ndarray) -> Instances:
+        return self.answer(image)
+
+    def __enter__(self) -> OpenedBundle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_closed = True
+
+
+def failing(*_: object) -> Instances:
+    raise InferenceError("the runtime failed")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_predictor_of_a_bundle_is_closed(annotations, monkeypatch, fails):
+    opened = OpenedBundle()
+    source = SimpleNamespace(of=lambda *_: SimpleNamespace(identity="bundle"))
+    monkeypatch.setattr(evaluate_module, "MaskPredictor", lambda *_: opened)
+    monkeypatch.setattr(evaluate_module, "BundleSource", source)
+    if fails:
+        monkeypatch.setattr(OpenedBundle, "__call__", failing)
+    with pytest.raises(InferenceError) if fails else nullcontext():
+        evaluate_module.evaluate("m.bmz", annotations.parent, annotations)
+    assert opened.is_closed

@@ -93,6 +93,33 @@ def test_an_unfinished_run_is_found_before_calibration(
         quantize(checkpoint, options.annotations.parent, tmp_path / "m.bmz", "qat", options=options)
 
 
+def test_networks_are_compared_with_the_detections_that_were_asked_for(
+    checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A criterion that took 100 detections would choose by instances that the bundle does not return."""
+    counts: list[int] = []
+
+    class Done(Exception):
+        pass
+
+    class Watched(qat_stages.MaskCriterion):
+        def __call__(self, calibrated: Any) -> Any:
+            predictor = self.predictor_of(calibrated.traced)
+            counts.extend(len(predictor(self.held_out.read(image_id))) for image_id in self.held_out.ids)
+            raise Done
+
+    def decide(*arguments: Any, **_: Any) -> None:
+        calibrated, criterion = arguments[1], arguments[3]
+        criterion(calibrated)
+
+    monkeypatch.setattr(qat_stages, "MaskCriterion", Watched)
+    monkeypatch.setattr(qat_stages, "run_qat", decide)
+    few = replace(options, detections=3, estimator="max", steps=())
+    with pytest.raises(Done):
+        quantize(checkpoint, options.annotations.parent, tmp_path / "m.bmz", "qat", options=few)
+    assert max(counts) == 3
+
+
 @pytest.mark.usefixtures("no_long_work")
 @pytest.mark.parametrize("changed, message", [("annotations.json", "annotations file"), ("0.png", "image folder")])
 def test_a_run_on_other_images_or_annotations_is_not_resumed(
