@@ -7,16 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from blendmask_edge.errors import ConfigError, DependencyError, install_command
 from blendmask_edge.storage.bounded import read_bounded
 from blendmask_quantize.checkpoints.adelaidet_configs import config_from_authors
+from blendmask_quantize.checkpoints.yaml_text import MOST_BYTES, decode_yaml
 from blendmask_quantize.model.config import YAML_SUFFIXES, ModelConfig, get_config
 
 _BASE = "_BASE_"
 _BUILT = "BlendMask"
-_MOST_BYTES = 2**20
 _MOST_BASES = 32
 
 _DEFAULTS: dict[str, Any] = {
@@ -157,16 +155,15 @@ def _resolved(path: Path) -> Path:
 
 def _decode(path: Path) -> Mapping[str, Any]:
     try:
-        content = msgspec.yaml.decode(read_bounded(path, _MOST_BYTES))
+        content = decode_yaml(read_bounded(path, MOST_BYTES))
     except OSError as error:
         raise ConfigError(
             f"no configuration can be read at {path!s:.200} ({error.strerror}): check the path"
         ) from error
     except ImportError as error:
         raise DependencyError(f"A YAML file needs PyYAML. Type: {install_command('quantize')}") from error
-    except (msgspec.DecodeError, RecursionError, ValueError, OverflowError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ConfigError(f"{path} is not a YAML file ({reason}): give one of configs/BlendMask") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not a YAML file ({error}): give one of configs/BlendMask") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds a {type(content).__name__}, expected MODEL and INPUT keys")
     return content

@@ -10,13 +10,13 @@ import msgspec
 
 from blendmask_edge.errors import ConfigError, DependencyError, install_command
 from blendmask_edge.storage.bounded import read_bounded
+from blendmask_quantize.checkpoints.yaml_text import MOST_BYTES, decode_yaml
 from blendmask_quantize.model.config import YAML_SUFFIXES, unknown_name
 from blendmask_quantize.pipeline.recipe import Recipe
 from blendmask_quantize.pipeline.recipe_names import get_recipe, is_precision
 from blendmask_quantize.pipeline.settings import unsupported_precision
 
 _RECIPE, _VERSION = "recipe", "version"
-_MOST_BYTES = 2**20
 
 
 def is_recipe_file(recipe: str) -> bool:
@@ -54,16 +54,13 @@ def check_recipe(recipe: Recipe) -> None:
 
 def _parse(path: Path) -> Mapping[str, Any]:
     try:
-        import yaml
+        given = decode_yaml(read_bounded(path, MOST_BYTES))
     except ImportError as error:
         raise DependencyError(f"Recipe files need PyYAML. Type: {install_command('quantize')}") from error
-    try:
-        given = yaml.safe_load(read_bounded(path, _MOST_BYTES))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}): give the path of a recipe file") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{path} is not YAML ({reason}): correct it") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not YAML ({error}): correct it") from error
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
         raise ConfigError(f"{path} holds no settings: begin with `recipe: NAME` and `version: VERSION`")
     return given

@@ -181,7 +181,12 @@ class TestRefusing:
         ("_BASE_: /dev/zero", "/dev/zero .it is not a file."),
         ("_BASE_: .", "not a file"),
         ("MODEL: {A: " + "9" * 5000 + "}", "is not a YAML file"),
-        ("# " + "x" * 2**20, "more than 1048576 bytes"),
+        ("# " + "x" * 2**17, "more than 131072 bytes"),
+        ("A: " + "[" * 100_000, "is not a YAML file .it nests lists or mappings too deeply"),
+        ("A: &a {x: 1}\n" + "".join(
+            f"{new}: &{new} {{<<: [{', '.join(9 * ['*' + old])}]}}\n"
+            for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+        ), "is not a YAML file .merge keys make a mapping of more than 10000 entries"),
         ("_BASE_: R_50_3x.yaml\nINPUT: {MIN_SIZE_TRAIN: [640], MIN_SIZE_TRAIN_SAMPLING: range}", "first and the last"),
         ("_BASE_: R_50_3x.yaml\nINPUT: {MIN_SIZE_TRAIN: [1, 1000000000], MIN_SIZE_TRAIN_SAMPLING: range}", "first and"),
         ("_BASE_: R_50_3x.yaml\nMODEL: {FCOS: {PRE_NMS_TOPK_TEST: -5}}", "candidates_per_level .*is -5, expected"),

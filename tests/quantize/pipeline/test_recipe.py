@@ -30,6 +30,7 @@ WRONG: list[tuple[str, str]] = [
     ("", "holds no settings"),
     ("- ptq", "holds no settings"),
     ("recipe: [ptq", "is not YAML"),
+    ("recipe: " + "[" * 100_000, "is not YAML .it nests lists or mappings too deeply"),
     ("version: '3'", "names no recipe"),
     ("recipe: ptqq\nversion: 3", "did you mean ptq"),
     ("recipe: ptq", "names no version of recipe ptq: add `version: 3`"),
