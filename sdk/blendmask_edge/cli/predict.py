@@ -130,10 +130,12 @@ def _say_results(predictions: "Predictions", threshold: float, output: Path) -> 
 def _describe_counts(predictions: "Predictions", threshold: float) -> str:
     """Count the instances by class, or say what to try where there are none."""
     images, count = predictions.image_count, sum(predictions.counts.values())
+    where = "1 image" if images == 1 else f"{images} images"
     if count:
-        return f"{count} instances of score {threshold:.2g} or more in {images} images: {_counts(predictions)}"
+        what = "1 instance" if count == 1 else f"{count} instances"
+        return f"{what} of score {threshold:.2g} or more in {where}: {_counts(predictions)}"
     advice = " Try a lower --score, e.g. 0.1." if threshold > _LOW else " Are they images of what it was trained for?"
-    return f"No instance of score {threshold:.2g} or more in {images} images.{advice}"
+    return f"No instance of score {threshold:.2g} or more in {where}.{advice}"
 
 
 def _counts(predictions: "Predictions") -> str:

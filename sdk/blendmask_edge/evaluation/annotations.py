@@ -67,7 +67,7 @@ def image_ids(coco: COCO, images: PathLike, limit: Optional[int] = None) -> List
     if missing:
         raise AnnotationError(
             f"{len(missing)} of {len(names)} annotated images are not in {images}, e.g. "
-            f"{shortened(missing[0])}: give the folder that the annotations belong to"
+            f"{shortened(missing[0])}. Give the folder that the annotations belong to."
         )
     _check_instances(coco, ids)
     return ids

@@ -138,7 +138,7 @@ def test_instances_are_shown_from_the_display_threshold(
 def test_nothing_found_is_said_with_what_to_try(bundle_path: Path, images: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(images / "black.png"), np.zeros((32, 48, 3), np.uint8))
     words = ["predict", bundle_path, images / "black.png", "-o", tmp_path / "o", "--runtime", "onnxruntime"]
-    assert "No instance of score 0.2 or more in 1 images. Try a lower --score" in call(*words).output
+    assert "No instance of score 0.2 or more in 1 image. Try a lower --score" in call(*words).output
     assert "Are they images of what it was trained for?" in call(*words, "--score", "0.05").output
     assert json.loads((tmp_path / "o/instances.json").read_text())["annotations"] == []
 
