@@ -16,6 +16,8 @@ FLOP_FORMULAS = {torch.ops.torchvision.deform_conv2d: count_flops}
 """Operators that torch's counter does not know by itself."""
 
 _TOP_LAYER = "top_layer"
+_POINTWISE = (nn.BatchNorm2d, nn.GroupNorm, nn.ReLU)
+"""Modules that neither multiply in a convolution nor change a shape."""
 
 
 def count_macs(model: BlendMask, size: tuple[int, int] | None = None) -> int:
@@ -36,7 +38,7 @@ def macs_by_layer(model: BlendMask, size: tuple[int, int] | None = None) -> dict
     configuration keeps detections, as this package computes it (`model/attention.py`).
     """
     height, width = size or padded_test_size(model.config.input)
-    hollow = copy.deepcopy(model).to("meta").eval()
+    hollow = _hollow(model)
     with FlopCounterMode(display=False, custom_mapping=FLOP_FORMULAS) as counter:
         hollow(torch.empty((1, 3, height, width), device="meta"))
     counted = {name: sum(by_operator.values()) // 2 for name, by_operator in counter.get_flop_counts().items()}
@@ -51,3 +53,12 @@ def macs_by_layer(model: BlendMask, size: tuple[int, int] | None = None) -> dict
     if model.top_layer is not None:
         layers[_TOP_LAYER] = model.config.inference.detections * model.top_layer.weight.numel()
     return layers
+
+
+def _hollow(model: BlendMask) -> BlendMask:
+    """Return a copy without values, and without pointwise modules, which take most of the time there."""
+    hollow = copy.deepcopy(model).to("meta").eval()
+    names = [name for name, module in hollow.named_modules() if isinstance(module, _POINTWISE)]
+    for name in names:
+        hollow.set_submodule(name, nn.Identity())
+    return hollow

@@ -664,6 +664,7 @@ def test_an_interruption_of_measuring_leaves_the_bundle_and_says_so(
     assert Bundle.open(tmp_path / "m.bmz").manifest.metrics == {}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("replayed")
 def test_a_disk_that_fills_up_at_the_end_does_not_cost_the_bundle(
     quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path,

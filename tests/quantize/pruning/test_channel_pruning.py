@@ -194,6 +194,7 @@ class TestBudget:
         assert all(torch.equal(value, model.state_dict()[key]) for key, value in before.items())
         assert model.config == SMALL
 
+    @pytest.mark.slow
     def test_a_pruned_network_can_be_pruned_further(self):
         model = tiny_model(SMALL)
         twice = prune_network(prune_network(model, 0.8, losses()), 0.75, losses())

@@ -153,6 +153,7 @@ class TestResuming:
     def test_importance_is_not_measured_again(self, run):
         run(stage=interrupting("measuring channels", 0), resume=True)
 
+    @pytest.mark.slow
     def test_nothing_to_resume_is_a_new_run(self, run):
         assert run(resume=True).path.is_file()
 

@@ -133,6 +133,7 @@ def test_the_model_is_a_whole_network_and_says_who_taught_it(run: Callable[..., 
     assert record.options["distill"]["masks"] == 3.0
 
 
+@pytest.mark.slow
 def test_the_teacher_stays_as_it_is(run: Callable[..., Losses], teacher: Checkpoint) -> None:
     before = {name: value.clone() for name, value in teacher.model.state_dict().items()}
     run()

@@ -174,6 +174,7 @@ def test_ratio_to_nothing_is_no_number() -> None:
     np.testing.assert_array_equal(ratio(np.array([1.0, 1.0]), np.array([2.0, 0.0])), [0.5, np.nan])
 
 
+@pytest.mark.slow
 def test_interval_of_a_share_covers_the_truth_as_often_as_it_says() -> None:
     """One object an image, found or not by chance: AP is the share found, whose 95 % interval is known to fit."""
     rng, covered = np.random.default_rng(1), 0

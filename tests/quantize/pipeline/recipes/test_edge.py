@@ -228,6 +228,7 @@ class TestResuming:
         assert names | {path.name for path in held_out.paths} == {f"{i}.png" for i in range(IMAGES)}
         assert len(names) == IMAGES - len(held_out.ids)
 
+    @pytest.mark.slow
     def test_nothing_to_resume_is_a_new_run(self, checkpoint, options, tmp_path) -> None:
         with pytest.raises(Interrupted):
             quantize(checkpoint, tmp_path / "m.bmz", replace(options, resume=True), interrupting("fine-tuning"))
