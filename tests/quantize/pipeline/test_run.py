@@ -751,7 +751,7 @@ def test_a_file_that_is_no_image_among_the_calibration_images_is_named(
 ) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
-    for path in sorted(photographs.glob("*.png"))[:6]:
+    for path in sorted(photographs.glob("*.png"))[:12]:
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "a.png").write_text("no image")
     report = quantize(checkpoint, tmp_path / "m.bmz", replace(options, count=40), folder=folder)

@@ -145,4 +145,8 @@ def test_exact_kernels_are_asked_for_only_where_the_quick_ones_saturate(
 
     monkeypatch.setattr(onnxruntime, "saturates_int8", lambda: saturates)
     settings = onnxruntime.session_settings(SessionOptions(threads=1))
-    assert settings.has_session_config_entry("session.x64quantprecision") is saturates
+    if saturates:
+        assert settings.get_session_config_entry("session.x64quantprecision") == "1"
+    else:
+        with pytest.raises(RuntimeError, match="does not have"):
+            settings.get_session_config_entry("session.x64quantprecision")
