@@ -221,5 +221,7 @@ def _new_network(path: Path, config: ModelConfig) -> BlendMask:
                 every_output(copy.deepcopy(model).to("meta").eval(), torch.empty((1, 3, side, side), device="meta"))
     except (ConfigError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} has a network that cannot be built ({reason}): prune it again") from error
+        is_pruned = bool(config.widths or config.dropped)
+        advice = "prune it again" if is_pruned else f"correct the configuration {config.name}, or give another one"
+        raise CheckpointError(f"{path} has a network that cannot be built ({reason}): {advice}") from error
     return model

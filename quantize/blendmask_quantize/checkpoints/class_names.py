@@ -52,7 +52,10 @@ def read_classes(source: ClassNames) -> Labels:
 
 
 def _is_path(text: str) -> bool:
-    return "," not in text and (Path(text).suffix.lower() in _SUFFIXES or os.path.isfile(text))
+    if "," in text:
+        return False
+    is_elsewhere = os.sep in text and os.path.exists(text)  # a folder or device, which is refused, and no class
+    return Path(text).suffix.lower() in _SUFFIXES or os.path.isfile(text) or is_elsewhere
 
 
 def coco_labels(categories: Sequence[dict[str, Any]]) -> Labels:

@@ -184,6 +184,12 @@ def test_what_names_no_class_is_refused(source: Any) -> None:
         read_classes(source)
 
 
+def test_a_folder_is_no_class(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match="not a file"):
+        read_classes(str(tmp_path))
+    assert read_classes("cup/mug").names == ("cup/mug",)
+
+
 def test_text_that_is_no_list_of_names_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x" * 5000)
     with pytest.raises(AnnotationError, match="5000 characters"):

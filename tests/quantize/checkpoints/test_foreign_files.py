@@ -6,6 +6,7 @@ import json
 import pickle
 import tracemalloc
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,14 @@ def test_the_advice_for_an_incomplete_file_can_be_followed(tmp_path):
     torch.save(stored, tmp_path / "model.pth")
     with pytest.raises(CheckpointError, match="incomplete or was changed: fetch it again"):
         load_checkpoint(tmp_path / "model.pth", "LITE0_RT")
+
+
+def test_a_configuration_that_describes_no_network_is_to_be_corrected(tmp_path, model):
+    torch.save(model.state_dict(), tmp_path / "model.pth")
+    config = get_config("RT_R_50_4x_bn-head_syncbn_shtw")
+    config = replace(config, name="mine", backbone=replace(config.backbone, depth=-1))
+    with pytest.raises(CheckpointError, match=r"no ResNet of depth -1 .*: correct the configuration mine, or give"):
+        load_checkpoint(tmp_path / "model.pth", config)
 
 
 def test_an_empty_file_resembles_nothing(tmp_path):
