@@ -104,6 +104,7 @@ def test_training_alone_measures_nothing(monkeypatch, data, trained, tmp_path):
     assert not (tmp_path / "ablations.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_runs_of_another_length_are_not_mixed(monkeypatch, data, tmp_path):
     study(monkeypatch, data, tmp_path / "work", "--only", "base")

@@ -64,6 +64,7 @@ def test_each_state_comes_back_as_it_was(start: Observed, states: list[Refined])
         assert back.observed.histograms.keys() == state.observed.histograms.keys()
 
 
+@pytest.mark.slow
 def test_the_steps_that_are_left_come_to_the_same(start: Observed, states: list[Refined], given: Given) -> None:
     back = refined_of(start, as_arrays(states[0], start.reference))
     assert back.drift == states[0].drift

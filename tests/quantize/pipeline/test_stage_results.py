@@ -85,6 +85,7 @@ def test_after_the_comparison_with_float_nothing_but_measuring_is_left(
     assert report.speedup > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("replayed", "broken")
 def test_what_was_allowed_before_is_judged_again(run: Run, checkpoint: Checkpoint) -> None:
     with pytest.raises(CalibrationError, match="broken-masks"):

@@ -132,6 +132,7 @@ def test_the_network_is_compiled_straight_from_torch(
     }
 
 
+@pytest.mark.slow
 def test_a_release_with_flags_gets_the_network_in_float32(
     export: Export, torch_tensorrt: types.SimpleNamespace
 ) -> None:
