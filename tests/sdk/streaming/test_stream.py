@@ -266,6 +266,15 @@ def test_stream_that_is_left_ends_its_threads_and_leaves_the_source(predictor: M
     assert captured == last < 20
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Handle SIGINT as Python does, also where the tests were started in the background and it is ignored."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_the_stream(predictor: MaskPredictor) -> None:
     is_waiting, go_on = threading.Event(), threading.Event()
 
