@@ -31,7 +31,10 @@ _IDLE_FIELDS = (3, 4)  # idle, iowait; proc_stat(5)
 
 @dataclass(frozen=True)
 class CpuTimes:
-    """Seconds since some start: of all usable cores together, of those not idle, and of this process."""
+    """Seconds since some start: of all usable cores together, of those not idle, and of this process.
+
+    Those of a child process are its own once it has ended and was waited for.
+    """
 
     total: float
     busy: float
@@ -54,7 +57,7 @@ def read_cpu_times() -> Optional[CpuTimes]:
             total += sum(ticks) / tick
             busy += (sum(ticks) - sum(ticks[field] for field in _IDLE_FIELDS)) / tick
     own = os.times()
-    return CpuTimes(total, busy, own.user + own.system) if total else None
+    return CpuTimes(total, busy, sum(own[:4])) if total else None
 
 
 def disturbances(

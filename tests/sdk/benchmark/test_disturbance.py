@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable, List
@@ -66,3 +68,14 @@ def test_usable_cores_alone_are_counted_steal_included(tmp_path: Path, monkeypat
 def test_a_system_without_counters_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disturbance, "_STAT", tmp_path / "none")
     assert read_cpu_times() is None
+
+
+def test_work_of_a_process_that_was_started_and_ended_is_its_own() -> None:
+    before = read_cpu_times()
+    if before is None:
+        pytest.skip("this system does not tell what its processors did")
+    program = "import time\nwhile time.process_time() < 0.3: pass"
+    subprocess.run([sys.executable, "-S", "-c", program], check=True)
+    after = read_cpu_times()
+    assert after is not None
+    assert after.own - before.own >= 0.29
