@@ -52,7 +52,7 @@ def peers_summary_table(rows: Rows) -> str:
 
 def _latency(row: Row) -> str:
     if "error" in row:
-        return f"failed: {_short(row['error'])}"
+        return "failed"
     shown = [f"{row[f'latency_p{share}_ms']:.0f}" for share in (50, 99) if f"latency_p{share}_ms" in row]
     return f"{' / '.join(shown)} ms" if shown else _NONE
 
@@ -106,12 +106,12 @@ def _remarks(rows: Rows) -> list[str]:
     else:
         remarks.append("Times: not measured yet.")
     limits = [
-        f"{row['gemm_gmacs_per_second']:.0f} billion multiply-accumulates a second in {name.split('/')[1]}"
+        f"{row['gemm_gmacs_per_second']:.0f} in {_RUNTIMES.get(name.split('/')[1], name.split('/')[1])}"
         for name, row in rows.items()
         if name.startswith("gemm/")
     ]
     if limits:
-        remarks.append(f"INT8 matrix products reach {', '.join(limits)}.")
+        remarks.append(f"INT8 matrix products, in billions of multiply-accumulates a second: {', '.join(limits)}.")
     failures = [
         f"`{name.rpartition('/')[0]}` in {runtime}: {row[f'error_{runtime}']}"
         for name, row in rows.items()

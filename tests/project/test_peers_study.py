@@ -193,7 +193,7 @@ def test_the_table_says_what_failed_and_which_processor_was_timed() -> None:
     assert "|  |  |  |  | openvino, bf16 | failed: the processor has no bf16 |" in text
     assert "| yolo11n-seg | - | - | - | openvino, int8 | 5.0 / 9.0 / 9.9 ms |" in text
     assert "Times: CPU avx2, without VNNI: there INT8 graphs run in exact kernels" in text
-    assert "412 billion multiply-accumulates" in text
+    assert "billions of multiply-accumulates a second: 412 in OpenVINO" in text
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
 
@@ -210,7 +210,7 @@ def test_the_summary_has_accuracy_beside_the_time_in_each_runtime() -> None:
     ]
     text = peers_summary_table({str(row["name"]): row for row in rows})
     assert "| BlendMask, float | 74.0 (70.0 to 78.0) | - | 50 / 99 ms | - | 50 / 99 ms |" in text
-    assert "| 9.0; 12.0 % of float (10.0 to 14.0) | - | - | failed: no such operator | - |" in text
+    assert "| 9.0; 12.0 % of float (10.0 to 14.0) | - | - | failed | - |" in text
     assert "| yolo26n-seg, int8 | - | - | - | 50 / 99 ms | - |" in text
     assert "| Mask R-CNN R50-FPN, float | - | - | - | - | 50 / 99 ms |" in text
     assert "Times: CPU avx2, without VNNI: there INT8 graphs run in exact kernels" in text
