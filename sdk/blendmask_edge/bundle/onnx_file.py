@@ -52,8 +52,25 @@ _FIELDS: Dict[str, Dict[int, Tuple[int, ...]]] = {
     "TypeProto.Tensor": {1: (VARINT,), 2: (BYTES,)},
     "TensorShapeProto": {1: (_LIST, BYTES)},
     "TensorShapeProto.Dimension": {1: (VARINT,), 2: (BYTES,), 3: (BYTES,)},
+    "TensorAnnotation": {1: (BYTES,), 2: (_LIST, BYTES)},
+    "StringStringEntryProto": {1: (BYTES,), 2: (BYTES,)},
 }  # fmt: skip
 """Fields of each message: number, and the wire types it may have."""
+_TO_CHECK = {
+    ("ModelProto", 14): "StringStringEntryProto",
+    ("GraphProto", 13): "ValueInfoProto",
+    ("GraphProto", 14): "TensorAnnotation",
+    ("GraphProto", 16): "StringStringEntryProto",
+    ("NodeProto", 9): "StringStringEntryProto",
+    ("TensorProto", 16): "StringStringEntryProto",
+    ("ValueInfoProto", 4): "StringStringEntryProto",
+    ("ValueInfoProto", 2): "TypeProto",
+    ("TypeProto", 1): "TypeProto.Tensor",
+    ("TypeProto.Tensor", 2): "TensorShapeProto",
+    ("TensorShapeProto", 1): "TensorShapeProto.Dimension",
+    ("TensorAnnotation", 2): "StringStringEntryProto",
+}
+"""Messages that are not read here wherever they occur. A runtime reads them, so they must be sound."""
 _EXTERNAL = "a tensor in another file (external data)"
 _SUBGRAPH = "a graph inside an operator (If, Loop, Scan)"
 _NAMED = {
@@ -257,7 +274,7 @@ class _Reader:
         return signed(dimension[1]) if 1 in dimension else None
 
     def _message(self, kind: str, data: memoryview) -> Message:
-        """Split one message into its fields by number: lists as lists, nested messages unread."""
+        """Split one message into its fields by number: lists as lists, nested messages as bytes."""
         allowed, message = _FIELDS[kind], {}  # type: Dict[int, Tuple[int, ...]], Message
         for number, wire, value in fields(data):
             self._left -= 1
@@ -266,6 +283,8 @@ class _Reader:
             wires = allowed.get(number, ())
             if wire not in wires:
                 _refuse_field(kind, number)
+            if (kind, number) in _TO_CHECK:
+                self._message(_TO_CHECK[kind, number], value)
             if wires[0] == _LIST:
                 entries = message.setdefault(number, [])
                 entries.append(value)

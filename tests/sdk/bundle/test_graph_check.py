@@ -387,3 +387,22 @@ def test_values_are_read_however_they_are_stored() -> None:
     model.graph.initializer.append(floats)
     assert read_onnx_file(model.SerializeToString()).constants[0].values() == (0.5, -2)
     assert struct.pack("<2f", 0.5, -2) == onnx.numpy_helper.to_array(floats).tobytes()
+
+
+def enclosed(content: bytes, *numbers: int) -> bytes:
+    """Put bytes into a message inside of messages, the outermost number last."""
+    for number in numbers:
+        content = varint(number << 3 | 2) + varint(len(content)) + content
+    return content
+
+
+@pytest.mark.parametrize("place", [
+    (14,), (13, 7), (2, 13, 7), (1, 2, 13, 7), (14, 7), (2, 14, 7), (16, 7), (9, 1, 7), (16, 5, 7), (4, 11, 7),
+    (4, 13, 7),
+], ids=str)  # fmt: skip
+def test_messages_that_are_not_used_must_be_sound_too(place: Sequence[int]) -> None:
+    """A runtime reads them: names and types of inner tensors, annotations of quantization, properties."""
+    sound, broken = (enclosed(content, *place) for content in (b"", b"\x0b\x0b"))
+    read_onnx_file(sound)
+    with pytest.raises(BundleError, match="field type 3"):
+        read_onnx_file(broken)
