@@ -283,7 +283,7 @@ class _Reader:
             wires = allowed.get(number, ())
             if wire not in wires:
                 _refuse_field(kind, number)
-            if (kind, number) in _TO_CHECK:
+            if (kind, number) in _TO_CHECK and isinstance(value, memoryview):
                 self._message(_TO_CHECK[kind, number], value)
             if wires[0] == _LIST:
                 entries = message.setdefault(number, [])
