@@ -115,8 +115,13 @@ def within(kind: str, content: bytes) -> bytes:
     ways = {
         "ModelProto": [], "GraphProto": [7], "NodeProto": [1, 7], "AttributeProto": [5, 1, 7], "TensorProto": [5, 7],
     }  # fmt: skip
-    for number in ways[kind]:
-        content = bytes([number << 3 | 2]) + varint(len(content)) + content
+    return enclosed(content, *ways[kind])
+
+
+def enclosed(content: bytes, *numbers: int) -> bytes:
+    """Put bytes into a message inside of messages, the outermost number last."""
+    for number in numbers:
+        content = varint(number << 3 | 2) + varint(len(content)) + content
     return content
 
 
@@ -387,13 +392,6 @@ def test_values_are_read_however_they_are_stored() -> None:
     model.graph.initializer.append(floats)
     assert read_onnx_file(model.SerializeToString()).constants[0].values() == (0.5, -2)
     assert struct.pack("<2f", 0.5, -2) == onnx.numpy_helper.to_array(floats).tobytes()
-
-
-def enclosed(content: bytes, *numbers: int) -> bytes:
-    """Put bytes into a message inside of messages, the outermost number last."""
-    for number in numbers:
-        content = varint(number << 3 | 2) + varint(len(content)) + content
-    return content
 
 
 @pytest.mark.parametrize("place", [

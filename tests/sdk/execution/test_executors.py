@@ -77,14 +77,7 @@ def test_each_worker_opens_the_work_once(tmp_path: Path) -> None:
 
 
 def test_a_killed_driver_leaves_no_worker_and_the_next_goes_on(tmp_path: Path) -> None:
-    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)], cwd=Path(__file__).parents[3])
-    wait_for(lambda: len(list(tmp_path.glob("shards/*.shard"))) >= 5)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    workers = [int(path.name.partition("-")[2]) for path in tmp_path.glob("opened-*")]
-    wait_for(lambda: not any(is_alive(pid) for pid in workers))
-    done = len(list(tmp_path.glob("shards/*.shard")))
-    (tmp_path / "done.txt").unlink()
+    done = kill_driver(DRIVER, tmp_path)
     work = Squares(300, SquaresOpener(folder=tmp_path))
     assert results(work, SerialExecutor(), tmp_path / "shards") == expected(300)
     again = len((tmp_path / "done.txt").read_text().split())
@@ -134,6 +127,19 @@ def test_workers_share_the_cores_unless_told_otherwise() -> None:
     assert worker_threads(1, None, None) is None
     assert worker_threads(256, None, None) == worker_threads(1, "auto", None) == 1
     assert worker_threads(2, None, 3) == 3
+
+
+def kill_driver(program: str, folder: Path, *arguments: str) -> int:
+    """Kill a program amid its work in `folder`, wait until its workers ended too, and return the finished shards."""
+    command = [sys.executable, "-c", program, str(folder), *arguments]
+    driver = subprocess.Popen(command, cwd=Path(__file__).parents[3])
+    wait_for(lambda: len(list(folder.glob("shards/*.shard"))) >= 5)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    workers = [int(path.name.partition("-")[2]) for path in folder.glob("opened-*")]
+    wait_for(lambda: not any(is_alive(pid) for pid in workers))
+    (folder / "done.txt").unlink()
+    return len(list(folder.glob("shards/*.shard")))
 
 
 def wait_for(condition: Any) -> None:

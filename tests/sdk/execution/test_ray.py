@@ -23,11 +23,10 @@ from blendmask_edge.execution.choice import choose_executor
 from blendmask_edge.execution.ray_cluster import RayExecutor
 from blendmask_edge.execution.serial import SerialExecutor
 from tests.sdk.execution.squares import Fault, Squares, SquaresOpener, expected
-from tests.sdk.execution.test_executors import is_alive, results, wait_for
+from tests.sdk.execution.test_executors import kill_driver, results, wait_for
 from tests.sdk.scenes import Scenes
 
 pytest.importorskip("ray")
-ROOT = Path(__file__).parents[3]
 DRIVER = """
 import sys
 from pathlib import Path
@@ -90,14 +89,7 @@ def test_an_error_of_the_work_arrives_as_it_was_raised(cluster: str, tmp_path: P
 
 
 def test_a_killed_driver_is_continued(cluster: str, tmp_path: Path) -> None:
-    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path), cluster], cwd=ROOT)
-    wait_for(lambda: len(list(tmp_path.glob("shards/*.shard"))) >= 5)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    workers = [int(path.name.partition("-")[2]) for path in tmp_path.glob("opened-*")]
-    wait_for(lambda: not any(is_alive(pid) for pid in workers))
-    done = len(list(tmp_path.glob("shards/*.shard")))
-    (tmp_path / "done.txt").unlink()
+    done = kill_driver(DRIVER, tmp_path, cluster)
     assert results(Squares(300, SquaresOpener(folder=tmp_path)), SerialExecutor(), tmp_path / "shards") == expected(300)
     assert len((tmp_path / "done.txt").read_text().split()) == 300 - 4 * done
 
