@@ -5,10 +5,10 @@
 
 The network is a small one of a few milliseconds, so that there is time for many runs. For 1 and 2 threads, quiet and
 beside processes that keep half or all of the cores busy, the sound bundle and bundles whose network takes 5, 10 and
-30 % longer are measured in turn. Each run is held to the default limits against the baseline, a quiet run with the same
-number of threads. A slowdown is spent as computation of this process right after the network.
-Every case has the same share of the minutes, and as many runs as fit into it, at most `--runs`. Rows of numbers of
-threads that are not measured stay as they are in the result.
+30 % longer are measured in turn. Each run is held to the default limits against the baseline, the median of three
+quiet runs with the same number of threads, as `bench` writes it. A slowdown is spent as computation of this process
+right after the network. Every case has the same share of the minutes, and as many runs as fit into it, at most
+`--runs`. Rows of loads and numbers of threads that are not measured stay as they are in the result.
 
 | row | what |
 |---|---|
@@ -36,7 +36,7 @@ import math
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -48,13 +48,14 @@ from numpy.typing import NDArray
 from bench.lib.rates import rate_of, spread_of
 from bench.lib.study import read_rows, run_study, study_parser, write_study
 from bench.lib.tiny_bundle import write_tiny_bundle, write_tiny_images
-from blendmask_edge import DisturbedError, Instances, MaskPredictor
+from blendmask_edge import Instances, MaskPredictor
 from blendmask_edge.benchmark.baseline import Baseline, is_time, new_baseline
 from blendmask_edge.benchmark.gate import WITHIN, compare
 from blendmask_edge.benchmark.machine import this_machine, usable_cores
 from blendmask_edge.benchmark.measure import Measured, measure
 from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
 from blendmask_edge.benchmark.reference import Reference
+from blendmask_edge.benchmark.repeated import measure_baseline
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.prediction.image_pipeline import Timings
 
@@ -63,7 +64,7 @@ SLOWDOWNS = (0.0, 0.05, 0.10, 0.30)
 LOADS = {"quiet": 0.0, "busy/half": 0.5, "busy/all": 1.0}
 """Shares of the cores that other processes keep busy."""
 THREADS = (1, 2)
-_LAYERS, _IMAGES, _BASELINES = 4, 10, 5
+_LAYERS, _IMAGES = 4, 10
 _RATIOS = ("latency_ratio", "latency_p99_ratio")
 _LIMITED, _LIMITS = ("latency_ratio", "network_ratio"), (0.03, 0.05, 0.08, 0.10, 0.15)
 
@@ -92,17 +93,19 @@ class Bench:
     images: AnnotatedImages
     reference: Reference
     frames: int
+    threads: int
 
     def run(self, predictor: MaskPredictor, share: float) -> Measured:
         """One run with a slowdown; average precision is left out by the comparison."""
-        return measure(Slower(predictor, share), self.images, self.reference, self.frames, resamples=0)
+        slower = Slower(predictor, share)
+        return measure(slower, self.images, self.reference, self.frames, resamples=0, threads=self.threads)
 
 
 def main() -> None:
     """Measure and write bench/results/gate.json."""
     options = _parse_arguments()
     rows = read_rows("gate", options.output)
-    seconds = 60 * options.minutes / (len(options.threads) * len(LOADS))
+    seconds = 60 * options.minutes / (len(options.threads) * len(options.loads))
     with tempfile.TemporaryDirectory() as folder:
         bundle = write_tiny_bundle(Path(folder) / "model.bmz", _LAYERS)
         images = AnnotatedImages.open(*write_tiny_images(Path(folder), _IMAGES))
@@ -127,15 +130,15 @@ def measure_threads(
         MaskPredictor(bundle, options.runtime, threads, score_threshold=0) as predictor,
         Reference(threads) as reference,
     ):
-        bench = Bench(images, reference, options.frames)
+        bench = Bench(images, reference, options.frames, threads)
         setting = Setting(
             subject=Subject.of(predictor, threads),
             data=Data(annotations="generated", sha256="", images=len(images.ids)), machine=this_machine(),
         )  # fmt: skip
-        sound = _quiet(lambda: bench.run(predictor, 0.0))
+        sound = measure_baseline(lambda: bench.run(predictor, 0.0))
         baseline = new_baseline(Record(created="", setting=setting, frames=options.frames, metrics=sound.metrics))
-        for load, share in LOADS.items():
-            with busy(math.ceil(share * usable_cores())):
+        for load in options.loads:
+            with busy(math.ceil(LOADS[load] * usable_cores())):
                 runs = _runs_within(bench, predictor, seconds, options.runs)
             yield from (_row(f"{load}/threads-{threads}", share, each, baseline) for share, each in runs.items())
 
@@ -191,20 +194,6 @@ def busy(processes: int) -> Iterator[None]:
             worker.join()
 
 
-def _quiet(run: Callable[[], Measured]) -> Measured:
-    """A run that nothing disturbed, of a few that are tried.
-
-    Raises:
-        DisturbedError: other work shared the processor with each.
-    """
-    for _ in range(_BASELINES):
-        measured = run()
-        if not measured.disturbances:
-            return measured
-        print(f"disturbed: {' '.join(measured.disturbances)}", flush=True)
-    raise DisturbedError(f"The machine is not quiet: {' '.join(measured.disturbances)}")
-
-
 def _spin(seconds: float) -> None:
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -224,6 +213,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=100, help="least number of timed frames of a run")
     parser.add_argument("--runs", type=int, default=50, help="most runs of each case")
     parser.add_argument("--threads", type=int, nargs="+", default=THREADS, help="numbers of threads to measure")
+    parser.add_argument("--loads", nargs="+", choices=list(LOADS), default=list(LOADS), help="loads to measure")
     parser.add_argument("--minutes", type=float, default=11, help="duration of all runs")
     return parser.parse_args()
 

@@ -23,7 +23,7 @@ MAX_DRIFT = 0.10
 MAX_SPREAD = 1.5
 """Largest ratio of the reference workload's 90th percentile to its 10th."""
 MAX_OTHER_SHARE = 0.10
-"""Largest share of the usable cores' time that may have gone to others."""
+"""Largest share of the time of the measured work's cores that may have gone to others; the other cores are theirs."""
 
 _STAT = Path("/proc/stat")
 _IDLE_FIELDS = (3, 4)  # idle, iowait; proc_stat(5)
@@ -39,6 +39,7 @@ class CpuTimes:
     total: float
     busy: float
     own: float
+    cores: int
 
 
 ReadCpuTimes = Callable[[], Optional[CpuTimes]]
@@ -49,28 +50,33 @@ def read_cpu_times() -> Optional[CpuTimes]:
     if not hasattr(os, "sched_getaffinity") or not _STAT.is_file():
         return None
     usable, tick = os.sched_getaffinity(0), float(os.sysconf("SC_CLK_TCK"))
-    total = busy = 0.0
+    total, busy, cores = 0.0, 0.0, 0
     for line in _STAT.read_text(encoding="ascii").splitlines():
         core = re.match(r"cpu(\d+) ", line)
         if core and int(core[1]) in usable:
             ticks = [float(field) for field in line.split()[1:9]]
             total += sum(ticks) / tick
             busy += (sum(ticks) - sum(ticks[field] for field in _IDLE_FIELDS)) / tick
+            cores += 1
     own = os.times()
-    return CpuTimes(total, busy, sum(own[:4])) if total else None
+    return CpuTimes(total, busy, sum(own[:4]), cores) if total else None
 
 
 def disturbances(
-    frames: Sequence[Frame], before: Optional[CpuTimes] = None, after: Optional[CpuTimes] = None
+    frames: Sequence[Frame],
+    before: Optional[CpuTimes] = None,
+    after: Optional[CpuTimes] = None,
+    threads: Optional[int] = None,
 ) -> List[str]:
     """Return the signs that a measurement was disturbed, each with what to do; nothing where it was not.
 
     Args:
         frames: in the order in which they were timed.
         before, after: what the processors had done when the first frame began and when the last had ended.
+        threads: as `other_work`.
     """
     reference = np.array([frame.reference for frame in frames])
-    signs = [_drift(reference), _spread(reference), other_work(before, after)]
+    signs = [_drift(reference), _spread(reference), other_work(before, after, threads)]
     return [sign for sign in signs if sign]
 
 
@@ -95,12 +101,19 @@ def _spread(reference: np.ndarray) -> str:
     )
 
 
-def other_work(before: Optional[CpuTimes], after: Optional[CpuTimes]) -> str:
-    """Return a sign that others had the cores between two readings; empty where they had little or none."""
+def other_work(before: Optional[CpuTimes], after: Optional[CpuTimes], threads: Optional[int] = None) -> str:
+    """Return a sign that others had the cores of the measured work between two readings; empty where they did not.
+
+    Args:
+        before, after: the two readings.
+        threads: of the measured work, which leaves the other cores to others; None for as many as there are cores.
+    """
     if before is None or after is None or after.total <= before.total:
         return ""
     others = (after.busy - before.busy) - (after.own - before.own)
     share = others / (after.total - before.total)
-    if share <= MAX_OTHER_SHARE:
+    needed = 1.0 if threads is None else min(1.0, threads / after.cores)
+    if share <= 1 - needed + MAX_OTHER_SHARE * needed:
         return ""
-    return f"Other processes or the host took {share:.0%} of the cores' time: stop them for times to rely on."
+    fewer = "" if threads == 1 or after.cores == 1 else ", or measure with one thread (--threads 1)"
+    return f"Other processes or the host took {share:.0%} of the cores' time: stop them for times to rely on{fewer}."

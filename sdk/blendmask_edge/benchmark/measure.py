@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Mapping, Optional, Protocol, Sequence, Tuple
 
-from blendmask_edge.benchmark.disturbance import CpuTimes, ReadCpuTimes, disturbances, read_cpu_times
+from blendmask_edge.benchmark.disturbance import ReadCpuTimes, disturbances, read_cpu_times
 from blendmask_edge.benchmark.latency import Frame, latency_quantiles, remarks, summarize
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.average_precision import score
@@ -82,6 +83,7 @@ def measure(
     track: Track = iter,
     resamples: int = 500,
     cpu_times: ReadCpuTimes = read_cpu_times,
+    threads: Optional[int] = None,
 ) -> Measured:
     """Show each image to a predictor, time each frame and score the first result of each image.
 
@@ -99,12 +101,15 @@ def measure(
         track: goes through the frames.
         resamples: draws of images for the intervals of AP; 0 leaves them out.
         cpu_times: tells what the processors have done so far.
+        threads: of the predictor; other processes may have the cores that these leave. None for all cores.
 
     Raises:
         AnnotationError: an image has another size than annotated.
         ImageError: an image cannot be read.
     """
-    (measured,) = measure_in_turn([predictor], images, reference, least_frames, clock, track, resamples, cpu_times)
+    (measured,) = measure_in_turn(
+        [predictor], images, reference, least_frames, clock, track, resamples, cpu_times, threads=threads
+    )
     return measured
 
 
@@ -118,6 +123,7 @@ def measure_in_turn(
     resamples: int = 500,
     cpu_times: ReadCpuTimes = read_cpu_times,
     sleep: Callable[[float], None] = time.sleep,
+    threads: Optional[int] = None,
 ) -> List[Measured]:
     """Measure several predictors as `measure` does one, each image in turn, so that load falls on all alike.
 
@@ -126,7 +132,7 @@ def measure_in_turn(
     Args:
         predictors: what is measured.
         images: without annotations, nothing is scored.
-        reference, least_frames, clock, track, resamples, cpu_times: as `measure`.
+        reference, least_frames, clock, track, resamples, cpu_times, threads: as `measure`.
         sleep: waits for seconds.
     """
     rest = REST_SECONDS if len(predictors) > 1 else 0.0
@@ -148,12 +154,12 @@ def measure_in_turn(
                 frames[place].append(frame)
                 if number < len(images.ids):
                     results[place] += instances.to_coco(image_id)
-    after = cpu_times()
+    signs = partial(disturbances, before=before, after=cpu_times(), threads=threads)
     resources = {name: 1000 * joules / len(frames[0]) for name, joules in meter.spent.items()} if alone else {}
     peak = peak_megabytes() if has_peak else None
     if peak is not None:
         resources["memory_mb"] = peak
-    return [_summed_up(*pair, images, resamples, (before, after), resources) for pair in zip(frames, results)]
+    return [_summed_up(*pair, images, resamples, signs, resources) for pair in zip(frames, results)]
 
 
 def _alternating(count: int, number: int) -> Sequence[int]:
@@ -166,10 +172,10 @@ def _summed_up(
     results: List[Dict[str, Any]],
     images: Images,
     resamples: int,
-    cpu_times: Tuple[Optional[CpuTimes], Optional[CpuTimes]],
+    signs_of: Callable[[Sequence[Frame]], List[str]],
     resources: Mapping[str, float],
 ) -> Measured:
-    signs = tuple(disturbances(frames, *cpu_times))
+    signs = tuple(signs_of(frames))
     metrics: Dict[str, float] = {}
     if isinstance(images, AnnotatedImages):
         metrics.update(score(images.coco, results, images.ids))

@@ -23,6 +23,7 @@ from blendmask_edge.benchmark.machine import this_machine, usable_cores
 from blendmask_edge.benchmark.measure import MOST_FRAMES, Measured, Track, measure
 from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
 from blendmask_edge.benchmark.reference import Reference
+from blendmask_edge.benchmark.repeated import measure_baseline, measure_undisturbed
 from blendmask_edge.errors import BaselineError, ConfigError, DisturbedError
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.labels import Labels
@@ -34,10 +35,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from blendmask_edge.storage.atomic import PathLike
-
-
-RUNS = 3
-"""Runs at most until one is not disturbed."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +117,9 @@ def run(request: Request, track: Track = iter) -> Outcome:
         )
         compared = _comparable(request, former, setting)
         with Reference(request.threads or usable_cores()) as reference:
-            measured = _measure_quietly(
-                request, lambda: measure(predictor, images, reference, request.frames, track=track)
+            measured = _measure(
+                request,
+                lambda: measure(predictor, images, reference, request.frames, track=track, threads=request.threads),
             )
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     record = Record(
@@ -147,26 +145,19 @@ def run(request: Request, track: Track = iter) -> Outcome:
     return Outcome(record, measured.remarks, changes, measured.disturbances, recorded)
 
 
-def _measure_quietly(request: Request, measure_once: Callable[[], Measured]) -> Measured:
-    """Measure again, `RUNS` times at most, while other work disturbs times that are to be compared or kept.
+def _measure(request: Request, measure_once: Callable[[], Measured]) -> Measured:
+    """Measure as often as the use of the times asks for.
 
     Raises:
-        DisturbedError: a baseline is to be written, and every run was disturbed.
+        DisturbedError: a baseline is to be written, and too many runs were disturbed.
     """
-    measured = measure_once()
+    if request.update:
+        try:
+            return measure_baseline(measure_once)
+        except DisturbedError as error:
+            raise DisturbedError(f"The baseline {request.baseline} was not written: {error}") from None
     has_use = request.baseline is not None or request.record is not None
-    if not has_use or (request.accuracy_only and not request.update):
-        return measured
-    for _ in range(RUNS - 1):
-        if measured.disturbances:
-            measured = measure_once()
-    if request.update and measured.disturbances:
-        signs = " ".join(measured.disturbances)
-        raise DisturbedError(
-            f"The baseline {request.baseline} was not written: each of {RUNS} runs was disturbed. {signs} Limits would "
-            "hold later runs to times that other work made; write it on a quiet machine."
-        )
-    return measured
+    return measure_undisturbed(measure_once) if has_use and not request.accuracy_only else measure_once()
 
 
 def _former(request: Request) -> Optional[Baseline]:

@@ -93,7 +93,12 @@ def measure_graphs(
         predictors = _open(stack, graphs, plan, images)
         with Reference(plan.threads or usable_cores()) as reference:
             measured = measure_in_turn(
-                [predictor for _, predictor in predictors], images, reference, plan.frames, track=track
+                [predictor for _, predictor in predictors],
+                images,
+                reference,
+                plan.frames,
+                track=track,
+                threads=plan.threads,
             )
         entries = distinct([_entry(*pair, plan, images) for pair in zip(predictors, measured)])
         comparison = None

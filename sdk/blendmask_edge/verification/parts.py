@@ -75,7 +75,7 @@ def measure(job: Job, route: Route) -> Row:
         manifest = Bundle.open(job.bundle).manifest
         images = open_images(job, manifest)
         with StateRecorder() as state:
-            (measured,) = measure_in_turn([predictor], images, reference, job.frames)
+            (measured,) = measure_in_turn([predictor], images, reference, job.frames, threads=job.threads)
         write_json(
             job.part_file(route.name, MEASURE, INSTANCES),
             _coco(manifest, image_entries(images), measured.results),

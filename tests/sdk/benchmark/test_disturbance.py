@@ -6,7 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, List
+from typing import Callable, List, Optional
 
 import numpy as np
 import pytest
@@ -44,14 +44,38 @@ def test_machine_that_others_use_in_bursts_is_disturbed() -> None:
 
 @pytest.mark.parametrize(("busy", "own", "disturbed"), [(9.0, 9.0, False), (10.5, 9.0, False), (12.0, 9.0, True)])
 def test_time_that_others_had_is_what_was_busy_less_our_own(busy: float, own: float, disturbed: bool) -> None:
-    result = disturbances(frames(), CpuTimes(100, 50, 7), CpuTimes(120, 50 + busy, 7 + own))
+    result = disturbances(frames(), CpuTimes(100, 50, 7, 1), CpuTimes(120, 50 + busy, 7 + own, 1))
     assert bool(result) == disturbed
     assert not result or "took 15% of the cores' time" in result[0]
 
 
-@pytest.mark.parametrize("before", [None, CpuTimes(1, 1, 1)])
+@pytest.mark.parametrize(
+    ("threads", "cores", "others", "disturbed"),
+    [
+        (1, 2, 1.0, False),  # the other core is theirs
+        (1, 2, 1.2, True),
+        (2, 2, 0.1, False),
+        (2, 2, 0.3, True),
+        (None, 2, 0.3, True),  # as many threads as cores
+        (4, 2, 0.3, True),
+        (1, 16, 15.0, False),
+        (1, 16, 15.2, True),
+        (4, 16, 12.3, False),
+        (4, 16, 12.5, True),
+    ],
+)
+def test_cores_that_the_threads_leave_are_for_others(
+    threads: Optional[int], cores: int, others: float, disturbed: bool
+) -> None:
+    before, after = CpuTimes(0, 0, 0, cores), CpuTimes(10.0 * cores, 10 * others, 0, cores)
+    signs = disturbances(frames(), before, after, threads)
+    assert bool(signs) == disturbed
+    assert not signs or ("--threads 1" in signs[0]) == (threads != 1)
+
+
+@pytest.mark.parametrize("before", [None, CpuTimes(1, 1, 1, 2)])
 def test_a_kernel_that_counts_nothing_is_no_witness(before: CpuTimes) -> None:
-    assert disturbances(frames(), before, CpuTimes(1, 1, 1)) == []
+    assert disturbances(frames(), before, CpuTimes(1, 1, 1, 2)) == []
 
 
 def test_usable_cores_alone_are_counted_steal_included(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
