@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RUNS = 3
 """Runs at most until one is not disturbed."""
 BASELINE_RUNS = 3
-"""Runs that a baseline is the median of: a single one can be several percent off."""
+"""Runs that a baseline is the median of, so that one that is off by chance does not decide."""
 _MOST_BASELINE_RUNS = 5
 
 
