@@ -48,8 +48,11 @@ DEFAULT_LIMITS: Mapping[str, Limit] = {
     "memory_mb": Limit(worse=0.10, better=0.30),
 }
 """Limits of a new baseline. That of `mask_ap` follows from the study `gate_accuracy`: what the rounding of another
-runtime changes stays within it. Times are limited as ratios to the reference workload, which load leaves alone; a limit
-on milliseconds, say `latency_p99_ms`, is added to the file by hand where a robot has a budget."""
+runtime changes stays within it. Those of latency and network follow from the study `gate`: no undisturbed run of a sound
+bundle left them. Times are limited as ratios to the reference workload, which load leaves alone; a limit on
+milliseconds, say `latency_p99_ms`, is added to the file by hand where a robot has a budget."""
+ONE_THREAD: Mapping[str, Limit] = {name: Limit(worse=0.08, better=0.15) for name in ("latency_ratio", "network_ratio")}
+"""With one thread, which need not wait for others, times vary less: limits that follow from the same study."""
 MOST_BETTER = 0.9
 """A new baseline never allows a time to fall by more than this share: a limit at or below 0 could not be left."""
 FREE_SHARE = 0.02
@@ -82,7 +85,7 @@ def is_accuracy(metric: str) -> bool:
 
 def new_baseline(record: Record, former: Optional[Baseline] = None) -> Baseline:
     """Return a baseline with the limits of a former one, or the default ones, on what the record has."""
-    limits = _default_limits(record.metrics) if former is None else former.limits
+    limits = _default_limits(record) if former is None else former.limits
     return Baseline(limits={name: limits[name] for name in limits if name in record.metrics}, record=record)
 
 
@@ -139,8 +142,10 @@ def check_comparable(path: PathLike, baseline: Baseline, setting: Setting, accur
         )
 
 
-def _default_limits(metrics: Mapping[str, float]) -> Dict[str, Limit]:
-    limits = dict(DEFAULT_LIMITS)
+def _default_limits(record: Record) -> Dict[str, Limit]:
+    limits, metrics = dict(DEFAULT_LIMITS), record.metrics
+    if record.setting.subject.threads == 1:
+        limits.update(ONE_THREAD)
     for name in [f"{stage}_ratio" for stage in STAGES if metrics.get(f"{stage}_ratio")]:
         least = round(FREE_SHARE * metrics["latency_ratio"] / metrics[name], 2)
         limits[name] = Limit(

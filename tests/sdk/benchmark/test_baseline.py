@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import msgspec
 import pytest
@@ -56,6 +56,13 @@ def test_comes_back_as_written(path: Path, baseline: Baseline) -> None:
 
 def test_new_one_limits_what_was_measured_and_no_milliseconds(baseline: Baseline) -> None:
     assert set(baseline.limits) == {"mask_ap", "latency_ratio"}
+
+
+@pytest.mark.parametrize(("threads", "worse"), [(1, 0.08), (2, 0.10), (None, 0.10)])
+def test_one_thread_is_held_to_a_narrower_limit(baseline: Baseline, threads: Optional[int], worse: float) -> None:
+    record = msgspec.structs.replace(baseline.record, setting=changed(SETTING, "subject", threads=threads))
+    assert new_baseline(record).limits["latency_ratio"].worse == worse
+    assert new_baseline(record, baseline).limits == baseline.limits, "an update keeps the limits"
 
 
 def test_stage_of_next_to_no_time_may_move_by_a_share_of_the_frame(baseline: Baseline) -> None:
