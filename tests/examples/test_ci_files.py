@@ -61,7 +61,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (folder / "gate/annotations.json").write_text(json.dumps(document))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("blendmask_edge.benchmark.measure.disturbances", lambda *_: [])
+        patch.setattr("blendmask_edge.benchmark.measure.disturbances", lambda *_, **__: [])
         words = ["bench", "model.bmz", "--images", "gate/images", "--annotations", "gate/annotations.json"]
         words += ["--runtime", "onnxruntime", "--threads", "1", "--frames", "1"]
         patch.chdir(folder)

@@ -48,8 +48,8 @@ DEFAULT_LIMITS: Mapping[str, Limit] = {
     "memory_mb": Limit(worse=0.10, better=0.30),
 }
 """Limits of a new baseline. That of `mask_ap` follows from the study `gate_accuracy`: what the rounding of another
-runtime changes stays within it. Those of latency and network follow from the study `gate`: no undisturbed run of a sound
-bundle left them. Times are limited as ratios to the reference workload, which load leaves alone; a limit on
+runtime changes stays within it. Those of latency and network follow from the study `gate`: no undisturbed run of a
+sound bundle left them. Times are limited as ratios to the reference workload, which load leaves alone; a limit on
 milliseconds, say `latency_p99_ms`, is added to the file by hand where a robot has a budget."""
 ONE_THREAD: Mapping[str, Limit] = {name: Limit(worse=0.08, better=0.15) for name in ("latency_ratio", "network_ratio")}
 """With one thread, which need not wait for others, times vary less: limits that follow from the same study."""

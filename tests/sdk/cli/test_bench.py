@@ -33,7 +33,7 @@ BRIGHT = {"red": (40, 60, 250), "green": (50, 240, 60), "blue": (245, 60, 70), "
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no load of the test machine disturb a run; `test_disturbance` and `test_gate` test what does."""
-    monkeypatch.setattr("blendmask_edge.benchmark.measure.disturbances", lambda *_: [])
+    monkeypatch.setattr("blendmask_edge.benchmark.measure.disturbances", lambda *_, **__: [])
     monkeypatch.setattr("blendmask_edge.benchmark.run.measure", partial(measuring.measure, resamples=20))
 
 
