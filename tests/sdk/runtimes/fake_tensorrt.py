@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import functools
 import importlib.machinery
 import types
 from typing import Any, Callable, Dict, Optional, Protocol, Tuple
@@ -53,6 +54,9 @@ class Engine:
         self._module = module
         self._tensors: Dict[str, Tuple[str, Tuple[int, ...]]] = module.tensors
 
+    def __del__(self) -> None:
+        self._module.note_release("engine")
+
     @property
     def num_io_tensors(self) -> int:
         return len(self._tensors)
@@ -94,6 +98,9 @@ class Context:
         self._module = module
         self._addresses: Dict[str, int] = {}
 
+    def __del__(self) -> None:
+        self._module.note_release("context")
+
     def set_tensor_address(self, name: str, address: int) -> bool:
         self._addresses[name] = address
         return bool(self._module.takes_addresses)
@@ -102,22 +109,23 @@ class Context:
         if self._module.is_broken:
             self._module.logger.log(ILogger.Severity.ERROR, "[executionContext] Cask convolution execution")
             return False
-        return bool(self._module.driver.enqueue(stream_handle, self._compute))
+        work = functools.partial(_compute, self._module, self._addresses)  # the stream keeps no context
+        return bool(self._module.driver.enqueue(stream_handle, work))
 
-    def _compute(self) -> None:
-        means = self._array("image").mean((0, 1, 2)) / 255
-        least = self._array("score_threshold") if "score_threshold" in self._module.tensors else 0
-        self._array("scores")[...] = [[*(means * (means >= least)), 0]]
-        self._array("boxes")[...] = [BOXES]
-        self._array("class_ids")[...] = [[0, 1, 2, -1]]
-        self._array("mask_logits")[...] = self._module.mask_logits
 
-    def _array(self, name: str) -> Any:
+def _compute(module: Any, addresses: Dict[str, int]) -> None:
+    def array(name: str) -> Any:
         kind, shape = {**TENSORS, **THRESHOLD}[name]
         size = int(np.prod(shape)) * np.dtype(NUMPY[kind]).itemsize
-        address = self._module.driver.host_address(self._addresses[name], size)
-        memory = (ctypes.c_ubyte * size).from_address(address)
+        memory = (ctypes.c_ubyte * size).from_address(module.driver.host_address(addresses[name], size))
         return np.frombuffer(memory, NUMPY[kind]).reshape(shape)
+
+    means = array("image").mean((0, 1, 2)) / 255
+    least = array("score_threshold") if "score_threshold" in module.tensors else 0
+    array("scores")[...] = [[*(means * (means >= least)), 0]]
+    array("boxes")[...] = [BOXES]
+    array("class_ids")[...] = [[0, 1, 2, -1]]
+    array("mask_logits")[...] = module.mask_logits
 
 
 def make_module(driver: Driver, version: str) -> Any:
@@ -131,6 +139,12 @@ def make_module(driver: Driver, version: str) -> Any:
     module.mask_logits, module.layer_information = 1, '{"Layers": []}'
     module.start_failure, module.released = None, 0
     module.has_room, module.takes_addresses, module.is_broken = True, True, False
+    module.releases = []
+
+    def note_release(what: str) -> None:
+        module.releases.append(what if getattr(driver, "retained", 1) else f"{what}, after the GPU")
+
+    module.note_release = note_release
 
     class Runtime:
         def __init__(self, logger: Any) -> None:
@@ -143,6 +157,7 @@ def make_module(driver: Driver, version: str) -> Any:
 
         def __del__(self) -> None:
             module.released += 1
+            note_release("runtime")
 
         def deserialize_cuda_engine(self, data: bytes) -> Optional[Engine]:
             if data == ENGINE:

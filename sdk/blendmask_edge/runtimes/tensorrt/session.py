@@ -7,7 +7,8 @@ it remains to be shown that a real engine takes these calls, and how fast it is.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Callable, Optional, Tuple
+import traceback
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
 
 import tensorrt as trt
 
@@ -100,21 +101,18 @@ class TensorRtSession:
             InferenceError: the engine is not for this TensorRT and GPU, not of the contract, or memory is short.
         """
         self._device: Optional[Device] = device
-        self._runtime = start(trt, "Runtime")
-        self._engine = _deserialize(self._runtime, path, engine)
-        self.signature = _signature(self._engine)
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
-            raise InferenceError(f"TensorRT finds no room for the engine: {_reason()}. Free GPU memory.")
-        names = [*self.signature.inputs, *OUTPUT_NAMES]
-        self._buffers = {name: _allocate(device, self._engine, name) for name in names}
-        for name, array in options.constant_inputs(self.signature.inputs).items():
-            self._buffers[name].array[...] = array
-            device.upload(self._buffers[name])
-        for name, buffer in self._buffers.items():
-            if not self._context.set_tensor_address(name, buffer.address):
-                raise InferenceError(f"TensorRT {trt.__version__} takes no buffer for {name}: {_reason()}.")
-        self._replay = self._record(device)
+        self._buffers: Dict[str, Buffer] = {}
+        self._runtime: Any = None
+        self._engine: Any = None
+        self._context: Any = None
+        try:
+            self._open(path, engine, device, options)
+            self._replay = self._record(device)
+        except BaseException as error:
+            # The frames of the error hold parts of the engine, too, and the caller closes the device next.
+            traceback.clear_frames(error.__traceback__)
+            self._release()
+            raise
 
     def run(self, image: NDArray[np.uint8]) -> Outputs:
         """Run the engine on one preprocessed image; see `Session.run`. Any thread may call."""
@@ -139,12 +137,31 @@ class TensorRtSession:
             try:
                 device.activate()
             finally:
-                # TensorRT wants the context gone before the engine, that before the runtime, all before the GPU's.
-                self._replay = None
-                self._context = None
-                self._engine = None
-                self._runtime = None
-                self._buffers = {}
+                self._release()
+
+    def _open(self, path: Path, engine: bytes, device: Device, options: SessionOptions) -> None:
+        self._runtime = start(trt, "Runtime")
+        self._engine = _deserialize(self._runtime, path, engine)
+        self.signature = _signature(self._engine)
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise InferenceError(f"TensorRT finds no room for the engine: {_reason()}. Free GPU memory.")
+        names = [*self.signature.inputs, *OUTPUT_NAMES]
+        self._buffers = {name: _allocate(device, self._engine, name) for name in names}
+        for name, array in options.constant_inputs(self.signature.inputs).items():
+            self._buffers[name].array[...] = array
+            device.upload(self._buffers[name])
+        for name, buffer in self._buffers.items():
+            if not self._context.set_tensor_address(name, buffer.address):
+                raise InferenceError(f"TensorRT {trt.__version__} takes no buffer for {name}: {_reason()}.")
+
+    def _release(self) -> None:
+        """Release in the order that TensorRT wants: context, engine, runtime; the caller then closes the device."""
+        self._replay = None
+        self._context = None
+        self._engine = None
+        self._runtime = None
+        self._buffers = {}
 
     def _record(self, device: Device) -> Optional[Callable[[], None]]:
         """Record a frame, from the copy of the image to those of the outputs, which then takes one launch.

@@ -23,6 +23,14 @@ from tests.sdk.runtimes.fake_tensorrt import ENGINE, TENSORS, THRESHOLD, Context
 
 RED = np.zeros((1, 32, 48, 3), np.uint8)
 RED[..., 0] = 255
+ORDER = ["context", "engine", "runtime"]
+"""In which TensorRT releases its parts, all before the GPU."""
+
+
+def released(runtime: Any) -> List[str]:
+    """Return what was released so far, in order."""
+    gc.collect()
+    return list(runtime.trt.releases)
 
 
 @pytest.mark.parametrize("version", ["8.5.2.2", "8.6.1", "10.3.0", "11.4.1"])
@@ -92,12 +100,15 @@ def test_another_thread_can_run(load_engine: Callable[..., Any]) -> None:
     assert scores == [1]
 
 
-def test_closing_gives_everything_back(load_engine: Callable[..., Any], driver: FakeDriver) -> None:
+def test_closing_gives_everything_back(
+    load_engine: Callable[..., Any], tensorrt_runtime: Any, driver: FakeDriver
+) -> None:
     session = load_engine()
     assert len(driver.device) == 5
     session.close()
     session.close()
     assert driver.is_clean()
+    assert released(tensorrt_runtime) == ORDER
     with pytest.raises(ClosedError):
         session.run(RED)
 
@@ -114,23 +125,28 @@ def change(name: str, kind: str, shape: List[int]) -> Any:
 
 
 @pytest.mark.parametrize(
-    "changes, message",
+    "changes, message, made",
     [
-        ({"engine": b"of another version"}, r"a\.engine: Serialization .* == kVERSION failed\. Remove it"),
-        ({"has_room": False}, "Free GPU memory"),
-        ({"takes_addresses": False}, "takes no buffer for image"),
-        ({"tensors": change("scores", "HALF", [1, 4])}, "scores as float16"),
-        ({"tensors": change("image", "UINT8", [1, -1, -1, 3])}, r"image as uint8 \[1, \?, \?, 3\].*fixed shape"),
-        ({"tensors": change("image2", "UINT8", [1])}, "inputs .*image2"),
-        ({"tensors": {"image": ("UINT8", (1, 2, 2, 3))}}, "outputs .*mask_logits"),
+        ({"engine": b"of another version"}, r"a\.engine: Serialization .* == kVERSION failed\. Remove it", "runtime"),
+        ({"has_room": False}, "Free GPU memory", "engine"),
+        ({"takes_addresses": False}, "takes no buffer for image", "context"),
+        ({"tensors": change("scores", "HALF", [1, 4])}, "scores as float16", "engine"),
+        (
+            {"tensors": change("image", "UINT8", [1, -1, -1, 3])},
+            r"image as uint8 \[1, \?, \?, 3\].*fixed shape",
+            "engine",
+        ),
+        ({"tensors": change("image2", "UINT8", [1])}, "inputs .*image2", "engine"),
+        ({"tensors": {"image": ("UINT8", (1, 2, 2, 3))}}, "outputs .*mask_logits", "engine"),
     ],
 )
 def test_engine_that_does_not_fit_is_refused_and_leaves_nothing_behind(
-    changes: Any, message: str, load_engine: Callable[..., Any], driver: FakeDriver
+    changes: Any, message: str, made: str, load_engine: Callable[..., Any], tensorrt_runtime: Any, driver: FakeDriver
 ) -> None:
     with pytest.raises(InferenceError, match=message):
         load_engine(**changes)
     assert driver.is_clean()
+    assert released(tensorrt_runtime) == ORDER[ORDER.index(made) :]
 
 
 @pytest.mark.parametrize("version, failure", [("8.5.3.1", "raises"), ("11.4.0", "logs")])
@@ -165,11 +181,15 @@ def test_engine_with_another_digest_is_not_loaded(tensorrt_runtime: Any, tiny_gr
         tensorrt_runtime.load(tiny_graph, SessionOptions())
 
 
-def test_memory_that_runs_out_leaves_nothing_behind(load_engine: Callable[..., Any], driver: FakeDriver) -> None:
-    driver.failures["cuMemAlloc_v2"] = [0, 0, OUT_OF_MEMORY]
+@pytest.mark.parametrize("call", ["cuMemAlloc_v2", "cuMemcpyHtoDAsync_v2", "cuGraphInstantiateWithFlags"])
+def test_memory_that_runs_out_leaves_nothing_behind(
+    call: str, load_engine: Callable[..., Any], tensorrt_runtime: Any, driver: FakeDriver
+) -> None:
+    driver.failures[call] = [*([0, 0] if call == "cuMemAlloc_v2" else []), OUT_OF_MEMORY]
     with pytest.raises(InferenceError, match="out of memory"):
         load_engine()
     assert driver.is_clean()
+    assert released(tensorrt_runtime) == ORDER
 
 
 def test_failing_run_says_what_tensorrt_said(load_engine: Callable[..., Any]) -> None:
