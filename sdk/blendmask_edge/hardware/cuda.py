@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import platform
+import re
 from ctypes import byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,23 @@ _NO_GPU = (
     "Run the bundle on a machine with an NVIDIA GPU and its driver (a container needs `--gpus all` or `--runtime "
     'nvidia`), or with runtime="onnxruntime" or "openvino".'
 )
+
+FREE_MEMORY = "Free GPU memory (on a Jetson close the desktop, too)."
+_SHORT_OF_MEMORY = re.compile(
+    r"out[ _]?of[ _]?memory|bad_alloc|not enough memory|insufficient memory|memory is insufficient|memory for requested"
+    r"|memory .*could not be allocated|fail(?:ed)? to allocate",
+    re.IGNORECASE,
+)
+
+
+def is_out_of_memory(said: str) -> bool:
+    """Whether software for GPUs says that memory is short, in the words of CUDA, TensorRT, ONNX Runtime or PyTorch."""
+    return _SHORT_OF_MEMORY.search(said) is not None
+
+
+def next_step(said: str) -> str:
+    """Return what to do after a run on the GPU failed, by what the software said."""
+    return FREE_MEMORY if is_out_of_memory(said) else "Load the bundle again, or restart the program."
 
 
 def driver_present() -> bool:

@@ -18,7 +18,10 @@ from blendmask_edge.runtimes.base import Runtime, Session, SessionOptions
 from blendmask_edge.runtimes.engines import program_present, provider_engine_present
 
 AUTO = "auto"
-_INSTEAD_OF_CPU = "  (first `pip uninstall onnxruntime`: the two packages overwrite each other)"
+_INSTEAD_OF_CPU = (
+    "  (first `pip uninstall onnxruntime`: the two packages overwrite each other; on a Jetson take the wheel that "
+    "NVIDIA builds for its JetPack)"
+)
 
 
 def _always(graph_sha256: str) -> bool:

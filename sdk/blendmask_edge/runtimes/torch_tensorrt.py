@@ -6,6 +6,7 @@ itself only says which. Not yet run on a device: the tests drive it with stand-i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import tempfile
@@ -18,8 +19,9 @@ import torch_tensorrt
 from blendmask_edge.bundle.onnx_file import read_onnx_file
 from blendmask_edge.bundle.tensors import Outputs
 from blendmask_edge.errors import ClosedError, InferenceError, RuntimeUnavailableError
-from blendmask_edge.hardware.cuda import find_gpu
+from blendmask_edge.hardware.cuda import FREE_MEMORY, find_gpu, is_out_of_memory, next_step
 from blendmask_edge.runtimes.engines import program_cache, program_name
+from blendmask_edge.storage.atomic import output_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +39,7 @@ def load(graph: bytes, options: SessionOptions) -> TorchTensorRtSession:
 
     Raises:
         RuntimeUnavailableError: no GPU, or the graph has no program in the cache.
-        OutputError: there is no cache folder.
+        OutputError: there is no cache folder, or the disk of temporary files cannot be written.
         InferenceError: the program cannot be read, as after a change of torch, TensorRT or GPU.
     """
     torch, gpu = importlib.import_module("torch"), find_gpu()
@@ -63,8 +65,11 @@ class TorchTensorRtSession:
         """Take a callable on CUDA tensors, the torch that it belongs to, and the inputs after the image."""
         self._module: Optional[Any] = module
         self._torch = torch
-        self._constant = [torch.from_numpy(array).cuda() for array in constant]
         self.signature = None
+        try:
+            self._constant = [torch.from_numpy(array).cuda() for array in constant]
+        except Exception as error:  # as in `run`
+            raise _failed("to take its inputs", error) from error
 
     def run(self, image: NDArray[np.uint8]) -> Outputs:
         """Run the program on one preprocessed image; see `Session.run`."""
@@ -76,23 +81,33 @@ class TorchTensorRtSession:
                 arrays = [result.cpu().numpy() for result in results]
             return Outputs(*arrays)
         except Exception as error:  # torch's own errors and TensorRT's share no base narrower than this
-            raise InferenceError(f"Torch-TensorRT {torch_tensorrt.__version__} failed to run: {error}") from error
+            raise _failed("to run", error) from error
 
     def close(self) -> None:
         """Release the program."""
         self._module = None
 
 
+def _failed(what: str, error: Exception) -> InferenceError:
+    return InferenceError(
+        f"Torch-TensorRT {torch_tensorrt.__version__} failed {what}: {error}. {next_step(str(error))}"
+    )
+
+
 def _read(data: bytes) -> Any:
     """Load a program, which Torch-TensorRT takes from a path only."""
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "program.ep"
+    with contextlib.ExitStack() as resources:
+        try:
+            path = Path(resources.enter_context(tempfile.TemporaryDirectory())) / "program.ep"
             path.write_bytes(data)
+        except OSError as error:
+            raise output_error(Path(tempfile.gettempdir()), error) from error
+        try:
             program = torch_tensorrt.load(str(path))
-    except Exception as error:  # torch's own errors and TensorRT's share no base narrower than this
-        raise InferenceError(
-            f"Torch-TensorRT {torch_tensorrt.__version__} cannot read the program of this graph: {error}. {_COMPILE}"
-        ) from error
+        except Exception as error:  # torch's own errors and TensorRT's share no base narrower than this
+            advice = FREE_MEMORY if is_out_of_memory(str(error)) else _COMPILE
+            raise InferenceError(
+                f"Torch-TensorRT {torch_tensorrt.__version__} cannot read the program of this graph: {error}. {advice}"
+            ) from error
     # An exported program is called through its module, a TorchScript program directly.
     return program.module() if hasattr(program, "module") else program

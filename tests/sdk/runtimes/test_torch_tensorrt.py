@@ -14,7 +14,7 @@ from typing import Any, Callable, Optional
 import numpy as np
 import pytest
 
-from blendmask_edge import ClosedError, InferenceError, RuntimeUnavailableError
+from blendmask_edge import ClosedError, InferenceError, OutputError, RuntimeUnavailableError
 from blendmask_edge.hardware.cuda import Gpu
 from blendmask_edge.runtimes import engines
 from blendmask_edge.runtimes.contract import Contract
@@ -138,6 +138,15 @@ def test_machine_without_a_gpu_is_told_with_the_next_step(load: Callable[..., An
         load(has_gpu=False)
 
 
+@pytest.mark.usefixtures("program")
+def test_temporary_files_that_cannot_be_written_are_told_as_such(
+    load: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(OutputError, match=r"Cannot write .*gone.*Choose a folder"):
+        load()
+
+
 def test_program_that_cannot_be_read_is_refused(load: Callable[..., Any]) -> None:
     write_program(b"of another torch")
     with pytest.raises(InferenceError, match=r"cannot read .*StreamReader failed.*compile .* --runtime torch_tensorrt"):
@@ -155,12 +164,29 @@ def test_program_of_another_contract_is_refused(load: Callable[..., Any], make_m
 
 
 @pytest.mark.usefixtures("program")
-def test_failure_inside_the_program_is_ours(load: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(
+    "said, advice",
+    [
+        ("CUDA error: an illegal memory access was encountered", "Load the bundle again"),
+        ("CUDA out of memory", "Free GPU memory"),
+    ],
+)
+def test_failure_inside_the_program_is_ours(said: str, advice: str, load: Callable[..., Any]) -> None:
     def fails(_: Tensor) -> Any:
-        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        raise RuntimeError(said)
 
-    with pytest.raises(InferenceError, match="illegal memory access"):
+    with pytest.raises(InferenceError, match=f"{said}.*{advice}"):
         load(fails).run(IMAGE)
+
+
+def test_memory_that_runs_out_while_loading_is_ours(load: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: Tensor) -> Any:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    write_program(b"program", WITH_THRESHOLD)
+    monkeypatch.setattr(Tensor, "cuda", fails)
+    with pytest.raises(InferenceError, match=r"CUDA out of memory.*Free GPU memory"):
+        load(graph=WITH_THRESHOLD)
 
 
 def test_runtime_is_ready_when_the_program_is_there(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ digest-checked file of the cache, and what it leaves there is stored as that fil
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tempfile
 import zipfile
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Dict, Iterator
 
+from blendmask_edge.storage.atomic import output_error
 from blendmask_edge.storage.cache import Cache
 
 
@@ -26,16 +28,29 @@ def engine_folder(cache: Cache, name: str, from_cache: bool = True) -> Iterator[
         cache: the cache of engines.
         name: of the one file that holds them all.
         from_cache: whether to begin with what is stored, rather than with an empty folder.
+
+    Raises:
+        OutputError: the disk of temporary files cannot be written.
     """
-    with tempfile.TemporaryDirectory(prefix="blendmask-") as place:
-        folder = Path(place)
-        stored = _unpack(cache.read(name) if from_cache else None)
-        for file_name, content in stored.items():
-            (folder / file_name).write_bytes(content)
+    stored = _unpack(cache.read(name) if from_cache else None)
+    with contextlib.ExitStack() as resources:
+        with _naming_the_disk():
+            folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="blendmask-")))
+            for file_name, content in stored.items():
+                (folder / file_name).write_bytes(content)
         yield folder
-        files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+        with _naming_the_disk():
+            files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
         if files and files != stored:
             cache.keep(name, _pack(files))
+
+
+@contextmanager
+def _naming_the_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise output_error(Path(tempfile.gettempdir()), error) from error
 
 
 def _pack(files: Dict[str, bytes]) -> bytes:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Sequence,
 import onnxruntime as ort
 
 from blendmask_edge.errors import InferenceError, RuntimeUnavailableError
-from blendmask_edge.hardware.cuda import Gpu
+from blendmask_edge.hardware.cuda import FREE_MEMORY, Gpu, is_out_of_memory
 from blendmask_edge.runtimes.onnxruntime import session_settings
 
 if TYPE_CHECKING:
@@ -73,16 +73,22 @@ def refuse_nodes_on_cpu(session: Any) -> None:
     Raises:
         InferenceError: with the first of them by operator and name.
     """
-    nodes = _nodes_on(session, CPU)
+    nodes = nodes_on(session, CPU)
     if nodes:
-        more = f" and {len(nodes) - _NAMED_NODES} more" if len(nodes) > _NAMED_NODES else ""
         raise InferenceError(
-            f"ONNX Runtime {ort.__version__} would run {len(nodes)} nodes of the graph on the CPU: "
-            f"{', '.join(nodes[:_NAMED_NODES])}{more}. Upgrade onnxruntime-gpu. {_ELSEWHERE}"
+            f"ONNX Runtime {ort.__version__} would run {len(nodes)} nodes of the graph on the CPU: {some_of(nodes)}. "
+            f"Upgrade onnxruntime-gpu. {_ELSEWHERE}"
         )
 
 
-def _nodes_on(session: Any, provider: str) -> List[str]:
+def some_of(nodes: Sequence[str]) -> str:
+    """Return the first of many nodes, and how many more there are."""
+    more = f" and {len(nodes) - _NAMED_NODES} more" if len(nodes) > _NAMED_NODES else ""
+    return f"{', '.join(nodes[:_NAMED_NODES])}{more}"
+
+
+def nodes_on(session: Any, provider: str) -> List[str]:
+    """Return the nodes that a provider runs, by operator and name; none where this ONNX Runtime cannot tell."""
     if not _tells_nodes():
         return []
     parts = [part for part in session.get_provider_graph_assignment_info() if part.ep_name == provider]
@@ -101,7 +107,7 @@ def _require_built(names: Sequence[str]) -> None:
         why = "onnxruntime and onnxruntime-gpu are both installed and overwrite each other. " if both else ""
         raise RuntimeUnavailableError(
             f"This ONNX Runtime {ort.__version__} has no {missing[0]}. {why}Type: pip uninstall -y onnxruntime "
-            f"onnxruntime-gpu && pip install {_WITH_CUDA}"
+            f"onnxruntime-gpu && pip install {_WITH_CUDA}  (on a Jetson the wheel that NVIDIA builds for its JetPack)"
         )
 
 
@@ -123,9 +129,9 @@ def _refusal(providers: Providers, gpu: Gpu, error: Exception) -> Exception:
             return _cannot_start(name, gpu, "")
     if isinstance(error, (RuntimeError, ValueError)):  # what providers raise; the graph ends in exceptions of its own
         return _cannot_start(providers[0][0], gpu, str(error))
+    advice = FREE_MEMORY if is_out_of_memory(str(error)) else "Upgrade onnxruntime-gpu, or build the bundle again."
     return InferenceError(
-        f"ONNX Runtime {ort.__version__} refuses the graph on {providers[0][0]}: {error}. Upgrade onnxruntime-gpu, or "
-        "build the bundle again."
+        f"ONNX Runtime {ort.__version__} refuses the graph on {providers[0][0]}: {error}. {advice} {_ELSEWHERE}"
     )
 
 
@@ -152,7 +158,9 @@ def _library_error(name: str) -> Optional[str]:
 
 
 def _remedy(reason: str) -> str:
-    """Return how to get a library that the dynamic linker misses."""
+    """Return how to get what is missing: memory, or a library for the dynamic linker."""
+    if is_out_of_memory(reason):
+        return FREE_MEMORY
     tensorrt = re.search(r"lib(?:nvinfer|nvonnxparser)\w*\.so\.(\d+)", reason)
     if tensorrt is not None:
         cuda = _major(str(getattr(ort, "cuda_version", None) or "12"))

@@ -9,6 +9,7 @@ import onnxruntime as ort
 
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, Outputs
 from blendmask_edge.errors import ClosedError, InferenceError
+from blendmask_edge.hardware.cuda import FREE_MEMORY, next_step
 from blendmask_edge.runtimes.base import Signature, TensorType
 from blendmask_edge.runtimes.contract import signature_of
 from blendmask_edge.runtimes.onnxruntime import tensor_types
@@ -47,7 +48,7 @@ class BoundSession:
                 self._values[name].update_inplace(array)
         except Exception as error:  # its exceptions share no base narrower than this
             raise InferenceError(
-                f"ONNX Runtime {ort.__version__} cannot allocate the tensors on {device}: {error}. Free GPU memory."
+                f"ONNX Runtime {ort.__version__} cannot allocate the tensors on {device}: {error}. {FREE_MEMORY}"
             ) from error
 
     def run(self, image: NDArray[np.uint8]) -> Outputs:
@@ -62,7 +63,9 @@ class BoundSession:
             self._session.run_with_iobinding(self._binding)
             return Outputs(*(self._values[name].numpy().copy() for name in OUTPUT_NAMES))
         except Exception as error:  # its exceptions share no base narrower than this
-            raise InferenceError(f"ONNX Runtime {ort.__version__} failed to run the graph: {error}") from error
+            raise InferenceError(
+                f"ONNX Runtime {ort.__version__} failed to run the graph: {error}. {next_step(str(error))}"
+            ) from error
 
     def close(self) -> None:
         """Release the buffers, then the session; closing twice does no harm."""

@@ -18,11 +18,11 @@ import onnxruntime as ort
 from blendmask_edge.bundle.onnx_facts import read_onnx
 from blendmask_edge.errors import InferenceError
 from blendmask_edge.hardware.architectures import architecture_of
-from blendmask_edge.hardware.cuda import Gpu, first_gpu
+from blendmask_edge.hardware.cuda import Gpu, first_gpu, is_out_of_memory
 from blendmask_edge.runtimes.engines import EngineKey, engine_cache, provider_engine_name
 from blendmask_edge.runtimes.onnxruntime_gpu.cuda import CUDA_OPTIONS
 from blendmask_edge.runtimes.onnxruntime_gpu.engine_files import engine_folder
-from blendmask_edge.runtimes.onnxruntime_gpu.provider import CUDA, TENSORRT, open_on_gpu
+from blendmask_edge.runtimes.onnxruntime_gpu.provider import CUDA, TENSORRT, nodes_on, open_on_gpu, some_of
 from blendmask_edge.runtimes.onnxruntime_gpu.session import BoundSession
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ _LOG = logging.getLogger(__name__)
 def load(graph: bytes, options: SessionOptions) -> BoundSession:
     """Load an ONNX graph on the TensorRT provider, with its engine from the cache or after minutes of building.
 
-    See `Runtime.load`; `options.threads` means nothing here. Layers that TensorRT does not take run on the CUDA
-    provider, which a warning names.
+    See `Runtime.load`; `options.threads` means nothing here. Nodes that TensorRT does not take run on the CUDA
+    provider, and a warning names them.
 
     Raises:
         RuntimeUnavailableError: no GPU, or a provider cannot start; the message has the reason.
@@ -48,8 +48,9 @@ def load(graph: bytes, options: SessionOptions) -> BoundSession:
     gpu = first_gpu()
     flags = precision_flags(graph, gpu)
     cache = engine_cache()
-    cache.check()
     name = provider_engine_name(_key(graph, gpu, flags, preload_tensorrt()))
+    if name not in cache.names():
+        cache.check()
 
     def open_in(folder: Path) -> Any:
         engine = {"trt_engine_cache_path": str(folder), "trt_timing_cache_path": str(folder)}
@@ -61,11 +62,12 @@ def load(graph: bytes, options: SessionOptions) -> BoundSession:
         with engine_folder(cache, name) as folder:
             session = open_in(folder)
     except InferenceError as error:
-        if cache.read(name) is None:
+        if is_out_of_memory(str(error)) or cache.read(name) is None:
             raise
         _LOG.warning("The engine %s is built anew: %s", cache.path(name), error)
         with engine_folder(cache, name, from_cache=False) as folder:
             session = open_in(folder)
+    _warn_of_float(session)
     return BoundSession(session, options)
 
 
@@ -93,6 +95,18 @@ def preload_tensorrt() -> str:
             with contextlib.suppress(AttributeError):
                 return str(loaded[0].getInferLibVersion())
     return "unknown"
+
+
+def _warn_of_float(session: Any) -> None:
+    """Name the nodes that run beside the engine, each with two changes between providers."""
+    nodes = nodes_on(session, CUDA)
+    if nodes:
+        _LOG.warning(
+            "TensorRT does not take %d nodes of the graph, which run in float32 by CUDA: %s. Measure whether another "
+            "runtime is faster: blendmask verify-device M.bmz --images DIR.",
+            len(nodes),
+            some_of(nodes),
+        )
 
 
 def _of_wheel(library: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from blendmask_edge.errors import InferenceError
+from blendmask_edge.hardware.cuda import FREE_MEMORY, is_out_of_memory
 from blendmask_edge.runtimes.tensorrt.arguments import BuildArguments
 from blendmask_edge.runtimes.tensorrt.log import start, tensorrt_log
 
@@ -57,9 +58,7 @@ def _make_config(trt: Any, builder: Any, arguments: BuildArguments) -> Any:
 
 def _failure(trt: Any, what: str, said: str) -> InferenceError:
     advice = "Type `blendmask check M.bmz --target T` for its limits."
-    if "memory" in said.lower():
-        advice = (
-            "Free GPU memory (on a Jetson close the desktop too), or let each layer have less of it: "
-            "blendmask compile M.bmz --target T --workspace 256."
-        )
+    if is_out_of_memory(said):
+        less = "blendmask compile M.bmz --target T --workspace 256"
+        advice = f"{FREE_MEMORY} Or let each layer have less of it: {less}"
     return InferenceError(f"TensorRT {trt.__version__} {what}: {said}. {advice}")

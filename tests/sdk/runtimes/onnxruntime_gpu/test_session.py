@@ -5,6 +5,8 @@ What the package for GPUs does without a driver is in `tests/targets/test_onnxru
 
 from __future__ import annotations
 
+import errno
+import os
 import types
 from pathlib import Path
 from typing import Any, List, Tuple
@@ -13,7 +15,14 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from blendmask_edge import ClosedError, InferenceError, MaskPredictor, RuntimeUnavailableError
+from blendmask_edge import (
+    BlendMaskError,
+    ClosedError,
+    InferenceError,
+    MaskPredictor,
+    OutputError,
+    RuntimeUnavailableError,
+)
 from blendmask_edge.hardware.cuda import Gpu
 from blendmask_edge.runtimes.base import SessionOptions
 from blendmask_edge.runtimes.engines import EngineKey, provider_engine_name, provider_engine_present
@@ -134,6 +143,19 @@ def test_engine_files_come_back_from_the_cache_and_nothing_else_does() -> None:
         assert list(folder.iterdir()) == []
 
 
+def test_full_disk_of_temporary_files_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache.of_machine("engines")
+    with engine_folder(cache, "a") as folder:
+        (folder / "graph.engine").write_bytes(b"engine")
+
+    def fails(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", fails)
+    with pytest.raises(OutputError, match=r"Cannot write .*: No space left.*has room"), engine_folder(cache, "a"):
+        pytest.fail("the engine is not there")
+
+
 def test_nothing_is_stored_of_a_build_that_fails() -> None:
     cache = Cache.of_machine("engines")
 
@@ -165,6 +187,92 @@ def test_engine_that_is_refused_is_built_anew(tiny_graph: bytes, monkeypatch: py
     for _ in range(3):
         assert tensorrt.load(tiny_graph, SessionOptions()).run(WHITE).scores.max() == 1
     assert opened_with == [([], "1"), (["old.engine"], "1"), ([], "1"), (["new.engine"], "1")]
+
+
+class Assigned:
+    """A session whose nodes another provider runs, as far as it tells."""
+
+    def __init__(self, session: Any, runs_on: str) -> None:
+        self._session, self._runs_on = session, runs_on
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def get_provider_graph_assignment_info(self) -> List[Any]:
+        nodes = [types.SimpleNamespace(op_type="TopK", name=f"top_{number}") for number in range(7)]
+        return [types.SimpleNamespace(ep_name=self._runs_on, get_nodes=lambda: nodes)]
+
+
+@pytest.mark.skipif(
+    not hasattr(ort.InferenceSession, "get_provider_graph_assignment_info"), reason="this ONNX Runtime cannot tell"
+)
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize("runs_on, told", [(provider.CUDA, 1), (provider.TENSORRT, 0)])
+def test_nodes_that_tensorrt_leaves_to_cuda_are_named(
+    runs_on: str, told: int, tiny_graph: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tensorrt, "open_on_gpu", lambda graph, *_: Assigned(opened(graph), runs_on))
+    monkeypatch.setattr(tensorrt, "BoundSession", lambda session, options: BoundSession(session, options, "cpu"))
+    tensorrt.load(tiny_graph, SessionOptions())
+    assert caplog.text.count("does not take 7 nodes") == told
+    assert caplog.text.count("TopK top_0, TopK top_1, TopK top_2, TopK top_3, TopK top_4 and 2 more") == told
+
+
+@pytest.mark.parametrize(
+    "kind, said",
+    [
+        (RuntimeError, "CUDA failure 2: out of memory ; GPU=0 ; hostname=robot"),
+        (Exception, "RUNTIME_EXCEPTION : Failed to allocate memory for requested buffer of size 53084160"),
+    ],
+)
+def test_memory_that_runs_out_is_told_with_the_next_step(
+    kind: Any, said: str, tiny_graph: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise kind(said)
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [provider.CUDA])
+    monkeypatch.setattr(ort, "InferenceSession", fails)
+    monkeypatch.setattr(provider, "_library_error", lambda _: None)
+    with pytest.raises(BlendMaskError, match=r"Free GPU memory.*runtime=\"onnxruntime\"") as caught:
+        provider.open_on_gpu(tiny_graph, SessionOptions(), ORIN, [(provider.CUDA, {})])
+    assert said in str(caught.value)
+    assert "pip install" not in str(caught.value)
+    assert "build the bundle again" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "said, advice",
+    [("CUBLAS failure 14: internal error", "Load the bundle again"), ("out of memory", "Free GPU memory")],
+)
+def test_failing_run_says_what_to_do(said: str, advice: str, tiny_graph: bytes) -> None:
+    class Failing(Assigned):
+        def run_with_iobinding(self, _: Any) -> None:
+            raise RuntimeError(said)
+
+    session = BoundSession(Failing(opened(tiny_graph), provider.CPU), SessionOptions(), "cpu")
+    with pytest.raises(InferenceError, match=rf"failed to run the graph: {said}\. {advice}"):
+        session.run(WHITE)
+
+
+@pytest.mark.usefixtures("driver")
+def test_engine_is_not_built_anew_for_want_of_memory(tiny_graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+
+    def open_on_gpu(graph: bytes, _options: SessionOptions, _gpu: Gpu, providers: Any) -> Any:
+        folder = Path(providers[0][1]["trt_engine_cache_path"])
+        tries.append(sorted(path.name for path in folder.iterdir()))
+        if len(tries) > 1:
+            raise InferenceError("CUDA failure 2: out of memory")
+        (folder / "a.engine").write_bytes(b"engine")
+        return opened(graph)
+
+    monkeypatch.setattr(tensorrt, "open_on_gpu", open_on_gpu)
+    monkeypatch.setattr(tensorrt, "BoundSession", lambda session, options: BoundSession(session, options, "cpu"))
+    tensorrt.load(tiny_graph, SessionOptions())
+    with pytest.raises(InferenceError, match="out of memory"):
+        tensorrt.load(tiny_graph, SessionOptions())
+    assert tries == [[], ["a.engine"]]
 
 
 @pytest.mark.parametrize(
