@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 import stat
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Iterator, List, Optional, Tuple
@@ -117,16 +118,17 @@ class Cache:
             _warn_once(f"Nothing is kept for the next start: {error}")
 
     def check(self) -> None:
-        """Refuse a folder that `write` would refuse, before long work starts; makes nothing.
+        """Refuse a folder that `write` would refuse, before long work whose result it shall hold; leaves nothing.
 
         Raises:
             OutputError: as `write`.
         """
         try:
-            with self._opened():
+            with contextlib.suppress(FileNotFoundError), self._opened():
                 pass
-        except FileNotFoundError:
-            return
+            there = next(path for path in (self.folder, *self.folder.parents) if os.path.isdir(path))
+            with tempfile.TemporaryFile(dir=there) as stream:
+                stream.write(b"0")
         except OSError as error:
             raise output_error(self.folder, error) from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import stat
 import sys
@@ -134,6 +136,30 @@ def test_a_cache_that_cannot_be_written_is_one_message(make_bundle: MakeBundle, 
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(OutputError, match=r"Cannot write .*cache"):
         compile_bundle(make_bundle(), "jetson-orin-nx", tmp_path / "cache", toolchain=tools())
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder in which nobody can make files")
+def test_a_folder_that_takes_no_files_is_refused_before_anything_is_built(make_bundle: MakeBundle) -> None:
+    toolchain = tools()
+    with pytest.raises(OutputError, match=r"Cannot write /proc/blendmask.*Choose a folder"):
+        compile_bundle(make_bundle(), "jetson-orin-nx", Path("/proc/blendmask"), toolchain=toolchain)
+    assert toolchain.trt.calls == []
+
+
+def test_an_engine_in_a_cache_that_takes_no_more_files_is_used(
+    make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a read-only file system, which a robot may have."""
+    built = compile_bundle(make_bundle(), "jetson-orin-nx", tmp_path / "cache", toolchain=tools())
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", fails)
+    found = compile_bundle(make_bundle(), "jetson-orin-nx", tmp_path / "cache", toolchain=tools())
+    assert (found.path, found.reused) == (built.path, True)
+    with pytest.raises(OutputError, match="Read-only file system"):
+        compile_bundle(make_bundle(), "jetson-orin-nx", tmp_path / "cache", CompileOptions(workspace_mib=64), tools())
 
 
 def test_a_no_of_the_check_stops_before_tensorrt_is_looked_for(make_bundle: MakeBundle, tmp_path: Path) -> None:

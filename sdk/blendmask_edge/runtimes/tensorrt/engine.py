@@ -56,7 +56,6 @@ def compile_graph(
         OutputError: the cache cannot be written.
     """
     engines, gpu = Cache(cache) if cache is not None else engine_cache(), toolchain.gpu
-    engines.check()
     arguments = build_arguments(
         Version.parse(toolchain.version), options, architecture_of(gpu), read_onnx(graph).holds_half
     )
@@ -65,6 +64,7 @@ def compile_graph(
     built = find_engine(engines, key)
     if built is not None:
         return Engine(engines.path(built), key, reused=True)
+    engines.check()
     built_from = half_remainder(graph) if arguments.half_remainder else graph
     path = engines.write(key.file_name, build_engine(toolchain.trt, built_from, arguments))
     return Engine(path, key, reused=False)
