@@ -77,6 +77,7 @@ def test_a_page_leads_from_a_fresh_device_to_the_first_prediction_on_one_screen(
     assert order[-2:] == ["blendmask predict", "blendmask verify-device"]
     assert "blendmask check" in order
     assert "pip install" in order
+    assert "[cpu]" in text.split("```")[1], "verify-device compares with ONNX Runtime on the CPU"
     assert "sudo apt install" in text.split("```")[1], "a fresh Ubuntu makes no environments"
     if "tensorrt" in text.split("```")[1]:
         assert "blendmask compile" in order

@@ -35,35 +35,41 @@ def find_target(table: Table, name: Optional[str]) -> Target:
 
     Args:
         table: of devices.
-        name: as the user typed it; None takes the only one with the GPU of this machine, or the one of its processor.
+        name: as the user typed it, of the GPU or the processor; None takes the only one with the GPU of this machine,
+            or the one of its processor.
 
     Raises:
         ConfigError: the name is unknown or of another device, or none is given and several targets have this GPU.
     """
-    gpu = find_gpu()
-    fitting = _fitting(table, gpu)
+    gpu, by_processor = find_gpu(), _by_processor()
+    by_gpu = [] if gpu is None else _by_gpu(table, gpu)
+    fitting = [*by_gpu, by_processor]
     named = table.find(name) if name is not None else None
     if named is not None and named.name in fitting:
         return named
-    if named is None and len(fitting) == 1:
+    if named is None and (gpu is None or len(by_gpu) == 1):
         return table.find(fitting[0])
     processor = this_machine().cpu
     here = f"the GPU {gpu.name}, SM {gpu.sm}" if gpu is not None else f"no GPU that the driver shows, and {processor}"
-    asked = f"is not a {named.title}" if named is not None else "may be one of several targets"
+    asked = "may be one of several targets" if by_gpu else "has a GPU that no target has"
+    asked = f"is not a {named.title}" if named is not None else asked
     raise ConfigError(
-        f"This machine {asked}: it has {here}. Targets that fit: {', '.join(fitting) or 'none'}. Give one of them with "
+        f"This machine {asked}: it has {here}. Targets that fit: {', '.join(fitting)}. Give one of them with "
         "--target T; `blendmask targets` describes them."
     )
 
 
-def _fitting(table: Table, gpu: Optional[Gpu]) -> List[str]:
-    """Return the names of the targets that this machine may be."""
-    if gpu is not None:
-        return [target.name for target in table.targets if target.sm is not None and target.sm.value == gpu.sm]
+def _by_gpu(table: Table, gpu: Gpu) -> List[str]:
+    """Return the names of the targets with this GPU."""
+    return [target.name for target in table.targets if target.sm is not None and target.sm.value == gpu.sm]
+
+
+def _by_processor() -> str:
+    """Return the name of the target that the processor of this machine is."""
     machine = this_machine()
     if machine.architecture in ("aarch64", "arm64"):
-        return ["arm64"]
-    return ["x86-vnni" if _VNNI & set(machine.flags) else "x86"]
+        return "arm64"
+    return "x86-vnni" if _VNNI & set(machine.flags) else "x86"
 
 
 def toolchains(gpu: Optional[Gpu]) -> Dict[str, str]:
@@ -82,6 +88,9 @@ def absence(route: Route, bundle: Bundle, target: Target, gpu: Optional[Gpu]) ->
     if route.is_on_gpu and gpu is None:
         reason = "the CUDA driver shows no GPU" if driver_present() else f"there is no CUDA driver ({LIBRARY_NAME})"
         return Absence(reason, f"run `blendmask verify-device` on a device with an NVIDIA GPU{_first(route)}")
+    if route.is_on_gpu and gpu is not None and target.kind == "cpu":
+        advice = f"give the target of the {gpu.name} with --target; `blendmask targets` lists them"
+        return Absence(f"the target {target.name} is a processor", advice)
     if route.variant not in bundle.manifest.graphs:
         return Absence(f"the bundle has no {route.variant} graph", "build it with `blendmask quantize --keep-float`")
     if not _is_installed(route):

@@ -1,11 +1,12 @@
 """Run a part in a process of its own, so that a crash, a leak or a hang of one leaves the others alone.
 
-python -m blendmask_edge.verification.process ROUTE PART JOB
+python -m blendmask_edge.verification.process ROUTE PART JOB PARENT
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -23,6 +24,8 @@ from blendmask_edge.verification.report import FAILED, Row
 from blendmask_edge.verification.routes import Route, find_route
 
 _TOLD = 400
+_SIGNAL_AT_END_OF_PARENT = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
 _NEXT = "Run the same command again: it repeats this part and keeps the others."
 
 
@@ -44,7 +47,7 @@ def launch(job: Job, route: Route, part: str, limit_seconds: float) -> Row:
         route, part: on which, and which.
         limit_seconds: after which the process and all that it started are killed.
     """
-    command = [sys.executable, "-m", __name__, route.name, part, encode_job(job)]
+    command = [sys.executable, "-m", __name__, route.name, part, encode_job(job), str(os.getpid())]
     return run_command(command, job, route, part, limit_seconds)
 
 
@@ -66,6 +69,17 @@ def run_command(command: List[str], job: Job, route: Route, part: str, limit_sec
     reason = _ending(code, limit_seconds) + _last_words(path.with_suffix(".log"))
     seconds = round(time.perf_counter() - start, 2)
     return Row(route=route.name, part=part, status=FAILED, reason=reason, next=_NEXT, seconds=seconds)
+
+
+def end_with(parent: int) -> None:
+    """Let this process end with its parent, lest a part goes on unseen and disturbs the next call.
+
+    A parent that is interrupted ends its part itself; one that is killed, or loses its terminal, cannot.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # of systems without the call
+        ctypes.CDLL(None).prctl(_SIGNAL_AT_END_OF_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -91,7 +105,8 @@ def _last_words(log: Path) -> str:
 
 
 def _main(words: List[str]) -> None:
-    route, part, text = words
+    route, part, text, parent = words
+    end_with(int(parent))
     job = decode_job(text)
     write_json(job.part_file(route, part), run_part(job, find_route(route), part))
 

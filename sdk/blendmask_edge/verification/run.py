@@ -101,6 +101,7 @@ def verify_device(request: Request, launch: Launch = launch_process, on_row: Opt
         BundleError: the bundle is not valid.
         AnnotationError, ImageError, SourceError: the images cannot be used.
         OutputError: the folder cannot be written.
+        KeyboardInterrupt: the user interrupts; the message says how to go on.
     """
     _check_numbers(request)
     bundle, target = Bundle.open(request.bundle), find_target(load_table(), request.target)
@@ -113,7 +114,7 @@ def verify_device(request: Request, launch: Launch = launch_process, on_row: Opt
     _prepare(folder)
     with locked(folder):
         run = _Run(job, bundle, target, launch, on_row, request.limit_seconds)
-        report = run.report([row for route in routes for row in run.rows(route)], images)
+        report = run.report(_all_rows(run, routes, folder), images)
         signed_by = write_report(folder / REPORT, report, request.key)
         write_page(report_page(report, signed_by), folder / PAGE)
     return Outcome(report, folder / REPORT, folder / PAGE, signed_by)
@@ -134,7 +135,7 @@ class _Run:
 
     def report(self, rows: List[Row], images: int) -> DeviceReport:
         """Return the report of these rows."""
-        job, gpu = self._job, self._gpu
+        job, gpu = self._job, self._gpu if self._target.kind != "cpu" else None
         return DeviceReport(
             target=self._target.name,
             title=self._target.title,
@@ -155,17 +156,15 @@ class _Run:
         absent = absence(route, self._bundle, self._target, self._gpu)
         if absent is not None:
             row = Row(route=route.name, part=route.parts[0], status=ABSENT, reason=absent.reason, next=absent.next)
+            self._done[route.name] = {row.part: row}
             self._tell(row, False)
             yield row
             return
         done = self._done.setdefault(route.name, {})
         for part in route.parts:
-            waits_for = self._missing(route, part)
-            kept = None if waits_for else self._kept(route, part)
-            if waits_for:
-                row = Row(route=route.name, part=part, status=SKIPPED, reason=f"{waits_for} did not pass")
-            else:
-                row = kept or self._measure(route, part)
+            missing = self._missing(route, part)
+            kept = None if missing else self._kept(route, part)
+            row = missing or kept or self._measure(route, part)
             done[part] = row
             self._tell(row, kept is not None)
             yield row
@@ -174,16 +173,24 @@ class _Run:
         if self._on_row is not None:
             self._on_row(row, was_kept)
 
-    def _missing(self, route: Route, part: str) -> str:
-        """Return the part that a part needs and that was not done; empty where there is none."""
+    def _missing(self, route: Route, part: str) -> Optional[Row]:
+        """Return the row of a part that cannot be done for want of another one; None where nothing is missing."""
         done, reference = self._done[route.name], str(route.reference)
         needed = [(route.name, BUILD, done)] if BUILD in route.parts and part != BUILD else []
         if part == AGREEMENT:
             needed += [(route.name, MEASURE, done), (reference, MEASURE, self._done.get(reference, {}))]
         for name, before, rows in needed:
-            if before not in rows or rows[before].status not in (PASSED, LEFT):
-                return f"{name} {before}"
-        return ""
+            earlier = rows.get(before)
+            if earlier is None or earlier.status not in (PASSED, LEFT):
+                is_absent = earlier is not None and earlier.status == ABSENT
+                return Row(
+                    route=route.name,
+                    part=part,
+                    status=SKIPPED,
+                    reason=f"{name} {before} {'is not available' if is_absent else 'did not pass'}",
+                    next=earlier.next if earlier is not None else "",
+                )
+        return None
 
     def _kept(self, route: Route, part: str) -> Optional[Row]:
         """Return the row of an earlier call of the same job; a comparison is made again, since it is cheap."""
@@ -205,6 +212,19 @@ class _Run:
         if row.status in (PASSED, LEFT):
             key.write_text(self._key)
         return row
+
+
+def _all_rows(run: _Run, routes: Sequence[Route], folder: Path) -> List[Row]:
+    rows: List[Row] = []
+    try:
+        for route in routes:
+            rows.extend(run.rows(route))
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(
+            f"interrupted; the parts that are done are kept in {folder}. Type the same command again: it goes on with "
+            "the others."
+        ) from error
+    return rows
 
 
 def _routes(names: Sequence[str]) -> List[Route]:

@@ -169,6 +169,42 @@ def test_target_of_a_shared_gpu_must_be_named(verify: Callable[..., Outcome]) ->
 
 
 @pytest.mark.usefixtures("gpu")
+def test_processor_of_a_machine_with_a_gpu_can_be_the_target(verify: Callable[..., Outcome]) -> None:
+    """A Jetson Nano is verified so, whose GPU no bundle runs on."""
+    with pytest.raises(
+        ConfigError, match=r"Targets that fit: jetson-agx-orin.*, (x86|x86-vnni|arm64)\. Give"
+    ) as listed:
+        verify()
+    processor = str(listed.value).rpartition(". Give")[0].rpartition(", ")[2]
+    report = verify(target=processor).report
+    assert (report.target, report.gpu) == (processor, None)
+    found = {row.route: row for row in report.rows}
+    for route in GPU_ROUTES:
+        assert (found[route].status, found[route].reason) == ("not available", f"the target {processor} is a processor")
+        assert "target of the Orin NX" in found[route].next
+    assert found["cpu-int8"].status == "passed"
+
+
+@pytest.mark.usefixtures("no_driver")
+def test_interruption_keeps_what_is_done_and_says_how_to_go_on(bundle: Path, images: Path, tmp_path: Path) -> None:
+    done: List[str] = []
+
+    def launch(job: Any, route: Any, part: str, _limit: float) -> Row:
+        if part == "soak" and not done.count("soak"):
+            done.append(part)
+            raise KeyboardInterrupt
+        done.append(part)
+        return run_part(job, route, part)
+
+    request = Request(bundle, images, None, tmp_path / "out", routes=["cpu-int8"], **FAST)
+    message = rf"parts that are done are kept in {tmp_path / 'out'}.*same command again"
+    with pytest.raises(KeyboardInterrupt, match=message):
+        verify_device(request, launch)
+    assert [row.status for row in verify_device(request, launch).report.rows] == ["passed", "passed"]
+    assert done == ["measure", "soak", "soak"]
+
+
+@pytest.mark.usefixtures("gpu")
 def test_build_that_fails_skips_the_rest_of_its_route_only(
     verify: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +214,22 @@ def test_build_that_fails_skips_the_rest_of_its_route_only(
     for part in ("layers", "measure", "agreement", "soak"):
         assert statuses(outcome)[f"tensorrt-int8 {part}"] == "skipped"
     assert statuses(outcome)["cpu-int8 measure"] == "passed"
+
+
+@pytest.mark.usefixtures("gpu")
+def test_comparison_without_onnxruntime_for_cpus_is_skipped_with_what_to_install(
+    verify: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = "blendmask_edge.verification.availability._is_installed"
+    monkeypatch.setattr(installed, lambda route: route.runtime != "onnxruntime")
+    report = verify(target="jetson-orin-nx", routes=["tensorrt-int8"]).report
+    row = report.row("tensorrt-int8", "agreement")
+    assert row is not None
+    assert (row.status, row.reason) == ("skipped", "cpu-tensorrt-graph measure is not available")
+    assert "pip install" in row.next
+    measured = report.row("tensorrt-int8", "measure")
+    assert measured is not None
+    assert measured.status == "passed"
 
 
 def parts() -> Dict[str, Any]:
