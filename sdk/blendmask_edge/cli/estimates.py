@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Dict, List, Sequence
+from typing import Dict, Iterable, List, Sequence
 
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.cli import device_report as report
 from blendmask_edge.cli.output import print_json, print_lines, say
 from blendmask_edge.devices.check import check_bundle
+from blendmask_edge.devices.result import CheckResult
 from blendmask_edge.devices.roofline import estimate_route
 from blendmask_edge.devices.table import Target
 from blendmask_edge.verification.attached import reports_of
@@ -28,10 +29,20 @@ def show_estimates(
     if as_json:
         print_json(report.estimates_document(estimates, measured))
         return
-    if estimates or not any(measured.values()):
+    if estimates:
         print_lines(report.list_estimates(estimates))
+    elif not any(measured.values()):
+        print_lines(_no_estimate(list(results.values())))
     for name, reports in measured.items():
         for signed in reports:
             head, *lines = measured_lines(signed)
             print_lines([f"{name}: {head}", *lines])
-    say(f"Next: blendmask check {bundle} --target {targets[0].name if len(targets) == 1 else 'T'} --estimate")
+    target = targets[0].name if len(targets) == 1 else "T"
+    option = " --estimate" if estimates or any(measured.values()) else ""
+    say(f"Next: blendmask check {bundle} --target {target}{option}")
+
+
+def _no_estimate(results: Sequence[CheckResult]) -> Iterable[str]:
+    if len(results) == 1:
+        return report.describe_estimate(results[0], None)
+    return ["There is no estimate: the bundle runs by a GPU on no target of the table; `blendmask check` says why."]

@@ -275,7 +275,7 @@ def onnxruntime_gpu_fits(case: Case) -> Iterator[Reason]:
 
 def onnxruntime_starts(case: Case) -> Iterator[Reason]:
     """One release of ONNX Runtime fails at import on Orin."""
-    if case.runtime == "onnxruntime" and case.target.family == "orin":
+    if case.runtime.startswith("onnxruntime") and case.target.family == "orin":
         yield caution(case.table.limits.onnxruntime_on_orin.value, case.table.limits.onnxruntime_on_orin)
 
 

@@ -439,6 +439,7 @@ def test_onnxruntime_on_a_gpu_is_checked(
     assert result.route is not None
 
 
-def test_onnxruntime_that_fails_on_orin_is_named(make_bundle: MakeBundle) -> None:
-    result = check_bundle(make_bundle(), "jetson-orin-nx", CheckOptions(runtime="onnxruntime"))
+@pytest.mark.parametrize("runtime", ["onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt"])
+def test_onnxruntime_that_fails_on_orin_is_named(make_bundle: MakeBundle, runtime: str) -> None:
+    result = check_bundle(make_bundle(), "jetson-orin-nx", CheckOptions(runtime=runtime))
     assert any("1.22.0 fails at import" in reason.text for reason in result.reasons)

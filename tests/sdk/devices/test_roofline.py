@@ -197,6 +197,11 @@ def report_of(route: str, sha256: str) -> DeviceReport:
 def test_cpu_has_no_estimate(bundle: Path) -> None:
     with pytest.raises(ConfigError, match=r"no estimate for x86-64 CPU with VNNI.*blendmask bench"):
         estimate(bundle, "x86-vnni")
+    for words in (["targets", "x86-vnni", "--estimate", bundle], ["targets", "jetson-tx2", "--estimate", bundle]):
+        shown = call(*words)
+        assert shown.exit_code == 0
+        assert shown.output.startswith("There is no estimate of the latency for this route on ")
+        assert "likely ms" not in shown.output
     assert estimate(bundle, "ada").likely_ms > 0
 
 
