@@ -67,7 +67,7 @@ class CocoImages:
             AnnotationError: as `read_labeled_images`, or the network has another number of classes.
             ConfigError: the sampling names an unknown class.
         """
-        labeled = read_labeled_images(Path(images), Path(annotations), labels)
+        labeled = read_labeled_images(Path(images), Path(annotations), labels, sampling=sampling)
         for note in labeled.notes():
             _LOG.warning("%s", note)
         return cls(labeled, config, augmentation, sampling)

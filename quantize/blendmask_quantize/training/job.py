@@ -78,7 +78,9 @@ def make_job(
         ConfigError: a configuration or class is unknown, or the network cannot learn from the teacher.
     """
     options.check_learns()
-    labeled = [read_labeled_images(folder, file, keep_empty=keep_empty) for folder, file in data]
+    labeled = [
+        read_labeled_images(folder, file, keep_empty=keep_empty, sampling=options.sampling) for folder, file in data
+    ]
     for images in labeled:
         _say(images, keep_empty)
     model, origin = starting_network(config, weights, labeled[0].labels, options.seed)

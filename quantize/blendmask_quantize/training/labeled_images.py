@@ -23,6 +23,7 @@ from blendmask_edge.evaluation.coco_masks import compressed
 from blendmask_edge.labels import Labels
 from blendmask_quantize.checkpoints.class_names import coco_labels
 from blendmask_quantize.training.packed import PackedRecords
+from blendmask_quantize.training.sampling import EVEN, SamplingOptions
 
 _CHUNK = 2**24
 _NAMED = 6
@@ -114,8 +115,9 @@ class LabeledImages:
 
 
 def read_labeled_images(
-    folder: Path, annotations: Path, labels: Labels | None = None, *, keep_empty: bool = False
-) -> LabeledImages:
+    folder: Path, annotations: Path, labels: Labels | None = None, *, keep_empty: bool = False,
+    sampling: SamplingOptions = EVEN,
+) -> LabeledImages:  # fmt: skip
     """Read annotations, and see that they fit the images of a folder.
 
     Instances whose box has no area are left out, and so are images that show no instance or crowds only.
@@ -126,18 +128,23 @@ def read_labeled_images(
         labels: the classes of a network; None takes the categories of the file. Categories without annotations may
             differ from them.
         keep_empty: keep images without annotations, as negatives.
+        sampling: names classes that must be among those of the file, which is seen before all else.
 
     Raises:
         AnnotationError: the annotations cannot be read, hold no instance, or use a category that is none of the
             classes; or an image is missing or of another size than annotated.
         ImageError: a file is not an image.
+        ConfigError: the sampling names an unknown class.
     """
     with collection_paused():
-        return _read(folder, annotations, labels, keep_empty)
+        document = open_document(annotations)
+        sampling.class_factors((labels or coco_labels(document.categories)).names)
+        return _read(folder, annotations, document, labels, keep_empty)
 
 
-def _read(folder: Path, annotations: Path, wanted: Labels | None, keep_empty: bool) -> LabeledImages:
-    document = open_document(annotations)
+def _read(
+    folder: Path, annotations: Path, document: OpenedDocument, wanted: Labels | None, keep_empty: bool
+) -> LabeledImages:
     entries = document.images
     instances_of = _by_image(document)
     category_ids = {i.category_id for instances in instances_of.values() for i in instances}

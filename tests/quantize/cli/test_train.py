@@ -118,3 +118,12 @@ def test_what_makes_no_sense_is_refused(arguments, received, typed, code, messag
     assert result.exit_code == code, result.output
     assert not received
     assert message in " ".join(result.stderr.replace("\u2502", " ").split())
+
+
+def test_an_unknown_class_is_refused_before_images_are_looked_at(arguments, received, tmp_path):
+    for image in (tmp_path / "p").glob("*.png"):
+        image.unlink()
+    result = CliRunner().invoke(app, [*arguments, "--class-weight", "frok=2"])
+    assert result.exit_code == 1
+    assert not received
+    assert "no class is called 'frok': did you mean fork" in result.stderr
