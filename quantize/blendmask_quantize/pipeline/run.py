@@ -27,6 +27,7 @@ from blendmask_quantize.pipeline.job import Job
 from blendmask_quantize.pipeline.max_drop import hold_drop
 from blendmask_quantize.pipeline.recipe import Recipe
 from blendmask_quantize.pipeline.report import Report, VariantReport, how_to_measure
+from blendmask_quantize.runs.run_folder import RunFolder
 from blendmask_quantize.validation.measure import Accuracy, measure_accuracy, measure_arithmetic, measure_latency
 
 Frames = list[NDArray[np.uint8]]
@@ -50,9 +51,9 @@ def run(recipe: Recipe, job: Job) -> Report:
         DivergedError: a loss of training is not finite.
         ParityError: an exported graph disagrees with the network.
         OutputError: the bundle cannot be written.
-        KeyboardInterrupt: the user interrupts; while it is measured, the bundle is there.
+        KeyboardInterrupt: the user interrupts; the message says what is there, and how to go on.
     """
-    with job.resources:
+    with RunFolder.beside(job.output, job.command).telling_how_to_go_on(), job.resources:
         candidate, frames = _candidate(recipe, job)
         with job.stage_results.refusable(_STAGE, candidate.to_arrays):
             candidate = candidate.checked(job.options.allow)

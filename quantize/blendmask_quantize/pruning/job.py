@@ -105,12 +105,13 @@ def prune(
         AnnotationError: the annotations do not match the checkpoint or each other.
         CheckpointError: there is an unfinished run, or one of another command, share, network or other images.
         OutputError: the output cannot be written.
+        KeyboardInterrupt: the user interrupts; the message says how to go on.
     """
     _check_labels(checkpoint, sources[0])
     run = RunFolder.beside(output, "blendmask prune", run_settings(checkpoint, options) | _image_settings(sources))
     run.check(resume=resume)
     job = _Job(checkpoint, sources, options, progress, resume, cost_of)
-    with run.active():
+    with run.telling_how_to_go_on(), run.active():
         model = checkpoint.model
         for number in range(1, options.rounds):
             result = round_file(run.path, number)

@@ -124,6 +124,23 @@ class RunFolder:
             if owns():
                 self._leave(done)
 
+    @contextlib.contextmanager
+    def telling_how_to_go_on(self) -> Iterator[None]:
+        """Let an interruption of a block by the user say what is kept, and how to go on; to be entered before `active`.
+
+        Raises:
+            KeyboardInterrupt: that of the block; its message stays as it is where nothing is kept.
+        """
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            kept, record = f"interrupted; the work so far is kept in {self.path}", self._record()
+            if self._is_begun() and record is not None and record.command == self.command:
+                raise KeyboardInterrupt(f"{kept}: the same command with --resume goes on from there") from error
+            if any(self.path.glob(_STAGE.format("*"))):
+                raise KeyboardInterrupt(f"{kept}: the same command goes on from there") from error
+            raise
+
     def _leave(self, done: bool) -> None:
         keeps = self._is_begun() or any(self.path.glob(_STAGE.format("*")))
         if not self.result and (done or not keeps):

@@ -640,10 +640,12 @@ def test_an_interruption_before_the_bundle_is_done_leaves_at_most_the_calibratio
     data = (scenes, scenes / "annotations.json")
     for name in ("out", "other"):
         (tmp_path / name).mkdir()
-    with nothing_left(tmp_path / "other", tmp_path / "scratch"), pytest.raises(KeyboardInterrupt):
+    with nothing_left(tmp_path / "other", tmp_path / "scratch"), pytest.raises(KeyboardInterrupt) as stopped:
         quantize(checkpoint, tmp_path / "out/m.bmz", replace(options, evaluation=data), interrupted)
     found = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert found == (["stage-observation.npz"] if left else [])
+    told = f"the work so far is kept in {tmp_path / 'out/m.run'}: the same command goes on from there"
+    assert str(stopped.value) == (f"interrupted; {told}" if left else "")
 
 
 @pytest.mark.usefixtures("replayed")
