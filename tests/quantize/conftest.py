@@ -22,6 +22,8 @@ from blendmask_edge.bundle import reader, writer
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_quantize import QuantizeOptions, quantize
 from blendmask_quantize.checkpoints.checkpoint import save_checkpoint
+from blendmask_quantize.latency import network as latency
+from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.pipeline import calibration_set, comparison, stages
 from blendmask_quantize.pipeline.report import Report
 from blendmask_quantize.validation import measure
@@ -155,3 +157,10 @@ def no_long_work(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module, name in ((stages, "observe_images"), (comparison, "export_onnx")):
         monkeypatch.setattr(module, name, fail)
+
+
+@pytest.fixture
+def timed_by_work(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let the time of a network follow from its work, at a thousand multiply-accumulates a millisecond."""
+    monkeypatch.setenv("BLENDMASK_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(latency, "time_network", lambda model, size, _runtime: count_macs(model, size) / 1000)

@@ -80,15 +80,18 @@ def quantize(
 
 def explain(
     checkpoint: AnyCheckpoint, calibration: Source, output: PathLike, recipe: AnyRecipe = "ptq", *,
-    config: AnyConfig = None, classes: ClassNames | None = None, options: QuantizeOptions | None = None, **changes: Any,
+    config: AnyConfig = None, classes: ClassNames | None = None, options: QuantizeOptions | None = None,
+    progress: Progress | None = None, **changes: Any,
 ) -> Plan:  # fmt: skip
-    """Plan what `quantize` would do with the same arguments, which are checked as there. Nothing is done or written.
+    """Plan what `quantize` would do with the same arguments, which are checked as there.
+
+    Nothing is done or written, but that the time of the INT8 graph is measured, and kept in the cache of this machine.
 
     Args:
-        checkpoint, calibration, output, recipe, config, classes, options, changes: as for `quantize`.
+        checkpoint, calibration, output, recipe, config, classes, options, progress, changes: as for `quantize`.
 
     Returns:
-        Settings and stages of the recipe, expected multiply-accumulates, and the layers that stay float.
+        Settings and stages of the recipe, expected multiply-accumulates and latency, and the layers that stay float.
 
     Raises:
         BlendMaskError: as `quantize` would before its first stage.
@@ -102,7 +105,7 @@ def explain(
         True
     """
     chosen, job = _prepare(
-        checkpoint, calibration, output, recipe, config, classes, options, changes, as_progress(None)
+        checkpoint, calibration, output, recipe, config, classes, options, changes, as_progress(progress)
     )
     from blendmask_quantize.pipeline.plan import make_plan
 

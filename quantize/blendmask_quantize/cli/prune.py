@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from blendmask_quantize.cli import prune_options as option
@@ -23,7 +25,7 @@ def prune(
     macs: option.Macs = None,
     parameters: option.Parameters = None,
     latency: option.Latency = None,
-    runtime: option.Runtime = "onnxruntime",
+    runtime: option.Runtime = None,
     importance: option.Importance = "taylor",
     multiple: option.Multiple = None,
     protect: option.Protect = None,
@@ -49,15 +51,17 @@ def prune(
 
     if len(images) != len(annotations):
         raise typer.BadParameter(f"{len(images)} folders and {len(annotations)} annotation files: give one per folder")
+    if runtime is not None and latency is None:
+        raise typer.BadParameter("--runtime names what --latency times: give --latency too, or leave it out")
+    timed: dict[str, Any] = {} if runtime is None else {"runtime": runtime}
     training = TrainOptions(
         iterations=iterations, batch=batch, learning_rate=learning_rate, precision=precision, workers=workers, seed=seed
     )
     with tables.progress() as progress:
         report = run(
             checkpoint, images, annotations, output, macs, parameters=parameters, latency=latency, config=config,
-            classes=classes, training=training, resume=resume, progress=progress, runtime=runtime,
+            classes=classes, training=training, resume=resume, progress=progress,
             importance=importance, multiple=multiple, protect=tuple(protect or ()), sparsity=sparsity,
-            depth=depth,
-            rounds=rounds, distill=distill,
+            depth=depth, rounds=rounds, distill=distill, **timed,
         )  # fmt: skip
     tables.show_pruning(report, as_json=as_json)

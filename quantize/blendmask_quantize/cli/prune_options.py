@@ -13,7 +13,9 @@ Output = Annotated[
 Macs = Annotated[float | None, typer.Option(help="Share of the multiply-accumulates to keep, 0 to 1. Default: 0.7.")]
 Parameters = Annotated[float | None, typer.Option(help="Share of the parameters to keep, instead.")]
 Latency = Annotated[float | None, typer.Option(help="Share of the INT8 graph's time on this machine to keep, instead.")]
-Runtime = Annotated[str, typer.Option(help="--latency: runtime to time, onnxruntime or openvino.")]
+Runtime = Annotated[
+    str | None, typer.Option(help="--latency: runtime to time, onnxruntime or openvino. Default: onnxruntime.")
+]
 Importance = Annotated[str, typer.Option(help="How channels are chosen: taylor, magnitude or bn_scale.")]
 Multiple = Annotated[
     int | None,

@@ -77,7 +77,11 @@ def quantize(
         processes=processes, ray=ray,
     )  # fmt: skip
     if explain:
-        plan = describe(checkpoint, calibration, output, recipe, config=config, classes=classes, options=options)
+        with tables.progress() as progress:
+            plan = describe(
+                checkpoint, calibration, output, recipe, config=config, classes=classes, options=options,
+                progress=progress,
+            )  # fmt: skip
         tables.show_plan(plan, as_json=as_json)
         return
     with tables.progress() as progress:

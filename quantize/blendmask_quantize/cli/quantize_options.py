@@ -93,5 +93,6 @@ RayAddress = Annotated[
     str | None, typer.Option("--ray", metavar="ADDRESS", help="Ray cluster to use instead: HOST:PORT, auto or local.")
 ]
 Explain = Annotated[
-    bool, typer.Option("--explain", help="Print the plan, expected work and layers left in float; do nothing.")
+    bool,
+    typer.Option("--explain", help="Print the plan, expected work, time and layers left in float; do nothing."),
 ]

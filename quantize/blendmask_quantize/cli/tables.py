@@ -93,10 +93,9 @@ def show_plan(plan: Plan, *, as_json: bool) -> None:
         print(f"{number + 2}. compile the network by Torch-TensorRT for this {plan.device}")
     expected = "" if after == before else f", about {after / 1e9:.3g} billion expected after pruning"
     print(f"multiply-accumulates per image: {before / 1e9:.3g} billion{expected}")
-    if plan.latency_ms is not None:
-        print(
-            f"latency of the INT8 graph here: {plan.latency_ms[0]:.1f} ms, {plan.latency_ms[1]:.1f} ms predicted after"
-        )
+    now, then = plan.latency_ms
+    predicted = "" if then == now else f", {then:.1f} ms predicted after pruning"
+    print(f"latency of the INT8 graph here, two threads: {now:.1f} ms{predicted}")
     print(f"layers left in float, {plan.float_share:.2%} of them:")
     print_lines(align([[f"  {name}", f"{macs / 1e6:.2f} million"] for name, macs in plan.float_layers.items()]))
     print("nothing was done; the same command without --explain does it")

@@ -17,6 +17,7 @@ from blendmask_quantize.quantization.qat.data import QatData, check_apart, label
 from blendmask_quantize.quantization.qat.options import QatOptions
 from blendmask_quantize.runs.run_folder import PRUNED_FILE, RunFolder, Setting
 from blendmask_quantize.training.coco_images import CocoImages
+from blendmask_quantize.training.labeled_images import read_labeled_images
 
 
 def run(job: Job, pruning: PruneOptions, options: QatOptions) -> Quantized:
@@ -35,6 +36,16 @@ def run(job: Job, pruning: PruneOptions, options: QatOptions) -> Quantized:
     start = calibrate(thinned, images, checked=True)
     trained = train(thinned, start, data, options, run_folder, teacher=job.checkpoint)
     return replace(trained, training={"pruning": report, **trained.training})
+
+
+def check_labels(job: Job) -> None:
+    """See that the annotations fit the images and the network.
+
+    Raises:
+        AnnotationError: they do not, or cannot be read.
+        ConfigError: the images do not come from a folder.
+    """
+    read_labeled_images(image_folder(job), Path(job.options.annotations or ""), job.checkpoint.labels)
 
 
 def _settings(job: Job, pruning: PruneOptions, options: QatOptions) -> dict[str, Setting]:

@@ -23,8 +23,7 @@ class Plan:
         model: name of the configuration.
         size: height and width of the network input in pixels.
         macs: multiply-accumulates for one image of this size, now and as expected of the result.
-        latency_ms: time of the INT8 graph on this machine in milliseconds, measured before and predicted after; None
-            where it is not a target.
+        latency_ms: time of the INT8 graph on this machine in milliseconds, measured before and predicted after.
         float_layers: convolutions that stay float in any graph, and their multiply-accumulates for one image, now.
         device: this machine, where the network is compiled for it; None where it is not.
     """
@@ -34,7 +33,7 @@ class Plan:
     model: str
     size: tuple[int, int]
     macs: tuple[int, int]
-    latency_ms: tuple[float, float] | None
+    latency_ms: tuple[float, float]
     float_layers: dict[str, int]
     device: str | None = None
 
@@ -48,7 +47,7 @@ class Plan:
         return {
             "recipe": self.recipe, "stages": list(self.stages), "model": self.model, "size": list(self.size),
             "macs_before": self.macs[0], "macs": self.macs[1], "float_layers": self.float_layers,
-            "float_share": self.float_share, "latency_ms": None if self.latency_ms is None else list(self.latency_ms),
+            "float_share": self.float_share, "latency_ms": list(self.latency_ms),
             "device": self.device,
         }  # fmt: skip
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from blendmask_quantize.pipeline.settings import RecipeSettings
+from blendmask_quantize.pruning.options import TIMED_RUNTIMES
 
 if TYPE_CHECKING:
     from blendmask_quantize.pipeline.job import Job
@@ -19,12 +20,11 @@ class Expectation:
 
     Attributes:
         macs: multiply-accumulates for one image of the job's input size.
-        latency_ms: time of the INT8 graph on this machine in milliseconds, measured before and predicted after; None
-            where it is not a target.
+        latency_ms: time of the INT8 graph on this machine in milliseconds, measured before and predicted after.
     """
 
     macs: int
-    latency_ms: tuple[float, float] | None = None
+    latency_ms: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,13 @@ class Recipe(RecipeSettings, ABC):
         """
 
     def expectation(self, job: Job) -> Expectation:
-        """Return what is expected of the result."""
+        """Return what is expected of the result; its time is that of the INT8 graph, with any ranges."""
+        from blendmask_quantize.latency.network import latency_model
         from blendmask_quantize.model.macs import count_macs
 
-        return Expectation(count_macs(job.checkpoint.model, job.size))
+        model = job.checkpoint.model
+        milliseconds = latency_model(model, job.size, TIMED_RUNTIMES[0], job.progress).network_ms
+        return Expectation(count_macs(model, job.size), (milliseconds, milliseconds))
 
     @abstractmethod
     def stages(self) -> tuple[str, ...]:

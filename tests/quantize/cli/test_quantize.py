@@ -146,6 +146,7 @@ def test_a_refusal_of_the_guard_names_its_override_which_works(words: list[objec
         (1, ("--max-drop", "1%", "--count", "20"), ["14 calibration images can be held out", "give 38 images or more"]),
         (1, ("--recipe", "edeg"), ["did you mean edge"]),
         (1, ("--recipe", "edge"), ["give --annotations"]),
+        (1, ("--recipe", "edge", "--runtime", "openvino"), ["--runtime names what --latency times"]),
         (1, ("--macs", "0.5"), ["--macs", "is of no use to recipe ptq", "--recipe edge"]),
         (1, ("--prune-iterations", "9", "--recipe", "qat"), ["is of no use to recipe qat"]),
         (2, ("--prune-iterations", "-1"), ["greater than or equal to 0"]),

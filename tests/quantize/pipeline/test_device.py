@@ -104,6 +104,7 @@ def test_a_machine_without_a_gpu_is_told_what_is_missing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("timed_by_work")
 def test_the_plan_names_the_device(gpu: Compiler, checkpoint_path: Path, photographs: Path, tmp_path: Path) -> None:
     plan = explain(checkpoint_path, photographs, tmp_path / "m.bmz", options=OPTIONS)
     assert plan.device is not None

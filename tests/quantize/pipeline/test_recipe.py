@@ -121,14 +121,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.usefixtures("no_long_work")
+@pytest.mark.usefixtures("no_long_work", "timed_by_work")
 def test_the_plan_names_what_the_recipe_does_and_what_stays_float(small: Path, scenes: Path, tmp_path: Path) -> None:
     file = write(tmp_path, "recipe: edge\nversion: 3\nignored: [backbone.bottom_up.stem]\npruning: {ratio: 0.75}")
     given = (small, scenes, tmp_path / "m.bmz", file)
     plan = explain(*given, annotations=scenes / "annotations.json", count=5)
     assert plan.recipe["calibration"]["count"] == 5
     assert plan.macs[1] == pytest.approx(0.75 * plan.macs[0], rel=0.02)
-    assert plan.latency_ms is None
+    assert plan.latency_ms == tuple(macs / 1000 for macs in plan.macs)
     assert plan.stages[1] == "prune to 0.75 of the multiply-accumulates, channels chosen by taylor"
     assert "backbone.bottom_up.stem.conv1.conv" in plan.float_layers
     assert "proposal_generator.fcos_head.bbox_pred" in plan.float_layers
@@ -145,6 +145,7 @@ def test_the_plan_refuses_what_cannot_be_done(small: Path, scenes: Path, tmp_pat
         explain(small, scenes, tmp_path / "m.bmz", ignored=("stemm",))
 
 
+@pytest.mark.usefixtures("timed_by_work")
 @pytest.mark.parametrize("as_json", [False, True])
 def test_the_command_explains(checkpoint_path: Path, photographs: Path, tmp_path: Path, as_json: bool) -> None:
     words = ["quantize", str(checkpoint_path), "--calibration", str(photographs), "-o", str(tmp_path / "m.bmz")]
@@ -152,8 +153,10 @@ def test_the_command_explains(checkpoint_path: Path, photographs: Path, tmp_path
     assert done.exit_code == 0, done.output
     if as_json:
         assert json.loads(done.stdout)["recipe"]["recipe"] == "ptq"
+        assert json.loads(done.stdout)["latency_ms"][0] > 0
     else:
         assert "recipe ptq, version 3" in done.stdout
+        assert "latency of the INT8 graph here, two threads: " in done.stdout
         assert "proposal_generator.fcos_head.bbox_pred" in done.stdout
     assert not list(tmp_path.iterdir())
 

@@ -198,6 +198,18 @@ class TestResuming:
 
 
 class TestBadInput:
+    def test_an_interruption_by_the_user_says_how_to_go_on(self, run):
+        def stage(name, _total):
+            def step():
+                if name == "fine-tuning":
+                    raise KeyboardInterrupt
+
+            return step
+
+        with pytest.raises(KeyboardInterrupt, match=r"kept in .*pruned\.run: the same command with --resume"):
+            run(stage=stage)
+        run(resume=True)
+
     def test_an_impossible_ratio_leaves_nothing(self, run, tmp_path):
         with pytest.raises(ConfigError, match="Ask for"):
             run(replace(OPTIONS, ratio=0.01), stage=interrupting("measuring channels", 0))
@@ -247,6 +259,12 @@ class TestCommand:
     def test_images_that_are_not_there(self, invoke, tmp_path):
         result = invoke("--images", str(tmp_path), "--annotations", str(tmp_path / "nowhere.json"))
         assert isinstance(result.exception, AnnotationError)
+        assert not list(tmp_path.iterdir())
+
+    def test_a_runtime_that_nothing_is_timed_in(self, invoke, tmp_path):
+        result = invoke("--macs", "0.8", "--runtime", "openvino")
+        assert result.exit_code == 2
+        assert "--runtime names what --latency times" in " ".join(result.stderr.replace("\u2502", " ").split())
         assert not list(tmp_path.iterdir())
 
     def test_folders_and_annotations_go_in_pairs(self, invoke, tmp_path):

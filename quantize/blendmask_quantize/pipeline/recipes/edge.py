@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from blendmask_quantize.pipeline.options import QuantizeOptions
 from blendmask_quantize.pipeline.recipe import Expectation
 from blendmask_quantize.pipeline.recipes.qat import Qat
-from blendmask_quantize.pruning.options import MAGNITUDE, PruneOptions, fine_tuning, with_target
+from blendmask_quantize.pruning.options import LATENCY, MAGNITUDE, PruneOptions, fine_tuning, with_target
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -39,20 +39,27 @@ class Edge(Qat):
         return run(job, self.pruning, self.qat)
 
     def check(self, job: Job) -> None:
-        """See that the share can be reached.
+        """See that the share can be reached, and before anything is timed, that the annotations fit.
 
         Raises:
             ConfigError: it cannot; says what can be reached.
+            AnnotationError: they do not.
         """
         from blendmask_quantize.latency.network import latency_cost
+        from blendmask_quantize.pipeline.edge_stages import check_labels
         from blendmask_quantize.pruning.channel_pruning import check_ratio
 
         model = job.checkpoint.model
+        if self.pruning.target == LATENCY:  # whose layers are timed for minutes
+            check_labels(job)
         check_ratio(model, self.pruning, job.size, latency_cost(model, job.size, self.pruning, job.progress))
 
     def expectation(self, job: Job) -> Expectation:
-        """Return what is expected of the result. Channels are chosen by magnitude for this, which needs no images."""
-        from blendmask_quantize.latency.network import latency_cost
+        """Return what is expected of the result. Channels are chosen by magnitude for this, which needs no images.
+
+        Where the latency is no target, that of the network pruned so is measured.
+        """
+        from blendmask_quantize.latency.network import latency_cost, latency_model
         from blendmask_quantize.model.macs import count_macs
         from blendmask_quantize.pruning.channel_pruning import prune_network, total_cost
 
@@ -61,7 +68,8 @@ class Edge(Qat):
         pruned = prune_network(model, options.ratio, (), job.size, options=options, cost_of=cost_of)
         macs = count_macs(pruned, job.size)
         if cost_of is None:
-            return Expectation(macs)
+            now, then = (latency_model(each, job.size, options.runtime, job.progress) for each in (model, pruned))
+            return Expectation(macs, (now.network_ms, then.network_ms))
         return Expectation(macs, (total_cost(model, options, cost_of), total_cost(pruned, options, cost_of)))
 
     def stages(self) -> tuple[str, ...]:

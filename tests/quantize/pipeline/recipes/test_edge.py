@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -240,6 +241,32 @@ class TestResuming:
             with pytest.raises(Interrupted):
                 quantize(checkpoint, tmp_path / "m.bmz", options, interrupting(stage))
         assert not list(tmp_path.iterdir())
+
+    def test_an_interruption_by_the_user_names_the_folder_and_the_option(self, checkpoint, options, tmp_path) -> None:
+        def stopped(name: str, _total: int) -> Callable[[], None]:
+            def step() -> None:
+                if name == "fine-tuning":
+                    raise KeyboardInterrupt
+
+            return step
+
+        kept = f"interrupted; the work so far is kept in {tmp_path / 'm.run'}: the same command with --resume"
+        with pytest.raises(KeyboardInterrupt, match=re.escape(kept)):
+            quantize(checkpoint, tmp_path / "m.bmz", options, stopped)
+
+    def test_annotations_that_do_not_fit_are_refused_before_layers_are_timed(
+        self, checkpoint, options, tmp_path, monkeypatch
+    ) -> None:
+        def timed(*_: object) -> None:
+            raise AssertionError("layers are timed")
+
+        monkeypatch.setattr("blendmask_quantize.latency.network.latency_cost", timed)
+        annotations = json.loads(Path(options.annotations).read_text())
+        annotations["images"][0]["file_name"] = "missing.png"
+        (tmp_path / "other.json").write_text(json.dumps(annotations))
+        wrong = replace(with_pruning(options, target="latency", ratio=0.5), annotations=tmp_path / "other.json")
+        with pytest.raises(AnnotationError, match=r"missing\.png"):
+            public_quantize(checkpoint, FOLDER[0], tmp_path / "m.bmz", "edge", options=wrong)
 
 
 @pytest.fixture(scope="module", params=["fine-tuning", pytest.param("calibrating", marks=pytest.mark.slow)])
