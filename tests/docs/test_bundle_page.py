@@ -10,12 +10,14 @@ from typing import Any, Dict, List, Tuple, Union
 
 import msgspec
 import pytest
+import typer
 
 from blendmask_edge.bundle import graph_check, limits, manifest
 from blendmask_edge.bundle.manifest import MAX_SIDE, SCHEMA_VERSION, Manifest
 from blendmask_edge.bundle.onnx_file import MAX_ENTRIES, MAX_FIELDS, MAX_NAME_BYTES
 from blendmask_edge.bundle.operators.rules import RULES
 from blendmask_edge.bundle.tensors import INPUT_NAME, OUTPUT_NAMES, THRESHOLD_NAME
+from blendmask_edge.cli.app import app
 
 PAGE = (Path(__file__).parents[2] / "docs/bundle.md").read_text(encoding="utf-8")
 PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
@@ -125,3 +127,15 @@ def test_inputs_outputs_and_version_of_the_page_are_those_of_the_code() -> None:
     table = PAGE.partition("| name | type and shape | meaning |")[2].partition("\n\n")[0]
     assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == [INPUT_NAME, THRESHOLD_NAME, *OUTPUT_NAMES]
     assert f"It describes schema version {SCHEMA_VERSION}." in PAGE
+
+
+def test_the_page_names_each_command_that_opens_a_bundle_and_each_can_require_a_signature() -> None:
+    group = typer.main.get_command(app)
+    context = group.make_context("blendmask", ["info"], resilient_parsing=True)
+    parameters = {name: group.get_command(context, name).params for name in group.list_commands(context)}
+    requiring = {name for name, all_of in parameters.items() if any("--require-signature" in p.opts for p in all_of)}
+    named = re.search(r"has `--require-signature`: ([\w,\s-]+)\.", PAGE)
+    assert named is not None
+    assert set(re.split(r",\s+", named[1])) == requiring
+    taking = {name for name, all_of in parameters.items() if any("M.bmz" in str(p.metavar) for p in all_of)}
+    assert taking - {"sign", "verify", "quantize"} <= requiring

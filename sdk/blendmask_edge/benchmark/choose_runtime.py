@@ -7,6 +7,8 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Optional, Tuple
 
+from blendmask_edge.bundle.signature import absolute_keys, required_keys
+from blendmask_edge.execution.worker import start
 from blendmask_edge.predictor import MaskPredictor
 from blendmask_edge.runtimes.registry import AUTO
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from blendmask_edge.bundle.signature import Keys
     from blendmask_edge.storage.atomic import PathLike
 
 
@@ -23,7 +26,7 @@ def choose_runtime(
     """Return the runtime and the graph that `runtime="auto"` takes.
 
     To choose, every installed runtime loads the bundle. Its libraries stay loaded as long as the process, and would
-    count as memory of the one that is measured.
+    count as memory of the one that is measured. A signature that is required here is required there as well.
 
     Args:
         bundle, threads, variant: as `MaskPredictor` takes them.
@@ -32,8 +35,8 @@ def choose_runtime(
     Raises:
         BlendMaskError: as `MaskPredictor`.
     """
-    work = (bundle, threads, variant, image)
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    work = (bundle, threads, variant, image, absolute_keys(required_keys(None)))
+    with ProcessPoolExecutor(1, get_context("spawn"), start, (b"",)) as pool:
         try:
             return pool.submit(_choose, *work).result()
         except BrokenProcessPool:  # a script without `if __name__ == "__main__"` cannot start processes
@@ -41,8 +44,8 @@ def choose_runtime(
 
 
 def _choose(
-    bundle: PathLike, threads: Optional[int], variant: Optional[str], image: NDArray[np.uint8]
+    bundle: PathLike, threads: Optional[int], variant: Optional[str], image: NDArray[np.uint8], public_key: Keys
 ) -> Tuple[str, str]:
-    with MaskPredictor(bundle, AUTO, threads, 0.0, variant) as predictor:
+    with MaskPredictor(bundle, AUTO, threads, 0.0, variant, public_key=public_key) as predictor:
         predictor.warm_up(image=image)
         return predictor.runtime, predictor.variant

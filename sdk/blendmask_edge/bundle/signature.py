@@ -72,6 +72,15 @@ def required_keys(public_key: Optional[Keys]) -> List[Key]:
     return [path for path in os.environ.get(KEY_VARIABLE, "").split(os.pathsep) if path]
 
 
+def required_pems() -> List[bytes]:
+    """Return the keys of which one must have signed a bundle as bytes, for another process.
+
+    Raises:
+        ConfigError: a key cannot be read.
+    """
+    return [key if isinstance(key, bytes) else _read_key(key, "public") for key in required_keys(None)]
+
+
 def _as_list(public_key: Keys) -> List[Key]:
     return list(public_key) if isinstance(public_key, (list, tuple)) else [public_key]  # type: ignore[list-item]
 
@@ -125,21 +134,27 @@ def load_key(key: Key, kind: str) -> Any:
     """
     ed25519, serialization = _modules()
     name = "the key" if isinstance(key, bytes) else str(key)
+    data = key if isinstance(key, bytes) else _read_key(key, kind)
     try:
-        data = key if isinstance(key, bytes) else read_bounded(key, _MOST_KEY_BYTES)
         if kind == "public":
             loaded = serialization.load_pem_public_key(data)
         else:
             password = os.environ.get("BLENDMASK_KEY_PASSWORD")
             loaded = serialization.load_pem_private_key(data, password.encode() if password else None)
-    except OSError as error:
-        raise ConfigError(f"Cannot read {name}: {error.strerror}. Give the path of a {kind} key.") from error
     except Exception as error:  # its exceptions share no base
         raise ConfigError(f"{name} is not a {kind} key in PEM format: {error}. {_ADVICE}") from error
     expected = ed25519.Ed25519PublicKey if kind == "public" else ed25519.Ed25519PrivateKey
     if not isinstance(loaded, expected):
         raise ConfigError(f"{name} is not an Ed25519 key. {_ADVICE}")
     return loaded
+
+
+def _read_key(path: PathLike, kind: str) -> bytes:
+    try:
+        return read_bounded(path, _MOST_KEY_BYTES)
+    except (OSError, TypeError, ValueError) as error:  # the latter two are of what is no path
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"Cannot read {path}: {reason}. Give the path of a {kind} key.") from error
 
 
 _ADVICE = "Make a pair with `openssl genpkey -algorithm ed25519` and `openssl pkey -pubout`."

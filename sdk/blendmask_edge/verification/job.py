@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 import msgspec
 
@@ -19,7 +19,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     bundle, bundle_sha256: the file and its hash.   target: name in the table of devices.   images: folder.
     annotations, data_sha256: COCO instances JSON, None without, and the hash of it, or of the names of the images.
     folder: for the report and for what each part leaves.   frames: least number of timed frames.   soak_seconds: of
-    steady work on each route.   threads: of CPU runtimes.
+    steady work on each route.   threads: of CPU runtimes.   public_keys: in PEM format, of which one must have signed
+    the bundle; none where no signature is required.
     """
 
     bundle: str
@@ -32,6 +33,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     frames: int = 200
     soak_seconds: float = 60.0
     threads: Optional[int] = None
+    public_keys: List[bytes] = []
 
     def part_file(self, route: str, part: str, suffix: str = "json") -> Path:
         """Return where a part leaves its row, or another file."""
@@ -46,6 +48,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         document: Dict[str, Any] = {
             **msgspec.to_builtins(self),
             "folder": "",
+            "public_keys": [],
             "versions": dict(sorted(versions.items())),
         }
         return hashlib.sha256(msgspec.json.encode(document)).hexdigest()

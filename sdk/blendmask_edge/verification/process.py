@@ -17,6 +17,7 @@ from typing import List, Optional
 
 import msgspec
 
+from blendmask_edge.bundle.signature import require_signature
 from blendmask_edge.errors import BlendMaskError
 from blendmask_edge.verification.job import Job, decode_job, encode_job, write_json
 from blendmask_edge.verification.parts import PARTS
@@ -104,12 +105,19 @@ def _last_words(log: Path) -> str:
     return ""
 
 
-def _main(words: List[str]) -> None:
+def main(words: List[str]) -> None:
+    """Run a part in this process, and leave its row beside the report.
+
+    Args:
+        words: route, part, job and process of the command, as `launch` passes them.
+    """
     route, part, text, parent = words
     end_with(int(parent))
     job = decode_job(text)
-    write_json(job.part_file(route, part), run_part(job, find_route(route), part))
+    with require_signature(job.public_keys) if job.public_keys else contextlib.nullcontext():
+        row = run_part(job, find_route(route), part)
+    write_json(job.part_file(route, part), row)
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1:])
+    main(sys.argv[1:])

@@ -14,7 +14,7 @@ from blendmask_edge.arguments.values import check_count, check_number
 from blendmask_edge.benchmark.machine import this_machine
 from blendmask_edge.benchmark.measure import MOST_FRAMES
 from blendmask_edge.bundle.reader import Bundle
-from blendmask_edge.bundle.signature import Key, load_key
+from blendmask_edge.bundle.signature import Key, load_key, required_pems
 from blendmask_edge.devices.table import Target, load_table
 from blendmask_edge.errors import ConfigError
 from blendmask_edge.hardware.cuda import find_gpu
@@ -259,6 +259,7 @@ def _job(request: Request, target: Target) -> Job:
         frames=request.frames,
         soak_seconds=request.soak_seconds,
         threads=request.threads,
+        public_keys=required_pems(),
     )
 
 

@@ -6,7 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from blendmask_edge import SignatureError, require_signature
+from blendmask_edge.benchmark.choose_runtime import choose_runtime
+from tests.sdk.bundle.signing_keys import write_keys
 
 pytest.importorskip("onnxruntime")
 
@@ -32,3 +37,10 @@ def test_no_runtime_is_loaded_where_another_process_can_choose(
     assert runtime in ("onnxruntime", "openvino")
     assert variant == "cpu"
     assert not loaded or not has_guard
+
+
+def test_the_other_process_runs_no_bundle_without_the_required_signature(tmp_path: Path, bundle_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    _, public = write_keys(tmp_path, "maker")
+    with require_signature(public), pytest.raises(SignatureError, match="is not signed"):
+        choose_runtime(bundle_path, 1, None, np.full((64, 96, 3), 230, np.uint8))

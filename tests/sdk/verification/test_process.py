@@ -9,12 +9,17 @@ import time
 from pathlib import Path
 from typing import Callable, Sequence
 
+import cv2
+import numpy as np
 import pytest
 
+from blendmask_edge import require_signature, sign_bundle
 from blendmask_edge.verification.job import PARTS_FOLDER, Job
-from blendmask_edge.verification.process import run_command
+from blendmask_edge.verification.process import launch, run_command
 from blendmask_edge.verification.report import Row
-from blendmask_edge.verification.routes import ROUTES
+from blendmask_edge.verification.routes import ROUTES, Route
+from blendmask_edge.verification.run import Request, verify_device
+from tests.sdk.bundle.signing_keys import write_keys
 
 Run = Callable[..., Row]
 
@@ -93,3 +98,27 @@ def wait_for(holds: Callable[[], bool]) -> bool:
     while time.monotonic() < end and not holds():
         time.sleep(0.01)
     return holds()
+
+
+@pytest.mark.usefixtures("no_driver")
+def test_required_signature_is_required_in_the_process_of_each_part(bundle_path: Path, tmp_path: Path) -> None:
+    """The file may be replaced after the first look at its signature."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("cryptography")
+    signed, images = tmp_path / "signed.bmz", tmp_path / "images"
+    private, public = write_keys(tmp_path, "maker")
+    sign_bundle(bundle_path, private, signed)
+    images.mkdir()
+    cv2.imwrite(str(images / "a.png"), np.full((32, 48, 3), 230, np.uint8))
+
+    def launch_after_a_change(job: Job, route: Route, part: str, limit: float) -> Row:
+        signed.write_bytes(bundle_path.read_bytes())
+        return launch(job, route, part, limit)
+
+    request = Request(signed, images, None, tmp_path / "out", routes=["cpu-int8"], frames=1, soak_seconds=0.0)
+    with require_signature(public):
+        outcome = verify_device(request, launch_after_a_change)
+    row = outcome.report.row("cpu-int8", "measure")
+    assert row is not None
+    assert row.status == "failed"
+    assert "is not signed, and a signature is required" in row.reason

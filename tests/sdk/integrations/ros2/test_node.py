@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 import pytest
 
-from blendmask_edge import DependencyError, MaskPredictor
+from blendmask_edge import DependencyError, MaskPredictor, sign_bundle
 from blendmask_edge.integrations import ros2
 from blendmask_edge.runtimes.shared import SharedSession
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("rosbags")
 
+from tests.sdk.bundle.signing_keys import write_keys
 from tests.sdk.integrations.ros2 import rclpy_stand_in as stand_in
 
 WHITE = np.full((48, 64, 3), 255, np.uint8)
@@ -311,6 +312,22 @@ def test_wrong_parameters_are_one_fatal_message(
     assert level == "fatal"
     assert message in text
     assert ros.node.is_destroyed
+
+
+def test_bundle_without_the_required_signature_is_one_fatal_message(
+    ros: stand_in.Ros, bundle_path: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("cryptography")
+    private, public = write_keys(tmp_path, "maker")
+    ros.overrides = {"bundle": str(bundle_path), "runtime": "onnxruntime", "public_key": str(public)}
+    assert ros2.run(MaskPredictor, []) == 1
+    ((level, text),) = ros.node.get_logger().lines
+    assert level == "fatal"
+    assert "is not signed, and a signature is required" in text
+    sign_bundle(bundle_path, private, tmp_path / "signed.bmz")
+    ros.overrides["bundle"] = str(tmp_path / "signed.bmz")
+    ros.on_spin = lambda _: ros.shutdown()
+    assert ros2.run(MaskPredictor, []) == 0
 
 
 def test_error_that_ends_the_stream_is_told_and_ends_the_node(
