@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from blendmask_edge.bundle.manifest import Manifest, decode_manifest, encode_manifest
 from blendmask_edge.bundle.writer import write_bundle
+from blendmask_edge.storage.temporary import scratch_folder
 from blendmask_quantize.export.bundle import with_graphs
 from blendmask_quantize.export.parity import Parity
 from blendmask_quantize.pipeline.calibration_set import CalibrationReport
@@ -106,8 +106,8 @@ class Candidate:
     @contextmanager
     def scratch_bundle(self) -> Iterator[Path]:
         """A bundle of all graphs, so that they are measured as the SDK runs them; removed afterwards."""
-        with tempfile.TemporaryDirectory() as scratch:
-            yield write_bundle(Path(scratch) / "all.bmz", with_graphs(self.manifest, self.graphs), self.graphs)
+        with scratch_folder() as scratch:
+            yield write_bundle(scratch / "all.bmz", with_graphs(self.manifest, self.graphs), self.graphs)
 
     def to_arrays(self) -> dict[str, NDArray[np.uint8]]:
         """Everything as arrays of bytes, by name."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import statistics
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
 from blendmask_edge.bundle.onnx_file import OnnxFile, read_onnx_file
 from blendmask_edge.bundle.tensors import INPUT_NAME
 from blendmask_edge.runtimes.base import SessionOptions
+from blendmask_edge.storage.temporary import scratch_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,8 +61,8 @@ def time_layers(
 
     options = exact_settings(graph, SessionOptions(threads))
     options.enable_profiling = True
-    with tempfile.TemporaryDirectory() as folder:
-        options.profile_file_prefix = str(Path(folder) / "profile")
+    with scratch_folder() as folder:
+        options.profile_file_prefix = str(folder / "profile")
         session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         wanted = {entry.name for entry in session.get_inputs()}
         feed = {name: value for name, value in constant_inputs.items() if name in wanted}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Iterator, Optional, Sequence
 
 from blendmask_edge.errors import OutputError
 from blendmask_edge.execution.work import Executor, Shard, Work, cut
 from blendmask_edge.storage.atomic import output_error, write_bytes
+from blendmask_edge.storage.temporary import scratch_folder
 
 if TYPE_CHECKING:
     from blendmask_edge.storage.atomic import PathLike
@@ -111,8 +111,8 @@ class ShardFiles:
 @contextlib.contextmanager
 def _place(folder: Optional[PathLike]) -> Iterator[Path]:
     if folder is None:
-        with tempfile.TemporaryDirectory(prefix="blendmask-") as temporary:
-            yield Path(temporary)
+        with scratch_folder() as temporary:
+            yield temporary
         return
     place = Path(folder)
     try:

@@ -22,6 +22,7 @@ from blendmask_edge.errors import ClosedError, InferenceError, RuntimeUnavailabl
 from blendmask_edge.hardware.cuda import FREE_MEMORY, find_gpu, is_out_of_memory, next_step
 from blendmask_edge.runtimes.engines import program_cache, program_name
 from blendmask_edge.storage.atomic import output_error
+from blendmask_edge.storage.temporary import scratch_folder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -98,7 +99,7 @@ def _read(data: bytes) -> Any:
     """Load a program, which Torch-TensorRT takes from a path only."""
     with contextlib.ExitStack() as resources:
         try:
-            path = Path(resources.enter_context(tempfile.TemporaryDirectory())) / "program.ep"
+            path = resources.enter_context(scratch_folder()) / "program.ep"
             path.write_bytes(data)
         except OSError as error:
             raise output_error(Path(tempfile.gettempdir()), error) from error

@@ -11,6 +11,7 @@ import errno
 import os
 import shutil
 import stat
+import tempfile
 import uuid
 from pathlib import Path
 from typing import BinaryIO, Iterator, Optional, Tuple
@@ -24,6 +25,7 @@ TEMPORARY_SUFFIX = ".part"
 SLOTS = 16
 """Writers of one file at a time whose temporary files have fixed names; any more get random ones."""
 _MOST_NAME_BYTES = 200
+_PREFIX, _OF_OTHERS = "blendmask-", 0o077
 _FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_SURPRISES = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _IN_USE = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENXIO)
@@ -111,6 +113,39 @@ def _is_ours(descriptor: int, temporary: str, dir_fd: Optional[int]) -> bool:
     here = os.stat(temporary, dir_fd=dir_fd, follow_symlinks=False)
     is_plain = stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_uid == os.geteuid()
     return is_plain and os.path.samestat(status, here)
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Make an empty folder of this user alone where the system keeps temporary files, and remove it at the end.
+
+    It lies in a folder of the user's own, so that a later run meets what a killed one left, and removes it. Where
+    another user has taken the name of that folder, a random one is used.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    with contextlib.ExitStack() as stack:
+        own = _enter_own_folder(stack) if fcntl is not None else None
+        yield own or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX)))
+
+
+def _enter_own_folder(stack: contextlib.ExitStack) -> Optional[Path]:
+    """Return an empty folder in that of this user, which nobody else may enter; None where somebody may."""
+    place = Path(tempfile.gettempdir()) / f"{_PREFIX}{os.geteuid()}"
+    with contextlib.suppress(OSError):
+        with contextlib.suppress(FileExistsError):
+            place.mkdir(mode=0o700)
+        status = place.lstat()
+        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & _OF_OTHERS:
+            stack.callback(_remove_empty, place)
+            return stack.enter_context(temporary_folder(place))
+    return None
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # another process may have a folder in it
+        folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -6,8 +6,10 @@ import contextlib
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 
 from blendmask_edge import OutputError
 from blendmask_edge.storage.atomic import check_writable, replacing, write_bytes
-from blendmask_edge.storage.temporary import SLOTS, temporary_folder
+from blendmask_edge.storage.temporary import SLOTS, scratch_folder, temporary_folder
 from tests.sdk.storage.faults import each_fault, injected
 
 HANGS = """
@@ -244,3 +246,58 @@ def test_a_link_in_the_place_of_a_temporary_folder_is_not_emptied(tmp_path: Path
         (folder / "a").touch()
     assert names(tmp_path) == [".0.part", "victim"]
     assert names(tmp_path / "victim") == ["precious"]
+
+
+SCRATCH = """
+import time
+from blendmask_edge.storage.temporary import scratch_folder
+with scratch_folder() as folder:
+    (folder / "half").write_bytes(b"half")
+    print(folder, flush=True)
+    time.sleep(600)
+"""
+
+
+def kill_in_scratch_folder(system: Path) -> Path:
+    """Kill a process that has a temporary folder; return the folder."""
+    environment = {**os.environ, "TMPDIR": str(system)}
+    process = subprocess.Popen([sys.executable, "-c", SCRATCH], stdout=subprocess.PIPE, env=environment)
+    assert process.stdout is not None
+    folder = Path(process.stdout.readline().decode().strip())
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    return folder
+
+
+def test_a_temporary_folder_of_the_system_that_a_killed_process_left_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = kill_in_scratch_folder(tmp_path)
+    assert names(left) == ["half"]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with scratch_folder() as folder, scratch_folder() as other:
+        assert folder != other
+        assert names(folder) == names(other) == []
+        assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["link", "open to others", "file"])
+def test_what_stands_in_the_place_of_our_temporary_folders_is_not_used(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    place, victim = tmp_path / f"blendmask-{os.geteuid()}", tmp_path / "victim"
+    victim.mkdir(mode=0o700)
+    if kind == "link":
+        place.symlink_to(victim, target_is_directory=True)
+    elif kind == "file":
+        place.touch()
+    else:
+        place.mkdir()
+        place.chmod(0o777)
+    with scratch_folder() as folder:
+        assert folder.parent == tmp_path
+        assert names(folder) == names(victim) == []
+    assert names(tmp_path) == [place.name, "victim"]

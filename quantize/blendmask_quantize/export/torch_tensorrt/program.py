@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +15,7 @@ from torch.export.passes import move_to_device_pass
 
 from blendmask_edge.errors import InferenceError
 from blendmask_edge.runtimes.tensorrt.half import half_remainder
+from blendmask_edge.storage.temporary import scratch_folder
 from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.export.torch_tensorrt.api_family import ApiFamily, family_of, require_known
 from blendmask_quantize.export.torch_tensorrt.from_network import ExplicitNetwork
@@ -124,8 +123,8 @@ class _Compiler:
         inputs = [example.to(device) for example in program.example_inputs[0]]
         try:
             compiled = compile_function(program, arg_inputs=inputs, **arguments)
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "program.ep"
+            with scratch_folder() as folder:
+                path = folder / "program.ep"
                 self._module.save(compiled, str(path), output_format="exported_program", arg_inputs=inputs)
                 return path.read_bytes()
         except Exception as error:  # torch's own errors and TensorRT's share no base narrower than this

@@ -16,6 +16,7 @@ from typing import Dict, Iterator
 
 from blendmask_edge.storage.atomic import output_error
 from blendmask_edge.storage.cache import Cache
+from blendmask_edge.storage.temporary import scratch_folder
 
 
 @contextmanager
@@ -35,7 +36,7 @@ def engine_folder(cache: Cache, name: str, from_cache: bool = True) -> Iterator[
     stored = _unpack(cache.read(name) if from_cache else None)
     with contextlib.ExitStack() as resources:
         with _naming_the_disk():
-            folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="blendmask-")))
+            folder = resources.enter_context(scratch_folder())
             for file_name, content in stored.items():
                 (folder / file_name).write_bytes(content)
         yield folder
