@@ -15,7 +15,7 @@ from torch import fx
 
 from blendmask_calibration.histogram import Histogram
 from blendmask_edge.execution.shards import do_work
-from blendmask_edge.execution.work import Executor, Opener, Process
+from blendmask_edge.execution.work import Executor, Opener, Process, described
 from blendmask_quantize.export.bounds import Bounds
 from blendmask_quantize.export.deployable import DeployableGraph
 from blendmask_quantize.model.blendmask import BlendMask, Predictions
@@ -138,6 +138,10 @@ class ObservationWork:
     def payload(self, items: range) -> Images:
         """Some of the images."""
         return [self.images[item] for item in items]
+
+    def describe(self, items: range) -> str:
+        """Some of the images by number."""
+        return described("calibration image", items)
 
 
 def observe_images(

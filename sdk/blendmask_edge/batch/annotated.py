@@ -14,6 +14,7 @@ from blendmask_edge.batch.identity import files_identity
 from blendmask_edge.evaluation.annotations import check_size
 from blendmask_edge.evaluation.predictions import OnImage, Results, ignore
 from blendmask_edge.execution.shards import do_work
+from blendmask_edge.execution.work import described
 from blendmask_edge.imaging import read_image
 
 if TYPE_CHECKING:
@@ -105,3 +106,8 @@ class AnnotatedWork:
         keys = ("id", "file_name", "height", "width")
         entries = (self.images.coco.imgs[self.images.ids[item]] for item in items)
         return [{key: entry[key] for key in keys} for entry in entries]
+
+    def describe(self, items: range) -> str:
+        """Return some images by number and name."""
+        names = [str(entry["file_name"]) for entry in self.payload(range(self.total))]
+        return described("image", items, names)

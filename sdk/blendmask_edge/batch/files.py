@@ -13,6 +13,7 @@ import msgspec
 
 from blendmask_edge.batch.identity import files_identity
 from blendmask_edge.errors import ImageError, InferenceError
+from blendmask_edge.execution.work import described
 from blendmask_edge.imaging import encode_jpeg, read_image
 
 if TYPE_CHECKING:
@@ -130,3 +131,7 @@ class FilesWork:
     def payload(self, items: range) -> List[Named]:
         """Return some of the files."""
         return [(str(Path(file).absolute()), overlay) for file, overlay in self.files[items.start : items.stop]]
+
+    def describe(self, items: range) -> str:
+        """Return some of the files by number and name."""
+        return described("image", items, [file for file, _ in self.files])

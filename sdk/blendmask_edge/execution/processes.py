@@ -52,9 +52,9 @@ class ProcessExecutor:
             if not (yield from self._run(work, iter([shard]), 1)):
                 return
         raise WorkerError(
-            f"Each process that worked on items {shard} died, {_MOST_DEATHS + 1} times. If memory ran out, use fewer "
-            '--processes; if a script started them, call it below `if __name__ == "__main__":`; otherwise look for '
-            "an image that crashes the runtime."
+            f"Each process that worked on {work.describe(shard.items)} died, {_MOST_DEATHS + 1} times. If memory "
+            'ran out, use fewer --processes; if a script started them, call it below `if __name__ == "__main__":`; '
+            "otherwise look for the image that crashes the runtime, and leave it out."
         )
 
     def _run(self, work: Work, shards: Iterator[Shard], processes: int) -> _Results:

@@ -78,7 +78,16 @@ class RayExecutor:
             if not running:
                 return
             (finished,), _ = ray.wait(list(running), num_returns=1)
-            yield running.pop(finished), ray.get(finished)
+            shard = running.pop(finished)
+            try:
+                result = ray.get(finished)
+            except ray.exceptions.WorkerCrashedError as error:
+                raise WorkerError(
+                    f"A worker of the Ray cluster died {_RETRIES + 1} times at {work.describe(shard.items)}. If memory "
+                    "ran out, start Ray with fewer --num-cpus; otherwise look for the image that crashes the runtime, "
+                    "and leave it out."
+                ) from error
+            yield shard, result
 
     def _workers(self, ray: Any) -> int:
         """Return how many tasks run at the same time."""
@@ -172,11 +181,6 @@ def _explained(ray: Any) -> Iterator[None]:
         if isinstance(error.cause, BlendMaskError):
             raise error.cause from None
         raise WorkerError(_unable(_last_line(error))) from error
-    except ray.exceptions.WorkerCrashedError as error:
-        raise WorkerError(
-            f"A worker of the Ray cluster died {_RETRIES + 1} times at the same images. If memory ran out, start Ray "
-            "with fewer --num-cpus; otherwise look for an image that crashes the runtime."
-        ) from error
     except ray.exceptions.RayError as error:
         raise WorkerError(_unable(_last_line(error))) from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, ContextManager, Iterable, Iterator, List, Protocol, Tuple
+from typing import Any, Callable, ContextManager, Iterable, Iterator, List, Protocol, Sequence, Tuple
 
 Process = Callable[[Any], bytes]
 """From the payload of a shard to its result."""
@@ -40,6 +40,10 @@ class Work(Protocol):
         """Return what a worker needs to know of some items; it can be pickled."""
         ...
 
+    def describe(self, items: range) -> str:
+        """Return some items in words, for a message."""
+        ...
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -47,10 +51,6 @@ class Shard:
 
     number: int
     items: range
-
-    def __str__(self) -> str:
-        """Return the items in words, counted from 1."""
-        return f"{self.items.start + 1} to {self.items.stop}"
 
 
 class Executor(Protocol):
@@ -71,3 +71,16 @@ def cut(total: int) -> List[Shard]:
     size = max(1, min(_LARGEST_SHARD, total // _LEAST_SHARDS))
     starts = range(0, total, size)
     return [Shard(number, range(start, min(start + size, total))) for number, start in enumerate(starts)]
+
+
+def described(kind: str, items: range, names: Sequence[str] = ()) -> str:
+    """Return consecutive items in words, with the names of the first and the last.
+
+    Args:
+        kind: what one item is.
+        items: places, from 0; at least one.
+        names: of all items; none where they have none.
+    """
+    ends = dict.fromkeys((items.start, items.stop - 1))
+    named = f" ({' to '.join(names[place] for place in ends)})" if names else ""
+    return f"{kind}{'s' * (len(ends) - 1)} {' to '.join(str(place + 1) for place in ends)}{named}"

@@ -13,9 +13,12 @@ import torch
 
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.errors import CalibrationError
+from blendmask_edge.execution.choice import worker_threads
+from blendmask_edge.execution.serial import SerialExecutor
 from blendmask_quantize import QuantizeOptions, load_checkpoint, quantize
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint
 from blendmask_quantize.pipeline import comparison, stages
+from blendmask_quantize.pipeline.observed_images import SentNetwork
 from blendmask_quantize.pipeline.report import Report
 from blendmask_quantize.quantization.refine import steps
 from blendmask_quantize.validation.fidelity import Fidelity
@@ -194,3 +197,24 @@ def test_a_refusal_is_the_same_where_nothing_can_be_kept(
         run(checkpoint)
     assert "kept in" not in str(refused.value)
     assert names_in(tmp_path) == {"m.run"}
+
+
+def test_images_are_observed_where_the_options_say(
+    run: Run, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    class Elsewhere:
+        def run(self, work: Any, shards: Any) -> Any:
+            asked.append((type(work.network), work.network.threads))
+            return SerialExecutor().run(work, shards)
+
+    def choose(*given: Any) -> Elsewhere:
+        asked.append(given)
+        return Elsewhere()
+
+    monkeypatch.setattr(stages, "choose_executor", choose)
+    monkeypatch.setattr(stages, "refine", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint, processes=2)
+    assert asked == [(2, None), (SentNetwork, worker_threads(2, None, None))]

@@ -10,6 +10,7 @@ import pytest
 
 from blendmask_edge import AnnotationError, ImageError, MaskPredictor, WorkerError
 from blendmask_edge.batch.annotated import AnnotatedWork, predict_annotated
+from blendmask_edge.batch.files import FilesWork
 from blendmask_edge.batch.source import BundleSource, OpenedSource
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.execution.processes import ProcessExecutor
@@ -78,3 +79,11 @@ def shards_of(work: AnnotatedWork) -> Any:
     from blendmask_edge.execution.work import cut
 
     return cut(work.total)
+
+
+def test_images_at_which_workers_die_are_named(bundle_path: Path, scenes: Scenes, tmp_path: Path) -> None:
+    source = open_source(bundle_path)
+    annotated = AnnotatedWork(source, open_images(scenes))
+    assert annotated.describe(range(3, 5)) == "images 4 to 5 (4.png to 5.png)"
+    files = FilesWork(source, [("a.png", "a.overlay.jpg"), ("b.png", "b.overlay.jpg")], tmp_path)
+    assert files.describe(range(1, 2)) == "image 2 (b.png)"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Callable, Iterator, List, Optional, Tuple
 
 from blendmask_edge.errors import ImageError
+from blendmask_edge.execution.work import described
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,10 @@ class Squares:
     def payload(self, items: range) -> List[int]:
         """Return the numbers."""
         return list(items)
+
+    def describe(self, items: range) -> str:
+        """Return the numbers in words."""
+        return described("number", items)
 
 
 def expected(total: int) -> List[int]:

@@ -22,10 +22,12 @@ from blendmask_edge.execution import ray_cluster
 from blendmask_edge.execution.choice import choose_executor
 from blendmask_edge.execution.ray_cluster import RayExecutor
 from blendmask_edge.execution.serial import SerialExecutor
+from tests.sdk.cli.test_predict_processes import content, images, predict
 from tests.sdk.execution.squares import Fault, Squares, SquaresOpener, expected
 from tests.sdk.execution.test_executors import kill_driver, results, wait_for
 from tests.sdk.scenes import Scenes
 
+__all__ = ["images"]
 pytest.importorskip("ray")
 DRIVER = """
 import sys
@@ -78,7 +80,7 @@ def test_the_shard_of_a_killed_worker_is_done_again(cluster: str, tmp_path: Path
 
 def test_a_shard_that_kills_every_worker_ends_the_work(cluster: str, tmp_path: Path) -> None:
     work = Squares(130, SquaresOpener(Fault(50, tmp_path, times=99)))
-    with pytest.raises(WorkerError, match="died 4 times at the same images"):
+    with pytest.raises(WorkerError, match="died 4 times at numbers 51 to 52"):
         results(work, RayExecutor(cluster))
 
 
@@ -100,6 +102,38 @@ def test_a_bundle_gives_the_same_results_as_in_one_process(cluster: str, bundle_
         here = predict_annotated(OpenedSource(predictor, "one"), images, SerialExecutor())
         source = BundleSource.of(predictor, 1)
     assert predict_annotated(source, images, RayExecutor(cluster)) == here != []
+
+
+def test_predict_writes_the_files_of_one_process(cluster: str, bundle_path: Path, images: Path, tmp_path: Path) -> None:
+    one = predict(bundle_path, images, "-o", tmp_path / "one")
+    two = predict(bundle_path, images, "-o", tmp_path / "two", "--ray", cluster)
+    assert one.exit_code == two.exit_code == 1, two.output
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+    assert "1 of 6 files failed" in two.output
+
+
+def test_evaluate_gives_the_values_of_one_process(cluster: str, bundle_path: Path, scenes: Scenes) -> None:
+    evaluate = pytest.importorskip("blendmask_quantize.api.evaluate").evaluate
+    one, two = (evaluate(bundle_path, scenes.folder, scenes.annotations, threads=1, ray=ray) for ray in (None, cluster))
+    assert one == two
+    assert "mask_ap" in one
+
+
+def test_calibration_observes_what_one_process_does(cluster: str) -> None:
+    observing = pytest.importorskip("blendmask_quantize.pipeline.observed_images")
+    from blendmask_quantize.export.bounds import Bounds
+    from tests.quantize.small_networks import image, small_network
+    from tests.quantize.tiny import TINY
+
+    pixels = [image(seed) for seed in range(3)]
+    sent = observing.SentNetwork(small_network(TINY), (), pixels[0].shape[1:3], Bounds(), threads=1)
+    here, there = (
+        observing.observe_images(sent, pixels, executor, lambda: None)
+        for executor in (SerialExecutor(), RayExecutor(cluster))
+    )
+    assert here[1] == there[1]
+    assert list(here[0]) == list(there[0])
+    assert all((here[0][name].counts == there[0][name].counts).all() for name in here[0])
 
 
 def test_a_file_that_a_node_does_not_see_is_named(cluster: str) -> None:
@@ -127,6 +161,12 @@ def test_what_is_not_an_address_is_refused(address: str) -> None:
 def test_an_address_that_does_not_answer_is_refused_at_once() -> None:
     with pytest.raises(WorkerError, match="does not answer"):
         choose_executor(ray=f"127.0.0.1:{free_port()}")
+
+
+@pytest.mark.parametrize("address", ["auto", "local"])
+def test_named_addresses_are_the_cluster_of_this_machine_and_one_for_the_command(address: str, cluster: str) -> None:
+    del cluster
+    assert results(Squares(10), choose_executor(ray=address)) == expected(10)
 
 
 def test_what_answers_and_is_not_ray_is_refused_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
