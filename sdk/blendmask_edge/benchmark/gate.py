@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import List, Mapping, Optional, Sequence, Tuple
 
 from blendmask_edge.benchmark.baseline import Baseline, is_accuracy, is_time
+from blendmask_edge.benchmark.latency import TAIL
 from blendmask_edge.errors import DisturbedError, RegressionError
 
 QUIET = "Measure on a quiet machine, or compare accuracy alone with --accuracy-only."
@@ -35,6 +36,8 @@ class Change:
 def compare(baseline: Baseline, metrics: Mapping[str, float], accuracy_only: bool = False) -> Tuple[Change, ...]:
     """Return each limited metric as it was and is, in the order of the baseline.
 
+    The limit on the tail of the latency is left out where too few frames were timed to have one.
+
     Args:
         baseline: record and limits.
         metrics: of the run.
@@ -42,6 +45,8 @@ def compare(baseline: Baseline, metrics: Mapping[str, float], accuracy_only: boo
     """
     changes = []
     for name, limit in baseline.limits.items():
+        if name == TAIL and name not in metrics:
+            continue
         before = baseline.record.metrics[name]
         down, up = (limit.worse, limit.better) if _more_is_better(name) else (limit.better, limit.worse)
         if is_accuracy(name) or not accuracy_only:

@@ -17,7 +17,7 @@ import msgspec
 from blendmask_edge.benchmark.gate import WITHIN, Change
 from blendmask_edge.benchmark.record import Record
 from blendmask_edge.errors import BaselineError, OutputError
-from blendmask_edge.storage.atomic import output_error, write_bytes
+from blendmask_edge.storage.atomic import check_writable, output_error, write_bytes
 from blendmask_edge.storage.bounded import read_bounded
 
 if TYPE_CHECKING:
@@ -77,13 +77,14 @@ def check_folder(folder: PathLike) -> None:
     """See before long work that a record can be added to a folder.
 
     Raises:
-        OutputError: it is a file, or lies in a folder that does not exist.
+        OutputError: it is a file, lies in a folder that does not exist, or cannot be written to.
     """
     target = Path(folder)
     if target.exists() and not target.is_dir():
         raise OutputError(f"{target} is a file, expected a folder of records. Give another folder with --record.")
     if not target.exists() and not target.absolute().parent.is_dir():
         raise OutputError(f"{target} lies in a folder that does not exist. Make that first, or give another folder.")
+    check_writable(target / "record.json" if target.exists() else target)
 
 
 def read_history(folder: PathLike) -> List[Run]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 STAGES = ("decode", "preprocess", "network", "postprocess")
 WHOLE = "latency"
+TAIL = f"{WHOLE}_p99_ratio"
 PERCENTILES = (50, 90, 99)
 QUANTILES = tuple(range(0, 101, 5))
 """Percentages of the frames at which the distribution of the latency is kept."""
@@ -66,7 +67,7 @@ def summarize(frames: Sequence[Frame]) -> Dict[str, float]:
         metrics[f"{name}_ratio"] = float(np.median(_block_sums(times[name]) / _block_sums(times["reference"])))
     if len(frames) >= FRAMES_OF_P99:
         typical = float(np.median(times["reference"]))
-        metrics[f"{WHOLE}_p99_ratio"] = float(np.percentile(times[WHOLE], 99)) / typical
+        metrics[TAIL] = float(np.percentile(times[WHOLE], 99)) / typical
     metrics["outside_share"] = float((times["preprocess"].sum() + times["postprocess"].sum()) / times[WHOLE].sum())
     metrics["fps"] = float(len(frames) / times[WHOLE].sum())
     return metrics
@@ -105,5 +106,8 @@ def remarks(frames: Sequence[Frame]) -> List[str]:
     if odd > _TOLD_OUTLIERS * len(frames):
         notes.append(f"{odd} of {len(frames)} frames are outliers: another process may be at work; stop it and repeat.")
     if len(frames) < FRAMES_OF_P99:
-        notes.append(f"p99 of {len(frames)} frames is hardly more than the slowest; take {FRAMES_OF_P99} or more.")
+        notes.append(
+            f"p99 of {len(frames)} frames is hardly more than the slowest, so that no limit applies to {TAIL}; take "
+            f"{FRAMES_OF_P99} or more."
+        )
     return notes

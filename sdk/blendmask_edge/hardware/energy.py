@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Dict, Optional, Tuple, Type
+from typing import Callable, Dict, Optional, Tuple, Type, TypeVar
 
 from blendmask_edge.hardware.jetson_power import BoardMeter, find_board_rail
 from blendmask_edge.hardware.nvml import open_gpu_counter
@@ -16,6 +17,7 @@ _ZONES = Path("/sys/class/powercap")
 _PACKAGES = "intel-rapl:?"  # the driver of AMD has the same name; zones below a package are part of it
 _MICRO = 1e-6
 
+Value = TypeVar("Value")
 Counters = Dict[str, Tuple[int, int]]
 """Counter of each package, and the value after which it starts again, both in microjoules."""
 
@@ -30,8 +32,8 @@ class EnergyMeter:
 
     def __enter__(self) -> EnergyMeter:
         """Read all counters, and start to read the power of a board."""
-        self._board = None if self._rail is None else BoardMeter(self._rail)
-        self._gpu_start = 0.0 if self._gpu is None else self._gpu.read()
+        self._board = None if self._rail is None else _readable(partial(BoardMeter, self._rail))
+        self._gpu_start = None if self._gpu is None else _readable(self._gpu.read)
         self._packages = read_counters()
         return self
 
@@ -44,8 +46,17 @@ class EnergyMeter:
             self.spent[CPU_ENERGY] = packages
         if self._board is not None:
             self.spent[BOARD_ENERGY] = self._board.stop()
-        if self._gpu is not None:
-            self.spent[GPU_ENERGY] = self._gpu.read() - self._gpu_start
+        gpu_end = None if self._gpu is None else _readable(self._gpu.read)
+        if gpu_end is not None and self._gpu_start is not None:
+            self.spent[GPU_ENERGY] = gpu_end - self._gpu_start
+
+
+def _readable(read: Callable[[], Value]) -> Optional[Value]:
+    """Return what a counter tells; None where it tells nothing any more, which must not cost the measurement."""
+    try:
+        return read()
+    except (OSError, ValueError):
+        return None
 
 
 def read_counters() -> Counters:

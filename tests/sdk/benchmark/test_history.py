@@ -100,6 +100,14 @@ def test_a_place_that_cannot_hold_records_is_refused_early(tmp_path: Path) -> No
         check_folder(tmp_path / "file")
     with pytest.raises(OutputError, match="does not exist"):
         check_folder(tmp_path / "no" / "such")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs Linux")
+@pytest.mark.parametrize("folder", ["/proc/history", "/proc/self"])
+def test_a_folder_that_takes_no_file_is_refused_early(folder: str) -> None:
+    with pytest.raises(OutputError, match="Cannot write"):
+        check_folder(folder)
 
 
 def test_the_commit_is_that_of_the_pipeline_or_of_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Set, Tuple
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -145,6 +146,16 @@ def test_tail_is_limited_where_enough_frames_were_timed(scenes: Scenes) -> None:
     assert "latency_p99_ratio" not in few
     assert many["latency_p99_ratio"] == pytest.approx(many["latency_p99_ms"] / many["reference_p50_ms"])
     assert run(scenes, frames=120, hiccup=0.1)["latency_p99_ratio"] > 2 * many["latency_p99_ratio"]
+
+
+def test_limit_of_the_tail_is_left_out_of_a_run_of_few_frames(scenes: Scenes, baseline: Baseline) -> None:
+    many = new_baseline(msgspec.structs.replace(baseline.record, metrics=run(scenes, frames=120, seed=0)))
+    assert "latency_p99_ratio" in many.limits
+    changes = compare(many, run(scenes))
+    assert {change.metric for change in changes} == set(many.limits) - {"latency_p99_ratio"}
+    require_within(changes)
+    slow = compare(many, run(scenes, frames=120, hiccup=0.1))
+    assert "latency_p99_ratio" in {change.metric for change in slow if change.result == WORSE}
 
 
 def test_much_better_asks_to_be_recorded(scenes: Scenes, baseline: Baseline) -> None:

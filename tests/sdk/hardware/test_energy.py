@@ -96,6 +96,18 @@ def test_a_gpu_without_a_counter_is_left_out(library: Any, monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("quiet_system")
+@pytest.mark.parametrize("is_lost_before", [True, False])
+def test_a_counter_that_is_lost_costs_no_measurement(is_lost_before: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = FakeNvml()
+    monkeypatch.setattr(nvml, "ctypes", SimpleNamespace(CDLL=lambda _: driver))
+    meter = energy.EnergyMeter()
+    driver.status = 15 if is_lost_before else 0
+    with meter:
+        driver.status = 15  # the GPU is lost
+    assert meter.spent == {}
+
+
+@pytest.mark.usefixtures("quiet_system")
 def test_without_a_driver_there_is_no_energy_of_a_gpu() -> None:
     with pytest.raises(OSError, match=r"none\.so"):
         ctypes.CDLL(nvml.LIBRARY_NAME)
