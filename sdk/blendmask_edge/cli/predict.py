@@ -57,7 +57,7 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Predict instances in images, videos and cameras; write overlays and COCO JSON."""
-    from blendmask_edge.cli.sources import find_sources, is_video
+    from blendmask_edge.cli.sources import find_sources, is_video, name_of
 
     files = find_sources(images)
     from blendmask_edge.arguments.prediction import check_classes
@@ -68,7 +68,7 @@ def predict(
     from blendmask_edge.predictor import MaskPredictor
 
     executor = choose_executor(processes, ray, threads)
-    for name in ["--show"] * show + [str(source) for source in files if is_video(source)]:
+    for name in ["--show"] * show + [name_of(source) for source in files if is_video(source)]:
         load_opencv(name)
     with contextlib.ExitStack() as stack:
         window = stack.enter_context(_window()) if show else None
@@ -113,16 +113,18 @@ def _exit_code(predictions: "Predictions", files: int) -> int:
 def _print_document(predictions: "Predictions", output: Path) -> None:
     """Print the COCO JSON that was written, and the files that failed."""
     from blendmask_edge.cli.predict_files import INSTANCES_NAME
+    from blendmask_edge.cli.sources import name_of
 
-    failed = [{"file_name": str(file), "error": message} for file, message in predictions.failures]
+    failed = [{"file_name": name_of(file), "error": message} for file, message in predictions.failures]
     document = json.loads((output / INSTANCES_NAME).read_bytes())
     print_json({"output": str(output), "failed": failed, **document})
 
 
 def _say_results(predictions: "Predictions", threshold: float, output: Path) -> None:
     from blendmask_edge.cli.predict_files import INSTANCES_NAME
+    from blendmask_edge.cli.sources import name_of
 
-    print_lines(f"{source}: {report}" for source, report in predictions.reports)
+    print_lines(f"{name_of(source)}: {report}" for source, report in predictions.reports)
     say(_describe_counts(predictions, threshold))
     say(f"Saved overlays and {INSTANCES_NAME} to {output}")
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from blendmask_edge.batch.files import annotations_of, predict_file
 from blendmask_edge.cli.output import encode_json
-from blendmask_edge.cli.sources import is_video, stem_of
+from blendmask_edge.cli.sources import is_video, name_of, stem_of
 from blendmask_edge.errors import BlendMaskError, ImageError, InferenceError
 from blendmask_edge.storage.atomic import output_error
 from blendmask_edge.storage.temporary import temporary_folder
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     Image = NDArray[np.uint8]
 
 INSTANCES_NAME = "instances.json"
+OVERLAY_SUFFIX = ".overlay.jpg"
 _MOST_STEM_BYTES = 200
 
 
@@ -76,7 +79,33 @@ class Predictions:
             self.counts[category] = self.counts.get(category, 0) + 1
 
 
-@dataclass
+class _Entries:
+    """A list in a JSON document in the making: its entries are on disk, so that memory does not grow with them."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        """Begin an empty list in an empty file."""
+        self._file = file
+        self._end = self.count = 0
+
+    def append(self, entry: Dict[str, Any]) -> None:
+        """Append an entry."""
+        self._file.write((b"," if self.count else b"") + encode_json(entry))
+        self.count += 1
+
+    def complete(self) -> None:
+        """Mark the entries so far as those of complete images."""
+        self._end = self._file.tell()
+
+    def write(self, stream: BinaryIO) -> None:
+        """Write the list, without entries of an image that an interruption left incomplete."""
+        self._file.truncate(self._end)
+        self._file.seek(0)
+        stream.write(b"[")
+        shutil.copyfileobj(self._file, stream)
+        stream.write(b"]")
+
+
+@dataclass(frozen=True)
 class _Document:
     """A COCO document in the making.
 
@@ -84,16 +113,34 @@ class _Document:
     annotations: with their `score`.
     """
 
-    images: List[Dict[str, Any]] = field(default_factory=list)
-    annotations: List[Dict[str, Any]] = field(default_factory=list)
+    images: _Entries
+    annotations: _Entries
 
     def add(self, instances: Instances, annotations: List[Dict[str, Any]], **image: Any) -> None:
         """Append one image or frame with its annotations."""
         height, width = instances.image_size
-        image_id = len(self.images) + 1
+        image_id = self.images.count + 1
         self.images.append({"id": image_id, "height": height, "width": width, **image})
-        for number, annotation in enumerate(annotations, start=len(self.annotations) + 1):
-            self.annotations.append({"id": number, **annotation, "image_id": image_id})
+        for annotation in annotations:
+            self.annotations.append({"id": self.annotations.count + 1, **annotation, "image_id": image_id})
+        self.images.complete()
+        self.annotations.complete()
+
+    def write(self, path: Path, categories: List[Dict[str, Any]]) -> None:
+        """Write the document."""
+        with path.open("wb") as stream:
+            stream.write(b'{"images":')
+            self.images.write(stream)
+            stream.write(b',"annotations":')
+            self.annotations.write(stream)
+            stream.write(b',"categories":' + encode_json(categories) + b"}")
+
+
+@contextlib.contextmanager
+def _document(folder: Path) -> Iterator[_Document]:
+    """Give an empty document, whose entries are in files without names in a folder."""
+    with tempfile.TemporaryFile(dir=folder) as images, tempfile.TemporaryFile(dir=folder) as annotations:
+        yield _Document(_Entries(images), _Entries(annotations))
 
 
 def predict_files(
@@ -119,16 +166,14 @@ def predict_files(
         OutputError: the folder cannot be written.
     """
     predictions = Predictions(categories=categories_of(predictor.manifest))
-    with _staged(Path(folder)) as stage:
-        writer = _Writer(predictor, stage, predictions, on_failure, options)
+    with _staged(Path(folder)) as stage, _document(stage) as document:
+        writer = _Writer(predictor, stage, predictions, on_failure, options, document)
         try:
             _predict_all(writer, sources)
         except KeyboardInterrupt:
             predictions.interrupted = True
         if predictions.image_count:
-            document, categories = writer.document, predictions.categories
-            coco = {"images": document.images, "annotations": document.annotations, "categories": categories}
-            (stage / INSTANCES_NAME).write_bytes(encode_json(coco))
+            document.write(stage / INSTANCES_NAME, predictions.categories)
     return predictions
 
 
@@ -149,7 +194,7 @@ class _Writer:
     predictions: Predictions
     on_failure: Callable[[str], None]
     options: Options
-    document: _Document = field(default_factory=_Document)
+    document: _Document
     taken: Set[str] = field(default_factory=set)
 
     def predict(self, source: Source) -> None:
@@ -163,7 +208,7 @@ class _Writer:
         self.on_failure(message)
 
     def _predict_image(self, file: Path) -> None:
-        overlay = unused_name(file.stem, ".overlay.jpg", self.taken)
+        overlay = unused_name(file.stem, OVERLAY_SUFFIX, self.taken)
         instances = predict_file(
             self.predictor, file, self.stage / overlay, self.options.classes, self.options.is_tiled
         )
@@ -176,7 +221,7 @@ class _Writer:
 
     def _predict_video(self, source: Source) -> None:
         def fail(index: int, error: BlendMaskError) -> None:
-            self.fail(source, f"{source}, frame {index}: {error}")
+            self.fail(source, f"{name_of(source)}, frame {index}: {error}")
 
         stream = self.predictor.stream(
             source, channels="bgr", on_error=fail, classes=self.options.classes, track=self.options.track
@@ -190,7 +235,7 @@ class _Writer:
                 for result in stream:
                     overlaid = result.instances.draw(result.frame)
                     writer.write(overlaid)
-                    self._add(result.instances, file_name=str(source), frame=result.index, overlay=overlay)
+                    self._add(result.instances, file_name=name_of(source), frame=result.index, overlay=overlay)
                     if self.options.show is not None and not self.options.show(overlaid):
                         break
             finally:
@@ -217,7 +262,7 @@ def categories_of(manifest: Manifest) -> List[Dict[str, Any]]:
 @contextlib.contextmanager
 def _staged(folder: Path) -> Iterator[Path]:
     """Give a temporary folder inside `folder`, whose files are moved up when the block ends well."""
-    made = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
+    made = missing_folders(folder)
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -225,7 +270,7 @@ def _staged(folder: Path) -> Iterator[Path]:
                 yield stage
                 move_up(list(stage.iterdir()), folder)
         finally:
-            _remove_empty(made)
+            remove_empty(made)
     except OSError as error:
         raise output_error(folder, error) from error
 
@@ -241,7 +286,13 @@ def move_up(files: Iterable[Path], folder: Path) -> None:
         file.replace(folder / file.name)
 
 
-def _remove_empty(folders: Iterable[Path]) -> None:
+def missing_folders(folder: Path) -> List[Path]:
+    """Return a folder and those above it, the innermost first, as far as they do not exist."""
+    return [path for path in (folder, *folder.parents) if not os.path.exists(path)]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those of the folders that are empty."""
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()

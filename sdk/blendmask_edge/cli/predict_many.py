@@ -13,8 +13,18 @@ import msgspec
 from blendmask_edge.batch.files import FilesWork, PredictedFile
 from blendmask_edge.batch.source import BundleSource
 from blendmask_edge.cli.output import encode_json
-from blendmask_edge.cli.predict_files import INSTANCES_NAME, Options, Predictions, categories_of, move_up, unused_name
-from blendmask_edge.cli.sources import is_video
+from blendmask_edge.cli.predict_files import (
+    INSTANCES_NAME,
+    OVERLAY_SUFFIX,
+    Options,
+    Predictions,
+    categories_of,
+    missing_folders,
+    move_up,
+    remove_empty,
+    unused_name,
+)
+from blendmask_edge.cli.sources import is_video, name_of
 from blendmask_edge.errors import ConfigError, ImageError
 from blendmask_edge.execution.shards import do_work
 from blendmask_edge.imaging import read_image
@@ -66,7 +76,7 @@ def predict_many(
         OutputError: the folder cannot be written.
         WorkerError: as the executor.
     """
-    files = _require_images(sources)
+    files, made = _require_images(sources), missing_folders(folder)
     predictor.warm_up(image=_first_readable(files))  # "auto" chooses once, for all workers
     shards = folder / SHARDS_NAME
     try:
@@ -79,18 +89,23 @@ def predict_many(
             if predicted.image_count:
                 with replacing(shards / INSTANCES_NAME) as stream:
                     _write_document(stream, each, predicted.categories)
-                move_up([*shards.glob("*.overlay.jpg"), shards / INSTANCES_NAME], folder)
+                written = [shards / name for _, name in work.files if (shards / name).exists()]
+                move_up([*written, shards / INSTANCES_NAME], folder)
+            for left in shards.glob(f"*{OVERLAY_SUFFIX}"):  # of other images, from a run that was killed
+                left.unlink()
         return predicted
     except OSError as error:
         raise output_error(folder, error) from error
+    finally:
+        remove_empty(made)
 
 
 def _require_images(sources: List[Source]) -> List[Path]:
     videos = [source for source in sources if isinstance(source, str) or is_video(source)]
     if videos:
         raise ConfigError(
-            f"{videos[0]} is a video or camera, whose frames follow each other: --processes and --ray are for images. "
-            "Leave them out, or give images only."
+            f"{name_of(videos[0])} is a video or camera, whose frames follow each other: --processes and --ray are for "
+            "images. Leave them out, or give images only."
         )
     return [Path(source) for source in sources]
 
@@ -104,7 +119,7 @@ def _first_readable(files: List[Path]) -> Optional[NDArray[np.uint8]]:
 
 def _named(files: List[Path]) -> List[Named]:
     taken: Set[str] = set()
-    return [(str(file), unused_name(file.stem, ".overlay.jpg", taken)) for file in files]
+    return [(str(file), unused_name(file.stem, OVERLAY_SUFFIX, taken)) for file in files]
 
 
 def _each(files: Sequence[Named], results: Results) -> Iterator[Result]:

@@ -7,7 +7,7 @@ from typing import Dict, Iterable, List, Union
 
 from blendmask_edge.errors import SourceError
 from blendmask_edge.imaging.folder import images_in
-from blendmask_edge.streaming.sources import is_address
+from blendmask_edge.streaming.sources import is_address, without_credentials
 
 Source = Union[Path, str]
 """A file, or the number of a camera or URL."""
@@ -45,5 +45,11 @@ def stem_of(source: Source) -> str:
         return source.stem
     if source.isdigit():
         return f"camera-{source}"
-    words = "".join(character if character.isalnum() else " " for character in source.rpartition("://")[2]).split()
+    address = without_credentials(source).rpartition("://")[2]
+    words = "".join(character if character.isalnum() else " " for character in address).split()
     return "-".join(words)[:80] or "stream"
+
+
+def name_of(source: Source) -> str:
+    """Return the name of a source for messages and results: a path, a number, or a URL without its password."""
+    return str(source) if isinstance(source, Path) else without_credentials(source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from typing import TYPE_CHECKING, Callable, Iterator, Optional, Union
@@ -46,12 +47,12 @@ class CapturedFrames:
         self._is_interrupted = threading.Event()
         capture = self._open()
         if capture is None:
-            raise SourceError(f"Cannot open {name}. {_advice(is_live)}")
+            raise SourceError(f"Cannot open {name}. {_advice(is_live, address)}")
         self._capture = capture
         self._next = _read(capture)
         if self._next is None:
             capture.release()
-            raise SourceError(f"{name} holds no frame. {_advice(is_live)}")
+            raise SourceError(f"{name} holds no frame. {_advice(is_live, address)}")
         rate = capture.get(cv2.CAP_PROP_FPS)
         self.rate = rate if 0 < rate <= _MOST_RATE else None
 
@@ -98,7 +99,7 @@ class CapturedFrames:
 
 
 def _open(address: Union[int, str], is_live: bool) -> Optional[cv2.VideoCapture]:
-    backend = cv2.CAP_GSTREAMER if isinstance(address, str) and " ! " in address else cv2.CAP_ANY
+    backend = cv2.CAP_GSTREAMER if _is_pipeline(address) else cv2.CAP_ANY
     try:
         capture = cv2.VideoCapture(address, backend)
     except cv2.error:
@@ -122,7 +123,16 @@ def _read(capture: cv2.VideoCapture) -> Optional[Image]:
     return np.asarray(frame if frame.ndim == 3 else cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR), np.uint8)
 
 
-def _advice(is_live: bool) -> str:
+def _is_pipeline(address: Union[int, str]) -> bool:
+    return isinstance(address, str) and " ! " in address
+
+
+def _advice(is_live: bool, address: Union[int, str] = "") -> str:
+    if _is_pipeline(address) and not re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()):
+        return (
+            "This OpenCV has no GStreamer, as none of PyPI has: take one that has it, such as that of JetPack or the "
+            "package python3-opencv of the system, or give an RTSP URL."
+        )
     if is_live:
         return "Check that it is connected and that no other program uses it."
     return "Convert it to MP4 (H.264) or AVI (MJPEG), or give another source."

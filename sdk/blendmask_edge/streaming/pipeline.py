@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from blendmask_edge.errors import BlendMaskError, ImageError, InferenceError, SourceError
+from blendmask_edge.errors import BlendMaskError, ConfigError, ImageError, InferenceError, SourceError
 from blendmask_edge.streaming.channel import Channel
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class Pipeline:
 
         Args:
             source: an `ImageError` of its frames concerns one of them, any other error ends it.
-            stages: applied to each frame, in order; an `ImageError` or `InferenceError` concerns one frame.
+            stages: applied to each frame, in order; an `ImageError`, `InferenceError` or `ConfigError` concerns one
+                frame.
             depth: most frames that wait between two threads.
             drops_oldest: whether frames that wait give way to newer ones, before each stage, so that none is old when
                 its turn comes.
@@ -147,6 +148,6 @@ def _apply(work: Callable[[Ticket], Any], ticket: Ticket) -> None:
         ticket.value = work(ticket)
     except SourceError:
         raise
-    except (ImageError, InferenceError) as error:
+    except (ImageError, InferenceError, ConfigError) as error:  # the last of a region that is not in a smaller frame
         ticket.value, ticket.error = None, error
     ticket.seconds = (*ticket.seconds, time.perf_counter() - start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 StreamSource = Union[int, str, "os.PathLike[str]", Iterable["Image"]]
 _LAST_CAMERA, _LONGEST_NUMBER = 99, 9
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 _EXPECTED = "Give the number of a camera, a video file, a folder of images, a URL, or an iterable of frames."
 
 
@@ -72,7 +74,7 @@ def open_source(source: StreamSource, channels: str) -> Source:
     """
     if isinstance(source, str) and is_address(source):
         if not is_number(source):
-            return _captured(source, source, True, channels)
+            return _captured(source, without_credentials(source), True, channels)
         return _camera(int(source) if len(source) <= _LONGEST_NUMBER else _LAST_CAMERA + 1, channels)
     if isinstance(source, (str, os.PathLike)):
         return _open_path(os.fspath(source), channels)
@@ -93,6 +95,11 @@ def is_address(source: str) -> bool:
 def is_number(source: str) -> bool:
     """Whether a text is a number of a camera, in digits that `int` takes."""
     return source.isascii() and source.isdigit()
+
+
+def without_credentials(address: str) -> str:
+    """Return a URL or GStreamer pipeline without user names and passwords, for messages and results."""
+    return _CREDENTIALS.sub("", address)
 
 
 def _camera(number: int, channels: str) -> Source:

@@ -81,3 +81,20 @@ def test_a_command_that_failed_goes_on_from_finished_images(bundle_path: Path, i
 
 def times(folder: Path) -> Any:
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.overlay.jpg")}
+
+
+def test_overlays_of_a_killed_run_on_other_images_do_not_appear(
+    bundle_path: Path, images: Path, tmp_path: Path
+) -> None:
+    left = tmp_path / "out" / SHARDS_NAME
+    left.mkdir(parents=True)
+    (left / "former.overlay.jpg").write_bytes(b"half")
+    (left / "000000-of-000001.shard").write_bytes(b"of other work")
+    assert predict(bundle_path, images / "0.png", "-o", tmp_path / "out", "--processes", "2").exit_code == 0
+    assert set(content(tmp_path / "out")) == {"0.overlay.jpg", "instances.json"}
+
+
+def test_a_folder_for_no_results_is_not_made(bundle_path: Path, images: Path, tmp_path: Path) -> None:
+    result = predict(bundle_path, images / "2.png", "-o", tmp_path / "new" / "out", "--processes", "2")
+    assert result.exit_code == 1
+    assert not (tmp_path / "new").exists()

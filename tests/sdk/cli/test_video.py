@@ -16,7 +16,9 @@ from blendmask_edge import InferenceError
 from blendmask_edge.cli.app import app
 from blendmask_edge.cli.sources import find_sources, is_video, stem_of
 from blendmask_edge.runtimes.shared import SharedSession
+from blendmask_edge.streaming import capture as capturing
 from tests.sdk.rectangles import Rectangle, paint, rectangle_network
+from tests.sdk.streaming.test_sources import Camera
 
 __all__ = ["rectangle_network"]
 pytest.importorskip("onnxruntime")
@@ -81,7 +83,7 @@ def test_video_that_does_not_fit_on_the_disk_is_one_message(bundle_path: Path, t
         writer.write(np.roll(noise, 17 * number, axis=0))
     writer.release()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
     try:
         result = call("predict", bundle_path, tmp_path / "noise.avi", "-o", tmp_path / "out")
     finally:
@@ -172,3 +174,54 @@ def test_camera_that_is_not_there_is_one_message(bundle_path: Path, tmp_path: Pa
     assert result.exit_code == 1
     assert "error: Cannot open Camera 97" in result.output
     assert not (tmp_path / "out").exists()
+
+
+class ChangingCamera(Camera):
+    """Each of its frames is larger than the one before."""
+
+    def read(self) -> Any:
+        is_read, frame = super().read()
+        if is_read:
+            number = (250 - int(frame[0, 0, 2])) // 20
+            frame = cv2.resize(frame, (48 + 16 * number, 32 + 8 * number))
+        return is_read, frame
+
+
+def test_camera_that_is_lost_keeps_what_was_predicted(
+    bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda name, *rest: (ChangingCamera if name == 0 else real)(name, *rest))
+    monkeypatch.setattr(capturing, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(capturing, "RECONNECT_SECONDS", 0.05)
+    monkeypatch.setattr(Camera, "opened", [])
+    monkeypatch.setattr(Camera, "script", iter(range(4)))
+    result = call("predict", bundle_path, 0, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    output = " ".join(result.output.split())
+    assert "error: Camera 0 was lost, and not found again in 0.05 seconds. Check that it is connected" in output
+    document = json.loads((tmp_path / "out/instances.json").read_text())
+    numbers = [image["frame"] for image in document["images"]]
+    assert numbers[-1] == 3
+    assert [image["height"] for image in document["images"]] == [32 + 8 * number for number in numbers]
+    overlay = real(str(tmp_path / "out/camera-0.overlay.mp4"))
+    assert overlay.get(cv2.CAP_PROP_FRAME_COUNT) == len(numbers)
+
+
+def test_password_of_a_url_is_in_no_result(bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, url = cv2.VideoCapture, "rtsp://admin:s3cret@robot/front"
+    monkeypatch.setattr(cv2, "VideoCapture", lambda name, *rest: (Camera if name == url else real)(name, *rest))
+    monkeypatch.setattr(capturing, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(capturing, "RECONNECT_SECONDS", 0.05)
+    monkeypatch.setattr(Camera, "opened", [])
+    monkeypatch.setattr(Camera, "script", iter(range(2)))
+    for words in ((), ("--json",)):
+        result = call("predict", bundle_path, url, "-o", tmp_path / "out", *words)
+        assert "rtsp://robot/front" in result.output
+        assert "s3cret" not in result.output
+        monkeypatch.setattr(Camera, "script", iter(range(2)))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"instances.json", "robot-front.overlay.mp4"}
+    assert "s3cret" not in (tmp_path / "out/instances.json").read_text()
+    result = call("predict", bundle_path, url, "-o", tmp_path / "out", "--processes", "2")
+    assert "rtsp://robot/front is a video or camera" in " ".join(result.output.split())
+    assert "s3cret" not in result.output

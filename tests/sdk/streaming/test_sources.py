@@ -208,3 +208,29 @@ def test_camera_that_does_not_open_is_one_message(predictor: MaskPredictor, came
     camera.opens, camera.script = True, iter(())
     with pytest.raises(ImageError, match="Camera 0 holds no frame"):
         predictor.stream(0)
+
+
+@pytest.mark.parametrize("has_gstreamer", [True, False])
+def test_pipeline_that_does_not_open_names_what_is_missing(
+    predictor: MaskPredictor, camera: Any, monkeypatch: pytest.MonkeyPatch, has_gstreamer: bool
+) -> None:
+    shown = {True: "YES (1.20.3)", False: "NO"}[has_gstreamer]
+    monkeypatch.setattr(cv2, "getBuildInformation", lambda: f"Video I/O:\n    GStreamer:                   {shown}\n")
+    camera.opens = False
+    advice = "Check that it is connected" if has_gstreamer else "This OpenCV has no GStreamer"
+    with pytest.raises(SourceError, match=rf"Cannot open v4l2src ! appsink\. {advice}"):
+        predictor.stream("v4l2src ! appsink")
+
+
+def test_password_of_a_url_opens_it_and_is_in_no_message(predictor: MaskPredictor, camera: Any) -> None:
+    camera.opens = False
+    for source, shown in (
+        ("rtsp://admin:s3cr@t@robot:554/front?user=1", "rtsp://robot:554/front?user=1"),
+        ("rtspsrc location=rtsp://admin:s3cr@t@robot/front ! appsink", "rtsp://robot/front ! appsink"),
+        ("rtsp://robot/a@b", "rtsp://robot/a@b"),
+    ):
+        with pytest.raises(SourceError) as caught:
+            predictor.stream(source)
+        assert camera.opened[-1].address == source
+        assert shown in str(caught.value)
+        assert "s3cr" not in str(caught.value)

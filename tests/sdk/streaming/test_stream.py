@@ -139,6 +139,19 @@ def test_failing_inference_concerns_its_frame(predictor: MaskPredictor, monkeypa
     assert failures == [(2, "out of memory")]
 
 
+def test_frame_without_the_region_fails_and_the_stream_goes_on(predictor: MaskPredictor) -> None:
+    """The camera changes its size for a moment."""
+    frames = [shade(0), np.full((16, 24, 3), 255, np.uint8), shade(2)]
+    failures: List[Tuple[int, str]] = []
+    stream = predictor.stream(frames, roi=(30, 4, 46, 28), on_error=lambda n, error: failures.append((n, str(error))))
+    assert [result.index for result in stream] == [0, 2]
+    ((index, message),) = failures
+    assert index == 1
+    assert "roi is (30.0, 4.0, 46.0, 28.0), which lies outside the image of 24 x 16 pixels" in message
+    with pytest.raises(ConfigError, match="roi"):
+        predictor.predict_batch(frames, roi=(30, 4, 46, 28))
+
+
 def test_error_of_the_source_comes_after_the_results_before_it(predictor: MaskPredictor) -> None:
     def source() -> Iterator[np.ndarray]:
         yield from map(shade, range(3))
