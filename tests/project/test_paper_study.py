@@ -68,3 +68,16 @@ def test_a_frame_has_as_many_instances_as_are_asked_for(make: Callable[[torch.Te
     image = torch.rand(3, 128, 256, generator=torch.Generator().manual_seed(0))
     for count in (3, 10):
         assert make(image, count)() == count
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "mask_ap", "holds"),
+    [(6.0, 0.72, "holds"), (0.2, 0.70, "does not hold"), (6.0, 0.78, "does not hold")],
+)
+def test_the_table_says_whether_batched_nms_is_the_better_choice(
+    milliseconds: float, mask_ap: float, holds: str
+) -> None:
+    batched = {"mask_ap": 0.71, "mask_ap_low": 0.67, "mask_ap_high": 0.75, "suppression_ms": 0.3, "candidates": 9}
+    fast = {**batched, "mask_ap": mask_ap, "suppression_ms": milliseconds}
+    shown = paper_table({"batched-nms/val": batched, "fast-nms/val": fast})
+    assert f"x the time of batched NMS, which is the better choice: {holds} |" in shown

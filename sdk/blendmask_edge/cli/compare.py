@@ -75,11 +75,13 @@ def compare(
 
 
 def _lines(result: "Comparison") -> List[str]:
+    from blendmask_edge.comparison.result import MASK
+
     rows = [
         f"{one_line(image)}: "
         + ", ".join(
             f"{one_line(change.class_name)} {change.kind}"
-            + (f" (IoU {change.mask_iou:.2f})" if change.mask_iou else "")
+            + (f" (IoU {change.mask_iou:.2f})" if change.kind == MASK else "")
             for change in changes
         )
         for image, changes in result.by_image().items()

@@ -55,7 +55,10 @@ def from_torchvision(prediction: Mapping[str, Any], labels: Labels, mask_thresho
     check_number("mask_threshold", mask_threshold, 0, 1)
     missing = [name for name in ("boxes", "labels", "masks") if name not in prediction]
     if missing:
-        raise InstancesError(f"The dictionary has no {missing[0]}; it has {sorted(prediction)}.")
+        raise InstancesError(
+            f"The dictionary has no {missing[0]}; it has {sorted(prediction)}. Give the output of a Mask R-CNN for one "
+            "image, or a target with masks."
+        )
     masks = _numpy(prediction["masks"])
     if masks.ndim == 4:
         masks = masks[:, 0]

@@ -133,4 +133,6 @@ def _lines(sources: Sources, plan: Optional[Plan]) -> List[str]:
         lines.append("Nothing was measured: give --images for time, and --annotations for accuracy.")
     elif plan is not None and sources.graphs and plan.annotations is None:
         lines.append("Without annotations there is no average precision: give --annotations.")
+    elif plan is not None and not sources.graphs:
+        lines.append("No bundle is among the sources: --images has no effect.")
     return lines

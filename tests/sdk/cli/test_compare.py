@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,18 @@ def test_the_limit_decides_on_the_exit_code(runs: tuple) -> None:
         assert "2 of 48 instances changed (4.17%): 1 vanished, 0 appeared, 1 mask changed" in result.output
         assert re.search(r"^1\.png: .* vanished", result.output, re.MULTILINE)
     assert "at most 0.041 (4.10%) may change" in result.output
+
+
+def test_a_mask_that_moved_away_altogether_has_an_iou_of_zero(scenes: Scenes, tmp_path: Path) -> None:
+    left = np.full((56, 56), -9, np.float32)
+    left[:, :20] = 9
+
+    def replaced(logits: np.ndarray) -> Any:
+        return in_first(lambda instances: replace(instances[:1], mask_logits=logits[None]))
+
+    right = left[:, ::-1]
+    result = run(run_of(scenes, tmp_path / "a", replaced(left)), run_of(scenes, tmp_path / "b", replaced(right)))
+    assert re.search(r"^1\.png: \w+ mask changed \(IoU 0\.00\)$", result.output, re.MULTILINE), result.output
 
 
 def test_json_is_pure_and_tells_every_change(runs: tuple) -> None:

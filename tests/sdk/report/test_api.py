@@ -110,6 +110,29 @@ def test_a_bundle_on_images_shows_what_int8_lost(measured: Tuple[Path, Path, Pat
         assert part in text
 
 
+def test_two_bundles_are_measured_side_by_side_and_compared(measured: Tuple[Path, Path, Path], tmp_path: Path) -> None:
+    bundle, images, annotations = measured
+    graphs = {"cpu": build_graph()}
+    new = write_bundle(tmp_path / "new.bmz", describe(graphs), graphs)
+    options: Dict[str, Any] = {"runtime": "onnxruntime", "threads": 1, "frames": 1}
+    text = write_report([bundle, new], tmp_path / "r.md", images, annotations, **options).read_text(encoding="utf-8")
+    assert "|  | m:cpu | new:cpu |" in text
+    assert "m:cpu against new:cpu: 4 of 8 instances changed (50.00%): 2 vanished, 2 appeared, 0 mask changed." in text
+    assert "x as fast as m:cpu" in text
+    assert "## Bundle: m.bmz" in text
+    assert "## Bundle: new.bmz" in text
+
+
+def test_a_bundle_is_set_against_an_earlier_measurement(measured: Tuple[Path, Path, Path], tmp_path: Path) -> None:
+    bundle, images, annotations = measured
+    old = recorded(tmp_path, "old")
+    options: Dict[str, Any] = {"runtime": "onnxruntime", "threads": 1, "frames": 1}
+    page = write_report([f"{bundle}:cpu", old], tmp_path / "r.md", images, annotations, **options)
+    text = page.read_text(encoding="utf-8")
+    assert "|  | old | m:cpu |" in text
+    assert "against old" in text
+
+
 def test_images_without_annotations_give_time_alone(measured: Tuple[Path, Path, Path], tmp_path: Path) -> None:
     bundle, images, _ = measured
     page = write_report(f"{bundle}:cpu", tmp_path / "r.md", images, runtime="onnxruntime", threads=1, frames=1)
@@ -117,6 +140,12 @@ def test_images_without_annotations_give_time_alone(measured: Tuple[Path, Path, 
     assert "| latency p50, ms |" in text
     assert "mask AP75" not in text
     assert "give --annotations" in text.replace("\\", "")
+
+
+def test_images_without_a_bundle_are_said_to_have_no_effect(measured: Tuple[Path, Path, Path], tmp_path: Path) -> None:
+    _, images, _ = measured
+    text = write_report(recorded(tmp_path, "old"), tmp_path / "r.md", images).read_text(encoding="utf-8")
+    assert "No bundle is among the sources: --images has no effect." in text
 
 
 def test_a_bundle_alone_tells_how_it_was_made(bundle_path: Path, tmp_path: Path) -> None:

@@ -106,7 +106,10 @@ def id_image_from_message(message: Any) -> NDArray[np.uint16]:
         ImageError: the encoding is another one, or the message is too short or too large.
     """
     if message.encoding not in _ID_ENCODINGS:
-        raise ImageError(f"{_NAME} has encoding {message.encoding!r}, expected {' or '.join(_ID_ENCODINGS)}.")
+        raise ImageError(
+            f"{_NAME} has encoding {message.encoding!r}, expected {' or '.join(_ID_ENCODINGS)}. Subscribe to the topic "
+            "of masks."
+        )
     return _rows(message, 2).view(">u2" if message.is_bigendian else "<u2").astype(np.uint16)
 
 
