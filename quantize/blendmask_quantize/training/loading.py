@@ -36,17 +36,24 @@ def batches(stream: AugmentedStream, options: TrainOptions, start: int, rank: in
         collate_fn=_collate, worker_init_fn=_single_threaded,
     )  # fmt: skip
     loaded = iter(loader)
-    for step in range(start, options.iterations):
-        try:
-            batch = next(loaded)
-        except RuntimeError as error:
-            raise LoadingError(
-                f"a process that loads images ended ({str(error).splitlines()[0][:200]}): it may be out of memory, or "
-                "of shared memory (/dev/shm); go on with --resume and fewer --workers, 0 at the least"
-            ) from error
-        if isinstance(batch, BlendMaskError):
-            raise batch
-        yield step, batch
+    try:
+        for step in range(start, options.iterations):
+            try:
+                batch = next(loaded)
+            except RuntimeError as error:
+                raise _ended(error) from error
+            if isinstance(batch, BlendMaskError):
+                raise batch
+            yield step, batch
+    finally:
+        del loaded  # the traceback of an error would keep it, and the processes with it
+
+
+def _ended(error: RuntimeError) -> LoadingError:
+    return LoadingError(
+        f"a process that loads images ended ({str(error).splitlines()[0][:200]}): it may be out of memory, or "
+        "of shared memory (/dev/shm); go on with --resume and fewer --workers, 0 at the least"
+    )
 
 
 class _Share(Sampler[list[int]]):

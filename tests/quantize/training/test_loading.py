@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,10 @@ class TestOtherProcesses:
         def fail() -> Sample:
             raise AnnotationError("a.png is 3 x 4 pixels, annotated as 4 x 3")
 
-        with pytest.raises(AnnotationError, match=r"^a\.png is 3 x 4 pixels, annotated as 4 x 3$"):
+        with pytest.raises(AnnotationError, match=r"^a\.png is 3 x 4 pixels, annotated as 4 x 3$") as raised:
             next(batches(broken(folder, fail), replace(OPTIONS, workers=1), 0, 0))
+        assert raised.tb is not None, "a traceback does not keep them"
+        assert not active_children()
 
     def test_one_that_ends_is_one_message(self, folder: Path) -> None:
         def fail() -> Sample:
