@@ -1,9 +1,11 @@
-"""What all tests share: the profiles of property tests, and a collector of garbage that is not slowed by the tests."""
+"""What all tests share: the profiles of property tests, and a collector of garbage that does not slow the tests."""
 
 from __future__ import annotations
 
 import gc
+from typing import Generator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 _UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -14,7 +16,16 @@ settings.register_profile("explore", _UNTIMED, max_examples=1000)
 settings.load_profile("fast")  # another one by --hypothesis-profile
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_collection() -> Generator[None, None, None]:
+    """Collect no garbage while modules and tests are made, which stay."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
 def pytest_collection_finish() -> None:
-    """Keep modules and thousands of tests out of the passes of the garbage collector."""
+    """Keep modules and thousands of tests out of the passes of the garbage collector, and let it pass seldom."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -15,8 +16,8 @@ from blendmask_edge import ConfigError, DependencyError, Instances, InstancesErr
 from tests.sdk.rectangles import Rectangle, paint, rectangle_network
 
 __all__ = ["rectangle_network"]
-pytest.importorskip("trackers", reason="needs blendmask-edge[track]")
 pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.skipif(find_spec("trackers") is None, reason="needs blendmask-edge[track]")
 SIZE = (32, 48)
 LABELS = Labels(["red", "green", "blue"], [10, 20, 35])
 
