@@ -17,15 +17,23 @@ import pytest
 import torch
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
+from blendmask_calibration.estimators import Range
 from blendmask_edge.benchmark.side_by_side import time_side_by_side
 from blendmask_edge.bundle import reader, writer
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_quantize import QuantizeOptions, quantize
 from blendmask_quantize.checkpoints.checkpoint import save_checkpoint
+from blendmask_quantize.export.deployable import DeployableGraph
+from blendmask_quantize.export.onnx import export_onnx
 from blendmask_quantize.latency import network as latency
 from blendmask_quantize.model.macs import count_macs
-from blendmask_quantize.pipeline import calibration_set, comparison, stages
+from blendmask_quantize.pipeline import calibration_set, comparison, run, stages
+from blendmask_quantize.pipeline.candidate import Candidate
+from blendmask_quantize.pipeline.quantized import Quantized
 from blendmask_quantize.pipeline.report import Report
+from blendmask_quantize.quantization.ptq import Calibrated
+from blendmask_quantize.quantization.quantizer import IntegerConv2d
+from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.validation import measure
 from tests.made_once import made_once
 from tests.quantize.images import some_images, write_images
@@ -33,6 +41,8 @@ from tests.quantize.tiny import LABELS, tiny_model
 from tests.reference_values import PARITY
 
 torch.set_num_threads(1)
+UNRESTED = functools.partial(time_side_by_side, rounds=1, rest=0)
+"""Timing that is over soon, for tests that look at other things."""
 
 SHARED = Path(__file__).parents[2] / "../shared"
 
@@ -96,11 +106,26 @@ def checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Made:
-    """One run of `quantize` on the fixtures above: what it reported, the bundle, and the stages it announced."""
+    """One run of `quantize` on the fixtures above.
+
+    Attributes:
+        report: what it reported.
+        path: the bundle.
+        stages: the steps of each stage that were done, and their number, as announced.
+        weights, ranges: what the INT8 graphs were rendered from.
+    """
 
     report: Report
     path: Path
     stages: dict[str, tuple[int, int]]
+    weights: dict[str, torch.Tensor]
+    ranges: dict[str, Range]
+
+    def calibrated(self) -> Calibrated:
+        """The same weights and ranges, ready to be rendered once more."""
+        traced = trace_network(tiny_model())
+        traced.load_state_dict(self.weights)
+        return Calibrated(traced, self.ranges)
 
 
 @pytest.fixture(scope="session")
@@ -128,24 +153,59 @@ def _quantize_all(checkpoint: Path, photographs: Path, scenes: Path, path: Path)
 
         return step
 
+    kept: list[Calibrated] = []
+
+    def watched(quantized: Quantized) -> Candidate:
+        kept.append(quantized.calibrated)
+        return comparison.compared(quantized)
+
     options = QuantizeOptions(
         count=33, seed=3, estimator="max", size=(64, 96), keep_float=True, detections=20, license="CC0-1.0",
         evaluation=(scenes, scenes / "annotations.json"),
     )  # fmt: skip
-    return Made(quantize(checkpoint, photographs, path, options=options, progress=stage), path, stages)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "compared", watched)
+        patch.setattr(comparison, "export_onnx", _exporter())
+        patch.setattr(measure, "time_side_by_side", UNRESTED)
+        report = quantize(checkpoint, photographs, path, options=options, progress=stage)
+    return Made(report, path, stages, kept[0].traced.state_dict(), dict(kept[0].ranges))
+
+
+def _exporter() -> Callable[[DeployableGraph], onnx.ModelProto]:
+    """Export the float network once: the graph with live rows, which is timed and not shipped, is the static one here.
+
+    Shapes that depend on the image take as long to export as everything else; that of `cpu` has them, too.
+    """
+    static: list[onnx.ModelProto] = []
+
+    def export(graph: DeployableGraph) -> onnx.ModelProto:
+        if any(isinstance(module, IntegerConv2d) for module in graph.network.modules()):
+            return export_onnx(graph)
+        if not static:
+            shipped = copy.copy(graph)
+            shipped.live_rows = False
+            static.append(export_onnx(shipped))
+        return static[0]
+
+    return export
 
 
 @pytest.fixture
 def replayed(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`quantize` takes the graphs of `made` instead of exporting and comparing its own, which is most of its time."""
-    monkeypatch.setattr(calibration_set, "FRAMES", 2)
-    monkeypatch.setattr(stages, "TO_COMPARE", calibration_set.HoldOut(2, 8, 1 / 8))
+    """See `replay`."""
+    replay(made, monkeypatch)
+
+
+def replay(made: Made, patch: pytest.MonkeyPatch) -> None:
+    """Let `quantize` take the graphs of `made` instead of exporting and comparing its own, most of its time."""
+    patch.setattr(calibration_set, "FRAMES", 2)
+    patch.setattr(stages, "TO_COMPARE", calibration_set.HoldOut(2, 8, 1 / 8))
     for module in (reader, writer):
-        monkeypatch.setattr(module, "check_graph", lambda _: None)  # which `made` passed
-    monkeypatch.setattr(measure, "time_side_by_side", functools.partial(time_side_by_side, rounds=1, rest=0))
+        patch.setattr(module, "check_graph", lambda _: None)  # which `made` passed
+    patch.setattr(measure, "time_side_by_side", UNRESTED)
     graphs = [Bundle.open(made.path).graph(variant) for variant in ("float", "cpu", "tensorrt")]
-    monkeypatch.setattr(comparison, "export_onnx", lambda _: onnx.load_from_string(graphs.pop(0)))
-    monkeypatch.setattr(comparison, "check_parity", lambda *_: made.report.variants["cpu"].parity)
+    patch.setattr(comparison, "export_onnx", lambda _: onnx.load_from_string(graphs.pop(0)))
+    patch.setattr(comparison, "check_parity", lambda *_: made.report.variants["cpu"].parity)
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ from tests.quantize.small_networks import (
     image,
     network_input,
     size_of,
+    slow,
     small_network,
 )
 from tests.quantize.tiny import TINY
@@ -49,6 +50,7 @@ BOX_ROUNDING = 1e-4
 MANY = Bounds(candidates=10**4, rounds=40, detections=100)
 MODELS = {config.name: small_network(config) for config in (TINY, FIVE_LEVELS)}
 BLENDERS = {config.name: small_network(config) for config in (WEIGHTED_SUM, ASSEMBLER)}
+EVERY = [MODELS["TINY"], *slow(MODELS["TINY_FIVE_LEVELS"]), *BLENDERS.values()]
 
 
 def make_graph(model: BlendMask, bounds: Bounds = MANY, size: tuple[int, int] | None = None) -> DeployableGraph:
@@ -111,7 +113,7 @@ def head(found: Candidates, count: int) -> Candidates:
     return found[found.scores.argsort(descending=True)[:count]]
 
 
-@pytest.mark.parametrize("model", [*MODELS.values(), *BLENDERS.values()], ids=lambda model: model.config.name)
+@pytest.mark.parametrize("model", EVERY, ids=lambda model: model.config.name)
 @given(seed=SEEDS, bias=st.floats(-6, -1))
 @example(seed=1327, bias=-3.3584928567502534)  # two scores that only rounding tells apart
 def test_it_equals_the_reference_while_the_bounds_hold(model: BlendMask, seed: int, bias: float) -> None:

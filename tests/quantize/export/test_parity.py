@@ -53,11 +53,12 @@ FEW = replace(
 """Limits of selection below the graph's own, and a pixel mean between gray levels."""
 
 CASES = [
-    (FEW, "float"), (TINY, "float"), (TINY, "cpu"), (TINY, "tensorrt"),
+    (TINY, "float"), (TINY, "cpu"), (TINY, "tensorrt"),
     *(
         pytest.param(*case, marks=pytest.mark.slow)
         for case in (
-            (FEW, "cpu"), (LITE, "cpu"), (LITE, "tensorrt"), (WEIGHTED_SUM, "float"), (ASSEMBLER, "float"),
+            (FEW, "float"), (FEW, "cpu"), (LITE, "cpu"), (LITE, "tensorrt"), (WEIGHTED_SUM, "float"),
+            (ASSEMBLER, "float"),
             *((config, variant) for config in (DEEPLAB, FIVE_LEVELS, DLA) for variant in ("cpu", "tensorrt")),
         )
     ),
@@ -208,19 +209,33 @@ def mistaken(fault: str, monkeypatch: pytest.MonkeyPatch) -> Exported:
     return Exported(model, graph, export_onnx(graph), image(7, of_another_shape(FEW)))
 
 
+def limited(config: ModelConfig, **limits: int) -> ModelConfig:
+    return replace(config, inference=replace(config.inference, **limits))
+
+
+MEAN = (103.0, 116.0, 124.0)
+OTHERS = [
+    (TINY, limited(TINY, candidates_per_level=5)), (TINY, limited(TINY, detections=5)),
+    (TINY, replace(TINY, input=replace(TINY.input, mean=MEAN))),
+    *(
+        pytest.param(FEW, other, marks=pytest.mark.slow)
+        for other in (
+            limited(FEW, candidates_per_level=1000), limited(FEW, detections=40),
+            replace(FEW, input=replace(FEW.input, mean=MEAN)),
+        )
+    ),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    "other",
-    [
-        replace(FEW, inference=replace(FEW.inference, candidates_per_level=1000)),
-        replace(FEW, inference=replace(FEW.inference, detections=40)),
-        replace(FEW, input=replace(FEW.input, mean=(103.0, 116.0, 124.0))),
-    ],
-    ids=["level", "rows", "mean"],
+    "config, other", OTHERS, ids=[f"{name}-{limit}" for name in ("TINY", "FEW") for limit in ("level", "rows", "mean")]
 )
-def test_the_graph_of_another_limit_or_pixel_mean_is_found_out(other: ModelConfig, export: Export) -> None:
-    case = export(FEW, "float")
+def test_the_graph_of_another_limit_or_pixel_mean_is_found_out(
+    config: ModelConfig, other: ModelConfig, export: Export
+) -> None:
+    case = export(config, "float")
     with pytest.raises(ParityError):
-        check_parity(small_network(other), case.graph, case.model, image(7, of_another_shape(FEW))[0])
+        check_parity(small_network(other), case.graph, case.model, image(7, of_another_shape(config))[0])
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from blendmask_edge.errors import DependencyError, InferenceError
 from blendmask_quantize.export.torch_tensorrt import program as torch_program
@@ -20,6 +21,7 @@ from blendmask_quantize.export.torch_tensorrt.program import (
     export_here,
     export_program,
     from_bytes,
+    to_bytes,
 )
 from blendmask_quantize.export.torch_tensorrt.quantize_op import define_quantize_op
 from blendmask_quantize.export.torch_tensorrt.rounding import round_to_steps
@@ -82,6 +84,24 @@ def in_half(export: Export) -> Iterator[bytes]:
         yield export_here(export(TINY, "tensorrt").graph)
 
 
+class Scaled(nn.Module):
+    """A short program with what a network has: weights, and ranges that forward makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, image: torch.Tensor, threshold: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return image * self.weight + torch.arange(3), threshold
+
+
+@pytest.fixture(scope="module")
+def short() -> bytes:
+    """The program of `Scaled`, in the form of `in_half`."""
+    examples = (torch.zeros((1, 64, 96, 3), dtype=torch.uint8), torch.zeros(1))
+    return to_bytes(torch.export.export(Scaled(), examples))
+
+
 def test_the_whole_graph_is_compiled_and_returned(export: Export, torch_tensorrt: types.SimpleNamespace) -> None:
     case = export(TINY, "float")
     assert compile_program(case.model.SerializeToString(), "fp32", None, "cpu") == b"compiled"
@@ -93,21 +113,19 @@ def test_the_whole_graph_is_compiled_and_returned(export: Export, torch_tensorrt
     assert isinstance(given.program, torch.export.ExportedProgram)
 
 
-def test_what_torch_tensorrt_refuses_is_one_message(export: Export, torch_tensorrt: types.SimpleNamespace) -> None:
+def test_what_torch_tensorrt_refuses_is_one_message(short: bytes, torch_tensorrt: types.SimpleNamespace) -> None:
     torch_tensorrt.dynamo = Dynamo("no converter for aten.fancy")
     message = (
         r"Torch-TensorRT 2\.14\.0 cannot compile the graph: no converter for aten\.fancy\. Take --runtime tensorrt"
     )
     with pytest.raises(InferenceError, match=message):
-        compile_program(export(TINY, "float").model.SerializeToString(), "fp32", None, "cpu")
+        compile_exported(short, None, "cpu")
 
 
-def test_argument_that_a_release_would_swallow_is_refused(
-    export: Export, torch_tensorrt: types.SimpleNamespace
-) -> None:
+def test_argument_that_a_release_would_swallow_is_refused(short: bytes, torch_tensorrt: types.SimpleNamespace) -> None:
     torch_tensorrt.__version__ = "2.9.0"  # this one takes flags, of which the stand-in knows nothing
     with pytest.raises(InferenceError, match=r"Torch-TensorRT 2\.9\.0 does not know the argument enabled_precisions"):
-        compile_program(export(TINY, "float").model.SerializeToString(), "fp32", None, "cpu")
+        compile_exported(short, None, "cpu")
 
 
 def test_the_network_is_compiled_straight_from_torch(
@@ -142,11 +160,12 @@ def test_a_release_with_flags_gets_the_network_in_float32(
     assert torch.float16 not in dtypes
 
 
+@pytest.mark.parametrize("name", ["short", pytest.param("in_half", marks=pytest.mark.slow)])
 def test_every_tensor_of_the_program_lies_on_the_device_that_it_is_compiled_for(
-    in_half: bytes, torch_tensorrt: types.SimpleNamespace
+    name: str, request: pytest.FixtureRequest, torch_tensorrt: types.SimpleNamespace
 ) -> None:
     """`meta` stands for a GPU: constants that forward makes, such as ranges, must go there, too."""
-    compile_exported(in_half, None, "meta")
+    compile_exported(request.getfixturevalue(name), None, "meta")
     program = torch_tensorrt.dynamo.program
     tensors = [*program.state_dict.values(), *program.constants.values()]
     tensors += [node.meta["val"] for node in program.graph.nodes if isinstance(node.meta.get("val"), torch.Tensor)]
