@@ -19,7 +19,9 @@ from blendmask_quantize import QuantizeOptions, explain, quantize
 from blendmask_quantize.export.deployable import DeployableGraph
 
 AMPERE = Gpu("RTX 3090", "8.6", "13.1/590.1")
-OPTIONS = QuantizeOptions(count=17, estimator="max", size=(64, 96), detections=20, steps=(), torch_tensorrt="rtx-30")
+OPTIONS = QuantizeOptions(
+    count=4, allow=("few-images",), estimator="max", size=(64, 96), detections=20, steps=(), torch_tensorrt="rtx-30"
+)
 
 
 class Compiler:

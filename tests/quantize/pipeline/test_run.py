@@ -10,7 +10,7 @@ import resource
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,14 @@ from blendmask_quantize.validation import measure
 from blendmask_quantize.validation.as_written import AsWritten
 from blendmask_quantize.validation.fidelity import Fidelity, compare
 from blendmask_quantize.validation.gpu_arithmetic import GRAPH_IN
-from tests.quantize.conftest import Made
+from tests.quantize.conftest import Made, replay
 from tests.quantize.images import describe, some_images, write_annotations, write_images
 
 SIZE = (64, 96)
+FEW = QuantizeOptions(count=4, allow=("few-images",), estimator="max", size=SIZE, detections=20, steps=())
+"""Few images, to be quick."""
 ENOUGH: dict[str, Any] = {"count": 17, "allow": ()}
+"""For what the guard says of more."""
 Quantize = Callable[..., Report]
 
 
@@ -86,8 +89,47 @@ def quantize(photographs: Path) -> Quantize:
 
 @pytest.fixture
 def options() -> QuantizeOptions:
-    """Few images, to be quick; `ENOUGH` is for what the guard says of more."""
-    return QuantizeOptions(count=4, allow=("few-images",), estimator="max", size=SIZE, detections=20, steps=())
+    """See `FEW`."""
+    return FEW
+
+
+@dataclass(frozen=True)
+class Plain:
+    """One run with the options of all, where an older file lay.
+
+    Attributes:
+        report: what it reported.
+        live: whether each graph that was exported has live rows, in order.
+        threads: of each predictor that was opened, in order.
+    """
+
+    report: Report
+    live: list[bool]
+    threads: list[int | None]
+
+
+@pytest.fixture(scope="module")
+def plain(made: Made, photographs: Path, checkpoint_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Plain:
+    path = tmp_path_factory.mktemp("plain") / "m.bmz"
+    path.write_bytes(b"older")
+    live: list[bool] = []
+    threads: list[int | None] = []
+    with pytest.MonkeyPatch.context() as patch:
+        replay(made, patch)
+        exported, opened = comparison.export_onnx, measure.MaskPredictor
+
+        def watched(graph: DeployableGraph) -> onnx.ModelProto:
+            live.append(graph.live_rows)
+            return exported(graph)
+
+        def predictor(path: Path, runtime: str, threads_: int | None = None, *given: Any, **named: Any) -> Any:
+            threads.append(threads_)
+            return opened(path, runtime, threads_, *given, **named)
+
+        patch.setattr(comparison, "export_onnx", watched)
+        patch.setattr(measure, "MaskPredictor", predictor)
+        report = public_quantize(checkpoint_path, photographs, path, options=FEW)
+    return Plain(report, live, threads)
 
 
 @pytest.fixture
@@ -153,7 +195,7 @@ def test_the_manifest_states_the_bounds_that_the_graph_has(manifest: Manifest, m
 
 
 @pytest.mark.usefixtures("replayed")
-@pytest.mark.parametrize("left_out", [0, 3])
+@pytest.mark.parametrize("left_out", [3, pytest.param(0, marks=pytest.mark.slow)])
 def test_instances_that_too_few_candidates_cost_are_a_warning(
     left_out: int, quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -291,23 +333,19 @@ def test_the_float_variant_finds_what_the_torch_graph_finds(made: Made, checkpoi
 # Options
 
 
-@pytest.mark.usefixtures("replayed")
-def test_the_float_graph_is_left_out_unless_asked_for(
-    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
-) -> None:
-    report = quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
-    manifest = Bundle.open(tmp_path / "m.bmz").manifest
+def test_the_float_graph_is_left_out_unless_asked_for(plain: Plain) -> None:
+    manifest = Bundle.open(plain.report.bundle).manifest
     assert set(manifest.graphs) == {"cpu", "tensorrt"}
     assert manifest.metrics == {}
-    assert (manifest.display_threshold, manifest.display_measurement, report.display) == (0.5, None, None)
-    assert list(report.variants) == ["float", "cpu", "tensorrt"]
+    assert (manifest.display_threshold, manifest.display_measurement, plain.report.display) == (0.5, None, None)
+    assert list(plain.report.variants) == ["float", "cpu", "tensorrt"]
 
 
 @pytest.mark.usefixtures("replayed")
 def test_options_that_are_the_default_are_not_recorded(
     quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
 ) -> None:
-    few = replace(options, estimator="mse", count=2, allow=("few-images",))
+    few = replace(options, estimator="mse", count=1)
     quantize(checkpoint, tmp_path / "m.bmz", few, quiet)
     manifest = Bundle.open(tmp_path / "m.bmz").manifest
     assert manifest.recipe.options == {"steps": {}}
@@ -315,14 +353,10 @@ def test_options_that_are_the_default_are_not_recorded(
     assert (manifest.calibration.estimator, manifest.calibration.overrides) == ("mse", ["few-images"])
 
 
-@pytest.mark.usefixtures("replayed")
-def test_an_older_bundle_is_replaced_and_nothing_else_in_the_folder_changes(
-    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
-) -> None:
-    (tmp_path / "m.bmz").write_bytes(b"older")
-    quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
-    assert [path.name for path in tmp_path.iterdir()] == ["m.bmz"]
-    Bundle.open(tmp_path / "m.bmz")
+def test_an_older_bundle_is_replaced_and_nothing_else_in_the_folder_changes(plain: Plain) -> None:
+    bundle = plain.report.bundle
+    assert list(bundle.parent.iterdir()) == [bundle]
+    Bundle.open(bundle)
 
 
 @pytest.mark.parametrize(
@@ -518,6 +552,7 @@ def test_a_bundle_whose_masks_broke_is_not_written_although_its_scores_are_right
 
 
 @pytest.mark.usefixtures("replayed")
+@pytest.mark.slow
 def test_broken_masks_can_be_allowed_and_are_recorded(
     quantize: Quantize,
     checkpoint: Checkpoint,
@@ -717,28 +752,9 @@ def test_data_that_are_spoiled_meanwhile_do_not_cost_the_bundle(
 # The one protocol of timing
 
 
-@pytest.mark.usefixtures("replayed")
-def test_float_and_int8_do_the_same_work_when_they_are_timed(
-    quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    live: list[bool] = []
-    exported, opened = comparison.export_onnx, measure.MaskPredictor
-    threads: list[int | None] = []
-
-    def watched(graph: DeployableGraph) -> onnx.ModelProto:
-        live.append(graph.live_rows)
-        return exported(graph)
-
-    def predictor(path: Path, runtime: str, threads_: int | None = None, *given: Any, **named: Any) -> Any:
-        threads.append(threads_)
-        return opened(path, runtime, threads_, *given, **named)
-
-    monkeypatch.setattr(comparison, "export_onnx", watched)
-    monkeypatch.setattr(measure, "MaskPredictor", predictor)
-    quantize(checkpoint, tmp_path / "m.bmz", options, quiet)
-    assert live == [True, True, False], "float, cpu, tensorrt"
-    assert threads[-2:] == [THREADS, THREADS]
+def test_float_and_int8_do_the_same_work_when_they_are_timed(plain: Plain) -> None:
+    assert plain.live == [True, True, False], "float, cpu, tensorrt"
+    assert plain.threads[-2:] == [THREADS, THREADS]
 
 
 def test_the_float_graph_of_a_bundle_is_static(made: Made) -> None:
@@ -809,8 +825,9 @@ def test_a_measurement_that_fails_does_not_cost_the_bundle(
     assert Bundle.open(tmp_path / "m.bmz").manifest.metrics == {}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("replayed")
-@pytest.mark.parametrize("count", [1, *(pytest.param(count, marks=pytest.mark.slow) for count in (2, 3))])
+@pytest.mark.parametrize("count", [1, 2, 3])
 def test_few_images_pass_every_stage_where_they_are_allowed(
     quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path, count: int
 ) -> None:
@@ -848,7 +865,7 @@ def test_images_can_come_from_an_iterable_and_layers_stay_float(
 ) -> None:
     images = (read_image(path) for path in sorted(photographs.rglob("*.png")))
     ignored = ("backbone.bottom_up.stem", re.compile("fpn_output"))
-    public_quantize(checkpoint, images, tmp_path / "m.bmz", options=replace(options, **ENOUGH), ignored=ignored)
+    public_quantize(checkpoint, images, tmp_path / "m.bmz", options=options, ignored=ignored)
     manifest = Bundle.open(tmp_path / "m.bmz").manifest
     assert manifest.recipe.options["ignored"] == ["backbone.bottom_up.stem", "re:fpn_output"]
     assert manifest.calibration is not None

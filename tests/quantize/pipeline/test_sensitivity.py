@@ -71,7 +71,7 @@ def words(planted: Checkpoint, photographs: Path, tmp_path_factory: pytest.TempP
     save_checkpoint(path, planted.model, LABELS)
     options = [word for code in ALLOW for word in ("--allow", code)] + [
         "--ignored",
-        "re:bottom_up|tower|lateral|fpn_output",
+        "re:bottom_up|tower|lateral|fpn_output|refine.[12]",
     ]
     return [
         path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,11 @@ from blendmask_quantize.validation.fidelity import Fidelity
 BROKEN = Fidelity(4, 40, 0, 0, score_drift=0.01, box_iou=0.95, mask_iou=0.3, mask_iou_low=0.1)
 SWAPPED = ([[0.6], [0.5], [0.7]], [[0.8], [0.75], [0.9]])
 
+OPTIONS = QuantizeOptions(
+    count=4, estimator="max", size=(64, 96), detections=20, steps=("bias_correction",), allow=("few-images",)
+)
+"""Few images, with one output."""
+
 Run = Callable[..., Report]
 
 
@@ -36,12 +42,11 @@ def checkpoint(checkpoint_path: Path) -> Checkpoint:
 
 @pytest.fixture
 def run(photographs: Path, tmp_path: Path) -> Run:
-    """The public function on few images, with one output."""
-    options = QuantizeOptions(count=4, estimator="max", size=(64, 96), detections=20, steps=("bias_correction",))
+    """The public function; see `OPTIONS`."""
 
     def call(checkpoint: Checkpoint, *allow: str, **changes: Any) -> Report:
-        given = {"allow": ("few-images", *allow), **changes}
-        return quantize(checkpoint, photographs, tmp_path / "m.bmz", options=replace(options, **given))
+        given = {"allow": (*OPTIONS.allow, *allow), **changes}
+        return quantize(checkpoint, photographs, tmp_path / "m.bmz", options=replace(OPTIONS, **given))
 
     return call
 
@@ -100,6 +105,7 @@ def test_what_was_allowed_before_is_judged_again(run: Run, checkpoint: Checkpoin
 
 
 @pytest.mark.usefixtures("replayed")
+@pytest.mark.slow
 def test_instances_are_not_looked_for_again(
     run: Run, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,14 +163,34 @@ def test_the_order_of_channels_is_not_measured_again(
     assert names_in(tmp_path) == {"m.bmz"}
 
 
-@pytest.mark.parametrize("change", ["options", "network", "images", "damaged", "empty"])
-def test_anything_else_begins_anew(
-    run: Run, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+@pytest.fixture(scope="module")
+def refused(checkpoint_path: Path, photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is kept of a run whose order of channels the guard refused."""
+    folder = tmp_path_factory.mktemp("refused")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages, "scores_both_ways", lambda *_: SWAPPED)
+        with pytest.raises(CalibrationError, match="--allow channel-order"):
+            quantize(checkpoint_path, photographs, folder / "m.bmz", options=OPTIONS)
+    return folder / "m.run"
+
+
+def test_the_same_run_goes_on_behind_what_was_refused(
+    run: Run, checkpoint: Checkpoint, refused: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages, "scores_both_ways", lambda *_: SWAPPED)
-    with pytest.raises(CalibrationError, match="--allow channel-order"):
-        run(checkpoint)
-    kept = tmp_path / "m.run/stage-channel-order.npz"
+    shutil.copytree(refused, tmp_path / "m.run")
+    forbid(monkeypatch, stages, "scores_both_ways")
+    monkeypatch.setattr(stages, "observe_images", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint, "channel-order")
+
+
+@pytest.mark.parametrize(
+    "change", ["options", "network", "images", "damaged", pytest.param("empty", marks=pytest.mark.slow)]
+)
+def test_anything_else_begins_anew(
+    run: Run, checkpoint: Checkpoint, refused: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    kept = Path(shutil.copytree(refused, tmp_path / "m.run")) / "stage-channel-order.npz"
     changes: dict[str, Any] = {}
     if change == "options":
         changes["seed"] = 1

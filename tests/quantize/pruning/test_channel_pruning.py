@@ -35,7 +35,7 @@ from blendmask_quantize.quantization.ptq import observe_ranges, render
 from blendmask_quantize.quantization.trace import trace_network
 from blendmask_quantize.training.options import TrainOptions
 from tests.quantize.prunable import SMALL
-from tests.quantize.small_networks import DEFORMABLE
+from tests.quantize.small_networks import DEFORMABLE, slow
 from tests.quantize.tiny import LABELS, tiny_model
 
 FROZEN = replace(SMALL, backbone=replace(SMALL.backbone, norm="FrozenBN", frozen_stages=2))
@@ -48,7 +48,7 @@ FIVE_LEVELS = replace(
         norm="BN",
     ),
 )  # fmt: skip
-LITE0 = get_config("LITE0_RT")
+LITE0 = replace(SMALL, backbone=get_config("LITE0_RT").backbone, bases=replace(SMALL.bases, fine=True))
 DLA = replace(
     SMALL, backbone=BackboneConfig(kind="dla34", norm="SyncBN", frozen_stages=0, level_widths=(16, 16, 16, 32, 32, 64))
 )
@@ -57,6 +57,7 @@ NETWORKS = {
     "BN": SMALL, "FrozenBN": FROZEN, "GN": GROUPED, "five levels": FIVE_LEVELS, "lite0": LITE0, "dla": DLA,
     "deeplab": DEEPLAB,
 }  # fmt: skip
+SLOW = ("FrozenBN", "GN", "five levels", "deeplab")
 OUTPUTS = ("cls_logits", "bbox_pred", "ctrness", "top_layer", "seg_head.6")
 
 
@@ -77,9 +78,7 @@ def is_output(layer: str, config: ModelConfig) -> bool:
 
 @pytest.fixture(
     scope="module",
-    params=[
-        pytest.param(name, marks=pytest.mark.slow if name in ("FrozenBN", "GN", "deeplab") else ()) for name in NETWORKS
-    ],
+    params=[pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in NETWORKS],
     ids=str,
 )
 def pair(request: pytest.FixtureRequest) -> tuple[BlendMask, BlendMask]:
@@ -201,7 +200,7 @@ class TestBudget:
         assert count_macs(twice) / count_macs(model) == pytest.approx(0.6, rel=2.5 * TOLERANCE)
         assert BlendMask(twice.config)(image()).bases.shape == model(image()).bases.shape
 
-    @pytest.mark.parametrize("config", [SMALL, FROZEN])
+    @pytest.mark.parametrize("config", [SMALL, *slow(FROZEN)])
     def test_an_impossible_ratio_names_the_smallest_before_any_loss(self, config):
         def never(_: BlendMask) -> Tensor:
             raise AssertionError
@@ -225,7 +224,7 @@ class TestBudget:
 
 
 class TestOptions:
-    @pytest.mark.parametrize("config", [SMALL, FROZEN, GROUPED])
+    @pytest.mark.parametrize("config", [GROUPED, *slow(SMALL, FROZEN)])
     def test_parameters_can_be_the_target(self, config):
         model = tiny_model(config)
         pruned = prune_network(model, 0.6, losses(), options=PruneOptions(target="parameters"))

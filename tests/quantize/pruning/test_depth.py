@@ -81,6 +81,7 @@ def test_frozen_and_protected_blocks_stay(model: BlendMask) -> None:
         candidate_blocks(model, ("res9",))
 
 
+@pytest.mark.parametrize("model", [SMALL, *slow(LITE)], indirect=True, ids=lambda config: config.name)
 def test_a_shallow_network_is_saved_pruned_and_quantized_like_any_other(model: BlendMask, tmp_path: Path) -> None:
     shallow = without_idle_blocks(model, [distance(model)], 1e-9)
     save_checkpoint(tmp_path / "a.safetensors", shallow, LABELS)

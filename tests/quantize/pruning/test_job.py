@@ -20,7 +20,7 @@ from blendmask_quantize.cli import commands as cli
 from blendmask_quantize.model.macs import count_macs
 from blendmask_quantize.model.sparsity import sparse_layers
 from blendmask_quantize.pruning.budget import TOLERANCE
-from blendmask_quantize.pruning.job import prune
+from blendmask_quantize.pruning.job import PruneReport, prune
 from blendmask_quantize.pruning.options import PruneOptions, fine_tuning
 from blendmask_quantize.training.augment import Augmentation
 from blendmask_quantize.training.coco_images import CocoImages
@@ -106,23 +106,30 @@ def begun(stopped, tmp_path) -> Path:
     return Path(shutil.copytree(stopped, tmp_path / "pruned.run"))
 
 
-class TestPruning:
-    def test_the_file_holds_the_thinner_network_trained(self, run, checkpoint, tmp_path):
-        untrained = load_checkpoint(run(UNTRAINED, name="untrained.safetensors").path)
-        report = run()
-        loaded = load_checkpoint(report.path)
-        assert count_macs(loaded.model) / count_macs(checkpoint.model) == pytest.approx(0.7, rel=TOLERANCE)
-        assert loaded.config == untrained.config
-        assert loaded.labels == LABELS
-        assert not torch.equal(loaded.model.top_layer.weight, untrained.model.top_layer.weight)
-        assert {path.name for path in tmp_path.iterdir()} == {"pruned.safetensors", "untrained.safetensors"}
+@pytest.fixture(scope="module")
+def untrained(images, checkpoint, tmp_path_factory) -> PruneReport:
+    """The report of pruning without fine-tuning."""
+    output = tmp_path_factory.mktemp("untrained") / "pruned.safetensors"
+    return prune(checkpoint, [source_in(images)], output, UNTRAINED, quiet)
 
-    def test_the_report_counts_work_and_weights(self, run, checkpoint):
-        report = run(UNTRAINED)
-        loaded = load_checkpoint(report.path).model
-        assert report.macs == (count_macs(checkpoint.model), count_macs(loaded))
-        assert report.weights[1] == sum(parameter.numel() for parameter in loaded.parameters()) < report.weights[0]
-        assert report.ratio == pytest.approx(0.7, rel=TOLERANCE)
+
+class TestPruning:
+    def test_the_file_holds_the_thinner_network_trained(self, run, checkpoint, untrained, tmp_path):
+        before = load_checkpoint(untrained.path)
+        loaded = load_checkpoint(run().path)
+        assert count_macs(loaded.model) / count_macs(checkpoint.model) == pytest.approx(0.7, rel=TOLERANCE)
+        assert loaded.config == before.config
+        assert loaded.labels == LABELS
+        assert not torch.equal(loaded.model.top_layer.weight, before.model.top_layer.weight)
+        assert {path.name for path in tmp_path.iterdir()} == {"pruned.safetensors"}
+
+    def test_the_report_counts_work_and_weights(self, untrained, checkpoint):
+        loaded = load_checkpoint(untrained.path).model
+        assert untrained.macs == (count_macs(checkpoint.model), count_macs(loaded))
+        assert (
+            untrained.weights[1] == sum(parameter.numel() for parameter in loaded.parameters()) < untrained.weights[0]
+        )
+        assert untrained.ratio == pytest.approx(0.7, rel=TOLERANCE)
 
     @pytest.mark.slow
     def test_the_checkpoint_handed_in_stays(self, run, checkpoint):
@@ -165,7 +172,8 @@ class TestResuming:
     @pytest.mark.usefixtures("begun")
     @pytest.mark.parametrize(
         "change, message",
-        [({"learning_rate": 1e-4}, None), ({"ema": 0.1}, r"fine-tuning ema 0\.\d+ instead of 0\.1"),
+        [pytest.param({"learning_rate": 1e-4}, None, marks=pytest.mark.slow),
+         ({"ema": 0.1}, r"fine-tuning ema 0\.\d+ instead of 0\.1"),
          ({"optimizer": "sgd"}, "fine-tuning optimizer adamw instead of sgd")],
         ids=["rate", "ema", "optimizer"],
     )  # fmt: skip
@@ -225,6 +233,7 @@ class TestBadInput:
         with pytest.raises(AnnotationError, match=r"cup.*dog"):
             run(of=other)
 
+    @pytest.mark.slow
     def test_a_checkpoint_that_never_named_its_classes_takes_any(self, run, checkpoint, tmp_path):
         torch.save(checkpoint.model.state_dict(), tmp_path / "bare.pth")
         report = run(UNTRAINED, of=load_checkpoint(tmp_path / "bare.pth", SMALL))

@@ -210,6 +210,7 @@ def before_key(state: dict[str, Tensor], parameter: str) -> Tensor:
 
 
 class TestResuming:
+    @pytest.mark.slow
     def test_seconds_count_what_was_trained_before(self, run, tmp_path):
         with pytest.raises(Interrupted):
             run("parts", after=interrupt_after(4))

@@ -306,9 +306,12 @@ class TestUnfinishedRuns:
 
     @pytest.mark.parametrize(
         "change, message",
-        [({"count": 5}, "calibration count 3 instead of 5"), ({"seed": 3}, "calibration seed 0 instead of 3"),
-         ({"estimator": "mse"}, "estimator max instead of mse")],
-    )  # fmt: skip
+        [
+            ({"count": 5}, "calibration count 3 instead of 5"),
+            pytest.param({"seed": 3}, "calibration seed 0 instead of 3", marks=pytest.mark.slow),
+            pytest.param({"estimator": "mse"}, "estimator max instead of mse", marks=pytest.mark.slow),
+        ],
+    )
     def test_another_calibration(self, begun, checkpoint, options, change, message) -> None:
         other = replace(options, **change)
         self.refused(begun, checkpoint, other, message, resume=True)

@@ -132,13 +132,29 @@ def test_a_few_steps_bring_it_nearer_to_the_float_network(
     assert ("loss_mask" in header) == labeled
 
 
+WIDE = replace(TINY, pyramid_width=24)
+
+
+def test_a_wider_network_can_be_the_teacher(
+    folder: Path, checkpoint: Checkpoint, start: Calibrated, tmp_path: Path
+) -> None:
+    wide = Checkpoint(tiny_model(WIDE, seed=3), LABELS, Path("wide.safetensors"))
+    options = replace(OPTIONS, training=replace(SCHEDULE, iterations=1))
+    run_qat(checkpoint, start, qat_data(folder), even, options, tmp_path, teacher=wide)
+    header = (tmp_path / LOG_FILE).read_text().splitlines()[0]
+    assert "distill_masks" in header
+    assert "distill_towers" not in header, "their channels differ"
+    with pytest.raises(CheckpointError, match="another run"):
+        run_qat(checkpoint, start, qat_data(folder), even, options, tmp_path, resume=True)
+
+
+@pytest.mark.slow
 def test_it_learns_from_a_wider_network_that_is_given_as_teacher(
     folder: Path, checkpoint: Checkpoint, start: Calibrated, inputs: Tensor, tmp_path: Path
 ) -> None:
-    wide = Checkpoint(tiny_model(replace(TINY, pyramid_width=24), seed=3), LABELS, Path("wide.safetensors"))
+    wide = Checkpoint(tiny_model(WIDE, seed=3), LABELS, Path("wide.safetensors"))
     options = replace(OPTIONS, training=replace(SCHEDULE, iterations=8, batch=2, learning_rate=2e-3))
-    data, criterion = qat_data(folder), better_after(start)
-    trained = run_qat(checkpoint, start, data, criterion, options, tmp_path, teacher=wide)
+    trained = run_qat(checkpoint, start, qat_data(folder), better_after(start), options, tmp_path, teacher=wide)
     taught = QatTeacher(checkpoint.model, trace_network(checkpoint.model), wide)
     pixels = torch.from_numpy(np.stack([read_image(folder / f"{i}.png") for i in range(4)])).permute(0, 3, 1, 2)
 
@@ -150,8 +166,6 @@ def test_it_learns_from_a_wider_network_that_is_given_as_teacher(
         return float(sum(found.values()))
 
     assert distance_to_teacher(trained.calibrated) < 0.9 * distance_to_teacher(start)
-    with pytest.raises(CheckpointError, match="another run"):
-        run_qat(checkpoint, start, data, criterion, options, tmp_path, resume=True)
 
 
 def test_an_interrupted_run_resumes_to_the_same_end(
@@ -208,7 +222,7 @@ def test_a_run_with_other_options_is_not_resumed(
         run_qat(checkpoint, start, qat_data(folder), even, other, finished[0], resume=True)
 
 
-@pytest.mark.parametrize("detected, kept", [(0, "ptq"), (1, "ptq"), (2, "qat")])
+@pytest.mark.parametrize("detected, kept", [pytest.param(0, "ptq", marks=pytest.mark.slow), (1, "ptq"), (2, "qat")])
 def test_it_keeps_ptq_where_training_did_not_help(
     folder: Path, checkpoint: Checkpoint, start: Calibrated, finished: tuple[Path, QatResult], detected: int, kept: str
 ) -> None:

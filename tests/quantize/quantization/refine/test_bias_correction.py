@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -24,6 +26,24 @@ def case(config: ModelConfig) -> tuple[fx.GraphModule, list[Tensor]]:
     return trace_network(model), [network_input(model, image(seed, size_of(config))) for seed in range(4)]
 
 
+@dataclass(frozen=True)
+class Corrected:
+    """A network with its ranges, the same with corrected biases, the inputs, and the weights that it had before."""
+
+    start: Calibrated
+    after: Calibrated
+    inputs: list[Tensor]
+    before: dict[str, Tensor]
+
+
+@functools.cache
+def corrected(config: ModelConfig) -> Corrected:
+    traced, inputs = case(config)
+    before = copy.deepcopy(traced.state_dict())
+    start = Calibrated(traced, observe_ranges(traced, inputs, "percentile"))
+    return Corrected(start, correct_biases(start, traced, inputs), inputs, before)
+
+
 def means(predictions: Predictions) -> Tensor:
     """Mean of every basis: what nothing rounds any more and no head computes."""
     return predictions.bases.mean(dim=(0, 2, 3))
@@ -31,33 +51,29 @@ def means(predictions: Predictions) -> Tensor:
 
 @pytest.mark.parametrize("config", [TINY, *slow(LITE, DEEPLAB)], ids=lambda config: config.name)
 def test_the_results_agree_on_average_afterwards(config: ModelConfig) -> None:
-    traced, inputs = case(config)
-    start = Calibrated(traced, observe_ranges(traced, inputs, "percentile"))
-    corrected = correct_biases(start, traced, inputs)
-    batch = torch.cat(inputs)
+    found = corrected(config)
+    batch = torch.cat(found.inputs)
     with torch.no_grad():
-        expected = means(traced(batch))
+        expected = means(found.start.traced(batch))
         before, after = (
             (torch.stack([means(one.render(variant)(batch)) for variant in VARIANTS]).mean(dim=0) - expected).abs()
-            for one in (start, corrected)
+            for one in (found.start, found.after)
         )
     assert after.sum() < 0.35 * before.sum()
 
 
 def test_only_biases_change_and_they_are_common_to_the_variants() -> None:
-    traced, inputs = case(TINY)
-    before = copy.deepcopy(traced.state_dict())
-    start = Calibrated(traced, observe_ranges(traced, inputs, "max"))
-    corrected = correct_biases(start, traced, inputs)
-    assert all(torch.equal(value, before[name]) for name, value in traced.state_dict().items())
-    changed = {name for name, value in corrected.traced.state_dict().items() if not torch.equal(value, before[name])}
+    found = corrected(TINY)
+    before, after = found.before, found.after
+    assert all(torch.equal(value, before[name]) for name, value in found.start.traced.state_dict().items())
+    changed = {name for name, value in after.traced.state_dict().items() if not torch.equal(value, before[name])}
     assert changed
     assert all(name.endswith(".bias") for name in changed)
     assert not any(name.startswith("proposal_generator") for name in changed)
     assert any(name.startswith("basis_module") for name in changed)
-    assert corrected.ranges == start.ranges
-    modules = dict(corrected.render("cpu").named_modules())
-    for name, conv in corrected.render("tensorrt").named_modules():
+    assert after.ranges == found.start.ranges
+    modules = dict(after.render("cpu").named_modules())
+    for name, conv in after.render("tensorrt").named_modules():
         if isinstance(conv, IntegerConv2d):
             other = modules[name]
             assert isinstance(other, IntegerConv2d)
@@ -70,6 +86,6 @@ def test_a_network_without_rounding_errors_is_left_alone() -> None:
     exact = Calibrated(traced, observe_ranges(traced, inputs, "max"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Calibrated, "render", lambda self, _: copy.deepcopy(self.traced))
-        corrected = correct_biases(exact, traced, inputs)
-    for name, value in corrected.traced.state_dict().items():
+        unchanged = correct_biases(exact, traced, inputs)
+    for name, value in unchanged.traced.state_dict().items():
         torch.testing.assert_close(value, traced.state_dict()[name])

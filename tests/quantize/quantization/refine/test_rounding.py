@@ -28,7 +28,7 @@ from tests.quantize.small_networks import LITE, image, network_input, size_of, s
 from tests.quantize.tiny import TINY
 
 FEW = Sampling(patches=256)
-WAYS = {"adaround": AdaRound(iterations=60, learning_rate=0.1), "coordinate_descent": CoordinateDescent()}
+WAYS = {"adaround": AdaRound(iterations=20, learning_rate=0.3), "coordinate_descent": CoordinateDescent()}
 
 
 def case(config: ModelConfig) -> tuple[Calibrated, list[Tensor]]:
