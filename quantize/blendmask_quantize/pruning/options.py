@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+import msgspec
 
 from blendmask_edge.arguments.values import is_number
 from blendmask_edge.errors import ConfigError
@@ -49,7 +52,7 @@ class PruneOptions:
             leaves weights dense.
     """
 
-    ratio: float = RATIO
+    ratio: Annotated[float, msgspec.Meta(gt=0, le=1)] = RATIO
     training: TrainOptions = field(
         default_factory=lambda: fine_tuning(TrainOptions(iterations=ITERATIONS, learning_rate=LEARNING_RATE))
     )

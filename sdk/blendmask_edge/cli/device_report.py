@@ -14,6 +14,7 @@ from blendmask_edge.devices.result import CheckResult, Route
 from blendmask_edge.devices.roofline import LEFT_OUT, Estimate
 from blendmask_edge.devices.table import Table, Target
 from blendmask_edge.hardware.facts import Fact
+from blendmask_edge.runtimes.registry import select
 from blendmask_edge.verification.report import SignedReport
 
 _WIDTH = 100
@@ -120,7 +121,9 @@ def next_steps(result: CheckResult, bundle: Path) -> Iterator[str]:
         words = f"--target {result.target} --precision {way.precision}{runtime}"
         yield f"Next, on the device: blendmask compile {bundle} {words}"
     else:
-        yield f"Next, on the device: blendmask predict {bundle} IMAGE... --runtime {way.runtime}"
+        by_default = select(way.runtime).variants[0]
+        variant = "" if way.variant in (None, by_default) else f" --variant {way.variant}"
+        yield f"Next, on the device: blendmask predict {bundle} IMAGE... --runtime {way.runtime}{variant}"
 
 
 def _way_out(result: CheckResult) -> Iterator[str]:

@@ -48,6 +48,8 @@ WRONG: list[tuple[str, str]] = [
     ("recipe: ptq\nversion: 3\nweight_bits: 4", "weight_bits: 4 is not supported"),
     ("recipe: edge-sparse\nversion: 1\npruning: {sparsity: null}", "use recipe edge"),
     ("recipe: edge\nversion: 3\npruning: {target: mac}", "did you mean macs"),
+    ("recipe: edge\nversion: 3\npruning: {ratio: 7}", "pruning.ratio"),
+    ("recipe: edge\nversion: 3\npruning: {ratio: .nan}", "pruning.ratio"),
     ("recipe: w4a16\nversion: 3", "w4a16 is not supported"),
 ]
 
@@ -141,6 +143,11 @@ def test_the_plan_names_what_the_recipe_does_and_what_stays_float(small: Path, s
 def test_the_plan_refuses_what_cannot_be_done(small: Path, scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be reached"):
         explain(small, scenes, tmp_path / "m.bmz", "edge", annotations=scenes / "annotations.json", macs=0.001)
+    with pytest.raises(ConfigError, match=r"no convolution can have 2:4 sparsity.*Protect fewer"):
+        explain(
+            small, scenes, tmp_path / "m.bmz", "edge-sparse", annotations=scenes / "annotations.json", macs=1.0,
+            protect=("re:.",),
+        )  # fmt: skip
     with pytest.raises(BlendMaskError, match="no convolution matches"):
         explain(small, scenes, tmp_path / "m.bmz", ignored=("stemm",))
 

@@ -68,7 +68,18 @@ def test_check_says_no_with_one_and_the_way_that_works(make_bundle: MakeBundle) 
 
 def test_check_of_a_cpu_leads_to_predict(make_bundle: MakeBundle) -> None:
     result = call("check", make_bundle().path, "--target", "x86-vnni")
-    assert "blendmask predict" in result.output.splitlines()[-1]
+    assert result.output.splitlines()[-1].endswith(" IMAGE... --runtime onnxruntime")
+
+
+def test_next_command_runs_the_graph_that_was_checked(make_bundle: MakeBundle) -> None:
+    """By itself the CUDA provider would take the float graph, and the CPU the quantized one."""
+    for words, variant in (
+        (["ada", "--runtime", "onnxruntime-cuda"], "tensorrt"),
+        (["x86-vnni", "--precision", "fp32"], "float"),
+    ):
+        result = call("check", make_bundle().path, "--target", *words)
+        assert result.exit_code == 0, result.output
+        assert result.output.splitlines()[-1].endswith(f" --variant {variant}")
 
 
 def test_check_json_is_pure_and_keeps_the_exit_code(make_bundle: MakeBundle) -> None:

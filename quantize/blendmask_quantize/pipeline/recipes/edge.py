@@ -46,10 +46,14 @@ class Edge(Qat):
             AnnotationError: they do not.
         """
         from blendmask_quantize.latency.network import latency_cost
+        from blendmask_quantize.model.patterns import parse_pattern
         from blendmask_quantize.pipeline.edge_stages import check_labels
         from blendmask_quantize.pruning.channel_pruning import check_ratio
+        from blendmask_quantize.pruning.sparsity import layers_to_make_sparse
 
         model = job.checkpoint.model
+        if self.pruning.sparsity is not None:
+            layers_to_make_sparse(model, map(parse_pattern, self.pruning.protect))
         if self.pruning.target == LATENCY:  # whose layers are timed for minutes
             check_labels(job)
         check_ratio(model, self.pruning, job.size, latency_cost(model, job.size, self.pruning, job.progress))
