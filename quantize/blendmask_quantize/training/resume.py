@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import nn
@@ -27,6 +27,35 @@ class Progress:
 
     iteration: int = 0
     seconds: float = 0.0
+
+
+class _Watched:
+    """A stream that remembers why it took no more: torch raises an error of its own in place of that."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self.failure: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self.stream.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+def _save(state: dict[str, Any], stream: BinaryIO) -> None:
+    watched = _Watched(stream)
+    as_file: Any = watched
+    try:
+        torch.save(state, as_file)
+    except RuntimeError as error:
+        if watched.failure is None:
+            raise
+        raise watched.failure from error
 
 
 @dataclass(frozen=True)
@@ -54,6 +83,9 @@ class RunState:
         Args:
             iteration: the next step.
             seconds: trained so far.
+
+        Raises:
+            OutputError: it cannot be written, as on a full disk.
         """
         state = {
             "iteration": iteration,
@@ -62,7 +94,7 @@ class RunState:
             **{name: part.state_dict() for name, part in self._parts().items()},
         }
         with replacing(self.path) as stream:
-            torch.save(state, stream)
+            _save(state, stream)
 
     def restore(self, resume: bool) -> Progress:
         """Fill everything from the file where there is one.

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import json
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,8 @@ import numpy as np
 import pytest
 import torch
 
-from blendmask_edge.errors import CheckpointError
+from blendmask_edge.errors import CheckpointError, OutputError
+from blendmask_edge.storage import atomic
 from blendmask_quantize import train
 from blendmask_quantize.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from blendmask_quantize.training.losses import LossOptions
@@ -254,3 +259,28 @@ class TestFinishedAndDamaged:
     def test_a_copied_folder_goes_on(self, run, begun, tmp_path):
         shutil.copytree(begun, tmp_path / "copy")
         assert run("copy", resume=True).is_file()
+
+
+class FullDisk(io.BytesIO):
+    """A file on a disk with room for a few kilobytes."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > 4096:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(data)
+
+
+def test_a_disk_that_fills_up_with_the_state_is_one_message(
+    run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch raises an error of its own there, which names neither the file nor the reason."""
+    becoming = atomic.becoming
+
+    @contextlib.contextmanager
+    def full(name: str, *rest: Any) -> Iterator[Any]:
+        with becoming(name, *rest) as stream:
+            yield FullDisk() if name.endswith("last.pt") else stream
+
+    monkeypatch.setattr(atomic, "becoming", full)
+    with pytest.raises(OutputError, match=r"Cannot write .*last\.pt: No space left on device.*has room"):
+        run()
