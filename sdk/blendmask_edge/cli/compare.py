@@ -87,9 +87,10 @@ def _lines(result: "Comparison") -> List[str]:
         for image, changes in result.by_image().items()
     ]
     more = len(rows) - _SHOWN_IMAGES
+    images = "1 image" if result.images == 1 else f"{result.images} images"
     sides = f"{one_line(result.before)} against {one_line(result.after)}"
     return [
-        f"{sides}, {result.images} images, score {result.score_threshold:.2g} or more",
+        f"{sides}, {images}, score {result.score_threshold:.2g} or more",
         *rows[:_SHOWN_IMAGES],
         *([f"... and {more} more images"] if more > 0 else []),
         result.summary() if result.instances else "Neither run has an instance: try a lower --score.",

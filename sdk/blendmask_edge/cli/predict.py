@@ -103,11 +103,19 @@ def _window() -> "Iterator[Window]":
 def _exit_code(predictions: "Predictions", files: int) -> int:
     """Return the exit code, and say why it is not 0 where that was not said."""
     if predictions.image_count and predictions.failures:
-        warn(f"{len(predictions.failures)} of {files} files failed; the results cover the others.")
+        warn(f"{_failed(predictions, files)} failed; the results cover the others.")
     if predictions.interrupted:
         warn(f"interrupted; the results cover {predictions.image_count} images")
         return INTERRUPTED
     return FAILED if predictions.failures else 0
+
+
+def _failed(predictions: "Predictions", files: int) -> str:
+    """Count the files and frames without result."""
+    frames = predictions.failed_frames
+    failed = len(predictions.failures) - frames
+    counts = [f"{failed} of {files} files"] * bool(failed) + [f"{frames} frame{'s' * (frames > 1)}"] * bool(frames)
+    return " and ".join(counts)
 
 
 def _print_document(predictions: "Predictions", output: Path) -> None:

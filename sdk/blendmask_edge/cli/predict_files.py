@@ -58,6 +58,7 @@ class Predictions:
 
     categories: COCO categories of the bundle.
     failures: (source, message) of each file or frame that could not be read or predicted.
+    failed_frames: how many of them are frames of videos and cameras.
     reports: rate and losses of each video and camera.
     interrupted: whether the user ended the work before all files were predicted.
     image_count: number of images and frames.
@@ -66,6 +67,7 @@ class Predictions:
 
     categories: List[Dict[str, Any]] = field(default_factory=list)
     failures: List[Tuple[Source, str]] = field(default_factory=list)
+    failed_frames: int = 0
     reports: List[Tuple[Source, StreamReport]] = field(default_factory=list)
     interrupted: bool = False
     image_count: int = 0
@@ -221,6 +223,7 @@ class _Writer:
 
     def _predict_video(self, source: Source) -> None:
         def fail(index: int, error: BlendMaskError) -> None:
+            self.predictions.failed_frames += 1
             self.fail(source, f"{name_of(source)}, frame {index}: {error}")
 
         stream = self.predictor.stream(

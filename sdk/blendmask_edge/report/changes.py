@@ -31,10 +31,11 @@ def comparison_page(comparison: Comparison, max_changed: Optional[float] = None,
         *(Figure(str(comparison.count(kind)), kind) for kind in KINDS),
         Figure(str(comparison.unchanged), "unchanged"),
     ]
+    images = "1 image" if comparison.images == 1 else f"{comparison.images} images"
     counted = f"instances with a score of {comparison.score_threshold:.2g} or more"
     lines = [
         f"{comparison.before} against {comparison.after}",
-        f"{comparison.images} images, {counted}; a mask changed if its IoU is below {comparison.mask_iou:.2g}",
+        f"{images}, {counted}; a mask changed if its IoU is below {comparison.mask_iou:.2g}",
     ]
     return Page("Changed detections", lines, figures, change_sections(comparison, MOST_OVERLAYS, overlays))
 

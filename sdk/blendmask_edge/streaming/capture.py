@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Callable, Iterator, Optional, Union
 import cv2
 import numpy as np
 
-from blendmask_edge.errors import SourceError
+from blendmask_edge.errors import ImageError, SourceError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,6 +21,8 @@ _MOST_RATE = 1000.0
 _RETRY_SECONDS = 0.5
 RECONNECT_SECONDS = 10.0
 """How long a camera or URL that is lost is opened again and again before the stream ends."""
+_MOST_BAD = 100
+"""Frames of a file in a row that cannot be decoded before it is taken to have ended."""
 
 
 class CapturedFrames:
@@ -49,7 +51,8 @@ class CapturedFrames:
         if capture is None:
             raise SourceError(f"Cannot open {name}. {_advice(is_live, address)}")
         self._capture = capture
-        self._next = _read(capture)
+        self._bad = 0
+        self._next = self._advance()
         if self._next is None:
             capture.release()
             raise SourceError(f"{name} holds no frame. {_advice(is_live, address)}")
@@ -65,10 +68,15 @@ class CapturedFrames:
 
         Raises:
             StopIteration: the file has ended.
+            ImageError: the frame of a file cannot be decoded; the next call goes on with the next frame.
             SourceError: the camera or URL is lost.
         """
-        frame = _read(self._capture) if self._next is None else self._next
-        self._next = None
+        if self._next is None:
+            self._next = self._advance()
+        if self._bad:
+            self._bad -= 1
+            raise ImageError(f"The frame of {self._name} cannot be decoded. Encode the video again if it matters.")
+        frame, self._next = self._next, None
         if frame is None and self._is_live:
             frame = self._reconnect()
         if frame is None:
@@ -82,6 +90,15 @@ class CapturedFrames:
     def close(self) -> None:
         """Release the device or file."""
         self._capture.release()
+
+    def _advance(self) -> Optional[Image]:
+        """Read the next frame, and count those of a file before it that cannot be decoded; None at its end."""
+        for bad in range(1 if self._is_live else _MOST_BAD):
+            frame = _read(self._capture)
+            if frame is not None:
+                self._bad = bad
+                return frame
+        return None
 
     def _reconnect(self) -> Image:
         end = time.monotonic() + RECONNECT_SECONDS

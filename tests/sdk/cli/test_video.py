@@ -71,6 +71,7 @@ def test_frame_that_fails_is_reported_and_the_others_are_kept(
     result = call("predict", bundle_path, video, "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert "drive.avi, frame 1: out of memory" in result.output
+    assert "error: 1 frame failed; the results cover the others." in result.output
     images = json.loads((tmp_path / "out/instances.json").read_text())["images"]
     assert [image["frame"] for image in images] == [0, 2, 3, 4]
 

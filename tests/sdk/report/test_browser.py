@@ -20,7 +20,7 @@ from tests.sdk.benchmark.test_history import make_run
 from tests.sdk.report.test_api import TIMES, measured
 
 __all__ = ["measured"]
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome-headless-shell")
+NAMES = ("chromium-headless-shell", "chrome-headless-shell", "chromium", "chromium-browser", "google-chrome")
 CHROMIUM = os.environ.get("BLENDMASK_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 PHONE, DESKTOP = 390, 1280
 CONTRAST = 7

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from pathlib import Path
 from typing import Any, ClassVar, Iterator, List, Optional
 
@@ -234,3 +235,33 @@ def test_password_of_a_url_opens_it_and_is_in_no_message(predictor: MaskPredicto
         assert camera.opened[-1].address == source
         assert shown in str(caught.value)
         assert "s3cr" not in str(caught.value)
+
+
+def damaged_video(path: Path, *numbers: int) -> Path:
+    """Write a video of eight frames of red, some of which hold zeros."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 12, (48, 32))
+    for number in range(8):
+        writer.write(red(number))
+    writer.release()
+    data = path.read_bytes()
+    starts = [match.start() for match in re.finditer(b"\xff\xd8\xff", data)]
+    assert len(starts) == 8
+    for number in numbers:
+        begin = starts[number] + 2
+        end = min(place for place in (data.find(name, begin) for name in (b"00dc", b"idx1")) if place >= 0)
+        data = data[:begin] + bytes(end - begin) + data[end:]
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("damaged", [[3], [0, 1], [2, 3, 6]], ids=str)
+def test_frame_of_a_video_that_cannot_be_decoded_fails_alone(
+    predictor: MaskPredictor, tmp_path: Path, damaged: List[int]
+) -> None:
+    failures: List[Any] = []
+    video = damaged_video(tmp_path / "drive.avi", *damaged)
+    stream = predictor.stream(video, on_error=lambda *failure: failures.append(failure))
+    results = [(result.index, round((250 - float(result.frame[..., 0].mean())) / 20)) for result in stream]
+    assert results == [(number, number) for number in range(8) if number not in damaged]
+    assert [index for index, _ in failures] == damaged
+    assert all("The frame of" in str(error) and "cannot be decoded" in str(error) for _, error in failures)
