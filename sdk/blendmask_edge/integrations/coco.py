@@ -47,7 +47,8 @@ def from_coco(annotations: Sequence[Mapping[str, Any]], labels: Labels, image_si
             masks[row] = _decode(annotation["segmentation"], image_size)
             scores[row] = annotation.get("score", 1.0)
             tracks[row] = annotation.get("track_id", -1)
-            boxes[row] = annotation.get("bbox") or _box_of(masks[row])
+            box = annotation.get("bbox")
+            boxes[row] = _box_of(masks[row]) if box is None or len(box) == 0 else box
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InstancesError(f"annotations[{row}] cannot be read: {_reason(error)}.") from error
     boxes[:, 2:] += boxes[:, :2]

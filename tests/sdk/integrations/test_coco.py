@@ -38,6 +38,9 @@ def test_every_form_of_a_coco_annotation_is_read() -> None:
         np.testing.assert_array_equal(found.masks[0], mask)
         assert (found.class_names, found.scores.tolist(), found.track_ids) == (["plate"], [1], None)
         assert found.boxes.tolist() == [[15, 10, 40, 20]]
+    for box, expected in ((None, 15), ([], 15), ((16, 10, 24, 10), 16), (np.array([17, 10, 23, 10]), 17)):
+        found = from_coco([{"category_id": 90, "segmentation": packed, "bbox": box}], LABELS, SIZE)
+        assert found.boxes.tolist() == [[expected, 10, 40, 20]]
 
 
 @pytest.mark.parametrize(
