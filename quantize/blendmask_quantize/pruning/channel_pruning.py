@@ -18,7 +18,7 @@ from blendmask_quantize.pruning.budget import (
     parameters_cost,
     smallest_ratio,
 )
-from blendmask_quantize.pruning.groups import ChannelGroup, find_groups, plain_form, unplain
+from blendmask_quantize.pruning.groups import ChannelGroup, find_groups, plain_form, unplain, unpruned_layers
 from blendmask_quantize.pruning.importance import Loss, channel_importance
 from blendmask_quantize.pruning.options import PARAMETERS, PruneOptions
 
@@ -49,6 +49,7 @@ def prune_network(
     _check_share(ratio, options.what)
     refuse_deformable(model.config, "prune")
     if ratio == 1:
+        unpruned_layers(model, map(parse_pattern, options.protect))  # refuses a pattern that matches nothing
         return copy.deepcopy(model).eval()
     plain = plain_form(model)
     groups = _groups(plain, options)

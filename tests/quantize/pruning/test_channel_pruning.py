@@ -252,9 +252,10 @@ class TestOptions:
                 assert after.outputs == before.outputs
         assert pruned.config.widths
 
-    def test_a_pattern_without_a_match_is_refused_with_near_misses(self):
+    @pytest.mark.parametrize("ratio", [0.6, 1])
+    def test_a_pattern_without_a_match_is_refused_with_near_misses(self, ratio):
         with pytest.raises(ConfigError, match=r"protected layer 'basis_modul': near it are basis_module"):
-            prune_network(tiny_model(SMALL), 0.6, losses(0), options=PruneOptions(protect=("basis_modul",)))
+            prune_network(tiny_model(SMALL), ratio, losses(0), options=PruneOptions(protect=("basis_modul",)))
 
     def test_channels_come_in_the_multiple_asked_for(self):
         pruned = prune_network(tiny_model(GROUPED), 0.7, losses(), options=PruneOptions(multiple=16))
