@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from typing import Generator
+from functools import partial
+from typing import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -29,3 +30,13 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unrested_trials() -> Iterator[None]:
+    """Let `runtime="auto"` try runtimes without a rest before each reading, which takes longest of small bundles."""
+    from blendmask_edge.runtimes import trial
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "read_in_turn", partial(trial.read_in_turn, rest=0))
+        yield

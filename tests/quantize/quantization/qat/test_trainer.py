@@ -122,7 +122,7 @@ def weights(qat_result: QatResult) -> dict[str, Tensor]:
 def test_a_few_steps_bring_it_nearer_to_the_float_network(
     folder: Path, checkpoint: Checkpoint, start: Calibrated, inputs: Tensor, tmp_path: Path, labeled: bool
 ) -> None:
-    options = replace(OPTIONS, training=replace(SCHEDULE, iterations=16, batch=4, learning_rate=1e-3))
+    options = replace(OPTIONS, training=replace(SCHEDULE, iterations=16, learning_rate=1e-3))
     qat_result = run_qat(checkpoint, start, qat_data(folder, labeled=labeled), better_after(start), options, tmp_path)
     untouched = QatResult(start, Decision({}, 0, 0, 0), "labels", 0, 0)
     before, after = (distance(checkpoint, start, result, inputs) for result in (untouched, qat_result))
