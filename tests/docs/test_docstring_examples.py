@@ -28,8 +28,9 @@ ROBOT = (
     "write_report",
 )
 WORKSTATION = (
-    "CalibrationDataset", "QuantizeOptions", "evaluate", "explain", "load_checkpoint", "load_recipe",
-    "register_backbone", "register_config", "train", pytest.param("prune", marks=pytest.mark.slow),
+    "CalibrationDataset", "QuantizeOptions", "evaluate", "load_checkpoint", "load_recipe",
+    "register_backbone", "register_config", "train", pytest.param("explain", marks=pytest.mark.slow),
+    pytest.param("prune", marks=pytest.mark.slow),
     pytest.param("sensitivity", marks=pytest.mark.slow),
     pytest.param("quantize", marks=pytest.mark.slow),
 )  # fmt: skip
