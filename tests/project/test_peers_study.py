@@ -237,5 +237,5 @@ def test_the_table_of_the_paper_has_all_claims() -> None:
     assert "400 and 500 ms: BlendMask takes 80 % of the time | 20 % faster: holds |" in text
     assert "top layer over all levels 0.0 ms | 4.00 x the weighted sum |" in text
     assert "mask AP 74.12 (70.0 to 78.0), 1.50 ms for 90 candidates | - |" in text
-    assert "| -1.00 points and 2.00 x the time of batched NMS |" in text
+    assert "-1.00 points and 2.00 x the time of batched NMS" in text
     assert "AP on 60 images of each split. Other processes ran at the same time." in text
