@@ -13,6 +13,7 @@ from blendmask_edge.benchmark.gate import Change
 from blendmask_edge.benchmark.history import Run, decode_run, read_history
 from blendmask_edge.benchmark.record import Record
 from blendmask_edge.comparison.graphs import NamedGraph, named_graph
+from blendmask_edge.comparison.prediction_file import INSTANCES_NAME
 from blendmask_edge.errors import BaselineError, ConfigError
 from blendmask_edge.report.entry import Entry
 from blendmask_edge.storage.bounded import read_bounded
@@ -91,12 +92,21 @@ def read_sources(paths: Sequence[PathLike]) -> Sources:
         if graph is not None:
             graphs.append(graph)
         elif Path(path).is_dir():
+            _require_no_predictions(Path(path))
             histories[str(path)] = read_history(path)
         else:
             entry, layers = _read_json(Path(path))
             entries += [entry] if entry is not None else []
             sensitivity.update(layers)
     return Sources(graphs, entries, histories, sensitivity)
+
+
+def _require_no_predictions(folder: Path) -> None:
+    if (folder / INSTANCES_NAME).is_file():
+        raise BaselineError(
+            f"{folder} holds predictions, not records. Compare two such folders: blendmask compare A B --output "
+            "changes.html"
+        )
 
 
 def entry_of_run(run: Run, source: str, label: Optional[str] = None) -> Entry:

@@ -261,6 +261,12 @@ def test_wrong_arguments_are_refused_before_measuring(bundle_path: Path, tmp_pat
     assert not page.exists()
 
 
+def test_folder_of_predictions_is_one_to_compare(tmp_path: Path) -> None:
+    (tmp_path / "instances.json").write_text("{}")
+    with pytest.raises(BaselineError, match=r"holds predictions, not records\. .*blendmask compare A B"):
+        write_report(tmp_path, tmp_path / "r.md")
+
+
 def test_html_without_its_packages_says_what_to_install(
     bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
