@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     from blendmask_edge.bundle.signature import Keys
     from blendmask_edge.storage.atomic import PathLike
+
+_INTERRUPTED = 130
 
 
 def choose_runtime(
@@ -36,11 +40,17 @@ def choose_runtime(
         BlendMaskError: as `MaskPredictor`.
     """
     work = (bundle, threads, variant, image, absolute_keys(required_keys(None)))
-    with ProcessPoolExecutor(1, get_context("spawn"), start, (b"",)) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), _start) as pool:
         try:
             return pool.submit(_choose, *work).result()
         except BrokenProcessPool:  # a script without `if __name__ == "__main__"` cannot start processes
             return _choose(*work)
+
+
+def _start() -> None:
+    """Begin as a child process, which ends with its parent, and with Ctrl-C at once and without a word."""
+    start(b"")
+    signal.signal(signal.SIGINT, lambda *_: os._exit(_INTERRUPTED))
 
 
 def _choose(

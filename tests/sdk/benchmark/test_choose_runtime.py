@@ -44,3 +44,12 @@ def test_the_other_process_runs_no_bundle_without_the_required_signature(tmp_pat
     _, public = write_keys(tmp_path, "maker")
     with require_signature(public), pytest.raises(SignatureError, match="is not signed"):
         choose_runtime(bundle_path, 1, None, np.full((64, 96, 3), 230, np.uint8))
+
+
+def test_ctrl_c_ends_the_other_process_at_once_and_without_a_word() -> None:
+    program = (
+        "import os, signal, time; from blendmask_edge.benchmark.choose_runtime import _start; _start(); "
+        "os.kill(os.getpid(), signal.SIGINT); time.sleep(600)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
