@@ -14,6 +14,7 @@ from bench.lib.outliers import Outliers, plant_outliers
 from blendmask_edge.cli.app import app
 from blendmask_edge.errors import BlendMaskError
 from blendmask_quantize import sensitivity
+from blendmask_quantize.api import sensitivity as api
 from blendmask_quantize.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from blendmask_quantize.pipeline.sensitivity import SensitivityReport
 from tests.quantize.small_networks import LITE, small_network
@@ -100,13 +101,15 @@ def test_the_command_prints_tables_and_writes_the_chart(words: list[object], tmp
     assert cv2.imread(str(chart)).shape[1] > 1000
 
 
-def test_json_is_pure(words: list[object]) -> None:
+def test_json_is_pure(words: list[object], report: SensitivityReport, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "sensitivity", lambda *_, **__: report)
     result = call(*words, "--json")
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     assert document["images"] == 1
-    assert document["variants"] == ["cpu"]
-    assert {"name", "macs_share", "masks", "scores", "missed", "spurious"} == set(document["layers"][0])
+    assert document["variants"] == ["cpu", "tensorrt"]
+    measured = {"name", "macs_share", "masks", "scores", "missed", "spurious", "mask_ap"}
+    assert set(document["layers"][0]) - {"retention"} == measured
 
 
 BAD = [
