@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +76,11 @@ def torch_tensorrt(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
 
 
 @pytest.fixture(scope="module")
-def in_half(export: Export) -> Iterator[bytes]:
+def in_half(export: Export) -> bytes:
     """What `export_here` gives for the release of `torch_tensorrt`."""
     with pytest.MonkeyPatch.context() as patch:
         stand_in(patch)
-        yield export_here(export(TINY, "tensorrt").graph)
+        return export_here(export(TINY, "tensorrt").graph)
 
 
 class Scaled(nn.Module):
