@@ -27,6 +27,7 @@ def no_graph(*_: object) -> Iterator[object]:
     yield lambda: None
 
 
+@pytest.mark.slow
 def test_every_network_is_predicted_and_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_checkpoint(tmp_path / "small.safetensors", tiny_model(SMALL), LABELS)
     monkeypatch.setattr(latency, "RUNTIMES", ("onnxruntime",))

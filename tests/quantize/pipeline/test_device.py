@@ -74,6 +74,7 @@ def test_the_program_lies_where_the_runtime_looks_for_that_of_the_bundle(
 
 
 @pytest.mark.usefixtures("replayed")
+@pytest.mark.slow
 def test_a_compiler_that_refuses_does_not_cost_the_bundle(
     gpu: Compiler, checkpoint_path: Path, photographs: Path, tmp_path: Path
 ) -> None:

@@ -54,6 +54,7 @@ def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> 
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_each_state_comes_back_as_it_was(start: Observed, states: list[Refined]) -> None:
     assert len(states) == len(STEPS) == 3
     for state in states:

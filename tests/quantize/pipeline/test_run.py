@@ -342,6 +342,7 @@ def test_the_float_graph_is_left_out_unless_asked_for(plain: Plain) -> None:
 
 
 @pytest.mark.usefixtures("replayed")
+@pytest.mark.slow
 def test_options_that_are_the_default_are_not_recorded(
     quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
 ) -> None:
@@ -572,6 +573,7 @@ def test_broken_masks_can_be_allowed_and_are_recorded(
 
 
 @pytest.mark.usefixtures("replayed")
+@pytest.mark.slow
 def test_the_tensors_that_are_clipped_most_are_recorded(
     quantize: Quantize,
     checkpoint: Checkpoint,
@@ -622,6 +624,7 @@ def test_images_with_red_and_blue_swapped_are_refused_before_long_work(
 
 
 @pytest.mark.usefixtures("replayed")
+@pytest.mark.slow
 def test_that_refusal_can_be_overridden_and_is_recorded(
     quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
 ) -> None:
@@ -684,6 +687,7 @@ def test_an_interruption_before_the_bundle_is_done_leaves_at_most_the_calibratio
 
 
 @pytest.mark.usefixtures("replayed")
+@pytest.mark.slow
 def test_an_interruption_of_measuring_leaves_the_bundle_and_says_so(
     quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, scenes: Path, tmp_path: Path
 ) -> None:
@@ -764,6 +768,7 @@ def test_the_float_graph_of_a_bundle_is_static(made: Made) -> None:
 
 
 @pytest.mark.usefixtures("replayed")
+@pytest.mark.slow
 def test_a_file_that_is_no_image_among_the_calibration_images_is_named(
     quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, photographs: Path, tmp_path: Path
 ) -> None:
@@ -860,6 +865,7 @@ def test_refinement_is_judged_with_the_detections_that_were_asked_for(
 
 
 @pytest.mark.usefixtures("replayed")
+@pytest.mark.slow
 def test_images_can_come_from_an_iterable_and_layers_stay_float(
     checkpoint: Checkpoint, options: QuantizeOptions, photographs: Path, tmp_path: Path
 ) -> None:

@@ -158,6 +158,7 @@ class TestResuming:
         assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
 
     @pytest.mark.usefixtures("begun")
+    @pytest.mark.slow
     def test_importance_is_not_measured_again(self, run):
         run(stage=interrupting("measuring channels", 0), resume=True)
 
@@ -253,6 +254,7 @@ class TestCommand:
         ]  # fmt: skip
         return lambda *more: CliRunner().invoke(app, [*arguments, *more])
 
+    @pytest.mark.slow
     def test_it_says_what_it_did_and_what_comes_next(self, invoke, tmp_path):
         result = invoke("--macs", "0.8", "--iterations", "1")
         assert result.exit_code == 0, result.output

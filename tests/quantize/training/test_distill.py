@@ -190,6 +190,7 @@ class TestPublicFunction:
         loaded = load_checkpoint(self.run(folder, tmp_path, config=replace(STUDENT, num_classes=80)))
         assert (loaded.config, loaded.labels) == (STUDENT, LABELS)
 
+    @pytest.mark.slow
     def test_a_run_of_other_images_or_another_teacher_is_not_resumed(self, folder: Path, tmp_path: Path) -> None:
         def stage(_: str, __: int) -> Callable[[], None]:
             done = iter(range(4))

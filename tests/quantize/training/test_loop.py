@@ -160,6 +160,7 @@ class TestARun:
         first, second = load_checkpoint(tmp_path / "b/model.safetensors").training
         assert (first.weights, second.weights, second.initialized) == ("", "model.safetensors", ())
 
+    @pytest.mark.slow
     def test_the_curves_are_drawn(self, run, tmp_path, monkeypatch):
         pytest.importorskip("matplotlib")
         monkeypatch.setattr(loop, "draw_curves", draw_curves)

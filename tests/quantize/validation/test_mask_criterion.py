@@ -69,6 +69,7 @@ def mask_aps(matches: dict[str, Matches]) -> dict[str, float]:
     return {variant: predicted.metrics(np.ones(4, np.int64))["mask_ap"] for variant, predicted in matches.items()}
 
 
+@pytest.mark.slow
 def test_it_scores_every_variant_and_finds_the_worse_network(
     checkpoint: Checkpoint, calibrated: Calibrated, held_out: AnnotatedImages
 ) -> None:

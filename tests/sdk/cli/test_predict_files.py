@@ -33,6 +33,7 @@ def white(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(predictor: MaskPredictor, white: Path, tmp_path: Path) -> None:
     peaks = []
     for number, count in enumerate((10, 10, 310)):

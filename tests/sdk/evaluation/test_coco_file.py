@@ -127,6 +127,7 @@ def test_masks_of_many_numbers_are_those_that_pycocotools_reads(tmp_path: Path) 
     assert all(isinstance(entry["segmentation"]["counts"], str) for entry in result.dataset["annotations"])
 
 
+@pytest.mark.slow
 def test_memory_for_long_polygons_is_bounded(tmp_path: Path) -> None:
     document = sound()
     polygon = [[1, 1] * 99_997 + [9, 1, 9, 9, 1, 9]]

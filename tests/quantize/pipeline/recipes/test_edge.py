@@ -415,6 +415,7 @@ def test_annotations_that_do_not_fit_are_refused_before_long_work(
     assert not list(out.iterdir())
 
 
+@pytest.mark.slow
 def test_the_guard_judges_by_what_the_given_network_finds(
     checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path
 ) -> None:

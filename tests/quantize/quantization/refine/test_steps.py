@@ -64,6 +64,7 @@ def quiet(_state: Refined) -> None:
     pass
 
 
+@pytest.mark.slow
 def test_what_does_not_help_is_left_out_and_the_next_step_starts_without_it(start: Observed, given: Given) -> None:
     criterion, seen = saying(0.4, 0.5, 0.3, 0.35)
     steps = chosen_steps(["bias_correction", "cross_layer_equalization"], "auto")
