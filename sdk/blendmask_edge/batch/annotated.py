@@ -109,5 +109,5 @@ class AnnotatedWork:
 
     def describe(self, items: range) -> str:
         """Return some images by number and name."""
-        names = [str(entry["file_name"]) for entry in self.payload(range(self.total))]
+        names = [str(self.images.coco.imgs[image_id]["file_name"]) for image_id in self.images.ids]
         return described("image", items, names)
