@@ -5,10 +5,11 @@ Sizes are (height, width). Images are (H, W, 3) uint8, in RGB unless `channels="
 
 from __future__ import annotations
 
+from blendmask_edge.imaging.boxes import clip_boxes
 from blendmask_edge.imaging.decoding import encode_jpeg
 from blendmask_edge.imaging.headers import MAX_PIXELS, MAX_SIDE, check_size
 from blendmask_edge.imaging.io import MAX_FILE_BYTES, check_image, decode_image, image_size, read_image
-from blendmask_edge.imaging.masks import clip_boxes, paste, paste_all, sigmoid
+from blendmask_edge.imaging.masks import paste, paste_all, sigmoid
 from blendmask_edge.imaging.resize import (
     ImageTransform,
     PreprocessedImage,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Sequence, Tuple
 import numpy as np
 from PIL import Image as pillow
 
+from blendmask_edge.imaging.boxes import clip_boxes
 from blendmask_edge.imaging.channels import swap_red_and_blue
 from blendmask_edge.imaging.io import check_image
-from blendmask_edge.imaging.masks import clip_boxes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

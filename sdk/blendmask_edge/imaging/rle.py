@@ -1,10 +1,12 @@
-"""COCO run-length encoding of masks that are known inside their boxes only."""
+"""COCO run-length encoding of masks whose edges are known."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
+
+from blendmask_edge.imaging.edges import Edges, edges_of_crops
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,36 +23,24 @@ def encode_crops(crops: Sequence[Crop], image_size: Tuple[int, int]) -> List[Rle
         crops: for each mask (h, w) bool, and the pixel (x0, y0) of its top left corner.
         image_size: height and width of the image in pixels.
     """
+    return encode_edges(edges_of_crops(crops), image_size)
+
+
+def encode_edges(edges: Edges, image_size: Tuple[int, int]) -> List[Rle]:
+    """Encode masks, given by their edges, as compressed COCO RLE of the image of `image_size`."""
     from pycocotools import mask as coco_mask
 
     height, width = image_size
-    runs = [{"size": [height, width], "counts": _run_lengths(crop, height, height * width)} for crop in crops]
+    runs = [{"size": [height, width], "counts": counts} for counts in _run_lengths(edges, height, height * width)]
     encoded = coco_mask.frPyObjects(runs, height, width) if runs else []
     return [{"size": [height, width], "counts": rle["counts"].decode("ascii")} for rle in encoded]
 
 
-def _run_lengths(crop: Crop, height: int, pixels: int) -> NDArray[np.int64]:
-    """Return the run lengths of the image in column order, starting with background."""
-    mask, (x0, y0) = crop
-    edges = _edges(mask)
-    if mask.size:
-        row = edges // mask.shape[1]
-        edges = (edges - row * mask.shape[1] + x0) * height + row + y0
-        edges.sort()
-    if len(mask) == height:  # runs go on from the end of a column to the start of the next
-        joined = np.flatnonzero(edges[1:] == edges[:-1])
-        edges = np.delete(edges, np.concatenate([joined, joined + 1]))
-    bounds = np.empty(len(edges) + 2, np.int64)
-    bounds[0], bounds[1:-1], bounds[-1] = 0, edges, pixels
-    counts = bounds[1:] - bounds[:-1]
-    return counts if counts[-1] or len(counts) == 1 else counts[:-1]
-
-
-def _edges(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return where a pixel differs from the one above it, as indices into h + 1 rows with background around them."""
-    if not mask.size:
-        return np.zeros(0, np.int64)
-    differs = np.empty((len(mask) + 1, mask.shape[1]), np.bool_)
-    differs[0], differs[-1] = mask[0], mask[-1]
-    np.not_equal(mask[1:], mask[:-1], out=differs[1:-1])
-    return np.flatnonzero(differs).astype(np.int64, copy=False)
+def _run_lengths(edges: Edges, height: int, pixels: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the run lengths of the image in column order, starting with background, for each mask."""
+    starts = np.arange(len(edges.windows) + 1) * (pixels + 1)
+    places = edges.places(starts, np.full(len(starts), height))
+    bounds = np.searchsorted(places, starts)
+    for start, first, stop in zip(starts.tolist(), bounds.tolist(), bounds[1:].tolist()):
+        counts = np.diff(places[first:stop] - start, prepend=0, append=pixels)
+        yield counts if counts[-1] or len(counts) == 1 else counts[:-1]

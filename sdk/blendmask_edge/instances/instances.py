@@ -15,7 +15,8 @@ from blendmask_edge.bundle.tensors import EMPTY_CLASS
 from blendmask_edge.errors import BundleError, ConfigError, DependencyError, ImageError, InstancesError
 from blendmask_edge.imaging import check_image, paste_all, sigmoid
 from blendmask_edge.imaging.crops import Crop, box_of, crop_mask
-from blendmask_edge.imaging.rle import Rle, encode_crops
+from blendmask_edge.imaging.edges import edges_of_maps
+from blendmask_edge.imaging.rle import Rle, encode_crops, encode_edges
 from blendmask_edge.instances.checks import check_fields, require_array
 from blendmask_edge.labels import Labels, is_id
 
@@ -260,10 +261,8 @@ class Instances:
         Returns:
             N pairs (mask, (x0, y0)): (h, w) bool, and the pixel of its top left corner in the image.
         """
-        known = [None] * len(self) if self.mask_crops is None else list(self.mask_crops)
-        rows = [row for row, crop in enumerate(known) if crop is None]
-        pasted = iter(paste_all(sigmoid(self.mask_logits[rows]), self.boxes[rows], self.image_size))
-        return [next(pasted) if crop is None else crop for crop in known]
+        pasted = iter(paste_all(*self._pasted(), self.image_size))
+        return [next(pasted) if crop is None else crop for crop in self._known_crops()]
 
     def rles(self) -> List[Rle]:
         """Return the masks as compressed COCO RLE, without the dense array.
@@ -271,7 +270,19 @@ class Instances:
         Returns:
             N dictionaries {"size": [H, W], "counts": str}.
         """
-        return encode_crops(self.crops(), self.image_size)
+        known = self._known_crops()
+        probabilities, boxes = self._pasted()
+        pasted = iter(encode_edges(edges_of_maps(probabilities, boxes, self.image_size), self.image_size))
+        given = iter(encode_crops([crop for crop in known if crop is not None], self.image_size))
+        return [next(pasted) if crop is None else next(given) for crop in known]
+
+    def _known_crops(self) -> Sequence[Optional[Crop]]:
+        return [None] * len(self) if self.mask_crops is None else self.mask_crops
+
+    def _pasted(self) -> Tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return probabilities and boxes of the masks that are pasted."""
+        rows = [row for row, crop in enumerate(self._known_crops()) if crop is None]
+        return sigmoid(self.mask_logits[rows]), self.boxes[rows]
 
     def to_coco(self, image_id: int) -> List[Dict[str, Any]]:
         """Return the instances as COCO results.

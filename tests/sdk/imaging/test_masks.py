@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blendmask_edge.imaging import clip_boxes, masks, paste, paste_all, sigmoid
+from blendmask_edge.imaging import clip_boxes, paste, paste_all, sigmoid
+from blendmask_edge.imaging.edges import edges_of_maps
+from blendmask_edge.imaging.rle import encode_crops, encode_edges
 from tests.reference_values import PARITY
 
 IMAGE = (40, 52)
@@ -65,12 +67,11 @@ def test_masks_pasted_together_equal_each_pasted_alone(boxes: List[np.ndarray], 
         np.testing.assert_array_equal(crop, alone)
 
 
-def test_large_mask_is_the_same_whether_pasted_at_once_or_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    box, size = np.array([3.3, 5.1, 70.2, 95.8], np.float32), (100, 80)
-    mask = np.random.default_rng(0).random((56, 56), dtype=np.float32)
-    whole_mask, _ = paste(mask, box, size)
-    monkeypatch.setattr(masks, "_PASTE_VALUES", 1)
-    np.testing.assert_array_equal(paste(mask, box, size)[0], whole_mask)
+@given(boxes=st.lists(BOXES, max_size=4), cells=st.sampled_from([1, 2, 7, 56]), seed=st.integers(0, 100))
+def test_masks_are_encoded_as_they_are_pasted(boxes: List[np.ndarray], cells: int, seed: int) -> None:
+    probabilities = np.random.default_rng(seed).random((len(boxes), cells, cells), dtype=np.float32)
+    arrays = probabilities, np.array(boxes, np.float32).reshape(-1, 4), IMAGE
+    assert encode_edges(edges_of_maps(*arrays), IMAGE) == encode_crops(paste_all(*arrays), IMAGE)
 
 
 @given(box=BOXES)
