@@ -81,6 +81,8 @@ def edges_of_maps(probabilities: Floats, boxes: Floats, size: Size) -> Edges:
         boxes: (N, 4) x0 y0 x1 y1 in pixels of the image; clipped here.
         size: (height, width) of the image.
     """
+    if not len(boxes):
+        return edges_of_crops([])
     spans = clip_boxes(boxes, size).astype(np.float64)
     solid = (spans[:, 0] < spans[:, 2]) & (spans[:, 1] < spans[:, 3])
     windows = np.zeros(spans.shape, np.int64)

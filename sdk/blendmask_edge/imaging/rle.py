@@ -36,11 +36,13 @@ def encode_edges(edges: Edges, image_size: Tuple[int, int]) -> List[Rle]:
     return [{"size": [height, width], "counts": rle["counts"].decode("ascii")} for rle in encoded]
 
 
-def _run_lengths(edges: Edges, height: int, pixels: int) -> Iterator[NDArray[np.int64]]:
+def _run_lengths(edges: Edges, height: int, pixels: int) -> Iterator[NDArray[np.uint32]]:
     """Yield the run lengths of the image in column order, starting with background, for each mask."""
-    starts = np.arange(len(edges.windows) + 1) * (pixels + 1)
-    places = edges.places(starts, np.full(len(starts), height))
-    bounds = np.searchsorted(places, starts)
-    for start, first, stop in zip(starts.tolist(), bounds.tolist(), bounds[1:].tolist()):
-        counts = np.diff(places[first:stop] - start, prepend=0, append=pixels)
+    images = np.arange(len(edges.windows) + 1) * (pixels + 1)  # where each mask's image begins
+    bounds = np.concatenate([images, images[1:] - 1, edges.places(images, np.full(len(images), height))])
+    bounds.sort()
+    runs = np.diff(bounds).astype(np.uint32)
+    firsts = np.searchsorted(bounds, images).tolist()
+    for first, following in zip(firsts, firsts[1:]):
+        counts = runs[first : following - 1]
         yield counts if counts[-1] or len(counts) == 1 else counts[:-1]
