@@ -54,6 +54,7 @@ def test_images_and_annotations_are_small() -> None:
     assert sum(path.stat().st_size for path in files) <= ALL_MEGABYTES * 1e6
 
 
+@pytest.mark.slow
 def test_the_guard_has_nothing_against_the_calibration_images() -> None:
     drawn = load_calibration_set(
         CalibrationDataset(SCENES / "calibration"), CalibrationSettings(), (384, 512), (127, 127, 127)

@@ -104,6 +104,7 @@ def test_what_a_tool_refuses_is_tried_once(
     assert {row["error"] for row in rows.values()} == {"RecipeError: nncf: no such operator"}
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_goes_on_with_the_detections_that_it_has(
     study: Callable[[], dict[str, dict[str, Any]]], work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,7 @@ def test_every_estimator_and_step_has_its_rows(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_not_measured_again(tmp_path: Path, quantizer: Quantizer) -> None:
     refinements.main()
     assert len(quantizer.asked) == len(refinements.EXPERIMENTS)

@@ -19,6 +19,7 @@ SCENES = Path(__file__).parents[2] / ".." / "shared" / "data" / "homescenes"
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
+@pytest.mark.slow
 @linux_only
 def test_stream_survives_hours_of_lost_cameras_damaged_frames_and_failing_runtimes(tmp_path: Path) -> None:
     per_hour = {
@@ -34,6 +35,7 @@ def test_stream_survives_hours_of_lost_cameras_damaged_frames_and_failing_runtim
     assert "| damaged JPEG |" in TABLES["robot_faults"]({row["name"]: row for row in [whole, *faults]})
 
 
+@pytest.mark.slow
 @linux_only
 def test_nothing_stays_of_frames_and_of_predictors(tmp_path: Path) -> None:
     bundle = small_bundle(tmp_path)

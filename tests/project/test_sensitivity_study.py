@@ -96,6 +96,7 @@ def rows(folder: Path) -> dict[str, dict[str, Any]]:
     return read_rows("sensitivity", folder)
 
 
+@pytest.mark.slow
 def test_the_rows_say_what_the_outliers_cost_and_what_the_bound_brought_back(product: Product, tmp_path: Path) -> None:
     study.main()
     found = rows(tmp_path)
@@ -123,6 +124,7 @@ def test_the_table_has_a_line_for_each_graph_and_names_the_layers_that_change_mo
     assert layers.index(LAYERS[0]) < layers.index(LAYERS[4])
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_not_measured_again(product: Product, tmp_path: Path) -> None:
     study.main()
     first = rows(tmp_path)

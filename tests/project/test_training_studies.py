@@ -136,6 +136,7 @@ def test_the_training_study_says_what_a_checkpoint_took(monkeypatch, data, tmp_p
     assert row["training_hours"] == pytest.approx(1.4)
 
 
+@pytest.mark.slow
 def test_the_learning_curve_has_a_row_for_each_copy_in_the_order_of_steps(monkeypatch, data, tmp_path):
     save_checkpoint(tmp_path / "m.safetensors", BlendMask(CONFIG), default_labels(15), half=True)
     for name, steps in (("a", 200), ("b", 50)):
@@ -159,6 +160,7 @@ def test_a_folder_without_copies_is_one_message(monkeypatch, tmp_path):
         learning_curve.main()
 
 
+@pytest.mark.slow
 def test_the_study_of_starting_times_every_part_of_a_synthetic_data_set(tmp_path: Path) -> None:
     coco_start.generate(tmp_path, 40, 300)
     rows = {row["name"]: row for row in coco_start.measure(tmp_path)}

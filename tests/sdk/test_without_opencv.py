@@ -36,6 +36,7 @@ def run(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *words], cwd=place, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_images_are_predicted_and_drawn(place: Path) -> None:
     done = run(place, "-c", _COMMAND, "predict", "model.bmz", "images", "--runtime", "onnxruntime", "--score", "0")
     assert done.returncode == 0, done.stderr

@@ -15,6 +15,7 @@ from tests.quantize.images import some_images, write_images
 from tests.quantize.tiny import LABELS, tiny_model
 
 
+@pytest.mark.slow
 def test_a_bundle_on_several_processes(tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "model.bmz")
     images, annotations = write_tiny_images(tmp_path, 8)

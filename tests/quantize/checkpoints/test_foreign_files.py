@@ -58,12 +58,14 @@ def test_the_prefix_of_data_parallel_is_stripped(tmp_path, model):
     assert same(load_checkpoint(tmp_path / "model.pth", TINY), model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["model.", "_orig_mod.", "module.model.", "student.net."])
 def test_any_prefix_that_all_names_share_is_stripped(tmp_path, model, prefix):
     torch.save({f"{prefix}{key}": value for key, value in model.state_dict().items()}, tmp_path / "model.pth")
     assert same(load_checkpoint(tmp_path / "model.pth", TINY), model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["ema_state_dict", "weights", "net"])
 def test_a_network_is_found_beside_other_things(tmp_path, model, key):
     others = {"epoch": 3, "optimizer": {"state": {}, "lr": 0.1}, "note": torch.zeros(2)}

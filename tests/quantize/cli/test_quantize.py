@@ -81,6 +81,7 @@ def test_quantize_shows_one_table_and_the_next_command(words: list[object], scen
         assert re.search(spread, printed)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("replayed")
 def test_quantize_json_is_pure(words: list[object], tmp_path: Path) -> None:
     result = call(*words, "--estimator", "max", "--json")
@@ -105,6 +106,7 @@ def test_names_that_look_like_markup_are_printed_as_they_are(words: list[object]
     assert "AP" not in result.stdout, "nothing was measured"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("replayed")
 def test_a_refusal_of_the_guard_names_its_override_which_works(words: list[object], tmp_path: Path) -> None:
     few = [*words, "--estimator", "max", "--count", 5]
@@ -288,6 +290,7 @@ def test_what_is_needed_is_asked_for() -> None:
         assert call(command, "--help").exit_code == 0
 
 
+@pytest.mark.slow
 def test_the_installed_command_fails_as_the_function_does(photographs: Path, tmp_path: Path) -> None:
     """Once as a user types it: nothing between the interpreter and the message."""
     program = Path(sys.executable).with_name("blendmask")

@@ -44,6 +44,7 @@ def any_three() -> Iterator[ParameterSet]:
         yield pytest.param(config, size, instances, marks=pytest.mark.slow if sum(places) % 3 else (), id=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config, size, instances", list(any_three()))
 def test_any_image_any_number_of_bases_and_instances(config, size, instances):
     figure = draw_figure(stages_of(config, size, instances), config, "a.png")

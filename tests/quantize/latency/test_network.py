@@ -41,6 +41,7 @@ def latency() -> LatencyModel:
     return LatencyModel(10.0, conv_shapes(model, SIZE), LatencyTable("onnxruntime", work))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [SMALL, LITE, FIVE_LEVELS], ids=lambda config: config.name)
 def test_every_convolution_that_runs_is_timed(config: ModelConfig) -> None:
     model = small_network(config)
@@ -74,6 +75,7 @@ def test_a_layer_is_timed_in_each_runtime(runtime: str) -> None:
     assert time_layer(layer_graph(call), runtime) > 0
 
 
+@pytest.mark.slow
 def test_pruning_meets_the_share_of_the_predicted_latency(latency: LatencyModel) -> None:
     model = tiny_model(SMALL)
     pruned = prune_network(model, 0.6, (), options=OPTIONS, cost_of=latency.cost)
@@ -139,6 +141,7 @@ def test_disturbed_times_of_layers_are_told_and_kept_for_this_process_alone(
     assert LatencyTable.of_machine("onnxruntime").entries == {"undisturbed": 1.0}
 
 
+@pytest.mark.slow
 def test_a_disturbed_time_of_a_network_is_told_and_kept_for_this_process_alone(
     quiet: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

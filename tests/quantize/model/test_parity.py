@@ -49,6 +49,7 @@ def test_every_network_was_compared():
 
 @pytest.mark.parametrize("case", FOLDERS)
 class TestTheWholeWay:
+    @pytest.mark.slow
     def test_from_the_image_of_the_file_to_its_masks(self, case):
         """Resized by our code, to boxes and masks in the image; no pixel of any mask differs."""
         reference = Reference(FOLDERS[case])
@@ -61,6 +62,7 @@ class TestTheWholeWay:
         certain = ~reference.masks("final.mask_uncertain")
         assert not ((instances.masks[partners] != reference.masks("final.mask")) & certain).any()
 
+    @pytest.mark.slow
     def test_detect_is_the_stages_in_a_row(self, case):
         reference = Reference(FOLDERS[case])
         model = reference.model(torch.float64)

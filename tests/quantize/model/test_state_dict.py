@@ -53,6 +53,7 @@ class TestReleasedConfigurations:
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         assert trained == int(counted[name]["params_trainable"])
 
+    @pytest.mark.slow
     def test_work_at_the_largest_test_size(self, counted, name):
         row = counted[name]
         height, width = map(int, row["padded_size_used"].split("x"))

@@ -53,6 +53,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Compiler:
     return compiler
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("replayed")
 def test_the_program_lies_where_the_runtime_looks_for_that_of_the_bundle(
     gpu: Compiler, checkpoint_path: Path, photographs: Path, tmp_path: Path

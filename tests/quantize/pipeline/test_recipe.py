@@ -123,6 +123,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_long_work", "timed_by_work")
 def test_the_plan_names_what_the_recipe_does_and_what_stays_float(small: Path, scenes: Path, tmp_path: Path) -> None:
     file = write(tmp_path, "recipe: edge\nversion: 3\nignored: [backbone.bottom_up.stem]\npruning: {ratio: 0.75}")
@@ -152,6 +153,7 @@ def test_the_plan_refuses_what_cannot_be_done(small: Path, scenes: Path, tmp_pat
         explain(small, scenes, tmp_path / "m.bmz", ignored=("stemm",))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("timed_by_work")
 @pytest.mark.parametrize("as_json", [False, True])
 def test_the_command_explains(checkpoint_path: Path, photographs: Path, tmp_path: Path, as_json: bool) -> None:

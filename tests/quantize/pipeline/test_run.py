@@ -235,6 +235,7 @@ def test_accuracy_in_each_arithmetic_is_measured_if_asked_for(
     assert made.report.arithmetic == bundle.manifest.arithmetic == {}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("replayed")
 def test_the_threshold_for_display_is_chosen_on_the_evaluation_images(
     quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, made: Made, scenes: Path, tmp_path: Path
@@ -596,6 +597,7 @@ def with_class_bias(checkpoint: Checkpoint, bias: float) -> Checkpoint:
     return checkpoint
 
 
+@pytest.mark.slow
 def test_images_on_which_the_network_finds_nothing_are_refused(
     quantize: Quantize,
     checkpoint: Checkpoint,
@@ -843,6 +845,7 @@ def test_few_images_pass_every_stage_where_they_are_allowed(
     assert [outcome.name for outcome in report.refined] == [steps[0], "ranges", *steps[1:]]
 
 
+@pytest.mark.slow
 def test_refinement_is_judged_with_the_detections_that_were_asked_for(
     quantize: Quantize, checkpoint: Checkpoint, options: QuantizeOptions, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

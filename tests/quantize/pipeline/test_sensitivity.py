@@ -91,6 +91,7 @@ def words(planted: Checkpoint, photographs: Path, tmp_path_factory: pytest.TempP
     ]
 
 
+@pytest.mark.slow
 def test_the_command_prints_tables_and_writes_the_chart(words: list[object], tmp_path: Path) -> None:
     chart = tmp_path / "chart.png"
     result = call(*words, "--chart", chart)

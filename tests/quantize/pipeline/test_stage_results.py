@@ -70,6 +70,7 @@ def names_in(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("replayed", "broken")
 def test_after_the_comparison_with_float_nothing_but_measuring_is_left(
     run: Run, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -225,6 +226,7 @@ def test_a_refusal_is_the_same_where_nothing_can_be_kept(
     assert names_in(tmp_path) == {"m.run"}
 
 
+@pytest.mark.slow
 def test_images_are_observed_where_the_options_say(
     run: Run, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

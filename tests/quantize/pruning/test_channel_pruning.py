@@ -127,6 +127,7 @@ class TestEveryNetwork:
         assert kinds[0] == kinds[1]
         assert list(model.state_dict()) == list(pruned.state_dict())
 
+    @pytest.mark.slow
     def test_a_file_brings_it_back(self, pair, tmp_path):
         _, pruned = pair
         labels = replace(
@@ -287,6 +288,7 @@ def counted() -> tuple[BlendMask, list, Cost]:
 
 
 class TestChoice:
+    @pytest.mark.slow
     @given(share=st.floats(0, 1), seed=st.integers(0, 2**16))
     def test_any_reachable_ratio_and_importance(self, counted, share, seed):
         _, groups, work = counted

@@ -208,6 +208,7 @@ class TestResuming:
 
 
 class TestBadInput:
+    @pytest.mark.slow
     @pytest.mark.usefixtures("begun")
     def test_an_interruption_by_the_user_says_how_to_go_on(self, run):
         def stage(name, _total):

@@ -75,6 +75,7 @@ def test_the_same_classes_in_another_order_take_their_rows_along(checkpoint: Che
         assert_equal(before[name], after[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", FEW_FAST, ids=lambda config: config.name)
 def test_every_architecture_takes_other_classes(config: ModelConfig) -> None:
     model = tiny_model(config)

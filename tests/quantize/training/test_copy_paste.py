@@ -110,6 +110,7 @@ class TestSamplesWithPastedInstances:
         source = self.source(images, paste=1.0, paste_most=1)
         assert max(len(source.sample(1, np.random.default_rng(seed)).boxes) for seed in range(20)) == 2
 
+    @pytest.mark.slow
     def test_a_class_of_more_weight_is_pasted_more_often(self, images):
         def plates(sampling: SamplingOptions) -> int:
             source = self.source(images, sampling, paste=1.0, paste_most=1)

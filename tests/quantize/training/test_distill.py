@@ -153,6 +153,7 @@ def test_a_resumed_run_ends_where_one_without_a_stop_does(run: Callable[..., Los
     assert all(torch.equal(whole[name], halves[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_frozen_stages_stay_as_they_are(run: Callable[..., Losses], tmp_path: Path) -> None:
     before = new_model().state_dict()
     run(training=replace(TRAINING, frozen_stages=1))
@@ -186,6 +187,7 @@ class TestPublicFunction:
         given = {"config": STUDENT, "options": TRAINING, **changes}
         return distill(tmp_path / "teacher.safetensors", folder, tmp_path / "run", **given)
 
+    @pytest.mark.slow
     def test_it_writes_a_student_with_the_classes_of_the_teacher(self, folder: Path, tmp_path: Path) -> None:
         loaded = load_checkpoint(self.run(folder, tmp_path, config=replace(STUDENT, num_classes=80)))
         assert (loaded.config, loaded.labels) == (STUDENT, LABELS)

@@ -189,6 +189,7 @@ class TestARun:
         assert moved
         assert not any("bottom_up" in name for name in moved)
 
+    @pytest.mark.slow
     def test_mixed_precision_learns_too(self, run):
         losses, model = run(options=replace(OPTIONS, precision="bf16-mixed"))
         assert losses[7]["total"] < losses[0]["total"]

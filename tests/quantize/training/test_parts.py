@@ -23,6 +23,7 @@ OPTIONS = TrainOptions(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [DEEPLAB, WEIGHTED_SUM, ASSEMBLER], ids=lambda config: config.name)
 def test_it_learns(config: ModelConfig, tmp_path: Path) -> None:
     write_images(tmp_path, some_images())

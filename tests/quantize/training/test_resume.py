@@ -124,6 +124,7 @@ class TestGoingOn:
         (begun / "log.csv").unlink()
         assert run(resume=True).is_file()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"a,b\n1,2\n", b"iteration,seconds\nx,y\n"])
     def test_a_damaged_log_does_no_harm(self, run, begun, content):
         (begun / "log.csv").write_bytes(content)

@@ -30,6 +30,7 @@ if not CASES:
 
 @pytest.mark.parametrize("case", CASES)
 class TestOneTrainingStep:
+    @pytest.mark.slow
     @pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])
     def test_every_recorded_stage_in_training_mode(self, step, recording, case, dtype):
         reference = recording(case)

@@ -29,6 +29,7 @@ def open_source(bundle: Path, **options: Any) -> BundleSource:
         return BundleSource.of(predictor, 1)
 
 
+@pytest.mark.slow
 def test_several_processes_agree_with_one_to_the_last_digit(bundle_path: Path, scenes: Scenes) -> None:
     images, counted = open_images(scenes), [0]
     with MaskPredictor(bundle_path, "onnxruntime", 1, score_threshold=0.0) as predictor:
@@ -55,6 +56,7 @@ def test_results_are_kept_for_the_same_network_and_images_only(bundle_path: Path
     assert len({work.identity, *changed}) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault, error", [("missing", ImageError), ("size", AnnotationError), ("bundle", WorkerError)])
 def test_what_a_worker_lacks_is_said_by_the_error_of_one_process(
     fault: str, error: Any, bundle_path: Path, scenes: Scenes

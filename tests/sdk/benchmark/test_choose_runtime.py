@@ -25,6 +25,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_guard", [True, False])
 def test_no_runtime_is_loaded_where_another_process_can_choose(
     tmp_path: Path, bundle_path: Path, has_guard: bool

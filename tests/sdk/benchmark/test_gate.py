@@ -188,6 +188,7 @@ def test_a_disturbed_run_is_repeated_until_one_is_not(bench: Bench) -> None:
     assert "other work shares the cores" not in result.output
 
 
+@pytest.mark.slow
 def test_a_comparison_disturbed_every_time_is_inconclusive(bench: Bench) -> None:
     result = bench(disturbed_runs=3, seconds=TYPICAL._replace(inference=1.2 * TYPICAL.inference))
     assert result.exit_code == 4
@@ -199,6 +200,7 @@ def test_a_comparison_disturbed_every_time_is_inconclusive(bench: Bench) -> None
     assert not document["passed"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("threads", "code"), [(1, 0), (2, 4), (None, 4)])
 def test_one_thread_can_be_measured_beside_work_on_the_other_core(
     bench: Bench, threads: Optional[int], code: int
@@ -217,6 +219,7 @@ def test_accuracy_alone_needs_no_quiet(bench: Bench) -> None:
     assert bench("--accuracy-only", disturbed_runs=3).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_baseline_is_not_written_from_disturbed_runs(bench: Bench, tmp_path: Path) -> None:
     before = (tmp_path / "tiny.json").read_bytes()
     result = bench("--update-baseline", disturbed_runs=3)

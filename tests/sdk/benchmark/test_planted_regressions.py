@@ -125,6 +125,7 @@ def test_hiccup_in_every_tenth_frame_is_caught(scenes: Scenes, baseline: Baselin
     assert "latency_ratio" in moved(baseline, metrics)[WORSE]
 
 
+@pytest.mark.slow
 def test_grown_memory_is_caught_whatever_else_disturbs_the_machine(scenes: Scenes, baseline: Baseline) -> None:
     before = baseline.record.metrics.get("memory_mb")
     if before is None:

@@ -254,6 +254,7 @@ def test_video_without_frames_is_one_message(content: object, bundle_path: Path,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_output", [False, True])
 def test_video_of_a_name_that_opencv_cannot_take_is_one_message(
     is_output: bool, bundle_path: Path, tmp_path: Path
@@ -267,6 +268,7 @@ def test_video_of_a_name_that_opencv_cannot_take_is_one_message(
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_file_names_of_any_bytes_are_predicted_and_printed(bundle_path: Path, images: Path, tmp_path: Path) -> None:
     odd = Path(os.fsdecode(os.fsencode(images) + b"/\xff\x1b[2J.png"))
     (images / "red.png").rename(odd)
@@ -508,6 +510,7 @@ def test_image_whose_pixels_are_missing_is_one_message(bundle_path: Path, tmp_pa
     assert len(failed.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_image_that_a_library_warns_of_is_read_without_a_word(bundle_path: Path, tmp_path: Path) -> None:
     tags = [(256, 4), (257, 4), (258, 8), (259, 1), (262, 1), (273, 134), (277, 1), (278, 4), (279, 16)]
     entries = b"".join(struct.pack("<HHLL", tag, 3, 1, value) for tag, value in tags)

@@ -129,6 +129,7 @@ def test_loss_of_accuracy_exits_with_a_table_and_one_message(scene: Dict[str, Pa
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_update_accepts_what_moved_and_keeps_the_limits(scene: Dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "tiny.json"
     bench(scene, "--baseline", path, "--update-baseline")
@@ -142,6 +143,7 @@ def test_update_accepts_what_moved_and_keeps_the_limits(scene: Dict[str, Path], 
     assert document["record"]["metrics"]["mask_ap"] == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_setting_left_open_is_that_of_the_baseline(scene: Dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "tiny.json"
     bench(scene, "--baseline", path, "--update-baseline", "--variant", "float", "--threads", 2)

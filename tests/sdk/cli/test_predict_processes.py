@@ -67,6 +67,7 @@ def test_what_cannot_be_divided_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_command_that_failed_goes_on_from_finished_images(bundle_path: Path, images: Path, tmp_path: Path) -> None:
     words = [bundle_path, images, "-o", tmp_path / "out", "--processes", "2"]
     (tmp_path / "out" / "instances.json").mkdir(parents=True)

@@ -65,6 +65,7 @@ def test_the_shard_of_a_killed_worker_is_done_again(tmp_path: Path) -> None:
     assert (tmp_path / "killed0").exists()
 
 
+@pytest.mark.slow
 def test_a_shard_that_kills_every_worker_is_named(tmp_path: Path) -> None:
     work = Squares(130, SquaresOpener(Fault(50, tmp_path, times=9)))
     with pytest.raises(WorkerError, match="numbers 51 to 52 died, 3 times"):

@@ -156,6 +156,7 @@ def test_a_bundle_alone_tells_how_it_was_made(bundle_path: Path, tmp_path: Path)
     assert "| cpu | 5 images of val | 25.0 | - |" in text
 
 
+@pytest.mark.slow
 def test_a_history_shows_each_run_and_marks_the_limit_that_was_left(tmp_path: Path) -> None:
     need_html()
     folder = tmp_path / "history"
@@ -296,6 +297,7 @@ def test_an_interrupted_report_leaves_the_former_page(
     assert list(tmp_path.iterdir()) == [page]
 
 
+@pytest.mark.slow
 def test_names_in_any_script_and_with_dollars_are_drawn_as_they_are(tmp_path: Path, recwarn: Any) -> None:
     need_html()
     names = {"mask_ap/$\\frac{$": 0.3, "mask_ap/カップ": 0.4, "mask_ap/a & b": 0.5}

@@ -100,6 +100,7 @@ def wait_for(holds: Callable[[], bool]) -> bool:
     return holds()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_driver")
 def test_required_signature_is_required_in_the_process_of_each_part(bundle_path: Path, tmp_path: Path) -> None:
     """The file may be replaced after the first look at its signature."""

@@ -168,6 +168,7 @@ def test_target_of_a_shared_gpu_must_be_named(verify: Callable[..., Outcome]) ->
         verify()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("gpu")
 def test_processor_of_a_machine_with_a_gpu_can_be_the_target(verify: Callable[..., Outcome]) -> None:
     """A Jetson Nano is verified so, whose GPU no bundle runs on."""
@@ -304,6 +305,7 @@ def run_part_within(job: Any, route: Any, part: str, _limit: float) -> Row:
     return run_part(job, route, part)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_driver")
 @pytest.mark.parametrize("stated, status", [(1.0, "limit left"), (0.0, "passed")])
 def test_accuracy_is_compared_with_the_manifest_if_it_was_measured_on_the_same_data(

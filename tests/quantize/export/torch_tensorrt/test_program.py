@@ -127,6 +127,7 @@ def test_argument_that_a_release_would_swallow_is_refused(short: bytes, torch_te
         compile_exported(short, None, "cpu")
 
 
+@pytest.mark.slow
 def test_the_network_is_compiled_straight_from_torch(
     export: Export, in_half: bytes, torch_tensorrt: types.SimpleNamespace
 ) -> None:

@@ -234,6 +234,7 @@ class TestResuming:
         with pytest.raises(Interrupted):
             quantize(checkpoint, tmp_path / "m.bmz", replace(options, resume=True), interrupting("fine-tuning"))
 
+    @pytest.mark.slow
     def test_a_run_that_breaks_off_before_there_is_anything_to_keep_leaves_nothing(
         self, checkpoint, options, tmp_path
     ) -> None:
@@ -242,6 +243,7 @@ class TestResuming:
                 quantize(checkpoint, tmp_path / "m.bmz", options, interrupting(stage))
         assert not list(tmp_path.iterdir())
 
+    @pytest.mark.slow
     def test_an_interruption_by_the_user_names_the_folder_and_the_option(self, checkpoint, options, tmp_path) -> None:
         def stopped(name: str, _total: int) -> Callable[[], None]:
             def step() -> None:

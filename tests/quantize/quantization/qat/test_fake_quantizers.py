@@ -70,6 +70,7 @@ def test_untrained_it_computes_what_ptq_computes(start: Calibrated, x: Tensor, v
         assert_same_up_to_ties(network(x, variant), start.render(variant)(x))
 
 
+@pytest.mark.slow
 def test_after_steps_its_weights_and_ranges_render_to_what_was_trained(start: Calibrated, x: Tensor) -> None:
     network = FakeQuantNetwork(start, VARIANTS)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)

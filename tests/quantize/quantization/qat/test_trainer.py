@@ -135,6 +135,7 @@ def test_a_few_steps_bring_it_nearer_to_the_float_network(
 WIDE = replace(TINY, pyramid_width=24)
 
 
+@pytest.mark.slow
 def test_a_wider_network_can_be_the_teacher(
     folder: Path, checkpoint: Checkpoint, start: Calibrated, tmp_path: Path
 ) -> None:
@@ -168,6 +169,7 @@ def test_it_learns_from_a_wider_network_that_is_given_as_teacher(
     assert distance_to_teacher(trained.calibrated) < 0.9 * distance_to_teacher(start)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_same_end(
     folder: Path, checkpoint: Checkpoint, start: Calibrated, finished: tuple[Path, QatResult], tmp_path: Path
 ) -> None:

@@ -103,6 +103,7 @@ def test_without_steps_nothing_is_measured(start: Observed, given: Given) -> Non
     assert refine(state, [], given, lambda _: pytest.fail("measured"), quiet) is state
 
 
+@pytest.mark.slow
 def test_steps_that_were_taken_are_neither_taken_nor_measured_again(start: Observed, given: Given) -> None:
     steps = chosen_steps(["bias_correction", "cross_layer_equalization"], "mse")
     reached: list[Refined] = []

@@ -124,6 +124,7 @@ def change(name: str, kind: str, shape: List[int]) -> Any:
     return {**TENSORS, name: (kind, tuple(shape))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes, message, made",
     [
