@@ -289,10 +289,11 @@ def graph_is_counted(case: Case) -> Iterator[Reason]:
 
 
 def advice_is_given(case: Case) -> Iterator[Reason]:
-    """Return the known problems of the target."""
+    """Return the known problems of the target with this runtime."""
     if case.precision == "int8":
-        for fact in case.target.advice:
-            yield caution(fact.value, fact)
+        for advice in case.target.advice:
+            if advice.runtimes is None or case.runtime in advice.runtimes:
+                yield caution(advice.value, advice)
 
 
 def device_has_reported(case: Case) -> Iterator[Reason]:

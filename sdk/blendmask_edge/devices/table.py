@@ -41,6 +41,15 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return f"{self.device}: {int8}{rates}"
 
 
+class Advice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A known problem, with the `runtimes` that have it; None for all."""
+
+    value: str
+    source: str
+    mark: Mark
+    runtimes: Optional[List[str]] = None
+
+
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One device, or several that behave alike.
 
@@ -73,7 +82,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     rates: Optional[Fact[Rates]] = None
     python: Optional[Fact[str]] = None
     install: Fact[str]
-    advice: List[Fact[str]]
+    advice: List[Advice]
 
 
 class JetPack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

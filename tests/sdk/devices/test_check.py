@@ -10,10 +10,12 @@ from blendmask_edge import ConfigError
 from blendmask_edge.bundle.manifest import Recipe
 from blendmask_edge.cli.device_report import describe_result, describe_target, list_targets
 from blendmask_edge.devices import CheckOptions, CheckResult, Reason, check, check_bundle, load_table
+from blendmask_edge.runtimes.registry import RUNTIMES
 
 TABLE = load_table()
 MakeBundle = Callable[..., Any]
 NAMES = [target.name for target in TABLE.targets]
+NAMES_OF_RUNTIMES = {runtime.name for runtime in RUNTIMES}
 GPUS = [target.name for target in TABLE.targets if target.kind != "cpu"]
 
 
@@ -437,6 +439,21 @@ def test_onnxruntime_on_a_gpu_is_checked(
     assert result.ok is ok
     assert any(text in reason.text for reason in result.reasons)
     assert result.route is not None
+
+
+@pytest.mark.parametrize("target", TABLE.targets, ids=lambda target: target.name)
+@pytest.mark.parametrize("runtime", sorted(NAMES_OF_RUNTIMES))
+def test_known_problems_of_another_runtime_are_left_out(make_bundle: MakeBundle, target: Any, runtime: str) -> None:
+    told = {reason.text for reason in ask(make_bundle(), target.name, runtime=runtime).reasons}
+    for advice in target.advice:
+        assert set(advice.runtimes or NAMES_OF_RUNTIMES) <= NAMES_OF_RUNTIMES
+        assert (advice.value in told) == (advice.runtimes is None or runtime in advice.runtimes)
+
+
+@pytest.mark.parametrize("target", ["jetson-agx-orin", "jetson-orin-nano", "jetson-xavier", "turing", "a100", "rtx-30"])
+def test_cuda_of_onnx_runtime_is_told_nothing_of_tensorrt(make_bundle: MakeBundle, target: str) -> None:
+    told = ask(make_bundle(), target, runtime="onnxruntime-cuda").reasons
+    assert not [reason.text for reason in told if "TensorRT" in reason.text or "layer dump" in reason.text]
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt"])
