@@ -9,6 +9,7 @@ import pytest
 
 from bench.lib.tables import TABLES
 from bench.studies.faults import keep, read, write
+from tests.markdown import table_rows
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks")
 
@@ -20,4 +21,5 @@ def test_faults_end_in_an_error_or_the_right_result_and_leave_whole_files(tmp_pa
         assert row["faults"] > 40
         assert (row["partial"], row["left"]) == (0, 0)
     assert rows[2]["killed"] == rows[2]["faults"] == rows[2]["older"] + rows[2]["new"]
-    assert f"| {rows[0]['name']} | {rows[0]['faults']} |" in TABLES["faults"]({row["name"]: row for row in rows})
+    shown = {cells[0]: cells[1] for cells in table_rows(TABLES["faults"]({row["name"]: row for row in rows}))}
+    assert {str(row["name"]): str(row["faults"]) for row in rows}.items() <= shown.items()

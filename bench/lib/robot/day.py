@@ -77,7 +77,7 @@ def simulated_day(
             before = held()
             for number in range(1, round(2 * hours)):
                 _half_hour(predictor, camera, seen, number)
-        after = held()
+        after = held(before)
     whole = {
         "name": "soak/day",
         "hours": hours,

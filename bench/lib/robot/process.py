@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 _SELF = Path("/proc/self")
+_TO_LEAVE = 2.0
+"""Seconds."""
 _SETTLED = 0.1
 """Share of the readings at the start that are left out: pools and caches fill."""
 
@@ -24,10 +26,22 @@ class Held(NamedTuple):
     descriptors: int
 
 
-def held() -> Held:
-    """Read what this process holds now, after garbage has been collected."""
+def held(before: Held | None = None) -> Held:
+    """Read what this process holds now, after garbage has been collected.
+
+    Args:
+        before: an earlier reading. A thread that was joined leaves the system's list a moment later: while there are
+            more than before, it is waited for, two seconds at most.
+    """
     gc.collect()
-    return Held(resident_megabytes(), len(list((_SELF / "task").iterdir())), len(list((_SELF / "fd").iterdir())))
+    until = time.monotonic() + _TO_LEAVE
+    while before is not None and _entries("task") > before.threads and time.monotonic() < until:
+        time.sleep(0.01)
+    return Held(resident_megabytes(), _entries("task"), _entries("fd"))
+
+
+def _entries(folder: str) -> int:
+    return len(list((_SELF / folder).iterdir()))
 
 
 def resident_megabytes() -> float:

@@ -53,7 +53,7 @@ def frames_row(bundle: Path, count: int) -> dict[str, Any]:
                     result.instances.draw(result.frame)
                 if result.index % every == 0:
                     trend.read()
-        report, after = stream.report, held()
+        report, after = stream.report, held(before)
     return {
         "name": "soak/frames",
         "frames": report.frames,
@@ -76,7 +76,7 @@ def cycles_row(bundle: Path, count: int) -> dict[str, Any]:
     before = held()
     for _ in range(count):
         _cycle(bundle, images)
-    after = held()
+    after = held(before)
     return {
         "name": "soak/cycles",
         "cycles": count,
