@@ -20,6 +20,7 @@ def written(name: str, folder: Path) -> Path:
     return folder / file_name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in attacks() if "benign" not in name])
 def test_hostile_file_is_refused_within_its_memory(name: str, tmp_path: Path) -> None:
     kind = name.partition("/")[0]

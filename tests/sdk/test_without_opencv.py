@@ -55,6 +55,7 @@ def test_folders_and_iterables_are_streamed(place: Path) -> None:
     assert done.stdout == "[3, 3]\n[3]\n", done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["drive.mp4", "0", "rtsp://robot/front"])
 def test_video_is_refused_before_anything_is_predicted(place: Path, source: str) -> None:
     done = run(place, "-c", _COMMAND, "predict", "model.bmz", "images/a.jpg", source, "-o", "refused")

@@ -113,6 +113,7 @@ def head(found: Candidates, count: int) -> Candidates:
     return found[found.scores.argsort(descending=True)[:count]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", EVERY, ids=lambda model: model.config.name)
 @given(seed=SEEDS, bias=st.floats(-6, -1))
 @example(seed=1327, bias=-3.3584928567502534)  # two scores that only rounding tells apart

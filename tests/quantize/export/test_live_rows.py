@@ -105,6 +105,7 @@ def test_torch_graph_equals_the_one_of_all_rows(config: object, name: str) -> No
     assert_same(expected(live, GRAYS[name]), expected(whole, GRAYS[name]))
 
 
+@pytest.mark.slow
 def test_onnx_runtime_takes_each_count_after_each_other(exported: onnx.ModelProto) -> None:
     data, whole = exported.SerializeToString(), graph(live_rows=False)
     for session in (unoptimised_session(data), ort.InferenceSession(data, providers=["CPUExecutionProvider"])):
@@ -114,11 +115,13 @@ def test_onnx_runtime_takes_each_count_after_each_other(exported: onnx.ModelProt
             )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exported")
 def test_export_needs_no_second_attempt_which_prints_the_whole_graph(printed: io.StringIO) -> None:
     assert printed.getvalue() == ""
 
 
+@pytest.mark.slow
 def test_rows_below_the_threshold_are_not_computed(exported: onnx.ModelProto) -> None:
     session, given = unoptimised_session(exported.SerializeToString()), {"image": gray(GRAYS["some"])}
     whole = session.run(list(OUTPUT_NAMES), {**given, **constant_inputs()})
@@ -131,6 +134,7 @@ def test_rows_below_the_threshold_are_not_computed(exported: onnx.ModelProto) ->
         np.testing.assert_allclose(one, other[:, :count], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_openvino_takes_each_count_after_each_other(exported: onnx.ModelProto) -> None:
     openvino = pytest.importorskip("openvino")
     core, whole = openvino.Core(), graph(live_rows=False)
@@ -141,6 +145,7 @@ def test_openvino_takes_each_count_after_each_other(exported: onnx.ModelProto) -
         assert_same([results[name] for name in OUTPUT_NAMES], expected(whole, value))
 
 
+@pytest.mark.slow
 def test_rows_without_a_detection_are_not_computed(exported: onnx.ModelProto) -> None:
     """The products of the masks are of as many rows as there are detections."""
     opened = onnx.ModelProto()

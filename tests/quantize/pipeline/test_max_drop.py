@@ -153,6 +153,7 @@ def test_an_interrupted_ranking_measures_only_the_other_layers(start: Quantized,
     assert totals[1] == totals[0] - 8 * len(VARIANTS)
 
 
+@pytest.mark.slow
 def test_a_bound_that_holds_reverts_nothing(make: Make) -> None:
     few = CalibrationSettings(count=4, estimator="max")
     job = make(replace(RECIPE, calibration=few, steps=(), max_drop=0.999))

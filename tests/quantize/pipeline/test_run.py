@@ -661,6 +661,7 @@ def test_a_full_disk_is_one_message_and_leaves_nothing(
         quantize(checkpoint, tmp_path / "out/m.bmz", options, quiet)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("replayed")
 @pytest.mark.parametrize(
     "moment, left",

@@ -142,6 +142,7 @@ class TestEveryNetwork:
         assert torch.equal(found.mask_logits, expected.mask_logits)
         assert torch.equal(found.candidates.boxes, expected.candidates.boxes)
 
+    @pytest.mark.slow
     def test_it_folds_and_quantizes_like_any_other(self, pair):
         _, pruned = pair
         traced = trace_network(pruned)

@@ -54,6 +54,7 @@ def model(request: pytest.FixtureRequest) -> BlendMask:
     return made.eval()
 
 
+@pytest.mark.slow
 def test_a_block_that_adds_nothing_is_dropped_and_nothing_changes(model: BlendMask) -> None:
     shallow = without_idle_blocks(model, [distance(model)], 1e-9)
     assert IDLE[model.config.name] in shallow.config.dropped

@@ -13,6 +13,7 @@ from blendmask_quantize.quantization.trace import trace_network
 from tests.quantize.tiny import tiny_model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(
     "pattern", ["backbone.bottom_up.stem", "*.stem", "backbone.*.stem.conv1", re.compile(r"\.stem\.")]

@@ -105,10 +105,12 @@ class TestGoingOn:
     def test_a_lower_learning_rate_is_taken(self, run):
         assert run(resume=True, options=replace(OPTIONS, learning_rate=1e-3)).is_file()
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("begun")
     def test_options_without_effect_may_change(self, run):
         assert run(resume=True, options=replace(OPTIONS, save_every=1)).is_file()
 
+    @pytest.mark.slow
     def test_without_a_log_it_goes_on_and_keeps_the_seconds(self, run, begun):
         state = torch.load(begun / "last.pt", weights_only=True)
         torch.save({**state, "seconds": 7200.0}, begun / "last.pt")
@@ -116,6 +118,7 @@ class TestGoingOn:
         assert load_checkpoint(run(resume=True)).training[0].hours == 2.0
         assert [line.split(",")[0] for line in (begun / "log.csv").read_text().splitlines()] == ["iteration", "2", "3"]
 
+    @pytest.mark.slow
     def test_without_a_log_after_the_last_step(self, run, begun, monkeypatch):
         with monkeypatch.context() as patched:
             patched.setattr("blendmask_quantize.training.loop.save_checkpoint", lambda *_, **__: stop_after(0)("", 0)())
@@ -133,6 +136,7 @@ class TestGoingOn:
     def test_nothing_to_resume_is_a_new_run(self, run):
         assert run(resume=True).is_file()
 
+    @pytest.mark.slow
     def test_a_run_that_was_stopped_before_its_first_state_starts_again(self, run, tmp_path):
         with pytest.raises(Interrupted):
             run(progress=stop_after(0))

@@ -140,6 +140,7 @@ def by_pycocotools(path: Path, results: List[Dict[str, Any]], task: str) -> Dict
     return summary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_every_oddity_scores_as_pycocotools_scores_it(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)

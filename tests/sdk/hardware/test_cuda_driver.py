@@ -114,6 +114,7 @@ def test_driver_answers_what_our_code_calls_and_nothing_else() -> None:
     assert {first or second for first, second in called} == answered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", ["device", "gpu", "session"])
 def test_any_call_may_fail(work: str, compiled: Path, tmp_path: Path) -> None:
     records = outcome(f"each-call-of-a-{work}", compiled, tmp_path)

@@ -353,6 +353,7 @@ def annotate(images: Path, path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_driver")
 def test_command_runs_parts_in_processes_and_targets_shows_the_report(
     bundle: Path, images: Path, tmp_path: Path

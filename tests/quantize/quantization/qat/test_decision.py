@@ -25,6 +25,7 @@ def test_a_gain_in_every_image_is_kept() -> None:
     assert decision.gain == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_gain_in_one_image_may_be_chance() -> None:
     decision = _decide((1,) * 12, (2,) + (1,) * 11)
     assert decision.gain > 0
@@ -38,6 +39,7 @@ def test_no_gain_and_a_loss_keep_ptq() -> None:
     assert _decide((2,) * 4, (1,) * 4).kept == "ptq"
 
 
+@pytest.mark.slow
 def test_the_same_detections_decide_the_same_way() -> None:
     counts = (1, 2, 0, 1, 2, 1), (2, 2, 1, 1, 2, 1)
     assert _decide(*counts) == _decide(*counts)

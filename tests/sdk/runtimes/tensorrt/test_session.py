@@ -182,6 +182,7 @@ def test_engine_with_another_digest_is_not_loaded(tensorrt_runtime: Any, tiny_gr
         tensorrt_runtime.load(tiny_graph, SessionOptions())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["cuMemAlloc_v2", "cuMemcpyHtoDAsync_v2", "cuGraphInstantiateWithFlags"])
 def test_memory_that_runs_out_leaves_nothing_behind(
     call: str, load_engine: Callable[..., Any], tensorrt_runtime: Any, driver: FakeDriver
