@@ -23,6 +23,7 @@ from blendmask_quantize.pipeline.max_drop import MAX_DROP, DropReport
 from blendmask_quantize.pipeline.report import Report, VariantReport
 from blendmask_quantize.pipeline.sensitivity import LayerSensitivity, SensitivityReport
 from blendmask_quantize.validation.sensitivity import Change
+from tests.markdown import table_rows
 from tests.quantize.small_networks import LITE, image, network_input, size_of, small_network
 from tests.quantize.tiny import LABELS
 
@@ -118,7 +119,7 @@ def test_the_rows_say_what_the_outliers_cost_and_what_the_bound_brought_back(pro
 def test_the_table_has_a_line_for_each_graph_and_names_the_layers_that_change_most(tmp_path: Path) -> None:
     study.main()
     table, _, layers = TABLES["sensitivity"](rows(tmp_path)).partition("\n\n")
-    networks = [line.split("|")[1] for line in table.splitlines()[2:]]
+    networks = [cells[0] for cells in table_rows(table)]
     assert len(networks) == len(set(networks)) == 3 * len(GRAPHS)
     assert [name in layers for name in LAYERS] == [True] * 5 + [False] * 2
     assert layers.index(LAYERS[0]) < layers.index(LAYERS[4])

@@ -27,7 +27,7 @@ from blendmask_quantize.pipeline.calibration_set import COUNT_MOST, check_calibr
 from blendmask_quantize.pipeline.options import CANDIDATES_MOST, QuantizeOptions
 from blendmask_quantize.pipeline.recipe import Recipe
 from blendmask_quantize.pipeline.recipes.edge import Edge
-from blendmask_quantize.pruning.options import LATENCY
+from blendmask_quantize.pruning.options import LATENCY, UNTIMED_RUNTIME
 from blendmask_quantize.quantization.refine.names import check_step_names
 from blendmask_quantize.validation.measure import Evaluation, open_evaluation
 
@@ -127,7 +127,7 @@ def _check_use(recipe: Recipe, options: QuantizeOptions) -> None:
             f"{recipe.name}, which does not prune: use --recipe edge, or leave it out"
         )
     if isinstance(recipe, Edge) and options.runtime is not None and recipe.pruning.target != LATENCY:
-        raise ConfigError("--runtime names what --latency times: give --latency too, or leave it out")
+        raise ConfigError(UNTIMED_RUNTIME)
     if recipe.prunes and options.teacher is not None:
         raise ConfigError(
             f"recipe {recipe.name} learns from the checkpoint before pruning: leave --teacher out, or use --recipe qat"

@@ -47,12 +47,13 @@ def prune(
     """Prune a checkpoint to a share of its multiply-accumulates, parameters or latency, and fine-tune it."""
     from blendmask_quantize.api.prune import prune as run
     from blendmask_quantize.cli import tables
+    from blendmask_quantize.pruning.options import UNTIMED_RUNTIME
     from blendmask_quantize.training.options import TrainOptions
 
     if len(images) != len(annotations):
         raise typer.BadParameter(f"{len(images)} folders and {len(annotations)} annotation files: give one per folder")
     if runtime is not None and latency is None:
-        raise typer.BadParameter("--runtime names what --latency times: give --latency too, or leave it out")
+        raise typer.BadParameter(UNTIMED_RUNTIME)
     timed: dict[str, Any] = {} if runtime is None else {"runtime": runtime}
     training = TrainOptions(
         iterations=iterations, batch=batch, learning_rate=learning_rate, precision=precision, workers=workers, seed=seed

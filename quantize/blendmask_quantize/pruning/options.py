@@ -20,6 +20,7 @@ MACS, PARAMETERS, LATENCY = TARGETS = ("macs", "parameters", "latency")
 TAYLOR, MAGNITUDE, BN_SCALE = IMPORTANCES = ("taylor", "magnitude", "bn_scale")
 PATTERN = "2:4"
 TIMED_RUNTIMES = ("onnxruntime", "openvino")
+UNTIMED_RUNTIME = "--runtime names what --latency times: give --latency too, or leave it out"
 NOUNS = {MACS: "multiply-accumulates", PARAMETERS: "parameters", LATENCY: "latency"}
 
 

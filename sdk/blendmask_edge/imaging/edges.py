@@ -46,8 +46,9 @@ class Edges(NamedTuple):
         places = start.take(self.mask) + self.x * stride.take(self.mask) + self.y
         places.sort()
         firsts = np.flatnonzero(np.diff(places, prepend=-1))
-        odd = np.diff(firsts, append=len(places)) % 2 == 1
-        return places[firsts[odd]]
+        is_odd = np.diff(firsts, append=len(places)) % 2 == 1
+        kept: Integers = places.take(firsts[is_odd])
+        return kept
 
 
 def edges_of_crops(crops: Sequence[Crop]) -> Edges:
@@ -110,14 +111,14 @@ class _PixelColumns(NamedTuple):
 
     mask, x: (P,) int64, the mask and the pixel.
     weights: (P,) float32, of the right one of two neighboring cells.
-    first, count: (N * (R + 2),) int64, for each column of cells with a border the pixels between it and the next.
+    first, between: (N * (R + 2),) int64, for each column of cells with a border the pixels between it and the next.
     """
 
     mask: Integers
     x: Integers
     weights: Floats
     first: Integers
-    count: Integers
+    between: Integers
 
     @classmethod
     def of(cls, windows: Integers, spans: Doubles, cells: int) -> _PixelColumns:
@@ -141,7 +142,7 @@ class _PixelColumns(NamedTuple):
         """
         row = cells // shape[2]
         here = cells - row * shape[2] + row // shape[1] * shape[2]
-        count = self.count.take(here)
+        count = self.between.take(here)
         column = np.repeat(self.first.take(here) - np.cumsum(count) + count, count)
         column += np.arange(len(column))
         return np.repeat(cells, count), column
