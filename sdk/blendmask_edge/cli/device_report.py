@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import msgspec
 
@@ -12,7 +12,7 @@ from blendmask_edge.cli.columns import align
 from blendmask_edge.devices.case import COMPILING_RUNTIMES
 from blendmask_edge.devices.result import CheckResult, Route
 from blendmask_edge.devices.roofline import LEFT_OUT, Estimate
-from blendmask_edge.devices.table import Table, Target
+from blendmask_edge.devices.table import Advice, Table, Target
 from blendmask_edge.hardware.facts import Fact
 from blendmask_edge.runtimes.registry import select
 from blendmask_edge.verification.report import SignedReport
@@ -147,14 +147,16 @@ def _graph(route: Route) -> str:
 def _facts(row: msgspec.Struct) -> Iterator[str]:
     for label, fact in _known(row):
         value = ("no", "yes")[fact.value] if isinstance(fact.value, bool) else fact.value
-        yield from _wrapped(f"  {label:<16}", f"{value} [{fact.mark}: {fact.source}]")
+        runtimes = fact.runtimes if isinstance(fact, Advice) else None
+        of = f" (of {', '.join(runtimes)})" if runtimes is not None else ""
+        yield from _wrapped(f"  {label:<16}", f"{value}{of} [{fact.mark}: {fact.source}]")
 
 
-def _known(row: msgspec.Struct) -> Iterator[Tuple[str, Fact[Any]]]:
+def _known(row: msgspec.Struct) -> Iterator[Tuple[str, Union[Fact[Any], Advice]]]:
     for name in row.__struct_fields__:
         value = getattr(row, name)
         for fact in value if isinstance(value, list) else [value]:
-            if isinstance(fact, Fact):
+            if isinstance(fact, (Fact, Advice)):
                 yield name.replace("_", " "), fact
 
 

@@ -228,7 +228,7 @@ def torch_tensorrt_quantizes(case: Case) -> Iterator[Reason]:
 
 
 def sparsity_is_used(case: Case) -> Iterator[Reason]:
-    """2:4 sparse weights are faster only on GPUs that skip the zeros, by TensorRT."""
+    """2:4 sparse weights are faster only on GPUs that skip the zeros, where TensorRT is asked to look for them."""
     sparsity = case.manifest.recipe.options.get("sparsity")
     if not sparsity or case.precision != "int8":
         return
@@ -236,6 +236,9 @@ def sparsity_is_used(case: Case) -> Iterator[Reason]:
     if architecture is None:
         text = "the 2:4 sparse weights gain nothing on a CPU, which multiplies by the zeros"
         yield caution(text, Read("general knowledge", "unverified"))
+    elif architecture.sparsity.value and case.runtime != "tensorrt":
+        text = f"{RUNTIME_TITLES[case.runtime]} is not asked to look for 2:4 sparse weights; only runtime tensorrt is"
+        yield caution(text, Read("runtimes of this package"))
     elif architecture.sparsity.value:
         yield ground(f"SM {architecture.sm} skips the zeros of the 2:4 sparse weights", architecture.sparsity)
     else:
@@ -245,9 +248,10 @@ def sparsity_is_used(case: Case) -> Iterator[Reason]:
 
 def cpu_runs_int8(case: Case) -> Iterator[Reason]:
     """CPUs differ in what INT8 costs and whether it saturates."""
-    if case.target.int8 is not None and case.precision == "int8":
-        kind = ground if case.target.int8.mark == "verified" else caution
-        yield kind(case.target.int8.value, case.target.int8)
+    fact = case.target.int8
+    if fact is not None and case.precision == "int8" and fact.is_of(case.runtime):
+        kind = ground if fact.mark == "verified" else caution
+        yield kind(fact.value, fact)
 
 
 def accuracy_was_measured(case: Case) -> Iterator[Reason]:
@@ -292,7 +296,7 @@ def advice_is_given(case: Case) -> Iterator[Reason]:
     """Return the known problems of the target with this runtime."""
     if case.precision == "int8":
         for advice in case.target.advice:
-            if advice.runtimes is None or case.runtime in advice.runtimes:
+            if advice.is_of(case.runtime):
                 yield caution(advice.value, advice)
 
 

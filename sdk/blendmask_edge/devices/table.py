@@ -42,12 +42,16 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A known problem, with the `runtimes` that have it; None for all."""
+    """A known problem or property, with the `runtimes` that have it; None for all."""
 
     value: str
     source: str
     mark: Mark
     runtimes: Optional[List[str]] = None
+
+    def is_of(self, runtime: str) -> bool:
+        """Whether it is a matter of a runtime."""
+        return self.runtimes is None or runtime in self.runtimes
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,7 +73,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     aliases: List[str]
     precisions: List[Precision]
     sm: Optional[Fact[str]] = None
-    int8: Optional[Fact[str]] = None
+    int8: Optional[Advice] = None
     dla: Optional[Fact[bool]] = None
     dla_cores: Optional[Fact[int]] = None
     tensorrt: Optional[Fact[str]] = None

@@ -10,6 +10,7 @@ from blendmask_edge import ConfigError
 from blendmask_edge.bundle.manifest import Recipe
 from blendmask_edge.cli.device_report import describe_result, describe_target, list_targets
 from blendmask_edge.devices import CheckOptions, CheckResult, Reason, check, check_bundle, load_table
+from blendmask_edge.devices.case import GPU_RUNTIMES
 from blendmask_edge.runtimes.registry import RUNTIMES
 
 TABLE = load_table()
@@ -392,6 +393,9 @@ def test_every_target_is_listed_and_described_with_its_sources() -> None:
         text = " ".join(" ".join(describe_target(TABLE, target)).split())
         assert target.title in text
         assert target.install.source in text
+        for advice in [*target.advice, *([target.int8] if target.int8 is not None else [])]:
+            of = f" (of {', '.join(advice.runtimes)})" if advice.runtimes is not None else ""
+            assert f"{advice.value}{of} [{advice.mark}: {advice.source}]" in text
         for row in TABLE.jetpacks_of(target):
             assert f"JetPack {row.title or row.name} " in text
             assert f"tensorrt {row.tensorrt.value} [{row.tensorrt.mark}: {row.tensorrt.source}]" in text
@@ -454,6 +458,31 @@ def test_known_problems_of_another_runtime_are_left_out(make_bundle: MakeBundle,
 def test_cuda_of_onnx_runtime_is_told_nothing_of_tensorrt(make_bundle: MakeBundle, target: str) -> None:
     told = ask(make_bundle(), target, runtime="onnxruntime-cuda").reasons
     assert not [reason.text for reason in told if "TensorRT" in reason.text or "layer dump" in reason.text]
+
+
+@pytest.mark.parametrize("runtime", sorted(GPU_RUNTIMES))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(GPUS)))
+def test_a_runtime_of_gpus_is_told_nothing_of_a_cpu(make_bundle: MakeBundle, name: str, runtime: str) -> None:
+    target: Any = TABLE.find(name)
+    told = {reason.text for reason in ask(make_bundle(), name, runtime=runtime).reasons}
+    assert told.isdisjoint([target.int8.value, *(advice.value for advice in target.advice)])
+
+
+def test_openvino_on_arm_is_told_nothing_of_onnx_runtime(make_bundle: MakeBundle) -> None:
+    told = ask(make_bundle(), "arm64", runtime="openvino").reasons
+    assert not [reason.text for reason in told if "ONNX Runtime" in reason.text]
+    assert any("dot-product" in reason.text for reason in ask(make_bundle(), "arm64").reasons)
+
+
+@pytest.mark.parametrize("runtime", sorted(set(GPU_RUNTIMES) - {"tensorrt"}))
+@pytest.mark.parametrize("target", ["jetson-orin-nx", "ada"])
+def test_sparse_weights_gain_nothing_where_tensorrt_is_not_asked_to_look(
+    make_bundle: MakeBundle, target: str, runtime: str
+) -> None:
+    recipe = Recipe(name="edge-sparse", version="1", options={"sparsity": {"pattern": "2:4", "layers": 3}})
+    told = ask(make_bundle(manifest={"recipe": recipe}), target, runtime=runtime).reasons
+    (reason,) = [one for one in told if "2:4" in one.text]
+    assert (reason.kind, "only runtime tensorrt" in reason.text) == ("caution", True)
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "onnxruntime-cuda", "onnxruntime-tensorrt"])
