@@ -113,7 +113,9 @@ def hold_drop(quantized: Quantized) -> Quantized:
     most = quantized.job.recipe.max_float_macs
     reverted, _ = fewest_in_float(bound.layers, bound.changes(), bound.holds_with, most)
     plain = replace(quantized, calibrated=bound.reverting(reverted), refined=())
-    candidates = [plain] if quantized.observed is None else [refine_again(quantized, plain.calibrated), plain]
+    candidates = [plain]
+    if quantized.observed is not None:
+        candidates.insert(0, refine_again(quantized, quantized.observed, plain.calibrated))
     measured = [(bound.drops(one.calibrated), one) for one in candidates]
     after, best = min(measured, key=lambda entry: max(entry[0].values()))
     return bound.reported(best, before, after, reverted)

@@ -111,16 +111,16 @@ def calibrate(job: Job, images: CalibrationSet, *, checked: bool = False) -> Qua
     return Quantized(job, refined.observed.calibrated, images, fullest, refined.outcomes, observed=observed)
 
 
-def refine_again(quantized: Quantized, calibrated: Calibrated) -> Quantized:
+def refine_again(quantized: Quantized, observed: Observed, calibrated: Calibrated) -> Quantized:
     """The network with the steps of the job taken anew, from other weights and ranges.
 
     Args:
         quantized: from `calibrate`.
+        observed: of the same, before refinement.
         calibrated: the same network before refinement, with more layers in float.
     """
-    assert quantized.observed is not None
-    observed = replace(quantized.observed, calibrated=calibrated, reference=calibrated.traced)
-    refined = _refine(quantized.job, Refined(observed), quantized.images)
+    start = replace(observed, calibrated=calibrated, reference=calibrated.traced)
+    refined = _refine(quantized.job, Refined(start), quantized.images)
     return replace(quantized, calibrated=refined.observed.calibrated, refined=refined.outcomes)
 
 
