@@ -9,9 +9,10 @@ from blendmask_edge.bundle.manifest import Manifest
 from blendmask_edge.bundle.onnx_facts import OnnxFacts, read_onnx
 from blendmask_edge.bundle.reader import Bundle
 from blendmask_edge.devices.case import COMPILING_RUNTIMES, GPU_RUNTIMES, Case
-from blendmask_edge.devices.result import CheckOptions, CheckResult, Reason, Route, as_options
+from blendmask_edge.devices.result import RUNTIME_TITLES, CheckOptions, CheckResult, Reason, Route, as_options
 from blendmask_edge.devices.rules import apply_rules
 from blendmask_edge.devices.table import Table, Target, TorchTensorRT, load_table
+from blendmask_edge.errors import ConfigError
 from blendmask_edge.runtimes.tensorrt.versions import Version
 from blendmask_edge.storage.atomic import PathLike
 
@@ -50,7 +51,8 @@ def check(
         The answer, the reasons with their sources, and the route that works.
 
     Raises:
-        ConfigError: the target, precision, runtime or version is unknown; the message suggests the nearest one.
+        ConfigError: the target, precision, runtime or version is unknown; the message suggests the nearest one. Or a
+            version was asked for with a runtime that is not checked by it.
         BundleError: the bundle is not valid.
 
     Example:
@@ -78,7 +80,8 @@ def check_bundle(
         table: table of devices; None takes that of this package.
 
     Raises:
-        ConfigError: the target, precision, runtime or version is unknown; the message suggests the nearest one.
+        ConfigError: the target, precision, runtime or version is unknown; the message suggests the nearest one. Or a
+            version was asked for with a runtime that is not checked by it.
         BundleError: a graph of the bundle cannot be read.
     """
     table = table if table is not None else load_table()
@@ -117,6 +120,11 @@ class _Reader:
 
 def _case(table: Table, target: Target, reader: _Reader, options: CheckOptions) -> Case:
     runtime = options.runtime or ("onnxruntime" if target.kind == "cpu" else "tensorrt")
+    if options.tensorrt is not None and runtime not in COMPILING_RUNTIMES:
+        raise ConfigError(
+            f"TensorRT {options.tensorrt} was asked for, but {RUNTIME_TITLES[runtime]} is not checked by versions of "
+            f"TensorRT: leave it out, or name runtime {' or '.join(COMPILING_RUNTIMES)}."
+        )
     variant = _VARIANTS[runtime].get(options.precision)
     release, version = _versions(table, target, runtime, options.tensorrt)
     return Case(

@@ -366,6 +366,23 @@ def test_bad_options_are_one_message(make_bundle: MakeBundle, options: CheckOpti
         check_bundle(make_bundle(), "ada", options)
 
 
+@pytest.mark.parametrize(
+    "target, runtime, title",
+    [
+        ("jetson-orin-nx", "onnxruntime-cuda", "ONNX Runtime with CUDA"),
+        ("jetson-orin-nx", "onnxruntime-tensorrt", "ONNX Runtime with TensorRT"),
+        ("ada", "openvino", "OpenVINO"),
+        ("arm64", None, "ONNX Runtime"),
+    ],
+)
+def test_a_version_of_tensorrt_that_nothing_would_be_checked_for_is_refused(
+    make_bundle: MakeBundle, target: str, runtime: Any, title: str
+) -> None:
+    message = f"10.3 was asked for, but {title} .*: leave it out, or name runtime tensorrt or torch_tensorrt"
+    with pytest.raises(ConfigError, match=message):
+        check_bundle(make_bundle(), target, CheckOptions(tensorrt="10.3", runtime=runtime))
+
+
 def test_unknown_target_is_one_message(make_bundle: MakeBundle) -> None:
     with pytest.raises(ConfigError, match="jetson-orin-nano"):
         check(make_bundle(), "jetson-orin-nanno")
