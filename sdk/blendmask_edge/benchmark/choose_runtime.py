@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Optional, Tuple
 
-from blendmask_edge.bundle.signature import absolute_keys, required_keys
+from blendmask_edge.bundle.signature import required_pems
 from blendmask_edge.execution.worker import start
 from blendmask_edge.predictor import MaskPredictor
 from blendmask_edge.runtimes.registry import AUTO
@@ -39,7 +39,7 @@ def choose_runtime(
     Raises:
         BlendMaskError: as `MaskPredictor`.
     """
-    work = (bundle, threads, variant, image, absolute_keys(required_keys(None)))
+    work = (bundle, threads, variant, image, required_pems())
     with ProcessPoolExecutor(1, get_context("spawn"), _start) as pool:
         try:
             return pool.submit(_choose, *work).result()

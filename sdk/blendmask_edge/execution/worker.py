@@ -82,6 +82,7 @@ def _open(opener: bytes) -> Process:
 
 
 def _end_with_parent() -> None:
+    """Wait for the parent's end, and end; `verification.process.end_with` says why there are two ways."""
     parent = parent_process()
     if parent is not None:
         parent.join()

@@ -75,7 +75,10 @@ def run_command(command: List[str], job: Job, route: Route, part: str, limit_sec
 def end_with(parent: int) -> None:
     """Let this process end with its parent, lest a part goes on unseen and disturbs the next call.
 
-    A parent that is interrupted ends its part itself; one that is killed, or loses its terminal, cannot.
+    A parent that is interrupted ends its part itself; one that is killed, or loses its terminal, cannot. The kernel is
+    asked, since a part may hang in a library that lets no thread of Python run. Children of multiprocessing watch their
+    parent in a thread (`execution.worker.start`): the kernel's signal would come as soon as the thread that started
+    them ends, which a pool of processes may outlive.
     """
     with contextlib.suppress(OSError, AttributeError):  # of systems without the call
         ctypes.CDLL(None).prctl(_SIGNAL_AT_END_OF_PARENT, signal.SIGKILL)
