@@ -50,6 +50,16 @@ def peers_summary_table(rows: Rows) -> str:
     return "\n".join([*lines, *_remarks(rows)[:2]])
 
 
+def peers_settings_table(rows: Rows) -> str:
+    """Mask AP of each setting of each tool on training images, by which the compared one is chosen."""
+    measured = {name: row for name, row in rows.items() if name.endswith("/train")}
+    images = max((row["images"] for row in measured.values() if "images" in row), default=0)
+    lines = [f"| quantizer and setting | mask AP on {images} training images |", "|---|---|"]
+    for name, row in measured.items():
+        lines.append(f"| {_shown(name.removesuffix('/train'))} | {_accuracy(row)} |")
+    return "\n".join(lines)
+
+
 def _latency(row: Row) -> str:
     if "error" in row:
         return "failed"

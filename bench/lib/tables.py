@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.lib.columns import MET, head
 from bench.lib.gate_tables import gate_accuracy_table, gate_table, scaling_table
-from bench.lib.peer_tables import paper_table, peers_summary_table, peers_table
+from bench.lib.peer_tables import paper_table, peers_settings_table, peers_summary_table, peers_table
 from bench.lib.robot.tables import outside_table, robot_faults_table, robot_table
 
 Rows = Mapping[str, Mapping[str, Any]]
@@ -445,6 +445,7 @@ TABLES: dict[str, Callable[[Rows], str]] = {
     "paper": paper_table,
     "parity": parity_table,
     "peers": peers_table,
+    "peers_settings": peers_settings_table,
     "peers_summary": peers_summary_table,
     "refinements": refinements_table,
     "outside": outside_table,

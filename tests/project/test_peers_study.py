@@ -14,7 +14,7 @@ import onnx
 import pytest
 
 from bench.lib.graph_stages import stage_members
-from bench.lib.peer_tables import paper_table, peers_summary_table, peers_table
+from bench.lib.peer_tables import paper_table, peers_settings_table, peers_summary_table, peers_table
 from bench.lib.timed_networks import FLOAT as FLOAT_GRAPH
 from bench.lib.timed_networks import TimedNetwork
 from bench.peers import accuracy, graphs, recipes, speed
@@ -217,6 +217,20 @@ def test_the_summary_has_accuracy_beside_the_time_in_each_runtime() -> None:
     assert said["Mask R-CNN R50-FPN, float"] == ["-", "-", "-", "-", "50 / 99 ms"]
     nncf = row_of(text, "NNCF", "by default")
     assert all(part in nncf for part in ("9.0", "12.0 % of float (10.0 to 14.0)", "failed"))
+
+
+def test_settings_are_listed_with_their_accuracy_on_training_images() -> None:
+    kept = {"retention": 0.99, "retention_low": 0.98, "retention_high": 1.0}
+    rows = [
+        accuracy_row("nncf-network/train", **kept),
+        {"name": "modelopt-max/train", "error": "refused", "images": 100},
+        accuracy_row("float/val"),
+    ]
+    text = peers_settings_table({str(row["name"]): row for row in rows})
+    assert len(table_rows(text)) == 2
+    assert "100 training images" in text
+    assert "74.0; 99.0 % of float (98.0 to 100.0)" in row_of(text, "NNCF", "`network`")
+    assert "failed: refused" in row_of(text, "ModelOpt", "`max`")
 
 
 def test_the_table_of_the_paper_has_all_claims() -> None:
