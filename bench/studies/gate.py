@@ -34,6 +34,7 @@ import argparse
 import contextlib
 import math
 import multiprocessing
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -181,8 +182,11 @@ def _ratio(run: Measured, metric: str, baseline: Baseline) -> float:
 
 @contextlib.contextmanager
 def busy(processes: int) -> Iterator[None]:
-    """Keep that many cores busy while the block runs."""
-    workers = [multiprocessing.get_context("spawn").Process(target=_burn, daemon=True) for _ in range(processes)]
+    """Keep that many cores busy while the block runs, and no longer, even if this process is killed."""
+    workers = [
+        multiprocessing.get_context("spawn").Process(target=_burn, args=(os.getpid(),), daemon=True)
+        for _ in range(processes)
+    ]
     for worker in workers:
         worker.start()
     try:
@@ -200,9 +204,9 @@ def _spin(seconds: float) -> None:
         pass
 
 
-def _burn() -> None:
+def _burn(parent: int) -> None:
     values = np.random.default_rng(0).random((64, 64))
-    while True:
+    while os.getppid() == parent:
         values = values @ values
         values /= np.abs(values).max()
 

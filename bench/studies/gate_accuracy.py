@@ -25,7 +25,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.lib.rates import rate_of, spread_of
-from bench.lib.study import run_study, study_parser, write_study
+from bench.lib.study import read_rows, run_study, study_parser, write_study
 from blendmask_edge import Instances, Labels, MaskPredictor
 from blendmask_edge.benchmark.baseline import DEFAULT_LIMITS
 from blendmask_edge.benchmark.measure import measure
@@ -53,9 +53,10 @@ def main() -> None:
     if options.memory_run:
         print(json.dumps(peak_memory(options)))
         return
-    rows = list(accuracy_rows(options))
-    rows += memory_rows(options)
-    print(f"Written: {write_study('gate_accuracy', rows, options.output)}")
+    rows = read_rows("gate_accuracy", options.output)
+    for part in options.part:
+        rows |= {row["name"]: row for row in PARTS[part](options)}
+        print(f"Written: {write_study('gate_accuracy', list(rows.values()), options.output)}")
 
 
 def accuracy_rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -207,8 +208,15 @@ def _printed(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
+PARTS: dict[str, Callable[[argparse.Namespace], Iterable[dict[str, Any]]]] = {
+    "accuracy": accuracy_rows,
+    "memory": memory_rows,
+}
+
+
 def _parse_arguments() -> argparse.Namespace:
     parser = study_parser(__doc__)
+    parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS), help="rows of others stay")
     parser.add_argument("bundle", type=Path, metavar="M.bmz")
     parser.add_argument("--images", type=Path, required=True, help="folder of annotated images")
     parser.add_argument("--annotations", type=Path, required=True, help="their COCO JSON")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from blendmask_edge.benchmark.measure import Measured
 from blendmask_edge.benchmark.record import Data, Record, Setting, Subject
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from tests.markdown import row_of, table_rows
+from tests.processes import is_running, wait_for
 
 
 @pytest.fixture
@@ -54,6 +58,25 @@ def test_planted_losses_are_reported_and_the_sound_bundle_is_not(folder: Path) -
     assert lost["caught"] > 0
     shown = row_of(gate_accuracy_table({"sound/same": none}), "sound/same")
     assert all(said in shown for said in (" 6 | 0 ", "0 to 39 %", "+0.00 %"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a parent's end is seen on POSIX systems")
+def test_load_ends_with_a_study_that_is_killed(tmp_path: Path) -> None:
+    """What burned on unseen would disturb all later measurements."""
+    program = (
+        "import multiprocessing, pathlib, time\nfrom bench.studies import gate\n"
+        "if __name__ == '__main__':\n with gate.busy(1):\n"
+        f"  pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(multiprocessing.active_children()[0].pid))\n"
+        "  time.sleep(600)\n"
+    )
+    (tmp_path / "study.py").write_text(program)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, str(tmp_path / "study.py")], env=environment) as study:
+        wait_for(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text())
+        load = int((tmp_path / "pid").read_text())
+        assert is_running(load)
+        study.kill()
+    wait_for(lambda: not is_running(load))
 
 
 def test_scaling_measures_the_same_result_for_any_workers(folder: Path) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, List, Optional
 
@@ -18,10 +16,10 @@ from blendmask_edge.execution.processes import ProcessExecutor
 from blendmask_edge.execution.serial import SerialExecutor
 from blendmask_edge.execution.shards import do_work
 from blendmask_edge.execution.work import cut
+from tests.processes import is_running, wait_for
 from tests.sdk.execution.squares import Fault, Squares, SquaresOpener, expected
 
 EXECUTORS = [SerialExecutor(), ProcessExecutor(2)]
-PATIENCE = 120
 DRIVER = """
 import sys
 from pathlib import Path
@@ -138,22 +136,6 @@ def kill_driver(program: str, folder: Path, *arguments: str) -> int:
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     workers = [int(path.name.partition("-")[2]) for path in folder.glob("opened-*")]
-    wait_for(lambda: not any(is_alive(pid) for pid in workers))
+    wait_for(lambda: not any(is_running(pid) for pid in workers))
     (folder / "done.txt").unlink()
     return len(list(folder.glob("shards/*.shard")))
-
-
-def wait_for(condition: Any) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.05)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    state = Path(f"/proc/{pid}/stat")
-    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"

@@ -22,9 +22,10 @@ from blendmask_edge.execution import ray_cluster
 from blendmask_edge.execution.choice import choose_executor
 from blendmask_edge.execution.ray_cluster import RayExecutor
 from blendmask_edge.execution.serial import SerialExecutor
+from tests.processes import wait_for
 from tests.sdk.cli.test_predict_processes import content, images, predict
 from tests.sdk.execution.squares import Fault, Squares, SquaresOpener, expected
-from tests.sdk.execution.test_executors import kill_driver, results, wait_for
+from tests.sdk.execution.test_executors import kill_driver, results
 from tests.sdk.scenes import Scenes
 
 __all__ = ["images"]

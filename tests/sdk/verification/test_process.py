@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Callable, Sequence
 
@@ -19,6 +18,7 @@ from blendmask_edge.verification.process import launch, run_command
 from blendmask_edge.verification.report import Row
 from blendmask_edge.verification.routes import ROUTES, Route
 from blendmask_edge.verification.run import Request, verify_device
+from tests.processes import is_running, wait_for
 from tests.sdk.bundle.signing_keys import write_keys
 
 Run = Callable[..., Row]
@@ -56,17 +56,7 @@ def test_part_that_hangs_is_killed_with_what_it_started(run: Run, tmp_path: Path
     assert "longer than 1 seconds" in row.reason
     assert "--limit" in row.reason
     pid = int((tmp_path / "pid").read_text())
-    assert wait_for(lambda: not is_running(pid))
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")
-    return not (stat.is_file() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+    wait_for(lambda: not is_running(pid))
 
 
 def test_part_that_leaves_no_row_is_a_failed_row(run: Run) -> None:
@@ -85,19 +75,11 @@ def test_part_ends_with_a_command_that_is_killed(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", command], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ) as killed:
-        assert wait_for((tmp_path / "pid").is_file)
+        wait_for((tmp_path / "pid").is_file)
         pid = int((tmp_path / "pid").read_text())
         assert is_running(pid)
         killed.kill()
-    assert wait_for(lambda: not is_running(pid))
-
-
-def wait_for(holds: Callable[[], bool]) -> bool:
-    """Wait until something holds; whether it came to that."""
-    end = time.monotonic() + 60
-    while time.monotonic() < end and not holds():
-        time.sleep(0.01)
-    return holds()
+    wait_for(lambda: not is_running(pid))
 
 
 @pytest.mark.slow
