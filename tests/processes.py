@@ -1,4 +1,4 @@
-"""Waiting for other processes."""
+"""Waiting for other processes and threads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def wait_for(holds: Callable[[], Any]) -> None:
     end = time.monotonic() + _PATIENCE
     while not holds():
         assert time.monotonic() < end, "it took too long"
-        time.sleep(0.02)
+        time.sleep(0.002)
 
 
 def is_running(pid: int) -> bool:

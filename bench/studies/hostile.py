@@ -64,14 +64,14 @@ def row(name: str, folder: Path) -> dict[str, Any]:
     if done.returncode:
         sys.exit(f"error: {name} ended the reader with {done.returncode}: {done.stderr[-2000:]}")
     size = path.stat().st_size
-    measured = {"name": name, "file_bytes": size, "allowed_bytes": allowed_bytes(path), **json.loads(done.stdout)}
+    measured = {"name": name, "file_bytes": size, "allowed_bytes": _allowed_bytes(path), **json.loads(done.stdout)}
     shown = f"{measured['peak_bytes'] / 1e6:.1f} MB, {measured['cpu_seconds']:.2f} s"
     print(f"{name:<60}{size:>10} bytes  {shown}  {measured['answer'][:100]}", flush=True)
     path.unlink()
     return {**measured, **BEFORE.get(name, {})}
 
 
-def allowed_bytes(path: Path) -> int:
+def _allowed_bytes(path: Path) -> int:
     """Return what a reader may take for a file before it has compared hashes."""
     return int(1.1 * path.stat().st_size + 16e6)
 

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Tuple
+from typing import Any, Iterator, List, Tuple
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from blendmask_edge import BlendMaskError, ClosedError, ConfigError, ImageError, InferenceError, MaskPredictor
 from blendmask_edge.runtimes.shared import SharedSession
+from tests.processes import wait_for
 
 pytest.importorskip("onnxruntime")
 BAD: List[Any] = [None, "frame", np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)]
@@ -35,13 +36,6 @@ def number_of(instances: Any) -> int:
 def alive() -> List[str]:
     """Return the names of the threads of streams."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("blendmask ")]
-
-
-def until(is_done: Callable[[], bool]) -> None:
-    """Wait up to ten seconds."""
-    end = time.monotonic() + 10
-    while not is_done() and time.monotonic() < end:
-        time.sleep(0.002)
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +209,7 @@ def test_newest_frame_is_returned_where_the_loop_is_slow(predictor: MaskPredicto
     for _ in range(60):
         released.release()
         time.sleep(0.002)
-    until(lambda: stream.report.dropped == 59)
+    wait_for(lambda: stream.report.dropped == 59)
     result = next(stream)
     assert number_of(result.instances) == result.index + 1
     assert result.index == 60
@@ -238,7 +232,7 @@ def test_network_takes_the_newest_frame_where_it_is_slow(
         yield shade(0)
         is_running.wait()
         yield from map(shade, range(1, 30))
-        until(lambda: stream.report.dropped == 28)
+        wait_for(lambda: stream.report.dropped == 28)
         may_end.release()
 
     monkeypatch.setattr(SharedSession, "run", slow)

@@ -19,6 +19,7 @@ from blendmask_edge.runtimes.shared import SharedSession
 pytest.importorskip("onnxruntime")
 pytest.importorskip("rosbags")
 
+from tests.processes import wait_for
 from tests.sdk.bundle.signing_keys import write_keys
 from tests.sdk.integrations.ros2 import rclpy_stand_in as stand_in
 
@@ -66,13 +67,6 @@ def header(seconds: float) -> Any:
         stamp=make("builtin_interfaces/msg/Time", sec=int(seconds), nanosec=int(seconds % 1 * 1e9) + 7),
         frame_id="camera_optical",
     )
-
-
-def wait_for(is_true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not is_true():
-        assert time.monotonic() < end
-        time.sleep(0.002)
 
 
 @pytest.fixture
