@@ -32,7 +32,10 @@ DOCUMENTS = (
 )
 _PARAGRAPH = "\n\n"
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_STUDIES = {"outside": "robot", "peers_settings": "peers", "peers_summary": "peers", "robot_faults": "robot"}
+_STUDIES = {
+    "outside": "robot", "peers_settings": "peers", "peers_summary": "peers", "robot_faults": "robot",
+    "shrink_choices": "shrink",
+}  # fmt: skip
 """Study of a table, where it has another name."""
 _TIMED = {"ablations", "first_light", "frame", "gate", "paper", "peers", "shrink", "speed"}
 _QUANTIZED = {

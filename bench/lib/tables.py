@@ -9,6 +9,7 @@ from bench.lib.columns import MET, head
 from bench.lib.gate_tables import gate_accuracy_table, gate_table, scaling_table
 from bench.lib.peer_tables import paper_table, peers_settings_table, peers_summary_table, peers_table
 from bench.lib.robot.tables import outside_table, robot_faults_table, robot_table
+from bench.lib.shrink_tables import shrink_choices_table, shrink_table
 
 Rows = Mapping[str, Mapping[str, Any]]
 
@@ -142,38 +143,6 @@ def learning_curve_table(rows: Rows) -> str:
     for row in rows.values():
         lines.append(f"| {row['iterations']} | " + " | ".join(f"{100 * row[name]:.1f}" for name in metrics) + " |")
     return "\n".join(lines)
-
-
-def shrink_table(rows: Rows) -> str:
-    """Accuracy, work, size and latency of each way to shrink the shipped model."""
-    heads = [
-        "recipe",
-        "mask AP, unseen / seen instances",
-        "mask AP, `tensorrt` graph",
-        "multiply-accumulates",
-        "graph",
-    ]
-    heads += ["ONNX Runtime", "OpenVINO", "speedup over float", "trained on"]
-    lines, unhelped = head(*heads), []
-    for name in [row.removesuffix("/openvino") for row in rows if row.endswith("/openvino")]:
-        measured, other = rows[f"{name}/onnxruntime"], rows[f"{name}/openvino"]
-        quantized = f"{name}/cpu/val" in rows
-        cells = [
-            name,
-            _both_splits(rows, f"{name}/cpu" if quantized else name),
-            _both_splits(rows, f"{name}/tensorrt") if quantized else "-",
-            f"{measured['macs'] / 1e9:.2f} billion",
-            f"{measured['size_bytes'] / 1e6:.1f} MB",
-            f"{measured['latency_p50_ms']:.0f} ms",
-            f"{other['latency_p50_ms']:.0f} ms",
-            f"{measured['speedup_vs_float']:.2f} x, {other['speedup_vs_float']:.2f} x",
-            f"{measured['training_images']} images",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-        if measured.get("training_kept") == 0:
-            unhelped.append(name)
-    kept = [f"\nQAT did not help on held-out images and was dropped: {', '.join(unhelped)}."]
-    return "\n".join(lines + (kept if unhelped else []))
 
 
 def _both_splits(rows: Rows, graph: str, digits: int = 1) -> str:
@@ -453,6 +422,7 @@ TABLES: dict[str, Callable[[Rows], str]] = {
     "robot_faults": robot_faults_table,
     "saturation": saturation_table,
     "shrink": shrink_table,
+    "shrink_choices": shrink_choices_table,
     "speed": speed_table,
     "targets": targets_table,
     "training": training_table,

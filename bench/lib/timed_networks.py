@@ -14,8 +14,8 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
 
+from bench.lib.float_baseline import DENSE, DenseGraph
 from blendmask_edge.bundle import InputSpec, Manifest, Recipe, write_bundle
 from blendmask_edge.bundle.manifest import GraphEntry, Nms
 from blendmask_edge.imaging import preprocess
@@ -30,8 +30,8 @@ from blendmask_quantize.quantization.ptq import observe_ranges, render
 from blendmask_quantize.quantization.quantizer import IntegerConv2d
 from blendmask_quantize.quantization.trace import trace_network
 
-DENSE, FLOAT, INT8 = "dense", "float", "int8"
-"""Float with the top layer as a convolution over all levels, as the reference runs it; float; the `cpu` variant."""
+FLOAT, INT8 = "float", "int8"
+"""The float graph, and the `cpu` variant."""
 INSTANCES = 10
 _BISECTIONS = 60
 _BOX_SIDES = 3.0
@@ -50,16 +50,6 @@ class TimedNetwork:
     bundle: Path
     graphs: Mapping[str, onnx.ModelProto]
     size: tuple[int, int]
-
-
-class DenseGraph(DeployableGraph):
-    """Coefficients at all locations, of which the kept ones are used."""
-
-    def attention(self, towers: tuple[Tensor, ...], cell: Tensor) -> Tensor:  # type: ignore[override]
-        """Attention vectors (N, bases * M * M) at the selected locations."""
-        weight = self.top_weight.unflatten(1, (towers[0].shape[1], 3, 3))
-        dense = [F.conv2d(tower, weight, self.top_bias, padding=1).flatten(2) for tower in towers]
-        return torch.cat(dense, dim=2)[0].index_select(1, cell).T
 
 
 def random_network(name: str) -> BlendMask:

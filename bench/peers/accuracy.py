@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from bench.lib.progress import stage
 from bench.lib.scenes import split_images
 from bench.lib.sessions import EXACT, RUNTIMES, RunGraph, open_default, open_graph
+from bench.lib.spread import Spread
 from bench.peers.graphs import FLOAT, Graphs
 from bench.peers.predictor import graph_predictor
 from blendmask_edge.bundle.tensors import OUTPUT_NAMES
 from blendmask_edge.evaluation.annotations import AnnotatedImages
 from blendmask_edge.evaluation.average_precision import score
-from blendmask_edge.evaluation.bootstrap import RESAMPLES, Matches, draw_images, interval, ratio
+from blendmask_edge.evaluation.bootstrap import RESAMPLES, draw_images
 from blendmask_edge.evaluation.predictions import Results, predict_annotated
 from blendmask_edge.storage.atomic import write_bytes
 
@@ -54,25 +55,20 @@ class Accuracy:
         """
         images = split_images(self.data, split, self.images, self.graphs.form.labels)
         draws = draw_images(len(images.ids), self.resamples, self.seed)
-        base = self._spread(images, self._results(FLOAT, EXACT, split, images), draws)
+        base = Spread.of(images, self._results(FLOAT, EXACT, split, images), draws)
         for name in names:
             yield self._row(name, split, images, kernels, draws, base)
 
     def _row(
         self, name: str, split: str, images: AnnotatedImages, kernels: tuple[str, ...], draws: NDArray[np.int64],
-        base: Mapping[str, Any],
+        base: Spread,
     ) -> Row:  # fmt: skip
         row: Row = {"name": f"{name}/{split}", "images": len(images.ids)}
         try:
-            reached = self._spread(images, self._results(name, EXACT, split, images), draws)
+            reached = Spread.of(images, self._results(name, EXACT, split, images), draws)
         except Exception as error:  # whatever a tool or a runtime says is the result
             return row | {"error": one_line(error)}
-        low, high = interval(reached["draws"])
-        row |= {_METRIC: round(reached["value"], 4), f"{_METRIC}_low": round(low, 4), f"{_METRIC}_high": round(high, 4)}
-        if name != FLOAT:
-            low, high = interval(ratio(reached["draws"], base["draws"]))
-            row |= {"retention": round(reached["value"] / base["value"], 4)}
-            row |= {"retention_low": round(low, 4), "retention_high": round(high, 4)}
+        row |= reached.mask_ap | ({} if name == FLOAT else reached.retention(base))
         for kernel in kernels:
             if kernel != EXACT:
                 row |= self._on_kernels(name, kernel, split, images)
@@ -85,11 +81,6 @@ class Accuracy:
         except Exception as error:  # as above
             return {f"error_{kernel}": one_line(error)}
         return {f"{_METRIC}_{kernel}": round(score(images.coco, results, images.ids)[_METRIC], 4)}
-
-    def _spread(self, images: AnnotatedImages, results: Results, draws: NDArray[np.int64]) -> dict[str, Any]:
-        """AP, and that of each draw."""
-        value = score(images.coco, results, images.ids)[_METRIC]
-        return {"value": value, "draws": Matches.of(images.coco, results, images.ids).distribution(draws)[_METRIC]}
 
     def _results(self, name: str, kernel: str, split: str, images: AnnotatedImages) -> Results:
         """COCO results, from the folder if they are there."""

@@ -40,13 +40,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.lib.float_baseline import DENSE
 from bench.lib.graph_stages import cut
 from bench.lib.limits import conv_macs, gemm_probes, gemm_rate, timed
 from bench.lib.progress import stage
 from bench.lib.scenes import CALIBRATION, CHECKPOINT
 from bench.lib.sessions import CONVOLUTIONS, RUNTIMES, Arrays, Layers, RunGraph, layer_times, open_graph
 from bench.lib.study import run_study, study_parser, write_study
-from bench.lib.timed_networks import DENSE, FLOAT, INT8, TimedNetwork, random_network, timed_network, trained_network
+from bench.lib.timed_networks import FLOAT, INT8, TimedNetwork, random_network, timed_network, trained_network
 from blendmask_edge import MaskPredictor, read_image
 from blendmask_edge.benchmark.side_by_side import THREADS, speedup
 from blendmask_edge.bundle.tensors import INPUT_NAME, constant_inputs

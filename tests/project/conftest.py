@@ -7,7 +7,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from bench.lib.timed_networks import DENSE, FLOAT, INT8, TimedNetwork, timed_network
+from bench.lib.float_baseline import DENSE
+from bench.lib.timed_networks import FLOAT, INT8, TimedNetwork, timed_network
 from blendmask_edge import Bundle
 from blendmask_edge.imaging import resize
 from tests.made_once import made_once
